@@ -1,0 +1,209 @@
+"""Step mode and state: what a module of a spiking network has beyond `nn.Module`, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .errors import RecomputeError, check_choice, check_sequence
+from .internals import in_backward
+
+__all__ = ["MemoryModule", "MultiStepModule", "SingleStepModule", "StepModule", "recomputing"]
+
+
+class StepModule:
+    """Mixin of every module that knows the time axis.
+
+    `step_mode='s'`: one call is one time step `[N, *]`. `step_mode='m'`: one call is a sequence `[T, N, *]`.
+    """
+
+    supported_step_modes: ClassVar[tuple[str, ...]] = ("s", "m")
+    _step_mode: str = "s"
+
+    def supported_step_mode(self) -> tuple[str, ...]:
+        """The step modes that this module has."""
+        return self.supported_step_modes
+
+    @property
+    def step_mode(self) -> str:
+        """`'s'` for single steps, `'m'` for sequences."""
+        return self._step_mode
+
+    @step_mode.setter
+    def step_mode(self, value: str) -> None:
+        check_choice(type(self).__name__, "step_mode", value, self.supported_step_mode())
+        self._step_mode = value
+
+
+class SingleStepModule(StepModule):
+    """Mixin of a module that works in single steps only."""
+
+    supported_step_modes = ("s",)
+
+
+class MultiStepModule(StepModule):
+    """Mixin of a module that works on whole sequences only."""
+
+    supported_step_modes = ("m",)
+    _step_mode = "m"
+
+
+def _detached(value: Any) -> Any:
+    return pytree.tree_map_only(Tensor, Tensor.detach, value)
+
+
+def _moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """`fn` over the tensors of a state; a state stays at least float32 when a network goes to half precision."""
+
+    def move(old: Tensor) -> Tensor:
+        new = fn(old)
+        narrowed = new.is_floating_point() and new.element_size() < 4 <= old.element_size()
+        return old.to(new.device) if narrowed else new
+
+    return pytree.tree_map_only(Tensor, move, value)
+
+
+_recompute_allowed = False
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Let stateful modules run inside a backward pass: for code that puts the right state in place itself."""
+    global _recompute_allowed
+    before, _recompute_allowed = _recompute_allowed, True
+    try:
+        yield
+    finally:
+        _recompute_allowed = before
+
+
+class MemoryModule(StepModule, nn.Module):
+    """A module with a state that lasts from call to call until `reset()`.
+
+    The state is declared with `register_memory(name, value)`, then read and assigned as an attribute. It is no
+    parameter and no buffer: it is not in `state_dict`, but moves with `.to()` and survives deepcopy and pickle,
+    which copy it without its autograd graph.
+
+    A subclass writes `single_step_forward`; `multi_step_forward` applies it step by step unless it knows better.
+
+    >>> class Sum(MemoryModule):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.register_memory("total", 0.0)
+    ...     def single_step_forward(self, x):
+    ...         self.total = self.total + x
+    ...         return self.total
+    >>> module = Sum()
+    >>> module.step_mode = "m"
+    >>> module(torch.tensor([[1.0], [2.0]])).flatten()
+    tensor([1., 3.])
+    >>> module.reset()
+    >>> module.total
+    0.0
+    """
+
+    _memories: dict[str, Any]
+    _reset_values: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memories = {}
+        self._reset_values = {}
+
+    def register_memory(self, name: str, value: Any) -> None:
+        """Declare a state entry and its reset value (a number, None, a tensor, or a tuple or list of these)."""
+        if name in self._memories or name in self.__dict__ or hasattr(type(self), name):
+            raise ValueError(f"{type(self).__name__} already has an attribute {name!r}; choose another memory name.")
+        self._memories[name] = value
+        self._reset_values[name] = value
+
+    def set_reset_value(self, name: str, value: Any) -> None:
+        """Change the value that `reset()` gives to the memory `name`."""
+        check_choice(type(self).__name__, "the memory name", name, self._memories)
+        self._reset_values[name] = value
+
+    def reset(self) -> None:
+        """Put every state entry back to its reset value."""
+        for name, value in self._reset_values.items():
+            self._memories[name] = list(value) if isinstance(value, list) else value
+
+    def detach(self) -> None:
+        """Cut the state from its autograd graph. Tensors that somebody else holds stay as they are."""
+        for name, value in self._memories.items():
+            self._memories[name] = _detached(value)
+
+    def memories(self) -> Iterator[Any]:
+        """The values of all state entries."""
+        yield from self._memories.values()
+
+    def named_memories(self) -> Iterator[tuple[str, Any]]:
+        """The names and values of all state entries."""
+        yield from self._memories.items()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """One step or one sequence, by `step_mode`."""
+        if not _recompute_allowed and in_backward():
+            raise RecomputeError(
+                f"{type(self).__name__} keeps a state and was run again inside the backward pass, as "
+                "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
+                "Use spikescope.functional.checkpoint, which puts the right state back first."
+            )
+        if self._step_mode == "s":
+            return self.single_step_forward(*args, **kwargs)
+        return self.multi_step_forward(*args, **kwargs)
+
+    def single_step_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """One time step `[N, *]`."""
+        raise NotImplementedError(f"{type(self).__name__} has no single_step_forward; use step_mode='m'.")
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """A sequence `[T, N, *]`: one `single_step_forward` a step, stacked."""
+        check_sequence(type(self).__name__, x_seq)
+        return torch.stack([self.single_step_forward(x, *args, **kwargs) for x in x_seq.unbind(0)])
+
+    def extra_repr(self) -> str:
+        return f"step_mode={self.step_mode!r}"
+
+    def __getattr__(self, name: str) -> Any:
+        memories = self.__dict__.get("_memories")
+        if memories is not None and name in memories:
+            return memories[name]
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        memories = self.__dict__.get("_memories")
+        if memories is not None and name in memories:
+            memories[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__.get("_memories", {}):
+            del self._memories[name]
+            del self._reset_values[name]
+        else:
+            super().__delattr__(name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._memories]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_memories"] = _detached(self._memories)
+        return state
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._memories.update(_moved(fn, self._memories))
+        self._reset_values.update(_moved(fn, self._reset_values))
+        return self
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()
+        replica._memories = self._memories.copy()
+        return replica

@@ -1,0 +1,73 @@
+"""The reference backend: the step as PyTorch operations, a Python loop over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Sequence", "Step", "cast", "sequence", "single", "start"]
+
+
+class Step(NamedTuple):
+    """What one time step gives."""
+
+    output: Tensor
+    state: Any  # the neuron's State
+    h: Tensor  # the membrane potential before the reset
+
+
+class Sequence(NamedTuple):
+    """What a run over time gives."""
+
+    output: Tensor
+    state: Any
+    v_seq: Tensor | None = None  # the membrane potential after every step, when asked for
+
+
+StepFunction = Callable[[Any, Any, Tensor], Step]
+
+
+def cast(p: Any, dtype: torch.dtype) -> Any:
+    """The fields with their tensors in the dtype of the state."""
+    return p._make(held.to(dtype) if isinstance(held, Tensor) else held for held in p)
+
+
+def start(state: Any, x: Tensor) -> Any:
+    """The state as tensors of the shape of one step, in its own precision: at least float32."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    for held in state:
+        if isinstance(held, Tensor):
+            dtype = torch.promote_types(dtype, held.dtype)
+
+    def full(held: float | Tensor) -> Tensor:
+        if isinstance(held, Tensor):
+            return held.to(device=x.device, dtype=dtype).expand(x.shape)
+        return torch.full_like(x, held, dtype=dtype)
+
+    return state._make(full(held) for held in state)
+
+
+def single(step: StepFunction, p: Any, state: Any, x: Tensor) -> Step:
+    """One step; the output in the dtype of the input."""
+    dtype = state[0].dtype
+    out = step(cast(p, dtype), state, x.to(dtype))
+    return out._replace(output=out.output.to(x.dtype))
+
+
+def sequence(step: StepFunction, p: Any, state: Any, x_seq: Tensor, keep_v: bool) -> Sequence:
+    """All steps of `x_seq`; with `keep_v` also the membrane potential after each."""
+    dtype = state[0].dtype
+    p = cast(p, dtype)
+    outputs, potentials = [], []
+    for x in x_seq.unbind(0):
+        out = step(p, state, x.to(dtype))
+        state = out.state
+        outputs.append(out.output.to(x_seq.dtype))
+        if keep_v:
+            potentials.append(state.v)
+    if not outputs:
+        return Sequence(torch.empty_like(x_seq), state, torch.empty_like(x_seq, dtype=dtype) if keep_v else None)
+    return Sequence(torch.stack(outputs), state, torch.stack(potentials) if keep_v else None)

@@ -1,0 +1,118 @@
+"""The exceptions of the library and the checks that raise them.
+
+Every text says what came, what was wanted, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["MissingExtraError", "RecomputeError", "ShapeError", "StateError"]
+
+
+class ShapeError(ValueError):
+    """A tensor whose shape does not fit."""
+
+
+class StateError(RuntimeError):
+    """A state that cannot be used: too old, of another network, or never made."""
+
+
+class RecomputeError(RuntimeError):
+    """A stateful module was run again inside the backward pass."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package is needed and not installed."""
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
+    """The error for an optional package that is not installed.
+
+    >>> print(missing_extra("matplotlib", "report", "Pictures"))
+    Pictures need the package matplotlib, which is not installed. Install it with: pip install 'spikescope[report]'
+    """
+    return MissingExtraError(
+        f"{purpose} need the package {package}, which is not installed. "
+        f"Install it with: pip install 'spikescope[{extra}]'"
+    )
+
+
+def dims(shape: Iterable[int], names: str = "") -> str:
+    """A shape with its leading axes named.
+
+    >>> dims((4, 16, 128), "TN")
+    '[T=4, N=16, 128]'
+    """
+    sizes = list(shape)
+    labels = [f"{name}=" for name in names][: len(sizes)]
+    labels += [""] * (len(sizes) - len(labels))
+    return "[" + ", ".join(f"{label}{size}" for label, size in zip(labels, sizes, strict=True)) + "]"
+
+
+def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
+    """Refuse a value that is not one of `choices`."""
+    wanted = list(choices)
+    if value not in wanted:
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
+
+
+def check_tensor(owner: str, name: str, value: object) -> None:
+    """Refuse anything but a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{owner}: {name} must be a torch.Tensor, but got {type(value).__name__}.")
+
+
+def check_floating(owner: str, x: object) -> None:
+    """Refuse an input current that is not a floating point tensor."""
+    check_tensor(owner, "the input", x)
+    assert isinstance(x, Tensor)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{owner} integrates real numbers, but got an input of dtype {x.dtype}. "
+            "Convert it first, for example x.float()."
+        )
+
+
+def check_sequence(owner: str, x_seq: Tensor, least: int = 1) -> None:
+    """Refuse a sequence without its leading time axis."""
+    if x_seq.ndim < least:
+        raise ShapeError(
+            f"{owner} in step_mode='m' takes a sequence [T, N, *] with time first, but got {dims(x_seq.shape)}. "
+            "Add the time axis with x.unsqueeze(0), or set step_mode='s' for single steps."
+        )
+
+
+def check_rank(owner: str, x: Tensor, ranks: tuple[int, ...], wanted: str, step_mode: str) -> None:
+    """Refuse an input whose number of axes does not fit the layer and its step mode."""
+    if x.ndim not in ranks:
+        raise ShapeError(
+            f"{owner} in step_mode={step_mode!r} takes {wanted}, but got {dims(x.shape)} with {x.ndim} axes. "
+            "functional.set_step_mode(net, 's' or 'm') switches a whole network."
+        )
+
+
+def check_state(owner: str, x_shape: torch.Size, state: Mapping[str, object]) -> None:
+    """Refuse to go on from a state that a batch of another shape left behind."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.ndim and value.shape != x_shape:
+            raise ShapeError(
+                f"{owner} cannot go on from its stored state: the shapes differ.\n"
+                f"  input of one step  {dims(x_shape, 'N')}\n"
+                f"  state {name}       {dims(value.shape, 'N')}, left by the call before\n"
+                "Call functional.reset_net(net) before a batch of another shape."
+            )
+
+
+def check_fits(owner: str, name: str, value: Tensor, x_shape: torch.Size) -> None:
+    """Refuse a tensor field that does not broadcast to the shape of one step."""
+    short = value.ndim - len(x_shape)
+    if short <= 0 and all(v in (1, s) for v, s in zip(reversed(value.shape), reversed(x_shape), strict=False)):
+        return
+    raise ShapeError(
+        f"{owner}: {name} has the shape {dims(value.shape)}, which does not broadcast to the input of one step, "
+        f"{dims(x_shape, 'N')}. A value per channel of [N, C, H, W] has the shape [C, 1, 1]."
+    )

@@ -1,0 +1,229 @@
+"""Fields: the declared parameters of a neuron or a surrogate, from which its constructor and its checks follow."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from typing import Any, ClassVar, Self, dataclass_transform
+
+import torch
+from torch import Tensor, nn
+
+from .errors import check_choice
+
+__all__ = ["Declared", "Field", "Value", "option", "part", "value"]
+
+Value = float | Tensor
+"""A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
+
+_REQUIRED: Any = Parameter.empty
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of one field before it has a value."""
+
+    default: Any
+    dynamic: bool = False  # a number of the equations, as opposed to a switch or a submodule
+    above: float | None = None
+    below: float | None = None
+    at_least: float | None = None
+    optional: bool = False
+    learnable: bool = False
+    init: bool = True
+    choices: tuple[object, ...] = ()
+    kind: type | None = None
+    factory: Callable[..., Any] | None = None
+
+    def admit(self, owner: str, name: str, given: Any) -> Any:
+        """Return the value to store, or refuse it in words."""
+        if given is None and self.factory is not None:
+            return self.factory()
+        if self.dynamic:
+            return self._admit_value(owner, name, given)
+        if self.choices:
+            check_choice(owner, name, given, self.choices)
+        if self.kind is not None and (
+            not isinstance(given, self.kind) or (self.kind is int and isinstance(given, bool))
+        ):
+            raise TypeError(f"{owner}: {name} must be {self.kind.__name__}, but got {given!r}.")
+        self._check_bounds(owner, name, given)
+        return given
+
+    def _admit_value(self, owner: str, name: str, given: Any) -> Any:
+        if given is None and self.optional:
+            return None
+        if isinstance(given, Tensor):
+            if not given.is_floating_point():
+                raise TypeError(
+                    f"{owner}: {name} must be a floating point tensor, but got dtype {given.dtype}; use .float()."
+                )
+        else:
+            try:
+                if isinstance(given, (bool, str)):
+                    raise TypeError
+                given = float(given)
+            except (TypeError, ValueError):
+                none = " or None" if self.optional else ""
+                raise TypeError(
+                    f"{owner}: {name} must be a number, a tensor or an nn.Parameter{none}, but got {given!r}."
+                ) from None
+        self._check_bounds(owner, name, given)
+        if self.learnable and not isinstance(given, Tensor):
+            return nn.Parameter(torch.tensor(given))
+        return given
+
+    def _check_bounds(self, owner: str, name: str, given: Any) -> None:
+        wanted = [
+            text
+            for bound, text, holds in (
+                (self.above, f"above {self.above}", lambda v: v > self.above),
+                (self.below, f"below {self.below}", lambda v: v < self.below),
+                (self.at_least, f"at least {self.at_least}", lambda v: v >= self.at_least),
+                (0.0 if self.dynamic else None, "finite", _finite),
+            )
+            if bound is not None and not _everywhere(holds, given)
+        ]
+        if wanted:
+            raise ValueError(f"{owner}: {name} must be {' and '.join(wanted)}, but got {given!r}.")
+
+
+def _finite(given: Any) -> Any:
+    return torch.isfinite(given) if isinstance(given, Tensor) else math.isfinite(given)
+
+
+def _everywhere(holds: Callable[[Any], Any], given: Any) -> bool:
+    if isinstance(given, Tensor):
+        return given.is_meta or bool(holds(given.detach()).all())
+    return bool(holds(given))
+
+
+def value(
+    default: Any = _REQUIRED,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    at_least: float | None = None,
+    optional: bool = False,
+    learnable: bool = False,
+    init: bool = True,
+    kw_only: bool = False,
+) -> Any:
+    """A number of the equations: a float, a tensor or a Parameter.
+
+    `optional` admits None; `learnable` turns a number into a Parameter; `init=False` keeps it out of the constructor,
+    so that `prepare` sets it. `kw_only` speaks to the type checker alone.
+    """
+    del kw_only
+    return Field(default, True, above, below, at_least, optional, learnable, init)
+
+
+def option(
+    default: Any = _REQUIRED,
+    *,
+    kind: type | None = None,
+    choices: tuple[object, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    init: bool = True,
+    kw_only: bool = False,
+) -> Any:
+    """A switch that selects the form of the equations: a bool, an int or a name; never learnable."""
+    del kw_only
+    return Field(default, above=above, at_least=at_least, kind=kind, choices=choices, init=init)
+
+
+def part(factory: Callable[..., Any], *, kw_only: bool = False) -> Any:
+    """A submodule; every instance gets one of its own from `factory` unless one is given."""
+    del kw_only
+    return Field(None, factory=factory)
+
+
+@dataclass_transform(field_specifiers=(value, option, part))
+class Declared(nn.Module):
+    """A module made of declared fields.
+
+    The fields of a class are those it declares, then those of its bases: in this order they are the arguments of the
+    constructor. They are read and assigned as attributes; an assignment is checked as in the constructor. `params`
+    gives their present values as one named tuple, the form in which the pure formulas take them.
+    """
+
+    fields: ClassVar[Mapping[str, Field]] = {}
+    dynamic: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[Signature]
+    Params: ClassVar[Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name: spec for name, spec in vars(cls).items() if isinstance(spec, Field)}
+        for name in own:
+            delattr(cls, name)  # a class attribute would hide a Parameter of this name
+        cls.fields = own | {name: spec for name, spec in cls.fields.items() if name not in own}
+        cls.dynamic = tuple(name for name, spec in cls.fields.items() if spec.dynamic)
+        cls.Params = namedtuple("Params", list(cls.fields))  # type: ignore[misc]  # the names are known only now
+        cls.arguments = Signature(
+            [
+                Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=spec.default)
+                for name, spec in sorted(cls.fields.items(), key=lambda item: item[1].default is not _REQUIRED)
+                if spec.init
+            ]
+        )
+        if "__init__" not in vars(cls):
+            cls.__signature__ = cls.arguments  # type: ignore[attr-defined]  # read by inspect and help
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        try:
+            bound = type(self).arguments.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}{type(self).arguments}: {error}.") from None
+        bound.apply_defaults()
+        for name, given in bound.arguments.items():
+            setattr(self, name, given)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Set what follows from the arguments; called once, at the end of the constructor."""
+
+    def params(self) -> Any:
+        """The present values of all fields as a named tuple."""
+        return type(self).Params._make(getattr(self, name) for name in type(self).fields)
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        spec = type(self).fields.get(name)
+        if spec is not None:
+            given = spec.admit(type(self).__name__, name, given)
+            if not isinstance(given, nn.Parameter):
+                self.__dict__.get("_parameters", {}).pop(name, None)
+        super().__setattr__(name, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        getstate: Callable[[], Any] = super().__getstate__
+        state: dict[str, Any] = dict(getstate())
+        for name in type(self).dynamic:
+            if isinstance(state.get(name), Tensor):
+                state[name] = state[name].detach()
+        return state
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        for name in type(self).dynamic:
+            if isinstance(self.__dict__.get(name), Tensor):
+                self.__dict__[name] = fn(self.__dict__[name])
+        return self
+
+    def extra_repr(self) -> str:
+        shown = []
+        for name in type(self).fields:
+            held = getattr(self, name)
+            if isinstance(held, Tensor):
+                size = "x".join(map(str, held.shape))
+                learnable = "learnable " if isinstance(held, nn.Parameter) else ""
+                held = f"{held.item():.4g} ({learnable}scalar)" if not size else f"<{learnable}tensor {size}>"
+                shown.append(f"{name}={held}")
+            elif not isinstance(held, nn.Module):
+                shown.append(f"{name}={held!r}")
+        return ", ".join(shown)

@@ -1,0 +1,5 @@
+"""Spiking neurons."""
+
+from .core import *
+from .core import registry as registry
+from .integrate import *

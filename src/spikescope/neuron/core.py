@@ -1,0 +1,172 @@
+"""Neuron: declared fields, a named state and one pure, pointwise step. Everything else is derived from these."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..base import MemoryModule
+from ..dynamics import Plan, Step, backends, plan, run_sequence, run_single
+from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
+from ..fields import Declared, option
+
+__all__ = ["Neuron", "PointwiseNeuron"]
+
+registry: dict[str, type[Neuron]] = {}
+
+_METHODS_OF_OTHERS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "neuronal_adaptation")
+
+
+class Neuron(Declared, MemoryModule):
+    """Base of all neurons. Defining a subclass registers it, unless it says `abstract=True`."""
+
+    step_mode: str = option("s", kw_only=True)
+
+    example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default, for a run of four steps
+    abstract: ClassVar[bool] = True
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        unused = [name for name in _METHODS_OF_OTHERS if name in vars(cls)]
+        if unused:
+            raise TypeError(
+                f"{cls.__name__} defines {', '.join(unused)}, which nothing calls here: a neuron is one pure function. "
+                "Write charge(p, s, x) for an integrate-and-fire neuron or step(p, s, x) for any other; "
+                "see spikescope.neuron.PointwiseNeuron."
+            )
+        cls.abstract = abstract
+        if not abstract:
+            registry[cls.__name__] = cls
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if type(self).abstract:
+            raise TypeError(f"{type(self).__name__} is the base of a family of neurons; use one of the family.")
+        super().__init__(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return Declared.extra_repr(self)
+
+
+class PointwiseNeuron(Neuron, abstract=True):
+    """A neuron whose elements do not see each other: `step(p, s, x)` of fields, state and input is pure and pointwise.
+
+    A subclass declares its fields, a `State` (a named tuple with `v` first; its defaults are the reset values) and
+    `step`. From these it gets the eager loop, the fused kernels, both step modes, `v_seq`, reset, repr and tests.
+
+    - `backend`: `'auto'` takes the fastest that gives the same spikes; `implementation(x)` says which and why.
+    - `store_v_seq`: keep the membrane potential after every step as `v_seq`, `[T, N, *]`: of the last call in
+      `step_mode='m'`, of all calls since the reset in `step_mode='s'`.
+    """
+
+    backend: str = option("auto", kw_only=True)
+    store_v_seq: bool = option(False, kind=bool, kw_only=True)
+
+    supported_backends: ClassVar[tuple[str, ...]] = backends
+    State: ClassVar[Any]
+
+    @staticmethod
+    def step(p: Any, s: Any, x: Tensor) -> Step:
+        """One time step: output, next state, and the membrane potential before the reset."""
+        raise NotImplementedError("a pointwise neuron defines step(p, s, x)")
+
+    @classmethod
+    def rest(cls, p: Any) -> Any:
+        """The state after a reset; a number stands for all neurons."""
+        return cls.State()
+
+    def drive(self, x_seq: Tensor) -> Tensor:
+        """The input as the step sees it: the place for what is not pointwise, noise or a gain that varies in time."""
+        return x_seq
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._potentials: list[Tensor] = []
+        for name, held in self._rest_values().items():
+            self.register_memory(name, held)
+
+    def _rest_values(self) -> dict[str, Any]:
+        """Reset values as `reset` shows them: numbers, and None for what a tensor field will give at the start."""
+        rest = type(self).rest(self.params())._asdict()
+        return {name: None if isinstance(held, Tensor) else held for name, held in rest.items()}
+
+    def _state(self, p: Any, x_shape: torch.Size) -> Any:
+        """The stored state, checked against the input and with the entries at rest filled in."""
+        owner, cls = type(self).__name__, type(self)
+        check_state(owner, x_shape, {name: self._memories[name] for name in cls.State._fields})
+        for name in cls.dynamic:
+            held = getattr(p, name)
+            if isinstance(held, Tensor):
+                check_fits(owner, name, held, x_shape)
+        held = cls.State(*(self._memories[name] for name in cls.State._fields))
+        rest = cls.rest(p)
+        return cls.State(*(r if h is None else h for h, r in zip(held, rest, strict=True)))
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x)
+        p = self.params()
+        state = self._state(p, x.shape)
+        x = self.drive(x.unsqueeze(0)).squeeze(0)
+        out = run_single(self.backend, type(self), p, state, x)
+        self._keep(out.state)
+        if self.store_v_seq:
+            self._potentials.append(out.state.v.unsqueeze(0))
+        return out.output
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x_seq)
+        check_sequence(type(self).__name__, x_seq)
+        p = self.params()
+        state = self._state(p, x_seq.shape[1:])
+        out = run_sequence(self.backend, type(self), p, state, self.drive(x_seq), self.store_v_seq)
+        self._keep(out.state)
+        if out.v_seq is not None:
+            self._potentials = [out.v_seq]
+        return out.output
+
+    def _keep(self, state: Any) -> None:
+        for name, held in zip(type(self).State._fields, state, strict=True):
+            self._memories[name] = held
+
+    def reset(self) -> None:
+        self._reset_values.update(self._rest_values())
+        super().reset()
+        self._potentials = []
+
+    def detach(self) -> None:
+        super().detach()
+        self._potentials = [held.detach() for held in self._potentials]
+
+    @property
+    def v_seq(self) -> Tensor:
+        """The membrane potential after every step, `[T, N, *]`; see `store_v_seq`."""
+        if not self._potentials:
+            raise StateError(
+                f"{type(self).__name__} has no v_seq: set store_v_seq=True (now {self.store_v_seq}), then run it."
+            )
+        if len(self._potentials) > 1:
+            self._potentials = [torch.cat(self._potentials)]
+        return self._potentials[0]
+
+    def implementation(self, x: Tensor) -> Plan:
+        """Which backend would run an input like `x` (in the present step mode), and why."""
+        return plan(self.backend, type(self), x)
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        if name == "backend":
+            check_choice(type(self).__name__, "backend", given, type(self).supported_backends)
+        super().__setattr__(name, given)
+        if name in type(self).dynamic and self.__dict__.get("_memories"):
+            self._rest_anew()
+
+    def _rest_anew(self) -> None:
+        """Let a state that is still at rest follow a field that was changed."""
+        for name, held in self._rest_values().items():
+            now, before = self._memories[name], self._reset_values[name]
+            if not isinstance(now, Tensor) and now == before:
+                self._memories[name] = held
+            self._reset_values[name] = held
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_potentials": [held.detach() for held in self._potentials]}

@@ -1,0 +1,163 @@
+"""The integrate-and-fire family: each neuron says how it charges; firing and reset are shared."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..dynamics import Step
+from ..fields import Value, option, part, value
+from ..surrogate import Sigmoid, Surrogate
+from .core import PointwiseNeuron
+
+__all__ = ["IFNode", "IntegrateAndFire", "LIFNode", "ParametricLIFNode", "fire", "leak", "reset_to"]
+
+
+class Membrane(NamedTuple):
+    """The state of a neuron that has nothing but a membrane potential."""
+
+    v: Value = 0.0
+
+
+def rest_potential(p: Any) -> Value:
+    """The potential that a neuron leaks towards: `v_reset`, or 0 with a soft reset."""
+    return 0.0 if p.v_reset is None else p.v_reset
+
+
+def leak(p: Any, v: Value, x: Tensor) -> Tensor:
+    """One step of the leaky integration of `x`."""
+    if p.decay_input:
+        return v + (x - (v - rest_potential(p))) / p.tau
+    return v - (v - rest_potential(p)) / p.tau + x
+
+
+def fire(p: Any, h: Tensor) -> Tensor:
+    """A spike where `h` reaches the threshold."""
+    return p.surrogate_function(h - p.v_threshold)
+
+
+def reset_to(p: Any, h: Tensor, spike: Tensor) -> Tensor:
+    """The membrane potential after the reset: to `v_reset`, or by the threshold where that is None."""
+    if p.detach_reset:
+        spike = spike.detach()
+    if p.v_reset is None:
+        return h - spike * p.v_threshold
+    return spike * p.v_reset + (1 - spike) * h
+
+
+class IntegrateAndFire(PointwiseNeuron, abstract=True):
+    r"""Base of the neurons that charge, fire at a threshold, and reset.
+
+    $$S_t = \Theta(H_t - V_{th}) \qquad
+      V_t = S_t V_{reset} + (1 - S_t) H_t \quad\text{or, with } V_{reset} = \text{None,}\quad V_t = H_t - S_t V_{th}$$
+
+    A subclass writes `charge(p, s, x)`, which returns the state with $H_t$ in place of the potential `v`.
+
+    - `v_threshold`: $V_{th}$; a potential equal to it fires.
+    - `v_reset`: $V_{reset}$, the hard reset, or None for the soft reset that subtracts the threshold.
+    - `surrogate_function`: the gradient of the spike; each neuron owns its instance.
+    - `detach_reset`: the spike inside the reset passes no gradient on; the emitted one does.
+    """
+
+    v_threshold: Value = value(1.0, kw_only=True)
+    v_reset: Value | None = value(0.0, optional=True, kw_only=True)
+    surrogate_function: Surrogate = part(Sigmoid, kw_only=True)
+    detach_reset: bool = option(False, kind=bool, kw_only=True)
+
+    State = Membrane
+
+    @staticmethod
+    def charge(p: Any, s: Any, x: Tensor) -> Any:
+        """The state with `v` charged by `x`."""
+        raise NotImplementedError("an integrate-and-fire neuron defines charge(p, s, x)")
+
+    @classmethod
+    def step(cls, p: Any, s: Any, x: Tensor) -> Step:
+        s = cls.charge(p, s, x)
+        spike = fire(p, s.v)
+        return Step(spike, s._replace(v=reset_to(p, s.v, spike)), s.v)
+
+    @classmethod
+    def rest(cls, p: Any) -> Any:
+        return cls.State(v=rest_potential(p))
+
+
+class IFNode(IntegrateAndFire):
+    r"""Integrate-and-fire without a leak: $H_t = V_{t-1} + X_t$.
+
+    Lapicque (1907); Gerstner et al., *Neuronal Dynamics* (2014), section 1.3.
+
+    >>> node = IFNode(v_threshold=1.0, v_reset=None, step_mode="m")
+    >>> node(torch.tensor([[0.75], [0.75], [0.75]])).flatten()  # H = 0.75, 1.5, 1.25
+    tensor([0., 1., 1.])
+    >>> node.v
+    tensor([0.2500])
+    """
+
+    @staticmethod
+    def charge(p: IFNode, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(s.v + x)
+
+
+class LIFNode(IntegrateAndFire):
+    r"""Leaky integrate-and-fire.
+
+    $$H_t = V_{t-1} + \tfrac{1}{\tau}\left(X_t - (V_{t-1} - V_{reset})\right) \quad\text{or, without decay_input,}\quad
+      H_t = V_{t-1} - \tfrac{1}{\tau}(V_{t-1} - V_{reset}) + X_t$$
+
+    - `tau`: the membrane time constant in steps, above 1.
+    - `decay_input`: whether the input is divided by `tau` too.
+
+    Gerstner et al., *Neuronal Dynamics* (2014), section 1.3.
+
+    >>> node = LIFNode(tau=2.0, v_threshold=0.5, step_mode="m", store_v_seq=True)
+    >>> node(torch.full((4, 1), 0.9)).flatten()
+    tensor([0., 1., 0., 1.])
+    >>> node.v_seq.flatten()
+    tensor([0.4500, 0.0000, 0.4500, 0.0000])
+    """
+
+    tau: Value = value(2.0, above=1.0)
+    decay_input: bool = option(True, kind=bool)
+
+    @staticmethod
+    def charge(p: LIFNode, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(leak(p, s.v, x))
+
+
+class ParametricLIFNode(IntegrateAndFire):
+    r"""A leaky neuron that learns its time constant: $1/\tau = \sigma(w)$ with the Parameter $w$.
+
+    $$H_t = V_{t-1} + \sigma(w)\left(X_t - (V_{t-1} - V_{reset})\right)$$
+
+    - `init_tau`: $\tau$ at the start, above 1; then $w = -\ln(\tau - 1)$.
+    - `decay_input`: whether the input is multiplied by $\sigma(w)$ too.
+
+    Fang et al., *Incorporating learnable membrane time constant* (ICCV 2021).
+
+    >>> node = ParametricLIFNode(init_tau=4.0)
+    >>> node(torch.tensor([2.0])), node.v.detach(), node.tau
+    (tensor([0.], grad_fn=<FireBackward>), tensor([0.5000]), 4.0)
+    """
+
+    init_tau: float = option(2.0, above=1.0)
+    decay_input: bool = option(True, kind=bool)
+    w: Tensor = value(init=False)
+
+    def prepare(self) -> None:
+        self.w = nn.Parameter(torch.tensor(-math.log(self.init_tau - 1)))
+        super().prepare()
+
+    @property
+    def tau(self) -> float:
+        """The present time constant."""
+        return 1 / torch.sigmoid(self.w.detach()).item()
+
+    @staticmethod
+    def charge(p: ParametricLIFNode, s: Membrane, x: Tensor) -> Membrane:
+        rate = torch.sigmoid(p.w)
+        drawn = s.v - rest_potential(p)
+        return Membrane(s.v + (x - drawn) * rate if p.decay_input else s.v - drawn * rate + x)

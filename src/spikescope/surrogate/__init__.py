@@ -1,0 +1,5 @@
+"""Surrogate functions: the spike, and the gradient used in place of its own."""
+
+from .core import *
+from .core import registry as registry
+from .smooth import *

@@ -1,0 +1,126 @@
+"""The surrogate: a spike forwards, a smooth function's slope backwards. Everything but the two formulas."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..fields import Declared, option
+
+__all__ = ["Surrogate", "SurrogateFunctionBase", "heaviside"]
+
+registry: dict[str, type[Surrogate]] = {}
+
+
+def heaviside(x: Tensor) -> Tensor:
+    """The step function with the value 1 at 0, in the dtype of `x`.
+
+    >>> heaviside(torch.tensor([-0.5, 0.0, 0.5]))
+    tensor([0., 1., 1.])
+    """
+    return (x >= 0).to(x)
+
+
+class Surrogate(Declared):
+    """Base of all surrogate functions. A subclass writes two pure, pointwise formulas; defining it registers it.
+
+    - `gradient(p, x)`: the slope used in place of the derivative of the step.
+    - `primitive(p, x)`: the function with that slope, if there is one. It is what `spiking=False` computes.
+    - `spike(p, x)`: the forward value, the Heaviside step unless the surrogate says otherwise.
+
+    `p` holds the declared fields. They are read at every call, so that editing one acts on the next forward. A field
+    that is a Parameter learns through the primitive: the gradient is that of `primitive` at the same point.
+    """
+
+    spiking: bool = option(True, kind=bool, kw_only=True)
+
+    pointwise: ClassVar[bool] = True  # whether `spike` depends on nothing but its arguments
+    _function: ClassVar[type[torch.autograd.Function]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._function = _function(cls)
+        registry[cls.__name__] = cls
+
+    @staticmethod
+    def spike(p: Any, x: Tensor) -> Tensor:
+        """The forward value."""
+        return heaviside(x)
+
+    @staticmethod
+    def gradient(p: Any, x: Tensor) -> Tensor:
+        """The slope at `x`."""
+        raise NotImplementedError("a surrogate defines gradient(p, x)")
+
+    @staticmethod
+    def primitive(p: Any, x: Tensor) -> Tensor:
+        """The function whose slope is `gradient`."""
+        raise NotImplementedError("this surrogate is given by its gradient alone")
+
+    @classmethod
+    def has_primitive(cls) -> bool:
+        """Whether `spiking=False` and learnable fields are possible."""
+        return cls.primitive is not Surrogate.primitive
+
+    @classmethod
+    def fire(cls, p: Any, x: Tensor) -> Tensor:
+        """The surrogate as a pure function of its fields: spike forwards, `gradient` backwards."""
+        if not p.spiking:
+            return cls.primitive(p, x)
+        constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
+        y: Tensor = cls._function.apply(x, constants)
+        if any(isinstance(held, Tensor) and held.requires_grad for held in p):
+            smooth = cls.primitive(p, x.detach())
+            y = y + (smooth - smooth.detach())  # adds zero, and the gradient of the fields
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return type(self).fire(self.params(), x)
+
+    def set_spiking_mode(self, spiking: bool) -> None:
+        """True: spikes with a surrogate gradient. False: the primitive in both directions."""
+        self.spiking = spiking
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        if not type(self).has_primitive():
+            learnable = isinstance(given, Tensor) and given.requires_grad
+            if (name == "spiking" and given is False) or (name in type(self).dynamic and learnable):
+                wish = "spiking=False" if name == "spiking" else f"a learnable {name}"
+                raise ValueError(
+                    f"{type(self).__name__} is given by its gradient alone and has no primitive function, which "
+                    f"{wish} needs. Surrogates that have one: "
+                    f"{', '.join(sorted(k for k, s in registry.items() if s.has_primitive()))}."
+                )
+        super().__setattr__(name, given)
+
+
+def _function(cls: type[Surrogate]) -> type[torch.autograd.Function]:
+    """The autograd function of one surrogate: `apply(x, p)` with the fields as constants."""
+
+    class Fire(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Tensor, p: Any) -> Tensor:
+            return cls.spike(p, x)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            x, p = inputs
+            ctx.save_for_backward(x, *(v for v in p if isinstance(v, Tensor)))
+            ctx.p = p._make(None if isinstance(v, Tensor) else (v,) for v in p)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+            x, *tensors = ctx.saved_tensors
+            rest = iter(tensors)
+            p = ctx.p._make(next(rest) if v is None else v[0] for v in ctx.p)
+            return grads[0] * cls.gradient(p, x), None
+
+    Fire.__name__ = Fire.__qualname__ = f"{cls.__name__}Fire"
+    return Fire
+
+
+SurrogateFunctionBase = Surrogate
