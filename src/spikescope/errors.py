@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["MissingExtraError", "RecomputeError", "ShapeError", "StateError"]
 
@@ -116,3 +116,20 @@ def check_fits(owner: str, name: str, value: Tensor, x_shape: torch.Size) -> Non
         f"{owner}: {name} has the shape {dims(value.shape)}, which does not broadcast to the input of one step, "
         f"{dims(x_shape, 'N')}. A value per channel of [N, C, H, W] has the shape [C, 1, 1]."
     )
+
+
+def check_probability(owner: str, x: Tensor) -> None:
+    """Refuse values that are no probabilities."""
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError(
+            f"{owner} takes x as the probability of a spike, which must be from 0 to 1, but got values from "
+            f"{x.min().item():.4g} to {x.max().item():.4g}. Bring them there first, for example with x.clamp(0, 1)."
+        )
+
+
+def check_module(owner: str, net: object) -> None:
+    """Refuse anything but a module."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(
+            f"{owner} takes an nn.Module, but got {type(net).__name__}. Several modules make one with nn.Sequential(...)."
+        )

@@ -6,7 +6,7 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from .errors import check_choice
 
-__all__ = ["Declared", "Field", "Value", "option", "part", "value"]
+__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "value"]
 
 Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
 
 _REQUIRED: Any = Parameter.empty
+
+forms: dict[str, tuple[type[Declared], dict[str, Any]]] = {}
+"""Class and options by form; see `Declared.form`. Two modules of one form differ in nothing but their numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,16 @@ class Field:
     optional: bool = False
     learnable: bool = False
     init: bool = True
+    at_most: float | None = None
     choices: tuple[object, ...] = ()
     kind: type | None = None
     factory: Callable[..., Any] | None = None
+    shapes_dynamics: bool = True  # whether the equations depend on it
 
     def admit(self, owner: str, name: str, given: Any) -> Any:
         """Return the value to store, or refuse it in words."""
-        if given is None and self.factory is not None:
-            return self.factory()
+        if self.factory is not None:
+            return self._admit_part(owner, name, given)
         if self.dynamic:
             return self._admit_value(owner, name, given)
         if self.choices:
@@ -52,6 +57,14 @@ class Field:
             raise TypeError(f"{owner}: {name} must be {self.kind.__name__}, but got {given!r}.")
         self._check_bounds(owner, name, given)
         return given
+
+    def _admit_part(self, owner: str, name: str, given: Any) -> Any:
+        assert self.factory is not None
+        made = self.factory() if given is None else given
+        if isinstance(made, type) or not callable(made):
+            wanted = type(self.factory()).__name__
+            raise TypeError(f"{owner}: {name} must be a module, for example {wanted}(), but got {given!r}.")
+        return made
 
     def _admit_value(self, owner: str, name: str, given: Any) -> Any:
         if given is None and self.optional:
@@ -83,12 +96,18 @@ class Field:
                 (self.above, f"above {self.above}", lambda v: v > self.above),
                 (self.below, f"below {self.below}", lambda v: v < self.below),
                 (self.at_least, f"at least {self.at_least}", lambda v: v >= self.at_least),
+                (self.at_most, f"at most {self.at_most}", lambda v: v <= self.at_most),
                 (0.0 if self.dynamic else None, "finite", _finite),
             )
             if bound is not None and not _everywhere(holds, given)
         ]
         if wanted:
             raise ValueError(f"{owner}: {name} must be {' and '.join(wanted)}, but got {given!r}.")
+
+
+def _without_self(method: Callable[..., Any]) -> Signature:
+    full = signature(method)
+    return full.replace(parameters=list(full.parameters.values())[1:])
 
 
 def _finite(given: Any) -> Any:
@@ -107,6 +126,7 @@ def value(
     above: float | None = None,
     below: float | None = None,
     at_least: float | None = None,
+    at_most: float | None = None,
     optional: bool = False,
     learnable: bool = False,
     init: bool = True,
@@ -118,7 +138,7 @@ def value(
     so that `prepare` sets it. `kw_only` speaks to the type checker alone.
     """
     del kw_only
-    return Field(default, True, above, below, at_least, optional, learnable, init)
+    return Field(default, True, above, below, at_least, optional, learnable, init, at_most)
 
 
 def option(
@@ -129,17 +149,32 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     init: bool = True,
+    shapes_dynamics: bool = True,
     kw_only: bool = False,
 ) -> Any:
-    """A switch that selects the form of the equations: a bool, an int or a name; never learnable."""
+    """A switch that selects the form of the equations: a bool, an int or a name; never learnable.
+
+    One that the equations do not depend on says `shapes_dynamics=False`.
+    """
     del kw_only
-    return Field(default, above=above, at_least=at_least, kind=kind, choices=choices, init=init)
+    return Field(
+        default,
+        above=above,
+        at_least=at_least,
+        kind=kind,
+        choices=choices,
+        init=init,
+        shapes_dynamics=shapes_dynamics,
+    )
 
 
 def part(factory: Callable[..., Any], *, kw_only: bool = False) -> Any:
     """A submodule; every instance gets one of its own from `factory` unless one is given."""
     del kw_only
-    return Field(None, factory=factory)
+    return Field(None, factory=factory, shapes_dynamics=False)
+
+
+_PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass_transform(field_specifiers=(value, option, part))
@@ -153,6 +188,7 @@ class Declared(nn.Module):
 
     fields: ClassVar[Mapping[str, Field]] = {}
     dynamic: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Signature]
     Params: ClassVar[Any]
 
@@ -163,6 +199,7 @@ class Declared(nn.Module):
             delattr(cls, name)  # a class attribute would hide a Parameter of this name
         cls.fields = own | {name: spec for name, spec in cls.fields.items() if name not in own}
         cls.dynamic = tuple(name for name, spec in cls.fields.items() if spec.dynamic)
+        cls.parts = tuple(name for name, spec in cls.fields.items() if spec.factory is not None)
         cls.Params = namedtuple("Params", list(cls.fields))  # type: ignore[misc]  # the names are known only now
         cls.arguments = Signature(
             [
@@ -171,8 +208,9 @@ class Declared(nn.Module):
                 if spec.init
             ]
         )
-        if "__init__" not in vars(cls):
-            cls.__signature__ = cls.arguments  # type: ignore[attr-defined]  # read by inspect and help
+        own_init = vars(cls).get("__init__")
+        shown = cls.arguments if own_init is None else _without_self(own_init)
+        cls.__signature__ = shown  # type: ignore[attr-defined]  # read by inspect and help, and inherited
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -184,6 +222,7 @@ class Declared(nn.Module):
         for name, given in bound.arguments.items():
             setattr(self, name, given)
         self.prepare()
+        self._reform()
 
     def prepare(self) -> None:
         """Set what follows from the arguments; called once, at the end of the constructor."""
@@ -192,6 +231,22 @@ class Declared(nn.Module):
         """The present values of all fields as a named tuple."""
         return type(self).Params._make(getattr(self, name) for name in type(self).fields)
 
+    @property
+    def form(self) -> str:
+        """A text that stands for the class and its options: all that is fixed when a kernel is made of it."""
+        return self._form
+
+    def _reform(self) -> None:
+        cls = type(self)
+        fixed = {
+            name: getattr(self, name, None)
+            for name, spec in cls.fields.items()
+            if spec.shapes_dynamics and (not spec.dynamic or getattr(self, name, None) is None)
+        }
+        shown = [f"{name}={held if isinstance(held, _PLAIN) else id(held)!r}" for name, held in fixed.items()]
+        self._form = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
+        forms.setdefault(self._form, (cls, fixed))  # keeps what the ids in the text stand for alive
+
     def __setattr__(self, name: str, given: Any) -> None:
         spec = type(self).fields.get(name)
         if spec is not None:
@@ -199,6 +254,12 @@ class Declared(nn.Module):
             if not isinstance(given, nn.Parameter):
                 self.__dict__.get("_parameters", {}).pop(name, None)
         super().__setattr__(name, given)
+        if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
+            self._reform()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._reform()
 
     def __getstate__(self) -> dict[str, Any]:
         getstate: Callable[[], Any] = super().__getstate__

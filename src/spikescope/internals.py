@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-__all__ = ["in_backward"]
+__all__ = ["checkpoint_may_keep_state", "gradient_is_watched", "in_backward", "in_forward_mode", "readable"]
 
 
 def in_backward() -> bool:
@@ -13,3 +15,58 @@ def in_backward() -> bool:
     A forward pass in there is the recomputation of an activation checkpoint. PyTorch has no public question for it.
     """
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def readable(x: Tensor) -> bool:
+    """Whether Python may look at the values of `x`: not in compiled code, under `vmap`, or on the meta device.
+
+    PyTorch has no public question for a tensor that `torch.func.vmap` has batched.
+    """
+    return not (torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_batchedtensor(x))
+
+
+def gradient_is_watched(x: Tensor, *modules: nn.Module) -> bool:
+    """Whether somebody will look at the gradient of this very tensor, or of the inputs and outputs of `modules`.
+
+    Leaves and `retain_grad` have public questions; hooks on a tensor and backward hooks on a module have none.
+    """
+    if any(module._backward_hooks or module._backward_pre_hooks for module in modules):
+        return True
+    return x.requires_grad and bool(x.is_leaf or x.retains_grad or x._backward_hooks)
+
+
+def in_forward_mode() -> bool:
+    """Whether a forward-mode derivative (`torch.func.jvp`, dual tensors) is being taken.
+
+    PyTorch answers this only for a given tensor, and by unpacking it.
+    """
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def checkpoint_may_keep_state() -> bool:
+    """Whether `torch.compile` accepts a module that changes its state inside an activation checkpoint.
+
+    It is a setting of the user's; older versions do not have it and never accept.
+    """
+    return bool(getattr(torch._dynamo.config, "skip_fwd_side_effects_in_bwd_under_checkpoint", False))
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether `x` is a tensor with memory of its own, outside every mode and transform of PyTorch.
+
+    Only then may a kernel be called on its address directly. PyTorch has no public question for modes and transforms.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (Tensor, nn.Parameter)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def in_nested_grad() -> bool:
+    """Whether two derivatives of `torch.func` are being taken, one inside the other."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return sum(level.key() is torch._C._functorch.TransformType.Grad for level in stack) > 1

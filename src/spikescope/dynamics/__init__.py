@@ -1,6 +1,6 @@
 """From one pure step to a run over time, on every backend."""
 
 from .eager import Step
-from .run import Plan, backends, plan, run_sequence, run_single
+from .run import Definition, Plan, backends, plan, run_sequence, run_single
 
-__all__ = ["Plan", "Step", "backends", "plan", "run_sequence", "run_single"]
+__all__ = ["Definition", "Plan", "Step", "backends", "plan", "run_sequence", "run_single"]

@@ -16,7 +16,7 @@ class Step(NamedTuple):
 
     output: Tensor
     state: Any  # the neuron's State
-    h: Tensor  # the membrane potential before the reset
+    h: Tensor | None  # the membrane potential before the reset
 
 
 class Sequence(NamedTuple):

@@ -1,16 +1,36 @@
-"""Which backend runs a neuron, and running it."""
+"""Which backend runs a neuron, and running it.
+
+The rule of `'auto'`: the fused kernel of the device, if one can be made, if its spikes are bit for bit those of the
+eager loop, and if nothing asks for what only the eager loop has; else the eager loop.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from ..internals import in_forward_mode
 from . import eager
+from .compiler import compiler
+from .native import real_dtype
+from .operator import run_fused
+from .program import program, refusal
 
-__all__ = ["Plan", "backends", "plan", "run_sequence", "run_single"]
+__all__ = ["Definition", "Plan", "backends", "plan", "run_sequence", "run_single"]
 
-backends: tuple[str, ...] = ("auto", "torch")
+backends: tuple[str, ...] = ("auto", "torch", "cpp")
+
+
+class Definition(NamedTuple):
+    """A neuron as data: its class, its fields, and the same fields as a key and numbers."""
+
+    neuron: type[Any]
+    p: Any
+    key: str | None  # None where a part is no surrogate of the library
+    tensors: list[Tensor]
+    numbers: list[float]
 
 
 class Plan(NamedTuple):
@@ -20,19 +40,67 @@ class Plan(NamedTuple):
     reason: str
 
 
-def plan(backend: str, neuron: type[Any], x: Tensor) -> Plan:
-    """Decide: the forced backend, or with `'auto'` the fastest that gives the same spikes."""
+def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
+    """Decide for an input like `x`; a forced backend that cannot run is an error in words."""
     if backend == "torch":
         return Plan("torch", "the backend is set to 'torch'")
-    return Plan("torch", f"'auto': the eager loop is the only backend of {neuron.__name__} for {x.device.type}")
+    name = definition.neuron.__name__
+    odd = _odd(definition, state, x)
+    if odd is None:
+        assert definition.key is not None
+        found = decide(backend, definition.key, x.device.type)
+    else:
+        found = Plan("torch", odd)
+    if backend not in ("auto", found.backend):
+        raise RuntimeError(f"{name} cannot run on the backend {backend!r}: {found.reason}. Set backend='auto'.")
+    return found
 
 
-def run_single(backend: str, neuron: type[Any], p: Any, state: Any, x: Tensor) -> eager.Step:
+def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
+    """What about this very call only the eager loop can do."""
+    if definition.key is None:
+        return "its surrogate_function is not one of spikescope.surrogate"
+    if in_forward_mode():
+        return "the fused kernels have no forward-mode derivative"
+    if torch.compiler.is_exporting():
+        return "an exported graph must not depend on kernels of this machine"
+    real = real_dtype(x)
+    if any(isinstance(held, Tensor) and held.dtype is not real for held in state):
+        return f"its state is not of the dtype {real}"
+    return None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch's
+def decide(backend: str, key: str, device: str) -> Plan:
+    """The decision for everything that has this key, on a device of this type."""
+    if device != "cpu":
+        return Plan("torch", f"there is no fused kernel for the device {device!r}")
+    if compiler() is None:
+        return Plan("torch", "there is no C++ compiler; see the warning")
+    error = refusal(key)
+    if error is not None:
+        if backend == "cpp":
+            raise error
+        return Plan("torch", str(error))
+    if backend == "auto" and not program(key).exact():
+        return Plan("torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip")
+    return Plan("cpp", "'auto': the fused C++ kernel gives the same spikes" if backend == "auto" else "it is set so")
+
+
+def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
     """One step from `state` by the planned backend."""
-    return eager.single(neuron.step, p, eager.start(state, x), x)
+    if plan(backend, definition, state, x).backend == "torch":
+        return eager.single(definition.neuron.step, definition.p, eager.start(state, x), x)
+    run = run_sequence(backend, definition, state, x.unsqueeze(0), False)
+    return eager.Step(run.output.squeeze(0), run.state, None)
 
 
-def run_sequence(backend: str, neuron: type[Any], p: Any, state: Any, x_seq: Tensor, keep_v: bool) -> eager.Sequence:
+def run_sequence(backend: str, definition: Definition, state: Any, x_seq: Tensor, keep_v: bool) -> eager.Sequence:
     """All steps from `state` by the planned backend."""
-    first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
-    return eager.sequence(neuron.step, p, eager.start(state, first), x_seq, keep_v)
+    planned = plan(backend, definition, state, x_seq).backend
+    if planned == "torch":
+        first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
+        return eager.sequence(definition.neuron.step, definition.p, eager.start(state, first), x_seq, keep_v)
+    assert definition.key is not None
+    run, _ = run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v)
+    return run

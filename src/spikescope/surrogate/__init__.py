@@ -2,4 +2,6 @@
 
 from .core import *
 from .core import registry as registry
+from .piecewise import *
 from .smooth import *
+from .special import *

@@ -34,9 +34,10 @@ class Surrogate(Declared):
     that is a Parameter learns through the primitive: the gradient is that of `primitive` at the same point.
     """
 
-    spiking: bool = option(True, kind=bool, kw_only=True)
+    spiking: bool = option(default=True, kind=bool, kw_only=True)
 
     pointwise: ClassVar[bool] = True  # whether `spike` depends on nothing but its arguments
+    example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default
     _function: ClassVar[type[torch.autograd.Function]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -77,7 +78,8 @@ class Surrogate(Declared):
         return y
 
     def forward(self, x: Tensor) -> Tensor:
-        return type(self).fire(self.params(), x)
+        y = type(self).fire(self.params(), x)
+        return y.to(x.dtype) if x.is_floating_point() else y
 
     def set_spiking_mode(self, spiking: bool) -> None:
         """True: spikes with a surrogate gradient. False: the primitive in both directions."""

@@ -1,0 +1,114 @@
+"""Compiling C++ text to a library, and the cache on disk, safe with many processes at once."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+
+__all__ = ["CompileError", "cache_folder", "compiler", "load"]
+
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-ffp-contract=off",  # no fused multiply-add in the exact part: a flipped spike is an error
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+)
+
+
+class CompileError(RuntimeError):
+    """The compiler refused a kernel."""
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: `$SPIKESCOPE_CACHE`, or `spikescope` in the user's cache folder."""
+    given = os.environ.get("SPIKESCOPE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikescope"
+
+
+@cache
+def compiler() -> str | None:
+    """The C++ compiler: `$CXX`, `$CC`, or the first of g++, clang++ and c++ on the path; None if there is none."""
+    for name in (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "c++"):
+        if name and (found := shutil.which(name)):
+            return found
+    warnings.warn(
+        "No C++ compiler was found, so neurons run as the slower eager loop on the CPU. Install g++ or clang++ "
+        "(on Debian: apt install g++), or name one in the environment variable CXX.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+@cache
+def _identity() -> str:
+    """Compiler, its version and the processor: what makes a compiled kernel of another machine unusable."""
+    command = compiler()
+    version = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=True).stdout
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        flags = platform.processor()
+    return f"{command}\n{version}\n{platform.machine()}\n{flags}"
+
+
+@cache
+def _vector_flags() -> tuple[str, ...]:
+    """Full-width vectors where the processor has them; compilers for others refuse the flag."""
+    return ("-mprefer-vector-width=512",) if "avx512f" in _identity() else ()
+
+
+def load(source: str) -> ctypes.CDLL:
+    """The library of `source`, compiled now or taken from the cache."""
+    flags = (*FLAGS, *_vector_flags())
+    key = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
+    folder = cache_folder()
+    library = folder / f"{key}.so"
+    if not library.exists():
+        library = _build(source, flags, folder, library)
+    return ctypes.CDLL(str(library))
+
+
+def _build(source: str, flags: tuple[str, ...], folder: Path, library: Path) -> Path:
+    """Compile beside the target and move the result there in one step: another process sees all of it or nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        work = tempfile.mkdtemp(dir=folder)
+    except OSError:  # no writable cache: a folder that lasts as long as the process
+        folder = Path(_private_folder())
+        work, library = tempfile.mkdtemp(dir=folder), folder / library.name
+    try:
+        text, built = Path(work) / "kernel.cpp", Path(work) / "kernel.so"
+        text.write_text(source)
+        command = [str(compiler()), *flags, str(text), "-o", str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CompileError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        os.replace(built, library)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return library
+
+
+@cache
+def _private_folder() -> str:
+    import atexit
+
+    folder = tempfile.mkdtemp(prefix="spikescope-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

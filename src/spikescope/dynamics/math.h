@@ -1,0 +1,103 @@
+// Scalar functions that the kernels use, written so that the compiler turns loops over them into vector code.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// NaN passes through, as in PyTorch.
+template <class R> static inline R maximum(R a, R b) { return (a > b || a != a) ? a : b; }
+template <class R> static inline R minimum(R a, R b) { return (a < b || a != a) ? a : b; }
+
+// a * b + c in one rounding where the processor has it, else in two: only in functions that are approximate anyway.
+static inline float fused(float a, float b, float c) {
+#ifdef __FMA__
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7.
+static inline float exponential(float x) {
+  const float low = -87.3f, high = 88.72f;
+  const float bounded = x < low ? low : (x > high ? high : x);
+  const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
+  const float nearest = shifted - 12582912.f;
+  const float n = nearest > 127.f ? 127.f : nearest;
+  const float r = fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, bounded));
+  float p = 1.f / 720.f;
+  p = fused(p, r, 1.f / 120.f);
+  p = fused(p, r, 1.f / 24.f);
+  p = fused(p, r, 1.f / 6.f);
+  p = fused(p, r, 0.5f);
+  p = fused(p, r, 1.f);
+  p = fused(p, r, 1.f);
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, 4);
+  const float y = p * scale;
+  return x < low ? 0.f : (x > high ? HUGE_VALF : (x != x ? x : y));
+}
+static inline double exponential(double x) { return std::exp(x); }
+
+template <class R> static inline R logistic(R x) { return R(1) / (R(1) + exponential(-x)); }
+
+// Near zero the quotient loses digits; the odd series to x^7 does not.
+template <class R> static inline R hyperbolic_tangent(R x) {
+  const R a = std::fabs(x), e = exponential(R(-2) * a), s = x * x;
+  const R far = std::copysign((R(1) - e) / (R(1) + e), x);
+  const R near = x * (R(1) + s * (R(-1.0 / 3) + s * (R(2.0 / 15) + s * R(-17.0 / 315))));
+  return a < R(0.1) ? near : far;
+}
+static inline double hyperbolic_tangent(double x) { return std::tanh(x); }
+
+// Half precision inputs and outputs; the state is float.
+struct bfloat16 {
+  uint16_t bits;
+  operator float() const {
+    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+    float y;
+    std::memcpy(&y, &wide, 4);
+    return y;
+  }
+  bfloat16() = default;
+  bfloat16(float x) {  // to nearest, ties to even
+    uint32_t wide;
+    std::memcpy(&wide, &x, 4);
+    const uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
+    bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
+  }
+};
+
+// The taps. A count is stored in the smallest integer that holds T.
+static inline void store_counts(void* out, long T, long o, long e, const int32_t* count) {
+  if (T < 256) for (long i = 0; i < e; i++) ((uint8_t*)out)[o + i] = (uint8_t)count[i];
+  else for (long i = 0; i < e; i++) ((int32_t*)out)[o + i] = count[i];
+}
+
+template <class R> static inline void store_range(double* out, long e, const R* low, const R* high, const R* sum) {
+  double a = HUGE_VAL, b = -HUGE_VAL, c = 0;
+  for (long i = 0; i < e; i++) { a = low[i] < a ? low[i] : a; b = high[i] > b ? high[i] : b; c += sum[i]; }
+  out[0] = a; out[1] = b; out[2] = c;
+}
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+// One bit a neuron, least significant first, set where the output is not zero.
+template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
+  for (long i = 0; i < e; i += 8) {
+    uint8_t byte = 0;
+    for (long j = 0; j < 8 && i + j < e; j++) byte |= (uint8_t)(y[i + j] != 0) << j;
+    out[i / 8] = byte;
+  }
+}
+#ifdef __AVX512F__
+static inline void pack(const float* y, long e, uint8_t* out) {
+  long i = 0;
+  for (; i + 16 <= e; i += 16) {
+    const uint16_t bits = _mm512_cmp_ps_mask(_mm512_loadu_ps(y + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    std::memcpy(out + i / 8, &bits, 2);
+  }
+  if (i < e) pack<float>(y + i, e - i, out + i / 8);
+}
+#endif

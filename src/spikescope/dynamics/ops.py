@@ -1,0 +1,108 @@
+"""The operations table: what each pointwise PyTorch operation is in C++ and in Triton.
+
+A neuron or surrogate may use any operation that has a row here and still run on every backend. `exact` says whether
+the texts give the very bits of PyTorch on a CPU; an operation that does not, in the path of a spike, keeps `'auto'`
+from choosing a fused kernel. A text may use `{0}`, `{1}`, ... for the operands.
+
+The C++ texts may use the functions of `dynamics/math.h`; `real` is the type of the state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["OPS", "PASS", "SCALAR_POWERS", "Op"]
+
+aten = torch.ops.aten
+
+
+class Op(NamedTuple):
+    """One row: the C++ text, the Triton text, and whether both are exact."""
+
+    cpp: str
+    triton: str
+    exact: bool = True
+
+
+def both(text: str) -> Op:
+    """The same text in both languages."""
+    return Op(text, text)
+
+
+OPS: dict[object, Op] = {
+    aten.add.Tensor: both("({0} + {1})"),
+    aten.add.Scalar: both("({0} + {1})"),
+    aten.sub.Tensor: both("({0} - {1})"),
+    aten.sub.Scalar: both("({0} - {1})"),
+    aten.rsub.Scalar: both("({1} - {0})"),
+    aten.rsub.Tensor: both("({1} - {0})"),
+    aten.mul.Tensor: both("({0} * {1})"),
+    aten.mul.Scalar: both("({0} * {1})"),
+    aten.div.Tensor: Op("({0} / {1})", "tl.div_rn({0} + zero, {1} + zero)"),
+    aten.div.Scalar: Op("({0} / {1})", "tl.div_rn({0} + zero, {1} + zero)"),
+    aten.neg.default: both("(-{0})"),
+    aten.reciprocal.default: Op("(1 / {0})", "tl.div_rn(one, {0} + zero)"),
+    aten.sqrt.default: Op("std::sqrt({0})", "tl.sqrt_rn({0})"),
+    aten.abs.default: Op("std::fabs({0})", "tl.abs({0})"),
+    aten.sign.default: Op(
+        "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
+    ),
+    aten.sgn.default: Op(
+        "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
+    ),
+    aten.round.default: Op("std::nearbyint({0})", "round_even({0})"),
+    aten.floor.default: Op("std::floor({0})", "tl.floor({0})"),
+    aten.ceil.default: Op("std::ceil({0})", "tl.ceil({0})"),
+    aten.maximum.default: Op("maximum<real>({0}, {1})", "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
+    aten.minimum.default: Op("minimum<real>({0}, {1})", "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
+    aten.relu.default: Op("maximum<real>({0}, 0)", "tl.where({0} < 0, zero, {0})"),
+    aten.clamp_min.default: Op("maximum<real>({0}, {1})", "tl.where({0} < {1}, {1} + zero, {0})"),
+    aten.clamp_max.default: Op("minimum<real>({0}, {1})", "tl.where({0} > {1}, {1} + zero, {0})"),
+    aten.clamp.default: Op(
+        "minimum<real>(maximum<real>({0}, {1}), {2})",
+        "tl.where({0} < {1}, {1} + zero, tl.where({0} > {2}, {2} + zero, {0}))",
+    ),
+    aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
+    aten.where.ScalarSelf: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
+    aten.where.ScalarOther: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
+    aten.where.Scalar: Op("({0} ? (real){1} : (real){2})", "tl.where({0}, {1} + zero, {2} + zero)"),
+    aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1}, {2} + zero, {0})"),
+    aten._to_copy.default: Op("({0} ? real(1) : real(0))", "tl.where({0}, one, zero)"),  # only of a comparison
+    aten.zeros_like.default: Op("real(0)", "zero"),
+    aten.ones_like.default: Op("real(1)", "one"),
+    aten.full_like.default: Op("real({1})", "({1} + zero)"),
+    aten.sigmoid_backward.default: both("({0} * (1 - {1}) * {1})"),
+    aten.tanh_backward.default: both("({0} * (1 - {1} * {1}))"),
+    aten.threshold_backward.default: Op("({1} <= {2} ? real(0) : {0})", "tl.where({1} <= {2}, zero, {0})"),
+    aten.exp.default: Op("exponential({0})", "tl.exp({0})", False),
+    aten.sigmoid.default: Op("logistic({0})", "tl.div_rn(one, one + tl.exp(-({0})))", False),
+    aten.tanh.default: Op("hyperbolic_tangent({0})", "hyperbolic_tangent({0})", False),
+    aten.log.default: Op("std::log({0})", "tl.log({0})", False),
+    aten.log1p.default: Op("std::log1p({0})", "tl.log(one + {0})", False),
+    aten.sin.default: Op("std::sin({0})", "tl.sin({0})", False),
+    aten.cos.default: Op("std::cos({0})", "tl.cos({0})", False),
+    aten.erf.default: Op("std::erf({0})", "tl.erf({0})", False),
+    aten.erfc.default: Op("std::erfc({0})", "(one - tl.erf({0}))", False),
+    aten.atan.default: Op("std::atan({0})", "arc_tangent({0})", False),
+    aten.pow.Tensor_Tensor: Op("std::pow({0}, {1})", "tl.exp({1} * tl.log({0}))", False),
+    aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "tl.exp({1} * tl.log({0}))", False),
+}
+
+for _name, _sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"), ("eq", "=="), ("ne", "!=")):
+    _packet = getattr(aten, _name)
+    OPS[_packet.Scalar] = OPS[_packet.Tensor] = both(f"({{0}} {_sign} {{1}})")
+for _name, _cpp, _triton in (("logical_and", "&&", "&"), ("logical_or", "||", "|")):
+    OPS[getattr(aten, _name).default] = Op(f"({{0}} {_cpp} {{1}})", f"({{0}} {_triton} {{1}})")
+OPS[aten.bitwise_and.Tensor] = OPS[aten.logical_and.default]
+OPS[aten.bitwise_or.Tensor] = OPS[aten.logical_or.default]
+OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({0} == 0)")
+
+PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.default, aten.expand.default}
+"""Operations that change nothing of a single element."""
+
+SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
+"""Powers that PyTorch computes as another operation; a square and a cube are products."""
+
+

@@ -1,0 +1,72 @@
+"""A traced body as lines of C++ or Triton: one assignment a node."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import fx
+
+from .ops import OPS, PASS, SCALAR_POWERS
+from .trace import Body
+
+__all__ = ["Language", "print_body"]
+
+Language = Literal["cpp", "triton"]
+
+aten = torch.ops.aten
+
+_LOGICAL = {"ge", "gt", "le", "lt", "eq", "ne", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or"}
+
+
+def print_body(body: Body, language: Language) -> tuple[list[str], list[str]]:
+    """The assignments of the body, and the text of each output."""
+    text: dict[fx.Node, str] = {**body.inputs, **body.constants}
+    declare = "const auto " if language == "cpp" else ""
+    end = ";" if language == "cpp" else ""
+    lines = []
+
+    def operand(argument: Any) -> str:
+        return text[argument] if isinstance(argument, fx.Node) else literal(argument, language)
+
+    for node in body.nodes:
+        expression = _expression(node, [operand(a) for a in node.args if _is_operand(a)], language)
+        if expression is None:
+            text[node] = operand(node.args[0])
+        else:
+            text[node] = node.name
+            lines.append(f"{declare}{text[node]} = {expression}{end}")
+    return lines, [operand(out) for out in body.outputs]
+
+
+def literal(number: Any, language: Language) -> str:
+    """A Python number in the source text."""
+    if language == "cpp":
+        if not math.isfinite(number):
+            return "real(NAN)" if math.isnan(number) else f"real({'-' if number < 0 else ''}HUGE_VAL)"
+        return f"real({float(number)!r})"
+    return repr(float(number)) if math.isfinite(number) else f"float('{number}')"
+
+
+def _is_operand(argument: Any) -> bool:
+    return isinstance(argument, (fx.Node, int, float))
+
+
+def _expression(node: fx.Node, operands: list[str], language: Language) -> str | None:
+    """The text of one operation; None where the operand passes through."""
+    target: Any = node.target
+    if target is aten.pow.Tensor_Scalar:
+        base, power = operands[0], float(node.args[1])  # type: ignore[arg-type]  # a number in this overload
+        if power in (2.0, 3.0):
+            return "(" + " * ".join([base] * int(power)) + ")"
+        target = SCALAR_POWERS.get(power, target)
+    if target in PASS or (target is aten._to_copy.default and not _is_logical(node.args[0])):
+        return None
+    row = OPS[target]
+    return (row.cpp if language == "cpp" else row.triton).format(*operands)
+
+
+def _is_logical(node: Any) -> bool:
+    name = str(node.target).split(".")[1] if isinstance(node, fx.Node) and node.op == "call_function" else ""
+    return name in _LOGICAL

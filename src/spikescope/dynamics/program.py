@@ -1,0 +1,90 @@
+"""From the key of a neuron to its traced graphs, each made once a process.
+
+The key is a text, so that it can pass through `torch.compile` and the operators as a constant: the form of the
+neuron, the forms of its surrogates, and a letter for each number of the equations ('n' a number, 's' a 0-dim tensor,
+'a' a tensor with axes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import RLock
+from typing import Any
+
+import torch
+
+from ..fields import forms
+from ..surrogate import Surrogate
+from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
+
+__all__ = ["Program", "program", "refusal"]
+
+_SEPARATOR = "|"
+
+
+class Program:
+    """The graphs of one neuron with one set of options."""
+
+    def __init__(self, key: str) -> None:
+        form, *part_forms, kinds = key.split(_SEPARATOR)
+        neuron, fixed = forms[form]
+        slots = [Slot(None, name) for name in neuron.dynamic if fixed.get(name, 0) is not None]
+        parts = {}
+        names = [name for name, spec in neuron.fields.items() if spec.factory is not None]
+        for name, part_form in zip(names, part_forms, strict=True):
+            surrogate, options = forms[part_form]
+            if not (issubclass(surrogate, Surrogate) and surrogate.pointwise):
+                raise UnsupportedOperationError(f"{surrogate.__name__} is not a pointwise surrogate")
+            parts[name] = (surrogate, _params(surrogate, options))
+            slots += [Slot(name, field) for field in surrogate.dynamic if options.get(field, 0) is not None]
+        self.name = neuron.__name__
+        self.states = len(neuron.State._fields)  # type: ignore[attr-defined]  # a pointwise neuron
+        self.model = Model(neuron.__name__, neuron.step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds)  # type: ignore[attr-defined]  # likewise
+        self._bodies: dict[tuple[Any, ...], Body] = {}
+        self._lock = RLock()
+
+    def forward(self, real: torch.dtype) -> Body:
+        """The traced step, for a state of the dtype `real`."""
+        with self._lock:
+            if (real,) not in self._bodies:
+                self._bodies[real,] = _apart(trace_forward, self.model, real)
+            return self._bodies[real,]
+
+    def exact(self) -> bool:
+        """Whether the kernel's spikes and states are bit for bit those of the eager loop."""
+        return self.forward(torch.float32).exact
+
+    def backward(self, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
+        """The traced vector-Jacobian product, with the gradients of the numbers in `wanted`."""
+        with self._lock:
+            if (real, wanted) not in self._bodies:
+                self._bodies[real, wanted] = _apart(trace_backward, self.model, real, wanted)
+            return self._bodies[real, wanted]
+
+
+def _apart(trace: Callable[..., Body], *args: Any) -> Body:
+    """Trace in a thread of its own: an operator runs without autograd, and a caller may be under modes of PyTorch."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(trace, *args).result()
+
+
+def _params(cls: type[Any], options: dict[str, Any]) -> Any:
+    return cls.Params._make(options.get(name) for name in cls.fields)
+
+
+@cache
+def program(key: str) -> Program:
+    """The program of a key."""
+    return Program(key)
+
+
+@cache
+def refusal(key: str) -> UnsupportedOperationError | None:
+    """Why no kernel can be made of a neuron; None if one can."""
+    try:
+        program(key).forward(torch.float32)
+    except UnsupportedOperationError as error:
+        return error
+    return None
