@@ -23,6 +23,7 @@ class StepModule:
     """
 
     supported_step_modes: ClassVar[tuple[str, ...]] = ("s", "m")
+    owns_children_step_mode: ClassVar[bool] = False  # whether set_step_mode leaves what is inside alone
     _step_mode: str = "s"
 
     def supported_step_mode(self) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def _detached(value: Any) -> Any:
     return pytree.tree_map_only(Tensor, Tensor.detach, value)
 
 
-def _moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
+def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
     """`fn` over the tensors of a state; a state stays at least float32 when a network goes to half precision."""
 
     def move(old: Tensor) -> Tensor:
@@ -117,7 +118,8 @@ class MemoryModule(StepModule, nn.Module):
 
     def register_memory(self, name: str, value: Any) -> None:
         """Declare a state entry and its reset value (a number, None, a tensor, or a tuple or list of these)."""
-        if name in self._memories or name in self.__dict__ or hasattr(type(self), name):
+        taken = (self._memories, self.__dict__, self._parameters, self._buffers, self._modules, dir(type(self)))
+        if any(name in names for names in taken):
             raise ValueError(f"{type(self).__name__} already has an attribute {name!r}; choose another memory name.")
         self._memories[name] = value
         self._reset_values[name] = value
@@ -147,7 +149,8 @@ class MemoryModule(StepModule, nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step or one sequence, by `step_mode`."""
-        if not _recompute_allowed and in_backward():
+        # in this order: compiled code must not depend on the flag, or a recomputation compiles it anew
+        if self._memories and in_backward() and not _recompute_allowed:
             raise RecomputeError(
                 f"{type(self).__name__} keeps a state and was run again inside the backward pass, as "
                 "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
@@ -195,15 +198,17 @@ class MemoryModule(StepModule, nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state["_memories"] = _detached(self._memories)
+        state["_reset_values"] = _detached(self._reset_values)
         return state
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        self._memories.update(_moved(fn, self._memories))
-        self._reset_values.update(_moved(fn, self._reset_values))
+        self._memories.update(moved(fn, self._memories))
+        self._reset_values.update(moved(fn, self._reset_values))
         return self
 
     def _replicate_for_data_parallel(self) -> Self:
         replica: Self = super()._replicate_for_data_parallel()
         replica._memories = self._memories.copy()
+        replica._reset_values = self._reset_values.copy()
         return replica

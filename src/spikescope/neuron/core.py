@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ..base import MemoryModule
-from ..dynamics import Plan, Step, backends, plan, run_sequence, run_single
+from ..base import MemoryModule, moved
+from ..dynamics import Definition, Plan, Step, backends, plan, run_sequence, run_single
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
 from ..fields import Declared, option
+from ..surrogate import Surrogate
 
 __all__ = ["Neuron", "PointwiseNeuron"]
 
@@ -19,10 +21,15 @@ registry: dict[str, type[Neuron]] = {}
 _METHODS_OF_OTHERS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "neuronal_adaptation")
 
 
+def wide(x: Tensor) -> Tensor:
+    """The input in the precision of a state: at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Neuron(Declared, MemoryModule):
     """Base of all neurons. Defining a subclass registers it, unless it says `abstract=True`."""
 
-    step_mode: str = option("s", kw_only=True)
+    step_mode: str = option(default="s", shapes_dynamics=False, kw_only=True)
 
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default, for a run of four steps
     abstract: ClassVar[bool] = True
@@ -60,8 +67,9 @@ class PointwiseNeuron(Neuron, abstract=True):
       `step_mode='m'`, of all calls since the reset in `step_mode='s'`.
     """
 
-    backend: str = option("auto", kw_only=True)
-    store_v_seq: bool = option(False, kind=bool, kw_only=True)
+    step_mode: str = option(default="s", shapes_dynamics=False, kw_only=True)
+    backend: str = option(default="auto", shapes_dynamics=False, kw_only=True)
+    store_v_seq: bool = option(default=False, kind=bool, shapes_dynamics=False, kw_only=True)
 
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
@@ -103,27 +111,48 @@ class PointwiseNeuron(Neuron, abstract=True):
         rest = cls.rest(p)
         return cls.State(*(r if h is None else h for h, r in zip(held, rest, strict=True)))
 
+    def _definition(self, p: Any) -> Definition:
+        """This neuron as data: the text and the numbers from which a fused kernel is made and called."""
+        cls = type(self)
+        held = [getattr(p, name) for name in cls.dynamic]
+        forms = [self.form]
+        for name in cls.parts:
+            part = getattr(p, name)
+            if not isinstance(part, Surrogate):
+                return Definition(cls, p, None, [], [])
+            forms.append(part.form)
+            held += [getattr(part, field) for field in type(part).dynamic]
+        held = [value for value in held if value is not None]
+        kinds = ["n" if not isinstance(v, Tensor) else "s" if v.ndim == 0 else "a" for v in held]
+        tensors = [v for v in held if isinstance(v, Tensor)]
+        numbers = [v for v in held if not isinstance(v, Tensor)]
+        return Definition(cls, p, "|".join([*forms, "".join(kinds)]), tensors, numbers)
+
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
         p = self.params()
         state = self._state(p, x.shape)
-        x = self.drive(x.unsqueeze(0)).squeeze(0)
-        out = run_single(self.backend, type(self), p, state, x)
+        driven = self._driven(x.unsqueeze(0)).squeeze(0)
+        out = run_single(self.backend, self._definition(p), state, driven)
         self._keep(out.state)
         if self.store_v_seq:
             self._potentials.append(out.state.v.unsqueeze(0))
-        return out.output
+        return out.output.to(x.dtype)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         check_floating(type(self).__name__, x_seq)
         check_sequence(type(self).__name__, x_seq)
         p = self.params()
         state = self._state(p, x_seq.shape[1:])
-        out = run_sequence(self.backend, type(self), p, state, self.drive(x_seq), self.store_v_seq)
+        out = run_sequence(self.backend, self._definition(p), state, self._driven(x_seq), self.store_v_seq)
         self._keep(out.state)
         if out.v_seq is not None:
             self._potentials = [out.v_seq]
-        return out.output
+        return out.output.to(x_seq.dtype)
+
+    def _driven(self, x_seq: Tensor) -> Tensor:
+        """The input through `drive`, in the precision of the state where that does anything."""
+        return x_seq if type(self).drive is PointwiseNeuron.drive else self.drive(wide(x_seq))
 
     def _keep(self, state: Any) -> None:
         for name, held in zip(type(self).State._fields, state, strict=True):
@@ -151,13 +180,15 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def implementation(self, x: Tensor) -> Plan:
         """Which backend would run an input like `x` (in the present step mode), and why."""
-        return plan(self.backend, type(self), x)
+        p = self.params()
+        x_shape = x.shape if self.step_mode == "s" else x.shape[1:]
+        return plan(self.backend, self._definition(p), self._state(p, x_shape), x)
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name == "backend":
             check_choice(type(self).__name__, "backend", given, type(self).supported_backends)
         super().__setattr__(name, given)
-        if name in type(self).dynamic and self.__dict__.get("_memories"):
+        if name in type(self).fields and self.__dict__.get("_memories"):
             self._rest_anew()
 
     def _rest_anew(self) -> None:
@@ -170,3 +201,13 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_potentials": [held.detach() for held in self._potentials]}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._potentials = moved(fn, self._potentials)
+        return self
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()
+        replica._potentials = self._potentials.copy()
+        return replica

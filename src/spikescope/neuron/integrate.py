@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,19 @@ from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
 
-__all__ = ["IFNode", "IntegrateAndFire", "LIFNode", "ParametricLIFNode", "fire", "leak", "reset_to"]
+__all__ = [
+    "HalfThresholdIFNode",
+    "IFNode",
+    "IntegrateAndFire",
+    "LIFNode",
+    "LeakyIntegrateAndFire",
+    "ParametricLIFNode",
+    "SoftResetIntegrateAndFire",
+    "decay",
+    "fire",
+    "leak",
+    "reset_to",
+]
 
 
 class Membrane(NamedTuple):
@@ -27,11 +39,16 @@ def rest_potential(p: Any) -> Value:
     return 0.0 if p.v_reset is None else p.v_reset
 
 
+def decay(p: Any, v: Value) -> Value:
+    """The potential that a leak of one step leaves of `v`."""
+    return v - (v - rest_potential(p)) / p.tau
+
+
 def leak(p: Any, v: Value, x: Tensor) -> Tensor:
     """One step of the leaky integration of `x`."""
     if p.decay_input:
         return v + (x - (v - rest_potential(p))) / p.tau
-    return v - (v - rest_potential(p)) / p.tau + x
+    return decay(p, v) + x
 
 
 def fire(p: Any, h: Tensor) -> Tensor:
@@ -62,12 +79,12 @@ class IntegrateAndFire(PointwiseNeuron, abstract=True):
     - `detach_reset`: the spike inside the reset passes no gradient on; the emitted one does.
     """
 
-    v_threshold: Value = value(1.0, kw_only=True)
-    v_reset: Value | None = value(0.0, optional=True, kw_only=True)
-    surrogate_function: Surrogate = part(Sigmoid, kw_only=True)
-    detach_reset: bool = option(False, kind=bool, kw_only=True)
+    v_threshold: Value = value(default=1.0, kw_only=True)
+    v_reset: Value | None = value(default=0.0, optional=True, kw_only=True)
+    surrogate_function: Surrogate = part(factory=Sigmoid, kw_only=True)
+    detach_reset: bool = option(default=False, kind=bool, kw_only=True)
 
-    State = Membrane
+    State: ClassVar[Any] = Membrane
 
     @staticmethod
     def charge(p: Any, s: Any, x: Tensor) -> Any:
@@ -83,6 +100,16 @@ class IntegrateAndFire(PointwiseNeuron, abstract=True):
     @classmethod
     def rest(cls, p: Any) -> Any:
         return cls.State(v=rest_potential(p))
+
+
+class SoftResetIntegrateAndFire(IntegrateAndFire, abstract=True):
+    """Base of the neurons whose reset is soft by definition: `v_reset` is None and no argument."""
+
+    v_reset: None = option(default=None, choices=(None,), init=False)
+
+    def prepare(self) -> None:
+        self.v_reset = None
+        super().prepare()
 
 
 class IFNode(IntegrateAndFire):
@@ -102,7 +129,49 @@ class IFNode(IntegrateAndFire):
         return Membrane(s.v + x)
 
 
-class LIFNode(IntegrateAndFire):
+class HalfThresholdIFNode(SoftResetIntegrateAndFire):
+    r"""Integrate-and-fire that starts, and starts again after `reset()`, at half the threshold; the reset is soft.
+
+    $$V_0 = \tfrac{1}{2} V_{th} \qquad H_t = V_{t-1} + X_t$$
+
+    The mean output of a constant input is then rounded to the nearest multiple of $V_{th}/T$, not down to it.
+
+    - `v_threshold`: $V_{th}$, above 0.
+
+    Bu et al., *Optimized potential initialization for low-latency spiking neural networks* (AAAI 2022).
+
+    >>> node = HalfThresholdIFNode(step_mode="m", store_v_seq=True)
+    >>> node.v
+    0.5
+    >>> node(torch.full((4, 1), 0.375)).flatten()  # H = 0.875, 1.25, 0.625, 1: two spikes of four for a mean of 1.5 / 4
+    tensor([0., 1., 0., 1.])
+    >>> node.v_seq.flatten()
+    tensor([0.8750, 0.2500, 0.6250, 0.0000])
+    """
+
+    v_threshold: Value = value(default=1.0, above=0.0)
+
+    @staticmethod
+    def charge(p: HalfThresholdIFNode, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(s.v + x)
+
+    @classmethod
+    def rest(cls, p: Any) -> Membrane:
+        return Membrane(p.v_threshold / 2)
+
+
+class LeakyIntegrateAndFire(IntegrateAndFire, abstract=True):
+    """Base of the neurons that charge as `LIFNode` does, with its fields `tau` and `decay_input`."""
+
+    tau: Value = value(default=2.0, above=1.0)
+    decay_input: bool = option(default=True, kind=bool)
+
+    @staticmethod
+    def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(leak(p, s.v, x))
+
+
+class LIFNode(LeakyIntegrateAndFire):
     r"""Leaky integrate-and-fire.
 
     $$H_t = V_{t-1} + \tfrac{1}{\tau}\left(X_t - (V_{t-1} - V_{reset})\right) \quad\text{or, without decay_input,}\quad
@@ -120,13 +189,6 @@ class LIFNode(IntegrateAndFire):
     tensor([0.4500, 0.0000, 0.4500, 0.0000])
     """
 
-    tau: Value = value(2.0, above=1.0)
-    decay_input: bool = option(True, kind=bool)
-
-    @staticmethod
-    def charge(p: LIFNode, s: Membrane, x: Tensor) -> Membrane:
-        return Membrane(leak(p, s.v, x))
-
 
 class ParametricLIFNode(IntegrateAndFire):
     r"""A leaky neuron that learns its time constant: $1/\tau = \sigma(w)$ with the Parameter $w$.
@@ -139,12 +201,12 @@ class ParametricLIFNode(IntegrateAndFire):
     Fang et al., *Incorporating learnable membrane time constant* (ICCV 2021).
 
     >>> node = ParametricLIFNode(init_tau=4.0)
-    >>> node(torch.tensor([2.0])), node.v.detach(), node.tau
-    (tensor([0.], grad_fn=<FireBackward>), tensor([0.5000]), 4.0)
+    >>> node(torch.tensor([2.0])).detach(), node.v.detach(), node.tau
+    (tensor([0.]), tensor([0.5000]), 4.0)
     """
 
-    init_tau: float = option(2.0, above=1.0)
-    decay_input: bool = option(True, kind=bool)
+    init_tau: float = option(default=2.0, above=1.0, shapes_dynamics=False)
+    decay_input: bool = option(default=True, kind=bool)
     w: Tensor = value(init=False)
 
     def prepare(self) -> None:

@@ -1,0 +1,159 @@
+"""Neurons with a second variable that their own activity drives: an adaptation current, a complementary potential."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..dynamics import Step
+from ..fields import Value, part, value
+from ..surrogate import Rect, Surrogate
+from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, fire, reset_to, rest_potential
+from .nonlinear import quadratic
+
+__all__ = ["AdaptBaseNode", "AdaptiveLIFNode", "CLIFNode", "ComplementaryLIFNode", "IzhikevichNode"]
+
+
+class Adapting(NamedTuple):
+    """The state of a neuron with an adaptation current."""
+
+    v: Value = 0.0
+    w: Value = 0.0
+
+
+class AdaptBaseNode(IntegrateAndFire, abstract=True):
+    r"""Base of the neurons with an adaptation current $W$, which their potential drives and every spike raises.
+
+    $$W'_t = W_{t-1} + \tfrac{1}{\tau_w}\left(a (H_t - V_{rest}) - W_{t-1}\right) \qquad W_t = W'_t + b S_t$$
+
+    A subclass writes `charge(p, s, x)`, which returns the state with $H_t$ in place of `v` and draws on `s.w`.
+
+    - `v_rest`: the resting potential; the potential starts at `v_reset` (at 0 with a soft reset).
+    - `w_rest`: the adaptation current at the start and after `reset()`.
+    - `tau_w`: the time constant of the adaptation in steps, above 0.
+    - `a`, `b`: the coupling to the potential and the jump at a spike. `detach_reset` leaves the gradient of the jump.
+
+    Gerstner et al., *Neuronal Dynamics* (2014), section 6.1.
+    """
+
+    v_threshold: Value = value(default=1.0)
+    v_reset: Value | None = value(default=0.0, optional=True)
+    v_rest: Value = value(default=0.0)
+    w_rest: Value = value(default=0.0)
+    tau_w: Value = value(default=2.0, above=0.0)
+    a: Value = value(default=0.0)
+    b: Value = value(default=0.0)
+
+    State = Adapting
+
+    @classmethod
+    def step(cls, p: Any, s: Adapting, x: Tensor) -> Step:
+        h = cls.charge(p, s, x).v
+        w = s.w + (p.a * (h - p.v_rest) - s.w) / p.tau_w
+        spike = fire(p, h)
+        return Step(spike, Adapting(reset_to(p, h, spike), w + p.b * spike), h)
+
+    @classmethod
+    def rest(cls, p: Any) -> Adapting:
+        return Adapting(rest_potential(p), p.w_rest)
+
+
+class AdaptiveLIFNode(AdaptBaseNode):
+    r"""A leaky neuron that tires: the adaptation current of `AdaptBaseNode` is drawn from its input.
+
+    $$H_t = V_{t-1} + \tfrac{1}{\tau}\left(X_t - (V_{t-1} - V_{rest}) - W_{t-1}\right)$$
+
+    - `tau`: the membrane time constant in steps, above 1.
+    - `b`: the jump of $W$ at a spike; `v_rest`, `w_rest`, `tau_w`, `a` as in `AdaptBaseNode`.
+
+    Gerstner et al., *Neuronal Dynamics* (2014), section 6.1.
+
+    >>> node = AdaptiveLIFNode(step_mode="m")
+    >>> node(torch.full((3, 1), 2.0)).flatten()  # H = 1, 0.5, 1 and W = 1, 0.5, 1.25
+    tensor([1., 0., 1.])
+    >>> node.v, node.w
+    (tensor([0.]), tensor([1.2500]))
+    """
+
+    tau: Value = value(default=2.0, above=1.0)
+    b: Value = value(default=1.0)
+
+    @staticmethod
+    def charge(p: AdaptiveLIFNode, s: Adapting, x: Tensor) -> Adapting:
+        return s._replace(v=s.v + (x - (s.v - p.v_rest) - s.w) / p.tau)
+
+
+class IzhikevichNode(AdaptBaseNode):
+    r"""Izhikevich's neuron: the quadratic charging of `QIFNode`, and the adaptation current of `AdaptBaseNode`.
+
+    $$H_t = V_{t-1} + \tfrac{1}{\tau}\left(X_t + a_0 (V_{t-1} - V_{rest})(V_{t-1} - V_c) - W_{t-1}\right)$$
+
+    - `tau`: the membrane time constant in steps, above 1.
+    - `v_c`, `a0`: the critical potential and the strength of the nonlinearity, above 0.
+    - `v_rest`, `w_rest`, `tau_w`, `a`, `b`: as in `AdaptBaseNode`.
+
+    Izhikevich, *Simple model of spiking neurons* (IEEE Trans. Neural Networks 2003), in the variables of
+    Gerstner et al., *Neuronal Dynamics* (2014), section 6.2.
+
+    >>> node = IzhikevichNode(v_c=0.5, v_rest=0.0, a=0.5, b=0.25, step_mode="m")
+    >>> node(torch.tensor([[2.0], [2.0]])).flatten()  # H = 1, then 1 - W / 2 with W = 0.5 * 1 / 2 + 0.25
+    tensor([1., 0.])
+    >>> node.v, node.w  # W = 0.5 + (0.5 * 0.75 - 0.5) / 2
+    (tensor([0.7500]), tensor([0.4375]))
+    """
+
+    tau: Value = value(default=2.0, above=1.0)
+    v_c: Value = value(default=0.8)
+    a0: Value = value(default=1.0, above=0.0)
+    v_threshold: Value = value(default=1.0)
+    v_reset: Value | None = value(default=0.0, optional=True)
+    v_rest: Value = value(default=-0.1)
+
+    @staticmethod
+    def charge(p: IzhikevichNode, s: Adapting, x: Tensor) -> Adapting:
+        return s._replace(v=quadratic(p, s.v, x - s.w))
+
+
+class Complementary(NamedTuple):
+    """The state of a complementary neuron."""
+
+    v: Value = 0.0
+    m: Value = 0.0
+
+
+class ComplementaryLIFNode(SoftResetIntegrateAndFire):
+    r"""Complementary leaky integrate-and-fire: a second potential $M$ remembers the spikes and deepens the reset.
+
+    $$H_t = (1 - \tfrac{1}{\tau}) V_{t-1} + X_t \qquad M_t = M_{t-1}\,\sigma(H_t / \tau) + S_t \qquad
+      V_t = H_t - S_t \left(V_{th} + \sigma(M_t)\right)$$
+
+    - `tau`: the membrane time constant in steps, above 1.
+    - `detach_reset`: the factor $S_t$ of the reset passes no gradient on; $M_t$ does.
+
+    Huang et al., *CLIF: complementary leaky integrate-and-fire neuron for spiking neural networks* (ICML 2024).
+
+    >>> node = ComplementaryLIFNode(step_mode="m")
+    >>> node(torch.tensor([[0.5], [1.0]])).flatten()  # H = 0.5, 0.25 + 1
+    tensor([0., 1.])
+    >>> node.v, node.m  # M = 1, V = 1.25 - 1 - sigmoid(1)
+    (tensor([-0.4811]), tensor([1.]))
+    """
+
+    tau: Value = value(default=2.0, above=1.0)
+    v_threshold: Value = value(default=1.0)
+    surrogate_function: Surrogate = part(factory=Rect)
+
+    State = Complementary
+
+    @classmethod
+    def step(cls, p: Any, s: Complementary, x: Tensor) -> Step:
+        h = decay(p, s.v) + x
+        spike = fire(p, h)
+        m = s.m * torch.sigmoid(h / p.tau) + spike
+        deeper = p._replace(v_threshold=p.v_threshold + torch.sigmoid(m))
+        return Step(spike, Complementary(reset_to(deeper, h, spike), m), h)
+
+
+CLIFNode = ComplementaryLIFNode

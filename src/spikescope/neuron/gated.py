@@ -1,0 +1,128 @@
+"""The gated neuron: between two ways each of leaking, of taking its input in and of resetting, it learns a mixture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..dynamics import Step
+from ..errors import StateError, check_fits
+from ..fields import Value, option, part, value
+from ..surrogate import Sigmoid, Surrogate
+from .core import PointwiseNeuron
+from .integrate import fire
+
+__all__ = ["GatedLIFNode"]
+
+
+class Gated(NamedTuple):
+    """The potential as it met the threshold, and the spike: the reset is taken at the beginning of the next step."""
+
+    v: Value = 0.0
+    spike: Value = 0.0
+
+
+def _logit(owner: str, name: str, given: float) -> float:
+    """The number whose sigmoid is `given`."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise TypeError(f"{owner}: {name} must be a number, but got {given!r}.")
+    if not 0 < given < 1:
+        raise ValueError(f"{owner}: {name} is kept as a sigmoid and must be above 0 and below 1, but got {given!r}.")
+    return -math.log(1 / given - 1)
+
+
+class GatedLIFNode(PointwiseNeuron):
+    r"""Gated leaky integrate-and-fire (GLIF) for `T` steps; all its numbers are learned, as sigmoids of Parameters.
+
+    $$U_t = \left(1 - \alpha(1 - \tau)\right)(1 - \gamma S_{t-1})\,U_{t-1} - (1 - \alpha) L - (1 - \gamma) R\,S_{t-1}
+      + \left(1 - \beta(1 - g_t)\right) X_t \qquad S_t = \Theta(U_t - V_{th})$$
+
+    The gates mix exponential and linear leak ($\alpha$), a conductance per step and none ($\beta$), hard and soft reset
+    ($\gamma$); they begin at 1/2. `v` is $U_t$: the reset comes with the next step. `step_mode` is `'m'` unless given.
+
+    - `T`: the number of steps, each with a conductance $g_t$ of its own; more than these are refused.
+    - `inplane`: None: one value of each for the layer; or the channels C of `[N, C, H, W]`; or the Parameters' shape.
+    - `init_linear_decay`, `init_v_subreset`, `init_tau`, `init_v_threshold`, `init_conduct`: $L, R, \tau, V_{th}, g_t$
+      at the start, between 0 and 1; $L$ is $V_{th} / 2T$ and $R$ is $V_{th}$ unless given.
+
+    Yao et al., *GLIF: a unified gated leaky integrate-and-fire neuron for spiking neural networks* (NeurIPS 2022).
+
+    >>> node = GatedLIFNode(T=2)  # U = 0.75 X - 0.0625 = 0.6875, then 0.625 * 0.5 U - 0.0625 - 0.25 + 0.75 X
+    >>> node(torch.tensor([[1.0], [0.5]])).flatten().detach(), node.v.detach()
+    (tensor([1., 0.]), tensor([0.2773]))
+    """
+
+    T: int = option(kind=int, at_least=1, shapes_dynamics=False)
+    inplane: int | tuple[int, ...] | None = option(default=None, shapes_dynamics=False)
+    init_linear_decay: float | None = option(default=None, shapes_dynamics=False)
+    init_v_subreset: float | None = option(default=None, shapes_dynamics=False)
+    init_tau: float = option(default=0.25, shapes_dynamics=False)
+    init_v_threshold: float = option(default=0.5, shapes_dynamics=False)
+    init_conduct: float = option(default=0.5, shapes_dynamics=False)
+    surrogate_function: Surrogate = part(factory=Sigmoid, kw_only=True)
+    step_mode: str = option(default="m", shapes_dynamics=False, kw_only=True)
+    alpha: Tensor = value(init=False)
+    beta: Tensor = value(init=False)
+    gamma: Tensor = value(init=False)
+    tau: Tensor = value(init=False)
+    v_threshold: Tensor = value(init=False)
+    linear_decay: Tensor = value(init=False)
+    v_subreset: Tensor = value(init=False)
+
+    State = Gated
+    example = {"T": 16}
+
+    def prepare(self) -> None:
+        shape = self._shape()
+        threshold, start = self.init_v_threshold, self._start
+        self.alpha, self.beta, self.gamma = (nn.Parameter(torch.zeros(shape)) for _ in range(3))
+        self.tau = start("init_tau", self.init_tau, shape)
+        self.v_threshold = start("init_v_threshold", threshold, shape)
+        decay, subreset = self.init_linear_decay, self.init_v_subreset
+        self.linear_decay = start("init_linear_decay", threshold / (2 * self.T) if decay is None else decay, shape)
+        self.v_subreset = start("init_v_subreset", threshold if subreset is None else subreset, shape)
+        self.conduct = start("init_conduct", self.init_conduct, (self.T, *shape))
+        self.register_memory("t", 0)  # the steps since the reset
+        super().prepare()
+
+    def _shape(self) -> tuple[int, ...]:
+        match self.inplane:
+            case None:
+                return ()
+            case bool():
+                pass
+            case int(channels) if channels > 0:
+                return (channels, 1, 1)
+            case tuple(shape) if all(isinstance(size, int) and size > 0 for size in shape):
+                return shape
+        raise ValueError(
+            f"{type(self).__name__}: inplane must be None, a number of channels or a shape, but got {self.inplane!r}."
+        )
+
+    def _start(self, name: str, given: float, shape: tuple[int, ...]) -> nn.Parameter:
+        return nn.Parameter(torch.full(shape, _logit(type(self).__name__, name, given)))
+
+    def drive(self, x_seq: Tensor) -> Tensor:
+        begin, end, steps = self.t, self.t + len(x_seq), len(self.conduct)
+        if end > steps:
+            raise StateError(
+                f"{type(self).__name__} was made for T={steps} steps; it has run {begin} since the reset and cannot "
+                f"run {len(x_seq)} more. Call functional.reset_net(net) before a new sequence, or make it with T={end}."
+            )
+        check_fits(type(self).__name__, "conduct", self.conduct[0], x_seq.shape[1:])
+        beta, conduct = self.beta.to(x_seq.dtype), self.conduct[begin:end].to(x_seq.dtype)
+        gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(conduct))
+        self.t: int = end
+        gain = gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
+        return x_seq * gain
+
+    @classmethod
+    def step(cls, p: Any, s: Gated, x: Tensor) -> Step:
+        alpha, gamma = torch.sigmoid(p.alpha), torch.sigmoid(p.gamma)
+        left = (1 - alpha * (1 - torch.sigmoid(p.tau))) * (1 - gamma * s.spike) * s.v
+        u = left - (1 - alpha) * torch.sigmoid(p.linear_decay) - (1 - gamma) * torch.sigmoid(p.v_subreset) * s.spike + x
+        spike = fire(p._replace(v_threshold=torch.sigmoid(p.v_threshold)), u)
+        return Step(spike, Gated(u, spike), u)

@@ -1,0 +1,256 @@
+"""Parallel spiking neurons: without a reset, the potentials of all steps are one weighted sum of the inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError, StateError, check_floating, check_sequence, check_state, dims
+from ..fields import option, part, value
+from ..surrogate import ATan, Surrogate
+from .core import Neuron, wide
+
+__all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
+
+
+class ParallelNeuron(Neuron, abstract=True):
+    r"""Base of the neurons that sum their inputs over time with learnable weights and fire without a reset.
+
+    $$H = W X + B \qquad S = \Theta(H), \qquad X, H, S \text{ of shape } [T, N, *]$$
+
+    $W$ and $B$ are the Parameters `weight` and `bias`; $B$, the negative of the threshold, starts at -1.
+    """
+
+    surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
+    weight: Tensor = value(init=False)
+    bias: Tensor = value(init=False)
+
+    def _fire(self, weight: Tensor, bias: Tensor, inputs: Tensor, out: torch.dtype) -> Tensor:
+        """The spikes of `weight` [steps, inputs] applied to `inputs` [inputs, N, *], in the dtype `out`."""
+        h = _weighted(weight.to(inputs.dtype), inputs) + _over_steps(bias.to(inputs.dtype), inputs)
+        return self.surrogate_function(h).to(out)
+
+    def _check_steps(self, x_seq: Tensor, steps: int) -> None:
+        owner = type(self).__name__
+        check_floating(owner, x_seq)
+        check_sequence(owner, x_seq)
+        if len(x_seq) != steps:
+            raise ShapeError(
+                f"{owner} was made for T={steps} steps, got {len(x_seq)}: the input has the shape "
+                f"{dims(x_seq.shape, 'TN')}. Give it sequences of that length or make one with T={len(x_seq)}."
+            )
+
+
+def _weighted(weight: Tensor, inputs: Tensor) -> Tensor:
+    """The sum over time, out of the reach of autocast, which would narrow it to half precision."""
+    with torch.autocast(inputs.device.type, enabled=False):
+        return torch.tensordot(weight, inputs, 1)
+
+
+def _over_steps(bias: Tensor, like: Tensor) -> Tensor:
+    """A bias of shape [steps, 1] (or a scalar) so that it broadcasts to [steps, N, *]."""
+    return bias.reshape(-1, *[1] * (like.ndim - 1)) if bias.ndim else bias
+
+
+def _learnable_square(steps: int) -> nn.Parameter:
+    weight = torch.empty(steps, steps)
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    return nn.Parameter(weight)
+
+
+class PSN(ParallelNeuron):
+    r"""The parallel spiking neuron: every step sees the inputs of all $T$ steps, later ones included.
+
+    $$H = W X + B, \quad W \in \mathbb{R}^{T \times T},\ B \in \mathbb{R}^{T} \qquad S = \Theta(H)$$
+
+    - `T`: the number of steps, which is that of every sequence. It has no single-step mode and keeps no state.
+
+    Fang et al., *Parallel Spiking Neurons with High Efficiency and Ability to Learn Long-term Dependencies*
+    (NeurIPS 2023).
+
+    >>> node = PSN(T=2)
+    >>> node.weight = nn.Parameter(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    >>> node(torch.tensor([[0.75], [1.5]])).flatten().detach()  # H = 1.125 - 1, 0.75 - 1
+    tensor([1., 0.])
+    """
+
+    T: int = option(kind=int, at_least=1)
+    surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
+    step_mode: str = option(default="m", kw_only=True)
+
+    supported_step_modes = ("m",)
+    _step_mode = "m"
+    example: ClassVar[dict[str, Any]] = {"T": 4}
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.weight = _learnable_square(self.T)
+        self.bias = nn.Parameter(torch.full((self.T, 1), -1.0))
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        self._check_steps(x_seq, self.T)
+        return self._fire(self.weight, self.bias, wide(x_seq), x_seq.dtype)
+
+
+class MaskedPSN(ParallelNeuron):
+    r"""A parallel spiking neuron that comes to see its last $k$ inputs alone, as $\lambda$ goes from 0 to 1.
+
+    $$H = (W \odot M_k(\lambda)) X + B \qquad M_k(\lambda) = \lambda\, M_k + (1 - \lambda)\, 1, \qquad
+      M_k[t, j] = 1 \text{ if } t - k < j \le t, \text{ else } 0$$
+
+    - `k`: the inputs that a step sees at $\lambda = 1$; at most `T`, the steps of a sequence.
+    - `lambda_init`: $\lambda$ at the start. `lambda_` is read and assigned while training, and is in the `state_dict`.
+
+    Single steps need $\lambda = 1$, since a step cannot see later inputs; at most T of them follow a `reset()`. The
+    last $k - 1$ inputs are its state. Fang et al., *Parallel Spiking Neurons* (NeurIPS 2023).
+
+    >>> node = MaskedPSN(k=1, T=2, lambda_init=1.0, step_mode="m")
+    >>> node.weight = nn.Parameter(torch.tensor([[2.0, 9.0], [9.0, 0.5]]))  # the 9s are masked
+    >>> node(torch.tensor([[0.75], [1.5]])).flatten().detach()  # H = 1.5 - 1, 0.75 - 1
+    tensor([1., 0.])
+    """
+
+    k: int = option(kind=int, at_least=1)
+    T: int = option(kind=int, at_least=1)
+    lambda_init: float = option(default=0.0)
+    surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
+    step_mode: str = option(default="s", kw_only=True)
+
+    example: ClassVar[dict[str, Any]] = {"k": 2, "T": 4, "lambda_init": 1.0}
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.k > self.T:
+            raise ValueError(f"MaskedPSN: k must be at most T, but got k={self.k} and T={self.T}.")
+        self.lambda_ = self.lambda_init
+        self.weight = _learnable_square(self.T)
+        self.bias = nn.Parameter(torch.full((self.T, 1), -1.0))
+        self.time_step: int
+        self.queue: Tensor | None
+        self.register_memory("time_step", 0)
+        self.register_memory("queue", None)
+
+    @property
+    def lambda_(self) -> float:
+        """How far the mask has closed: 0 for all inputs, 1 for the last `k`."""
+        return self._lambda
+
+    @lambda_.setter
+    def lambda_(self, given: float) -> None:
+        if not isinstance(given, (int, float)) or not 0 <= given <= 1:
+            raise ValueError(f"MaskedPSN: lambda_ must be a number from 0 to 1, but got {given!r}.")
+        self._lambda = float(given)
+
+    def masked_weight(self) -> Tensor:
+        """The weights [T, T] under the mask."""
+        window = torch.ones_like(self.weight).tril().triu(1 - self.k)
+        return self.weight * (self._lambda * window + (1 - self._lambda))
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        self._check_steps(x_seq, self.T)
+        if self.time_step:
+            raise StateError(
+                f"MaskedPSN takes whole sequences in step_mode='m', but {self.time_step} single steps came before. "
+                "Call functional.reset_net(net) first."
+            )
+        return self._fire(self.masked_weight(), self.bias, wide(x_seq), x_seq.dtype)
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        t = self.time_step
+        self._check_single(x, t)
+        inputs = wide(x).unsqueeze(0)
+        if self.queue is not None:
+            inputs = torch.cat([self.queue.to(inputs), inputs])
+        weight = self.masked_weight()[t : t + 1, t + 1 - len(inputs) : t + 1]
+        self.time_step = t + 1
+        self.queue = inputs[max(0, len(inputs) - self.k + 1) :]
+        return self._fire(weight, self.bias[t], inputs, x.dtype).squeeze(0)
+
+    def _check_single(self, x: Tensor, t: int) -> None:
+        check_floating("MaskedPSN", x)
+        if self._lambda < 1:
+            raise StateError(
+                f"MaskedPSN sees later inputs while lambda_ is below 1 (now {self._lambda:.4g}), so it cannot run "
+                "single steps. Set step_mode='m', or lambda_=1."
+            )
+        if t >= self.T:
+            raise ShapeError(
+                f"MaskedPSN was made for T={self.T} steps, got step {t + 1}. Call functional.reset_net(net) first."
+            )
+        if self.queue is not None:
+            check_state("MaskedPSN", x.shape, {"queue": self.queue.new_empty(self.queue.shape[1:])})
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self._lambda, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.lambda_ = state.item()
+
+
+class SlidingPSN(ParallelNeuron):
+    r"""A parallel spiking neuron with the same weights at every step: a convolution over the last $k$ inputs.
+
+    $$H_t = \sum_{i=0}^{k-1} W_{k-1-i} X_{t-i} + B \qquad S_t = \Theta(H_t), \qquad X_t = 0 \text{ for } t < 1$$
+
+    - `k`: the inputs that a step sees; sequences may have any length.
+    - `exp_init`: whether $W$ starts as $\ldots, \frac14, \frac12, 1$ (newest last) instead of at random.
+    - `backend`: `'gemm'` sums by a matrix product over the sequence, fast for long windows; `'conv'` term by term,
+      with memory and work in proportion to `k`, and equal in both step modes to the last bit.
+
+    The last $k - 1$ inputs are its state, `queue`. Fang et al., *Parallel Spiking Neurons* (NeurIPS 2023).
+
+    >>> node = SlidingPSN(k=2, step_mode="m")
+    >>> node(torch.tensor([[0.75], [0.75], [0.25]])).flatten().detach()  # H = 0.75, 1.125, 0.625, less 1
+    tensor([0., 1., 0.])
+    """
+
+    k: int = option(kind=int, at_least=1)
+    exp_init: bool = option(default=True, kind=bool)
+    surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
+    step_mode: str = option(default="s", kw_only=True)
+    backend: str = option(default="gemm", choices=("gemm", "conv"))
+
+    supported_backends: ClassVar[tuple[str, ...]] = ("gemm", "conv")
+    example: ClassVar[dict[str, Any]] = {"k": 3}
+
+    def prepare(self) -> None:
+        super().prepare()
+        weight = 2.0 ** torch.arange(1 - self.k, 1)
+        if not self.exp_init:
+            nn.init.kaiming_uniform_(weight.unsqueeze(0), a=math.sqrt(5))
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.tensor(-1.0))
+        self.queue: Tensor | None
+        self.register_memory("queue", None)
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating("SlidingPSN", x)
+        return self._run(x.unsqueeze(0)).squeeze(0)
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        check_floating("SlidingPSN", x_seq)
+        check_sequence("SlidingPSN", x_seq)
+        return self._run(x_seq)
+
+    def _run(self, x_seq: Tensor) -> Tensor:
+        queue, new = self.queue, wide(x_seq)
+        if queue is None:
+            queue = new.new_zeros(self.k - 1, *x_seq.shape[1:])
+        check_state("SlidingPSN", x_seq.shape[1:], {"queue": queue.new_empty(queue.shape[1:])})
+        inputs = torch.cat([queue.to(new), new])
+        self.queue = inputs[len(x_seq) :].clone()  # a view would keep the whole sequence
+        if self.backend == "gemm":
+            return self._fire(self.gen_gemm_weight(len(x_seq)), self.bias, inputs, x_seq.dtype)
+        weight = self.weight.to(new.dtype)
+        terms = (w * inputs[i : i + len(x_seq)] for i, w in enumerate(weight.unbind()))
+        h = sum(terms, self.bias.to(new.dtype))
+        return self.surrogate_function(h).to(x_seq.dtype)
+
+    def gen_gemm_weight(self, T: int) -> Tensor:
+        """The weights as a matrix [T, k - 1 + T] that applies them at every step."""
+        steps = torch.arange(T + self.k - 1, device=self.weight.device)
+        age = steps - steps[:T].unsqueeze(1)
+        return torch.where((age >= 0) & (age < self.k), self.weight[age.clamp(0, self.k - 1)], 0.0)
