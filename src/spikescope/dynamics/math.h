@@ -1,6 +1,7 @@
 // Scalar functions that the kernels use, written so that the compiler turns loops over them into vector code.
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 // NaN passes through, as in PyTorch.
@@ -67,6 +68,25 @@ struct bfloat16 {
     bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
   }
 };
+
+// A field that has a value per neuron, for the block that begins at `o`.
+template <class R> static inline void gather(R* block, const R* values, long period, long o, long e) {
+  for (long i = 0, j = o % period; i < e; i++) {
+    block[i] = values[j];
+    if (++j == period) j = 0;
+  }
+}
+
+// The gradient of the last state, zero where nothing depends on it.
+template <class R> static inline void begin(R* block, const R* grad, long o, long e) {
+  for (long i = 0; i < e; i++) block[i] = grad ? grad[o + i] : R(0);
+}
+
+template <class R> static inline double total(const R* block, long e) {
+  double sum = 0;
+  for (long i = 0; i < e; i++) sum += block[i];
+  return sum;
+}
 
 // The taps. A count is stored in the smallest integer that holds T.
 static inline void store_counts(void* out, long T, long o, long e, const int32_t* count) {

@@ -12,11 +12,27 @@ import torch
 from torch import Tensor
 
 from .compiler import load
-from .cpp import BLOCK, backward_source, forward_source, segment_length
+from .cpp import backward_source, forward_source
+from .layout import (
+    BLOCK,
+    TAPS,
+    Gradients,
+    Layout,
+    Outputs,
+    checkpoint_shape,
+    field_in_layout,
+    layout,
+    make_taps,
+    real_dtype,
+    segment_length,
+    sequence_in_layout,
+    state_in_layout,
+    whole_in_layout,
+)
 from .program import program
 from .trace import Body
 
-__all__ = ["Layout", "Outputs", "backward", "checkpoint_shape", "forward", "layout", "real_dtype"]
+__all__ = ["backward", "forward"]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
 
@@ -29,55 +45,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class Layout(NamedTuple):
-    """How one step lies in memory: without gaps, in the axis order of the input."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    numel: int
-
-    def fits(self, strides: Sequence[int]) -> bool:
-        """Whether a tensor of this shape with `strides` lies in this order."""
-        return all(
-            size == 1 or a == b for size, a, b in zip(self.shape, self.strides, strides, strict=True)
-        )
-
-
-def real_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of the state: float64 for float64 input, else float32."""
-    return torch.float64 if x.dtype is torch.float64 else torch.float32
-
-
-def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
-    """The input, copied only if a step of it has gaps, and the layout of a step."""
-    step = x_seq.select(0, 0) if x_seq.shape[0] else x_seq.new_empty(x_seq.shape[1:])
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    dense = step.is_contiguous()
-    if not dense and step.ndim in formats:
-        dense = step.is_contiguous(memory_format=formats[step.ndim])
-    if not dense:
-        x_seq = x_seq.contiguous()
-        step = x_seq[0]
-    return x_seq, Layout(tuple(step.shape), tuple(step.stride()), step.numel())
-
-
-def checkpoint_shape(steps: int, states: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of the states saved for the backward pass; empty for a run of one segment."""
-    length = segment_length(steps, states)
-    segments = -(-steps // length) if steps > length else 0
-    return (segments, states, *shape)
-
-
-class Outputs(NamedTuple):
-    """What the forward kernel fills."""
-
-    y: Tensor
-    state: list[Tensor]
-    v_seq: Tensor | None
-    checkpoints: Tensor | None
-    taps: dict[str, Tensor]
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> Any:
@@ -122,7 +89,7 @@ def _constants(body: Body, values: Sequence[Tensor], step: Layout, real: torch.d
     numbers, arrays, periods = [], [], []
     for name, constant in zip(body.constants.values(), body.prologue(*values), strict=True):
         if name in body.arrays:
-            flat = _in_layout(constant.to(real), step)
+            flat = field_in_layout(constant.to(real), step)
             arrays.append(flat)
             periods.append(flat.numel())
             numbers.append(0.0)
@@ -133,44 +100,8 @@ def _constants(body: Body, values: Sequence[Tensor], step: Layout, real: torch.d
     )
 
 
-def _in_layout(constant: Tensor, step: Layout) -> Tensor:
-    """A field in the memory order of a step; once for the whole batch where it does not vary along it."""
-    shape, strides = step.shape, step.strides
-    per_batch = len(shape) > 1 and (constant.ndim < len(shape) or constant.shape[0] == 1)
-    if per_batch and strides[0] * shape[0] == step.numel:
-        shape, strides = shape[1:], strides[1:]
-        if constant.ndim > len(shape):
-            constant = constant.squeeze(0)
-    flat = torch.empty_strided(shape, strides, dtype=constant.dtype, device=constant.device)
-    return flat.copy_(constant.expand(shape))
-
-
-def _as_step(tensor: Tensor, step: Layout, real: torch.dtype) -> Tensor:
-    """A state in the layout of the step; a 0-dim one stands for all neurons."""
-    if tensor.ndim == 0 and step.shape:
-        return tensor.to(real)
-    if tensor.dtype is real and step.fits(tensor.stride()):
-        return tensor
-    return torch.empty_strided(step.shape, step.strides, dtype=real, device=tensor.device).copy_(tensor)
-
-
 def _strides_of_0_and_1(tensors: Sequence[Tensor], step: Layout) -> Any:
     return _longs([0 if tensor.ndim == 0 and step.shape else 1 for tensor in tensors])
-
-
-def make_taps(taps: frozenset[str], steps: int, step: Layout, real: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Empty buffers for the taps that are on."""
-    made = {}
-    if "count" in taps:
-        dtype = torch.uint8 if steps < 256 else torch.int32
-        made["count"] = torch.empty_strided(step.shape, step.strides, dtype=dtype, device=device)
-    if "packed" in taps:
-        made["packed"] = torch.empty(steps, -(-step.numel // 8), dtype=torch.uint8, device=device)
-    if "h" in taps:
-        made["h"] = torch.empty_strided((steps, *step.shape), (step.numel, *step.strides), dtype=real, device=device)
-    if "range" in taps:
-        made["range"] = torch.empty(-(-step.numel // BLOCK), 3, dtype=torch.float64, device=device)
-    return made
 
 
 def forward(
@@ -187,12 +118,12 @@ def forward(
     real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
     body = program(key).forward(real)
     constants = _constants(body, values, step, real)
-    state = [_as_step(held, step, real) for held in state]
+    state = [state_in_layout(held, step, real) for held in state]
     whole = (steps, *step.shape), (n, *step.strides)
     y = torch.empty_strided(*whole, dtype=x_seq.dtype)
     last = [torch.empty_strided(step.shape, step.strides, dtype=real) for _ in state]
     v_seq = torch.empty_strided(*whole, dtype=real) if keep_v else None
-    checkpoints = torch.empty(checkpoint_shape(steps, len(state), (n,)), dtype=real) if keep_checkpoints else None
+    checkpoints = torch.empty(checkpoint_shape("cpp", steps, len(state), n), dtype=real) if keep_checkpoints else None
     made = make_taps(taps, steps, step, real, x_seq.device)
     _forward_kernel(key, x_seq.dtype, taps)(
         _pointer(x_seq),
@@ -206,21 +137,13 @@ def forward(
         constants.periods,
         _pointer(v_seq),
         _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
-        ctypes.c_long(segment_length(steps, len(state))),
-        _pointers([made.get(name) for name in ("count", "packed", "h", "range")]),
+        ctypes.c_long(segment_length("cpp", steps, len(state))),
+        _pointers([made.get(name) for name in TAPS]),
         ctypes.c_long(steps),
         ctypes.c_long(n),
         _threads(steps * n),
     )
     return Outputs(y, last, v_seq, checkpoints, made)
-
-
-class Gradients(NamedTuple):
-    """What the backward kernel fills."""
-
-    x_seq: Tensor
-    state: list[Tensor]
-    values: list[Tensor]  # of the wanted ones: 0-dim for a 0-dim field, else one per neuron of the step
 
 
 def backward(
@@ -240,10 +163,10 @@ def backward(
     made = program(key)
     body, again = made.backward(real, wanted), made.forward(real)
     constants, constants_again = (_constants(b, values, step, real) for b in (body, again))
-    state = [_as_step(held, step, real) for held in state]
-    gy = _sequence_in_layout(gy, step, x_seq.dtype)
-    gv_seq = None if gv_seq is None else _full_in_layout(gv_seq, step, real)
-    gstate = [None if held is None else _as_step(held.expand(step.shape), step, real) for held in gstate]
+    state = [state_in_layout(held, step, real) for held in state]
+    gy = sequence_in_layout(gy, step, x_seq.dtype)
+    gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
+    gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
     gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype)
     gstart = [torch.empty_strided(step.shape, step.strides, dtype=real) for _ in state]
     blocks = -(-n // BLOCK)
@@ -263,7 +186,7 @@ def backward(
         constants_again.arrays,
         constants_again.periods,
         _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
-        ctypes.c_long(segment_length(steps, len(state))),
+        ctypes.c_long(segment_length("cpp", steps, len(state))),
         _pointer(gy),
         ctypes.c_long(gy.stride(0)),
         _pointer(gv_seq),
@@ -278,16 +201,3 @@ def backward(
     )
     totals = sums.sum(0).to(real)
     return Gradients(gx, gstart, [totals[j] if held is None else held for j, held in enumerate(per_neuron)])
-
-
-def _sequence_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
-    """A gradient over time whose every step has the layout; an expanded one keeps its stride of 0."""
-    if tensor.dtype is dtype and step.fits(tensor.stride()[1:]):
-        return tensor
-    return _full_in_layout(tensor, step, dtype)
-
-
-def _full_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
-    if tensor.dtype is dtype and step.fits(tensor.stride()[1:]) and tensor.stride(0) == step.numel:
-        return tensor
-    return torch.empty_strided(tensor.shape, (step.numel, *step.strides), dtype=dtype, device=tensor.device).copy_(tensor)

@@ -7,18 +7,18 @@ for fake tensors (torch.compile), autograd and vmap (torch.func). The second der
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import eager, native
+from ..internals import is_plain
+from . import eager, gpu, native
 from .eager import Sequence as Run
+from .layout import checkpoint_shape, layout, make_taps, real_dtype
 from .program import program
 
-__all__ = ["TAPS", "run_fused"]
-
-TAPS = ("count", "packed", "h", "range")
+__all__ = ["neuron", "neuron_backward", "run_fused"]
 
 _Tensors = list[Tensor]
 
@@ -26,9 +26,7 @@ _Tensors = list[Tensor]
 def _values(kinds: str, tensors: Sequence[Tensor], numbers: Sequence[float], real: torch.dtype) -> list[Tensor]:
     """The numbers of the equations in the order of their slots."""
     left, right = iter(numbers), iter(tensors)
-    return [
-        torch.tensor(next(left), dtype=torch.float64) if kind == "n" else next(right).to(real) for kind in kinds
-    ]
+    return [torch.tensor(next(left), dtype=torch.float64) if kind == "n" else next(right).to(real) for kind in kinds]
 
 
 def _split(taps: str) -> list[str]:
@@ -39,8 +37,7 @@ def _tensor_slots(kinds: str) -> list[int]:
     return [i for i, kind in enumerate(kinds) if kind != "n"]
 
 
-@torch.library.custom_op("spikescope::neuron", mutates_args=())
-def _neuron(
+def _call_kernel(
     x_seq: Tensor,
     state: _Tensors,
     tensors: _Tensors,
@@ -52,19 +49,20 @@ def _neuron(
     taps: str,
 ) -> _Tensors:
     """Output, last state, then what was asked for of: potentials, checkpoints, taps."""
-    values = _values(program(key).model.kinds, tensors, numbers, native.real_dtype(x_seq))
+    values = _values(program(key).model.kinds, tensors, numbers, real_dtype(x_seq))
     out = _module(backend).forward(key, x_seq, state, values, keep_v, keep_checkpoints, frozenset(_split(taps)))
     kept = [held for held in (out.v_seq, out.checkpoints) if held is not None]
     return [out.y, *out.state, *kept, *(out.taps[name] for name in _split(taps))]
 
 
 def _module(backend: str) -> Any:
-    if backend == "cpp":
-        return native
-    raise ValueError(f"{backend!r} is not a fused backend")
+    return {"cpp": native, "triton": gpu}[backend]
 
 
-@_neuron.register_fake
+neuron = torch.library.custom_op("spikescope::neuron", _call_kernel, mutates_args=())
+
+
+@neuron.register_fake
 def _(
     x_seq: Tensor,
     state: _Tensors,
@@ -76,21 +74,20 @@ def _(
     keep_checkpoints: bool,
     taps: str,
 ) -> _Tensors:
-    x_seq, step = native.layout(x_seq)
-    real, steps, n = native.real_dtype(x_seq), x_seq.shape[0], step.numel
+    x_seq, step = layout(x_seq)
+    real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
     whole = (steps, *step.shape), (n, *step.strides)
     out = [x_seq.new_empty_strided(*whole)]
     out += [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
     if keep_v:
         out.append(x_seq.new_empty_strided(*whole, dtype=real))
     if keep_checkpoints:
-        out.append(x_seq.new_empty(native.checkpoint_shape(steps, len(state), (n,)), dtype=real))
-    made = native.make_taps(frozenset(_split(taps)), steps, step, real, x_seq.device)
+        out.append(x_seq.new_empty(checkpoint_shape(backend, steps, len(state), n), dtype=real))
+    made = make_taps(frozenset(_split(taps)), steps, step, real, x_seq.device)
     return out + [made[name] for name in _split(taps)]
 
 
-@torch.library.custom_op("spikescope::neuron_backward", mutates_args=())
-def _neuron_backward(
+def _call_backward_kernel(
     x_seq: Tensor,
     state: _Tensors,
     tensors: _Tensors,
@@ -105,7 +102,7 @@ def _neuron_backward(
 ) -> _Tensors:
     """Gradients of the input, the first state, and the tensors whose index is in `wanted`."""
     kinds = program(key).model.kinds
-    values = _values(kinds, tensors, numbers, native.real_dtype(x_seq))
+    values = _values(kinds, tensors, numbers, real_dtype(x_seq))
     slots = _tensor_slots(kinds)
     grads = _module(backend).backward(
         key, x_seq, state, values, tuple(slots[i] for i in wanted), checkpoints, gy, gv_seq, gstate
@@ -122,7 +119,10 @@ def _unaliased(held: Tensor, others: list[Tensor]) -> Tensor:
     return held.clone() if held._base is not None or any(held is other for other in others) else held
 
 
-@_neuron_backward.register_fake
+neuron_backward = torch.library.custom_op("spikescope::neuron_backward", _call_backward_kernel, mutates_args=())
+
+
+@neuron_backward.register_fake
 def _(
     x_seq: Tensor,
     state: _Tensors,
@@ -136,7 +136,7 @@ def _(
     key: str,
     backend: str,
 ) -> _Tensors:
-    x_seq, step = native.layout(x_seq)
+    x_seq, step = layout(x_seq)
     gx = x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides))
     gstates = [
         held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides) for held in state
@@ -149,75 +149,80 @@ def _no_gradient(numbers: Sequence[float]) -> list[None] | None:
     return None if numbers else []
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: _Tensors) -> None:
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x_seq, state, tensors, numbers, key, backend, keep_v, keep_checkpoints, taps = inputs
-    states = len(state)
-    checkpoints = output[1 + states + keep_v] if keep_checkpoints else None
+    ctx.call = _Call(tuple(numbers), key, backend, keep_v, keep_checkpoints, taps, len(state))
+    checkpoints = output[1 + len(state) + keep_v] if keep_checkpoints else None
     ctx.save_for_backward(x_seq, checkpoints, *state, *tensors)
-    ctx.states, ctx.numbers, ctx.key, ctx.backend, ctx.keep_v = states, numbers, key, backend, keep_v
     ctx.wanted = [i for i, held in enumerate(tensors) if held.requires_grad]
-    ctx.tail = (_no_gradient(numbers), None, None, None, None, None)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     x_seq, checkpoints, *rest = ctx.saved_tensors
-    state, tensors = rest[: ctx.states], rest[ctx.states :]
-    gy = grads[0]
-    if gy is None:
-        gy = torch.zeros_like(x_seq[:1]).expand(x_seq.shape)
-    gv_seq = grads[1 + ctx.states] if ctx.keep_v else None
-    out = _neuron_backward(
-        x_seq, state, tensors, checkpoints, gy, gv_seq, list(grads[1 : 1 + ctx.states]), ctx.numbers, ctx.wanted,
-        ctx.key, ctx.backend,
-    )  # fmt: skip
+    states, numbers = ctx.call.states, list(ctx.call.numbers)
+    state, tensors = rest[:states], rest[states:]
+    out = _gradients(x_seq, state, tensors, checkpoints, grads, ctx.wanted, ctx.call)
     gtensors: list[Tensor | None] = [None] * len(tensors)
-    for i, held in zip(ctx.wanted, out[1 + ctx.states :], strict=True):
+    for i, held in zip(ctx.wanted, out[1 + states :], strict=True):
         gtensors[i] = held
-    return out[0], out[1 : 1 + ctx.states], gtensors, *ctx.tail
+    return out[0], list(out[1 : 1 + states]), gtensors, _no_gradient(numbers), None, None, None, None, None
 
 
-_neuron.register_autograd(_backward, setup_context=_setup)
+neuron.register_autograd(_backward, setup_context=_setup)
 
 
-def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: _Tensors) -> None:
+def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, key, backend = inputs
-    ctx.save_for_backward(x_seq, gy, gv_seq, *state, *tensors, *gstate)
-    ctx.sizes, ctx.numbers, ctx.wanted, ctx.key = (len(state), len(tensors)), numbers, wanted, key
+    ctx.save_for_backward(x_seq, *state, *tensors, gy, gv_seq, *gstate)
+    ctx.call = _Call(tuple(numbers), key, backend, gv_seq is not None, checkpoints is not None, "", len(state))
+    ctx.wanted = wanted
     ctx.set_materialize_grads(False)
 
 
 def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
+    x_seq, *rest = ctx.saved_tensors
+    parts = _parts(ctx.call, rest)
+    numbers = list(ctx.call.numbers)
+    found = _second(ctx.call.key, numbers, ctx.wanted, x_seq, *parts, ggrads)
+    gx, gstate, gtensors, ggy, ggv, ggstate = found[0], *_parts(ctx.call, found[1:])
+    given = any(held is not None for held in _parts(ctx.call, rest)[-1])
+    tail = (_no_gradient(numbers), _no_gradient(ctx.wanted), None, None)
+    return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
+
+
+def _second(
+    key: str,
+    numbers: list[float],
+    wanted: Sequence[int],
+    x_seq: Tensor,
+    state: list[Tensor],
+    tensors: list[Tensor],
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    gstate: list[Tensor | None],
+    ggrads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
     """The derivative of the vector-Jacobian product, by autograd through the eager loop."""
-    x_seq, gy, gv_seq, *rest = ctx.saved_tensors
-    states, count = ctx.sizes
-    state, tensors, gstate = rest[:states], rest[states : states + count], rest[states + count :]
     flat = [x_seq, *state, *tensors, gy, gv_seq, *gstate]
     with torch.enable_grad():
         leaves = [None if held is None else held.detach().requires_grad_() for held in flat]
-        out = _eager_gradients(ctx.key, ctx.numbers, ctx.wanted, leaves, states, count)
+        out = _eager_gradients(key, numbers, wanted, leaves, len(state), len(tensors))
         pairs = [(o, g) for o, g in zip(out, ggrads, strict=True) if g is not None and o.requires_grad]
         inputs = [held for held in leaves if held is not None]
-        found = iter(
-            torch.autograd.grad([o for o, _ in pairs], inputs, [g for _, g in pairs], allow_unused=True)
-            if pairs
-            else [None] * len(inputs)
-        )
-    grads = [None if held is None else next(found) for held in leaves]
-    one, two, three = 1 + states, 1 + states + count, 3 + states + count
-    return (
-        grads[0], grads[1:one], grads[one:two], None, grads[two], grads[two + 1], grads[three:], *map(_no_gradient, (ctx.numbers, ctx.wanted)), None, None
-    )  # fmt: skip
+        outputs, given = [o for o, _ in pairs], [g for _, g in pairs]
+        found = iter(torch.autograd.grad(outputs, inputs, given, allow_unused=True) if pairs else [None] * len(inputs))
+    return [None if held is None else next(found) for held in leaves]
 
 
 def _eager_gradients(
-    key: str, numbers: list[float], wanted: list[int], leaves: list[Any], states: int, count: int
+    key: str, numbers: list[float], wanted: Sequence[int], leaves: list[Any], states: int, count: int
 ) -> Sequence[Tensor]:
     """What `spikescope::neuron_backward` computes, with a graph."""
     x_seq, state, tensors = leaves[0], leaves[1 : 1 + states], leaves[1 + states : 1 + states + count]
     gy, gv_seq, *gstate = leaves[1 + states + count :]
     made = program(key).model
-    values = _values(made.kinds, tensors, numbers, native.real_dtype(x_seq))
+    values = _values(made.kinds, tensors, numbers, real_dtype(x_seq))
     first = eager.start(made.State(*state), x_seq[0])
     out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
     pairs = [
@@ -227,12 +232,146 @@ def _eager_gradients(
     ]
     inputs = [x_seq, *state, *(tensors[i] for i in wanted)]
     return torch.autograd.grad(
-        [o for o, _ in pairs], inputs, [g for _, g in pairs], create_graph=True, allow_unused=True,
+        [o for o, _ in pairs],
+        inputs,
+        [g for _, g in pairs],
+        create_graph=True,
+        allow_unused=True,
         materialize_grads=True,
-    )  # fmt: skip
+    )
 
 
-_neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)
+neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)
+
+
+class _Call(NamedTuple):
+    """What is constant in one call of a fused run."""
+
+    numbers: tuple[float, ...]
+    key: str
+    backend: str
+    keep_v: bool
+    keep_checkpoints: bool
+    taps: str
+    states: int
+
+
+class _Fused(torch.autograd.Function):
+    """The fused run for eager mode and torch.func: the kernel without the cost of an operator where it may be."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: _Call, x_seq: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        run = _call_kernel if is_plain(x_seq) else neuron
+        state, tensors = list(rest[: call.states]), list(rest[call.states :])
+        return tuple(
+            run(
+                x_seq,
+                state,
+                tensors,
+                list(call.numbers),
+                call.key,
+                call.backend,
+                call.keep_v,
+                call.keep_checkpoints,
+                call.taps,
+            )
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        call, x_seq, *rest = inputs
+        place = 1 + call.states + call.keep_v
+        checkpoints = output[place] if call.keep_checkpoints else None
+        ctx.mark_non_differentiable(*output[place:])
+        ctx.save_for_backward(x_seq, checkpoints, *rest)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        x_seq, checkpoints, *rest = ctx.saved_tensors
+        state, tensors = rest[: call.states], rest[call.states :]
+        wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.states + i]]
+        out = _gradients(x_seq, state, tensors, checkpoints, grads, wanted, call)
+        gtensors: list[Tensor | None] = [None] * len(tensors)
+        for i, held in zip(wanted, out[1 + call.states :], strict=True):
+            gtensors[i] = held
+        return None, *out[: 1 + call.states], *gtensors
+
+
+class _FusedGradient(torch.autograd.Function):
+    """The vector-Jacobian product of the fused run, itself differentiable."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        call: _Call, wanted: tuple[int, ...], x_seq: Tensor, checkpoints: Tensor | None, *rest: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        state, tensors, gy, gv_seq, gstate = _parts(call, rest)
+        return tuple(
+            neuron_backward(
+                x_seq,
+                state,
+                tensors,
+                checkpoints,
+                gy,
+                gv_seq,
+                gstate,
+                list(call.numbers),
+                list(wanted),
+                call.key,
+                call.backend,
+            )
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, ctx.wanted, x_seq, _, *rest = inputs
+        ctx.save_for_backward(x_seq, *rest)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *ggrads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        x_seq, *rest = ctx.saved_tensors
+        state, tensors, gy, gv_seq, gstate = _parts(call, rest)
+        found = _second(call.key, list(call.numbers), ctx.wanted, x_seq, state, tensors, gy, gv_seq, gstate, ggrads)
+        return None, None, found[0], None, *found[1:]
+
+
+def _parts(call: _Call, rest: Sequence[Any]) -> tuple[list[Any], list[Any], Any, Any, list[Any]]:
+    """State, tensors, and the gradients of output, potentials and last state, from one flat list."""
+    states, end = call.states, len(rest) - call.states
+    return list(rest[:states]), list(rest[states : end - 2]), rest[end - 2], rest[end - 1], list(rest[end:])
+
+
+def _gradients(
+    x_seq: Tensor,
+    state: list[Tensor],
+    tensors: list[Tensor],
+    checkpoints: Tensor | None,
+    grads: Sequence[Tensor | None],
+    wanted: list[int],
+    call: _Call,
+) -> Sequence[Tensor]:
+    """The vector-Jacobian product, with a graph of its own where a second derivative may follow."""
+    gy = grads[0]
+    if gy is None:
+        gy = torch.zeros_like(x_seq[:1]).expand(x_seq.shape)
+    gv_seq = grads[1 + call.states] if call.keep_v else None
+    gstate = list(grads[1 : 1 + call.states])
+    if torch.is_grad_enabled() or not is_plain(x_seq):
+        flat = (*state, *tensors, gy, gv_seq, *gstate)
+        out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
+        return out
+    numbers = list(call.numbers)
+    return _call_backward_kernel(
+        x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, call.key, call.backend
+    )
 
 
 def run_fused(
@@ -246,11 +385,15 @@ def run_fused(
     taps: tuple[str, ...] = (),
 ) -> tuple[Run, dict[str, Tensor]]:
     """A run over time by a fused kernel, and the taps that were on."""
-    real = native.real_dtype(x_seq)
+    real = real_dtype(x_seq)
     held = [s if isinstance(s, Tensor) else torch.tensor(s, dtype=real, device=x_seq.device) for s in state]
     held = [s.expand(x_seq.shape[1:]) if s.ndim != x_seq.ndim - 1 and s.requires_grad else s for s in held]
-    keep_checkpoints = torch.is_grad_enabled()
-    out = _neuron(x_seq, held, tensors, numbers, key, backend, keep_v, keep_checkpoints, ",".join(taps))
+    call = _Call(tuple(numbers), key, backend, keep_v, torch.is_grad_enabled(), ",".join(taps), len(held))
+    out: Sequence[Tensor]
+    if torch.compiler.is_compiling():  # there the operator is the better known of the two
+        out = neuron(x_seq, held, tensors, numbers, key, backend, keep_v, call.keep_checkpoints, call.taps)
+    else:
+        out = _Fused.apply(call, x_seq, *held, *tensors)
     states = len(held)
     run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))

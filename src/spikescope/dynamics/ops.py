@@ -4,7 +4,8 @@ A neuron or surrogate may use any operation that has a row here and still run on
 the texts give the very bits of PyTorch on a CPU; an operation that does not, in the path of a spike, keeps `'auto'`
 from choosing a fused kernel. A text may use `{0}`, `{1}`, ... for the operands.
 
-The C++ texts may use the functions of `dynamics/math.h`; `real` is the type of the state.
+The C++ texts may use the functions of `dynamics/math.h`, the Triton texts those of `dynamics/triton_math.txt`. There
+`real` is the type of the state, and `one` and `zero` are blocks of it.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ OPS: dict[object, Op] = {
     aten.rsub.Tensor: both("({1} - {0})"),
     aten.mul.Tensor: both("({0} * {1})"),
     aten.mul.Scalar: both("({0} * {1})"),
-    aten.div.Tensor: Op("({0} / {1})", "tl.div_rn({0} + zero, {1} + zero)"),
-    aten.div.Scalar: Op("({0} / {1})", "tl.div_rn({0} + zero, {1} + zero)"),
+    aten.div.Tensor: Op("({0} / {1})", "divide({0}, {1})"),
+    aten.div.Scalar: Op("({0} / {1})", "divide({0}, {1})"),
     aten.neg.default: both("(-{0})"),
-    aten.reciprocal.default: Op("(1 / {0})", "tl.div_rn(one, {0} + zero)"),
-    aten.sqrt.default: Op("std::sqrt({0})", "tl.sqrt_rn({0})"),
+    aten.reciprocal.default: Op("(1 / {0})", "divide(one, {0})"),
+    aten.sqrt.default: Op("std::sqrt({0})", "square_root({0})"),
     aten.abs.default: Op("std::fabs({0})", "tl.abs({0})"),
     aten.sign.default: Op(
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
@@ -58,26 +59,27 @@ OPS: dict[object, Op] = {
     aten.maximum.default: Op("maximum<real>({0}, {1})", "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.minimum.default: Op("minimum<real>({0}, {1})", "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.relu.default: Op("maximum<real>({0}, 0)", "tl.where({0} < 0, zero, {0})"),
-    aten.clamp_min.default: Op("maximum<real>({0}, {1})", "tl.where({0} < {1}, {1} + zero, {0})"),
-    aten.clamp_max.default: Op("minimum<real>({0}, {1})", "tl.where({0} > {1}, {1} + zero, {0})"),
+    aten.clamp_min.default: Op("maximum<real>({0}, {1})", "tl.where({0} < {1}, {1}, {0})"),
+    aten.clamp_max.default: Op("minimum<real>({0}, {1})", "tl.where({0} > {1}, {1}, {0})"),
     aten.clamp.default: Op(
         "minimum<real>(maximum<real>({0}, {1}), {2})",
-        "tl.where({0} < {1}, {1} + zero, tl.where({0} > {2}, {2} + zero, {0}))",
+        "tl.where({0} < {1}, {1}, tl.where({0} > {2}, {2}, {0}))",
     ),
-    aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
-    aten.where.ScalarSelf: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
-    aten.where.ScalarOther: Op("({0} ? {1} : {2})", "tl.where({0}, {1} + zero, {2} + zero)"),
-    aten.where.Scalar: Op("({0} ? (real){1} : (real){2})", "tl.where({0}, {1} + zero, {2} + zero)"),
-    aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1}, {2} + zero, {0})"),
+    aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
+    aten.where.ScalarSelf: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
+    aten.where.ScalarOther: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
+    aten.where.Scalar: Op("({0} ? (real){1} : (real){2})", "tl.where({0}, {1}, {2})"),
+    aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1}, {2}, {0})"),
     aten._to_copy.default: Op("({0} ? real(1) : real(0))", "tl.where({0}, one, zero)"),  # only of a comparison
     aten.zeros_like.default: Op("real(0)", "zero"),
     aten.ones_like.default: Op("real(1)", "one"),
-    aten.full_like.default: Op("real({1})", "({1} + zero)"),
-    aten.sigmoid_backward.default: both("({0} * (1 - {1}) * {1})"),
-    aten.tanh_backward.default: both("({0} * (1 - {1} * {1}))"),
+    aten.full_like.default: Op("real({1})", "{1}"),
+    aten.scalar_tensor.default: Op("real({0})", "{0}"),
+    aten.sigmoid_backward.default: Op("({0} * (1 - {1}) * {1})", "({0} * (one - {1}) * {1})"),
+    aten.tanh_backward.default: Op("({0} * (1 - {1} * {1}))", "({0} * (one - {1} * {1}))"),
     aten.threshold_backward.default: Op("({1} <= {2} ? real(0) : {0})", "tl.where({1} <= {2}, zero, {0})"),
     aten.exp.default: Op("exponential({0})", "tl.exp({0})", False),
-    aten.sigmoid.default: Op("logistic({0})", "tl.div_rn(one, one + tl.exp(-({0})))", False),
+    aten.sigmoid.default: Op("logistic({0})", "divide(one, one + tl.exp(-({0})))", False),
     aten.tanh.default: Op("hyperbolic_tangent({0})", "hyperbolic_tangent({0})", False),
     aten.log.default: Op("std::log({0})", "tl.log({0})", False),
     aten.log1p.default: Op("std::log1p({0})", "tl.log(one + {0})", False),
@@ -104,5 +106,3 @@ PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.d
 
 SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
 """Powers that PyTorch computes as another operation; a square and a cube are products."""
-
-

@@ -46,7 +46,8 @@ def literal(number: Any, language: Language) -> str:
         if not math.isfinite(number):
             return "real(NAN)" if math.isnan(number) else f"real({'-' if number < 0 else ''}HUGE_VAL)"
         return f"real({float(number)!r})"
-    return repr(float(number)) if math.isfinite(number) else f"float('{number}')"
+    text = repr(float(number)) if math.isfinite(number) else f"float('{number}')"
+    return f"tl.full([BLOCK], {text}, real)"
 
 
 def _is_operand(argument: Any) -> bool:

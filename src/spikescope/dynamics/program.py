@@ -41,7 +41,9 @@ class Program:
             slots += [Slot(name, field) for field in surrogate.dynamic if options.get(field, 0) is not None]
         self.name = neuron.__name__
         self.states = len(neuron.State._fields)  # type: ignore[attr-defined]  # a pointwise neuron
-        self.model = Model(neuron.__name__, neuron.step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds)  # type: ignore[attr-defined]  # likewise
+        self.model = Model(
+            neuron.__name__, neuron.step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds
+        )  # type: ignore[attr-defined]  # likewise
         self._bodies: dict[tuple[Any, ...], Body] = {}
         self._lock = RLock()
 

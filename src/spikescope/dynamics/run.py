@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import in_forward_mode
-from . import eager
+from ..internals import in_forward_mode, in_nested_grad
+from . import eager, gpu
 from .compiler import compiler
-from .native import real_dtype
+from .layout import real_dtype
 from .operator import run_fused
 from .program import program, refusal
 
 __all__ = ["Definition", "Plan", "backends", "plan", "run_sequence", "run_single"]
 
-backends: tuple[str, ...] = ("auto", "torch", "cpp")
+backends: tuple[str, ...] = ("auto", "torch", "cpp", "triton")
 
 
 class Definition(NamedTuple):
@@ -59,9 +59,11 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
 def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
     """What about this very call only the eager loop can do."""
     if definition.key is None:
-        return "its surrogate_function is not one of spikescope.surrogate"
+        return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
     if in_forward_mode():
         return "the fused kernels have no forward-mode derivative"
+    if in_nested_grad():
+        return "the fused kernels have no second derivative under torch.func"
     if torch.compiler.is_exporting():
         return "an exported graph must not depend on kernels of this machine"
     real = real_dtype(x)
@@ -73,18 +75,32 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch's
 def decide(backend: str, key: str, device: str) -> Plan:
     """The decision for everything that has this key, on a device of this type."""
-    if device != "cpu":
-        return Plan("torch", f"there is no fused kernel for the device {device!r}")
-    if compiler() is None:
-        return Plan("torch", "there is no C++ compiler; see the warning")
+    fused, missing = _fused_backend(backend, device)
+    if fused is None:
+        return Plan("torch", missing)
     error = refusal(key)
     if error is not None:
-        if backend == "cpp":
+        if backend != "auto":
             raise error
         return Plan("torch", str(error))
     if backend == "auto" and not program(key).exact():
-        return Plan("torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip")
-    return Plan("cpp", "'auto': the fused C++ kernel gives the same spikes" if backend == "auto" else "it is set so")
+        return Plan(
+            "torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip"
+        )
+    if backend == "auto":
+        return Plan(fused, "'auto': the fused kernel of this device gives the same spikes")
+    return Plan(fused, f"the backend is set to {backend!r}")
+
+
+def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
+    """The fused backend of a device, or None and the reason."""
+    if device == "cpu" and not (backend == "triton" and gpu.interpreted()):
+        return ("cpp", "") if compiler() else (None, "there is no C++ compiler; the warning named the cure")
+    if device not in ("cpu", "cuda", "xpu"):
+        return None, f"there is no fused kernel for the device {device!r}"
+    if not gpu.available():
+        return None, "the package triton is not installed: pip install 'spikescope[triton]'"
+    return "triton", ""
 
 
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:

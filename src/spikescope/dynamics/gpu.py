@@ -1,0 +1,219 @@
+"""Calling the Triton kernels, on a GPU or in Triton's interpreter on a CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import missing_extra
+from .compiler import cache_folder
+from .layout import (
+    BLOCK,
+    TAPS,
+    Gradients,
+    Layout,
+    Outputs,
+    checkpoint_shape,
+    field_in_layout,
+    layout,
+    make_taps,
+    real_dtype,
+    segment_length,
+    sequence_in_layout,
+    state_in_layout,
+    whole_in_layout,
+)
+from .program import program
+from .trace import Body
+from .triton import backward_source, forward_source
+
+__all__ = ["available", "backward", "forward", "interpreted"]
+
+
+def available() -> bool:
+    """Whether the package triton is installed."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether Triton runs in its interpreter, which takes tensors of the CPU."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _load(source: str) -> Any:
+    """The module of a source text. Triton reads the text of a kernel from its file, so there has to be one."""
+    if not available():
+        raise missing_extra("triton", "triton", "Fused kernels for GPUs")
+    name = f"spikescope_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
+    folder = cache_folder() / "triton"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, work = tempfile.mkstemp(dir=folder)
+    except OSError:  # no writable cache
+        folder = Path(tempfile.mkdtemp(prefix="spikescope-"))
+        handle, work = tempfile.mkstemp(dir=folder)
+    with os.fdopen(handle, "w") as file:
+        file.write(source)
+    path = folder / f"{name}.py"
+    os.replace(work, path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _forward_kernel(key: str, real: torch.dtype, taps: frozenset[str]) -> Any:
+    return _load(forward_source(program(key).forward(real), real, taps)).forward
+
+
+@cache
+def _backward_kernel(
+    key: str, real: torch.dtype, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...]
+) -> Any:
+    made = program(key)
+    return _load(backward_source(made.backward(real, wanted), made.forward(real), real, length, scalars)).backward
+
+
+@cache
+def _number(constant: float, real: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor([constant], dtype=real, device=device)
+
+
+def _constants(
+    body: Body, values: Sequence[Tensor], step: Layout, real: torch.dtype, device: torch.device
+) -> list[Any]:
+    """The results of a prologue as the kernel takes them: pointers, and periods of arrays."""
+    arguments: list[Any] = []
+    for name, constant in zip(body.constants.values(), body.prologue(*values), strict=True):
+        if name in body.arrays:
+            flat = field_in_layout(constant.to(real), step)
+            arguments += [flat, flat.numel()]
+        elif constant.device.type == "cpu" and device.type != "cpu":
+            arguments.append(_number(float(constant), real, device))
+        else:
+            arguments.append(constant.to(real).reshape(1))
+    return arguments
+
+
+def _launch(kernel: Any, n: int, arguments: Sequence[Any], **constants: Any) -> None:
+    grid = (max(1, -(-n // BLOCK)),)
+    options = {} if interpreted() else {"num_warps": 2, "enable_fp_fusion": False}
+    kernel[grid](*arguments, BLOCK=BLOCK, **constants, **options)
+
+
+def _each_state(*columns: Sequence[Any]) -> list[Any]:
+    """Columns of states to the kernel's order: all of the first state, then all of the second."""
+    return [held for row in zip(*columns, strict=True) for held in row]
+
+
+def forward(
+    key: str,
+    x_seq: Tensor,
+    state: Sequence[Tensor],
+    values: Sequence[Tensor],
+    keep_v: bool,
+    keep_checkpoints: bool,
+    taps: frozenset[str],
+) -> Outputs:
+    """Run the forward kernel."""
+    x_seq, step = layout(x_seq)
+    real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
+    body = program(key).forward(real)
+    state = [state_in_layout(held, step, real) for held in state]
+    y = x_seq.new_empty_strided((steps, *step.shape), (n, *step.strides))
+    last = [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
+    v_seq = torch.empty_like(y, dtype=real) if keep_v else None
+    shape = checkpoint_shape("triton", steps, len(state), n)
+    checkpoints = x_seq.new_empty(shape, dtype=real) if keep_checkpoints else None
+    made = make_taps(taps, steps, step, real, device)
+    strides = [0 if held.ndim == 0 and step.shape else 1 for held in state]
+    arguments = [
+        x_seq,
+        x_seq.stride(0),
+        y,
+        *_each_state(state, strides, last),
+        y if v_seq is None else v_seq,
+        y if checkpoints is None else checkpoints,
+        *(made.get(name, y) for name in TAPS),
+        *_constants(body, values, step, real, device),
+        steps,
+        n,
+    ]
+    _launch(
+        _forward_kernel(key, real, taps),
+        n,
+        arguments,
+        K=segment_length("triton", steps, len(state)),
+        KEEP_V=keep_v,
+        KEEP_CK=keep_checkpoints and shape[0] > 0,
+    )
+    return Outputs(y, last, v_seq, checkpoints, made)
+
+
+def backward(
+    key: str,
+    x_seq: Tensor,
+    state: Sequence[Tensor],
+    values: Sequence[Tensor],
+    wanted: tuple[int, ...],
+    checkpoints: Tensor | None,
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    gstate: Sequence[Tensor | None],
+) -> Gradients:
+    """Run the backward kernel."""
+    x_seq, step = layout(x_seq)
+    real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
+    made = program(key)
+    body, again = made.backward(real, wanted), made.forward(real)
+    state = [state_in_layout(held, step, real) for held in state]
+    gy = sequence_in_layout(gy, step, x_seq.dtype)
+    gx = x_seq.new_empty_strided((steps, *step.shape), (n, *step.strides))
+    gstart = [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
+    has_g = any(held is not None for held in gstate)
+    gends = [
+        state_in_layout((torch.zeros_like(start) if held is None else held).expand(step.shape), step, real)
+        if has_g
+        else start
+        for held, start in zip(gstate, gstart, strict=True)
+    ]
+    scalars = tuple(values[i].ndim == 0 for i in wanted)
+    sums = [
+        x_seq.new_empty(max(1, -(-n // BLOCK)), dtype=torch.float64)
+        if scalar
+        else x_seq.new_empty_strided(step.shape, step.strides, dtype=real)
+        for scalar in scalars
+    ]
+    has_checkpoints = checkpoints is not None and checkpoints.numel() > 0
+    strides = [0 if held.ndim == 0 and step.shape else 1 for held in state]
+    arguments = [
+        x_seq,
+        x_seq.stride(0),
+        *_each_state(state, strides, gends, gstart),
+        checkpoints if has_checkpoints else gx,
+        gy,
+        gy.stride(0),
+        gx if gv_seq is None else whole_in_layout(gv_seq, step, real),
+        gx,
+        *sums,
+        *_constants(body, values, step, real, device),
+        *_constants(again, values, step, real, device),
+        steps,
+        n,
+    ]
+    length = segment_length("triton", steps, len(state))
+    kernel = _backward_kernel(key, real, wanted, length, scalars)
+    _launch(kernel, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
+    return Gradients(gx, gstart, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])

@@ -1,0 +1,151 @@
+"""How sequences, states and fields lie in memory, and the buffers that a kernel fills.
+
+A kernel sees a step as one flat run of memory; the axis order within it is free, so that channels_last needs no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "BLOCK",
+    "TAPS",
+    "Gradients",
+    "Layout",
+    "Outputs",
+    "checkpoint_shape",
+    "field_in_layout",
+    "layout",
+    "make_taps",
+    "real_dtype",
+    "segment_length",
+    "sequence_in_layout",
+    "state_in_layout",
+    "whole_in_layout",
+]
+
+BLOCK = 256
+"""Neurons that a kernel takes at a time, and that share one row of the `range` tap."""
+
+TAPS = ("count", "packed", "h", "range")
+"""What a kernel can tell besides its output; each is printed into it only when it is on."""
+
+
+class Layout(NamedTuple):
+    """How one step lies in memory: without gaps, in the axis order of the input."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    numel: int
+
+    def fits(self, strides: Sequence[int]) -> bool:
+        """Whether a tensor of this shape with `strides` lies in this order."""
+        return all(size == 1 or a == b for size, a, b in zip(self.shape, self.strides, strides, strict=True))
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of the state: float64 for float64 input, else float32."""
+    return torch.float64 if x.dtype is torch.float64 else torch.float32
+
+
+def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
+    """The input, copied only if a step of it has gaps, and the layout of a step."""
+    step = x_seq.select(0, 0) if x_seq.shape[0] else x_seq.new_empty(x_seq.shape[1:])
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    dense = step.is_contiguous()
+    if not dense and step.ndim in formats:
+        dense = step.is_contiguous(memory_format=formats[step.ndim])
+    if not dense:
+        x_seq = x_seq.contiguous()
+        step = x_seq[0]
+    return x_seq, Layout(tuple(step.shape), tuple(step.stride()), step.numel())
+
+
+def segment_length(backend: str, steps: int, states: int) -> int:
+    """How many steps the backward pass runs again at a time.
+
+    On a CPU what fits the second-level cache, on a GPU what fits the registers.
+    """
+    longest = max(8, 64 // states) if backend == "cpp" else max(2, 8 // states)
+    return max(1, min(steps, longest))
+
+
+def checkpoint_shape(backend: str, steps: int, states: int, neurons: int) -> tuple[int, int, int]:
+    """The shape of the states saved for the backward pass; empty for a run of one segment."""
+    length = segment_length(backend, steps, states)
+    return (-(-steps // length) if steps > length else 0, states, neurons)
+
+
+class Outputs(NamedTuple):
+    """What the forward kernel fills."""
+
+    y: Tensor
+    state: list[Tensor]
+    v_seq: Tensor | None
+    checkpoints: Tensor | None
+    taps: dict[str, Tensor]
+
+
+def field_in_layout(constant: Tensor, step: Layout) -> Tensor:
+    """A field in the memory order of a step; once for the whole batch where it does not vary along it."""
+    shape, strides = step.shape, step.strides
+    per_batch = len(shape) > 1 and (constant.ndim < len(shape) or constant.shape[0] == 1)
+    if per_batch and strides[0] * shape[0] == step.numel:
+        shape, strides = shape[1:], strides[1:]
+        if constant.ndim > len(shape):
+            constant = constant.squeeze(0)
+    flat = torch.empty_strided(shape, strides, dtype=constant.dtype, device=constant.device)
+    return flat.copy_(constant.expand(shape))
+
+
+def state_in_layout(tensor: Tensor, step: Layout, real: torch.dtype) -> Tensor:
+    """A state in the layout of the step; a 0-dim one stands for all neurons."""
+    if tensor.ndim == 0 and step.shape:
+        return tensor.to(real)
+    if tensor.dtype is real and step.fits(tensor.stride()):
+        return tensor
+    return torch.empty_strided(step.shape, step.strides, dtype=real, device=tensor.device).copy_(tensor)
+
+
+def make_taps(
+    taps: frozenset[str], steps: int, step: Layout, real: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Empty buffers for the taps that are on."""
+    made = {}
+    if "count" in taps:
+        dtype = torch.uint8 if steps < 256 else torch.int32
+        made["count"] = torch.empty_strided(step.shape, step.strides, dtype=dtype, device=device)
+    if "packed" in taps:
+        made["packed"] = torch.empty(steps, -(-step.numel // 8), dtype=torch.uint8, device=device)
+    if "h" in taps:
+        made["h"] = torch.empty_strided((steps, *step.shape), (step.numel, *step.strides), dtype=real, device=device)
+    if "range" in taps:
+        made["range"] = torch.empty(-(-step.numel // BLOCK), 3, dtype=torch.float64, device=device)
+    return made
+
+
+class Gradients(NamedTuple):
+    """What the backward kernel fills."""
+
+    x_seq: Tensor
+    state: list[Tensor]
+    values: list[Tensor]  # of the wanted ones: 0-dim for a 0-dim field, else one per neuron of the step
+
+
+def sequence_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
+    """A gradient over time whose every step has the layout; an expanded one keeps its stride of 0."""
+    if tensor.dtype is dtype and step.fits(tensor.stride()[1:]):
+        return tensor
+    return whole_in_layout(tensor, step, dtype)
+
+
+def whole_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
+    if tensor.dtype is dtype and step.fits(tensor.stride()[1:]) and tensor.stride(0) == step.numel:
+        return tensor
+    return torch.empty_strided(tensor.shape, (step.numel, *step.strides), dtype=dtype, device=tensor.device).copy_(
+        tensor
+    )

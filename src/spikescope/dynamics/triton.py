@@ -1,0 +1,179 @@
+"""The Triton kernels: the same two loops over time as in C++, a block of neurons a program, the state in registers.
+
+The backward pass runs segments of `K` steps again with their states in registers, so its steps are printed one by one.
+Where a run is longer, the forward pass leaves the state at every K-th step behind.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import torch
+
+from .printing import print_body
+from .trace import Body
+
+__all__ = ["backward_source", "forward_source"]
+
+
+def _each(text: str, count: int) -> list[str]:
+    """The text once for every index below `count`, which takes the place of `@`."""
+    return [text.replace("@", str(index)) for index in range(count)]
+
+
+def _block(lines: list[str], indent: int) -> str:
+    return ("\n" + " " * indent).join(lines) if lines else "pass"
+
+
+def _prelude(real: torch.dtype) -> str:
+    wide = real is torch.float64
+    text = resources.files(__package__).joinpath("triton_math.txt").read_text()
+    text = text.replace("{divide}", "a / b" if wide else "tl.div_rn(a, b)")
+    text = text.replace("{square_root}", "tl.sqrt(a)" if wide else "tl.sqrt_rn(a)")
+    return f"{text}\n\nreal = tl.constexpr(tl.float{64 if wide else 32})\n"
+
+
+def _arguments(body: Body) -> str:
+    """The constants as arguments: a pointer each, and the period of those with a value per neuron."""
+    return "".join(
+        f"{name}_at, {name}_period, " if name in body.arrays else f"{name}_at, " for name in body.constants.values()
+    )
+
+
+def _constants(body: Body) -> list[str]:
+    return [
+        f"{name} = tl.load({name}_at + i % {name}_period, mask=inside, other=1.0)"
+        if name in body.arrays
+        else f"{name} = tl.full([BLOCK], tl.load({name}_at), real)"
+        for name in body.constants.values()
+    ]
+
+
+_BEGIN = [
+    "i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
+    "inside = i < n",
+    "zero = tl.zeros([BLOCK], real)",
+    "one = zero + 1",
+]
+
+
+def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozenset()) -> str:
+    """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps."""
+    states = len(body.inputs) - 1
+    lines, (y, *rest) = print_body(body, "triton")
+    begin, step, end = _taps(taps, rest[-1])
+    return f"""{_prelude(real)}
+
+@triton.jit
+def forward(X, sx, Y, {"".join(_each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {_arguments(body)}T, n,
+            K: tl.constexpr, KEEP_V: tl.constexpr, KEEP_CK: tl.constexpr, BLOCK: tl.constexpr):
+    {_block(_BEGIN + _constants(body), 4)}
+    {_block(_each("s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 4)}
+    {_block(begin, 4)}
+    for t in range(T):
+        x = tl.load(X + t * sx + i, mask=inside, other=0.0).to(real)
+        if KEEP_CK:
+            if t % K == 0:
+                {_block(_each(f"tl.store(CK + (t // K * {states} + @) * n + i, s@, mask=inside)", states), 16)}
+        {_block(lines, 8)}
+        y = {y} + zero
+        tl.store(Y + t * n + i, y.to(Y.dtype.element_ty), mask=inside)
+        {_block(step, 8)}
+        {_block([f"e{j} = {rest[j]}" for j in range(states)], 8)}
+        {_block(_each("s@ = e@", states), 8)}
+        if KEEP_V:
+            tl.store(V + t * n + i, s0, mask=inside)
+    {_block(_each("tl.store(E@ + i, s@, mask=inside)", states), 4)}
+    {_block(end, 4)}
+"""
+
+
+def _taps(taps: frozenset[str], h: str) -> tuple[list[str], list[str], list[str]]:
+    """The statements of the taps that are on: before the time loop, per step, after the loop."""
+    begin, step, end = [], [], []
+    if "count" in taps:
+        begin.append("count = tl.zeros([BLOCK], tl.int32)")
+        step.append("count += (y != 0).to(tl.int32)")
+        end.append("tl.store(TAP0 + i, count.to(TAP0.dtype.element_ty), mask=inside)")
+    if "packed" in taps:
+        begin.append("j = tl.program_id(0).to(tl.int64) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)")
+        begin.append("row = (n + 7) // 8")
+        step.append("tl.store(TAP1 + t * row + j, pack((y != 0) & inside, BLOCK), mask=j < row)")
+    if "h" in taps:
+        step.append(f"tl.store(TAP2 + t * n + i, {h} + zero, mask=inside)")
+    if "range" in taps:
+        begin += ["low = zero + float('inf')", "high = zero - float('inf')", "level = zero"]
+        step += [f"low = tl.minimum(low, {h})", f"high = tl.maximum(high, {h})", f"level += {h}"]
+        end.append("at = TAP3 + tl.program_id(0) * 3")
+        end.append("tl.store(at, tl.min(tl.where(inside, low, float('inf')), 0).to(tl.float64))")
+        end.append("tl.store(at + 1, tl.max(tl.where(inside, high, -float('inf')), 0).to(tl.float64))")
+        end.append("tl.store(at + 2, tl.sum(tl.where(inside, level, 0.0).to(tl.float64), 0))")
+    return begin, step, end
+
+
+def _again(redo: list[str], redone: list[str], states: int, k: int) -> list[str]:
+    """Step `k` of a segment, run again; the states before it keep their names."""
+    return [
+        *_each(f"s@ = k{k}_s@", states),
+        f"x = tl.load(X + (start + {k}) * sx + i, mask=i < tl.where(start + {k} < T, n, 0), other=0.0).to(real)",
+        *redo,
+        *(f"k{k + 1}_s{j} = {redone[j]} + zero" for j in range(states)),
+    ]
+
+
+def _back(lines: list[str], gx: str, grads: list[str], states: int, k: int) -> list[str]:
+    """Step `k` of a segment, backwards; a step past the end changes nothing."""
+    gstates, gvalues = grads[:states], grads[states:]
+    at = f"start + {k}"
+    return [
+        f"valid = i < tl.where({at} < T, n, 0)",
+        f"x = tl.load(X + ({at}) * sx + i, mask=valid, other=0.0).to(real)",
+        f"gy = tl.load(GY + ({at}) * sgy + i, mask=valid, other=0.0).to(real)",
+        *_each(f"s@ = k{k}_s@", states),
+        "if KEEP_V:",
+        f"    g0 += tl.load(GV + ({at}) * n + i, mask=valid, other=0.0)",
+        *lines,
+        f"tl.store(GX + ({at}) * n + i, ({gx} + zero).to(GX.dtype.element_ty), mask=valid)",
+        *(f"p{j} += tl.where(valid, {grad}, zero)" for j, grad in enumerate(gvalues)),
+        *(f"m{j} = {grad} + zero" for j, grad in enumerate(gstates)),
+        *_each("g@ = tl.where(valid, m@, g@)", states),
+    ]
+
+
+def backward_source(body: Body, again: Body, real: torch.dtype, length: int, scalars: tuple[bool, ...]) -> str:
+    """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
+    states = len(again.inputs) - 1
+    lines, (gx, *grads) = print_body(body, "triton")
+    redo, (_, *redone) = print_body(again, "triton")
+    forth = [line for k in range(length - 1) for line in _again(redo, redone, states, k)]
+    back = [line for k in reversed(range(length)) for line in _back(lines, gx, grads, states, k)]
+    totals = [
+        f"tl.store(P{j} + tl.program_id(0), tl.sum(p{j}.to(tl.float64), 0))"
+        if scalar
+        else f"tl.store(P{j} + i, p{j}, mask=inside)"
+        for j, scalar in enumerate(scalars)
+    ]
+    return f"""{_prelude(real)}
+
+@triton.jit
+def backward(X, sx, {"".join(_each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
+             {"".join(_each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n, HAS_CK: tl.constexpr, KEEP_V: tl.constexpr,
+             HAS_G: tl.constexpr, BLOCK: tl.constexpr):
+    {_block(_BEGIN + _constants(body) + _constants(again), 4)}
+    {_block(_each("g@ = zero", states), 4)}
+    if HAS_G:
+        {_block(_each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
+    {_block(_each("p@ = zero", len(scalars)), 4)}
+    segments = (T + {length - 1}) // {length}
+    for back in range(segments):
+        segment = segments - 1 - back
+        start = segment * {length}
+        {_block(_each("k0_s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 8)}
+        if HAS_CK:
+            if segment > 0:
+                {_block(_each(f"k0_s@ = tl.load(CK + (segment * {states} + @) * n + i, inside, 0.0)", states), 16)}
+        {_block(forth, 8)}
+        {_block(back, 8)}
+    {_block(_each("tl.store(E@ + i, g@, mask=inside)", states), 4)}
+    {_block(totals, 4)}
+"""
