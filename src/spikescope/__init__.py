@@ -2,4 +2,4 @@
 
 __version__ = "0.1.0"
 
-from . import base, neuron, surrogate
+from . import base, functional, layer, neuron, surrogate

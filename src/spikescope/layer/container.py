@@ -1,0 +1,240 @@
+"""Containers: how the modules inside see time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base import MemoryModule, MultiStepModule, StepModule
+from ..errors import ShapeError, check_floating, check_sequence, check_state, dims
+from .fold import apply_folded, loop_over_time, over_time
+from .stateless import check_axes, registry
+
+__all__ = [
+    "ElementWiseRecurrentContainer",
+    "LinearRecurrentContainer",
+    "MultiStepContainer",
+    "SeqToANNContainer",
+    "StepModeContainer",
+]
+
+_POINTWISE = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Identity, nn.LeakyReLU),
+    *(nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink),
+    *(nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold),
+)
+
+
+def _keeps_samples_apart(module: nn.Module) -> bool:
+    """Whether each sample of the output is known to depend on that sample of the input alone."""
+    known = {*_POINTWISE, *registry.values(), *_axes()}
+    return type(module) in known and not (isinstance(module, nn.Flatten) and module.start_dim <= 0)
+
+
+def _axes() -> dict[type[nn.Module], tuple[str, ...]]:
+    """The axes of one step for every class of PyTorch in the table."""
+    return {made.torch_class: made.axes for made in registry.values()}
+
+
+def _check_inside(container: nn.Module, *, stateful: bool) -> None:
+    """Refuse children that see time themselves, or that keep a state where each call is T times N samples."""
+    owner = type(container).__name__
+    for name, module in container.named_modules():
+        if module is container or not isinstance(module, StepModule):
+            continue
+        if module.step_mode != "s":
+            raise ValueError(
+                f"{owner} hands single steps to the modules inside, but {name} ({type(module).__name__}) has "
+                f"step_mode={module.step_mode!r}. Set its step_mode to 's', or take it out of the container."
+            )
+        if not stateful and isinstance(module, MemoryModule):
+            raise ValueError(
+                f"{owner} runs the modules inside once on [T*N, *], but {name} ({type(module).__name__}) keeps a state "
+                "from step to step, which would mix time and samples. Take it out, or use a container that loops: "
+                "MultiStepContainer or StepModeContainer(True, ...)."
+            )
+
+
+class SeqToANNContainer(MultiStepModule, nn.Sequential):
+    """Stateless modules in a row, run once on `[T*N, *]`: a sequence `[T, N, *]` goes in and comes out.
+
+    A sequence that repeats one frame is computed once where all modules are known to keep samples apart: the classes
+    of `layer.stateless` and of PyTorch that these are made of, and pointwise activations.
+
+    >>> SeqToANNContainer(nn.Conv2d(1, 2, 3), nn.ReLU())(torch.zeros(4, 3, 1, 5, 5)).shape
+    torch.Size([4, 3, 2, 3, 3])
+    """
+
+    owns_children_step_mode = True
+
+    def forward(self, x_seq: Tensor) -> Any:
+        """A sequence `[T, N, *]`."""
+        check_sequence(type(self).__name__, x_seq, least=2)
+        _check_inside(self, stateful=False)
+        if all(_keeps_samples_apart(module) for module in self):
+            return over_time(self, self._apart, (x_seq,), {})
+        return apply_folded(super().forward, x_seq)
+
+    def _apart(self, x: Tensor) -> Any:
+        """The modules in a row; PyTorch's would take an input without the axis N for one sample of another shape."""
+        axes = _axes()
+        for module in self:
+            if type(module) in axes:
+                check_axes(type(module).__name__, x, axes[type(module)], "s")
+            x = module(x)
+        return x
+
+
+class MultiStepContainer(MultiStepModule, nn.Sequential):
+    """Single-step modules in a row, run T times and stacked: a sequence `[T, N, *]` goes in and comes out.
+
+    >>> node = spikescope.neuron.IFNode(v_reset=None)
+    >>> MultiStepContainer(nn.Flatten(), node)(torch.full((3, 1, 1, 1), 0.5)).flatten()  # V = 0.5, 1, 0.5
+    tensor([0., 1., 0.])
+    """
+
+    owns_children_step_mode = True
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        """A sequence `[T, N, *]`."""
+        _check_inside(self, stateful=True)
+        return loop_over_time(super().forward, x_seq)
+
+
+class StepModeContainer(StepModule, nn.Sequential):
+    """Single-step modules in a row with a step mode around them.
+
+    `step_mode='s'` runs them as they are. `step_mode='m'` runs them T times if `stateful`, once on `[T*N, *]` if not.
+
+    >>> net = StepModeContainer(True, spikescope.neuron.IFNode(v_reset=None))
+    >>> net.step_mode = "m"
+    >>> net(torch.full((3, 1), 0.5)).flatten()
+    tensor([0., 1., 0.])
+    """
+
+    owns_children_step_mode = True
+
+    def __init__(self, stateful: bool, *args: Any) -> None:
+        if not isinstance(stateful, bool):
+            raise TypeError(
+                f"StepModeContainer: stateful, the first argument, must be True or False, but got {stateful!r}."
+            )
+        super().__init__(*args)
+        self.stateful = stateful
+
+    def forward(self, x: Tensor) -> Any:
+        """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
+        _check_inside(self, stateful=self.stateful or self._step_mode == "s")
+        if self._step_mode == "s":
+            return super().forward(x)
+        return loop_over_time(super().forward, x) if self.stateful else apply_folded(super().forward, x)
+
+    def extra_repr(self) -> str:
+        return f"stateful={self.stateful}, step_mode={self.step_mode!r}"
+
+
+class ElementWiseRecurrentContainer(MemoryModule):
+    r"""Feedback through an element-wise function: $y_t = M(f(y_{t-1}, x_t))$ with $y_0 = 0$.
+
+    - `sub_module`: $M$, in single steps; its output has the shape of its input.
+    - `element_wise_function`: $f$, called as `f(y, x)`. A function that pickle finds by name keeps the network
+      picklable; a lambda does not.
+
+    The state is `y`; `reset()` clears it, and `functional.reset_net` also resets $M$.
+
+    >>> net = ElementWiseRecurrentContainer(nn.Identity(), torch.add, step_mode="m")
+    >>> net(torch.tensor([[1.0], [2.0], [3.0]])).flatten()
+    tensor([1., 3., 6.])
+    """
+
+    owns_children_step_mode = True
+
+    y: Tensor | None
+
+    def __init__(
+        self,
+        sub_module: nn.Module,
+        element_wise_function: Callable[[Tensor, Tensor], Tensor],
+        step_mode: str = "s",
+    ) -> None:
+        super().__init__()
+        self.sub_module = sub_module
+        self.element_wise_function = element_wise_function
+        self.register_memory("y", None)
+        self.step_mode = step_mode
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x)
+        _check_inside(self, stateful=True)
+        check_state(type(self).__name__, x.shape, {"y": self.y})
+        y = torch.zeros_like(x) if self.y is None else self.y
+        y = self.sub_module(self.element_wise_function(y, x))
+        if y.shape != x.shape:
+            raise ShapeError(
+                f"ElementWiseRecurrentContainer joins its output to its input, which must have the same shape, but "
+                f"{dims(x.shape, 'N')} came in and {dims(y.shape, 'N')} out. Use LinearRecurrentContainer for a "
+                "sub_module that changes the shape."
+            )
+        self.y = y
+        return y
+
+
+class LinearRecurrentContainer(MemoryModule):
+    r"""Feedback through a linear layer: $y_t = M(W [x_t, y_{t-1}] + b)$ with $y_0 = 0$.
+
+    - `sub_module`: $M$, in single steps, from `[N, *, in_features]` to `[N, *, out_features]`.
+    - `in_features`, `out_features`: the sizes of $x_t$ and $y_t$; $W$ is `rc`, from their sum to `in_features`.
+    - `bias`: whether there is a $b$.
+
+    The state is `y`; `reset()` clears it, and `functional.reset_net` also resets $M$.
+
+    >>> net = LinearRecurrentContainer(nn.Identity(), 1, 1, bias=False, step_mode="m")
+    >>> _ = net.load_state_dict({"rc.weight": torch.tensor([[1.0, 0.5]])})
+    >>> net(torch.tensor([[[2.0]], [[1.0]]])).detach().flatten()  # 2, 1 + 2/2
+    tensor([2., 2.])
+    """
+
+    owns_children_step_mode = True
+
+    y: Tensor | None
+
+    def __init__(
+        self,
+        sub_module: nn.Module,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        step_mode: str = "s",
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.rc = nn.Linear(in_features + out_features, in_features, bias)
+        self.sub_module = sub_module
+        self.register_memory("y", None)
+        self.step_mode = step_mode
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x)
+        _check_inside(self, stateful=True)
+        if x.ndim < 2 or x.shape[-1] != self.in_features:
+            raise ShapeError(
+                f"LinearRecurrentContainer takes steps of [N, *, {self.in_features}], but got {dims(x.shape, 'N')}."
+            )
+        before = torch.Size((*x.shape[:-1], self.out_features))
+        check_state(type(self).__name__, before, {"y": self.y})
+        y = x.new_zeros(before) if self.y is None else self.y
+        y = self.sub_module(self.rc(torch.cat((x, y), -1)))
+        if y.shape != before:
+            raise ShapeError(
+                f"LinearRecurrentContainer: the output of sub_module must be {dims(before, 'N')}, as out_features="
+                f"{self.out_features} says, but it is {dims(y.shape, 'N')}."
+            )
+        self.y = y
+        return y
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, {super().extra_repr()}"

@@ -1,0 +1,82 @@
+"""Dropout whose mask lasts as long as the sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..base import MemoryModule
+from ..errors import check_floating, check_sequence, check_state
+from .fold import expand_time, frame_of, is_expanded
+
+__all__ = ["Dropout", "Dropout2d"]
+
+
+class Dropout(MemoryModule):
+    r"""Dropout with one mask for all steps until `reset()`: $y_t = m \odot x_t$.
+
+    $m$ is 0 with the probability `p` and $1/(1 - p)$ otherwise, drawn at the first step in training, in both step
+    modes. In eval the layer is the identity. A mask drawn anew at every step would average out over time.
+
+    Lee et al., *Enabling spike-based backpropagation for training deep neural network architectures* (2020).
+
+    >>> layer = Dropout(0.5, step_mode="m")
+    >>> y = layer(torch.ones(3, 8))
+    >>> torch.equal(y[0], y[1]), sorted(set(y.flatten().tolist()))
+    (True, [0.0, 2.0])
+    """
+
+    mask: Tensor | None
+
+    def __init__(self, p: float = 0.5, step_mode: str = "s") -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"{type(self).__name__}: p must be a probability from 0 to 1, but got {p!r}.")
+        self.p = p
+        self.register_memory("mask", None)
+        self.step_mode = step_mode
+
+    def draw(self, x: Tensor) -> Tensor:
+        """A new mask for steps like `x`."""
+        return F.dropout(torch.ones_like(x), self.p, training=True)
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x)
+        return x * self._mask_for(x) if self.training else x
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x_seq)
+        check_sequence(type(self).__name__, x_seq)
+        if not self.training or not len(x_seq):
+            return x_seq
+        mask = self._mask_for(x_seq[0])
+        if is_expanded(x_seq, self):
+            return expand_time(frame_of(x_seq) * mask, len(x_seq))
+        return x_seq * mask
+
+    def _mask_for(self, x: Tensor) -> Tensor:
+        """The mask in force, drawn now if there is none, in the dtype of the step `x`."""
+        check_state(type(self).__name__, x.shape, {"mask": self.mask})
+        if self.mask is None:
+            self.mask = self.draw(x.detach())
+        return self.mask.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, {super().extra_repr()}"
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels of `[N, C, *]`, with one mask for all steps until `reset()`; see `Dropout`.
+
+    Tompson et al., *Efficient object localization using convolutional networks* (CVPR 2015).
+
+    >>> y = Dropout2d(0.5)(torch.ones(2, 6, 3, 3))
+    >>> torch.equal(y.amin((2, 3)), y.amax((2, 3)))
+    True
+    """
+
+    def draw(self, x: Tensor) -> Tensor:
+        channels = x.new_ones(x.shape[:2])
+        mask = F.dropout(channels, self.p, training=True)
+        return mask.view(*mask.shape, *[1] * (x.ndim - 2)).expand(x.shape)

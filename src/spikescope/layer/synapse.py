@@ -1,0 +1,134 @@
+"""Synapses: filtering, delaying and gathering spikes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base import MemoryModule
+from ..errors import ShapeError, check_floating, check_state, check_tensor, dims
+from .stateless import stateless
+
+__all__ = ["Delay", "SynapseFilter", "VotingLayer"]
+
+
+def _check_count(owner: str, name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{owner}: {name} must be an int of at least {least}, but got {value!r}.")
+
+
+class SynapseFilter(MemoryModule):
+    r"""An exponential synapse: the current decays while no spike comes, and each spike adds one.
+
+    $$I_t = I_{t-1} - \frac{1}{\tau}(1 - S_t)\,I_{t-1} + S_t$$
+
+    - `tau`: the time constant in steps, above 1.
+    - `learnable`: whether $1/\tau = \sigma(w)$ is learned, with the Parameter $w$.
+
+    The state is `out_i`. Diehl and Cook, *Unsupervised learning of digit recognition using spike-timing-dependent
+    plasticity* (Frontiers in Computational Neuroscience 2015).
+
+    >>> layer = SynapseFilter(tau=4.0, step_mode="m")
+    >>> layer(torch.tensor([[1.0], [0.0], [1.0]])).flatten()  # 1, 1 - 1/4, 0.75 + 1
+    tensor([1.0000, 0.7500, 1.7500])
+    """
+
+    out_i: Tensor | float
+
+    def __init__(self, tau: float = 100.0, learnable: bool = False, step_mode: str = "s") -> None:
+        super().__init__()
+        if not 1 < tau < math.inf:
+            raise ValueError(f"SynapseFilter: tau must be above 1 and finite, but got {tau!r}.")
+        self._tau = float(tau)
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1))) if learnable else None
+        self.register_memory("out_i", 0.0)
+        self.step_mode = step_mode
+
+    @property
+    def tau(self) -> float:
+        """The present time constant."""
+        return self._tau if self.w is None else 1 / torch.sigmoid(self.w.detach()).item()
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_floating("SynapseFilter", x)
+        check_state("SynapseFilter", x.shape, {"out_i": self.out_i})
+        rate = 1 / self._tau if self.w is None else torch.sigmoid(self.w)
+        spike = x.to(torch.promote_types(x.dtype, torch.float32))
+        self.out_i = self.out_i - rate * (1 - spike) * self.out_i + spike
+        return self.out_i.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau:.6g}, learnable={self.w is not None}, {super().extra_repr()}"
+
+
+class Delay(MemoryModule):
+    r"""A queue: $y_t = x_{t-d}$, and zeros for the first d steps after a reset, the same in both step modes.
+
+    - `delay_steps`: d, an int of at least 0.
+
+    >>> layer = Delay(2, step_mode="m")
+    >>> layer(torch.tensor([[1.0], [2.0], [3.0]])).flatten(), layer(torch.tensor([[4.0], [5.0]])).flatten()
+    (tensor([0., 0., 1.]), tensor([2., 3.]))
+    """
+
+    queue: list[Tensor]
+
+    def __init__(self, delay_steps: int, step_mode: str = "s") -> None:
+        super().__init__()
+        _check_count("Delay", "delay_steps", delay_steps, 0)
+        self._delay_steps = delay_steps
+        self.register_memory("queue", [])
+        self.step_mode = step_mode
+
+    @property
+    def delay_steps(self) -> int:
+        """How many steps a value waits."""
+        return self._delay_steps
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        check_tensor("Delay", "the input", x)
+        check_state("Delay", x.shape, {f"queue[{i}]": held for i, held in enumerate(self.queue[:1])})
+        waiting = [*self.queue, x]
+        if len(waiting) <= self._delay_steps:
+            self.queue = waiting
+            return torch.zeros_like(x)
+        self.queue = waiting[1:]
+        return waiting[0]
+
+    def extra_repr(self) -> str:
+        return f"delay_steps={self.delay_steps}, {super().extra_repr()}"
+
+
+class _VotingLayer(nn.Module):
+    """The mean over groups of outputs: `[N, C * voting_size]` to `[N, C]`, or `[T, N, *]` with `step_mode='m'`.
+
+    Each class has `voting_size` consecutive outputs, which vote. A number of outputs that is no multiple of it is a
+    `ShapeError`.
+
+    Fang et al., *Incorporating learnable membrane time constant* (ICCV 2021).
+
+    >>> VotingLayer(2)(torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
+    tensor([[0.5000, 1.0000]])
+    """
+
+    def __init__(self, voting_size: int = 10) -> None:
+        super().__init__()
+        _check_count("VotingLayer", "voting_size", voting_size, 1)
+        self.voting_size = voting_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] % self.voting_size:
+            raise ShapeError(
+                f"VotingLayer with voting_size={self.voting_size} takes a multiple of {self.voting_size} outputs, "
+                f"but got {x.shape[-1]} in steps of {dims(x.shape, 'N')}."
+            )
+        return x.unflatten(-1, (x.shape[-1] // self.voting_size, self.voting_size)).mean(-1)
+
+    def extra_repr(self) -> str:
+        return f"voting_size={self.voting_size}"
+
+
+VotingLayer = stateless(_VotingLayer, "N F", example=(2,), module=__name__)

@@ -1,0 +1,197 @@
+"""Containers: how modules inside see time, feedback worked by hand, and what must not be inside."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import layer
+from spikescope.errors import ShapeError
+from spikescope.layer.fold import is_expanded
+from spikescope.neuron import IFNode, LIFNode
+
+T, N = 5, 3
+
+
+def stateless_stack():
+    torch.manual_seed(4)
+    return [nn.Conv2d(2, 3, 3), nn.ReLU(), layer.AvgPool2d(2), nn.Flatten(), nn.Linear(6, 4)]
+
+
+def test_stateless_children_run_once_on_the_folded_batch():
+    modules = stateless_stack()
+    container, plain = layer.SeqToANNContainer(*modules), nn.Sequential(*modules)
+    x = torch.randn(T, N, 2, 5, 7)
+    torch.testing.assert_close(container(x), torch.stack([plain(step) for step in x]))
+    assert container.step_mode == "m"
+    assert list(container.state_dict()) == list(plain.state_dict())
+    assert container(x[:, :0]).shape == (T, 0, 4)
+
+
+def test_a_repeated_frame_is_shared_only_among_known_children():
+    class Counting(nn.Module):
+        def forward(self, x):
+            return x + torch.arange(len(x)).view(-1, 1, 1, 1)
+
+    class Losing(nn.Module):
+        def forward(self, x):
+            return x[1:]
+
+    frame = torch.randn(N, 2, 5, 7, requires_grad=True)
+    x = frame.expand(T, *frame.shape)
+    container = layer.SeqToANNContainer(*stateless_stack())
+    y = container(x)
+    assert is_expanded(y)
+    torch.testing.assert_close(y, container(x.contiguous()))
+    (got,) = torch.autograd.grad(y.pow(2).sum(), frame)
+    (want,) = torch.autograd.grad(container(x.contiguous()).pow(2).sum(), frame)
+    torch.testing.assert_close(got, want)
+    for unknown in (Counting(), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Sequential(nn.ReLU()), nn.Flatten(0)):
+        assert not is_expanded(layer.SeqToANNContainer(unknown)(x))
+    assert layer.SeqToANNContainer(Counting())(x)[4, 2].sub(x[4, 2]).mean().round() == 14
+    with pytest.raises(ShapeError, match="cannot be unfolded"):
+        layer.SeqToANNContainer(Losing())(x)
+    for given in (x[:, :2, 0], x.contiguous()[:, :2, 0]):  # N = 2 would pass for the channels of one sample
+        with pytest.raises(ShapeError, match=r"Conv2d .* takes \[N, C, H, W\], but got \[.* with 3 axes"):
+            container(given)
+
+
+def test_loops():
+    x = torch.randn(T, N, 4) + 0.5
+    node = LIFNode(v_threshold=0.4)
+    single = nn.Sequential(nn.Linear(4, 2), copy.deepcopy(node))
+    many = layer.MultiStepContainer(*copy.deepcopy(single))
+    want = torch.stack([single(step) for step in x])
+    assert torch.equal(many(x), want)
+    assert 0 < want.sum() < want.numel()
+    chosen = layer.StepModeContainer(True, *copy.deepcopy(single))
+    chosen[1].reset()
+    assert torch.equal(torch.stack([chosen(step) for step in x]), want)
+    chosen[1].reset()
+    chosen.step_mode = "m"
+    assert torch.equal(chosen(x), want)
+    with pytest.raises(ShapeError, match="at least one step"):
+        many(x[:0])
+    assert "stateful=True, step_mode='m'" in repr(chosen)
+
+
+def test_step_mode_container_without_state():
+    torch.manual_seed(1)
+    plain = nn.BatchNorm1d(4)
+    container = layer.StepModeContainer(False, copy.deepcopy(plain))
+    x = torch.randn(T, N, 4)
+    torch.testing.assert_close(container(x[0]), plain(x[0]))
+    container.step_mode = "m"
+    torch.testing.assert_close(container(x), plain(x.flatten(0, 1)).unflatten(0, (T, N)))
+
+
+def test_element_wise_feedback_by_hand():
+    net = layer.ElementWiseRecurrentContainer(IFNode(v_reset=None), torch.add)
+    # input of the neuron: x + y; V: 0.75 | 1.5 -> .5, spike | .5 + 1.75 = 2.25 -> 1.25, spike | 1.25 + 1 = 2.25, spike
+    got = [net(torch.tensor([x])).item() for x in (0.75, 0.75, 0.75, 0.0)]
+    assert got == [0.0, 1.0, 1.0, 1.0]
+    assert net.sub_module.v.item() == 1.25
+    net.reset()
+    assert net.y is None
+    assert net.sub_module.v.item() == 1.25  # the child has a reset of its own, which reset_net calls
+
+
+def test_element_wise_feedback_gradient():
+    net = layer.ElementWiseRecurrentContainer(nn.Tanh(), torch.mul, step_mode="m")
+    assert not net(torch.randn(T, N)).any()  # y_0 = 0
+    net = layer.ElementWiseRecurrentContainer(nn.Tanh(), torch.sub, step_mode="m")
+
+    def run(x):
+        net.reset()
+        return net(x)
+
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    y1 = torch.tanh(-x[0])
+    torch.testing.assert_close(run(x)[1], torch.tanh(y1 - x[1]))
+    assert torch.autograd.gradcheck(run, x)
+
+
+def test_linear_feedback_by_hand():
+    net = layer.LinearRecurrentContainer(nn.Linear(2, 1, bias=False), 2, 1, step_mode="m")
+    net.load_state_dict(
+        {
+            "rc.weight": torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]]),
+            "rc.bias": torch.tensor([0.5, 0.0]),
+            "sub_module.weight": torch.tensor([[1.0, 3.0]]),
+        }
+    )
+    x = torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]])
+    # step 1: (1.5, 2) -> 7.5; step 2: (0 + 15 + 0.5, 1 - 7.5) -> 15.5 - 19.5
+    assert net(x).flatten().tolist() == [7.5, -4.0]
+    net.reset()
+    net.step_mode = "s"
+    assert [net(step).item() for step in x] == [7.5, -4.0]
+    net.reset()
+    assert net(torch.zeros(2, 3, 2)).shape == (2, 3, 1)
+
+
+def test_recurrent_gradients_copies_and_cutting():
+    net = layer.LinearRecurrentContainer(nn.Tanh(), 3, 3, step_mode="m").double()
+
+    def run(x):
+        net.reset()
+        return net(x)
+
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, x)
+    whole = run(x)
+    net.reset()
+    assert torch.equal(torch.cat([net(x[:1]), net(x[1:])]), whole)
+    other = pickle.loads(pickle.dumps(copy.deepcopy(net)))
+    assert torch.equal(other(x), net(x))
+    assert list(net.state_dict()) == ["rc.weight", "rc.bias"]
+    compiled = torch.compile(copy.deepcopy(net), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), net(x))
+
+
+def test_modules_that_see_time_themselves_are_refused():
+    x = torch.zeros(T, N, 4)
+    for container in (layer.SeqToANNContainer, layer.MultiStepContainer):
+        net = container(nn.Sequential(layer.Linear(4, 4, step_mode="m")))
+        with pytest.raises(ValueError, match=r"single steps .* 0\.0 \(Linear\) has step_mode='m'"):
+            net(x)
+    with pytest.raises(ValueError, match=r"0 \(IFNode\) has step_mode='m'"):
+        layer.StepModeContainer(True, IFNode(step_mode="m"))(x[0])
+    for net in (
+        layer.ElementWiseRecurrentContainer(IFNode(step_mode="m"), torch.add),
+        layer.LinearRecurrentContainer(IFNode(step_mode="m"), 4, 4),
+    ):
+        with pytest.raises(ValueError, match=r"sub_module \(IFNode\) has step_mode='m'"):
+            net(x[0])
+
+
+def test_a_state_is_refused_where_time_is_folded():
+    x = torch.zeros(T, N, 4)
+    with pytest.raises(ValueError, match=r"0 \(IFNode\) keeps a state .* MultiStepContainer"):
+        layer.SeqToANNContainer(IFNode())(x)
+    net = layer.StepModeContainer(False, IFNode())
+    net(x[0])
+    net.step_mode = "m"
+    with pytest.raises(ValueError, match="keeps a state"):
+        net(x)
+
+
+def test_wrong_shapes_and_arguments():
+    with pytest.raises(TypeError, match="stateful, the first argument, must be True or False, but got Linear"):
+        layer.StepModeContainer(nn.Linear(2, 2))
+    net = layer.ElementWiseRecurrentContainer(nn.Linear(4, 2), torch.add)
+    with pytest.raises(ShapeError, match=r"\[N=3, 4\] came in and \[N=3, 2\] out"):
+        net(torch.zeros(3, 4))
+    net = layer.LinearRecurrentContainer(nn.Linear(4, 3), 4, 2)
+    with pytest.raises(ShapeError, match=r"must be \[N=3, 2\], as out_features=2 says, but it is \[N=3, 3\]"):
+        net(torch.zeros(3, 4))
+    with pytest.raises(ShapeError, match=r"takes steps of \[N, \*, 4\], but got \[N=3, 5\]"):
+        net(torch.zeros(3, 5))
+    net = layer.ElementWiseRecurrentContainer(nn.Identity(), torch.add)
+    net(torch.zeros(3, 4))
+    with pytest.raises(ShapeError, match="cannot go on from its stored state"):
+        net(torch.zeros(2, 4))
+    with pytest.raises(ShapeError, match="time first"):
+        layer.SeqToANNContainer(nn.ReLU())(torch.zeros(3))
