@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-__all__ = ["checkpoint_may_keep_state", "gradient_is_watched", "in_backward", "in_forward_mode", "readable"]
+__all__ = [
+    "checkpoint_may_keep_state",
+    "constant_when_compiled",
+    "gradient_is_watched",
+    "in_backward",
+    "in_forward_mode",
+    "in_nested_grad",
+    "is_plain",
+    "readable",
+]
 
 
 def in_backward() -> bool:
@@ -70,3 +82,12 @@ def in_nested_grad() -> bool:
         return False
     stack = torch._C._functorch.get_interpreter_stack() or []
     return sum(level.key() is torch._C._functorch.TransformType.Grad for level in stack) > 1
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def constant_when_compiled(function: F) -> F:
+    """`torch.compiler.assume_constant_result`, which would import the whole compiler to set this one mark."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # the mark itself
+    return function

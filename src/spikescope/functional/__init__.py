@@ -1,0 +1,9 @@
+"""What is done to a whole network, and functions of sequences."""
+
+from .checkpoint import *
+from .coding import *
+from .forward import *
+from .fusion import *
+from .init import *
+from .loss import *
+from .network import *

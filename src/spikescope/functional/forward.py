@@ -1,0 +1,117 @@
+"""Running a sequence through modules: step by step, in chunks, or all steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..base import MemoryModule, StepModule
+from ..errors import ShapeError, check_sequence, check_tensor, dims
+from ..layer.fold import apply_folded
+
+__all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward"]
+
+Modules = Callable[..., Any] | Sequence[Callable[..., Any]] | nn.ModuleList
+"""A module or any other callable, or a list or tuple of these, applied one after another."""
+
+
+def multi_step_forward(x_seq: Tensor, single_step_module: Modules) -> Any:
+    """Apply `single_step_module` to every step of `x_seq` `[T, N, *]` and stack what it returns.
+
+    - `single_step_module`: a module in `step_mode='s'`, a list or tuple of them, or any callable.
+
+    ShapeError if there is no step at all: what the modules return is not known then.
+
+    >>> node = spikescope.neuron.IFNode(v_reset=None)
+    >>> multi_step_forward(torch.full((3, 1), 0.75), [node, lambda spike: 2 * spike]).flatten()
+    tensor([0., 2., 2.])
+    """
+    function = _composed("multi_step_forward", single_step_module, "s")
+    _check(x_seq, "multi_step_forward")
+    if not len(x_seq):
+        raise ShapeError(
+            f"multi_step_forward needs at least one step, but got {dims(x_seq.shape, 'TN')}: the shape of an output "
+            "that no step has made is not known."
+        )
+    steps = [function(x) for x in x_seq.unbind(0)]
+    return pytree.tree_map(lambda *held: torch.stack(held), *steps)
+
+
+def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: Modules) -> Any:
+    """Run a long sequence `[T, N, *]` in chunks of `split_size` steps and concatenate what they return.
+
+    The state goes on from chunk to chunk, so the result is that of one run. Without gradient (`torch.no_grad()`) the
+    memory in between is that of one chunk.
+
+    - `multi_step_module`: a module in `step_mode='m'`, a list or tuple of them, or any callable.
+
+    >>> node = spikescope.neuron.IFNode(v_reset=None, step_mode="m")
+    >>> chunk_multi_step_forward(2, torch.full((5, 1), 0.75), node).flatten()
+    tensor([0., 1., 1., 1., 0.])
+    """
+    if not isinstance(split_size, int) or isinstance(split_size, bool) or split_size < 1:
+        raise ValueError(
+            f"chunk_multi_step_forward: split_size must be a whole number of steps, at least 1, but got {split_size!r}."
+        )
+    function = _composed("chunk_multi_step_forward", multi_step_module, "m")
+    _check(x_seq, "chunk_multi_step_forward")
+    chunks = [function(chunk) for chunk in x_seq.split(split_size)]
+    return pytree.tree_map(lambda *held: torch.cat(held), *chunks)
+
+
+def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
+    """Apply stateless modules once to all steps of `x_seq` `[T, N, *]`, folded into one batch `[T*N, *]`.
+
+    - `stateless_module`: a module in `step_mode='s'`, a list or tuple of them, or any callable. A module that keeps a
+      state is refused: it would take the steps for samples.
+
+    >>> seq_to_ann_forward(torch.ones(4, 2, 3, 8, 8), nn.Conv2d(3, 5, 3)).shape
+    torch.Size([4, 2, 5, 6, 6])
+    """
+    function = _composed("seq_to_ann_forward", stateless_module, "s")
+    _check(x_seq, "seq_to_ann_forward", 2)
+    modules = [module for module in _elements(stateless_module) if isinstance(module, nn.Module)]
+    stateful = [inner for module in modules for inner in module.modules() if isinstance(inner, MemoryModule)]
+    if stateful:
+        raise ValueError(
+            f"seq_to_ann_forward takes stateless modules, but {type(stateful[0]).__name__} keeps a state and would "
+            "take the steps for samples. Use multi_step_forward, or the module in step_mode='m'."
+        )
+    return apply_folded(function, x_seq)
+
+
+def _check(x_seq: Tensor, owner: str, least: int = 1) -> None:
+    check_tensor(owner, "x_seq", x_seq)
+    check_sequence(owner, x_seq, least)
+
+
+def _elements(modules: Any) -> list[Any]:
+    return list(modules) if isinstance(modules, (list, tuple, nn.ModuleList)) else [modules]
+
+
+def _composed(owner: str, modules: Modules, step_mode: str) -> Callable[[Any], Any]:
+    """One function of `modules`, all of which must take what this step mode passes them."""
+    functions = _elements(modules)
+    for function in functions:
+        inside = list(function) if type(function) is nn.Sequential else [function]
+        wrong = [m for m in inside if isinstance(m, StepModule) and m.step_mode != step_mode]
+        if wrong:
+            raise ValueError(
+                f"{owner} takes modules in step_mode={step_mode!r}, but {type(wrong[0]).__name__} is in "
+                f"step_mode={wrong[0].step_mode!r}. functional.set_step_mode(net, {step_mode!r}) switches a network."
+            )
+        if not callable(function):
+            raise TypeError(
+                f"{owner} takes a module, a list or tuple of modules, or a callable, but got {type(function).__name__}."
+            )
+
+    def run(x: Any) -> Any:
+        for function in functions:
+            x = function(x)
+        return x
+
+    return run

@@ -1,0 +1,80 @@
+"""The import rules of ARCHITECTURE.md, as a test."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "spikescope"
+
+MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
+    "errors": set(),
+    "internals": set(),
+    "files": {"errors"},
+    "fields": {"errors"},
+    "surrogate": {"errors", "fields", "internals"},
+    "dynamics": {"errors", "fields", "internals", "surrogate"},
+    "sockets": {"errors", "internals"},
+    "base": {"errors", "internals", "sockets"},
+    "neuron": {"base", "dynamics", "errors", "fields", "surrogate"},
+    "layer": {"base", "errors", "internals", "neuron"},
+    "functional": {"base", "errors", "fields", "internals", "layer", "neuron"},
+    "spikes": {"errors"},
+    "monitor": {"base", "errors", "internals", "neuron", "sockets", "spikes"},
+    "report": {"errors", "files", "spikes"},
+    "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
+    "cli": {"errors", "files", "neuron", "train"},
+}
+FRONT_DOORS = {"__init__", "__main__"}
+ANYWHERE = {"__version__"}
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """The rooms of ours that a file imports, with the line of each."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].relative_to(SOURCE).parts
+            parts = [*base, *(node.module.split(".") if node.module else [])]
+            yield from ((room(tuple(parts) or (alias.name,)), node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spikescope."):
+            yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("spikescope."):
+                    yield alias.name.split(".")[1], node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_inwards(path):
+    here = room(path.relative_to(SOURCE).parts)
+    if here in FRONT_DOORS:
+        return
+    for there, line in imports(path):
+        assert there == here or there in MAY_IMPORT[here] | ANYWHERE, f"{path}:{line}: {here} may not import {there}"
+
+
+def test_every_room_has_a_rule():
+    rooms = {room(path.relative_to(SOURCE).parts) for path in SOURCE.rglob("*.py")} - FRONT_DOORS
+    assert rooms == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_file_is_read_at_a_sitting(path):
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_importing_brings_torch_and_numpy_alone():
+    """Optional packages are imported where they are used."""
+    optional = {"matplotlib", "sklearn", "safetensors", "rich", "triton", "zstandard", "pynvml", "scipy", "tensorboard"}
+    command = (
+        "import sys, torch; before = set(sys.modules); import spikescope;"
+        f"print(sorted({{name.split('.')[0] for name in set(sys.modules) - before}} & {optional!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
