@@ -1,0 +1,106 @@
+"""The signal itself, kept whole or as packed spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...errors import ShapeError, dims
+from ...spikes import PackedSpikes
+from .core import OWN, SPAN, Reducer, Span
+from .pieces import Pieces, join, whole
+
+__all__ = ["Packed", "Raw"]
+
+
+class Course(NamedTuple):
+    """Chunks in the order of time."""
+
+    span: Annotated[Span, SPAN]
+    pieces: Annotated[Pieces, OWN]
+
+
+class PackedCourse(NamedTuple):
+    """Rows of bits, one to the step, in the order of time; `shape` is that of a step."""
+
+    span: Annotated[Span, SPAN]
+    pieces: Annotated[Pieces, OWN]
+    shape: Annotated[torch.Size, OWN]
+    dtype: Annotated[torch.dtype, OWN]
+
+
+@dataclass(frozen=True)
+class Raw(Reducer):
+    """The whole signal `[T, N, *F]`, copied. It grows with time and batch.
+
+    >>> raw = Raw()
+    >>> first, then = raw.measure(torch.zeros(1, 1, 2)), raw.measure(torch.ones(1, 1, 2), start=1)
+    >>> raw.result(raw.merge(first, then))
+    tensor([[[0., 0.]],
+    <BLANKLINE>
+            [[1., 1.]]])
+    """
+
+    Summary = Course
+
+    def chunk(self, x: Tensor, start: int) -> Course:
+        return Course(Span(start, start + len(x)), (x.clone(),))
+
+    def after(self, a: Course, b: Course) -> Course:
+        check_steps("Raw", a.pieces[0].shape[1:], b.pieces[0].shape[1:])
+        return Course(a.span.then(b.span), join(a.pieces, b.pieces))
+
+    def beside(self, a: Course, b: Course) -> Course:
+        left, right = whole(a.pieces), whole(b.pieces)
+        check_steps("Raw", left.shape[2:], right.shape[2:])
+        return Course(a.span.beside(b.span), (torch.cat((left, right), 1),))
+
+    def result(self, a: Course) -> Tensor:
+        return whole(a.pieces)
+
+
+@dataclass(frozen=True)
+class Packed(Reducer):
+    """All spikes as `PackedSpikes`, one bit each. It grows with time and batch; a value but 0 and 1 is a ValueError.
+
+    >>> packed = Packed()
+    >>> packed.result(packed.measure(torch.ones(3, 2, 5)))
+    PackedSpikes([T=3, N=2, 5], torch.float32, order='step', 6 bytes)
+    """
+
+    Summary = PackedCourse
+    taps = ("packed",)
+
+    def chunk(self, x: Tensor, start: int) -> PackedCourse:
+        spikes = PackedSpikes.from_dense(x)
+        return PackedCourse(Span(start, start + len(x)), (spikes.bits,), x.shape[1:], x.dtype)
+
+    def tapped(self, taps: Mapping[str, Tensor], shape: torch.Size, start: int) -> PackedCourse:
+        spikes = PackedSpikes(taps["packed"], shape)
+        return PackedCourse(Span(start, start + shape[0]), (spikes.bits,), shape[1:], spikes.dtype)
+
+    def after(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
+        check_steps("Packed", a.shape, b.shape)
+        return a._replace(span=a.span.then(b.span), pieces=join(a.pieces, b.pieces))
+
+    def beside(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
+        check_steps("Packed", a.shape[1:], b.shape[1:])
+        both = torch.cat((self.result(a).dense(), self.result(b).dense()), 1)
+        return self.chunk(both, a.span.beside(b.span).start)
+
+    def result(self, a: PackedCourse) -> PackedSpikes:
+        bits = whole(a.pieces)
+        return PackedSpikes(bits, torch.Size((len(bits), *a.shape)), a.dtype)
+
+
+def check_steps(owner: str, a: torch.Size, b: torch.Size) -> None:
+    """Refuse to join signals whose other axes differ."""
+    if a != b:
+        raise ShapeError(
+            f"{owner} cannot merge {dims(a)} and {dims(b)}: beside the axis that is joined, all axes must agree. "
+            "Record batches of another shape as runs of their own."
+        )

@@ -1,0 +1,100 @@
+"""One number per step of the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .core import OWN, SPAN, Reducer, Span
+from .count import check_whole
+from .pieces import Pieces, join, whole
+
+__all__ = ["GradientNorm", "RateOverTime", "step_squares"]
+
+BLOCK = 1 << 16
+"""Values that are converted to float64 at a time: they stay in the cache, which makes it six times faster."""
+
+EXACT_SIZE = 1 << 20
+"""Values of a step up to which float32 adds whole numbers, up to 16 spikes each, without rounding."""
+
+
+class Series(NamedTuple):
+    """Sums `[T, 2]` of each step of the span: of the signal, and of how many values."""
+
+    span: Annotated[Span, SPAN]
+    pieces: Annotated[Pieces, OWN]
+
+
+class StepReducer(Reducer, abstract=True):
+    """Base of the reducers of each step by itself. Runs merge along the batch step by step, whatever their lengths."""
+
+    Summary = Series
+
+    def after(self, a: Series, b: Series) -> Series:
+        return Series(a.span.then(b.span), join(a.pieces, b.pieces))
+
+    def beside(self, a: Series, b: Series) -> Series:
+        span = Span(min(a.span.start, b.span.start), max(a.span.stop, b.span.stop))
+        sums = whole(a.pieces).new_zeros(span.stop - span.start, 2)
+        for held in (a, b):
+            sums[held.span.start - span.start : held.span.stop - span.start] += whole(held.pieces)
+        return Series(span, (sums,))
+
+
+@dataclass(frozen=True)
+class RateOverTime(StepReducer):
+    """Spikes per neuron in each step `[T]`, over all samples: the population rate.
+
+    >>> course = RateOverTime()
+    >>> course.result(course.measure(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))).tolist()
+    [0.5, 1.0]
+    """
+
+    def chunk(self, x: Tensor, start: int) -> Series:
+        size = math.prod(x.shape[1:])
+        quick = x.dtype in (torch.float16, torch.bfloat16, torch.float32) and size <= EXACT_SIZE
+        sums = x.reshape(len(x), size).sum(1, dtype=torch.float32 if quick else torch.float64)
+        return _series(sums.double(), x, start)
+
+    def result(self, a: Series) -> Tensor:
+        spikes, seen = whole(a.pieces).unbind(1)
+        check_whole("RateOverTime", spikes)
+        return spikes / seen
+
+
+@dataclass(frozen=True)
+class GradientNorm(StepReducer):
+    r"""The L2 norm of the signal in each step `[T]`, over all samples and neurons: of a gradient, its course in time.
+
+    $$\lVert g_t \rVert = \sqrt{\sum_{n, i} g_{t, n, i}^2}$$
+
+    >>> norm = GradientNorm()
+    >>> norm.result(norm.measure(torch.tensor([[[3.0, 4.0]], [[0.0, 2.0]]]))).tolist()
+    [5.0, 2.0]
+    """
+
+    def chunk(self, x: Tensor, start: int) -> Series:
+        return _series(step_squares(x), x, start)
+
+    def result(self, a: Series) -> Tensor:
+        squares, seen = whole(a.pieces).unbind(1)
+        return torch.where(seen > 0, squares.sqrt(), math.nan)
+
+
+def step_squares(x: Tensor) -> Tensor:
+    """The sum of squares of each step, `[T]`, in float64."""
+    squares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for t, step in enumerate(x):
+        for block in step.flatten().split(BLOCK):
+            values = block.double()
+            squares[t] += torch.dot(values, values)
+    return squares
+
+
+def _series(sums: Tensor, x: Tensor, start: int) -> Series:
+    seen = torch.full_like(sums, math.prod(x.shape[1:]))
+    return Series(Span(start, start + len(x)), (torch.stack((sums, seen), 1),))
