@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import RecomputeError, check_choice, check_sequence
 from .internals import in_backward
+from .sockets import place_sockets
 
 __all__ = ["MemoryModule", "MultiStepModule", "SingleStepModule", "StepModule", "recomputing"]
 
@@ -113,6 +114,7 @@ class MemoryModule(StepModule, nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        place_sockets(self)
         self._memories = {}
         self._reset_values = {}
 

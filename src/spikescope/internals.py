@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ __all__ = [
     "in_nested_grad",
     "is_plain",
     "readable",
+    "vector_jacobian",
 ]
 
 
@@ -81,7 +82,7 @@ def in_nested_grad() -> bool:
     if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return False
     stack = torch._C._functorch.get_interpreter_stack() or []
-    return sum(level.key() is torch._C._functorch.TransformType.Grad for level in stack) > 1
+    return sum(level.key() == torch._C._functorch.TransformType.Grad for level in stack) > 1
 
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -91,3 +92,46 @@ def constant_when_compiled(function: F) -> F:
     """`torch.compiler.assume_constant_result`, which would import the whole compiler to set this one mark."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]  # the mark itself
     return function
+
+
+def in_transform() -> bool:
+    """Whether `torch.func` is transforming this call (`vmap`, `grad`, ...), so that values are stand-ins.
+
+    PyTorch has no public question for it; compiled code answers in its own way.
+    """
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def set_permanent_hooks(module: nn.Module, key: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
+    """Hooks before and after the forward of a module, with its keyword arguments, under a name instead of a number.
+
+    `register_forward_hook` numbers its hooks; the numbers start anew in every process, so that the first hook put on
+    an unpickled module could take the place of one that came with it.
+    """
+    held: Any = module
+    held._forward_pre_hooks[key], held._forward_pre_hooks_with_kwargs[key] = before, True
+    held._forward_hooks[key], held._forward_hooks_with_kwargs[key] = after, True
+
+
+def vector_jacobian(outputs: list[Tensor], inputs: list[Tensor], grads: list[Tensor]) -> tuple[Tensor, ...]:
+    """`torch.autograd.grad`, with zeros for inputs that nothing depends on.
+
+    The public function checks the shapes of `grads` with the symbolic shapes of the compiler, which takes a third of a
+    second to import.
+    """
+    if not outputs:
+        return tuple(torch.zeros_like(held) for held in inputs)
+    engine = torch.autograd.Variable._execution_engine
+    found = engine.run_backward(tuple(outputs), tuple(grads), False, False, tuple(inputs), True, accumulate_grad=False)
+    return tuple(torch.zeros_like(i) if grad is None else grad for i, grad in zip(inputs, found, strict=True))
+
+
+def never_a_frame_of_its_own(function: Callable[..., Any]) -> None:
+    """Have `torch.compile` trace `function` as a part of what calls it, but not compile it where it is called alone.
+
+    The hooks of a compiled network itself are called outside of its graph; each would become a graph of its own.
+    """
+    frames: Any = torch._C._dynamo.eval_frame
+    if hasattr(frames, "set_code_exec_strategy"):  # older versions compile the hooks, which is slow but right
+        skip = frames._FrameAction.SKIP
+        frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))

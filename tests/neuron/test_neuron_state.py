@@ -266,3 +266,11 @@ def test_replicas_of_data_parallel_have_a_state_of_their_own():
     assert len(node.v_seq) == 1
     node.reset()
     assert node.v == 0.0
+
+
+def test_v_seq_moves_with_the_module():
+    node = make(LIFNode, step_mode="m", store_v_seq=True)
+    node(torch.rand(2, 3))
+    assert node.half().v_seq.dtype == torch.float32
+    assert node.double().v_seq.dtype == torch.float64
+    assert node.to("meta").v_seq.is_meta

@@ -165,3 +165,14 @@ def test_a_network_of_psn_learns():
     torch.optim.SGD(net.parameters(), 0.5).step()
     after = net.state_dict()
     assert all(not torch.equal(after[name], held) for name, held in before.items())
+
+
+@pytest.mark.parametrize("cls", [PSN, MaskedPSN, SlidingPSN])
+def test_autocast_does_not_narrow_the_sum(cls):
+    plain, cast = (make(cls, step_mode="m") for _ in range(2))
+    for node in (plain, cast):
+        node.surrogate_function.set_spiking_mode(False)  # spikes would hide the rounding
+    x_seq = torch.rand(4, 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = cast(x_seq)
+    assert torch.equal(out, plain(x_seq))

@@ -1,7 +1,8 @@
 """From one pure step to a run over time, on every backend."""
 
 from . import batching as batching
-from .eager import Step
+from .eager import Sequence, Step
+from .layout import TAPS
 from .run import Definition, Plan, backends, plan, run_sequence, run_single
 
-__all__ = ["Definition", "Plan", "Step", "backends", "plan", "run_sequence", "run_single"]
+__all__ = ["TAPS", "Definition", "Plan", "Sequence", "Step", "backends", "plan", "run_sequence", "run_single"]

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
+from threading import RLock
 
 __all__ = ["CompileError", "cache_folder", "compiler", "load"]
 
@@ -26,6 +27,17 @@ FLAGS = (
     "-shared",
     "-fPIC",
 )
+
+
+_lock = RLock()  # threads that want the same kernel wait for the first of them to make it
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = RLock()  # the thread of the parent that held it does not exist in the child
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class CompileError(RuntimeError):
@@ -59,7 +71,7 @@ def compiler() -> str | None:
 def _identity() -> str:
     """Compiler, its version and the processor: what makes a compiled kernel of another machine unusable."""
     command = compiler()
-    version = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=True).stdout
+    version = _run([str(command), "--version"])
     try:
         flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
@@ -77,38 +89,62 @@ def load(source: str) -> ctypes.CDLL:
     """The library of `source`, compiled now or taken from the cache."""
     flags = (*FLAGS, *_vector_flags())
     key = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
-    folder = cache_folder()
-    library = folder / f"{key}.so"
-    if not library.exists():
-        library = _build(source, flags, folder, library)
-    return ctypes.CDLL(str(library))
+    library = cache_folder() / f"{key}.so"
+    with _lock:
+        if not _is_whole(library):
+            library = _build(source, flags, library)
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError:  # a file system from which no code may be run
+            return ctypes.CDLL(str(_build(source, flags, _private_folder() / library.name)))
 
 
-def _build(source: str, flags: tuple[str, ...], folder: Path, library: Path) -> Path:
+def _is_whole(library: Path) -> bool:
+    """Whether the file is there to its end, which is its own name: loading a part of a library ends the process."""
+    mark = library.stem.encode()
+    try:
+        with library.open("rb") as file:
+            file.seek(-len(mark), os.SEEK_END)
+            return file.read() == mark
+    except OSError:
+        return False
+
+
+def _build(source: str, flags: tuple[str, ...], library: Path) -> Path:
     """Compile beside the target and move the result there in one step: another process sees all of it or nothing."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        work = tempfile.mkdtemp(dir=folder)
+        library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        work = tempfile.mkdtemp(dir=library.parent)
     except OSError:  # no writable cache: a folder that lasts as long as the process
-        folder = Path(_private_folder())
-        work, library = tempfile.mkdtemp(dir=folder), folder / library.name
+        library = _private_folder() / library.name
+        work = tempfile.mkdtemp(dir=library.parent)
     try:
         text, built = Path(work) / "kernel.cpp", Path(work) / "kernel.so"
         text.write_text(source)
-        command = [str(compiler()), *flags, str(text), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CompileError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        _run([str(compiler()), *flags, str(text), "-o", str(built)])
+        with built.open("ab") as file:
+            file.write(library.stem.encode())
         os.replace(built, library)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return library
 
 
+def _run(command: list[str]) -> str:
+    """What a command prints; an error with its words if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CompileError(f"{' '.join(command)} could not be started: {error}") from error
+    if done.returncode:
+        raise CompileError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
 @cache
-def _private_folder() -> str:
+def _private_folder() -> Path:
     import atexit
 
     folder = tempfile.mkdtemp(prefix="spikescope-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return Path(folder)

@@ -29,10 +29,12 @@ def _block(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
-def _prelude(io: torch.dtype, states: int) -> str:
+def _prelude(io: torch.dtype, states: int, taps: frozenset[str] = frozenset()) -> str:
     real = "double" if io is torch.float64 else "float"
     math = resources.files(__package__).joinpath("math.h").read_text()
-    return f"""{math}
+    defined = "#define PACKED" if "packed" in taps else ""
+    return f"""{defined}
+{math}
 using real = {real};
 using io = {IO_TYPES[io]};
 constexpr long B = {BLOCK}, S = {states};
@@ -66,7 +68,7 @@ def forward_source(body: Body, io: torch.dtype, taps: frozenset[str] = frozenset
     states = len(body.inputs) - 1
     lines, (y, *rest) = print_body(body, "cpp")
     begin, step, row, end = _taps(taps, y, rest[-1])
-    return f"""{_prelude(io, states)}
+    return f"""{_prelude(io, states, taps)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, long T, long n, int threads) {{

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,8 @@ class Sequence(NamedTuple):
     output: Tensor
     state: Any
     v_seq: Tensor | None = None  # the membrane potential after every step, when asked for
+    taps: Mapping[str, Tensor] = {}  # what else was asked for
+    h_seq: Tensor | None = None  # of the eager loop: the membrane potential before every reset, when asked for
 
 
 StepFunction = Callable[[Any, Any, Tensor], Step]
@@ -57,17 +59,21 @@ def single(step: StepFunction, p: Any, state: Any, x: Tensor) -> Step:
     return out._replace(output=out.output.to(x.dtype))
 
 
-def sequence(step: StepFunction, p: Any, state: Any, x_seq: Tensor, keep_v: bool) -> Sequence:
-    """All steps of `x_seq`; with `keep_v` also the membrane potential after each."""
+def sequence(step: StepFunction, p: Any, state: Any, x_seq: Tensor, keep_v: bool, keep_h: bool = False) -> Sequence:
+    """All steps of `x_seq`; with `keep_v` and `keep_h` also the membrane potential after each and before its reset."""
     dtype = state[0].dtype
     p = cast(p, dtype)
-    outputs, potentials = [], []
+    outputs, potentials, charged = [], [], []
     for x in x_seq.unbind(0):
         out = step(p, state, x.to(dtype))
         state = out.state
         outputs.append(out.output.to(x_seq.dtype))
         if keep_v:
             potentials.append(state.v)
+        if keep_h and out.h is not None:
+            charged.append(out.h)
     if not outputs:
-        return Sequence(torch.empty_like(x_seq), state, torch.empty_like(x_seq, dtype=dtype) if keep_v else None)
-    return Sequence(torch.stack(outputs), state, torch.stack(potentials) if keep_v else None)
+        empty = torch.empty_like(x_seq, dtype=dtype)
+        return Sequence(torch.empty_like(x_seq), state, empty if keep_v else None, h_seq=empty if keep_h else None)
+    v_seq = torch.stack(potentials) if keep_v else None
+    return Sequence(torch.stack(outputs), state, v_seq, h_seq=torch.stack(charged) if charged else None)

@@ -75,7 +75,7 @@ def _load(source: str) -> Any:
 
 @cache
 def _forward_kernel(key: str, real: torch.dtype, taps: frozenset[str]) -> Any:
-    return _load(forward_source(program(key).forward(real), real, taps)).forward
+    return _load(forward_source(program(key).forward(real), real, taps, not interpreted())).forward
 
 
 @cache
@@ -83,7 +83,9 @@ def _backward_kernel(
     key: str, real: torch.dtype, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...]
 ) -> Any:
     made = program(key)
-    return _load(backward_source(made.backward(real, wanted), made.forward(real), real, length, scalars)).backward
+    return _load(
+        backward_source(made.backward(real, wanted), made.forward(real), real, length, scalars, not interpreted())
+    ).backward
 
 
 @cache

@@ -17,13 +17,13 @@ static inline float fused(float a, float b, float c) {
 #endif
 }
 
-// exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7.
+// exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7. The power of two
+// goes straight into the exponent of the polynomial, which reaches the largest float; below the smallest normal one: 0.
 static inline float exponential(float x) {
-  const float low = -87.3f, high = 88.72f;
+  const float low = -87.3f, high = 88.7228f;
   const float bounded = x < low ? low : (x > high ? high : x);
   const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
-  const float nearest = shifted - 12582912.f;
-  const float n = nearest > 127.f ? 127.f : nearest;
+  const float n = shifted - 12582912.f;
   const float r = fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, bounded));
   float p = 1.f / 720.f;
   p = fused(p, r, 1.f / 120.f);
@@ -32,10 +32,12 @@ static inline float exponential(float x) {
   p = fused(p, r, 0.5f);
   p = fused(p, r, 1.f);
   p = fused(p, r, 1.f);
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float scale;
-  std::memcpy(&scale, &bits, 4);
-  const float y = p * scale;
+  uint32_t bits, power;
+  std::memcpy(&bits, &p, 4);
+  std::memcpy(&power, &shifted, 4);  // its low bits hold n
+  bits += power << 23;
+  float y;
+  std::memcpy(&y, &bits, 4);
   return x < low ? 0.f : (x > high ? HUGE_VALF : (x != x ? x : y));
 }
 static inline double exponential(double x) { return std::exp(x); }
@@ -100,8 +102,8 @@ template <class R> static inline void store_range(double* out, long e, const R* 
   out[0] = a; out[1] = b; out[2] = c;
 }
 
-#ifdef __AVX512F__
-#include <immintrin.h>
+#if defined(PACKED) && defined(__AVX512F__)
+#include <immintrin.h>  // a large header: compiling without it takes half the time
 #endif
 // One bit a neuron, least significant first, set where the output is not zero.
 template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
@@ -111,7 +113,7 @@ template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
     out[i / 8] = byte;
   }
 }
-#ifdef __AVX512F__
+#if defined(PACKED) && defined(__AVX512F__)
 static inline void pack(const float* y, long e, uint8_t* out) {
   long i = 0;
   for (; i + 16 <= e; i += 16) {

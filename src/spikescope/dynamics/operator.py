@@ -110,7 +110,10 @@ def _call_backward_kernel(
     gtensors = [
         held.sum_to_size(tensors[i].shape).to(tensors[i].dtype) for i, held in zip(wanted, grads.values, strict=True)
     ]
-    gstates = [held.sum_to_size(s.shape).to(s.dtype) for held, s in zip(grads.state, state, strict=True)]
+    gstates = [
+        s.new_zeros(()) if s.ndim < held.ndim else held  # one number for all neurons has no gradient: see `_start`
+        for held, s in zip(grads.state, state, strict=True)
+    ]
     return [grads.x_seq, *gstates, *(_unaliased(held, gtensors[:i]) for i, held in enumerate(gtensors))]
 
 
@@ -374,6 +377,14 @@ def _gradients(
     )
 
 
+def _start(held: float | Tensor, real: torch.dtype, x_seq: Tensor) -> Tensor:
+    """A state as the operator takes it: of the shape of a step, or one number without a gradient."""
+    if not isinstance(held, Tensor):
+        return torch.tensor(held, dtype=real, device=x_seq.device)
+    held = held.to(device=x_seq.device, dtype=real)
+    return held if held.ndim == 0 and not held.requires_grad else held.expand(x_seq.shape[1:])
+
+
 def run_fused(
     backend: str,
     key: str,
@@ -386,8 +397,7 @@ def run_fused(
 ) -> tuple[Run, dict[str, Tensor]]:
     """A run over time by a fused kernel, and the taps that were on."""
     real = real_dtype(x_seq)
-    held = [s if isinstance(s, Tensor) else torch.tensor(s, dtype=real, device=x_seq.device) for s in state]
-    held = [s.expand(x_seq.shape[1:]) if s.ndim != x_seq.ndim - 1 and s.requires_grad else s for s in held]
+    held = [_start(s, real, x_seq) for s in state]
     call = _Call(tuple(numbers), key, backend, keep_v, torch.is_grad_enabled(), ",".join(taps), len(held))
     out: Sequence[Tensor]
     if torch.compiler.is_compiling():  # there the operator is the better known of the two

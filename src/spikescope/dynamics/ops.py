@@ -5,7 +5,8 @@ the texts give the very bits of PyTorch on a CPU; an operation that does not, in
 from choosing a fused kernel. A text may use `{0}`, `{1}`, ... for the operands.
 
 The C++ texts may use the functions of `dynamics/math.h`, the Triton texts those of `dynamics/triton_math.txt`. There
-`real` is the type of the state, and `one` and `zero` are blocks of it.
+`real` is the type of the state, and `one` and `zero` are blocks of it. A condition may be a block of it too: the
+prologue hands what it computes over as numbers.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ OPS: dict[object, Op] = {
     aten.div.Scalar: Op("({0} / {1})", "divide({0}, {1})"),
     aten.neg.default: both("(-{0})"),
     aten.reciprocal.default: Op("(1 / {0})", "divide(one, {0})"),
-    aten.sqrt.default: Op("std::sqrt({0})", "square_root({0})"),
     aten.abs.default: Op("std::fabs({0})", "tl.abs({0})"),
     aten.sign.default: Op(
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
@@ -65,19 +65,17 @@ OPS: dict[object, Op] = {
         "minimum<real>(maximum<real>({0}, {1}), {2})",
         "tl.where({0} < {1}, {1}, tl.where({0} > {2}, {2}, {0}))",
     ),
-    aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
-    aten.where.ScalarSelf: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
-    aten.where.ScalarOther: Op("({0} ? {1} : {2})", "tl.where({0}, {1}, {2})"),
-    aten.where.Scalar: Op("({0} ? (real){1} : (real){2})", "tl.where({0}, {1}, {2})"),
-    aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1}, {2}, {0})"),
+    aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0} != 0, {1}, {2})"),
+    aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1} != 0, {2}, {0})"),
     aten._to_copy.default: Op("({0} ? real(1) : real(0))", "tl.where({0}, one, zero)"),  # only of a comparison
     aten.zeros_like.default: Op("real(0)", "zero"),
     aten.ones_like.default: Op("real(1)", "one"),
     aten.full_like.default: Op("real({1})", "{1}"),
     aten.scalar_tensor.default: Op("real({0})", "{0}"),
     aten.sigmoid_backward.default: Op("({0} * (1 - {1}) * {1})", "({0} * (one - {1}) * {1})"),
-    aten.tanh_backward.default: Op("({0} * (1 - {1} * {1}))", "({0} * (one - {1} * {1}))"),
+    aten.tanh_backward.default: Op("({0} * (1 - {1} * {1}))", "({0} * (one - {1} * {1}))", False),
     aten.threshold_backward.default: Op("({1} <= {2} ? real(0) : {0})", "tl.where({1} <= {2}, zero, {0})"),
+    aten.sqrt.default: Op("std::sqrt({0})", "square_root({0})", False),  # MKL, in PyTorch, does not round it correctly
     aten.exp.default: Op("exponential({0})", "tl.exp({0})", False),
     aten.sigmoid.default: Op("logistic({0})", "divide(one, one + tl.exp(-({0})))", False),
     aten.tanh.default: Op("hyperbolic_tangent({0})", "hyperbolic_tangent({0})", False),
@@ -88,15 +86,15 @@ OPS: dict[object, Op] = {
     aten.erf.default: Op("std::erf({0})", "tl.erf({0})", False),
     aten.erfc.default: Op("std::erfc({0})", "(one - tl.erf({0}))", False),
     aten.atan.default: Op("std::atan({0})", "arc_tangent({0})", False),
-    aten.pow.Tensor_Tensor: Op("std::pow({0}, {1})", "tl.exp({1} * tl.log({0}))", False),
-    aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "tl.exp({1} * tl.log({0}))", False),
+    aten.pow.Tensor_Tensor: Op("std::pow({0}, {1})", "power({0}, {1})", False),
+    aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "power({0}, {1})", False),
 }
 
 for _name, _sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"), ("eq", "=="), ("ne", "!=")):
     _packet = getattr(aten, _name)
     OPS[_packet.Scalar] = OPS[_packet.Tensor] = both(f"({{0}} {_sign} {{1}})")
 for _name, _cpp, _triton in (("logical_and", "&&", "&"), ("logical_or", "||", "|")):
-    OPS[getattr(aten, _name).default] = Op(f"({{0}} {_cpp} {{1}})", f"({{0}} {_triton} {{1}})")
+    OPS[getattr(aten, _name).default] = Op(f"({{0}} {_cpp} {{1}})", f"(({{0}} != 0) {_triton} ({{1}} != 0))")
 OPS[aten.bitwise_and.Tensor] = OPS[aten.logical_and.default]
 OPS[aten.bitwise_or.Tensor] = OPS[aten.logical_or.default]
 OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({0} == 0)")

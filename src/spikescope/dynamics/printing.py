@@ -6,8 +6,8 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import fx
 
+from .graph import Node
 from .ops import OPS, PASS, SCALAR_POWERS
 from .trace import Body
 
@@ -17,25 +17,32 @@ Language = Literal["cpp", "triton"]
 
 aten = torch.ops.aten
 
+_DIVISIONS = {aten.div.Tensor, aten.div.Scalar}
 _LOGICAL = {"ge", "gt", "le", "lt", "eq", "ne", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or"}
 
 
-def print_body(body: Body, language: Language) -> tuple[list[str], list[str]]:
-    """The assignments of the body, and the text of each output."""
-    text: dict[fx.Node, str] = {**body.inputs, **body.constants}
+def print_body(body: Body, language: Language, reciprocal: bool = False) -> tuple[list[str], list[str]]:
+    """The assignments of the body, and the text of each output.
+
+    With `reciprocal` a division by a Python number is a product with its reciprocal, as PyTorch computes it on a GPU.
+    """
+    text: dict[Node, str] = {**body.inputs, **body.constants}
     declare = "const auto " if language == "cpp" else ""
     end = ";" if language == "cpp" else ""
     lines = []
 
     def operand(argument: Any) -> str:
-        return text[argument] if isinstance(argument, fx.Node) else literal(argument, language)
+        return text[argument] if isinstance(argument, Node) else literal(argument, language)
 
     for node in body.nodes:
-        expression = _expression(node, [operand(a) for a in node.args if _is_operand(a)], language)
+        operands = [operand(a) for a in node.args if _is_operand(a)]
+        expression = _expression(node, operands, language)
+        if reciprocal and node.target in _DIVISIONS and text.get(node.args[1], "") in {"", *body.numbers}:
+            expression = f"({operands[0]} * divide(one, {operands[1]}))"
         if expression is None:
             text[node] = operand(node.args[0])
         else:
-            text[node] = node.name
+            text[node] = f"v_{node.name}"  # a name of the graph may be that of a function
             lines.append(f"{declare}{text[node]} = {expression}{end}")
     return lines, [operand(out) for out in body.outputs]
 
@@ -51,14 +58,14 @@ def literal(number: Any, language: Language) -> str:
 
 
 def _is_operand(argument: Any) -> bool:
-    return isinstance(argument, (fx.Node, int, float))
+    return isinstance(argument, (Node, int, float))
 
 
-def _expression(node: fx.Node, operands: list[str], language: Language) -> str | None:
+def _expression(node: Node, operands: list[str], language: Language) -> str | None:
     """The text of one operation; None where the operand passes through."""
     target: Any = node.target
     if target is aten.pow.Tensor_Scalar:
-        base, power = operands[0], float(node.args[1])  # type: ignore[arg-type]  # a number in this overload
+        base, power = operands[0], float(node.args[1])
         if power in (2.0, 3.0):
             return "(" + " * ".join([base] * int(power)) + ")"
         target = SCALAR_POWERS.get(power, target)
@@ -69,5 +76,5 @@ def _expression(node: fx.Node, operands: list[str], language: Language) -> str |
 
 
 def _is_logical(node: Any) -> bool:
-    name = str(node.target).split(".")[1] if isinstance(node, fx.Node) and node.op == "call_function" else ""
+    name = str(node.target).split(".")[1] if isinstance(node, Node) and node.target is not None else ""
     return name in _LOGICAL

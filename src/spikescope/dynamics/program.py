@@ -29,7 +29,8 @@ class Program:
 
     def __init__(self, key: str) -> None:
         form, *part_forms, kinds = key.split(_SEPARATOR)
-        neuron, fixed = forms[form]
+        declared, fixed = forms[form]
+        neuron: Any = declared  # a pointwise neuron, which this room knows by its parts alone
         slots = [Slot(None, name) for name in neuron.dynamic if fixed.get(name, 0) is not None]
         parts = {}
         names = [name for name, spec in neuron.fields.items() if spec.factory is not None]
@@ -40,10 +41,14 @@ class Program:
             parts[name] = (surrogate, _params(surrogate, options))
             slots += [Slot(name, field) for field in surrogate.dynamic if options.get(field, 0) is not None]
         self.name = neuron.__name__
-        self.states = len(neuron.State._fields)  # type: ignore[attr-defined]  # a pointwise neuron
+        self.states = len(neuron.State._fields)
         self.model = Model(
             neuron.__name__, neuron.step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds
-        )  # type: ignore[attr-defined]  # likewise
+        )
+        fixed_parts = {name for name, (surrogate, _) in parts.items() if not surrogate.has_primitive()}
+        self.differentiable = tuple(
+            i for i, kind in enumerate(kinds) if kind != "n" and slots[i].part not in fixed_parts
+        )
         self._bodies: dict[tuple[Any, ...], Body] = {}
         self._lock = RLock()
 
@@ -83,10 +88,13 @@ def program(key: str) -> Program:
 
 
 @cache
-def refusal(key: str) -> UnsupportedOperationError | None:
-    """Why no kernel can be made of a neuron; None if one can."""
+def refusal(key: str, gradients: bool) -> UnsupportedOperationError | None:
+    """Why no kernel can be made of a neuron, with `gradients` also none for its backward pass; None if one can."""
     try:
-        program(key).forward(torch.float32)
+        made = program(key)
+        made.forward(torch.float32)
+        if gradients:
+            made.backward(torch.float32, made.differentiable)
     except UnsupportedOperationError as error:
         return error
     return None

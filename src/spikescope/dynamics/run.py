@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import in_forward_mode, in_nested_grad
+from ..internals import constant_when_compiled, in_forward_mode, in_nested_grad
 from . import eager, gpu
 from .compiler import compiler
 from .layout import real_dtype
 from .operator import run_fused
 from .program import program, refusal
+from .taps import eager_taps
 
 __all__ = ["Definition", "Plan", "backends", "plan", "run_sequence", "run_single"]
 
@@ -48,7 +49,7 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     odd = _odd(definition, state, x)
     if odd is None:
         assert definition.key is not None
-        found = decide(backend, definition.key, x.device.type)
+        found = decide(backend, definition.key, x.device.type, torch.is_grad_enabled())
     else:
         found = Plan("torch", odd)
     if backend not in ("auto", found.backend):
@@ -67,18 +68,18 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
     if torch.compiler.is_exporting():
         return "an exported graph must not depend on kernels of this machine"
     real = real_dtype(x)
-    if any(isinstance(held, Tensor) and held.dtype is not real for held in state):
-        return f"its state is not of the dtype {real}"
+    if any(isinstance(held, Tensor) and torch.promote_types(held.dtype, real) is not real for held in state):
+        return f"its state is wider than {real}"
     return None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch's
-def decide(backend: str, key: str, device: str) -> Plan:
-    """The decision for everything that has this key, on a device of this type."""
+@constant_when_compiled
+def decide(backend: str, key: str, device: str, gradients: bool) -> Plan:
+    """The decision for everything that has this key, on a device of this type, with a backward pass or without."""
     fused, missing = _fused_backend(backend, device)
     if fused is None:
         return Plan("torch", missing)
-    error = refusal(key)
+    error = refusal(key, gradients)
     if error is not None:
         if backend != "auto":
             raise error
@@ -111,12 +112,16 @@ def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> e
     return eager.Step(run.output.squeeze(0), run.state, None)
 
 
-def run_sequence(backend: str, definition: Definition, state: Any, x_seq: Tensor, keep_v: bool) -> eager.Sequence:
-    """All steps from `state` by the planned backend."""
+def run_sequence(
+    backend: str, definition: Definition, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...] = ()
+) -> eager.Sequence:
+    """All steps from `state` by the planned backend; `taps` are names of `layout.TAPS`, in any backend the same."""
     planned = plan(backend, definition, state, x_seq).backend
     if planned == "torch":
         first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
-        return eager.sequence(definition.neuron.step, definition.p, eager.start(state, first), x_seq, keep_v)
+        start, keep_h = eager.start(state, first), not {"h", "range"}.isdisjoint(taps)
+        run = eager.sequence(definition.neuron.step, definition.p, start, x_seq, keep_v, keep_h)
+        return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
     assert definition.key is not None
-    run, _ = run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v)
-    return run
+    run, found = run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v, taps)
+    return run._replace(taps=found) if taps else run

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor
 
+from ..internals import vector_jacobian
 from ..surrogate import Surrogate
 from .eager import StepFunction
+from .graph import Node, UnknownTensorError, record, replay
 from .ops import OPS, PASS, SCALAR_POWERS
 
 __all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
@@ -71,10 +72,11 @@ class Body:
     number or an array; `outputs` are nodes of the body, constants, or numbers.
     """
 
-    nodes: tuple[fx.Node, ...]
-    inputs: dict[fx.Node, str]
-    constants: dict[fx.Node, str]
+    nodes: tuple[Node, ...]
+    inputs: dict[Node, str]
+    constants: dict[Node, str]
     arrays: frozenset[str]  # the constants that have a value per neuron
+    numbers: frozenset[str]  # the constants that are Python numbers in the eager loop
     outputs: tuple[Any, ...]
     exact: bool
     prologue: Callable[..., Any]  # values -> constants
@@ -102,13 +104,8 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
         with torch.enable_grad():
             outputs = model.run(leaves[0], leaves[1:], held)[: size + 1]
         needed = [(out, grad) for out, grad in zip(outputs, inputs[size + 1 :], strict=True) if out.requires_grad]
-        return torch.autograd.grad(
-            [out for out, _ in needed],
-            [*leaves, *(held[i] for i in wanted)],
-            [grad for _, grad in needed],
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        wrt = [*leaves, *(held[i] for i in wanted)]
+        return vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
 
     return _split(model, backward, names, real, "b")
 
@@ -119,60 +116,65 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
         torch.full(() if kind == "n" else (3,), 0.7 + 0.01 * i, dtype=torch.float64 if kind == "n" else real)
         for i, kind in enumerate(model.kinds)
     ]
-    graph = make_fx(function)(inputs, values).graph
-    graph.eliminate_dead_code()
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    varying = set(placeholders[: len(names)])
-    values_at = placeholders[len(names) :]
-    body, fixed, result = [], [], None
+    count = len(names)
+    try:
+        graph = record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
+    except UnknownTensorError as error:
+        raise UnsupportedOperationError(
+            f"{model.name}: its step reads {error}, so that no fused kernel can be made of it; the eager loop "
+            "(backend='torch') runs it. Make the tensor a field with `value(...)`."
+        ) from None
+    varying, values_at = set(graph.inputs[:count]), graph.inputs[count:]
+    arrays = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}
+    numbers = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}
+    body, fixed = [], []
     for node in graph.nodes:
-        if node.op == "output":
-            result = node
-        elif node.op == "call_function":
-            if any(arg in varying for arg in node.all_input_nodes) or _makes_tensor(node):
-                varying.add(node)
-                _check(model, node)
-                body.append(node)
-            else:
-                fixed.append(node)
-    assert result is not None
-    used = [n for n in (*values_at, *fixed) if any(user in varying or user is result for user in n.users)]
-    arrays = {n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}
-    for node in fixed:
-        if any(arg in arrays for arg in node.all_input_nodes):
-            arrays.add(node)
+        if not node.inputs or not varying.isdisjoint(node.inputs):
+            _check(model, node)
+            varying.add(node)
+            body.append(node)
+        else:
+            fixed.append(node)
+            if not arrays.isdisjoint(node.inputs):
+                arrays.add(node)
+            if numbers.issuperset(node.inputs):
+                numbers.add(node)
+    read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
+    used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
+
+    def prologue(*held: Any) -> list[Any]:
+        with torch.no_grad():
+            return replay(fixed, dict(zip(values_at, held, strict=True)), used)
+
     return Body(
         nodes=tuple(body),
-        inputs=dict(zip(placeholders[: len(names)], names, strict=True)),
+        inputs=dict(zip(graph.inputs[:count], names, strict=True)),
         constants=constants,
         arrays=frozenset(constants[node] for node in used if node in arrays),
-        outputs=tuple(result.args[0]),
+        numbers=frozenset(constants[node] for node in used if node in numbers),
+        outputs=graph.outputs,
         exact=all(_exact(node) for node in body),
-        prologue=_prologue(values_at, fixed, used),
+        prologue=prologue,
     )
 
 
-def _makes_tensor(node: fx.Node) -> bool:
-    return not node.all_input_nodes
-
-
-def _exact(node: fx.Node) -> bool:
+def _exact(node: Node) -> bool:
     target = _meaning(node)
     return target in PASS or target is None or OPS[target].exact
 
 
-def _meaning(node: fx.Node) -> Any:
+def _meaning(node: Node) -> Any:
     """The operation that a node stands for; None for a small integer power, which is a product."""
     if node.target is torch.ops.aten.pow.Tensor_Scalar:
         power = node.args[1]
         if power in (2, 3):
             return None
-        return SCALAR_POWERS.get(float(power), node.target)  # type: ignore[arg-type]  # a number in this overload
+        return SCALAR_POWERS.get(float(power), node.target)
     return node.target
 
 
-def _check(model: Model, node: fx.Node) -> None:
+def _check(model: Model, node: Node) -> None:
     target = _meaning(node)
     if target is None or target in PASS or target in OPS:
         return
@@ -181,17 +183,3 @@ def _check(model: Model, node: fx.Node) -> None:
         "fused kernel can be made of it; the eager loop (backend='torch') runs it. Write the step without it, or add "
         "the row."
     )
-
-
-def _prologue(values_at: list[fx.Node], fixed: list[fx.Node], used: list[fx.Node]) -> Callable[..., Any]:
-    if all(node in values_at for node in used):
-        places = [values_at.index(node) for node in used]
-        return lambda *values: [values[i] for i in places]
-    graph, copies = fx.Graph(), {}
-    for node in values_at:
-        copies[node] = graph.placeholder(node.name)
-    for node in fixed:
-        copies[node] = graph.node_copy(node, lambda old: copies[old])
-    graph.output([copies[node] for node in used])
-    graph.eliminate_dead_code()
-    return fx.GraphModule({}, graph)

@@ -57,10 +57,10 @@ _BEGIN = [
 ]
 
 
-def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozenset()) -> str:
+def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozenset(), reciprocal: bool = False) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps."""
     states = len(body.inputs) - 1
-    lines, (y, *rest) = print_body(body, "triton")
+    lines, (y, *rest) = print_body(body, "triton", reciprocal)
     begin, step, end = _taps(taps, rest[-1])
     return f"""{_prelude(real)}
 
@@ -140,11 +140,13 @@ def _back(lines: list[str], gx: str, grads: list[str], states: int, k: int) -> l
     ]
 
 
-def backward_source(body: Body, again: Body, real: torch.dtype, length: int, scalars: tuple[bool, ...]) -> str:
+def backward_source(
+    body: Body, again: Body, real: torch.dtype, length: int, scalars: tuple[bool, ...], reciprocal: bool = False
+) -> str:
     """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
     states = len(again.inputs) - 1
-    lines, (gx, *grads) = print_body(body, "triton")
-    redo, (_, *redone) = print_body(again, "triton")
+    lines, (gx, *grads) = print_body(body, "triton", reciprocal)
+    redo, (_, *redone) = print_body(again, "triton", reciprocal)
     forth = [line for k in range(length - 1) for line in _again(redo, redone, states, k)]
     back = [line for k in reversed(range(length)) for line in _back(lines, gx, grads, states, k)]
     totals = [
@@ -157,8 +159,8 @@ def backward_source(body: Body, again: Body, real: torch.dtype, length: int, sca
 
 @triton.jit
 def backward(X, sx, {"".join(_each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
-             {"".join(_each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n, HAS_CK: tl.constexpr, KEEP_V: tl.constexpr,
-             HAS_G: tl.constexpr, BLOCK: tl.constexpr):
+             {"".join(_each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n,
+             HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
     {_block(_BEGIN + _constants(body) + _constants(again), 4)}
     {_block(_each("g@ = zero", states), 4)}
     if HAS_G:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import StepModule
 from ..errors import check_rank, check_tensor
+from ..sockets import place_sockets
 from .fold import apply_folded, expand_time, frame_of, is_expanded
 
 __all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
@@ -54,6 +55,7 @@ class BatchNorm(StepModule, nn.Module):
     ) -> None:
         super().__init__()
         self.norm = self.norm_class(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        place_sockets(self)
         self.step_mode = step_mode
         self.register_state_dict_post_hook(_hide_child)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..base import StepModule
 from ..errors import check_rank, check_tensor
+from ..sockets import place_sockets
 from .fold import over_time
 
 __all__ = [
@@ -63,6 +64,7 @@ class Stateless(StepModule, nn.Module):
 
     def __init__(self, *args: Any, step_mode: str = "s", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        place_sockets(self)
         self.step_mode = step_mode
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

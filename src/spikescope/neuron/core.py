@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from ..base import MemoryModule, moved
-from ..dynamics import Definition, Plan, Step, backends, plan, run_sequence, run_single
+from ..dynamics import TAPS, Definition, Plan, Sequence, Step, backends, plan, run_sequence, run_single
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
 from ..fields import Declared, option
+from ..internals import in_transform
 from ..surrogate import Surrogate
 
 __all__ = ["Neuron", "PointwiseNeuron"]
@@ -91,6 +92,9 @@ class PointwiseNeuron(Neuron, abstract=True):
     def prepare(self) -> None:
         super().prepare()
         self._potentials: list[Tensor] = []
+        self._taps: tuple[str, ...] = ()
+        self._live_taps: tuple[str, ...] = ()
+        self.tapped: dict[str, Tensor] = {}
         for name, held in self._rest_values().items():
             self.register_memory(name, held)
 
@@ -128,23 +132,59 @@ class PointwiseNeuron(Neuron, abstract=True):
         numbers = [v for v in held if not isinstance(v, Tensor)]
         return Definition(cls, p, "|".join([*forms, "".join(kinds)]), tensors, numbers)
 
+    def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
+        """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS`, and `'v'` for the potential.
+
+        They are those of the last call, without graph: `v` and `h` are `[T, N, *]`, or `[N, *]` for a single step.
+        - `live`: those of them that are needed now; compiled code gives all, so that it need not be compiled anew.
+        """
+        for name in names:
+            check_choice(type(self).__name__, "the tap", name, ("v", *TAPS))
+        self._taps = tuple(sorted(names))
+        self._live_taps = self._taps if live is None else tuple(sorted(live))
+        self.tapped = {}
+
+    def _tap(self, p: Any, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]) -> Sequence:
+        """A run that fills `tapped`."""
+        kernel = tuple(name for name in taps if name != "v")
+        out = run_sequence(self.backend, self._definition(p), state, x_seq, keep_v or "v" in taps, kernel)
+        self.tapped = {name: held.detach() for name, held in out.taps.items()}
+        if "v" in taps and out.v_seq is not None:
+            self.tapped["v"] = out.v_seq.detach()
+        return out if keep_v else out._replace(v_seq=None)
+
+    def _wanted_taps(self) -> tuple[str, ...]:
+        if torch.compiler.is_compiling():
+            return self._taps
+        return () if self._live_taps and in_transform() else self._live_taps
+
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
         p = self.params()
         state = self._state(p, x.shape)
         driven = self._driven(x.unsqueeze(0)).squeeze(0)
+        if taps := self._wanted_taps():
+            run = self._tap(p, state, driven.unsqueeze(0), False, taps)
+            self.tapped = {name: held[0] if name in ("v", "h") else held for name, held in self.tapped.items()}
+            return self._single(run.output[0], run.state, x)
         out = run_single(self.backend, self._definition(p), state, driven)
-        self._keep(out.state)
+        return self._single(out.output, out.state, x)
+
+    def _single(self, output: Tensor, state: Any, x: Tensor) -> Tensor:
+        self._keep(state)
         if self.store_v_seq:
-            self._potentials.append(out.state.v.unsqueeze(0))
-        return out.output.to(x.dtype)
+            self._potentials.append(state.v.unsqueeze(0))
+        return output.to(x.dtype)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         check_floating(type(self).__name__, x_seq)
         check_sequence(type(self).__name__, x_seq)
         p = self.params()
         state = self._state(p, x_seq.shape[1:])
-        out = run_sequence(self.backend, self._definition(p), state, self._driven(x_seq), self.store_v_seq)
+        if taps := self._wanted_taps():
+            out = self._tap(p, state, self._driven(x_seq), self.store_v_seq, taps)
+        else:
+            out = run_sequence(self.backend, self._definition(p), state, self._driven(x_seq), self.store_v_seq)
         self._keep(out.state)
         if out.v_seq is not None:
             self._potentials = [out.v_seq]
@@ -200,7 +240,8 @@ class PointwiseNeuron(Neuron, abstract=True):
             self._reset_values[name] = held
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_potentials": [held.detach() for held in self._potentials]}
+        unmonitored: dict[str, Any] = {"_taps": (), "_live_taps": (), "tapped": {}}
+        return super().__getstate__() | unmonitored | {"_potentials": [held.detach() for held in self._potentials]}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)

@@ -1,0 +1,107 @@
+"""Nested values as text and tensors: how a value that is no tensor gets through compiled code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Failure", "described", "rebuilt", "tensors_of", "unpacked", "with_own_tensors"]
+
+_ERROR = "spikescope error: "
+
+
+class Failure(NamedTuple):
+    """Why there is no value; `rebuilt` makes an exception of it."""
+
+    text: str
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The tensors in tuples, lists and dicts, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (tuple, list)):
+        return []
+    found = []
+    for item in value:
+        found += tensors_of(item)
+    return found
+
+
+def unpacked(value: Any) -> Any:
+    """A tuple of one as its item.
+
+    >>> unpacked((1,)), unpacked((1, 2)), unpacked([1])
+    (1, (1, 2), [1])
+    """
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+def described(value: Any, tensors: list[Tensor]) -> str:
+    """A value as a Python literal with `...` for every tensor, which goes to `tensors`.
+
+    >>> held = []
+    >>> described({"a": torch.ones(1), "b": (2, None)}, held), len(held)
+    ("{'a': ..., 'b': (2, None,)}", 1)
+    """
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return "..."
+    if isinstance(value, Failure):
+        return repr(_ERROR + value.text)
+    if value is None or isinstance(value, (bool, int, str)):
+        return repr(value)
+    if isinstance(value, float):
+        return repr(value).replace("inf", "1e999") if value == value else "'nan'"
+    if isinstance(value, Mapping):
+        items = [f"{key!r}: {described(item, tensors)}" for key, item in value.items()]
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, (tuple, list)):
+        items = [described(item, tensors) + "," for item in value]
+        return ("(" if isinstance(value, tuple) else "[") + " ".join(items) + (")" if isinstance(value, tuple) else "]")
+    return repr(
+        f"{_ERROR}a value of type {type(value).__name__} cannot be recorded in compiled code, only tensors, numbers, "
+        "texts, and tuples, lists and dicts of these. Record something of it, or run without torch.compile."
+    )
+
+
+def rebuilt(form: str, tensors: Sequence[Tensor]) -> Any:
+    """The inverse of `described`; an error comes back as the exception.
+
+    >>> rebuilt("(..., 3)", [torch.ones(1)])
+    (tensor([1.]), 3)
+    """
+    if form == "...":
+        return tensors[0]
+    return _filled(ast.literal_eval(form), iter(tensors))
+
+
+def _filled(value: Any, tensors: Any) -> Any:
+    if value is Ellipsis:
+        return next(tensors)
+    if isinstance(value, str) and value.startswith(_ERROR):
+        return ValueError(value.removeprefix(_ERROR))
+    if isinstance(value, dict):
+        return {key: _filled(item, tensors) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_filled(item, tensors) for item in value)
+    return value
+
+
+def with_own_tensors(value: Any) -> Any:
+    """Inputs of the module's own, so that their gradient is its share and not that of everybody who uses them.
+
+    A copy, not a view: a module that works in place would cut a view off from its gradient.
+    """
+    if isinstance(value, Tensor):
+        return value.clone() if value.requires_grad else value
+    if type(value) in (tuple, list):
+        return type(value)([with_own_tensors(item) for item in value])
+    if type(value) is dict:
+        return {key: with_own_tensors(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,15 @@
+"""Seeing inside a network while it runs."""
+
+from ..sockets import instrument
+from .counts import *
+from .gpu import *
+from .memory import Budget as Budget
+from .memory import BudgetError as BudgetError
+from .memory import Moment as Moment
+from .preview import *
+from .probe import Probe as Probe
+from .probe import ProbeReport as ProbeReport
+from .rates import *
+from .recorders import *
+from .select import by_glob, by_name, by_regex, by_role, by_type, where
+from .subset import *

@@ -1,0 +1,159 @@
+"""Counting spikes and neuron-steps, of scaled neurons too."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import check_module
+from ..neuron import Neuron
+from ..neuron.readout import ReadOut
+from ..sockets import Signal
+from .memory import Budget, Moment, Records
+from .memory import budget as as_budget
+from .probe import Probe
+from .select import named, select, where
+
+__all__ = ["Count", "Scaled", "SpikeCounter"]
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A module around a neuron whose output is spikes times `scale`, as `ann2snn.ScaledNeuron`."""
+
+    scale: Any
+    neuron: nn.Module
+
+
+class Count(NamedTuple):
+    """Spikes, and the neurons times steps times samples in which they could have been."""
+
+    spikes: float
+    neuron_steps: int
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron and step."""
+        return self.spikes / self.neuron_steps if self.neuron_steps else 0.0
+
+
+def _spiking(net: nn.Module) -> dict[str, nn.Module]:
+    """The outermost spiking modules: scaled ones, and neurons that are not inside of one."""
+    scaled = {module for module in named(net).values() if isinstance(module, Scaled)}
+    inner = {held for module in scaled for held in module.modules() if held is not module}
+
+    def chosen(name: str, module: nn.Module) -> bool:
+        return module in scaled or (isinstance(module, Neuron) and not isinstance(module, ReadOut))
+
+    return select(net, where(lambda name, module: chosen(name, module) and module not in inner), "SpikeCounter")
+
+
+class SpikeCounter:
+    r"""Counts the spikes of every neuron in `net`, over single steps and sequences alike, from when it is made.
+
+    $$\text{spikes} = \sum |y / \text{scale}| \qquad \text{neuron-steps} = T \cdot N \cdot \text{neurons}$$
+
+    - `keep_train`: also keep all outputs, on the CPU, for `train(name)`; within `budget`.
+
+    >>> node = spikescope.neuron.IFNode(v_reset=None, step_mode="m")
+    >>> with SpikeCounter(nn.Sequential(node)) as counter:
+    ...     _ = node(torch.full((4, 1, 1), 0.5))
+    >>> counter["0"], counter.total.rate
+    (Count(spikes=2.0, neuron_steps=4), 0.5)
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        keep_train: bool = False,
+        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+    ) -> None:
+        check_module("SpikeCounter", net)
+        self._modules = _spiking(net)
+        self._train = Records(as_budget(budget)) if keep_train else None
+        self.reset()
+        take = self._weakly()
+        self._probes = [Probe(name, module, Signal("output"), take, root=net) for name, module in self._modules.items()]
+        self._finalizer = weakref.finalize(self, _close, self._probes)
+        self._finalizer.atexit = False
+
+    def _weakly(self) -> Callable[[Any, Moment], None]:
+        reference = weakref.ref(self)
+
+        def take(value: Any, moment: Moment) -> None:
+            held = reference()
+            if held is not None:
+                held._add(value, moment)
+
+        return take
+
+    def _add(self, value: Tensor, moment: Moment) -> None:
+        module = self._modules[moment.name]
+        counted = value.abs()
+        if isinstance(module, Scaled):
+            counted = counted / torch.as_tensor(module.scale, dtype=torch.float64, device=value.device).detach().abs()
+        self._spikes[moment.name] = self._spikes[moment.name] + counted.sum(dtype=torch.float64)
+        self._steps[moment.name] += value.numel()
+        if self._train is not None:
+            timed = getattr(module, "step_mode", "s") == "m"
+            chunk = value if timed else value.unsqueeze(0)
+            self._train.keep(chunk.cpu() if chunk.device.type != "cpu" else chunk.clone(), moment)
+
+    def reset(self) -> None:
+        """Count from zero."""
+        self._spikes: dict[str, Any] = dict.fromkeys(self._modules, 0.0)
+        self._steps = dict.fromkeys(self._modules, 0)
+        if self._train is not None:
+            self._train.clear()
+
+    def _check(self, name: str) -> None:
+        if name not in self._modules:
+            raise KeyError(f"{name!r} is not counted; there is {', '.join(map(repr, self._modules))}.")
+        for probe in self._probes:
+            if probe.error is not None and probe.name == name:
+                raise probe.error
+
+    def __getitem__(self, name: str) -> Count:
+        """The count of one layer."""
+        self._check(name)
+        return Count(float(self._spikes[name]), self._steps[name])
+
+    @property
+    def layers(self) -> dict[str, Count]:
+        """The count of every layer, by name."""
+        return {name: self[name] for name in self._modules}
+
+    @property
+    def total(self) -> Count:
+        """The count of all layers together."""
+        counts = self.layers.values()
+        return Count(sum(count.spikes for count in counts), sum(count.neuron_steps for count in counts))
+
+    def train(self, name: str) -> Tensor:
+        """All outputs of a layer so far, `[T, N, *]` on the CPU, as the layer gave them: with its scale."""
+        self._check(name)
+        if self._train is None:
+            raise ValueError("SpikeCounter keeps no spike trains; make it with keep_train=True.")
+        chunks = self._train.of(name)
+        if not chunks:
+            raise ValueError(f"SpikeCounter has seen no output of {name!r} yet: run the network first.")
+        return torch.cat(chunks)
+
+    def close(self) -> None:
+        """Stop counting; the counts stay. A second time does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _close(probes: list[Probe]) -> None:
+    for probe in probes:
+        probe.close()

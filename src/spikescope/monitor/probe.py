@@ -1,0 +1,246 @@
+"""A probe: one signal of one module, brought to whoever wants it, whatever that one's code does."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..base import StepModule
+from ..errors import check_choice
+from ..form import tensors_of
+from ..neuron import Neuron, PointwiseNeuron
+from ..neuron.readout import ReadOut
+from ..sockets import Point, Signal, at_rest, subscribe, unsubscribe
+from .memory import Moment
+from .select import named, unwrapped
+from .subset import Subset
+
+logger = logging.getLogger("spikescope")
+
+__all__ = ["GradScale", "Probe", "ProbeReport", "signal_of"]
+
+SIGNALS = ("output", "input", "grad_output", "grad_input", "spike", "current", "h", "v")
+_ALIASES = {"spike": "output", "current": "input"}
+
+
+class GradScale(Protocol):
+    """What is asked of a `torch.amp.GradScaler`."""
+
+    def get_scale(self) -> float:
+        """The factor that the gradients carry."""
+
+
+class ProbeReport(NamedTuple):
+    """What a probe has done and cost."""
+
+    name: str
+    signal: str
+    fired: int  # values that came
+    recomputes: int  # that were skipped because an activation checkpoint computed them again
+    transforms: int  # that were skipped because torch.func hides them
+    milliseconds: float
+    error: BaseException | None
+
+
+def signal_of(name: str, module: nn.Module) -> Signal:
+    """The signal with this name. `spike`, `current`, `h` (before the reset) and `v` (after it) are those of a neuron.
+
+    >>> signal_of("spike", spikescope.neuron.IFNode()), signal_of("h", spikescope.neuron.IFNode())
+    (Signal(kind='output', name=''), Signal(kind='tap', name='h'))
+    """
+    check_choice("A probe", "signal", name, SIGNALS)
+    owner = type(module).__name__
+    if name in ("h", "v"):
+        if not isinstance(module, PointwiseNeuron):
+            raise TypeError(
+                f"The signal {name!r} is told by neuron.PointwiseNeuron and its subclasses, but {owner} is none. "
+                "Record its 'output', or an attribute."
+            )
+        return Signal("tap", name)
+    if name in _ALIASES and not isinstance(module, Neuron):
+        raise TypeError(f"The signal {name!r} is one of neurons, but {owner} is none; take {_ALIASES[name]!r}.")
+    return Signal(_ALIASES.get(name, name))
+
+
+class _Start:
+    """Listens for the beginning of a sequence."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    @property
+    def enabled(self) -> bool:
+        return self.probe.enabled
+
+    def receive(self, value: Any, compiled: bool) -> None:
+        self.probe.begin()
+
+
+class Probe:
+    """Brings the values of a signal to `take(value, moment)` from the moment it is made until `close()`.
+
+    The value has no graph unless `keep_graph`; what `take` keeps of it, it has to copy. An exception in `take` ends
+    this probe and nothing else: it is warned of once and kept as `error`.
+
+    - `root`: the network; a module without a state of its own counts time from where the network begins.
+    - `scaler`: a GradScaler, by whose scale gradients are divided.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        signal: Signal,
+        take: Callable[[Any, Moment], None],
+        *,
+        root: nn.Module | None = None,
+        subset: Subset | None = None,
+        keep_graph: bool = False,
+        scaler: GradScale | None = None,
+        enabled: bool = True,
+    ) -> None:
+        self.name, self.module, self.signal, self.take = name, module, signal, take
+        self.subset = Subset() if subset is None else subset
+        self.keep_graph, self.scaler = keep_graph, scaler
+        self.error: BaseException | None = None
+        self.fired = self.nanoseconds = 0
+        self._enabled = enabled
+        self._start: tuple[Point, _Start] | None = None
+        self.restart()
+        self.point = subscribe(module, signal, self)
+        self._skipped = (self.point.recomputes, self.point.transforms)
+        self._listen_for_start(module if root is None else unwrapped(root))
+        self.restart()
+
+    def _listen_for_start(self, root: nn.Module) -> None:
+        owner, first = self.module, self.module
+        if self.signal.kind in ("grad_input", "grad_output"):
+            return  # backwards, time is not counted
+        if not isinstance(self.module, Neuron):
+            neurons = [held for held in named(root).values() if isinstance(held, Neuron)]
+            if not neurons:
+                return
+            owner, first = root, neurons[0]
+        listener = _Start(self)
+        self._start = subscribe(owner, Signal("start"), listener, first), listener
+
+    def restart(self) -> None:
+        """Count calls, runs and steps from zero."""
+        self.calls, self.run, self.step, self._begun = 0, 0, 0, False
+        self._timed = self._at_rest()
+
+    def _at_rest(self) -> bool:
+        """Whether nothing has run since the reset, so that the next step is the first."""
+        return self._start is None or self._start[0].first is None or at_rest(self._start[0].first)
+
+    def begin(self) -> None:
+        """A sequence begins."""
+        self.run += self._begun
+        self.step, self._begun, self._timed = 0, False, True
+
+    @property
+    def enabled(self) -> bool:
+        """Whether values are taken."""
+        return self._enabled and self.error is None
+
+    @enabled.setter
+    def enabled(self, given: bool) -> None:
+        if given and not self._enabled:
+            self._timed = self._at_rest()  # else the steps in between were not seen
+        self._enabled = given
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Tell the sockets whether this probe is on."""
+        self.point.refresh()
+        if self._start is not None:
+            self._start[0].refresh()
+
+    def receive(self, value: Any, compiled: bool) -> None:
+        """Take one value from the socket."""
+        began = time.perf_counter_ns()
+        try:
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # records are tensors like any other
+                    self._receive(value, compiled)
+            else:
+                self._receive(value, compiled)
+        except Exception as error:
+            self._fail(error)
+        self.nanoseconds += time.perf_counter_ns() - began
+
+    def _receive(self, value: Any, compiled: bool) -> None:
+        if isinstance(value, Exception):
+            raise value
+        if self.keep_graph and compiled:
+            raise RuntimeError("keep_graph=True has no meaning in compiled code, whose values carry no graph.")
+        moment, steps, timed = self._moment(value)
+        self.fired += 1
+        with torch.set_grad_enabled(self.keep_graph and torch.is_grad_enabled()):
+            if not self.keep_graph:
+                plain = isinstance(value, Tensor)
+                value = value.detach() if plain else pytree.tree_map_only(Tensor, Tensor.detach, value)
+            if moment.scale != 1.0:
+                value = pytree.tree_map_only(Tensor, lambda held: held / moment.scale, value)
+            if not self.subset.everything:
+                value = self._part(value, steps, timed)
+                if value is None:
+                    return
+            self.take(value, moment)
+
+    def _moment(self, value: Any) -> tuple[Moment, range, bool]:
+        """Where the value belongs, its steps, and whether its first axis is time."""
+        shape: tuple[int, ...] = next((held.shape for held in tensors_of(value)), ())
+        timed = isinstance(self.module, StepModule) and self.module.step_mode == "m" and len(shape) > 0
+        if isinstance(self.module, ReadOut) and self.signal.kind == "output":
+            timed = False
+        count = shape[0] if timed else 1
+        batch = next(iter(shape[timed:]), None)
+        call, start = self.calls, self.step
+        self.calls += 1
+        scale = 1.0
+        if self.signal.kind in ("grad_input", "grad_output"):
+            scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
+            return Moment(self.name, call, self.run, None, None, batch, scale), range(count), timed
+        self.step, self._begun = start + count, True
+        known = self._timed and self.signal.kind in ("input", "output", "tap")
+        steps = range(start, start + count)
+        begin, end = (steps.start, steps.stop) if known else (None, None)
+        return Moment(self.name, call, self.run, begin, end, batch, scale), steps, timed
+
+    def _part(self, value: Any, steps: range, timed: bool) -> Any:
+        if not timed and not self.subset.wants(steps.start):
+            return None
+        parts = pytree.tree_map_only(Tensor, lambda held: self.subset.take(held, steps if timed else None), value)
+        return None if isinstance(value, Tensor) and parts is None else parts
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self.refresh()
+        text = (
+            f"The probe of {self.signal.kind} of {self.name or 'the network'!r} is off: {type(error).__name__}: {error}"
+            " The network runs on; reading the records raises this error."
+        )
+        try:
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        except RuntimeWarning:  # made an exception by the user's filters: it must not kill the training step
+            logger.error(text)
+
+    def close(self) -> None:
+        """Unplug; a second time does nothing."""
+        unsubscribe(self.point, self)
+        if self._start is not None:
+            unsubscribe(*self._start)
+
+    def report(self) -> ProbeReport:
+        """What the probe has done and cost so far."""
+        recomputes, transforms = self.point.recomputes - self._skipped[0], self.point.transforms - self._skipped[1]
+        signal = ":".join(filter(None, self.signal))
+        return ProbeReport(self.name, signal, self.fired, recomputes, transforms, self.nanoseconds / 1e6, self.error)

@@ -1,0 +1,184 @@
+"""The clock-driven Monitor: spikes and membrane potentials of every neuron, one tensor a time step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import check_choice, check_module
+from ..neuron import PointwiseNeuron
+from ..neuron.readout import ReadOut
+from ..sockets import Signal
+from .memory import Budget, Moment, Records
+from .memory import budget as as_budget
+from .probe import Probe
+from .select import by_role, select
+
+__all__ = ["Monitor"]
+
+
+class Monitor:
+    """Collects spikes and potentials of every neuron by the name of its layer, from `enable()` on.
+
+    - `device`: where the records go; None leaves them where the network is.
+    - `backend`: `'numpy'` or `'torch'`, the kind of the records.
+    - `budget`: bytes that the records may take.
+
+    `s` and `v` hold one array `[N, *]` per time step, in single-step and in multi-step networks alike. `v` has no
+    entry for neurons without a membrane potential, `s` none for read-outs, which never fire.
+
+    >>> net = nn.Sequential(spikescope.neuron.IFNode(v_reset=None, step_mode="m"))
+    >>> monitor = Monitor(net, backend="torch")
+    >>> monitor.enable()
+    >>> _ = net(torch.full((2, 1, 1), 0.5))
+    >>> monitor.s["0"], monitor.v["0"], monitor.get_avg_firing_rate()
+    ([tensor([[0.]]), tensor([[1.]])], [tensor([[0.5000]]), tensor([[0.]])], 0.5)
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        device: torch.device | str | None = None,
+        backend: str = "numpy",
+        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+    ) -> None:
+        check_module("Monitor", net)
+        check_choice("Monitor", "backend", backend, ("numpy", "torch"))
+        self.device, self.backend = device, backend
+        self.neurons: dict[str, Any] = select(net, by_role("neuron"), "Monitor")
+        self._records = {kind: Records(as_budget(budget)) for kind in ("s", "v")}
+        spiking = {name: module for name, module in self.neurons.items() if not isinstance(module, ReadOut)}
+        charged = {name: module for name, module in self.neurons.items() if isinstance(module, PointwiseNeuron)}
+        self._names = {"s": list(spiking), "v": list(charged)}
+        self._probes = self._made(spiking, Signal("output"), "s", net) + self._made(
+            charged, Signal("tap", "v"), "v", net
+        )
+        self._finalizer = weakref.finalize(self, _close, self._probes)
+        self._finalizer.atexit = False
+
+    def _made(self, modules: Mapping[str, nn.Module], signal: Signal, kind: str, net: nn.Module) -> list[Probe]:
+        take = self._weakly(kind)
+        return [Probe(name, held, signal, take, root=net, enabled=False) for name, held in modules.items()]
+
+    def _weakly(self, kind: str) -> Callable[[Any, Moment], None]:
+        reference = weakref.ref(self)
+
+        def take(value: Any, moment: Moment) -> None:
+            held = reference()
+            if held is not None:
+                held._add(kind, value, moment)
+
+        return take
+
+    def _add(self, kind: str, value: Tensor, moment: Moment) -> None:
+        timed = self.neurons[moment.name].step_mode == "m"
+        for i, step in enumerate(value if timed else [value]):
+            kept = step.to(self.device, copy=True) if self.device is not None else step.clone()
+            when = (
+                moment if moment.start is None else moment._replace(start=moment.start + i, stop=moment.start + i + 1)
+            )
+            self._records[kind].keep(_as_numpy(kept) if self.backend == "numpy" else kept, when)
+
+    def enable(self) -> None:
+        """Record from now on; what is there stays."""
+        self._switch(True)
+
+    def disable(self) -> None:
+        """Pause; what is there stays readable."""
+        self._switch(False)
+
+    def _switch(self, on: bool) -> None:
+        for probe in self._probes:
+            probe.enabled = on
+
+    def is_enable(self) -> bool:
+        """Whether it records."""
+        return any(probe.enabled for probe in self._probes)
+
+    def reset(self) -> None:
+        """Forget all records."""
+        for records in self._records.values():
+            records.clear()
+        for probe in self._probes:
+            probe.error = None
+            probe.restart()
+            probe.refresh()
+
+    def _lists(self, kind: str) -> dict[str, list[Any]]:
+        for probe in self._probes:
+            if probe.error is not None:
+                raise probe.error
+        lists: dict[str, list[Any]] = {name: [] for name in self._names[kind]}
+        records = self._records[kind]
+        for value, moment in zip(records, records.moments, strict=True):
+            lists[moment.name].append(value)
+        return lists
+
+    @property
+    def s(self) -> dict[str, list[Any]]:
+        """Spikes: the name of a layer to one `[N, *]` per time step."""
+        return self._lists("s")
+
+    @property
+    def v(self) -> dict[str, list[Any]]:
+        """Membrane potentials after each step, likewise."""
+        return self._lists("v")
+
+    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> float:
+        """The mean of the spikes over time, batch and neurons.
+
+        Of one layer, or (`all`) over all layers, weighted by their numbers of neurons.
+        """
+        layers = self._asked(all, module_name)
+        rates = [sum(float(abs(step).sum()) for step in steps) / sum(map(_size, steps)) for steps in layers]
+        weights = [_size(steps[0][0]) for steps in layers]
+        return sum(rate * weight for rate, weight in zip(rates, weights, strict=True)) / sum(weights)
+
+    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> float:
+        """The share of neurons that never fired, in no step of no sample; of one layer or of all."""
+        silent = neurons = 0
+        for steps in self._asked(all, module_name):
+            fired = sum((step != 0).any(0) for step in steps) > 0
+            silent += _size(fired) - int(fired.sum())
+            neurons += _size(fired)
+        return silent / neurons
+
+    def _asked(self, all: bool, module_name: str | None) -> list[list[Any]]:
+        lists = self.s
+        if not all:
+            if module_name not in lists:
+                raise KeyError(f"There is no spiking layer {module_name!r}; there is {', '.join(map(repr, lists))}.")
+            lists = {module_name: lists[module_name]}
+        found = [[step for step in steps if _size(step)] for steps in lists.values()]
+        found = [steps for steps in found if steps]
+        if not found:
+            raise ValueError("Monitor has no data yet: call enable(), then run the network.")
+        return found
+
+    def close(self) -> None:
+        """Stop for good; the records stay. A second time does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _as_numpy(value: Tensor) -> Any:
+    value = value.cpu()
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()  # numpy has no bfloat16
+
+
+def _size(array: Any) -> int:
+    return int(array.numel() if isinstance(array, Tensor) else array.size)
+
+
+def _close(probes: list[Probe]) -> None:
+    for probe in probes:
+        probe.close()

@@ -1,0 +1,205 @@
+"""What all recorders share: choosing modules, keeping records, switching, closing, and telling what went wrong."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..errors import check_module
+from ..form import tensors_of
+from ..sockets import Signal
+from .memory import Budget, Moment, Records
+from .memory import budget as as_budget
+from .probe import GradScale, Probe, ProbeReport
+from .select import select, unwrapped
+from .subset import Subset
+
+__all__ = ["BaseMonitor", "own_copy", "same"]
+
+logger = logging.getLogger("spikescope")
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def own_copy(value: Any, given: Any) -> Any:
+    """A value that nothing else changes: tensors that share memory with `given` are copied, as is all that can change.
+
+    `given` is what the module holds; a tensor that a function made of it is nobody else's already.
+    """
+    shared = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(given)}
+
+    def keep(held: Any) -> Any:
+        if not isinstance(held, Tensor):
+            return copy.deepcopy(held)
+        if isinstance(held, nn.Parameter) or held.untyped_storage().data_ptr() in shared or held._base is not None:
+            return held.clone()
+        return held
+
+    return keep(value) if isinstance(value, Tensor) else pytree.tree_map(keep, value)
+
+
+class BaseMonitor:
+    """Base of the recorders: one signal of the chosen modules of a network, kept in the order in which it comes.
+
+    - `where`: the modules: a class, a tuple of classes, a name or glob, a selector of `monitor.select`; None takes
+      those of the class of `net`.
+    - `function`: makes the record of a value; a tuple of one is unpacked first.
+    - `keep_graph`: keep the autograd graph, for a loss on the records; else records are detached.
+    - `budget`: a `Budget`, bytes, or a text such as `'64 MB'` or `'unlimited'`.
+    - `subset`: some of the neurons, samples and time steps.
+
+    A record is a copy. It stops when it is closed, when its `with` block ends, or when the monitor is dropped.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        where: Any,
+        signal: Signal,
+        function: Callable[[Any], Any] = same,
+        *,
+        keep_graph: bool = False,
+        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+        subset: Subset | None = None,
+        scaler: GradScale | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        check_module(owner, net)
+        if not callable(function):
+            raise TypeError(f"{owner}: the function makes the record of a value, but got {function!r}.")
+        modules = select(net, type(unwrapped(net)) if where is None else where, owner)
+        self.monitored_layers = list(modules)
+        self.function = function
+        self.keep_graph = keep_graph
+        self._records = Records(as_budget(budget))
+        self._check_modules(modules)
+        take = _weakly(self)
+        self._probes = [
+            Probe(name, module, signal, take, root=net, subset=subset, keep_graph=keep_graph, scaler=scaler)
+            for name, module in modules.items()
+        ]
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _close_all, self._probes)
+        self._finalizer.atexit = False
+
+    def _check_modules(self, modules: dict[str, nn.Module]) -> None:
+        """Refuse modules that do not have the signal."""
+
+    def _take(self, value: Any, moment: Moment) -> None:
+        made = self.function(value)
+        self._records.keep(own_copy(made, value), moment)
+
+    @property
+    def records(self) -> Records:
+        """All records in the order in which they came. Raises the error that ended a probe, if one did."""
+        self._raise_error(self.monitored_layers)
+        return self._records
+
+    @property
+    def moments(self) -> list[Moment]:
+        """Of each record the module, the call, the time steps and the batch."""
+        return self._records.moments
+
+    def incomplete_records(self) -> Records:
+        """What was recorded before an error ended a probe, or the budget was used up."""
+        return self._records
+
+    def _raise_error(self, names: Iterable[str]) -> None:
+        for probe in self._probes:
+            if probe.error is not None and probe.name in names:
+                raise probe.error
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        """A record by its number, several by a slice, those of one module by its name."""
+        if not isinstance(key, str):
+            return self.records[key]
+        if key not in self.monitored_layers:
+            raise KeyError(f"{key!r} is not monitored; there is {', '.join(map(repr, self.monitored_layers))}.")
+        self._raise_error([key])
+        return self._records.of(key)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def enable(self) -> None:
+        """Record from now on; a monitor is made enabled."""
+        self._switch(True)
+
+    def disable(self) -> None:
+        """Pause: nothing is called and nothing stored. The records stay."""
+        self._switch(False)
+
+    def _switch(self, on: bool) -> None:
+        for probe in self._probes:
+            probe.enabled = on
+
+    def is_enable(self) -> bool:
+        """Whether it records."""
+        return not self._closed and any(probe.enabled for probe in self._probes)
+
+    def clear_recorded_data(self) -> None:
+        """Forget all records, errors and counts of calls. A probe that an error had ended works again."""
+        self._records.clear()
+        for probe in self._probes:
+            probe.error = None
+            probe.restart()
+            probe.refresh()
+
+    def report(self) -> list[ProbeReport]:
+        """What each probe has done and cost."""
+        return [probe.report() for probe in self._probes]
+
+    def never_fired(self) -> list[str]:
+        """The modules of which no value has come. Their `forward` may have been called directly, past the hooks."""
+        return [probe.name for probe in self._probes if not probe.fired]
+
+    def remove_hooks(self) -> None:
+        """Stop for good; the records stay. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._finalizer()
+        silent = self.never_fired()
+        if silent and len(silent) < len(self._probes):
+            logger.warning(
+                "%s saw nothing of %s: not run, run by a direct call of forward(), which passes hooks by, or compiled "
+                "before it had a socket (sockets.instrument puts it there).",
+                type(self).__name__,
+                ", ".join(map(repr, silent)),
+            )
+
+    close = remove_hooks
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove_hooks()
+
+
+def _weakly(monitor: BaseMonitor) -> Callable[[Any, Moment], None]:
+    """The monitor's `_take`, without keeping the monitor alive."""
+    reference = weakref.ref(monitor)
+
+    def take(value: Any, moment: Moment) -> None:
+        held = reference()
+        if held is not None:
+            held._take(value, moment)
+
+    return take
+
+
+def _close_all(probes: list[Probe]) -> None:
+    for probe in probes:
+        probe.close()

@@ -1,0 +1,299 @@
+"""Sockets: the permanent, empty hooks of a module. Monitors plug in at any time, also after `torch.compile`.
+
+PyTorch ignores a hook that is put on a module after its first compiled call. A socket is there before that call, and
+compiled code watches what is plugged into it: a new set of points is one recompilation, the same set again is none,
+and switching a subscriber on or off never is one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .form import Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
+from .internals import in_backward, in_transform, never_a_frame_of_its_own, set_permanent_hooks
+
+__all__ = [
+    "KINDS",
+    "Point",
+    "Signal",
+    "Subscriber",
+    "at_rest",
+    "instrument",
+    "place_sockets",
+    "subscribe",
+    "unsubscribe",
+]
+
+KINDS = ("start", "input", "before", "grad_input", "output", "after", "grad_output", "tap")
+_AT_ENTRY = frozenset(KINDS[:4])
+
+_KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
+_points: weakref.WeakValueDictionary[int, Point] = weakref.WeakValueDictionary()
+_handles = itertools.count()
+
+
+class Signal(NamedTuple):
+    """What is to be seen of a module: a kind and, for an attribute or a tap, its name."""
+
+    kind: str
+    name: str = ""
+
+
+class Subscriber(Protocol):
+    """Somebody who wants a signal. `receive` handles its own errors: it must not raise."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it wants values now."""
+
+    def receive(self, value: Any, compiled: bool) -> None:
+        """Take one value; what it keeps of it, it copies."""
+
+
+def _token() -> Tensor:
+    with torch.inference_mode(False):
+        return torch.zeros((), dtype=torch.int64)  # on the CPU: a CUDA graph would replay without calling Python
+
+
+_forward_token, _backward_token = _token(), _token()
+
+
+@torch.library.custom_op("spikescope::tap", mutates_args=("token",))
+def tap(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
+    """Hand values to the subscribers of a point when compiled code runs.
+
+    The token makes the operator one with an effect, which the compiler neither removes nor reorders.
+    """
+    point = _points.get(handle)
+    if point is not None and point.live:
+        point.deliver(rebuilt(form, values), compiled=True)
+    token.add_(1)
+
+
+@tap.register_fake
+def _(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
+    return None
+
+
+@tap.register_vmap
+def _(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
+    """Inside `vmap` no value has its real shape: nothing is recorded."""
+    return None, None
+
+
+class Point:
+    """One signal of one module, and who listens to it. Compiled code sees only `signal`, `handle` and `first`."""
+
+    def __init__(self, module: nn.Module, signal: Signal, first: nn.Module | None) -> None:
+        self.signal, self.handle = signal, next(_handles)
+        self.first = first  # of a start: the module whose state tells that a sequence begins
+        self.module = weakref.ref(module)
+        self.subscribers: tuple[Subscriber, ...] = ()
+        self.live = False
+        self.recomputes = self.transforms = 0  # calls that were skipped
+        _points[self.handle] = self
+
+    def refresh(self) -> None:
+        """Take note of who is switched on."""
+        self.live = any(subscriber.enabled for subscriber in self.subscribers)
+        if self.signal.kind == "tap" and (module := self.module()) is not None:
+            _request_taps(module)
+
+    def deliver(self, value: Any, compiled: bool = False) -> None:
+        for subscriber in self.subscribers:
+            if subscriber.enabled:
+                subscriber.receive(value, compiled)
+
+    def send(self, value: Any, token: Tensor) -> None:
+        """Deliver now, or from compiled code when it runs."""
+        if not torch.compiler.is_compiling():
+            self.deliver(value)
+        elif not torch.compiler.is_exporting():
+            tensors: list[Tensor] = []
+            form = described(value, tensors)
+            tap([tensor.detach() for tensor in tensors], token, self.handle, form)
+
+    def gradient(self, grad: Tensor) -> None:
+        """The hook on a tensor; None leaves the gradient as it is."""
+        if torch.compiler.is_compiling() or self.live:
+            self.send(grad, _backward_token)
+
+    def gradients(self, grads: Sequence[Tensor | None]) -> None:
+        if self.live:
+            self.send(tuple(grads), _backward_token)
+
+    def watch(self, value: Any) -> None:
+        """Ask for the gradients of the tensors in `value`."""
+        wanted = [tensor for tensor in tensors_of(value) if tensor.requires_grad]
+        if len(wanted) == 1:
+            wanted[0].register_hook(self.gradient)
+        elif wanted and not torch.compiler.is_compiling():
+            torch.autograd.graph.register_multi_grad_hook(wanted, self.gradients)
+        elif wanted:
+            self.send(_SEVERAL, _forward_token)
+
+
+_SEVERAL = Failure(
+    "In compiled code the gradient of one tensor can be recorded, but here are several. Record the module that makes "
+    "or takes one of them, or run without torch.compile."
+)
+
+
+class Socket:
+    """What both hooks of a module share. Copies of a module, made in any way, are unmonitored."""
+
+    def __init__(self) -> None:
+        self.points: tuple[Point, ...] = ()  # a tuple: compiled code is guarded by it
+        self.known: tuple[Point, ...] = ()  # with those that nobody listens to: used again, they compile nothing anew
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"points": (), "known": ()}
+
+    def skips(self, point: Point) -> bool:
+        """Whether a value is not to be taken: nobody listens, or it is computed for the second time."""
+        if torch.compiler.is_compiling():
+            return False
+        if not point.live:
+            return True
+        if in_backward():
+            point.recomputes += 1
+            return True
+        return False
+
+    def hidden(self) -> bool:
+        """Whether `torch.func` hides the values."""
+        if not in_transform():
+            return False
+        for point in self.points:
+            point.transforms += point.live
+        return True
+
+
+class Entry(Socket):
+    """The hook before the forward of a module."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if not self.points or self.hidden():
+            return None
+        changed = False
+        for point in self.points:
+            kind = point.signal.kind
+            if kind == "grad_input":
+                if torch.compiler.is_compiling() or point.live:
+                    args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
+                    point.watch((args, kwargs))
+            elif self.skips(point):
+                continue
+            elif kind == "input":
+                point.send(unpacked((*args, *kwargs.values())), _forward_token)
+            elif kind == "before":
+                point.send(_attribute(module, point.signal.name), _forward_token)
+            elif point.first is None or at_rest(point.first):
+                point.send(None, _forward_token)
+        return (args, kwargs) if changed else None
+
+
+class Exit(Socket):
+    """The hook after the forward of a module."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        if not self.points or self.hidden():
+            return
+        for point in self.points:
+            kind = point.signal.kind
+            if kind == "grad_output":
+                if torch.compiler.is_compiling() or point.live:
+                    point.watch(out)
+            elif self.skips(point):
+                continue
+            elif kind == "output":
+                point.send(unpacked(out), _forward_token)
+            elif kind == "after":
+                point.send(_attribute(module, point.signal.name), _forward_token)
+            else:
+                point.send(module.tapped[point.signal.name], _forward_token)  # type: ignore[index]  # a neuron's
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except Exception as error:  # it belongs to whoever asked for the attribute, not to the forward pass
+        if torch.compiler.is_compiling():
+            return Failure(f"{type(module).__name__} has no {name} now; without torch.compile the error says why.")
+        return error
+
+
+for _hook in (Entry, Exit):
+    never_a_frame_of_its_own(_hook.__call__)
+
+
+def at_rest(module: Any) -> bool:
+    """Whether a module with a state has none yet: a new sequence begins."""
+    return not any(isinstance(held, Tensor) for held in module._memories.values())
+
+
+def place_sockets(module: nn.Module) -> tuple[Entry, Exit]:
+    """The sockets of a module, put there if it has none."""
+    entry, leave = module._forward_pre_hooks.get(_KEY), module._forward_hooks.get(_KEY)  # type: ignore[call-overload]
+    if not isinstance(entry, Entry) or not isinstance(leave, Exit):
+        entry, leave = Entry(), Exit()
+        set_permanent_hooks(module, _KEY, entry, leave)
+    return entry, leave
+
+
+def instrument(net: nn.Module) -> nn.Module:
+    """Put sockets on every module of `net`, so that monitors can be attached after `torch.compile`. Gives `net` back.
+
+    The modules of this library have theirs from the start; this is for PyTorch's own and those of others.
+
+    >>> net = instrument(nn.Sequential(nn.Linear(2, 1), nn.ReLU()))
+    >>> net(torch.zeros(3, 2)).shape
+    torch.Size([3, 1])
+    """
+    for module in net.modules():
+        place_sockets(module)
+    return net
+
+
+def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, first: nn.Module | None = None) -> Point:
+    """Plug in. `first` is the module whose state tells the start of a sequence, for that signal alone."""
+    socket = place_sockets(module)[signal.kind not in _AT_ENTRY]
+    point = next((known for known in socket.known if known.signal == signal and known.first is first), None)
+    if point is None:
+        point = Point(module, signal, first)
+        socket.known = (*socket.known, point)
+    point.subscribers = (*point.subscribers, subscriber)
+    _replug(socket)
+    point.refresh()
+    return point
+
+
+def unsubscribe(point: Point, subscriber: Subscriber) -> None:
+    """Unplug; a second time does nothing."""
+    point.subscribers = tuple(held for held in point.subscribers if held is not subscriber)
+    module = point.module()
+    if module is not None:
+        _replug(place_sockets(module)[point.signal.kind not in _AT_ENTRY])
+    point.refresh()
+
+
+def _replug(socket: Socket) -> None:
+    points = tuple(point for point in socket.known if point.subscribers)
+    if points != socket.points:
+        socket.points = points
+
+
+def _request_taps(module: Any) -> None:
+    """Tell a neuron what its kernel has to give besides the output."""
+    taps = [point for point in place_sockets(module)[1].known if point.signal.kind == "tap" and point.subscribers]
+    module.request_taps(_names(taps), live=_names(point for point in taps if point.live))
+
+
+def _names(points: Iterable[Point]) -> frozenset[str]:
+    return frozenset(point.signal.name for point in points)

@@ -1,0 +1,162 @@
+"""Monitors in compiled code: attached late, toggled often, never in the way."""
+
+import pytest
+import torch
+from monitor_cases import sequence, spiking_net
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from spikescope import functional, neuron
+from spikescope.monitor import AttributeMonitor, GradInputMonitor, GradOutputMonitor, OutputMonitor
+from spikescope.monitor.probe import Probe, signal_of
+from spikescope.sockets import instrument
+
+pytestmark = [  # of PyTorch's own imports, and of its look at the output of a compiled network
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def trained(run, net):
+    functional.reset_net(net)
+    net.zero_grad()
+    y = run(sequence())
+    y.sum().backward()
+    return y.detach(), [parameter.grad.clone() for parameter in net.parameters()]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_monitor_attached_after_compiling_sees_all_and_toggles_without_recompiling(backend):
+    net = spiking_net()
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
+    before = trained(compiled, net)
+    assert counter.frame_count == 1
+    monitor = OutputMonitor(compiled, neuron.Neuron)
+    gradients = GradOutputMonitor(compiled, neuron.Neuron)
+    shares = GradInputMonitor(compiled, neuron.LIFNode)
+    for toggle in range(100 if backend == "aot_eager" else 10):
+        (monitor.disable if toggle % 2 else monitor.enable)()
+        after = trained(compiled, net)
+    assert counter.frame_count == 2
+    assert torch.equal(before[0], after[0])
+    assert all(map(torch.equal, before[1], after[1]))
+    half = 50 if backend == "aot_eager" else 5
+    assert [len(monitor[name]) for name in ("1", "3")] == [half, half]
+    assert [moment.name for moment in monitor.moments[:3]] == ["1", "3", "1"]
+    assert [moment.name for moment in gradients.moments[:3]] == ["3", "1", "3"]
+    with OutputMonitor(net, neuron.Neuron) as eager, GradInputMonitor(net, neuron.LIFNode) as eager_shares:
+        trained(net, net)
+        assert torch.equal(eager["1"][0], monitor["1"][-1])
+        assert torch.allclose(eager_shares[0], shares[0])
+    for held in (monitor, gradients, shares):
+        held.close()
+    trained(compiled, net)
+    assert counter.frame_count == 2  # the first graph again
+
+
+def test_opening_and_closing_monitors_again_and_again_uses_the_same_graphs():
+    net = spiking_net()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
+    for _ in range(20):
+        with OutputMonitor(net, neuron.Neuron) as monitor, AttributeMonitor("v", True, net, neuron.Neuron) as potential:
+            trained(compiled, net)
+            assert len(monitor.records) == 2
+            assert potential.records == [0.0, 0.0]
+    assert counter.frame_count == 1
+
+
+def test_taps_and_clock_in_compiled_code():
+    net = spiking_net()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    seen = []
+    probes = [
+        Probe(
+            name, net[int(name)], signal_of(signal, net[int(name)]), lambda v, m: seen.append((m, v.clone())), root=net
+        )
+        for name, signal in (("1", "h"), ("1", "v"), ("0", "output"))
+    ]
+    with torch.no_grad():
+        compiled(sequence())
+        compiled(sequence())
+        functional.reset_net(net)
+        compiled(sequence())
+    times = [(moment.name, moment.run, moment.start, moment.stop) for moment, _ in seen]
+    assert sorted(times) == sorted(
+        (name, *when) for name in ("0", "1", "1") for when in ((0, 0, 4), (0, 4, 8), (1, 0, 4))
+    )
+    assert all(value.shape == (4, 2, 7) for _, value in seen)
+    for probe in probes:
+        probe.close()
+
+
+def test_foreign_modules_are_instrumented_first():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return {"double": 2 * x, "rest": (x + 1, None, 3)}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = Pair()
+
+        def forward(self, x):
+            out = self.pair(x)
+            return out["double"] + out["rest"][0]
+
+    net = instrument(Net())
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    x = torch.ones(2, requires_grad=True)
+    compiled(x)
+    with OutputMonitor(net, Pair) as monitor:
+        compiled(x)
+        assert monitor[0]["double"].tolist() == [2.0, 2.0]
+        assert monitor[0]["rest"][1:] == (None, 3)
+    with GradOutputMonitor(net, Pair) as gradients:
+        with pytest.warns(RuntimeWarning, match="here are several"):
+            compiled(x).sum().backward()
+        with pytest.raises(ValueError, match="the gradient of one tensor"):
+            _ = gradients.records
+
+
+def test_inference_mode_and_errors_in_compiled_code():
+    net = spiking_net()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with OutputMonitor(net, neuron.IFNode, lambda value: 1 / 0) as broken, OutputMonitor(net, neuron.LIFNode) as sound:
+        with torch.inference_mode(), pytest.warns(RuntimeWarning, match="division by zero"):
+            compiled(sequence())
+        assert not sound[0].is_inference()
+        with pytest.raises(ZeroDivisionError):
+            _ = broken.records
+
+
+def test_a_graph_cannot_be_kept_in_compiled_code():
+    net = spiking_net()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with OutputMonitor(net, neuron.IFNode, keep_graph=True) as monitor:
+        with pytest.warns(RuntimeWarning, match="keep_graph"):
+            compiled(sequence())
+        with pytest.raises(RuntimeError, match="carry no graph"):
+            _ = monitor.records
+
+
+def test_the_hooks_of_a_compiled_network_itself_are_no_graphs_of_their_own():
+    class Net(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    net = instrument(Net())
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
+    with OutputMonitor(compiled) as monitor, GradOutputMonitor(compiled) as gradients:
+        for _ in range(3):
+            compiled(torch.ones(2, requires_grad=True)).sum().backward()
+    assert (len(monitor.records), len(gradients.records), counter.frame_count) == (3, 3, 1)

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from spikescope.monitor import Budget, BudgetError, OutputMonitor
+from spikescope.monitor.memory import nbytes
+
+STEP = 40  # bytes of one record
+
+
+def recorded(budget, calls=50):
+    net = nn.Identity()
+    monitor = OutputMonitor(net, function_on_output=lambda x: x + 0, budget=budget)
+    for i in range(calls):
+        net(torch.full((10,), float(i)))
+    return monitor
+
+
+def test_an_error_stops_recording_and_is_raised_by_reading():
+    with pytest.warns(RuntimeWarning, match=r"hold 80 bytes and 40 more would be over the budget of 100"):
+        monitor = recorded(Budget(100))
+    with pytest.raises(BudgetError, match="larger budget"):
+        _ = monitor.records
+    assert [int(held[0]) for held in monitor.incomplete_records()] == [0, 1]
+
+
+def test_drop_oldest_keeps_the_last():
+    monitor = recorded(Budget(3 * STEP + 7, "drop oldest"))
+    assert [int(held[0]) for held in monitor.records] == [47, 48, 49]
+    assert [moment.call for moment in monitor.moments] == [47, 48, 49]
+    assert (monitor.records.nbytes, monitor.records.dropped) == (3 * STEP, 47)
+
+
+def test_every_nth_covers_the_run_evenly():
+    monitor = recorded(Budget(8 * STEP, "every n-th"))
+    assert [int(held[0]) for held in monitor.records] == [0, 8, 16, 24, 32, 40, 48]
+    assert monitor.records.dropped == 43
+
+
+def test_unlimited_is_asked_for_by_name():
+    assert len(recorded("unlimited").records) == 50
+    assert Budget("unlimited").bytes is None
+
+
+@pytest.mark.parametrize(("text", "number"), [("64 MB", 2**26), ("1.5kB", 1536), ("2 G", 2**31), (17, 17), ("9", 9)])
+def test_limits(text, number):
+    assert Budget(text).bytes == number
+
+
+@pytest.mark.parametrize("limit", [0, -3, "much", "5 PB", True])
+def test_limits_that_are_none_are_refused(limit):
+    with pytest.raises(ValueError, match="the limit must be"):
+        Budget(limit)
+
+
+def test_policies_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="spilling records to disk is not available"):
+        Budget(5, "spill")
+    with pytest.raises(ValueError, match="policy must be one of 'error', 'drop oldest', 'every n-th'"):
+        Budget(5, "forget")
+
+
+def test_a_record_larger_than_the_budget_is_an_error_in_every_policy():
+    for policy in ("drop oldest", "every n-th"):
+        with pytest.warns(RuntimeWarning, match="over the budget"):
+            recorded(Budget(STEP - 1, policy), calls=1)
+
+
+def test_sizes():
+    assert nbytes([torch.zeros(3, dtype=torch.float16), None]) == 70
