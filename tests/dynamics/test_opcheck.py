@@ -1,0 +1,62 @@
+"""PyTorch's own checks of an operator: schema, fake tensors, autograd and compilation."""
+
+import pytest
+import torch
+from dynamics_cases import inputs, make, unround
+from torch import nn
+
+from spikescope.dynamics import operator
+from spikescope.dynamics.layout import checkpoint_shape
+from spikescope.neuron import AdaptiveLIFNode, LIFNode
+
+# of torch.compile itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
+
+
+def sample(cls, steps, learn):
+    """A node's definition, an input and a start that all have a gradient if `learn`."""
+    node = make(cls, "cpp")
+    node.v_threshold, node.v_reset = nn.Parameter(torch.tensor(1.1)), nn.Parameter(torch.zeros(5))
+    made = node._definition(node.params())
+    state = [(inputs(2, 5, seed=i) / 7).requires_grad_(learn) for i in range(len(cls.State._fields))]
+    return made, inputs(steps, 2, 5).requires_grad_(learn), state, [held.detach() for held in made.tensors]
+
+
+@pytest.mark.parametrize(("cls", "steps", "keep_v"), [(LIFNode, 3, True), (AdaptiveLIFNode, 70, False)])
+def test_opcheck_of_the_run(cls, steps, keep_v):
+    made, x, state, _ = sample(cls, steps, learn=True)
+    args = (x, state, made.tensors, made.numbers, made.key, "cpp", keep_v, True, "")
+    torch.library.opcheck(operator.neuron, args)
+
+
+@pytest.mark.parametrize(
+    ("cls", "steps", "keep_v", "learn"), [(LIFNode, 2, True, True), (AdaptiveLIFNode, 70, False, False)]
+)
+def test_opcheck_of_its_gradient(cls, steps, keep_v, learn):
+    """With a gradient of its own for a short run only: that is the eager loop, unrolled."""
+    made, x, state, fixed = sample(cls, steps, learn)
+    tensors = made.tensors if learn else fixed
+    plain = [held.detach() for held in state]
+    rest = (made.numbers, made.key, "cpp", False, True, "")
+    checkpoints = operator.neuron(x.detach(), plain, fixed, *rest)[-1]
+    assert checkpoints.shape == checkpoint_shape("cpp", steps, len(state), 10)
+    gv = inputs(steps, 2, 5, seed=8) if keep_v else None
+    gstate = [inputs(2, 5, seed=4)] * len(state) if learn else [None] * len(state)
+    gradients = (checkpoints, inputs(steps, 2, 5, seed=6), gv, gstate)
+    torch.library.opcheck(
+        operator.neuron_backward, (x, state, tensors, *gradients, made.numbers, [0, 1], made.key, "cpp")
+    )
+
+
+def test_opcheck_with_taps_and_without_numbers():
+    node = make(LIFNode, "cpp")
+    made = node._definition(node.params())
+    rest = (made.key, "cpp", False, False, "h,count,range,packed")
+    torch.library.opcheck(operator.neuron, (inputs(4, 2, 5), [torch.tensor(0.0)], [], made.numbers, *rest))
+    unround(node, ())
+    made = node._definition(node.params())
+    x = inputs(3, 2, 5).requires_grad_()
+    torch.library.opcheck(operator.neuron, (x, [torch.tensor(0.0)], made.tensors, [], made.key, "cpp", False, True, ""))

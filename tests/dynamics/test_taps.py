@@ -1,0 +1,120 @@
+"""The taps of a fused run against the same numbers, computed from the eager loop."""
+
+import pytest
+import torch
+from dynamics_cases import assert_equal, inputs, make
+
+from spikescope.dynamics import eager
+from spikescope.dynamics.layout import BLOCK, TAPS
+from spikescope.dynamics.operator import run_fused
+from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode
+
+
+def flat(seq, strides):
+    """`[T, *step]` to `[T, n]`, the neurons in the order in which a step lies in memory."""
+    order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+    return seq.permute(0, *(1 + axis for axis in order)).reshape(len(seq), -1)
+
+
+def expected(cls, x_seq, dtype):
+    """Output and potential before the reset of every step, by the step function itself."""
+    node = make(cls, "torch")
+    p = node.params()
+    state = eager.start(cls.rest(p), x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:]))
+    outputs, levels = [], []
+    for x in x_seq:
+        out = cls.step(p, state, x.to(dtype))
+        state = out.state
+        outputs.append(out.output)
+        levels.append(out.h)
+    return torch.stack(outputs), torch.stack(levels)
+
+
+def bits(fired):
+    """Bits, the least significant first, by arithmetic; `[T, n]` to `[T, ceil(n / 8)]`."""
+    padded = torch.zeros(len(fired), -(-fired.shape[1] // 8) * 8, dtype=torch.int64)
+    padded[:, : fired.shape[1]] = fired
+    return (padded.reshape(len(fired), -1, 8) * torch.tensor([1, 2, 4, 8, 16, 32, 64, 128])).sum(-1).to(torch.uint8)
+
+
+def tapped(cls, x_seq, names=TAPS, backend="cpp", keep_v=False):
+    node = make(cls, backend)
+    made = node._definition(node.params())
+    state = cls.rest(node.params())
+    return run_fused(backend, made.key, state, made.tensors, made.numbers, x_seq, keep_v, tuple(names))
+
+
+def check(cls, x_seq, backend="cpp"):
+    run, taps = tapped(cls, x_seq, backend=backend)
+    wide = torch.float64 if x_seq.dtype is torch.float64 else torch.float32
+    y, h = expected(cls, x_seq, wide)
+    assert_equal(run.output, y.to(x_seq.dtype), "output")
+    count = (y != 0).sum(0)
+    assert taps["count"].dtype is (torch.uint8 if len(x_seq) < 256 else torch.int32)
+    assert_equal(taps["count"].long(), count, "count")
+    assert_equal(taps["packed"], bits(flat(y != 0, x_seq[0].stride())), "packed")
+    assert_equal(taps["h"], h, "h")
+    for row, block in zip(taps["range"], flat(h, x_seq[0].stride()).split(BLOCK, 1), strict=True):
+        assert row[0] == block.min()
+        assert row[1] == block.max()
+        torch.testing.assert_close(row[2], block.double().sum(), rtol=1e-5, atol=1e-3)  # sums over time in float32
+    return run, taps
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 37, 255, 257, 1000])
+def test_taps_at_all_sizes(size):
+    check(LIFNode, inputs(5, size))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_taps_in_other_dtypes(dtype):
+    check(LIFNode, inputs(5, 3, 37, dtype=dtype))
+
+
+@pytest.mark.parametrize("cls", [TernaryIFNode, AdaptiveLIFNode, NonSpikingIFNode], ids=lambda cls: cls.__name__)
+def test_taps_of_other_neurons(cls):
+    check(cls, inputs(6, 5, 61))
+
+
+def test_counts_of_long_runs():
+    x_seq = torch.full((300, 9), 2.5)
+    x_seq[:, ::2] = -1.3
+    for steps, dtype in ((255, torch.uint8), (256, torch.int32), (300, torch.int32)):
+        _, taps = check(LIFNode, x_seq[:steps])
+        assert taps["count"].dtype is dtype
+        assert taps["count"].max() == steps
+
+
+def test_taps_of_other_layouts():
+    check(LIFNode, inputs(5 * 2, 3, 5, 7).to(memory_format=torch.channels_last).unflatten(0, (5, 2)))
+    check(LIFNode, inputs(2, 5, 33).transpose(0, 1))
+
+
+@pytest.mark.parametrize("names", [("count",), ("range", "packed"), ("h",), ()])
+def test_taps_one_by_one_in_the_order_asked_for(names):
+    x_seq = inputs(5, 37).requires_grad_()
+    run, taps = tapped(LIFNode, x_seq, names, keep_v=True)
+    assert tuple(taps) == names
+    _, every = tapped(LIFNode, x_seq)
+    for name, held in taps.items():
+        assert_equal(held, every[name], name)
+        assert not held.requires_grad
+    run.output.sum().backward()
+    assert x_seq.grad.count_nonzero() > 0
+
+
+def test_taps_change_nothing_else():
+    x_seq = inputs(70, 37)
+    plain, with_taps = (tapped(LIFNode, x_seq, names, keep_v=True)[0] for names in ((), TAPS))
+    assert_equal(with_taps.output, plain.output, "output")
+    assert_equal(with_taps.v_seq, plain.v_seq, "v_seq")
+    assert_equal(with_taps.state.v, plain.state.v, "v")
+
+
+def test_taps_of_nothing():
+    _, taps = tapped(LIFNode, torch.empty(0, 5))
+    assert taps["count"].tolist() == [0] * 5
+    assert taps["packed"].shape == (0, 1)
+    assert taps["range"].tolist() == [[float("inf"), float("-inf"), 0.0]]
+    _, taps = tapped(LIFNode, torch.empty(4, 0))
+    assert [tuple(taps[name].shape) for name in TAPS] == [(0,), (4, 0), (4, 0), (0, 3)]

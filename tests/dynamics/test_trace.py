@@ -1,0 +1,195 @@
+"""Tracing and the operations table: what has no row, what is computed once a call, what is exact, and a wrong row."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from dynamics_cases import NEURONS, assert_equal, inputs, make, parity
+from torch import nn
+
+from spikescope.dynamics import gpu, native, ops, printing, program, trace
+from spikescope.dynamics.ops import Op
+from spikescope.dynamics.trace import UnsupportedOperationError
+from spikescope.neuron import EIFNode, GatedLIFNode, IFNode, LIAFNode, LIFNode, ParametricLIFNode, ResonateAndFireNode
+from spikescope.neuron.core import registry
+from spikescope.neuron.integrate import IntegrateAndFire, Membrane
+from spikescope.surrogate import PoissonPass, SuperSpike
+
+aten = torch.ops.aten
+INEXACT = {"EIFNode", "LIAFNode", "ComplementaryLIFNode"}  # exp, tanh and sigmoid of the potential
+
+
+@pytest.fixture
+def temporary_neurons():
+    """Neurons that a test defines leave the registry with it."""
+    before = dict(registry)
+    yield
+    registry.clear()
+    registry.update(before)
+
+
+def key_of(node):
+    return node._definition(node.params()).key
+
+
+def forget():
+    for cached in (program.program, program.refusal, native._forward_kernel, native._backward_kernel):
+        cached.cache_clear()
+    for cached in (gpu._forward_kernel, gpu._backward_kernel):
+        cached.cache_clear()
+
+
+@contextmanager
+def row(operation, changed):
+    """The operations table with another row."""
+    before = ops.OPS[operation]
+    forget()
+    ops.OPS[operation] = changed
+    try:
+        yield
+    finally:
+        ops.OPS[operation] = before
+        forget()
+
+
+def test_the_modules_share_one_table():
+    assert printing.OPS is trace.OPS is ops.OPS
+
+
+def test_an_operation_without_a_row(temporary_neurons):
+    class BesselNode(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(torch.special.bessel_j0(s.v) + x)
+
+    x_seq = inputs(4, 3)
+    with pytest.raises(
+        UnsupportedOperationError, match=r"BesselNode: the operation aten.special_bessel_j0.default of "
+    ):
+        BesselNode(step_mode="m", backend="cpp")(x_seq)
+    node = BesselNode(step_mode="m")
+    planned = node.implementation(x_seq)
+    assert planned.backend == "torch"
+    assert "special_bessel_j0" in planned.reason
+    assert "add the row" in planned.reason
+    assert_equal(node(x_seq), BesselNode(step_mode="m", backend="torch")(x_seq), "output")
+
+
+def test_an_operation_without_a_row_in_the_backward_pass_alone(temporary_neurons):
+    class GammaNode(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(s.v + torch.lgamma(x.abs() + 1.7))
+
+    ops.OPS[aten.lgamma.default] = Op("std::lgamma({0})", "{0}", True)
+    forget()
+    try:
+        node = GammaNode(step_mode="m", backend="auto")
+        planned = node.implementation(inputs(4, 3))
+        assert planned.backend == "torch"
+        assert "digamma" in planned.reason
+        with torch.no_grad():
+            assert node.implementation(inputs(4, 3)).backend == "cpp"
+    finally:
+        del ops.OPS[aten.lgamma.default]
+        forget()
+
+
+def test_a_surrogate_that_is_not_pointwise_and_a_part_of_another_kind():
+    node = IFNode(step_mode="m", surrogate_function=PoissonPass())
+    assert node.implementation(torch.rand(2, 3)) == ("torch", "PoissonPass is not a pointwise surrogate")
+    node = IFNode(step_mode="m", surrogate_function=nn.Sigmoid())
+    assert "neither a surrogate of spikescope.surrogate" in node.implementation(torch.rand(2, 3)).reason
+    with pytest.raises(RuntimeError, match="IFNode cannot run on the backend 'cpp': a part of it is neither"):
+        IFNode(step_mode="m", surrogate_function=nn.Sigmoid(), backend="cpp")(torch.rand(2, 3))
+
+
+def test_a_tensor_in_a_surrogate_that_cannot_learn():
+    parity(LIFNode, inputs(4, 37), fields=lambda: {"surrogate_function": SuperSpike(torch.tensor(1.7))})
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_which_neurons_are_exact(cls):
+    node = make(cls, "auto")
+    assert program.program(key_of(node)).exact() is (cls.__name__ not in INEXACT)
+    planned = node.implementation(inputs(4, 3))
+    assert planned.backend == ("torch" if cls.__name__ in INEXACT else "cpp")
+    assert "spikes" in planned.reason
+
+
+def names(body):
+    return [str(node.target).split(".")[1] for node in body.nodes]
+
+
+@pytest.mark.parametrize("cls", [ParametricLIFNode, GatedLIFNode], ids=lambda cls: cls.__name__)
+def test_functions_of_fields_alone_are_hoisted(cls):
+    made = program.program(key_of(make(cls, "cpp")))
+    body = made.forward(torch.float32)
+    assert "sigmoid" not in names(body)
+    assert made.exact()
+    results = body.prologue(*(torch.tensor(0.3) for _ in made.model.kinds))
+    assert any(torch.equal(held, torch.sigmoid(torch.tensor(0.3))) for held in results)
+    assert "sigmoid" in names(program.program(key_of(make(EIFNode, "cpp"))).backward(torch.float32, ()))
+
+
+def test_the_backward_graph_has_only_the_gradients_that_are_wanted():
+    made = program.program(
+        key_of(LIFNode(tau=nn.Parameter(torch.tensor(2.3)), v_threshold=nn.Parameter(torch.tensor(1.1))))
+    )
+    sizes = [len(made.backward(torch.float32, wanted).outputs) for wanted in ((), (0,), (0, 1))]
+    assert sizes == [2, 3, 4]
+    assert len(made.backward(torch.float32, ()).nodes) < len(made.backward(torch.float32, (0, 1)).nodes)
+
+
+def test_numbers_are_rounded_as_python_floats(temporary_neurons):
+    """Their functions in double precision, then one rounding where they meet a tensor."""
+
+    class LeakyThirdNode(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(s.v * (1 - 1 / (p.v_threshold * 3)) + x * (p.v_threshold / 7 + 0.1) - p.v_threshold / 11)
+
+    for threshold in (0.7, 1.1, 0.37, 1 / 3):
+        parity(LeakyThirdNode, inputs(9, 257), v_threshold=threshold, given=False)
+    node = make(LeakyThirdNode, "cpp", v_threshold=0.7)
+    body = program.program(key_of(node)).forward(torch.float32)
+    doubles = [float(held) for held in body.prologue(torch.tensor(0.7, dtype=torch.float64), *[torch.zeros(())] * 2)]
+    assert 1 - 1 / (0.7 * 3) in doubles
+
+
+def test_numbers_in_an_example_with_functions_of_python():
+    parity(ResonateAndFireNode, inputs(9, 257), b=-0.137, omega=0.773, dt=0.91, given=False)
+    parity(LIFNode, inputs(9, 1000), tau=3.0, given=False)
+
+
+def test_a_wrong_row_is_caught():
+    """The oracle of parity sees one flipped bit: division by way of the reciprocal."""
+    x_seq = inputs(9, 1000)
+    with (
+        row(aten.div.Tensor, Op("({0} * (1 / {1}))", "({0} * (one / {1}))")),
+        pytest.raises(AssertionError, match="Tensor-likes are not equal"),
+    ):
+        parity(LIFNode, x_seq, tau=3.0)
+    parity(LIFNode, x_seq, tau=3.0)
+
+
+def test_a_wrong_row_in_the_backward_pass_is_caught():
+    x_seq = inputs(5, 257)
+    with (
+        row(aten.sigmoid.default, Op("logistic({0}) * real(1.0001)", "{0}", False)),
+        pytest.raises(AssertionError, match="gradient of x"),
+    ):
+        parity(LIFNode, x_seq)
+    parity(LIFNode, x_seq)
+
+
+def test_an_act_with_weights_does_not_enter_a_kernel():
+    node = LIAFNode(nn.PReLU(), threshold_related=True, step_mode="m")
+    assert node.implementation(inputs(4, 3)).backend == "torch"
+
+
+def test_two_neurons_of_one_form_share_a_program_and_an_option_makes_another():
+    assert key_of(LIFNode(tau=2.3)) == key_of(LIFNode(tau=5.7, v_threshold=0.3))
+    assert key_of(LIFNode()) != key_of(LIFNode(decay_input=False))
+    assert key_of(LIFNode()) != key_of(LIFNode(v_reset=None))
+    assert key_of(LIFNode()) != key_of(LIFNode(tau=torch.tensor([2.3])))
