@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 __all__ = [
+    "LeanFunction",
     "checkpoint_may_keep_state",
     "constant_when_compiled",
     "gradient_is_watched",
@@ -135,3 +136,16 @@ def never_a_frame_of_its_own(function: Callable[..., Any]) -> None:
     if hasattr(frames, "set_code_exec_strategy"):  # older versions compile the hooks, which is slow but right
         skip = frames._FrameAction.SKIP
         frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
+
+
+class LeanFunction(torch.autograd.Function):
+    """An autograd function whose `apply` takes positional arguments alone.
+
+    PyTorch's own binds them to the signature of `forward` at every call, which takes longer than a small kernel.
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]  # of a base written in C

@@ -32,7 +32,7 @@ from .layout import (
     state_in_layout,
     whole_in_layout,
 )
-from .program import program
+from .program import Values, program
 from .trace import Body
 from .triton import backward_source, forward_source
 
@@ -93,12 +93,10 @@ def _number(constant: float, real: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor([constant], dtype=real, device=device)
 
 
-def _constants(
-    body: Body, values: Sequence[Tensor], step: Layout, real: torch.dtype, device: torch.device
-) -> list[Any]:
+def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device) -> list[Any]:
     """The results of a prologue as the kernel takes them: pointers, and periods of arrays."""
     arguments: list[Any] = []
-    for name, constant in zip(body.constants.values(), body.prologue(*values), strict=True):
+    for name, constant in zip(body.constants.values(), body.prologue(*values.slots(real)), strict=True):
         if name in body.arrays:
             flat = field_in_layout(constant.to(real), step)
             arguments += [flat, flat.numel()]
@@ -124,7 +122,7 @@ def forward(
     key: str,
     x_seq: Tensor,
     state: Sequence[Tensor],
-    values: Sequence[Tensor],
+    values: Values,
     keep_v: bool,
     keep_checkpoints: bool,
     taps: frozenset[str],
@@ -168,7 +166,7 @@ def backward(
     key: str,
     x_seq: Tensor,
     state: Sequence[Tensor],
-    values: Sequence[Tensor],
+    values: Values,
     wanted: tuple[int, ...],
     checkpoints: Tensor | None,
     gy: Tensor,
@@ -191,7 +189,7 @@ def backward(
         else start
         for held, start in zip(gstate, gstart, strict=True)
     ]
-    scalars = tuple(values[i].ndim == 0 for i in wanted)
+    scalars = tuple(values.is_scalar(i) for i in wanted)
     sums = [
         x_seq.new_empty(max(1, -(-n // BLOCK)), dtype=torch.float64)
         if scalar

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +29,7 @@ from .layout import (
     state_in_layout,
     whole_in_layout,
 )
-from .program import program
+from .program import Values, program
 from .trace import Body
 
 __all__ = ["backward", "forward"]
@@ -85,9 +85,11 @@ class Constants(NamedTuple):
     held: list[Tensor]  # keeps the arrays alive during the call
 
 
-def _constants(body: Body, values: Sequence[Tensor], step: Layout, real: torch.dtype) -> Constants:
+def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> Constants:
+    if not values.tensors:
+        return _of_numbers(body, values.kinds, values.numbers)
     numbers, arrays, periods = [], [], []
-    for name, constant in zip(body.constants.values(), body.prologue(*values), strict=True):
+    for name, constant in zip(body.constants.values(), body.prologue(*values.slots(real)), strict=True):
         if name in body.arrays:
             flat = field_in_layout(constant.to(real), step)
             arrays.append(flat)
@@ -95,9 +97,18 @@ def _constants(body: Body, values: Sequence[Tensor], step: Layout, real: torch.d
             numbers.append(0.0)
         else:
             numbers.append(float(constant))
-    return Constants(
-        (ctypes.c_double * max(1, len(numbers)))(*numbers), _pointers(arrays), _longs(periods or [1]), arrays
-    )
+    return Constants(_doubles(numbers), _pointers(arrays), _longs(periods or [1]), arrays)
+
+
+@lru_cache(maxsize=1024)
+def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> Constants:
+    """The constants of a neuron without tensors among its fields, the same at every call."""
+    results = body.prologue(*Values(kinds, (), numbers).slots(torch.float64))
+    return Constants(_doubles([float(result) for result in results]), _pointers([]), _longs([1]), [])
+
+
+def _doubles(numbers: Sequence[float]) -> Any:
+    return (ctypes.c_double * max(1, len(numbers)))(*numbers)
 
 
 def _strides_of_0_and_1(tensors: Sequence[Tensor], step: Layout) -> Any:
@@ -108,7 +119,7 @@ def forward(
     key: str,
     x_seq: Tensor,
     state: Sequence[Tensor],
-    values: Sequence[Tensor],
+    values: Values,
     keep_v: bool,
     keep_checkpoints: bool,
     taps: frozenset[str],
@@ -150,7 +161,7 @@ def backward(
     key: str,
     x_seq: Tensor,
     state: Sequence[Tensor],
-    values: Sequence[Tensor],
+    values: Values,
     wanted: tuple[int, ...],
     checkpoints: Tensor | None,
     gy: Tensor,
@@ -172,7 +183,7 @@ def backward(
     blocks = -(-n // BLOCK)
     sums = torch.empty(blocks, len(wanted), dtype=torch.float64)
     per_neuron = [
-        None if values[i].ndim == 0 else torch.empty_strided(step.shape, step.strides, dtype=real) for i in wanted
+        None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real) for i in wanted
     ]
     _backward_kernel(key, x_seq.dtype, wanted)(
         _pointer(x_seq),

@@ -12,21 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import is_plain
+from ..internals import LeanFunction, is_plain
 from . import eager, gpu, native
 from .eager import Sequence as Run
 from .layout import checkpoint_shape, layout, make_taps, real_dtype
-from .program import program
+from .program import Values, program
 
 __all__ = ["neuron", "neuron_backward", "run_fused"]
 
 _Tensors = list[Tensor]
-
-
-def _values(kinds: str, tensors: Sequence[Tensor], numbers: Sequence[float], real: torch.dtype) -> list[Tensor]:
-    """The numbers of the equations in the order of their slots."""
-    left, right = iter(numbers), iter(tensors)
-    return [torch.tensor(next(left), dtype=torch.float64) if kind == "n" else next(right).to(real) for kind in kinds]
 
 
 def _split(taps: str) -> list[str]:
@@ -49,7 +43,7 @@ def _call_kernel(
     taps: str,
 ) -> _Tensors:
     """Output, last state, then what was asked for of: potentials, checkpoints, taps."""
-    values = _values(program(key).model.kinds, tensors, numbers, real_dtype(x_seq))
+    values = Values(program(key).model.kinds, tensors, tuple(numbers))
     out = _module(backend).forward(key, x_seq, state, values, keep_v, keep_checkpoints, frozenset(_split(taps)))
     kept = [held for held in (out.v_seq, out.checkpoints) if held is not None]
     return [out.y, *out.state, *kept, *(out.taps[name] for name in _split(taps))]
@@ -102,7 +96,7 @@ def _call_backward_kernel(
 ) -> _Tensors:
     """Gradients of the input, the first state, and the tensors whose index is in `wanted`."""
     kinds = program(key).model.kinds
-    values = _values(kinds, tensors, numbers, real_dtype(x_seq))
+    values = Values(kinds, tensors, tuple(numbers))
     slots = _tensor_slots(kinds)
     grads = _module(backend).backward(
         key, x_seq, state, values, tuple(slots[i] for i in wanted), checkpoints, gy, gv_seq, gstate
@@ -225,7 +219,7 @@ def _eager_gradients(
     x_seq, state, tensors = leaves[0], leaves[1 : 1 + states], leaves[1 + states : 1 + states + count]
     gy, gv_seq, *gstate = leaves[1 + states + count :]
     made = program(key).model
-    values = _values(made.kinds, tensors, numbers, real_dtype(x_seq))
+    values = Values(made.kinds, tensors, tuple(numbers)).slots(real_dtype(x_seq))
     first = eager.start(made.State(*state), x_seq[0])
     out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
     pairs = [
@@ -259,7 +253,7 @@ class _Call(NamedTuple):
     states: int
 
 
-class _Fused(torch.autograd.Function):
+class _Fused(LeanFunction):
     """The fused run for eager mode and torch.func: the kernel without the cost of an operator where it may be."""
 
     generate_vmap_rule = True

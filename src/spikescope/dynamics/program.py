@@ -7,21 +7,42 @@ neuron, the forms of its surrogates, and a letter for each number of the equatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..fields import forms
 from ..surrogate import Surrogate
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
 
-__all__ = ["Program", "program", "refusal"]
+__all__ = ["Program", "Values", "program", "refusal"]
 
 _SEPARATOR = "|"
+
+
+class Values(NamedTuple):
+    """The numbers of the equations as they come through an operator: tensors and Python numbers apart."""
+
+    kinds: str
+    tensors: Sequence[Tensor]
+    numbers: tuple[float, ...]
+
+    def is_scalar(self, slot: int) -> bool:
+        """Whether the tensor in this slot is one number for all neurons."""
+        return self.kinds[slot] == "s"
+
+    def slots(self, real: torch.dtype) -> list[Tensor]:
+        """All of them in the order of their slots, as a prologue takes them."""
+        numbers, tensors = iter(self.numbers), iter(self.tensors)
+        return [
+            torch.tensor(next(numbers), dtype=torch.float64) if kind == "n" else next(tensors).to(real)
+            for kind in self.kinds
+        ]
 
 
 class Program:

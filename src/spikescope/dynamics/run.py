@@ -106,9 +106,10 @@ def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
 
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
     """One step from `state` by the planned backend."""
-    if plan(backend, definition, state, x).backend == "torch":
+    planned = plan(backend, definition, state, x).backend
+    if planned == "torch":
         return eager.single(definition.neuron.step, definition.p, eager.start(state, x), x)
-    run = run_sequence(backend, definition, state, x.unsqueeze(0), False)
+    run, _ = _fused(planned, definition, state, x.unsqueeze(0), False, ())
     return eager.Step(run.output.squeeze(0), run.state, None)
 
 
@@ -122,6 +123,12 @@ def run_sequence(
         start, keep_h = eager.start(state, first), not {"h", "range"}.isdisjoint(taps)
         run = eager.sequence(definition.neuron.step, definition.p, start, x_seq, keep_v, keep_h)
         return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
-    assert definition.key is not None
-    run, found = run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v, taps)
+    run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
     return run._replace(taps=found) if taps else run
+
+
+def _fused(
+    planned: str, definition: Definition, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]
+) -> tuple[eager.Sequence, dict[str, Tensor]]:
+    assert definition.key is not None
+    return run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v, taps)
