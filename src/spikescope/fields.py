@@ -134,8 +134,8 @@ def value(
 ) -> Any:
     """A number of the equations: a float, a tensor or a Parameter.
 
-    `optional` admits None; `learnable` turns a number into a Parameter; `init=False` keeps it out of the constructor,
-    so that `prepare` sets it. `kw_only` speaks to the type checker alone.
+    `optional` admits None; `learnable` turns a number into a Parameter; `init=False` keeps it out of the constructor:
+    `prepare` sets it, unless it has a default. `kw_only` speaks to the type checker alone.
     """
     del kw_only
     return Field(default, True, above, below, at_least, optional, learnable, init, at_most)
@@ -219,6 +219,9 @@ class Declared(nn.Module):
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}{type(self).arguments}: {error}.") from None
         bound.apply_defaults()
+        for name, spec in type(self).fields.items():
+            if not spec.init and spec.default is not _REQUIRED:
+                setattr(self, name, spec.default)
         for name, given in bound.arguments.items():
             setattr(self, name, given)
         self.prepare()
@@ -280,6 +283,8 @@ class Declared(nn.Module):
         shown = []
         for name in type(self).fields:
             held = getattr(self, name)
+            if held is None and not type(self).fields[name].init:
+                continue
             if isinstance(held, Tensor):
                 size = "x".join(map(str, held.shape))
                 learnable = "learnable " if isinstance(held, nn.Parameter) else ""

@@ -64,7 +64,7 @@ class Program:
         self.name = neuron.__name__
         self.states = len(neuron.State._fields)
         self.model = Model(
-            neuron.__name__, neuron.step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds
+            neuron.__name__, neuron.fed_step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds
         )
         fixed_parts = {name for name, (surrogate, _) in parts.items() if not surrogate.has_primitive()}
         self.differentiable = tuple(

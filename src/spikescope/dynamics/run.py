@@ -108,7 +108,7 @@ def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> e
     """One step from `state` by the planned backend."""
     planned = plan(backend, definition, state, x).backend
     if planned == "torch":
-        return eager.single(definition.neuron.step, definition.p, eager.start(state, x), x)
+        return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
     run, _ = _fused(planned, definition, state, x.unsqueeze(0), False, ())
     return eager.Step(run.output.squeeze(0), run.state, None)
 
@@ -121,7 +121,7 @@ def run_sequence(
     if planned == "torch":
         first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
         start, keep_h = eager.start(state, first), not {"h", "range"}.isdisjoint(taps)
-        run = eager.sequence(definition.neuron.step, definition.p, start, x_seq, keep_v, keep_h)
+        run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)
         return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
     run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
     return run._replace(taps=found) if taps else run

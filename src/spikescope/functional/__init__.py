@@ -7,3 +7,5 @@ from .fusion import *
 from .init import *
 from .loss import *
 from .network import *
+from .norm_fusion import *
+from .online import *

@@ -8,6 +8,7 @@ from .integrate import *
 from .multilevel import *
 from .noisy import *
 from .nonlinear import *
+from .online import *
 from .parallel import *
 from .readout import *
 from .resonate import *

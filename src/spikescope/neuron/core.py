@@ -11,7 +11,7 @@ from torch import Tensor
 from ..base import MemoryModule, moved
 from ..dynamics import TAPS, Definition, Plan, Sequence, Step, backends, plan, run_sequence, run_single
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
-from ..fields import Declared, option
+from ..fields import Declared, option, value
 from ..internals import in_transform
 from ..surrogate import Surrogate
 
@@ -64,6 +64,8 @@ class PointwiseNeuron(Neuron, abstract=True):
     `step`. From these it gets the eager loop, the fused kernels, both step modes, `v_seq`, reset, repr and tests.
 
     - `backend`: `'auto'` takes the fastest that gives the same spikes; `implementation(x)` says which and why.
+    - `x_scale`, `x_shift`: None, or what the input is multiplied by and then increased by inside the kernel; see
+      `functional.fuse_bn_neuron`.
     - `store_v_seq`: keep the membrane potential after every step as `v_seq`, `[T, N, *]`: of the last call in
       `step_mode='m'`, of all calls since the reset in `step_mode='s'`.
     """
@@ -72,6 +74,9 @@ class PointwiseNeuron(Neuron, abstract=True):
     backend: str = option(default="auto", shapes_dynamics=False, kw_only=True)
     store_v_seq: bool = option(default=False, kind=bool, shapes_dynamics=False, kw_only=True)
 
+    x_scale: Tensor | None = value(default=None, init=False, optional=True)
+    x_shift: Tensor | None = value(default=None, init=False, optional=True)
+
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
 
@@ -79,6 +84,11 @@ class PointwiseNeuron(Neuron, abstract=True):
     def step(p: Any, s: Any, x: Tensor) -> Step:
         """One time step: output, next state, and the membrane potential before the reset."""
         raise NotImplementedError("a pointwise neuron defines step(p, s, x)")
+
+    @classmethod
+    def fed_step(cls, p: Any, s: Any, x: Tensor) -> Step:
+        """The step of `x`, or of `x * x_scale + x_shift` where a normalisation was fused into the neuron."""
+        return cls.step(p, s, x if p.x_scale is None else x * p.x_scale + p.x_shift)
 
     @classmethod
     def rest(cls, p: Any) -> Any:
@@ -126,7 +136,7 @@ class PointwiseNeuron(Neuron, abstract=True):
                 return Definition(cls, p, None, [], [])
             forms.append(part.form)
             held += [getattr(part, field) for field in type(part).dynamic]
-        held = [value for value in held if value is not None]
+        held = [v for v in held if v is not None]
         kinds = ["n" if not isinstance(v, Tensor) else "s" if v.ndim == 0 else "a" for v in held]
         tensors = [v for v in held if isinstance(v, Tensor)]
         numbers = [v for v in held if not isinstance(v, Tensor)]

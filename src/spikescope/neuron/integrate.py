@@ -107,10 +107,6 @@ class SoftResetIntegrateAndFire(IntegrateAndFire, abstract=True):
 
     v_reset: None = option(default=None, choices=(None,), init=False)
 
-    def prepare(self) -> None:
-        self.v_reset = None
-        super().prepare()
-
 
 class IFNode(IntegrateAndFire):
     r"""Integrate-and-fire without a leak: $H_t = V_{t-1} + X_t$.

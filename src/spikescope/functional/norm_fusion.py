@@ -1,0 +1,95 @@
+"""A batch normalisation and the neuron after it, as one kernel: for inference."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from ..errors import check_module
+from ..layer.norm import BatchNorm
+from ..neuron import PointwiseNeuron
+
+__all__ = ["fuse_bn_neuron", "fuse_bn_neurons"]
+
+_AXES = {"BatchNorm2d": 2, "BatchNorm3d": 3}
+_AXES_AFTER = {"Linear": 0, "Conv1d": 1}  # of a BatchNorm1d that follows one of these
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
+
+
+@torch.no_grad()
+def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None) -> PointwiseNeuron:
+    r"""A new neuron that gives what `node` gives after `bn` in eval: its kernel scales and shifts the input itself.
+
+    $$X \gamma / \sqrt{\mathrm{var} + \epsilon} + (\beta - \mathrm{mean}\,\gamma / \sqrt{\mathrm{var} + \epsilon})$$
+
+    It reads the input once instead of three times. The affine map is rounded otherwise than PyTorch's normalisation
+    (a few units in the last place), so that a potential right at the threshold may fall on its other side.
+
+    - `bn`: a BatchNorm1d, 2d or 3d, of PyTorch or of this library, with running statistics.
+    - `axes`: how many axes follow the channels. It has to be said for a BatchNorm1d: 0 for `[N, C]`, 1 for `[N, C, L]`.
+
+    TypeError or ValueError for anything else, and for a neuron that has a normalisation fused into it already.
+
+    >>> bn, node = nn.BatchNorm1d(2, eps=0.0).eval(), spikescope.neuron.IFNode()
+    >>> bn.running_mean.copy_(torch.tensor([1.0, 0.0])), bn.running_var.fill_(4.0)
+    (tensor([1., 0.]), tensor([4., 4.]))
+    >>> fused = fuse_bn_neuron(bn, node, axes=0)
+    >>> fused(torch.tensor([[2.0, 2.0]])), fused.v  # (2 - 1) / 2 and 2 / 2, which fires
+    (tensor([[0., 1.]]), tensor([[0.5000, 0.0000]]))
+    """
+    check_module("fuse_bn_neuron", bn)
+    if not isinstance(bn, _NORMS) or not isinstance(node, PointwiseNeuron):
+        raise TypeError(
+            "fuse_bn_neuron takes a batch normalisation and the pointwise neuron after it, "
+            f"but got {type(bn).__name__} and {type(node).__name__}."
+        )
+    if bn.running_var is None or bn.running_mean is None:
+        raise ValueError("fuse_bn_neuron takes a normalisation with running statistics, not track_running_stats=False.")
+    if node.x_scale is not None:
+        raise ValueError(f"fuse_bn_neuron: this {type(node).__name__} has a normalisation fused into it already.")
+    axes = _AXES.get(type(bn).__name__, axes)
+    if axes is None:
+        raise ValueError(
+            f"fuse_bn_neuron cannot tell from a {type(bn).__name__} how many axes follow the channels: "
+            "give axes=0 for [N, C] or axes=1 for [N, C, L]."
+        )
+    gain = torch.rsqrt(bn.running_var + bn.eps)
+    gain = gain if bn.weight is None else gain * bn.weight
+    shift = -bn.running_mean * gain
+    shift = shift if bn.bias is None else shift + bn.bias
+    fused = copy.deepcopy(node)
+    fused.x_scale, fused.x_shift = (held.clone().view(-1, *(1,) * axes) for held in (gain, shift))
+    return fused
+
+
+def fuse_bn_neurons(net: nn.Module) -> nn.Module:
+    """A copy of `net`, for inference, with every batch normalisation fused into the neuron right after it.
+
+    Only neighbours in an `nn.Sequential` are known to follow each other; the place of the normalisation is taken by an
+    `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes. ValueError if there is nothing to fuse.
+
+    >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3), spikescope.neuron.LIFNode()).eval()
+    >>> [type(module).__name__ for module in fuse_bn_neurons(net)]
+    ['Identity', 'LIFNode']
+    """
+    check_module("fuse_bn_neurons", net)
+    net = copy.deepcopy(net)
+    count = 0
+    for parent in net.modules():
+        if not isinstance(parent, nn.Sequential):
+            continue
+        for place in range(len(parent) - 1):
+            bn, node = parent[place], parent[place + 1]
+            before = type(parent[place - 1]).__name__ if place else ""
+            axes = _AXES.get(type(bn).__name__, _AXES_AFTER.get(before))
+            if isinstance(bn, _NORMS) and isinstance(node, PointwiseNeuron) and axes is not None:
+                parent[place], parent[place + 1] = nn.Identity(), fuse_bn_neuron(bn, node, axes)
+                count += 1
+    if not count:
+        raise ValueError(
+            "fuse_bn_neurons found no batch normalisation with a neuron right after it in an nn.Sequential. Fuse such "
+            "a pair by hand with fuse_bn_neuron(bn, node)."
+        )
+    return net
