@@ -1,0 +1,122 @@
+"""The pictures of a run, each a function from plain values to a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .course import draw_accuracy, draw_loss, draw_rates, draw_silent
+from .sample import draw_belief, draw_image, draw_raster, draw_scores, draw_trace, lively
+from .style import blank, heading, styled
+from .views import Epoch, SampleView
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["firing_rates", "learning_curves", "membrane_traces", "overview", "spike_raster"]
+
+
+@styled
+def learning_curves(history: Sequence[Epoch], target: float = 0.0) -> Figure:
+    """Loss and accuracy over the epochs; `target` is an accuracy in per cent to draw a line at, or 0."""
+    _check_history(history)
+    figure = blank(10, 4.2)
+    last = history[-1]
+    heading(
+        figure,
+        f"Learning: {100 * last.test_accuracy:.2f} % of the test samples right after epoch {last.epoch}",
+        f"{sum(epoch.seconds for epoch in history):.1f} s of training",
+    )
+    left, right = figure.subplots(1, 2)
+    draw_loss(left, history)
+    draw_accuracy(right, history, target)
+    return figure
+
+
+@styled
+def firing_rates(history: Sequence[Epoch]) -> Figure:
+    """Firing rate and share of silent neurons of each layer over the epochs."""
+    _check_history(history)
+    figure = blank(10, 4.2)
+    heading(figure, "How busy the layers are", "measured on the test samples after each epoch")
+    left, right = figure.subplots(1, 2)
+    draw_rates(left, history)
+    draw_silent(right, history)
+    return figure
+
+
+@styled
+def spike_raster(view: SampleView) -> Figure:
+    """The spikes of all layers for one sample, with its image and the belief of the network over time."""
+    depth = len(view.layers)
+    figure = blank(10.5, 2.6 + 1.7 * depth)
+    heading(figure, f"One {view.label} through the network, spike by spike", _held(view))
+    columns = figure.add_gridspec(1, 2, width_ratios=(1, 2.7))
+    left, right = columns[0, 0].subgridspec(2, 1), columns[0, 1].subgridspec(depth + 1, 1)
+    draw_image(figure.add_subplot(left[0]), view)
+    draw_scores(figure.add_subplot(left[1]), view)
+    _rasters(figure, [right[index] for index in range(depth)], view)
+    belief = figure.add_subplot(right[depth])
+    draw_belief(belief, view)
+    belief.set_title("Belief: the probability of each class, from all steps so far")
+    return figure
+
+
+@styled
+def membrane_traces(view: SampleView, count: int = 2) -> Figure:
+    """Membrane potentials of `count` neurons of each layer for one sample."""
+    picked = [(index, neuron) for index, layer in enumerate(view.layers) for neuron in lively(layer, count)]
+    figure = blank(10, 0.9 + 1.25 * len(picked))
+    heading(figure, f"Membrane potentials while the network looks at a {view.label}", _held(view))
+    rows = figure.subplots(len(picked), 1, squeeze=False)[:, 0]
+    for axes, (index, neuron) in zip(rows, picked, strict=True):
+        draw_trace(axes, view, index, neuron, labelled=axes is rows[-1])
+    rows[0].set_title("Potential after each step (line), threshold (dashed), spikes (triangles)")
+    return figure
+
+
+@styled
+def overview(history: Sequence[Epoch], view: SampleView, target: float = 0.0) -> Figure:
+    """One picture of a run: a sample, its spikes and potentials, the learning curve and the firing rates."""
+    _check_history(history)
+    figure = blank(13.5, 6.4)
+    last = history[-1]
+    heading(
+        figure,
+        f"A spiking network reads digits: {100 * last.test_accuracy:.2f} % right "
+        f"after {sum(epoch.seconds for epoch in history):.0f} s of training",
+        _held(view),
+    )
+    columns = figure.add_gridspec(1, 3, width_ratios=(1, 1.5, 1.35))
+    left, middle, right = (columns[0, i].subgridspec(n, 1) for i, n in enumerate((2, len(view.layers), 2)))
+    draw_image(figure.add_subplot(left[0]), view)
+    belief = figure.add_subplot(left[1])
+    draw_belief(belief, view)
+    belief.set_title("Belief over time")
+    _rasters(figure, [middle[index] for index in range(len(view.layers))], view, labelled=True)
+    draw_accuracy(figure.add_subplot(right[0]), history, target)
+    draw_rates(figure.add_subplot(right[1]), history)
+    return figure
+
+
+def _rasters(figure: Figure, places: Sequence[Any], view: SampleView, labelled: bool = False) -> None:
+    for index, place in enumerate(places):
+        axes = figure.add_subplot(place)
+        draw_raster(axes, view, index, labelled=labelled and index == len(places) - 1)
+        if not index:
+            axes.set_title("Spikes")
+
+
+def _held(view: SampleView) -> str:
+    steps = len(view.readout)
+    text = f"the image is held for {steps} time steps"
+    return (
+        f"{text}; the network was trained with {view.trained_steps} (dotted line)"
+        if view.trained_steps < steps
+        else text
+    )
+
+
+def _check_history(history: Sequence[Epoch]) -> None:
+    if not history:
+        raise ValueError("A picture of a training needs at least one finished epoch, but got none.")

@@ -1,0 +1,41 @@
+"""The table that closes a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .views import Epoch
+
+__all__ = ["summary"]
+
+
+def summary(history: Sequence[Epoch]) -> str:
+    """Accuracy, time and the activity of each layer after the last epoch, as plain text.
+
+    >>> from spikescope.report import LayerActivity
+    >>> layer = LayerActivity("neuron1", "LIFNode", 2048, 0.125, 0.25)
+    >>> print(summary([Epoch(1, 0.5, 0.75, 0.625, 0.5, 1.5, (layer,))]))
+    Test accuracy      50.00 %   (train 75.00 %)
+    Training           1 epoch in 1.5 s
+    <BLANKLINE>
+    layer     neuron    neurons  spikes per 100 steps  silent
+    neuron1   LIFNode     2,048                  12.5  25.0 %
+    """
+    if not history:
+        return "No epoch was finished."
+    last = history[-1]
+    lines = [
+        f"Test accuracy      {100 * last.test_accuracy:.2f} %   (train {100 * last.train_accuracy:.2f} %)",
+        f"Training           {len(history)} epoch{'s' if len(history) > 1 else ''} "
+        f"in {sum(epoch.seconds for epoch in history):.1f} s",
+        "",
+    ]
+    names = max(8, *(len(layer.name) for layer in last.layers))
+    kinds = max(8, *(len(layer.kind) for layer in last.layers))
+    lines.append(f"{'layer':<{names}}  {'neuron':<{kinds}}  {'neurons':>7}  spikes per 100 steps  silent")
+    lines += [
+        f"{layer.name:<{names}}  {layer.kind:<{kinds}}  {layer.neurons:>7,}  {100 * layer.rate:>20.1f}  "
+        f"{100 * layer.silent:>4.1f} %"
+        for layer in last.layers
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""The main job: train a spiking network on the digits, watch its neurons, and leave a run folder."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from ..errors import missing_extra
+from ..report import figures
+from ..report.summary import summary
+from ..report.views import Epoch
+from .console import TrainingProgress
+from .data import Dataset, shift_images
+from .digits import digits_network, load_digits
+from .loop import Settings, fit
+from .observe import view_sample
+from .run_folder import RunFolder, load_checkpoint
+
+__all__ = ["Outcome", "check_extras", "choose_device", "run_demo"]
+
+SHIFTED_SHARE = 0.3
+VIEW_FACTOR = 4  # the pictures show the sample this many times longer than the training does
+
+_EXTRAS = (
+    ("sklearn", "scikit-learn", "train", "The digits"),
+    ("safetensors", "safetensors", "train", "Checkpoints"),
+    ("rich", "rich", "train", "Progress bars"),
+    ("matplotlib", "matplotlib", "report", "Pictures"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has come to: its finished epochs, its summary, and whether it was interrupted."""
+
+    history: tuple[Epoch, ...]
+    summary: str
+    interrupted: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch in per cent; 0 without an epoch."""
+        return 100 * self.history[-1].test_accuracy if self.history else 0.0
+
+
+def check_extras() -> None:
+    """Refuse to begin without the optional packages that the demo will need at its end."""
+    for module, package, extra, purpose in _EXTRAS:
+        if find_spec(module) is None:
+            raise missing_extra(package, extra, purpose)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `'auto'` is the GPU where there is one.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no CUDA device that PyTorch can use; choose the device 'cpu' or 'auto'.")
+    return torch.device(name)
+
+
+def run_demo(
+    folder: RunFolder,
+    settings: Settings,
+    *,
+    neuron: str = "LIFNode",
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+    target: float = 0.0,
+    dataset: Dataset | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Outcome:
+    """Train on the digits (or another `dataset` of 8x8 images in 10 classes) and fill the folder of the run.
+
+    - `target`: an accuracy in per cent that the pictures mark.
+    - `on_epoch`: called after each epoch, when its checkpoint and metrics are written.
+
+    An interrupt (KeyboardInterrupt) ends the training; the folder then holds the finished epochs.
+    """
+    check_extras()
+    dataset = (load_digits() if dataset is None else dataset).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        net = digits_network(neuron).to(device)
+    folder.write_config(_config(settings, neuron, device, dataset))
+    history: list[Epoch] = []
+    updates = settings.epochs * -(-len(dataset.x_train) // settings.batch_size)
+    interrupted = False
+    with nullcontext() if quiet else TrainingProgress(updates) as progress:
+
+        def finished(epoch: Epoch) -> None:
+            folder.save_checkpoint(net, network="digits_network", neuron=neuron, epoch=epoch.epoch)
+            folder.add_epoch(epoch)
+            history.append(epoch)
+            for call in (progress.epoch if progress else None, on_epoch):
+                if call is not None:
+                    call(epoch)
+
+        try:
+            fit(
+                net,
+                dataset,
+                settings,
+                augment=shift_images(SHIFTED_SHARE),
+                on_batch=progress.batch if progress else None,
+                on_epoch=finished,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    text = summary(history) + ("\nInterrupted before the end." if interrupted else "")
+    folder.write_summary(text + "\n")
+    if history:
+        if interrupted:
+            load_checkpoint(folder.path / "model.safetensors", net)
+        _save_pictures(folder, net, dataset, settings, history, target)
+    return Outcome(tuple(history), text, interrupted)
+
+
+def _config(settings: Settings, neuron: str, device: torch.device | str, dataset: Dataset) -> dict[str, object]:
+    from .. import __version__
+
+    return {
+        "job": "demo",
+        "settings": asdict(settings),
+        "network": {"builder": "spikescope.train.digits_network", "neuron": neuron},
+        "augmentation": {"shifted_share": SHIFTED_SHARE},
+        "samples": {"train": len(dataset.x_train), "test": len(dataset.x_test)},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"spikescope": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _save_pictures(
+    folder: RunFolder, net: nn.Module, dataset: Dataset, settings: Settings, history: list[Epoch], target: float
+) -> None:
+    """Draw what there is; the sample is the first of the test part."""
+    view = view_sample(
+        net,
+        dataset.x_test[0],
+        int(dataset.y_test[0]),
+        steps=VIEW_FACTOR * settings.steps,
+        trained_steps=settings.steps,
+    )
+    pictures = {
+        "learning_curves": partial(figures.learning_curves, history, target),
+        "firing_rates": partial(figures.firing_rates, history),
+        "spike_raster": partial(figures.spike_raster, view),
+        "membrane_traces": partial(figures.membrane_traces, view),
+        "overview": partial(figures.overview, history, view, target),
+    }
+    for name, draw in pictures.items():
+        folder.save_figure(name, draw())

@@ -1,0 +1,88 @@
+"""The files of a run: they parse, they are whole, and the checkpoint gives the network back."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+
+import pytest
+import torch
+
+from spikescope.errors import MissingExtraError
+from spikescope.files import OutputError
+from spikescope.report import Epoch, LayerActivity, learning_curves
+from spikescope.train import RunFolder, digits_network, load_checkpoint, read_metrics
+
+EPOCH = Epoch(1, 1.7, 0.31, 1.3, 0.37, 0.9, (LayerActivity("neuron1", "LIFNode", 11, 0.13, 0.27),))
+
+
+def test_metrics_are_one_json_object_a_line(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.add_epoch(EPOCH)
+    path = folder.path / "metrics.jsonl"
+    assert path.read_text().endswith("\n")
+    folder.add_epoch(Epoch(2, 1.1, 0.41, 1.2, 0.43, 0.7, EPOCH.layers))
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["epoch"] == 1
+    assert first["test_accuracy"] == 0.37
+    assert second["layers"] == [{"name": "neuron1", "kind": "LIFNode", "neurons": 11, "rate": 0.13, "silent": 0.27}]
+    assert read_metrics(path)[0] == EPOCH
+
+
+def test_config_and_summary(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_config({"seed": 3})
+    folder.write_summary("all well\n")
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 3}
+    assert (tmp_path / "summary.txt").read_text() == "all well\n"
+
+
+def test_a_checkpoint_gives_the_network_back(tmp_path, small_network):
+    folder = RunFolder(tmp_path)
+    x = torch.rand(3, 2, 1, 8, 8)
+    small_network(x)  # moves the running statistics
+    folder.save_checkpoint(small_network, neuron="LIFNode", epoch=7)
+    other = digits_network("LIFNode", channels=(3, 5), hidden=7)
+    notes = load_checkpoint(tmp_path / "model.safetensors", other)
+    assert notes == {"neuron": "LIFNode", "epoch": "7"}
+    assert other.state_dict().keys() == small_network.state_dict().keys()
+    assert all(torch.equal(held, other.state_dict()[name]) for name, held in small_network.state_dict().items())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, small_network, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(small_network, epoch=1)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"model\.safetensors could not be written: no space left on device"):
+        folder.save_checkpoint(small_network, epoch=2)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_metrics_that_cannot_be_written(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"metrics\.jsonl could not be written: "):
+        folder.add_epoch(EPOCH)
+
+
+def test_a_figure_is_a_png(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_figure("curves", learning_curves([EPOCH]))
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_safetensors(tmp_path, small_network, monkeypatch):
+    folder = RunFolder(tmp_path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(MissingExtraError, match=r"Checkpoints need the package safetensors.*spikescope\[train\]"):
+        folder.save_checkpoint(small_network)
+    with pytest.raises(MissingExtraError, match="safetensors"):
+        load_checkpoint(tmp_path / "model.safetensors", small_network)
