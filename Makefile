@@ -1,9 +1,12 @@
-# Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`. Each does all set-up itself.
+# On a fresh machine with Python >= 3.11: `make demo`, `make test` and `make bench`. Each does all set-up itself.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test clean
+BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
+
+.PHONY: demo test bench clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -17,5 +20,15 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+bench: $(BENCH_READY)
+	$(BENCH_VENV)/bin/python -m bench $(ARGS)
+
+$(BENCH_READY): bench/constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint bench/constraints.txt torch
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement bench/constraints.txt
+	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(BENCH_READY)
+
 clean:
-	rm -rf $(VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) build runs .mypy_cache .ruff_cache

@@ -1,0 +1,90 @@
+"""Run the benchmarks and keep their results: python -m bench [--rows lif,neurons] [--quick]."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import chart
+from .harness import Options, Row, as_json, run_info, table
+from .rivals import missing
+
+GROUPS = {
+    "lif": "(a) LIF layer, float32, sigmoid surrogate, hard reset",
+    "neurons": "(b) every pointwise neuron: fused kernel against its own eager loop",
+    "linear": "(c) Linear + LIF, batch 16",
+    "gpu": "(d) LIF in fp16 on a GPU",
+    "training": "(e) training step of a convolutional SNN",
+    "long": "(f) long sequences",
+    "startup": "(g) first call of a kernel",
+    "memory": "(h) peak memory",
+    "taps": "(i) taps",
+    "kept": "(a, i) again, with an allocator that keeps its memory: kernels without the page faults of fresh outputs",
+    "latency": "(j) one step of a small layer",
+    "expanded": "(k) a frame shown T times",
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rows", default=",".join(GROUPS), help="groups, separated by commas: " + ", ".join(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="small sizes and three rounds: a smoke run, not a result")
+    parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch")
+    parser.add_argument("--output", type=Path, default=None, help="the JSON file to write")
+    given = parser.parse_args()
+    unknown = [name for name in given.rows.split(",") if name not in GROUPS]
+    if unknown:
+        parser.error(f"no rows are called {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    return given
+
+
+def _destination(info: dict[str, Any], whole: bool) -> Path:
+    """bench/results/<date>-<machine>.json for a whole run; a part or a smoke run is no result and is kept apart."""
+    if not whole:
+        return Path(tempfile.gettempdir()) / "spikescope-bench.json"
+    machine = info["machine"]
+    name = f"{machine['gpu'] or machine['processor']} {machine['cores']} cores"
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(r\)|\(tm\)", "", name.lower())).strip("-")
+    return Path(__file__).parent / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{slug}.json"
+
+
+def main() -> None:
+    """Run the groups asked for, print each as it is done, and write the file."""
+    given = _arguments()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    options = Options(quick=given.quick)
+    info = run_info(sys.argv[1:])
+    print(json.dumps(info, indent=1))
+    if info["machine"]["load"] > 0.5:
+        print(f"The machine is busy (load {info['machine']['load']}): threads wait for each other, figures are worse.")
+    for name, reason in missing().items():
+        print(f"{name}: {reason}")
+    rows: list[Row] = []
+    for group in given.rows.split(","):
+        start = time.perf_counter()
+        rows_of = importlib.import_module(f".cases.{group}", __package__).rows
+        made: list[Row] = list(rows_of(options))
+        rows += made
+        print(f"\n{GROUPS[group]}   [{time.perf_counter() - start:.0f} s]\n{table(made)}", flush=True)
+    absent = {"missing": missing(), "quick": given.quick}
+    whole = not given.quick and given.rows == ",".join(GROUPS)
+    target = given.output or _destination(info, whole)
+    target.write_text(as_json(info | absent, rows))
+    print(f"\nwritten to {target}")
+    if whole and not given.output:
+        chart.write(target)
+
+
+if __name__ == "__main__":
+    main()
