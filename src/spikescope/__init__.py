@@ -1,5 +1,24 @@
 """Spikescope: train spiking neural networks in PyTorch, fast, and see inside them while they run."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import base, functional, layer, monitor, neuron, spikes, surrogate
+
 __version__ = "0.1.0"
 
-from . import base, functional, layer, neuron, surrogate
+__all__ = ["base", "functional", "layer", "monitor", "neuron", "spikes", "surrogate"]
+
+
+def __getattr__(name: str) -> Any:
+    """The rooms, each imported when it is first used: the command line answers before torch is loaded."""
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its rooms are {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -59,8 +59,28 @@ def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: 
         )
     function = _composed("chunk_multi_step_forward", multi_step_module, "m")
     _check(x_seq, "chunk_multi_step_forward")
-    chunks = [function(chunk) for chunk in x_seq.split(split_size)]
-    return pytree.tree_map(lambda *held: torch.cat(held), *chunks)
+    first, *others = x_seq.split(split_size)
+    out = function(first)
+    keeps_time = all(len(y) == len(first) for y in pytree.tree_leaves(out))
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not keeps_time:
+        return pytree.tree_map(lambda *held: torch.cat(held), out, *map(function, others))
+    return _filled(function, out, others, len(x_seq))
+
+
+def _filled(function: Callable[[Any], Any], out: Any, chunks: Sequence[Tensor], steps: int) -> Any:
+    """The output `out` of the first chunk and those of the others, each written to its place at once.
+
+    Small outputs kept one by one would lie between the freed memory of the chunks, so that the heap would grow with T.
+    """
+    wholes, structure = pytree.tree_flatten(pytree.tree_map(lambda y: y.new_empty((steps, *y.shape[1:])), out))
+    begin = 0
+    for chunk in (None, *chunks):
+        parts = pytree.tree_leaves(out if chunk is None else function(chunk))
+        for whole, part in zip(wholes, parts, strict=True):
+            whole[begin : begin + len(part)] = part
+        begin += len(parts[0])
+        del parts
+    return pytree.tree_unflatten(wholes, structure)
 
 
 def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
