@@ -25,6 +25,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "encoding": {"base", "errors", "fields"},
     "spikes": {"errors"},
     "monitor": {"base", "errors", "form", "internals", "neuron", "sockets", "spikes"},
+    "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "report": {"errors", "files", "spikes"},
     "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "cli": {"errors", "files", "neuron", "train"},

@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import base, functional, layer, monitor, neuron, spikes, surrogate
+    from . import base, encoding, functional, layer, learning, monitor, neuron, spikes, surrogate
 
 __version__ = "0.1.0"
 
-__all__ = ["base", "functional", "layer", "monitor", "neuron", "spikes", "surrogate"]
+__all__ = ["base", "encoding", "functional", "layer", "learning", "monitor", "neuron", "spikes", "surrogate"]
 
 
 def __getattr__(name: str) -> Any:

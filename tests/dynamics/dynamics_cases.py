@@ -11,7 +11,13 @@ from spikescope.neuron.readout import ReadOut
 from spikescope.surrogate import registry as surrogates
 
 NEURONS = sorted(
-    (c for c in registry.values() if issubclass(c, PointwiseNeuron) and c.__module__.startswith("spikescope.")),
+    (
+        cls
+        for cls in registry.values()
+        if issubclass(cls, PointwiseNeuron)
+        and cls.__module__.startswith("spikescope.")
+        and "m" in cls.supported_step_modes
+    ),
     key=lambda cls: cls.__name__,
 )
 SURROGATES = sorted((cls for cls in surrogates.values() if cls.pointwise), key=lambda cls: cls.__name__)

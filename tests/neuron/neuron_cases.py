@@ -9,8 +9,9 @@ from spikescope.neuron import PointwiseNeuron, registry
 from spikescope.neuron.parallel import ParallelNeuron
 from spikescope.neuron.readout import ReadOut
 
-NEURONS = sorted(
-    (cls for cls in registry.values() if cls.__module__.startswith("spikescope.")), key=lambda cls: cls.__name__
+NEURONS = sorted(  # those that take a sequence; what is for single steps alone has tests of its own
+    (c for c in registry.values() if c.__module__.startswith("spikescope.") and "m" in c.supported_step_modes),
+    key=lambda cls: cls.__name__,
 )
 POINTWISE = [cls for cls in NEURONS if issubclass(cls, PointwiseNeuron)]
 BOTH_MODES = [cls for cls in NEURONS if {"s", "m"} <= set(cls.supported_step_modes)]

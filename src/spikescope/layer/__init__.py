@@ -3,6 +3,7 @@
 from .container import *
 from .dropout import *
 from .norm import *
+from .online import *
 from .standardization import *
 from .stateless import *
 from .stateless import registry as registry

@@ -1,0 +1,327 @@
+"""Local learning: weights that change with the spikes before and behind them, with or without a reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import MemoryModule
+from .errors import ShapeError, check_module, check_state, dims
+from .monitor import InputMonitor, OutputMonitor
+
+__all__ = ["MSTDPETLearner", "MSTDPLearner", "STDPLearner"]
+
+WeightFunction = Callable[[Tensor], Tensor]
+
+
+def _same(weight: Tensor) -> Tensor:
+    return weight
+
+
+def _through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """What the synapse computes, without its bias and past its hooks."""
+    if isinstance(synapse, nn.Linear):
+        return F.linear(x, weight)
+    assert isinstance(synapse, nn.Conv1d | nn.Conv2d)
+    return synapse._conv_forward(x, weight, None)
+
+
+def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
+    """For each weight the sum of `pre * post` over all the places, and samples, where it joins the two.
+
+    This is the gradient of `post * synapse(pre)` with respect to the weight, whatever stride, padding and groups are.
+    """
+    with torch.enable_grad(), torch.autocast(pre.device.type, enabled=False):
+        weight = synapse.weight.detach().to(pre.dtype).requires_grad_()
+        (found,) = torch.autograd.grad(_through(synapse, pre, weight), weight, post)
+    return found
+
+
+class _Learner(MemoryModule):
+    """What the rules share: observing, traces, and where the change of the weights goes."""
+
+    trace_pre: Tensor | float
+    trace_post: Tensor | float
+
+    def __init__(
+        self,
+        step_mode: str,
+        synapse: nn.Module,
+        sn: nn.Module,
+        taus: dict[str, float],
+        f_pre: WeightFunction,
+        f_post: WeightFunction,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        if not isinstance(synapse, nn.Linear | nn.Conv1d | nn.Conv2d):
+            raise TypeError(
+                f"{owner} learns the weights of a Linear, Conv1d or Conv2d, but synapse is {type(synapse).__name__}."
+            )
+        check_module(owner, sn)
+        for name, tau in taus.items():
+            if not 1 <= tau < math.inf:
+                raise ValueError(f"{owner}: {name} must be finite and at least 1 step, but got {tau!r}.")
+        self.step_mode = step_mode
+        self.f_pre, self.f_post, self.taus = f_pre, f_post, taus
+        self._observed = (synapse, sn)  # in a tuple they are no children: a learner neither owns nor resets them
+        self.register_memory("trace_pre", 0.0)
+        self.register_memory("trace_post", 0.0)
+        self.in_spike_monitor = InputMonitor(synapse, type(synapse))
+        self.out_spike_monitor = OutputMonitor(sn, type(sn))
+
+    @property
+    def synapse(self) -> Any:
+        """The layer whose weights are learned."""
+        return self._observed[0]
+
+    @property
+    def sn(self) -> nn.Module:
+        """The spiking neurons behind it."""
+        return self._observed[1]
+
+    def enable(self) -> None:
+        """Observe from now on; a learner is made so."""
+        self.in_spike_monitor.enable()
+        self.out_spike_monitor.enable()
+
+    def disable(self) -> None:
+        """Pause, for example while testing: calls of the network are not seen. Traces stay."""
+        self.in_spike_monitor.disable()
+        self.out_spike_monitor.disable()
+
+    def reset(self) -> None:
+        """Forget the traces, and what was observed and not learned from yet."""
+        super().reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.in_spike_monitor.clear_recorded_data()
+        self.out_spike_monitor.clear_recorded_data()
+
+    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
+        raise NotImplementedError
+
+    def _observations(self) -> list[tuple[Tensor, Tensor]]:
+        """Input and output of every step since the last call of `step`, at least in float32."""
+        into, out = list(self.in_spike_monitor.records), list(self.out_spike_monitor.records)
+        if len(into) != len(out):
+            raise RuntimeError(
+                f"{type(self).__name__} saw {len(into)} calls of the synapse and {len(out)} of the neuron, which do "
+                "not pair. Run both equally often between two calls of step(); reset() forgets what was seen."
+            )
+        self._forget()
+        if self.step_mode == "m":
+            into, out = ([x for x_seq in seqs for x in x_seq] for seqs in (into, out))
+        wide = torch.promote_types(self.synapse.weight.dtype, torch.float32)
+        return [(x.to(wide), y.to(wide)) for x, y in zip(into, out, strict=True)]
+
+    def _track(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step of spikes up into the traces; these."""
+        owner = type(self).__name__
+        check_state(owner, x.shape, {"trace_pre": self.trace_pre})
+        check_state(owner, y.shape, {"trace_post": self.trace_post})
+        pre = self._decay(self.trace_pre, self.taus["tau_pre"]) + x
+        post = self._decay(self.trace_post, self.taus["tau_post"]) + y
+        self.trace_pre, self.trace_post = pre, post
+        return pre, post
+
+    def _pairing(self, x: Tensor, y: Tensor, reward: Tensor | float = 1.0) -> Tensor:
+        """Potentiation at the spikes of the neuron, depression at those before the synapse; summed over the batch."""
+        pre, post = self._track(x, y)
+        weight: Tensor = self.synapse.weight.detach().to(x.dtype)
+        depression = _correlation(self.synapse, x, reward * post)
+        potentiation = _correlation(self.synapse, pre, reward * y)
+        return self.f_post(weight) * potentiation - self.f_pre(weight) * depression
+
+    def _deliver(self, change: Tensor | None, on_grad: bool) -> Tensor | None:
+        """Leave the change where an optimizer that descends finds it, or hand it over."""
+        if change is None:
+            return None
+        weight = self.synapse.weight
+        change = change.to(weight.dtype)
+        if not on_grad:
+            return change
+        weight.grad = -change if weight.grad is None else weight.grad - change
+        return None
+
+    def extra_repr(self) -> str:
+        taus = ", ".join(f"{name}={tau}" for name, tau in self.taus.items())
+        synapse, sn = (type(module).__name__ for module in self._observed)
+        return f"step_mode={self.step_mode!r}, synapse={synapse}, sn={sn}, {taus}"
+
+
+class STDPLearner(_Learner):
+    r"""Spike-timing-dependent plasticity with a trace of the spikes on each side of the synapse.
+
+    $$x_i \leftarrow x_i - \tfrac{x_i}{\tau_{pre}} + S_i \qquad y_j \leftarrow y_j - \tfrac{y_j}{\tau_{post}} + S_j
+      \qquad \Delta W_{ji} = f_{post}(W_{ji})\, x_i S_j - f_{pre}(W_{ji})\, y_j S_i$$
+
+    summed over the batch and over the steps since the last call. It observes the input of `synapse` (Linear, Conv1d or
+    Conv2d) and the output of `sn`; `step` learns from what was seen and forgets it. Traces carry no graph.
+
+    - `step_mode`: that of the network: `'s'` for calls of one step, `'m'` for calls of a sequence.
+    - `tau_pre`, `tau_post`: in steps, at least 1. `f_pre`, `f_post`: functions of the weight, the weight itself if not
+      given.
+
+    Morrison, Diesmann and Gerstner, *Phenomenological models of synaptic plasticity based on spike timing* (Biological
+    Cybernetics 2008), section 4.1.
+
+    >>> synapse, sn = nn.Linear(1, 1, bias=False), spikescope.neuron.IFNode()
+    >>> _ = synapse.weight.data.fill_(1.0)
+    >>> learner = STDPLearner("s", synapse, sn, tau_pre=2.0, tau_post=4.0)
+    >>> for x in (1.0, 0.0, 1.0):  # spikes 1, 0, 1; x = 1, 0.5, 1.25; y = 1, 0.75, 1.5625
+    ...     _ = sn(synapse(torch.tensor([[x]])))
+    >>> learner.step(on_grad=False)  # 1 - 1 + 0 - 0 + 1.25 - 1.5625
+    tensor([[-0.3125]])
+    """
+
+    def __init__(
+        self,
+        step_mode: str,
+        synapse: nn.Module,
+        sn: nn.Module,
+        tau_pre: float,
+        tau_post: float,
+        f_pre: WeightFunction = _same,
+        f_post: WeightFunction = _same,
+    ) -> None:
+        super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
+
+    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
+        return trace - trace / tau
+
+    @torch.no_grad()
+    def step(self, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
+        """Learn from the steps seen since the last call; with nothing seen, nothing happens.
+
+        `on_grad`: subtract `scale` times the change from `synapse.weight.grad`, for an optimizer. Else return it.
+        """
+        total: Tensor | None = None
+        for x, y in self._observations():
+            change = scale * self._pairing(x, y)
+            total = change if total is None else total + change
+        return self._deliver(total, on_grad)
+
+
+class _RewardLearner(_Learner):
+    """A rule that waits for a reward; its traces decay exponentially."""
+
+    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
+        return trace * math.exp(-1 / tau)
+
+
+class MSTDPLearner(_RewardLearner):
+    r"""STDP modulated by a reward: $\Delta W = r\, \zeta$, where $\zeta$ is the change of STDP at the same step.
+
+    $$x_i \leftarrow e^{-1/\tau_{pre}} x_i + S_i \qquad y_j \leftarrow e^{-1/\tau_{post}} y_j + S_j \qquad
+      \zeta_{ji} = f_{post}(W_{ji})\, x_i S_j - f_{pre}(W_{ji})\, y_j S_i$$
+
+    - `batch_size`: N of the spikes. The other arguments are those of `STDPLearner`.
+
+    Florian, *Reinforcement learning through modulation of spike-timing-dependent synaptic plasticity* (Neural
+    Computation 2007), section 3.3.
+
+    >>> synapse, sn = nn.Linear(1, 1, bias=False), spikescope.neuron.IFNode()
+    >>> _ = synapse.weight.data.fill_(1.0)
+    >>> learner = MSTDPLearner("s", 2, synapse, sn, 2.0, 2.0, f_pre=torch.zeros_like)
+    >>> _ = sn(synapse(torch.ones(2, 1)))  # each sample: a trace of 1 at a spike
+    >>> learner.step(torch.tensor([0.5, 2.0]), on_grad=False)
+    tensor([[2.5000]])
+    """
+
+    def __init__(
+        self,
+        step_mode: str,
+        batch_size: int,
+        synapse: nn.Module,
+        sn: nn.Module,
+        tau_pre: float,
+        tau_post: float,
+        f_pre: WeightFunction = _same,
+        f_post: WeightFunction = _same,
+    ) -> None:
+        super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
+        """Learn from the steps seen since the last call, all with `reward`: a number, or one per sample `[N]`."""
+        total: Tensor | None = None
+        for x, y in self._observations():
+            change = scale * self._pairing(x, y, self._per_sample(reward, y))
+            total = change if total is None else total + change
+        return self._deliver(total, on_grad)
+
+    def _per_sample(self, reward: Tensor | float, y: Tensor) -> Tensor | float:
+        if y.shape[0] != self.batch_size:
+            raise ShapeError(
+                f"MSTDPLearner: batch_size is {self.batch_size}, but the neuron gave out {dims(y.shape, 'N')}."
+            )
+        if not isinstance(reward, Tensor) or reward.ndim == 0:
+            return reward
+        if reward.shape != (self.batch_size,):
+            raise ShapeError(
+                f"MSTDPLearner: reward must be a number or one per sample, [{self.batch_size}], "
+                f"but got {dims(reward.shape)}."
+            )
+        return reward.view(-1, *[1] * (y.ndim - 1)).to(y)
+
+
+class MSTDPETLearner(_RewardLearner):
+    r"""Reward-modulated STDP with an eligibility trace, for a reward that comes later: $\Delta W = r\, z$.
+
+    $$z \leftarrow e^{-1/\tau_{trace}}\, z + \tfrac{1}{\tau_{trace}}\, \zeta$$
+
+    with the $\zeta$ of `MSTDPLearner`, summed over the batch: there is one reward for all samples. $z$ is `trace_e`.
+
+    - `tau_trace`: in steps, at least 1. The other arguments are those of `STDPLearner`.
+
+    Florian (Neural Computation 2007), section 3.2.
+
+    >>> synapse, sn = nn.Linear(1, 1, bias=False), spikescope.neuron.IFNode()
+    >>> _ = synapse.weight.data.fill_(1.0)
+    >>> learner = MSTDPETLearner("s", synapse, sn, 2.0, 2.0, tau_trace=2.0, f_pre=torch.zeros_like)
+    >>> _ = sn(synapse(torch.ones(1, 1)))
+    >>> learner.step(0.0, on_grad=False), learner.trace_e  # 1/2 of the change of 1
+    (tensor([[0.]]), tensor([[0.5000]]))
+    """
+
+    trace_e: Tensor | float
+
+    def __init__(
+        self,
+        step_mode: str,
+        synapse: nn.Module,
+        sn: nn.Module,
+        tau_pre: float,
+        tau_post: float,
+        tau_trace: float,
+        f_pre: WeightFunction = _same,
+        f_post: WeightFunction = _same,
+    ) -> None:
+        taus = {"tau_pre": tau_pre, "tau_post": tau_post, "tau_trace": tau_trace}
+        super().__init__(step_mode, synapse, sn, taus, f_pre, f_post)
+        self.register_memory("trace_e", 0.0)
+
+    @torch.no_grad()
+    def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
+        """Learn from the steps seen since the last call, all with the one `reward`."""
+        if isinstance(reward, Tensor) and reward.numel() != 1:
+            raise ShapeError(
+                f"MSTDPETLearner takes one reward for the whole batch, but got {dims(reward.shape)}. "
+                "Take reward.mean(), or MSTDPLearner, which knows a reward per sample."
+            )
+        reward = float(reward)
+        total: Tensor | None = None
+        for x, y in self._observations():
+            tau = self.taus["tau_trace"]
+            self.trace_e = self._decay(self.trace_e, tau) + self._pairing(x, y) / tau
+            change = scale * reward * self.trace_e
+            total = change if total is None else total + change
+        return self._deliver(total, on_grad)

@@ -1,0 +1,245 @@
+"""Learning rules against their formulas, written out connection by connection."""
+
+import gc
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikescope import functional, layer, learning, neuron
+from spikescope.errors import ShapeError
+
+
+class Given(nn.Module):
+    """Stands for a neuron: gives out the spikes that it was told, whatever comes in."""
+
+    def __init__(self, spikes):
+        super().__init__()
+        self.spikes = iter(spikes)
+
+    def forward(self, x):
+        return next(self.spikes)
+
+
+def joins(synapse, before, after):
+    """For each weight the pairs of places that it joins, by counting."""
+    if isinstance(synapse, nn.Linear):
+        for o, i in itertools.product(range(after[0]), range(before[0])):
+            yield (o, i), (i,), (o,)
+        return
+    per_group = synapse.in_channels // synapse.groups
+    kernel = synapse.kernel_size
+    for o, c, *k in itertools.product(range(after[0]), range(per_group), *map(range, kernel)):
+        for place in itertools.product(*map(range, after[1:])):
+            source = [
+                p * s - pad + q * d
+                for p, s, pad, q, d in zip(place, synapse.stride, synapse.padding, k, synapse.dilation, strict=True)
+            ]
+            if all(0 <= at < size for at, size in zip(source, before[1:], strict=True)):
+                channel = c + per_group * (o // (synapse.out_channels // synapse.groups))
+                yield (o, c, *k), (channel, *source), (o, *place)
+
+
+def by_hand(synapse, into, out, decays, rewards, f_pre, f_post):
+    """The change of every step; `rewards` is [N]."""
+    pre, post = torch.zeros_like(into[0]), torch.zeros_like(out[0])
+    changes = []
+    for x, y in zip(into, out, strict=True):
+        pre, post = pre * decays[0] + x, post * decays[1] + y
+        change = torch.zeros_like(synapse.weight.detach())
+        for w, i, o in joins(synapse, x.shape[1:], y.shape[1:]):
+            value = synapse.weight.detach()[w]
+            for n, reward in enumerate(rewards):
+                up, down = pre[(n, *i)] * y[(n, *o)], post[(n, *o)] * x[(n, *i)]
+                change[w] += reward * (f_post(value) * up - f_pre(value) * down)
+        changes.append(change)
+    return changes
+
+
+SYNAPSES = {
+    "linear": (lambda: nn.Linear(3, 2), (3,)),
+    "conv1d": (lambda: nn.Conv1d(2, 2, 3, stride=2, padding=1), (2, 5)),
+    "conv2d": (lambda: layer.Conv2d(2, 4, (2, 3), stride=(2, 1), padding=(0, 1), dilation=(1, 2), groups=2), (2, 4, 5)),
+}
+
+
+def case(name, steps=3):
+    torch.manual_seed(2)
+    make, shape = SYNAPSES[name]
+    synapse = make().double()
+    into = [(torch.rand(2, *shape) > 0.5).double() for _ in range(steps)]
+    size = synapse(into[0]).shape
+    return synapse, into, [(torch.rand(size) > 0.5).double() for _ in range(steps)]
+
+
+def run(synapse, sn, into):
+    for x in into:
+        sn(synapse(x))
+
+
+def f_pre(w):
+    return 0.5 + w * w
+
+
+def f_post(w):
+    return 1 - w
+
+
+@pytest.mark.parametrize("name", SYNAPSES)
+def test_stdp_is_the_formula(name):
+    synapse, into, out = case(name)
+    sn = Given(out)
+    learner = learning.STDPLearner("s", synapse, sn, 2.0, 5.0, f_pre, f_post)
+    run(synapse, sn, into)
+    want = sum(by_hand(synapse, into, out, (1 - 1 / 2, 1 - 1 / 5), (1.0, 1.0), f_pre, f_post))
+    torch.testing.assert_close(learner.step(on_grad=False, scale=0.5), 0.5 * want)
+    assert learner.step(on_grad=False) is None  # nothing was seen since
+
+
+@pytest.mark.parametrize("name", SYNAPSES)
+def test_mstdp_weighs_each_sample_by_its_reward(name):
+    synapse, into, out = case(name)
+    sn, rewards = Given(out), torch.tensor([1.5, -0.5], dtype=torch.float64)
+    learner = learning.MSTDPLearner("s", 2, synapse, sn, 2.0, 5.0, f_pre, f_post)
+    run(synapse, sn, into)
+    want = sum(by_hand(synapse, into, out, (math.exp(-1 / 2), math.exp(-1 / 5)), rewards, f_pre, f_post))
+    torch.testing.assert_close(learner.step(rewards, on_grad=False), want)
+
+
+@pytest.mark.parametrize("name", SYNAPSES)
+def test_mstdpet_remembers_what_was_before_the_reward(name):
+    synapse, into, out = case(name)
+    sn = Given(out)
+    learner = learning.MSTDPETLearner("s", synapse, sn, 2.0, 5.0, 3.0, f_pre, f_post)
+    z, want = 0.0, []
+    rewards = (0.0, 0.0, 2.0)
+    for change, reward in zip(
+        by_hand(synapse, into, out, (math.exp(-1 / 2), math.exp(-1 / 5)), (1.0, 1.0), f_pre, f_post),
+        rewards,
+        strict=True,
+    ):
+        z = z * math.exp(-1 / 3) + change / 3
+        want.append(reward * z)
+    for x, reward, change in zip(into, rewards, want, strict=True):
+        run(synapse, sn, [x])
+        torch.testing.assert_close(learner.step(reward, on_grad=False), change)
+
+
+def test_sequences_are_their_steps():
+    synapse, into, out = case("conv2d")
+    sn = Given(out)
+    single = learning.STDPLearner("s", synapse, sn, 2.0, 5.0)
+    run(synapse, sn, into)
+    want = single.step(on_grad=False)
+    single.disable()
+    synapse.step_mode = "m"
+    sn = Given([torch.stack(out)])
+    learner = learning.STDPLearner("m", synapse, sn, 2.0, 5.0)
+    sn(synapse(torch.stack(into)))
+    torch.testing.assert_close(learner.step(on_grad=False), want)
+
+
+def test_an_optimizer_goes_along_the_change():
+    synapse, into, out = case("linear")
+    sn = Given(out)
+    learner = learning.STDPLearner("s", synapse, sn, 2.0, 5.0)
+    before = synapse.weight.detach().clone()
+    run(synapse, sn, into[:1])
+    assert learner.step() is None
+    first = -synapse.weight.grad.clone()
+    run(synapse, sn, into[1:])
+    learner.step()
+    assert synapse.bias.grad is None
+    torch.optim.SGD([synapse.weight], lr=1.0).step()
+    want = sum(by_hand(nn_with(synapse, before), into, out, (1 / 2, 4 / 5), (1.0, 1.0), lambda w: w, lambda w: w))
+    torch.testing.assert_close(synapse.weight.detach() - before, want)
+    assert not torch.equal(first, want)
+
+
+def nn_with(synapse, weight):
+    """A synapse of the same kind with another weight."""
+    other = nn.Linear(synapse.in_features, synapse.out_features).double()
+    other.weight.data.copy_(weight)
+    return other
+
+
+def test_disabled_it_sees_nothing_and_reset_forgets():
+    synapse, into, out = case("linear")
+    sn = Given(out)
+    learner = learning.STDPLearner("s", synapse, sn, 2.0, 5.0)
+    learner.disable()
+    run(synapse, sn, into[:1])
+    assert learner.step(on_grad=False) is None
+    learner.enable()
+    run(synapse, sn, into[1:2])
+    functional.reset_net(learner)
+    assert learner.step(on_grad=False) is None
+    run(synapse, sn, into[2:])
+    torch.testing.assert_close(
+        learner.step(on_grad=False),
+        by_hand(synapse, into[2:], out[2:], (1 / 2, 4 / 5), (1.0, 1.0), lambda w: w, lambda w: w)[0],
+    )
+
+
+def test_a_learner_owns_neither_layer_nor_neuron():
+    synapse, sn = nn.Linear(2, 2), neuron.IFNode()
+    learner = learning.STDPLearner("s", synapse, sn, 2.0, 2.0)
+    assert not list(learner.parameters())
+    sn(synapse(torch.ones(1, 2)))
+    functional.reset_net(learner)
+    assert isinstance(sn.v, Tensor)
+    assert "synapse=Linear, sn=IFNode, tau_pre=2.0" in repr(learner)
+
+
+def test_memory_is_flat_and_no_graph_is_kept():
+    synapse, sn = nn.Linear(4, 3), neuron.LIFNode()
+    learner = learning.MSTDPETLearner("s", synapse, sn, 2.0, 2.0, 5.0)
+
+    def tensors_after(steps):
+        for _ in range(steps):
+            sn(synapse((torch.rand(2, 4) > 0.5).float()))
+            functional.detach_net(sn)
+            learner.step(0.1)
+        gc.collect()
+        return sum(issubclass(type(held), Tensor) for held in gc.get_objects())
+
+    before = tensors_after(20)
+    assert tensors_after(300) == before
+    assert all(held.grad_fn is None for held in (learner.trace_pre, learner.trace_post, learner.trace_e))
+    assert synapse.weight.grad.grad_fn is None
+
+
+def test_half_precision_keeps_wide_traces():
+    synapse, sn = nn.Linear(2, 2).bfloat16(), neuron.IFNode()
+    learner = learning.STDPLearner("s", synapse, sn, 3.0, 3.0)
+    run(synapse, sn, [torch.ones(1, 2, dtype=torch.bfloat16)])
+    learner.step()
+    assert learner.trace_pre.dtype is torch.float32
+    assert synapse.weight.grad.dtype is torch.bfloat16
+
+
+def test_refusals_in_words():
+    synapse, sn = nn.Linear(2, 2), neuron.IFNode()
+    with pytest.raises(TypeError, match="Linear, Conv1d or Conv2d, but synapse is Conv3d"):
+        learning.STDPLearner("s", nn.Conv3d(1, 1, 1), sn, 2.0, 2.0)
+    with pytest.raises(ValueError, match=r"tau_post must be finite and at least 1 step, but got 0\.5"):
+        learning.STDPLearner("s", synapse, sn, 2.0, 0.5)
+    with pytest.raises(ValueError, match="step_mode must be one of 's', 'm'"):
+        learning.STDPLearner("x", synapse, sn, 2.0, 2.0)
+    learner = learning.MSTDPLearner("s", 3, synapse, sn, 2.0, 2.0)
+    run(synapse, sn, [torch.ones(2, 2)])
+    with pytest.raises(ShapeError, match=r"batch_size is 3, but the neuron gave out \[N=2, 2\]"):
+        learner.step(1.0)
+    learner.batch_size = 2
+    learner.reset()
+    run(synapse, sn, [torch.ones(2, 2)])
+    with pytest.raises(ShapeError, match=r"one per sample, \[2\], but got \[3\]"):
+        learner.step(torch.ones(3))
+    learner.reset()
+    synapse(torch.ones(2, 2))
+    with pytest.raises(RuntimeError, match="saw 1 calls of the synapse and 0 of the neuron"):
+        learner.step(1.0)
+    with pytest.raises(ShapeError, match="one reward for the whole batch"):
+        learning.MSTDPETLearner("s", synapse, sn, 2.0, 2.0, 2.0).step(torch.ones(2))
