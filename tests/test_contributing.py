@@ -17,7 +17,13 @@ TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 @pytest.fixture
 def example():
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    names = {"IntegrateAndFire": IntegrateAndFire, "Membrane": Membrane, "Tensor": Tensor, "Value": Value, "value": value}
+    names = {
+        "IntegrateAndFire": IntegrateAndFire,
+        "Membrane": Membrane,
+        "Tensor": Tensor,
+        "Value": Value,
+        "value": value,
+    }
     exec(code, names)
     yield names["SquareInputNode"]
     del neuron.registry["SquareInputNode"]
@@ -41,7 +47,7 @@ def test_its_fused_kernel_equals_the_eager_loop(example):
     assert node.implementation(x).backend != "torch"
     assert torch.equal(found["torch"][0], found["auto"][0])
     for eager, fused in zip(found["torch"][1:], found["auto"][1:], strict=True):
-        torch.testing.assert_close(fused, eager, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fused, eager, rtol=1e-5, atol=1e-5)  # nine steps of an approximate exp
 
 
 def test_its_arguments_are_checked_in_words(example):

@@ -131,5 +131,6 @@ def check_module(owner: str, net: object) -> None:
     """Refuse anything but a module."""
     if not isinstance(net, nn.Module):
         raise TypeError(
-            f"{owner} takes an nn.Module, but got {type(net).__name__}. Several modules make one with nn.Sequential(...)."
+            f"{owner} takes an nn.Module, but got {type(net).__name__}. "
+            "Several modules make one with nn.Sequential(...)."
         )

@@ -61,6 +61,26 @@ def test_chunks_equal_one_run(split_size):
     assert 0 < got.mean() < 1
 
 
+@pytest.mark.parametrize("steps", [1, 6, 7])
+def test_without_gradient_the_chunks_are_written_in_place_and_the_same(steps):
+    x_seq = torch.rand(steps, 2, 3)
+
+    def twice(chunk):
+        return chunk * 2, [chunk.sum(2)]
+
+    want = chunk_multi_step_forward(3, x_seq, twice)
+    with torch.no_grad():
+        double, (total,) = chunk_multi_step_forward(3, x_seq, twice)
+    assert torch.equal(double, want[0])
+    assert torch.equal(total, want[1][0])
+
+
+def test_without_gradient_an_output_without_time_is_joined_as_with_it():
+    with torch.no_grad():
+        last = chunk_multi_step_forward(2, torch.arange(5.0).reshape(5, 1, 1), lambda chunk: chunk[-1])
+    assert last.flatten().tolist() == [1.0, 3.0, 4.0]
+
+
 def test_chunks_reach_the_modules_one_after_another():
     seen = []
 

@@ -68,7 +68,8 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
     """A copy of `net`, for inference, with every batch normalisation fused into the neuron right after it.
 
     Only neighbours in an `nn.Sequential` are known to follow each other; the place of the normalisation is taken by an
-    `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes. ValueError if there is nothing to fuse.
+    `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes. ValueError if there is
+    nothing to fuse.
 
     >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3), spikescope.neuron.LIFNode()).eval()
     >>> [type(module).__name__ for module in fuse_bn_neurons(net)]

@@ -3,6 +3,7 @@
 from ..sockets import instrument
 from .counts import *
 from .gpu import *
+from .health import *
 from .memory import Budget as Budget
 from .memory import BudgetError as BudgetError
 from .memory import Moment as Moment
@@ -10,6 +11,10 @@ from .preview import *
 from .probe import Probe as Probe
 from .probe import ProbeReport as ProbeReport
 from .rates import *
+from .record import *
 from .recorders import *
+from .results import Results as Results
 from .select import by_glob, by_name, by_regex, by_role, by_type, where
+from .sinks import *
 from .subset import *
+from .sync import sync

@@ -1,0 +1,262 @@
+"""What is wrong with a network while it trains, as data: where, how much, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from ..errors import check_module
+from ..form import tensors_of
+from ..neuron import Neuron
+from ..neuron.nonlinear import LIAFNode
+from ..neuron.readout import ReadOut
+from ..sockets import Signal
+from .memory import Moment
+from .probe import GradScale, Probe
+from .record import Recording, is_binary, record
+from .reduce import GradientNorm, NonFinite, SaturatedShare, SilentShare, SupportShare
+from .results import laid_out
+from .select import named, where
+
+__all__ = ["Finding", "Health", "health"]
+
+ADVICE = {
+    "silent layer": "Lower v_threshold, raise the gain of the weights, or put a normalisation before the layer.",
+    "silent neurons": "Lower v_threshold or raise the gain of the weights; else the layer may be smaller.",
+    "saturated neurons": "Raise v_threshold, lower the gain of the weights, or add a penalty on the firing rate.",
+    "outside the surrogate": "Widen the surrogate (a smaller alpha), or bring potentials near v_threshold by a norm.",
+    "vanishing gradient in depth": "Widen the surrogate, add a normalisation or residual connections.",
+    "exploding gradient in depth": "Clip gradients, narrow the surrogate, or scale the weights down.",
+    "vanishing gradient in time": "Raise tau, or let the loss see every step.",
+    "exploding gradient in time": "Use detach_reset=True, clip gradients, or cut the graph with functional.detach_net.",
+    "non-finite gradient": "Lower the learning rate or the loss scale, and clip gradients.",
+    "non-finite output": "Look at the weights and the inputs of this layer; lower the learning rate.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: the layer, what it is, the number that tells, its threshold, and what may help."""
+
+    layer: str
+    kind: str
+    number: float
+    threshold: float
+    advice: str
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a number is a finding; see `health`."""
+
+    silent: float
+    saturated: float
+    saturated_rate: float
+    support: float
+    vanishing: float
+    exploding: float
+
+
+def health(
+    net: nn.Module,
+    *,
+    silent: float = 0.5,
+    saturated: float = 0.1,
+    saturated_rate: float = 0.95,
+    support: float = 0.01,
+    vanishing: float = 1e-3,
+    exploding: float = 1e3,
+    scaler: GradScale | None = None,
+) -> Health:
+    """Watch a network for what keeps it from learning, while the `with` block runs.
+
+    - `silent`: findings from this share of neurons on that never fired; all of them are a silent layer.
+    - `saturated`: likewise, of neurons that fired in at least `saturated_rate` of the steps.
+    - `support`: findings below this share of potentials at which the surrogate has over a tenth of its largest
+      gradient. Surrogates without such an interval and neurons with several thresholds are not judged.
+    - `vanishing`, `exploding`: findings below and above these ratios of gradient norms: in depth of a layer to the
+      last one, in time of the first step to the last. They need a backward pass.
+
+    The first layer and step at which a value was not finite is always a finding.
+
+    >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
+    >>> with health(net) as watch:
+    ...     _ = net(torch.full((4, 1, 3), 0.1))
+    >>> watch.findings[0].kind, watch.findings[0].number
+    ('silent layer', 1.0)
+    """
+    check_module("health", net)
+    shares = {"silent": silent, "saturated": saturated, "saturated_rate": saturated_rate, "support": support}
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise ValueError(f"health: {name} is a share, above 0 and at most 1, but got {share}.")
+    if not 0 <= vanishing < 1 < exploding:
+        raise ValueError(
+            f"health: vanishing must be below 1 and exploding above, but got vanishing={vanishing}, "
+            f"exploding={exploding}."
+        )
+    return Health(net, Thresholds(silent, saturated, saturated_rate, support, vanishing, exploding), scaler)
+
+
+class Health:
+    """What `health` gives: findings at any time, and the recordings that they come from."""
+
+    def __init__(self, net: nn.Module, limits: Thresholds, scaler: GradScale | None) -> None:
+        firing = where(lambda name, held: isinstance(held, Neuron) and not isinstance(held, (ReadOut, LIAFNode)))
+        supports = _supports(net)
+        self._limits = limits
+        reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
+        self.spikes = record(net, reducers, firing)
+        self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
+        self.potentials: Recording | None = None
+        if supports:
+            chosen = where(lambda name, held: name in supports)
+            self.potentials = record(net, lambda name, held: supports[name], chosen, "h")
+        self._origin = _Origin(net)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong so far, by kind, and of each kind from the first layer to the last."""
+        return [*self._activity(), *self._support(), *self._depth(), *self._time(), *self._not_finite()]
+
+    def _activity(self) -> Iterator[Finding]:
+        limits = self._limits
+        for name, row in self.spikes.items():
+            if row["silent"] >= limits.silent:
+                kind = "silent layer" if row["silent"] == 1 else "silent neurons"
+                yield _finding(name, kind, row["silent"], limits.silent)
+            if row["saturated"] >= limits.saturated:
+                yield _finding(name, "saturated neurons", row["saturated"], limits.saturated)
+
+    def _support(self) -> Iterator[Finding]:
+        for name, share in (self.potentials or {}).items():
+            if share < self._limits.support:
+                yield _finding(name, "outside the surrogate", share, self._limits.support)
+
+    def _depth(self) -> Iterator[Finding]:
+        norms = {name: float(norm.square().nansum().sqrt()) for name, norm in self.gradients.items()}
+        last = next(reversed(norms.values()), 0.0)
+        for name, norm in list(norms.items())[:-1]:
+            if last > 0:
+                yield from self._judged(name, norm / last, "depth")
+
+    def _time(self) -> Iterator[Finding]:
+        for name, norm in self.gradients.items():
+            if len(norm) > 1 and norm[-1] > 0:
+                yield from self._judged(name, float(norm[0] / norm[-1]), "time")
+
+    def _judged(self, name: str, ratio: float, axis: str) -> Iterator[Finding]:
+        limits = self._limits
+        if ratio < limits.vanishing:
+            yield _finding(name, f"vanishing gradient in {axis}", ratio, limits.vanishing)
+        elif math.isfinite(ratio) and ratio > limits.exploding:
+            yield _finding(name, f"exploding gradient in {axis}", ratio, limits.exploding)
+
+    def _not_finite(self) -> Iterator[Finding]:
+        bad = {name: int((~norm.isfinite()).sum()) for name, norm in self.gradients.items()}
+        for name in [name for name, steps in bad.items() if steps][-1:]:  # the backward pass begins at the end
+            yield _finding(name, "non-finite gradient", bad[name], 0)
+        if (origin := self._origin.first()) is not None:
+            name, step = origin
+            yield _finding(name, "non-finite output", step, 0)
+
+    def table(self) -> str:
+        """The findings as text, each with its advice."""
+        found = self.findings
+        if not found:
+            return "No findings."
+        cells = [["layer", "finding", "number", "threshold"]]
+        cells += [[f.layer or "(network)", f.kind, f"{f.number:.3g}", f"{f.threshold:.3g}"] for f in found]
+        head, *lines = laid_out(cells).splitlines()
+        advice = dict.fromkeys((f.kind, f.advice) for f in found)
+        return "\n".join([head, *lines, "", *(f"{kind}: {text}" for kind, text in advice)])
+
+    def close(self) -> None:
+        """Stop for good; the findings stay. A second time does nothing."""
+        for held in (self.spikes, self.gradients, self.potentials, self._origin):
+            if held is not None:
+                held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _finding(layer: str, kind: str, number: float, threshold: float) -> Finding:
+    return Finding(layer, kind, number, threshold, ADVICE[kind])
+
+
+def _supports(net: nn.Module) -> dict[str, SupportShare]:
+    """Where the surrogate of each neuron that has one threshold lets a gradient through."""
+    found = {}
+    for name, module in named(net).items():
+        if is_binary(module):
+            held: Any = module
+            try:
+                found[name] = SupportShare.of(held.surrogate_function, held.v_threshold)
+            except ValueError:  # its gradient is large in several places, or nowhere
+                continue
+    return found
+
+
+class _Origin:
+    """The first run and step in which a module without children gave a value that is not finite, and which one."""
+
+    def __init__(self, net: nn.Module) -> None:
+        found: dict[str, tuple[int, int, int]] = {}  # run, step, place in the order of calls
+        order: dict[str, int] = {}
+        modules = named(net).items()
+        inside = {part for _, held in modules if isinstance(held, Neuron) for part in held.modules()}
+        leaves = {
+            name: held
+            for name, held in modules
+            if isinstance(held, Neuron) or not (list(held.children()) or held in inside)
+        }
+
+        def take(value: Any, moment: Moment) -> None:
+            place = order.setdefault(moment.name, len(order))
+            if moment.name in found:
+                return
+            for tensor in tensors_of(value):
+                step = _first_bad(tensor, moment)
+                if step is not None:
+                    found[moment.name] = (moment.run, step, place)
+
+        self._found = found
+        probes = [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
+        self._finalizer = weakref.finalize(self, _close, probes)
+        self._finalizer.atexit = False
+
+    def first(self) -> tuple[str, int] | None:
+        """The module and the step of its run."""
+        if not self._found:
+            return None
+        name = min(self._found, key=self._found.__getitem__)
+        return name, self._found[name][1]
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def _first_bad(value: Tensor, moment: Moment) -> int | None:
+    """The first step since the reset with a value that is not finite."""
+    start, stop = moment.start or 0, moment.stop or 1
+    if not (value.is_floating_point() or value.is_complex()) or not value.numel():
+        return None
+    timed = value.ndim > 0 and stop - start == len(value)
+    chunk = value.reshape(len(value), 1, -1) if timed else value.reshape(1, 1, -1)
+    bad = NonFinite().measure(chunk, start)
+    step = NonFinite().result(bad).first_step
+    return None if step < 0 else step
+
+
+def _close(probes: list[Probe]) -> None:
+    for probe in probes:
+        probe.close()

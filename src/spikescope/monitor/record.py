@@ -1,0 +1,269 @@
+"""The front of the monitors: reduce a signal of many modules while the network runs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from torch import nn
+
+from ..errors import check_module
+from ..neuron import Neuron
+from ..neuron.integrate import IntegrateAndFire
+from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
+from ..neuron.nonlinear import LIAFNode
+from ..neuron.online import OnlineLeakyIntegrateAndFire
+from ..neuron.readout import ReadOut
+from ..sockets import Point, Signal, subscribe, unsubscribe
+from .memory import Budget
+from .memory import budget as as_budget
+from .probe import GradScale, Probe, signal_of
+from .reduce import Reducer, registry
+from .results import Results, words
+from .select import named, select, where
+from .subset import Subset
+from .track import CountListener, GradientTrack, Ledger, Track, decoded
+
+__all__ = ["Cost", "Recording", "record"]
+
+_NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
+_GRADIENTS = ("grad_input", "grad_output")
+
+
+class Cost(NamedTuple):
+    """What a recording has cost so far."""
+
+    milliseconds: float
+    bytes: int  # that the summaries hold
+    calls: int  # values that were taken
+    recomputes: int  # values that were skipped because an activation checkpoint computed them again
+    transforms: int  # values that were skipped because torch.func hides them
+
+
+def record(
+    net: nn.Module,
+    reducers: Any = ("rate", "silent share"),
+    where: Any = None,
+    signal: str = "spike",
+    *,
+    every: int = 1,
+    subset: Subset | None = None,
+    scaler: GradScale | None = None,
+    budget: Budget | int | str = "1 GB",
+) -> Recording:
+    """Reduce a signal of the chosen modules from now until `close()`, or while the `with` block runs.
+
+    - `reducers`: what to keep: a reducer, its class, its name such as `'rate'` or `'silent share'`, or a function of
+      name and module that gives one; or several in a list or a dict.
+    - `where`: the modules, see `BaseMonitor`; None takes the neurons, for `signal='spike'` without the read-outs.
+    - `signal`: `'spike'`, `'current'`, `'h'`, `'v'`, `'output'`, `'input'`, `'grad_output'` or `'grad_input'`.
+    - `every`: take one run in `every`. A run lasts from reset to reset; without neurons in `net`, one call.
+    - `subset`: some of the neurons and samples. `scaler`: divides gradients by its scale.
+    - `budget`: bytes that the summaries may take; over it the recording stops, and reading tells so.
+
+    Steps and sequences give the same results.
+
+    >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
+    >>> with record(net, "silent share") as recording:
+    ...     _ = net(torch.tensor([[[0.5, 0.25]], [[0.5, 0.25]]]))  # the first fires at step 2, the other never
+    >>> recording["0"]
+    0.5
+    """
+    check_module("record", net)
+    if not (isinstance(every, int) and every >= 1):
+        raise ValueError(f"record: every must be a whole number of at least 1, but got {every!r}.")
+    if subset is not None and subset.time is not None:
+        raise ValueError("record: reducers need steps without gaps; leave subset.time out and choose runs with every=.")
+    limits = as_budget(budget)
+    if limits.policy != "error":
+        raise ValueError(f"record: summaries cannot be thinned out; leave out the policy {limits.policy!r}.")
+    modules = select(net, _chosen(signal) if where is None else where, "record")
+    signals = {name: signal_of(signal, module) for name, module in modules.items()}
+    return Recording(net, modules, signals, reducers, every, subset, scaler, limits.bytes)
+
+
+def _chosen(signal: str) -> Any:
+    return where(lambda name, held: isinstance(held, Neuron) and not (signal == "spike" and isinstance(held, ReadOut)))
+
+
+class Recording(Results):
+    """What `record` gives: the results so far, by the name of the module. Reading them changes nothing.
+
+    A module of which nothing was measured is not in the mapping, but in `never_fired`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        modules: Mapping[str, nn.Module],
+        signals: Mapping[str, Signal],
+        reducers: Any,
+        every: int,
+        subset: Subset | None,
+        scaler: GradScale | None,
+        limit: int | None,
+    ) -> None:
+        self.single = not isinstance(reducers, (list, tuple, Mapping))
+        made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
+        self._ledger = Ledger(limit)
+        self._probes: list[Probe] = []  # those whose values are measured
+        self._plugged: list[Any] = []  # all that has to be closed
+        self._tracks: dict[str, Track] = {}
+        runs = any(isinstance(held, Neuron) for held in named(net).values())
+        options: dict[str, Any] = {"root": net, "subset": subset}
+        for name, module in modules.items():
+            signal = signals[name]
+            kind = GradientTrack if signal.kind in _GRADIENTS else Track
+            track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
+            self._tracks[name] = track
+            probe = Probe(name, module, signal, track.take, scaler=scaler, **options)
+            self._probes.append(probe)
+            self._plugged.append(probe)
+            if isinstance(track, GradientTrack):
+                forward = Signal("output" if signal.kind == "grad_output" else "input")
+                self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
+            elif counts_spikes(module, signal, subset):
+                self._listen_to_counts(track, probe)
+        self._finalizer = weakref.finalize(self, _close, self._plugged)
+        self._finalizer.atexit = False
+
+    def _listen_to_counts(self, track: Track, probe: Probe) -> None:
+        """Feed the reducers that can do with it by the spike counts of the kernel."""
+        track.tapped = frozenset(label for label, held in track.totals.items() if held.reducer.taps == ("count",))
+        if track.tapped:
+            listener = CountListener(track, probe)
+            self._plugged.append(_Plug(subscribe(track.module, Signal("tap", "count"), listener), listener))
+
+    def _row(self, name: str) -> dict[str, Any]:
+        track = self._tracks[name]
+        summaries = {label: track.summary(label) for label in track.totals}
+        return {
+            label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
+        }
+
+    def _check(self, names: Any) -> None:
+        for probe in self._plugged:
+            if isinstance(probe, Probe) and probe.error is not None and probe.name in names:
+                raise probe.error
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        self._check(self._tracks)
+        return {name: self._row(name) for name in self}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._tracks:
+            raise KeyError(f"{name!r} is not recorded; there is {', '.join(map(repr, self._tracks))}.")
+        self._check((name,))
+        if not self._tracks[name].seen:
+            raise KeyError(f"Nothing of {name!r} was recorded yet: run the network, or see recording.never_fired.")
+        row = self._row(name)
+        return next(iter(row.values())) if self.single else row
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, track in self._tracks.items() if track.seen)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @property
+    def never_fired(self) -> tuple[str, ...]:
+        """The modules of which no value has come: not run, or run by a direct call of `forward()`, past the hooks."""
+        return tuple(name for name, track in self._tracks.items() if not track.seen)
+
+    def cost(self) -> Cost:
+        """What the recording has cost so far."""
+        reports = [probe.report() for probe in self._probes]
+        spent = sum(held.nanoseconds for held in [*self._tracks.values(), *self._plugged]) / 1e6
+        return Cost(
+            spent,
+            self._ledger.bytes,
+            sum(report.fired for report in reports),
+            sum(report.recomputes for report in reports),
+            sum(report.transforms for report in reports),
+        )
+
+    def close(self) -> None:
+        """Stop for good; the results stay. A second time does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Recording({len(self)} of {len(self._tracks)} modules)"
+
+
+class _Plug:
+    """A subscription that can be closed."""
+
+    nanoseconds = 0  # its track counts them
+
+    def __init__(self, point: Point, listener: CountListener) -> None:
+        self.point, self.listener = point, listener
+
+    def close(self) -> None:
+        unsubscribe(self.point, self.listener)
+
+
+def _close(plugged: list[Any]) -> None:
+    for held in plugged:
+        held.close()
+
+
+def is_binary(module: nn.Module) -> bool:
+    """Whether the output is 0 or 1, fired where the potential before the reset is at one threshold or above."""
+    return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
+
+
+def counts_spikes(module: nn.Module, signal: Signal, subset: Subset | None) -> bool:
+    """Whether the kernel's count of non-zero outputs is the number of spikes, and comes cheaper than the output."""
+    whole = subset is None or subset.everything
+    return whole and is_binary(module) and signal.kind == "output" and getattr(module, "step_mode", "s") == "m"
+
+
+def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:
+    """The reducers of one module by their names."""
+    if isinstance(given, Mapping):
+        made = {str(label): _reducer(held, name, module) for label, held in given.items()}
+    elif isinstance(given, (list, tuple)):
+        found = [_reducer(held, name, module) for held in given]
+        made = {words(type(held).__name__): held for held in found}
+        if len(made) < len(found):
+            raise ValueError("record: two reducers have the same name; give them in a dict, with names of your own.")
+    else:
+        held = _reducer(given, name, module)
+        made = {words(type(held).__name__): held}
+    if not made:
+        raise ValueError("record: got no reducers; give at least one, such as 'rate'.")
+    return made
+
+
+def _reducer(given: Any, name: str, module: nn.Module) -> Reducer:
+    if isinstance(given, str):
+        known = {words(key): cls for key, cls in registry.items()}
+        key = given.lower().replace("_", " ")
+        if key not in known:
+            raise ValueError(f"record: there is no reducer {given!r}; there is {', '.join(map(repr, known))}.")
+        given = known[key]
+    elif not isinstance(given, (type, Reducer)) and callable(given):
+        given = given(name, module)
+    if isinstance(given, type) and issubclass(given, Reducer):
+        if given.example:
+            raise TypeError(
+                f"record: {given.__name__} needs the arguments {', '.join(given.example)}; give an instance of it, or "
+                "a function of name and module that makes one."
+            )
+        given = given()
+    if not isinstance(given, Reducer):
+        raise TypeError(
+            f"record: a reducer is an instance, a class, a name such as 'rate', or a function of name and module that "
+            f"gives one, but got {given!r}."
+        )
+    return given

@@ -1,0 +1,256 @@
+"""The front of the monitors against the whole signal, worked out at once."""
+
+import gc
+import sys
+
+import pytest
+import torch
+from monitor_cases import Named, sequence, spiking_net
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from spikescope import functional, monitor, neuron
+from spikescope.monitor import BudgetError, Subset, every, reduce
+
+
+def outputs(net, x):
+    """The spikes of both neurons."""
+    with monitor.OutputMonitor(net, neuron.Neuron) as held, torch.no_grad():
+        functional.reset_net(net)
+        net(x)
+        functional.reset_net(net)
+    return {name: held[name][0] for name in held.monitored_layers}
+
+
+MANY = {"rate": "rate", "silent": reduce.SilentShare, "packed": reduce.Packed(), "isi": "inter_spike_interval"}
+
+
+def steps_of(net, x):
+    for step in x:
+        net(step)
+
+
+def test_the_results_are_those_of_the_whole_signal():
+    net, x = spiking_net(), sequence(5, 3)
+    with monitor.record(net) as recording:
+        net(x)
+    for name, spikes in outputs(net, x).items():
+        assert torch.equal(recording[name]["rate"], spikes.double().mean((0, 1)))
+        assert recording[name]["silent share"] == (spikes.sum((0, 1)) == 0).double().mean().item()
+    assert list(recording) == ["1", "3"]
+    assert recording.never_fired == ()
+
+
+@pytest.mark.parametrize("mode", ["steps", "chunks", "compiled", "inference"])
+def test_every_way_to_run_gives_the_same(mode):
+    x = sequence(5, 3)
+    net = spiking_net()
+    with monitor.record(net, MANY) as wanted:
+        for _ in range(2):
+            net(x)
+            functional.reset_net(net)
+    other = spiking_net("s" if mode == "steps" else "m")
+    with monitor.record(other, MANY) as found:
+        run = torch.compile(other, backend="eager", fullgraph=True) if mode == "compiled" else other
+        for _ in range(2):
+            if mode == "steps":
+                steps_of(other, x)
+            elif mode == "chunks":
+                run(x[:2]), run(x[2:])
+            else:
+                with torch.inference_mode(mode == "inference"):
+                    run(x)
+            functional.reset_net(other)
+    assert found.to_dict() == wanted.to_dict()
+    for name in wanted:
+        assert found[name]["packed"] == wanted[name]["packed"]
+
+
+def test_reading_at_any_time_changes_nothing():
+    net, x = spiking_net("s"), sequence(4, 2)
+    with monitor.record(net, MANY) as read, monitor.record(net, MANY) as left:
+        for step in x:
+            net(step)
+            read.to_dict(), read.table(), len(read)
+    assert read.to_dict() == left.to_dict()
+
+
+def test_one_reducer_gives_its_value_several_a_dict():
+    net = spiking_net()
+    with monitor.record(net, "rate") as one, monitor.record(net, ["rate"]) as several:
+        net(sequence())
+    assert torch.equal(one["1"], several["1"]["rate"])
+    assert one.rows()["1"].keys() == {"rate"}
+
+
+def test_one_run_in_every():
+    net, x = spiking_net(), sequence(3, 2)
+    with monitor.record(net, "count", every=2) as recording:
+        for scale in (1, 100, 1):  # the second, in which all would fire, is left out
+            net(x * scale)
+            functional.reset_net(net)
+    spikes = outputs(net, x)
+    assert torch.equal(recording["1"], 2 * spikes["1"].sum((0, 1)).long())
+
+
+def test_a_reset_ends_the_intervals_of_runs_of_any_length():
+    """Spikes in the steps 0 and 2, then in 1 and 2: the intervals are 2 and 1, and none reaches over the reset."""
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with monitor.record(net, {"isi": "inter spike interval", "course": "rate over time"}) as recording:
+        for fires in ([1.0, 0, 1, 0], [0.0, 1, 1]):
+            net(torch.tensor(fires).view(-1, 1, 1))
+            functional.reset_net(net)
+    number, mean, cv = recording["0"]["isi"]
+    assert (number.item(), mean.item(), cv.item()) == (2, 1.5, pytest.approx(1 / 3))
+    assert recording["0"]["course"].tolist() == [0.5, 0.5, 1, 0]
+
+
+def test_without_neurons_each_call_is_a_run():
+    net = nn.Sequential(nn.Identity())
+    with monitor.record(net, reduce.NonFinite, "0", "output") as recording:
+        net(torch.zeros(1, 1)), net(torch.full((1, 1), torch.inf))
+    assert recording["0"] == (True, 1, 0)
+
+
+def test_a_function_of_the_module_makes_the_reducer():
+    net = spiking_net()
+    with monitor.record(net, lambda name, node: reduce.SupportShare.of(node.surrogate_function), signal="h") as found:
+        net(sequence())
+    assert 0 < found["1"] < 1
+
+
+def test_a_subset_of_neurons():
+    net, x = spiking_net(), sequence()
+    with monitor.record(net, "count", subset=Subset(neurons=slice(1, 3))) as recording:
+        net(x)
+    assert torch.equal(recording["1"], outputs(net, x)["1"].sum((0, 1))[1:3].long())
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_gradients_come_in_the_order_of_time(mode):
+    """The gradient of sum_t t^2 y_t at y_t is t^2; two chunks go back one by one, the second run is shorter."""
+    node = neuron.IFNode(step_mode=mode)
+    net = nn.Sequential(node)
+    with monitor.record(net, reduce.GradientNorm, signal="grad_output") as recording:
+        for chunks in ([(1, 2), (3,)], [(1, 2)]):
+            for chunk in chunks:
+                weights = torch.tensor(chunk, dtype=torch.float32).view(-1, 1, 1) ** 2
+                x = torch.rand(len(chunk), 1, 1, requires_grad=True)
+                y = net(x) if mode == "m" else torch.stack([net(step) for step in x])
+                (y * weights).sum().backward()
+                functional.detach_net(net)
+            functional.reset_net(net)
+    assert recording["0"].tolist() == pytest.approx([2**0.5, 4 * 2**0.5, 9])
+
+
+def test_a_second_walk_of_the_same_graph_is_a_run_of_its_own():
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with monitor.record(net, reduce.GradientNorm, signal="grad_output") as recording:
+        y = net(torch.rand(2, 1, 1, requires_grad=True)).sum()
+        y.backward(retain_graph=True)
+        y.backward()
+    assert recording["0"].tolist() == pytest.approx([2**0.5] * 2)
+
+
+def test_what_a_checkpoint_computes_again_is_skipped_and_told():
+    net, x = spiking_net("s"), sequence(1, 3)[0]
+    body = nn.Sequential(net[0], nn.ReLU(), net[2])
+    with monitor.record(body, "norm", nn.ReLU, "output") as recording:
+        checkpoint(body, x.requires_grad_(), use_reentrant=False).sum().backward()
+    cost = recording.cost()
+    assert (cost.calls, cost.recomputes) == (1, 1)
+    assert cost.bytes == 8, "one float64"
+    assert cost.milliseconds > 0
+
+
+def test_what_never_ran_is_told_and_not_in_the_mapping():
+    net = spiking_net()
+    with monitor.record(net) as recording:
+        net[1](torch.rand(2, 1, 7))
+    assert (list(recording), recording.never_fired) == (["1"], ("3",))
+    with pytest.raises(KeyError, match="Nothing of '3'"):
+        recording["3"]
+    with pytest.raises(KeyError, match="'2' is not recorded"):
+        recording["2"]
+
+
+def test_an_error_of_a_reducer_is_raised_on_reading_and_leaves_the_network_alone():
+    net = nn.Sequential(Named())
+    with monitor.record(net, "norm", Named, "output") as recording:
+        with pytest.warns(RuntimeWarning, match="is off"):
+            assert net(torch.ones(1, 1))["y"].item() == 1
+        with pytest.raises(TypeError, match="gives dict"):
+            recording.table()
+
+
+def test_the_budget_ends_the_recording():
+    net = spiking_net()
+    with monitor.record(net, "raw", budget=200) as recording:
+        net(sequence(2, 2))  # 2 x 2 x 7 and 2 x 2 x 3 float32 values: 160 bytes
+        assert recording.cost().bytes == 160
+        with pytest.warns(RuntimeWarning, match="over the budget of 200"):
+            net(sequence(2, 2))
+        with pytest.raises(BudgetError):
+            recording.to_dict()
+
+
+def test_closed_or_dropped_it_leaves_the_network():
+    net = spiking_net()
+    with monitor.record(net) as recording:
+        net(sequence())
+    before = recording.to_dict()
+    net(sequence())
+    assert recording.to_dict() == before
+    dropped = monitor.record(net)
+    probe = dropped._probes[0]
+    assert probe.point.subscribers
+    del dropped
+    gc.collect()
+    assert not probe.point.subscribers
+
+
+def test_counts_of_the_kernel_and_of_the_output_agree(monkeypatch):
+    net, x = spiking_net(), sequence(5, 3)
+    with monitor.record(net, MANY) as tapped:
+        net(x)
+    assert any(track.tapped for track in tapped._tracks.values())
+    functional.reset_net(net)
+    monkeypatch.setattr(sys.modules["spikescope.monitor.record"], "counts_spikes", lambda *args: False)
+    with monitor.record(net, MANY) as measured:
+        net(x)
+    assert tapped.to_dict() == measured.to_dict()
+
+
+def test_table_and_picture():
+    net = spiking_net()
+    with monitor.record(net) as recording:
+        net(sequence())
+    head, *lines = recording.table().splitlines()
+    assert head.split() == ["layer", "rate", "silent", "share"]
+    assert [line.split()[0] for line in lines] == ["1", "3"]
+    assert float(lines[0].split()[1]) == pytest.approx(recording["1"]["rate"].mean().item(), rel=1e-3)
+    figure = recording.plot()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["rate", "silent share"]
+    widths = [bar.get_width() for bar in figure.axes[1].patches]
+    assert widths == [recording[name]["silent share"] for name in recording]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"reducers": "speed"}, ValueError, "no reducer 'speed'; there is 'count', 'rate'"),
+        ({"reducers": []}, ValueError, "no reducers"),
+        ({"reducers": [reduce.Rate, reduce.Rate("layer")]}, ValueError, "same name"),
+        ({"reducers": reduce.SynOps}, TypeError, "needs the arguments fan_out"),
+        ({"reducers": 3}, TypeError, "but got 3"),
+        ({"every": 0}, ValueError, "at least 1, but got 0"),
+        ({"subset": Subset(time=every(2))}, ValueError, "without gaps"),
+        ({"budget": monitor.Budget("1 MB", "drop oldest")}, ValueError, "cannot be thinned out"),
+        ({"where": nn.Conv2d}, LookupError, "record found no module"),
+        ({"where": nn.Linear}, TypeError, "one of neurons"),
+        ({"signal": "speed"}, ValueError, "signal must be one of"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(options, error, text):
+    with pytest.raises(error, match=text):
+        monitor.record(spiking_net(), **options)

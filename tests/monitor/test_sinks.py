@@ -1,0 +1,120 @@
+"""Sinks: what is in the files, also after a process was killed in the middle of a line."""
+
+import csv
+import json
+import logging
+import sys
+
+import pytest
+import torch
+
+from spikescope.errors import MissingExtraError
+from spikescope.monitor import Console, Csv, JsonLines, TensorBoard
+from spikescope.monitor.reduce import Bins, Extent
+
+VALUES = {
+    "a": {"rate": torch.tensor([0.0, 0.25, 0.5]), "extent": Extent(-1.5, float("inf"))},
+    "b,c": {"silent share": 0.125},
+}
+
+
+def test_json_lines(tmp_path):
+    with JsonLines(tmp_path / "run.jsonl") as sink:
+        sink.write(3, VALUES)
+        assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 1, "written at once, not at the end"
+    with JsonLines(tmp_path / "run.jsonl") as sink:
+        sink.write(4, {})
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    row = {"rate": [0.0, 0.25, 0.5], "extent": {"min": -1.5, "max": None}}
+    assert lines == [
+        {"step": 3, "values": {"a": row, "b,c": {"silent share": 0.125}}},
+        {"step": 4, "values": {}},
+    ]
+
+
+def test_csv(tmp_path):
+    for step in (3, 4):
+        with Csv(tmp_path / "run.csv") as sink:
+            sink.write(step, VALUES)
+    with (tmp_path / "run.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["step", "layer", "quantity", "value"]
+    assert rows[1:7] == [
+        ["3", "a", "rate.mean", "0.25"],
+        ["3", "a", "rate.min", "0.0"],
+        ["3", "a", "rate.max", "0.5"],
+        ["3", "a", "extent.min", "-1.5"],
+        ["3", "a", "extent.max", "inf"],
+        ["3", "b,c", "silent share", "0.125"],
+    ]
+    assert [row[0] for row in rows[7:]] == ["4"] * 6
+
+
+@pytest.mark.parametrize("half", [b'{"step": 4, "val', b"x" * 9001])
+def test_half_a_line_of_a_killed_process_is_cut_off_and_told(tmp_path, caplog, half):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b'{"step": 3}\n' + half)
+    with caplog.at_level(logging.WARNING), JsonLines(path) as sink:
+        sink.write(5, {})
+    assert path.read_text() == '{"step": 3}\n{"step": 5, "values": {}}\n'
+    assert "half a line" in caplog.text
+
+
+def test_a_csv_of_something_else_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("name,age\n")
+    with pytest.raises(ValueError, match="header 'name,age'"):
+        Csv(path)
+    assert path.read_text() == "name,age\n"
+
+
+def test_a_closed_sink_says_so(tmp_path):
+    sink = JsonLines(tmp_path / "run.jsonl")
+    sink.close()
+    with pytest.raises(ValueError, match=r"run\.jsonl is closed"):
+        sink.write(0, {})
+
+
+def test_console(capsys):
+    Console().write(7, {"a": {"silent share": 0.125}})
+    assert capsys.readouterr().out == "step 7\nlayer  silent share\na             0.125\n"
+
+
+class Writer:
+    """In place of a SummaryWriter: notes its calls."""
+
+    def __init__(self):
+        self.scalars, self.histograms, self.flushed = [], [], 0
+
+    def add_scalar(self, *args):
+        self.scalars.append(args)
+
+    def add_histogram_raw(self, *args):
+        self.histograms.append(args)
+
+    def flush(self):
+        self.flushed += 1
+
+
+def test_tensorboard_gets_scalars_and_raw_histograms():
+    writer = Writer()
+    bins = Bins(torch.tensor([1, 3]), torch.tensor([0.0, 1.0, 3.0]), 0, 0, 0)
+    TensorBoard(writer=writer, bins=2).write(9, {**VALUES, "d": {"h": bins}})
+    assert writer.scalars == [
+        ("extent.min/a", -1.5, 9),
+        ("extent.max/a", float("inf"), 9),
+        ("silent share/b,c", 0.125, 9),
+    ]
+    assert writer.histograms == [
+        ("rate/a", 0.0, 0.5, 3, 0.75, 0.3125, [0.25, 0.5], [1.0, 2.0], 9),
+        ("h/d", 0.0, 3.0, 4, 6.5, 12.25, [1.0, 3.0], [1.0, 3.0], 9),
+    ]
+    assert writer.flushed == 1
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"spikescope\[tensorboard\]"):
+        TensorBoard(tmp_path)
+    with pytest.raises(ValueError, match="either"):
+        TensorBoard()
