@@ -35,7 +35,7 @@ def test_rate_and_silent_share(step_mode):
     first, second = activity.layers()
     assert (first.name, first.kind, first.neurons) == ("0", "IFNode", 3)
     assert first.rate == 9 / 24
-    assert first.silent == 1 / 3
+    assert first.silent == pytest.approx(1 / 3)
     assert (second.name, second.rate, second.silent) == ("2", 0.0, 1.0)
 
 
@@ -63,12 +63,14 @@ def test_counts_keep_no_graph():
     x = INPUT.clone().requires_grad_()
     with observe(net) as activity:
         net(x)
-    assert not any(count.requires_grad for count in activity._counts.values())
+    (first, second) = activity.layers()
+    assert isinstance(first.rate, float)
+    assert isinstance(second.silent, float)
 
 
 def test_a_network_without_neurons():
     with (
-        pytest.raises(LookupError, match="no spiking neuron in the network, which holds Linear, Sequential"),
+        pytest.raises(LookupError, match=r"found no module with .*role 'neuron'.*The network has Sequential"),
         observe(nn.Sequential(nn.Linear(2, 2))),
     ):
         pass

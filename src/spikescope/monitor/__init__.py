@@ -14,7 +14,7 @@ from .rates import *
 from .record import *
 from .recorders import *
 from .results import Results as Results
-from .select import by_glob, by_name, by_regex, by_role, by_type, where
+from .select import *
 from .sinks import *
 from .subset import *
 from .sync import sync

@@ -22,7 +22,7 @@ from .memory import budget as as_budget
 from .probe import GradScale, Probe, signal_of
 from .reduce import Reducer, registry
 from .results import Results, words
-from .select import named, select, where
+from .select import by_role, by_type, named, select
 from .subset import Subset
 from .track import CountListener, GradientTrack, Ledger, Track, decoded
 
@@ -85,7 +85,8 @@ def record(
 
 
 def _chosen(signal: str) -> Any:
-    return where(lambda name, held: isinstance(held, Neuron) and not (signal == "spike" and isinstance(held, ReadOut)))
+    neurons = by_role("neuron")
+    return neurons & ~by_type(ReadOut) if signal == "spike" else neurons
 
 
 class Recording(Results):

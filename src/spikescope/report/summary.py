@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .views import Epoch
+from .views import Epoch, LayerWork
 
-__all__ = ["summary"]
+__all__ = ["summary", "work_table"]
 
 
 def summary(history: Sequence[Epoch]) -> str:
@@ -37,5 +37,24 @@ def summary(history: Sequence[Epoch]) -> str:
         f"{layer.name:<{names}}  {layer.kind:<{kinds}}  {layer.neurons:>7,}  {100 * layer.rate:>20.1f}  "
         f"{100 * layer.silent:>4.1f} %"
         for layer in last.layers
+    ]
+    return "\n".join(lines)
+
+
+def work_table(work: Sequence[LayerWork]) -> str:
+    """The synaptic operations of one sample by layer, against a network without spikes, as plain text.
+
+    >>> print(work_table([LayerWork("conv1", 1000.0, 1000.0), LayerWork("linear2", 500.0, 2000.0)]))
+    layer     operations per sample  without spikes  ratio
+    conv1                     1,000           1,000   1.00
+    linear2                     500           2,000   0.25
+    in all                    1,500           3,000   0.50
+    """
+    total = LayerWork("in all", sum(layer.operations for layer in work), sum(layer.dense for layer in work))
+    names = max(8, *(len(layer.name) for layer in work))
+    lines = [f"{'layer':<{names}}  operations per sample  without spikes  ratio"]
+    lines += [
+        f"{held.name:<{names}}  {held.operations:>21,.0f}  {held.dense:>14,.0f}  {held.operations / held.dense:>5.2f}"
+        for held in (*work, total)
     ]
     return "\n".join(lines)

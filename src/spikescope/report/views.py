@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Epoch", "LayerActivity", "LayerTrace", "SampleView"]
+__all__ = ["Epoch", "LayerActivity", "LayerTrace", "LayerWork", "SampleView"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -27,6 +27,19 @@ class LayerActivity:
     neurons: int
     rate: float
     silent: float
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """What one sample costs in one layer of weights.
+
+    - `operations`: synaptic operations for the spikes that come in, or products for an input that is no spikes.
+    - `dense`: the multiply-accumulates of the same layer in a network without spikes, which runs once a sample.
+    """
+
+    name: str
+    operations: float
+    dense: float
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,26 @@ from importlib.util import find_spec
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from .. import monitor
 from ..errors import missing_extra
+from ..functional import reset_net
 from ..report import figures
-from ..report.summary import summary
+from ..report.summary import summary, work_table
 from ..report.views import Epoch
 from .console import TrainingProgress
 from .data import Dataset, shift_images
 from .digits import digits_network, load_digits
-from .loop import Settings, fit
+from .loop import Settings, classify, fit
 from .observe import view_sample
 from .run_folder import RunFolder, load_checkpoint
+from .work import count_work
 
 __all__ = ["Outcome", "check_extras", "choose_device", "run_demo"]
 
 SHIFTED_SHARE = 0.3
+INSIGHT_SAMPLES = 256  # for the operations per sample and the health of the network
 VIEW_FACTOR = 4  # the pictures show the sample this many times longer than the training does
 
 _EXTRAS = (
@@ -118,13 +123,25 @@ def run_demo(
             )
         except KeyboardInterrupt:
             interrupted = True
-    text = summary(history) + ("\nInterrupted before the end." if interrupted else "")
+    if history and interrupted:
+        load_checkpoint(folder.path / "model.safetensors", net)
+    text = "\n\n".join([summary(history), *(_insight(net, dataset, settings) if history else ())])
+    text += "\nInterrupted before the end." if interrupted else ""
     folder.write_summary(text + "\n")
     if history:
-        if interrupted:
-            load_checkpoint(folder.path / "model.safetensors", net)
         _save_pictures(folder, net, dataset, settings, history, target)
     return Outcome(tuple(history), text, interrupted)
+
+
+def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> tuple[str, str]:
+    """What the trained network spends on a test sample, and what the monitors find wrong with it."""
+    work = count_work(net, dataset.x_test[:INSIGHT_SAMPLES], settings.steps)
+    with monitor.health(net) as health:
+        x, y = dataset.x_train[:INSIGHT_SAMPLES], dataset.y_train[:INSIGHT_SAMPLES]
+        cross_entropy(classify(net, x, settings.steps), y).backward()
+    net.zero_grad(set_to_none=True)
+    reset_net(net)
+    return work_table(work), f"Health\n{health.table()}"
 
 
 def _config(settings: Settings, neuron: str, device: torch.device | str, dataset: Dataset) -> dict[str, object]:

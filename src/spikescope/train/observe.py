@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import reset_net
-from ..neuron import Neuron, PointwiseNeuron
+from ..monitor import Recording, record
+from ..neuron import PointwiseNeuron
 from ..report.views import LayerActivity, LayerTrace, SampleView
 from .data import direct_encoding
 
@@ -19,40 +20,29 @@ __all__ = ["Activity", "observe", "view_sample"]
 
 
 class Activity:
-    """Counts of the spikes of each layer, added up over calls; a non-zero output is a spike."""
+    """What a recording of firing rates and silent shares says of each layer."""
 
-    def __init__(self, layers: dict[str, Neuron]) -> None:
-        self._layers = layers
-        self._counts: dict[str, Tensor] = {}  # spikes of each neuron
-        self._seen: dict[str, int] = dict.fromkeys(layers, 0)  # steps times samples
-
-    def add(self, name: str, module: Neuron, inputs: Any, output: Tensor) -> None:
-        """Count one output; the form of a forward hook."""
-        del inputs
-        lead = 2 if module.step_mode == "m" else 1
-        fired = output.detach().ne(0).flatten(0, lead - 1)
-        counts = fired.sum(0)
-        self._counts[name] = self._counts[name] + counts if name in self._counts else counts
-        self._seen[name] += len(fired)
+    def __init__(self, net: nn.Module, recording: Recording) -> None:
+        self._net = net
+        self._recording = recording
 
     def layers(self) -> tuple[LayerActivity, ...]:
         """The activity of every layer that has run, from the first in the network to the last."""
         return tuple(
             LayerActivity(
                 name=name,
-                kind=type(module).__name__,
-                neurons=counts.numel(),
-                rate=counts.sum().item() / max(1, counts.numel() * self._seen[name]),
-                silent=counts.eq(0).sum().item() / max(1, counts.numel()),
+                kind=type(self._net.get_submodule(name)).__name__,
+                neurons=found["rate"].numel(),
+                rate=found["rate"].mean().item(),
+                silent=found["silent share"],
             )
-            for name, module in self._layers.items()
-            if (counts := self._counts.get(name)) is not None
+            for name, found in self._recording.items()
         )
 
 
 @contextmanager
 def observe(net: nn.Module) -> Iterator[Activity]:
-    """Count the spikes of every neuron in `net` while the block runs; the hooks go when it ends.
+    """Count the spikes of every neuron in `net` while the block runs.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
     >>> with observe(net) as activity:
@@ -60,15 +50,8 @@ def observe(net: nn.Module) -> Iterator[Activity]:
     >>> activity.layers()
     (LayerActivity(name='0', kind='IFNode', neurons=2, rate=0.25, silent=0.5),)
     """
-    layers = {name: module for name, module in net.named_modules() if isinstance(module, Neuron)}
-    if not layers:
-        held = ", ".join(sorted({type(module).__name__ for module in net.modules()}))
-        raise LookupError(f"observe() found no spiking neuron in the network, which holds {held}.")
-    activity = Activity(layers)
-    with ExitStack() as hooks:
-        for name, module in layers.items():
-            hooks.callback(module.register_forward_hook(partial(activity.add, name)).remove)
-        yield activity
+    with record(net, ("rate", "silent share")) as recording:
+        yield Activity(net, recording)
 
 
 @contextmanager
