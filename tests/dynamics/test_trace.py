@@ -7,7 +7,7 @@ import torch
 from dynamics_cases import NEURONS, assert_equal, inputs, make, parity
 from torch import nn
 
-from spikescope.dynamics import gpu, native, ops, printing, program, trace
+from spikescope.dynamics import cpp, gpu, native, ops, printing, program, trace
 from spikescope.dynamics.ops import Op
 from spikescope.dynamics.trace import UnsupportedOperationError
 from spikescope.neuron import EIFNode, GatedLIFNode, IFNode, LIAFNode, LIFNode, ParametricLIFNode, ResonateAndFireNode
@@ -193,3 +193,16 @@ def test_two_neurons_of_one_form_share_a_program_and_an_option_makes_another():
     assert key_of(LIFNode()) != key_of(LIFNode(decay_input=False))
     assert key_of(LIFNode()) != key_of(LIFNode(v_reset=None))
     assert key_of(LIFNode()) != key_of(LIFNode(tau=torch.tensor([2.3])))
+
+
+def test_a_division_by_a_power_of_two_is_a_product_with_the_same_bits():
+    x = torch.randn(9, 257, generator=torch.Generator().manual_seed(0)) * 3
+    for tau, written in ((2.0, True), (0.25 + 3.75, True), (3.0, False)):
+        nodes = [LIFNode(tau, step_mode="m", store_v_seq=True, backend=backend) for backend in ("torch", "cpp")]
+        assert torch.equal(nodes[0](x), nodes[1](x))
+        assert torch.equal(nodes[0].v_seq, nodes[1].v_seq)
+        definition = nodes[1]._definition(nodes[1].params())
+        body = program.program(definition.key).forward(torch.float32)
+        found = native._of_numbers(body, "nnnn", tuple(definition.numbers)).powers
+        assert bool(found) is written
+        assert ("_inverse)" in cpp.forward_source(body, torch.float32, powers=found)) is written

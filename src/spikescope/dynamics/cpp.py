@@ -41,10 +41,13 @@ constexpr long B = {BLOCK}, S = {states};
 """
 
 
-def _numbers(body: Body, source: str) -> list[str]:
-    """The constants that are one number, from the array `source`."""
-    names = enumerate(body.constants.values())
-    return [f"const real {name} = {source}[{i}];" for i, name in names if name not in body.arrays]
+def _numbers(body: Body, source: str, powers: frozenset[str]) -> list[str]:
+    """The constants that are one number, from the array `source`, and the reciprocals of powers of two among them."""
+    names = [(i, name) for i, name in enumerate(body.constants.values()) if name not in body.arrays]
+    return [
+        *(f"const real {name} = {source}[{i}];" for i, name in names),
+        *(f"const real {name}_inverse = 1 / {name};" for _, name in names if name in powers),
+    ]
 
 
 def _array_names(body: Body) -> list[str]:
@@ -63,16 +66,21 @@ def _array_values(body: Body) -> list[str]:
     return [f"const real {name} = {name}_[i];" for name in _array_names(body)]
 
 
-def forward_source(body: Body, io: torch.dtype, taps: frozenset[str] = frozenset()) -> str:
-    """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps."""
+def forward_source(
+    body: Body, io: torch.dtype, taps: frozenset[str] = frozenset(), powers: frozenset[str] = frozenset()
+) -> str:
+    """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps.
+
+    `powers` names constants that are powers of two, by which the kernel need not divide.
+    """
     states = len(body.inputs) - 1
-    lines, (y, *rest) = print_body(body, "cpp")
+    lines, (y, *rest) = print_body(body, "cpp", powers=powers)
     begin, step, row, end = _taps(taps, y, rest[-1])
     return f"""{_prelude(io, states, taps)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, long T, long n, int threads) {{
-  {_block(_numbers(body, "C"), 2)}
+  {_block(_numbers(body, "C", powers), 2)}
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
@@ -124,11 +132,11 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     return begin, step, row, end
 
 
-def backward_source(body: Body, again: Body, io: torch.dtype) -> str:
+def backward_source(body: Body, again: Body, io: torch.dtype, powers: frozenset[str] = frozenset()) -> str:
     """The backward kernel, from the backward body and the forward one, `again`, which runs a segment again."""
     states = len(again.inputs) - 1
-    lines, (gx, *grads) = print_body(body, "cpp")
-    redo, (_, *redone) = print_body(again, "cpp")
+    lines, (gx, *grads) = print_body(body, "cpp", powers=powers)
+    redo, (_, *redone) = print_body(again, "cpp", powers=powers)
     gstates, gvalues = grads[:states], grads[states:]
     wanted = len(gvalues)
     return f"""{_prelude(io, states)}
@@ -137,7 +145,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     const real* __restrict CK, long K, const io* __restrict GY, long sgy, const real* __restrict GV,
     const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA, long T, long n,
     int threads) {{
-  {_block(_numbers(body, "C") + _numbers(again, "FC"), 2)}
+  {_block(_numbers(body, "C", powers) + _numbers(again, "FC", powers), 2)}
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
   real* __restrict scratch = (real*)std::aligned_alloc(64, K * S * B * sizeof(real));

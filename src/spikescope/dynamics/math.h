@@ -19,9 +19,8 @@ static inline float fused(float a, float b, float c) {
 
 // exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7. The power of two
 // goes straight into the exponent of the polynomial, which reaches the largest float; below the smallest normal one: 0.
-static inline float exponential(float x) {
-  const float low = -87.3f, high = 88.7228f;
-  const float bounded = x < low ? low : (x > high ? high : x);
+// For -87.3 <= x <= 88.72 alone.
+static inline float raised(float bounded) {
   const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
   const float n = shifted - 12582912.f;
   const float r = fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, bounded));
@@ -38,11 +37,23 @@ static inline float exponential(float x) {
   bits += power << 23;
   float y;
   std::memcpy(&y, &bits, 4);
+  return y;
+}
+// As above, for all x.
+static inline float exponential(float x) {
+  const float low = -87.3f, high = 88.7228f;
+  const float y = raised(x < low ? low : (x > high ? high : x));
   return x < low ? 0.f : (x > high ? HUGE_VALF : (x != x ? x : y));
 }
 static inline double exponential(double x) { return std::exp(x); }
 
-template <class R> static inline R logistic(R x) { return R(1) / (R(1) + exponential(-x)); }
+// Beyond 87 the exponential leaves the range; there the quotient is 1, or too small for a normal number.
+static inline float logistic(float x) {
+  const float bounded = x < -87.f ? -87.f : (x > 87.f ? 87.f : x);
+  const float y = 1.f / (1.f + raised(-bounded));
+  return x < -87.f ? 0.f : (x != x ? x : y);
+}
+static inline double logistic(double x) { return 1. / (1. + std::exp(-x)); }
 
 // Near zero the quotient loses digits; the odd series to x^7 does not.
 template <class R> static inline R hyperbolic_tangent(R x) {

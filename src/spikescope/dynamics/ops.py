@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["OPS", "PASS", "SCALAR_POWERS", "Op"]
+__all__ = ["DIVISIONS", "OPS", "PASS", "SCALAR_POWERS", "Op"]
 
 aten = torch.ops.aten
 
@@ -101,6 +101,8 @@ OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({
 
 PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.default, aten.expand.default}
 """Operations that change nothing of a single element."""
+
+DIVISIONS = {aten.div.Tensor, aten.div.Scalar}
 
 SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
 """Powers that PyTorch computes as another operation; a square and a cube are products."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from .graph import Node
-from .ops import OPS, PASS, SCALAR_POWERS
+from .ops import DIVISIONS, OPS, PASS, SCALAR_POWERS
 from .trace import Body
 
 __all__ = ["Language", "print_body"]
@@ -17,14 +17,16 @@ Language = Literal["cpp", "triton"]
 
 aten = torch.ops.aten
 
-_DIVISIONS = {aten.div.Tensor, aten.div.Scalar}
 _LOGICAL = {"ge", "gt", "le", "lt", "eq", "ne", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or"}
 
 
-def print_body(body: Body, language: Language, reciprocal: bool = False) -> tuple[list[str], list[str]]:
+def print_body(
+    body: Body, language: Language, reciprocal: bool = False, powers: frozenset[str] = frozenset()
+) -> tuple[list[str], list[str]]:
     """The assignments of the body, and the text of each output.
 
     With `reciprocal` a division by a Python number is a product with its reciprocal, as PyTorch computes it on a GPU.
+    `powers` are constants that are powers of two: a product with their reciprocal, `c_inverse`, is the exact quotient.
     """
     text: dict[Node, str] = {**body.inputs, **body.constants}
     declare = "const auto " if language == "cpp" else ""
@@ -37,8 +39,12 @@ def print_body(body: Body, language: Language, reciprocal: bool = False) -> tupl
     for node in body.nodes:
         operands = [operand(a) for a in node.args if _is_operand(a)]
         expression = _expression(node, operands, language)
-        if reciprocal and node.target in _DIVISIONS and text.get(node.args[1], "") in {"", *body.numbers}:
-            expression = f"({operands[0]} * divide(one, {operands[1]}))"
+        if node.target in DIVISIONS:
+            divisor = text.get(node.args[1], "")
+            if reciprocal and divisor in {"", *body.numbers}:
+                expression = f"({operands[0]} * divide(one, {operands[1]}))"
+            elif divisor in powers:
+                expression = f"({operands[0]} * {divisor}_inverse)"
         if expression is None:
             text[node] = operand(node.args[0])
         else:

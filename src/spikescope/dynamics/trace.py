@@ -21,7 +21,7 @@ from ..internals import vector_jacobian
 from ..surrogate import Surrogate
 from .eager import StepFunction
 from .graph import Node, UnknownTensorError, record, replay
-from .ops import OPS, PASS, SCALAR_POWERS
+from .ops import DIVISIONS, OPS, PASS, SCALAR_POWERS
 
 __all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
 
@@ -78,6 +78,7 @@ class Body:
     arrays: frozenset[str]  # the constants that have a value per neuron
     numbers: frozenset[str]  # the constants that are Python numbers in the eager loop
     outputs: tuple[Any, ...]
+    divisors: frozenset[str]  # the numbers that something is divided by
     exact: bool
     prologue: Callable[..., Any]  # values -> constants
 
@@ -154,6 +155,9 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
         arrays=frozenset(constants[node] for node in used if node in arrays),
         numbers=frozenset(constants[node] for node in used if node in numbers),
         outputs=graph.outputs,
+        divisors=frozenset(
+            constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
+        ),
         exact=all(_exact(node) for node in body),
         prologue=prologue,
     )
