@@ -205,8 +205,9 @@ def test_memory_is_flat_and_no_graph_is_kept():
         gc.collect()
         return sum(issubclass(type(held), Tensor) for held in gc.get_objects())
 
-    before = tensors_after(20)
-    assert tensors_after(300) < before + 50  # a graph or a record kept at every step would be hundreds
+    tensors_after(20)
+    before = tensors_after(20)  # what other tests left behind has been collected by now
+    assert tensors_after(300) <= before
     assert all(held.grad_fn is None for held in (learner.trace_pre, learner.trace_post, learner.trace_e))
     assert synapse.weight.grad.grad_fn is None
 

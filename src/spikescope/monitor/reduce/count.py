@@ -162,7 +162,7 @@ class SilentShare(Reducer):
     def result(self, a: Fired) -> float:
         if not a.seen or not a.fired.numel():
             return math.nan
-        return 1 - a.fired.sum().item() / a.fired.numel()
+        return (a.fired.numel() - a.fired.sum().item()) / a.fired.numel()
 
 
 @dataclass(frozen=True)
