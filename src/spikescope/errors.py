@@ -70,6 +70,10 @@ def check_floating(owner: str, x: object) -> None:
     """Refuse an input current that is not a floating point tensor."""
     check_tensor(owner, "the input", x)
     assert isinstance(x, Tensor)
+    if x.layout is not torch.strided:
+        raise TypeError(
+            f"{owner} takes a dense tensor, but got one of layout {x.layout}. Convert it with x.to_dense()."
+        )
     if not x.is_floating_point():
         raise TypeError(
             f"{owner} integrates real numbers, but got an input of dtype {x.dtype}. "

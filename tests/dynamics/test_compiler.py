@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from dynamics_cases import assert_equal, inputs, make
 
 from spikescope.dynamics import compiler, native
@@ -237,3 +238,9 @@ def test_forked_and_spawned_children(tmp_path):
 
 def test_small_runs_take_one_thread():
     assert native._threads(native._SMALL - 1).value == 1
+
+
+def test_a_backend_of_another_device_says_where_it_runs(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(RuntimeError, match="'triton': its kernels run on a GPU, and the input is on the device 'cpu'"):
+        LIFNode(step_mode="m", backend="triton")(torch.zeros(2, 2, 2))

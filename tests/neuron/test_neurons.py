@@ -219,6 +219,12 @@ def test_each_node_owns_its_surrogate(cls):
 
 
 @pytest.mark.parametrize("cls", NEURONS)
+def test_a_sparse_input_is_refused_in_words(cls):
+    with pytest.raises(TypeError, match=r"takes a dense tensor, but got one of layout torch.sparse_coo.*to_dense"):
+        make(cls)(torch.zeros(4, 2, 3).to_sparse())
+
+
+@pytest.mark.parametrize("cls", NEURONS)
 def test_repr_shows_the_fields(cls):
     node = make(cls)
     shown = repr(node)

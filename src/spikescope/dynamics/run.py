@@ -79,6 +79,9 @@ def decide(backend: str, key: str, device: str, gradients: bool) -> Plan:
     fused, missing = _fused_backend(backend, device)
     if fused is None:
         return Plan("torch", missing)
+    if backend not in ("auto", fused):
+        place = "a GPU" if backend == "triton" else "the CPU"
+        return Plan("torch", f"its kernels run on {place}, and the input is on the device {device!r}")
     error = refusal(key, gradients)
     if error is not None:
         if backend != "auto":
