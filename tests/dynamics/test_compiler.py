@@ -244,3 +244,18 @@ def test_a_backend_of_another_device_says_where_it_runs(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     with pytest.raises(RuntimeError, match="'triton': its kernels run on a GPU, and the input is on the device 'cpu'"):
         LIFNode(step_mode="m", backend="triton")(torch.zeros(2, 2, 2))
+
+
+def test_a_disk_that_is_full_when_the_kernel_is_moved_there_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path))
+    move = os.replace
+
+    def full(source, target):
+        if str(target).startswith(str(tmp_path)):
+            raise OSError(28, "No space left on device")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    library = load('extern "C" int answer() { return 42; }')
+    assert library.answer() == 42
+    assert list(tmp_path.iterdir()) == []

@@ -111,13 +111,17 @@ def _is_whole(library: Path) -> bool:
 
 
 def _build(source: str, flags: tuple[str, ...], library: Path) -> Path:
-    """Compile beside the target and move the result there in one step: another process sees all of it or nothing."""
+    """Compile into the cache; where that cannot be written to, into a folder that lasts as long as the process."""
     try:
-        library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        work = tempfile.mkdtemp(dir=library.parent)
-    except OSError:  # no writable cache: a folder that lasts as long as the process
-        library = _private_folder() / library.name
-        work = tempfile.mkdtemp(dir=library.parent)
+        return _compile(source, flags, library)
+    except (OSError, CompileError):  # a full disk may stop us or the compiler; an error in the source comes up again
+        return _compile(source, flags, _private_folder() / library.name)
+
+
+def _compile(source: str, flags: tuple[str, ...], library: Path) -> Path:
+    """Compile beside the target and move the result there in one step: another process sees all of it or nothing."""
+    library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work = tempfile.mkdtemp(dir=library.parent)
     try:
         text, built = Path(work) / "kernel.cpp", Path(work) / "kernel.so"
         text.write_text(source)
