@@ -15,6 +15,7 @@ __all__ = [
     "constant_when_compiled",
     "gradient_is_watched",
     "in_backward",
+    "in_compiled_transform",
     "in_forward_mode",
     "in_nested_grad",
     "is_plain",
@@ -36,7 +37,14 @@ def readable(x: Tensor) -> bool:
 
     PyTorch has no public question for a tensor that `torch.func.vmap` has batched.
     """
-    return not (torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_batchedtensor(x))
+    if torch.compiler.is_compiling() or x.is_meta:
+        return False
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):  # by one transform inside another
+        if functorch.is_batchedtensor(x):
+            return False
+        x = functorch.get_unwrapped(x)
+    return True
 
 
 def gradient_is_watched(x: Tensor, *modules: nn.Module) -> bool:
@@ -95,6 +103,16 @@ def constant_when_compiled(function: F) -> F:
     return function
 
 
+@constant_when_compiled
+def _tracing_a_transform() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def in_compiled_transform() -> bool:
+    """Whether `torch.compile` is tracing through a transform of `torch.func`, where no tensor says `requires_grad`."""
+    return torch.compiler.is_compiling() and _tracing_a_transform()
+
+
 def in_transform() -> bool:
     """Whether `torch.func` is transforming this call (`vmap`, `grad`, ...), so that values are stand-ins.
 
@@ -112,6 +130,12 @@ def set_permanent_hooks(module: nn.Module, key: str, before: Callable[..., Any],
     held: Any = module
     held._forward_pre_hooks[key], held._forward_pre_hooks_with_kwargs[key] = before, True
     held._forward_hooks[key], held._forward_hooks_with_kwargs[key] = after, True
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether somebody has put a hook on `module`. PyTorch numbers those; the permanent ones of ours have a name."""
+    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(isinstance(key, int) for hooks in kinds for key in hooks)
 
 
 def vector_jacobian(outputs: list[Tensor], inputs: list[Tensor], grads: list[Tensor]) -> tuple[Tensor, ...]:

@@ -264,3 +264,18 @@ def test_many_threads_at_once():
     with ThreadPoolExecutor(8) as pool:
         for case, got in zip(cases, pool.map(one, cases), strict=True):
             assert_alike(got, one(case, "torch"))
+
+
+def test_compiled_derivatives_of_torch_func_take_the_eager_loop_and_give_the_same():
+    torch.compiler.reset()
+    net = network("auto")
+    parameters, x = dict(net.named_parameters()), inputs(4, 2, 5)
+
+    def measure(held):
+        y = functional_call(net, held, (x,))
+        functional.reset_net(net)  # a state that outlives the transform would be a tensor of it
+        return loss(y)
+
+    found = torch.compile(grad(measure), backend="aot_eager", fullgraph=True)(parameters)
+    for name, wanted in grad(measure)(parameters).items():
+        assert_close(found[name], wanted, name)

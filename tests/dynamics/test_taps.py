@@ -5,9 +5,12 @@ import torch
 from dynamics_cases import assert_equal, inputs, make
 
 from spikescope.dynamics import eager
-from spikescope.dynamics.layout import BLOCK, TAPS
+from spikescope.dynamics.layout import BLOCK, TAPS, support_tap
 from spikescope.dynamics.operator import run_fused
 from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode
+
+SUPPORTS = {support_tap(*numbers): numbers for numbers in ((0.83, -0.31, 0.47), (1.1, -float("inf"), 0.0))}
+NAMES = (*TAPS, *SUPPORTS)
 
 
 def flat(seq, strides):
@@ -37,7 +40,7 @@ def bits(fired):
     return (padded.reshape(len(fired), -1, 8) * torch.tensor([1, 2, 4, 8, 16, 32, 64, 128])).sum(-1).to(torch.uint8)
 
 
-def tapped(cls, x_seq, names=TAPS, backend="cpp", keep_v=False):
+def tapped(cls, x_seq, names=NAMES, backend="cpp", keep_v=False):
     node = make(cls, backend)
     made = node._definition(node.params())
     state = cls.rest(node.params())
@@ -58,6 +61,10 @@ def check(cls, x_seq, backend="cpp"):
         assert row[0] == block.min()
         assert row[1] == block.max()
         torch.testing.assert_close(row[2], block.double().sum(), rtol=1e-5, atol=1e-3)  # sums over time in float32
+    for name, (v_threshold, low, high) in SUPPORTS.items():
+        inside = (h - v_threshold >= low) & (h - v_threshold <= high)
+        blocks = flat(inside, x_seq[0].stride()).split(BLOCK, 1)
+        assert taps[name].tolist() == [block.sum().item() for block in blocks], name
     return run, taps
 
 
@@ -105,7 +112,7 @@ def test_taps_one_by_one_in_the_order_asked_for(names):
 
 def test_taps_change_nothing_else():
     x_seq = inputs(70, 37)
-    plain, with_taps = (tapped(LIFNode, x_seq, names, keep_v=True)[0] for names in ((), TAPS))
+    plain, with_taps = (tapped(LIFNode, x_seq, names, keep_v=True)[0] for names in ((), NAMES))
     assert_equal(with_taps.output, plain.output, "output")
     assert_equal(with_taps.v_seq, plain.v_seq, "v_seq")
     assert_equal(with_taps.state.v, plain.state.v, "v")
@@ -118,3 +125,16 @@ def test_taps_of_nothing():
     assert taps["range"].tolist() == [[float("inf"), float("-inf"), 0.0]]
     _, taps = tapped(LIFNode, torch.empty(4, 0))
     assert [tuple(taps[name].shape) for name in TAPS] == [(0,), (4, 0), (4, 0), (0, 3)]
+    assert all(taps[name].shape == (0,) for name in SUPPORTS)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "torch"])
+def test_a_nan_shows_in_the_range_and_is_outside_any_support(backend):
+    x_seq = torch.full((3, BLOCK + 5), 0.41)
+    x_seq[1, BLOCK + 2] = float("nan")
+    node = LIFNode(step_mode="m", backend=backend)
+    node.request_taps(("range", *SUPPORTS))
+    node(x_seq)
+    assert node.tapped["range"].isnan().tolist() == [[False] * 3, [True] * 3]
+    everywhere = support_tap(1.1, -float("inf"), 0.0)
+    assert node.tapped[everywhere].tolist() == [3 * BLOCK, 3 * 5 - 2]  # from the second step on it stays NaN

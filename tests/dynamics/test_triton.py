@@ -99,7 +99,8 @@ def compiled(kernel, io, real, constants):
         elif name in ("T", "n", "sx", "sgy") or name[0] == "L" or name.endswith("_period"):
             types[name] = "i32"
         else:
-            types[name] = {"TAP0": "*u8", "TAP1": "*u8", "TAP3": "*fp64"}.get(name, "*fp64" if name[0] == "P" else real)
+            taps = {"TAP0": "*u8", "TAP1": "*u8", "TAP3": "*fp64", "TAP4": "*i64"}
+            types[name] = taps.get(name, "*fp64" if name[0] == "P" else real)
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, types, constexprs=places)
     options = {"num_warps": 2, "enable_fp_fusion": False}
@@ -111,7 +112,7 @@ for name, io in (("LIFNode", "fp16"), ("LIFNode", "bf16"), ("AdaptiveLIFNode", "
     key = node._definition(node.params()).key
     made = program.program(key)
     dtype, real = (torch.float64, "*fp64") if io == "fp64" else (torch.float32, "*fp32")
-    taps = frozenset(layout.TAPS)
+    taps = layout.kinds_of_taps(frozenset([*layout.TAPS, layout.support_tap(1.0, -0.5, 0.5)]))
     forward = compiled(
         gpu._forward_kernel(key, dtype, taps), io, real, {"K": 8, "KEEP_V": True, "KEEP_CK": True, "BLOCK": 256}
     )

@@ -209,16 +209,73 @@ def test_closed_or_dropped_it_leaves_the_network():
     assert not probe.point.subscribers
 
 
-def test_counts_of_the_kernel_and_of_the_output_agree(monkeypatch):
+LEVELS = {
+    "range": reduce.MinMax,
+    "inside": lambda name, node: reduce.SupportShare.of(node.surrogate_function, node.v_threshold),
+    "low": reduce.SupportShare(low=-0.75, high=-0.25),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("signal", "reducers", "tapped"),
+    [
+        ("spike", {**MANY, "course": reduce.RateOverTime}, {"rate", "silent", "packed", "course"}),
+        ("h", LEVELS, set(LEVELS)),
+        ("h", {**LEVELS, "moments": reduce.Moments}, set(LEVELS)),
+    ],
+    ids=["spikes", "levels", "levels and more"],
+)
+def test_what_the_kernel_tells_and_what_is_measured_agree(backend, compiled, signal, reducers, tapped, monkeypatch):
+    torch.compiler.reset()  # PyTorch counts how often it compiles the code of a class
     net, x = spiking_net(), sequence(5, 3)
-    with monitor.record(net, MANY) as tapped:
-        net(x)
-    assert any(track.tapped for track in tapped._tracks.values())
-    functional.reset_net(net)
-    monkeypatch.setattr(sys.modules["spikescope.monitor.record"], "counts_spikes", lambda *args: False)
-    with monitor.record(net, MANY) as measured:
-        net(x)
-    assert tapped.to_dict() == measured.to_dict()
+    functional.set_backend(net, backend)
+    found = []
+    for taps in (True, False):
+        if not taps:
+            monkeypatch.setattr(sys.modules["spikescope.monitor.record"], "tapped", lambda *args: {})
+        functional.reset_net(net)
+        run = torch.compile(net, backend="eager", fullgraph=True) if compiled else net
+        with monitor.record(net, reducers, signal=signal) as recording, torch.no_grad():
+            run(x[:2]), run(x[2:])
+        assert all(set(track.tapped) == (tapped if taps else set()) for track in recording._tracks.values())
+        found.append(recording.to_dict())
+    assert found[0] == found[1]
+
+
+def test_where_the_kernel_tells_all_that_is_wanted_the_potential_is_not_written():
+    net = spiking_net()
+    with monitor.record(net, LEVELS, signal="h"):
+        net(sequence())
+        assert "h" not in net[1].tapped
+    with monitor.record(net, {**LEVELS, "moments": reduce.Moments}, signal="h"):
+        net(sequence())
+        assert "h" in net[1].tapped
+
+
+def test_packed_spikes_of_a_channels_last_image():
+    torch.manual_seed(5)
+    images = torch.rand(2 * 3, 5, 4, 4).mul(3).to(memory_format=torch.channels_last).unflatten(0, (2, 3))
+    node = neuron.IFNode(step_mode="m")
+    with monitor.record(node, "packed") as recording:
+        spikes = node(images)
+    assert not spikes[0].is_contiguous()
+    assert torch.equal(recording[""].dense(), spikes)
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_a_kernel_is_asked_for_nothing_in_the_runs_between(mode):
+    net, asked = spiking_net(mode), []
+    with monitor.record(net, "raw", signal="v", every=3) as recording:
+        for _ in range(7):
+            steps_of(net, sequence()) if mode == "s" else net(sequence())
+            asked.append(bool(net[1].tapped))
+            functional.reset_net(net)
+            net[1].tapped = {}
+    assert asked == [True, False, False, True, False, False, True]
+    assert recording["1"].shape == (4, 3 * 2, 7)  # the samples of three runs
 
 
 def test_table_and_picture():

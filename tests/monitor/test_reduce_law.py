@@ -157,10 +157,17 @@ def test_the_taps_of_a_kernel_give_what_the_signal_gives(reducer, cut):
         blocks = part.flatten().split(7)
         extent = [[b.min().item(), b.max().item(), b.sum().item()] for b in blocks if b.numel()]
         count = part.sum(0).to(torch.uint8)
-        return {"count": count, "packed": packed, "range": torch.tensor(extent, dtype=torch.float64).view(-1, 3)}
+        made = {"count": count, "packed": packed, "range": torch.tensor(extent, dtype=torch.float64).view(-1, 3)}
+        for name in reducer.taps:
+            if name.startswith("support"):
+                v_threshold, low, high = map(float, name.split(":")[1:])
+                made[name] = torch.tensor(
+                    [((b - v_threshold).clamp(low, high) == b - v_threshold).sum() for b in blocks]
+                )
+        return made
 
-    first = reducer.measure_taps(taps(x[:cut]), x[:cut].shape)
-    then = reducer.measure_taps(taps(x[cut:]), x[cut:].shape, start=cut)
+    first = reducer.measure_taps(taps(x[:cut]), x[:cut])
+    then = reducer.measure_taps(taps(x[cut:]), x[cut:], start=cut)
     check_same(reducer.result(reducer.merge(first, then)), reducer.result(reducer.measure(x)))
 
 
@@ -194,7 +201,7 @@ def test_a_signal_without_time_and_batch_is_refused(reducer):
     with pytest.raises(TypeError, match="merges its own summaries"):
         reducer.merge(1, 2)
     with pytest.raises(ValueError, match="needs the"):
-        reducer.measure_taps({"h": torch.zeros(1)}, (1, 1))
+        reducer.measure_taps({"h": torch.zeros(1)}, torch.zeros(1, 1))
 
 
 ordered = [r for r in CASES if "span" in r.Summary._fields]

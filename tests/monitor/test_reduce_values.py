@@ -91,6 +91,17 @@ def test_norms_and_extremes():
     assert all(math.isnan(v) for v in found(reduce.MinMax(), x))
 
 
+def test_norms_of_large_signals_however_small_or_large_their_values():
+    x = normal((2, 1, 3 * 2**16 + 5)).double()
+    for scale in (1.0, 1e-22, 1e-37, 1e18, 1e25):
+        held = (x * scale).float()
+        held[0, 0, : 2**16] = 0.0
+        wanted = np.linalg.norm(held.double().numpy().reshape(2, -1), axis=1)
+        np.testing.assert_allclose(found(reduce.GradientNorm(), held).numpy(), wanted, rtol=1e-6)
+    held[1, 0, 7] = math.nan
+    assert found(reduce.GradientNorm(), held).isnan().tolist() == [False, True]
+
+
 def test_large_half_precision_values_do_not_overflow():
     x = torch.full((2, 1, 9), 60000.0, dtype=torch.float16)
     assert found(reduce.Norm(), x) == pytest.approx(math.sqrt(18) * x[0, 0, 0].item(), rel=1e-14)

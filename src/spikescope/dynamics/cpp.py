@@ -11,7 +11,7 @@ from importlib import resources
 
 import torch
 
-from .layout import BLOCK
+from .layout import BLOCK, TAPS, supports
 from .printing import print_body
 from .trace import Body
 
@@ -79,7 +79,7 @@ def forward_source(
     return f"""{_prelude(io, states, taps)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
-    long K, void* const* TAP, long T, long n, int threads) {{
+    long K, void* const* TAP, const double* W, long T, long n, int threads) {{
   {_block(_numbers(body, "C", powers), 2)}
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
@@ -125,10 +125,15 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     if "range" in taps:
         begin.append("alignas(64) real low_[B], high_[B], sum_[B] = {};")
         begin.append("for (long i = 0; i < B; i++) { low_[i] = real(HUGE_VAL); high_[i] = -real(HUGE_VAL); }")
-        step.append(f"low_[i] = {h} < low_[i] ? {h} : low_[i];")
-        step.append(f"high_[i] = {h} > high_[i] ? {h} : high_[i];")
+        step.append(f"low_[i] = minimum<real>({h}, low_[i]);")
+        step.append(f"high_[i] = maximum<real>({h}, high_[i]);")
         step.append(f"sum_[i] += {h};")
         end.append("store_range((double*)TAP[3] + o / B * 3, e, low_, high_, sum_);")
+    for j, _ in enumerate(supports(taps)):
+        begin.append(f"alignas(64) int32_t inside{j}_[B] = {{}};")
+        step.append(f"{{ const real off = {h} - real(W[{3 * j}]);")
+        step.append(f"  inside{j}_[i] += (off >= real(W[{3 * j + 1}])) & (off <= real(W[{3 * j + 2}])); }}")
+        end.append(f"((int64_t*)TAP[{len(TAPS) + j}])[o / B] = (int64_t)total(inside{j}_, e);")
     return begin, step, row, end
 
 

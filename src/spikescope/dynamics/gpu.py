@@ -7,7 +7,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ from .layout import (
     Outputs,
     checkpoint_shape,
     field_in_layout,
+    kinds_of_taps,
     layout,
     make_taps,
     real_dtype,
     segment_length,
     sequence_in_layout,
     state_in_layout,
+    support_bounds,
+    supports,
     whole_in_layout,
 )
 from .program import Values, program
@@ -88,9 +91,9 @@ def _backward_kernel(
     ).backward
 
 
-@cache
-def _number(constant: float, real: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor([constant], dtype=real, device=device)
+@lru_cache(maxsize=1024)
+def _numbers(constants: tuple[float, ...], real: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(constants, dtype=real, device=device)
 
 
 def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device) -> list[Any]:
@@ -101,7 +104,7 @@ def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, devi
             flat = field_in_layout(constant.to(real), step)
             arguments += [flat, flat.numel()]
         elif constant.device.type == "cpu" and device.type != "cpu":
-            arguments.append(_number(float(constant), real, device))
+            arguments.append(_numbers((float(constant),), real, device))
         else:
             arguments.append(constant.to(real).reshape(1))
     return arguments
@@ -147,12 +150,13 @@ def forward(
         y if v_seq is None else v_seq,
         y if checkpoints is None else checkpoints,
         *(made.get(name, y) for name in TAPS),
+        *(held for name in supports(taps) for held in (made[name], _numbers(support_bounds(name), real, device))),
         *_constants(body, values, step, real, device),
         steps,
         n,
     ]
     _launch(
-        _forward_kernel(key, real, taps),
+        _forward_kernel(key, real, kinds_of_taps(taps)),
         n,
         arguments,
         K=segment_length("triton", steps, len(state)),

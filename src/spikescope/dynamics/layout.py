@@ -6,6 +6,7 @@ A kernel sees a step as one flat run of memory; the axis order within it is free
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,16 @@ __all__ = [
     "Outputs",
     "checkpoint_shape",
     "field_in_layout",
+    "kinds_of_taps",
     "layout",
     "make_taps",
     "real_dtype",
     "segment_length",
     "sequence_in_layout",
     "state_in_layout",
+    "support_bounds",
+    "support_tap",
+    "supports",
     "whole_in_layout",
 ]
 
@@ -32,7 +37,39 @@ BLOCK = 256
 """Neurons that a kernel takes at a time, and that share one row of the `range` tap."""
 
 TAPS = ("count", "packed", "h", "range")
-"""What a kernel can tell besides its output; each is printed into it only when it is on."""
+"""What a kernel can tell besides its output, with what `support_tap` names; printed into it only when it is on."""
+
+
+def support_tap(v_threshold: float, low: float, high: float) -> str:
+    """The name of the tap that counts, in each block of neurons, how often `low <= h - v_threshold <= high`.
+
+    >>> support_tap(1.0, -0.5, 0.5)
+    'support:1.0:-0.5:0.5'
+    """
+    return ":".join(("support", *(repr(float(number)) for number in (v_threshold, low, high))))
+
+
+@cache
+def supports(taps: frozenset[str]) -> list[str]:
+    """The support taps among `taps`, in the order in which a kernel numbers them."""
+    return sorted(name for name in taps if name.startswith("support"))
+
+
+@cache
+def kinds_of_taps(taps: frozenset[str]) -> frozenset[str]:
+    """The taps as a kernel is made for them: it takes the numbers of the support taps as arguments.
+
+    >>> sorted(kinds_of_taps(frozenset({"count", "support:1.0:-0.5:0.5"})))
+    ['count', 'support0']
+    """
+    numbered = {f"support{j}" for j, _ in enumerate(supports(taps))}
+    return frozenset(name for name in taps if not name.startswith("support")) | numbered
+
+
+def support_bounds(name: str) -> tuple[float, float, float]:
+    """The threshold and the two ends in the name of such a tap."""
+    v_threshold, low, high = map(float, name.split(":")[1:])
+    return v_threshold, low, high
 
 
 class Layout(NamedTuple):
@@ -125,6 +162,8 @@ def make_taps(
         made["h"] = torch.empty_strided((steps, *step.shape), (step.numel, *step.strides), dtype=real, device=device)
     if "range" in taps:
         made["range"] = torch.empty(-(-step.numel // BLOCK), 3, dtype=torch.float64, device=device)
+    for name in supports(taps):
+        made[name] = torch.empty(-(-step.numel // BLOCK), dtype=torch.int64, device=device)
     return made
 
 

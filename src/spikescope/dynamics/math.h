@@ -109,7 +109,7 @@ static inline void store_counts(void* out, long T, long o, long e, const int32_t
 
 template <class R> static inline void store_range(double* out, long e, const R* low, const R* high, const R* sum) {
   double a = HUGE_VAL, b = -HUGE_VAL, c = 0;
-  for (long i = 0; i < e; i++) { a = low[i] < a ? low[i] : a; b = high[i] > b ? high[i] : b; c += sum[i]; }
+  for (long i = 0; i < e; i++) { a = minimum<double>(low[i], a); b = maximum<double>(high[i], b); c += sum[i]; }
   out[0] = a; out[1] = b; out[2] = c;
 }
 

@@ -22,12 +22,15 @@ from .layout import (
     Outputs,
     checkpoint_shape,
     field_in_layout,
+    kinds_of_taps,
     layout,
     make_taps,
     real_dtype,
     segment_length,
     sequence_in_layout,
     state_in_layout,
+    support_bounds,
+    supports,
     whole_in_layout,
 )
 from .program import Values, program
@@ -36,6 +39,12 @@ from .trace import Body
 __all__ = ["backward", "forward"]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
+
+_P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+# X, sx, Y, S0, L, S1, C, A, P, V, CK, K, TAP, W, T, n, threads
+_FORWARD: list[Any] = [_P, _L, *[_P] * 9, _L, _P, _P, _L, _L, _I]
+# X, sx, S0, L, C, A, P, FC, FA, FP, CK, K, GY, sgy, GV, G1, GX, G0, GP, GA, T, n, threads
+_BACKWARD: list[Any] = [_P, _L, *[_P] * 9, _L, _P, _L, *[_P] * 6, _L, _L, _I]
 
 _forked = False
 
@@ -52,29 +61,33 @@ def _pointers(tensors: Sequence[Tensor | None]) -> Any:
     return (ctypes.c_void_p * max(1, len(tensors)))(*[None if t is None else t.data_ptr() for t in tensors])
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _longs(numbers: Sequence[int]) -> Any:
     return (ctypes.c_long * max(1, len(numbers)))(*numbers)
 
 
-def _threads(elements: int) -> ctypes.c_int:
-    return ctypes.c_int(1 if _forked or elements < _SMALL else torch.get_num_threads())
+def _threads(elements: int) -> int:
+    return 1 if _forked or elements < _SMALL else torch.get_num_threads()
 
 
 @cache
 def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], powers: frozenset[str]) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
-    return load(forward_source(program(key).forward(real), io, taps, powers)).forward
+    kernel = load(forward_source(program(key).forward(real), io, taps, powers)).forward
+    kernel.argtypes = _FORWARD
+    return kernel
 
 
 @cache
 def _backward_kernel(key: str, io: torch.dtype, wanted: tuple[int, ...], powers: frozenset[str]) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
-    return load(backward_source(made.backward(real, wanted), made.forward(real), io, powers)).backward
+    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, powers)).backward
+    kernel.argtypes = _BACKWARD
+    return kernel
 
 
 class Constants(NamedTuple):
@@ -151,9 +164,9 @@ def forward(
     v_seq = torch.empty_strided(*whole, dtype=real) if keep_v else None
     checkpoints = torch.empty(checkpoint_shape("cpp", steps, len(state), n), dtype=real) if keep_checkpoints else None
     made = make_taps(taps, steps, step, real, x_seq.device)
-    _forward_kernel(key, x_seq.dtype, taps, constants.powers)(
+    _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.powers)(
         _pointer(x_seq),
-        ctypes.c_long(x_seq.stride(0)),
+        x_seq.stride(0),
         _pointer(y),
         _pointers(state),
         _strides_of_0_and_1(state, step),
@@ -163,10 +176,11 @@ def forward(
         constants.periods,
         _pointer(v_seq),
         _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
-        ctypes.c_long(segment_length("cpp", steps, len(state))),
-        _pointers([made.get(name) for name in TAPS]),
-        ctypes.c_long(steps),
-        ctypes.c_long(n),
+        segment_length("cpp", steps, len(state)),
+        _pointers([made.get(name) for name in (*TAPS, *supports(taps))]),
+        _doubles([number for name in supports(taps) for number in support_bounds(name)]),
+        steps,
+        n,
         _threads(steps * n),
     )
     return Outputs(y, last, v_seq, checkpoints, made)
@@ -202,7 +216,7 @@ def backward(
     ]
     _backward_kernel(key, x_seq.dtype, wanted, constants.powers | constants_again.powers)(
         _pointer(x_seq),
-        ctypes.c_long(x_seq.stride(0)),
+        x_seq.stride(0),
         _pointers(state),
         _strides_of_0_and_1(state, step),
         constants.numbers,
@@ -212,18 +226,20 @@ def backward(
         constants_again.arrays,
         constants_again.periods,
         _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
-        ctypes.c_long(segment_length("cpp", steps, len(state))),
+        segment_length("cpp", steps, len(state)),
         _pointer(gy),
-        ctypes.c_long(gy.stride(0)),
+        gy.stride(0),
         _pointer(gv_seq),
         _pointers(gstate),
         _pointer(gx),
         _pointers(gstart),
         _pointer(sums),
         _pointers(per_neuron),
-        ctypes.c_long(steps),
-        ctypes.c_long(n),
+        steps,
+        n,
         _threads(steps * n),
     )
+    if not wanted:
+        return Gradients(gx, gstart, [])
     totals = sums.sum(0).to(real)
     return Gradients(gx, gstart, [totals[j] if held is None else held for j, held in enumerate(per_neuron)])

@@ -251,6 +251,15 @@ class _Call(NamedTuple):
     keep_checkpoints: bool
     taps: str
     states: int
+    single: bool = False  # the input is one step, without the axis of time
+
+    def with_time(self, x: Tensor) -> Tensor:
+        """The input, or a gradient of its shape, as a sequence."""
+        return x.unsqueeze(0) if self.single else x
+
+    def without_time(self, y: Tensor) -> Tensor:
+        """The output, or the gradient of the input, as it was given."""
+        return y.squeeze(0) if self.single else y
 
 
 class _Fused(LeanFunction):
@@ -260,21 +269,7 @@ class _Fused(LeanFunction):
 
     @staticmethod
     def forward(call: _Call, x_seq: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        run = _call_kernel if is_plain(x_seq) else neuron
-        state, tensors = list(rest[: call.states]), list(rest[call.states :])
-        return tuple(
-            run(
-                x_seq,
-                state,
-                tensors,
-                list(call.numbers),
-                call.key,
-                call.backend,
-                call.keep_v,
-                call.keep_checkpoints,
-                call.taps,
-            )
-        )
+        return tuple(_run(call, x_seq, *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -292,11 +287,30 @@ class _Fused(LeanFunction):
         x_seq, checkpoints, *rest = ctx.saved_tensors
         state, tensors = rest[: call.states], rest[call.states :]
         wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.states + i]]
-        out = _gradients(x_seq, state, tensors, checkpoints, grads, wanted, call)
+        gy = None if grads[0] is None else call.with_time(grads[0])
+        gx, *out = _gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
         gtensors: list[Tensor | None] = [None] * len(tensors)
-        for i, held in zip(wanted, out[1 + call.states :], strict=True):
+        for i, held in zip(wanted, out[call.states :], strict=True):
             gtensors[i] = held
-        return None, *out[: 1 + call.states], *gtensors
+        return None, call.without_time(gx), *out[: call.states], *gtensors
+
+
+def _run(call: _Call, x: Tensor, *rest: Tensor) -> list[Tensor]:
+    """The kernel on the memory of the tensors where they have one, else the operator."""
+    run = _call_kernel if is_plain(x) else neuron
+    state, tensors = list(rest[: call.states]), list(rest[call.states :])
+    y, *others = run(
+        call.with_time(x),
+        state,
+        tensors,
+        list(call.numbers),
+        call.key,
+        call.backend,
+        call.keep_v,
+        call.keep_checkpoints,
+        call.taps,
+    )
+    return [call.without_time(y), *others]
 
 
 class _FusedGradient(torch.autograd.Function):
@@ -371,12 +385,12 @@ def _gradients(
     )
 
 
-def _start(held: float | Tensor, real: torch.dtype, x_seq: Tensor) -> Tensor:
+def _start(held: float | Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
     """A state as the operator takes it: of the shape of a step, or one number without a gradient."""
     if not isinstance(held, Tensor):
-        return torch.tensor(held, dtype=real, device=x_seq.device)
-    held = held.to(device=x_seq.device, dtype=real)
-    return held if held.ndim == 0 and not held.requires_grad else held.expand(x_seq.shape[1:])
+        return torch.tensor(held, dtype=real, device=device)
+    held = held.to(device=device, dtype=real)
+    return held if held.ndim == 0 and not held.requires_grad else held.expand(shape)
 
 
 def run_fused(
@@ -388,16 +402,23 @@ def run_fused(
     x_seq: Tensor,
     keep_v: bool,
     taps: tuple[str, ...] = (),
+    single: bool = False,
 ) -> tuple[Run, dict[str, Tensor]]:
-    """A run over time by a fused kernel, and the taps that were on."""
+    """A run over time by a fused kernel, and the taps that were on; with `single` of one step `[N, *]`."""
     real = real_dtype(x_seq)
-    held = [_start(s, real, x_seq) for s in state]
-    call = _Call(tuple(numbers), key, backend, keep_v, torch.is_grad_enabled(), ",".join(taps), len(held))
+    shape = x_seq.shape if single else x_seq.shape[1:]
+    held = [_start(s, real, x_seq.device, shape) for s in state]
+    flat = (x_seq, *held, *tensors)
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    call = _Call(tuple(numbers), key, backend, keep_v, learns, ",".join(taps), len(held), single)
     out: Sequence[Tensor]
-    if torch.compiler.is_compiling():  # there the operator is the better known of the two
-        out = neuron(x_seq, held, tensors, numbers, key, backend, keep_v, call.keep_checkpoints, call.taps)
-    else:
-        out = _Fused.apply(call, x_seq, *held, *tensors)
+    if not torch.compiler.is_compiling():
+        out = _Fused.apply(call, *flat) if learns or not is_plain(x_seq) else _run(call, *flat)
+    else:  # there the operator is the better known of the two
+        y, *others = neuron(
+            call.with_time(x_seq), held, tensors, numbers, key, backend, keep_v, call.keep_checkpoints, call.taps
+        )
+        out = call.without_time(y), *others
     states = len(held)
     run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))

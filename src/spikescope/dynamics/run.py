@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import constant_when_compiled, in_forward_mode, in_nested_grad
+from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
 from . import eager, gpu
 from .compiler import compiler
 from .layout import real_dtype
@@ -63,6 +63,8 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
         return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
     if in_forward_mode():
         return "the fused kernels have no forward-mode derivative"
+    if in_compiled_transform():
+        return "PyTorch cannot compile the derivative of an operator inside torch.func"
     if in_nested_grad():
         return "the fused kernels have no second derivative under torch.func"
     if torch.compiler.is_exporting():
@@ -112,8 +114,8 @@ def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> e
     planned = plan(backend, definition, state, x).backend
     if planned == "torch":
         return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
-    run, _ = _fused(planned, definition, state, x.unsqueeze(0), False, ())
-    return eager.Step(run.output.squeeze(0), run.state, None)
+    run, _ = _fused(planned, definition, state, x, False, (), single=True)
+    return eager.Step(run.output, run.state, None)
 
 
 def run_sequence(
@@ -123,7 +125,7 @@ def run_sequence(
     planned = plan(backend, definition, state, x_seq).backend
     if planned == "torch":
         first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
-        start, keep_h = eager.start(state, first), not {"h", "range"}.isdisjoint(taps)
+        start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
         run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)
         return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
     run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
@@ -131,7 +133,14 @@ def run_sequence(
 
 
 def _fused(
-    planned: str, definition: Definition, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]
+    planned: str,
+    definition: Definition,
+    state: Any,
+    x_seq: Tensor,
+    keep_v: bool,
+    taps: tuple[str, ...],
+    single: bool = False,
 ) -> tuple[eager.Sequence, dict[str, Tensor]]:
     assert definition.key is not None
-    return run_fused(planned, definition.key, state, definition.tensors, definition.numbers, x_seq, keep_v, taps)
+    p = definition
+    return run_fused(planned, definition.key, state, p.tensors, p.numbers, x_seq, keep_v, taps, single)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .layout import BLOCK, layout, real_dtype
+from .layout import BLOCK, layout, real_dtype, support_bounds
 
 __all__ = ["eager_taps"]
 
@@ -27,7 +27,8 @@ def eager_taps(names: tuple[str, ...], x_seq: Tensor, output: Tensor, h_seq: Ten
         elif name == "h":
             made[name] = h_seq.detach()
         else:
-            made[name] = _range(h_seq.detach().permute(rows).reshape(steps, step.numel).to(real_dtype(x_seq)))
+            h = h_seq.detach().permute(rows).reshape(steps, step.numel).to(real_dtype(x_seq))
+            made[name] = _range(h) if name == "range" else _inside(h, *support_bounds(name))
     return made
 
 
@@ -46,3 +47,11 @@ def _range(h: Tensor) -> Tensor:
         if held.numel()
     ]
     return torch.stack(blocks) if blocks else h.new_empty(0, 3, dtype=torch.float64)
+
+
+def _inside(h: Tensor, v_threshold: float, low: float, high: float) -> Tensor:
+    """How often the potential was inside the support, in each block of neurons."""
+    off = h - v_threshold
+    inside = ((off >= low) & (off <= high)).sum(0)
+    blocks = [held.sum() for held in inside.split(BLOCK) if held.numel()]
+    return torch.stack(blocks) if blocks else inside.new_empty(0)

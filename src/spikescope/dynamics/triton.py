@@ -10,6 +10,7 @@ from importlib import resources
 
 import torch
 
+from .layout import TAPS, supports
 from .printing import print_body
 from .trace import Body
 
@@ -62,10 +63,12 @@ def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozens
     states = len(body.inputs) - 1
     lines, (y, *rest) = print_body(body, "triton", reciprocal)
     begin, step, end = _taps(taps, rest[-1])
+    more = "".join(f"TAP{len(TAPS) + j}, W{j}, " for j, _ in enumerate(supports(taps)))
     return f"""{_prelude(real)}
 
 @triton.jit
-def forward(X, sx, Y, {"".join(_each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {_arguments(body)}T, n,
+def forward(X, sx, Y, {"".join(_each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
+            {_arguments(body)}T, n,
             K: tl.constexpr, KEEP_V: tl.constexpr, KEEP_CK: tl.constexpr, BLOCK: tl.constexpr):
     {_block(_BEGIN + _constants(body), 4)}
     {_block(_each("s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 4)}
@@ -103,11 +106,22 @@ def _taps(taps: frozenset[str], h: str) -> tuple[list[str], list[str], list[str]
         step.append(f"tl.store(TAP2 + t * n + i, {h} + zero, mask=inside)")
     if "range" in taps:
         begin += ["low = zero + float('inf')", "high = zero - float('inf')", "level = zero"]
-        step += [f"low = tl.minimum(low, {h})", f"high = tl.maximum(high, {h})", f"level += {h}"]
+        step += [
+            f"low = tl.minimum(low, {h}, propagate_nan=tl.PropagateNan.ALL)",
+            f"high = tl.maximum(high, {h}, propagate_nan=tl.PropagateNan.ALL)",
+            f"level += {h}",
+        ]
         end.append("at = TAP3 + tl.program_id(0) * 3")
-        end.append("tl.store(at, tl.min(tl.where(inside, low, float('inf')), 0).to(tl.float64))")
-        end.append("tl.store(at + 1, tl.max(tl.where(inside, high, -float('inf')), 0).to(tl.float64))")
+        end.append("nan = tl.where(tl.max((inside & (low != low)).to(tl.int32), 0) > 0, float('nan'), 0.0)")
+        end.append("tl.store(at, (tl.min(tl.where(inside, low, float('inf')), 0) + nan).to(tl.float64))")
+        end.append("tl.store(at + 1, (tl.max(tl.where(inside, high, -float('inf')), 0) + nan).to(tl.float64))")
         end.append("tl.store(at + 2, tl.sum(tl.where(inside, level, 0.0).to(tl.float64), 0))")
+    for j, _ in enumerate(supports(taps)):
+        begin += [f"w{j}_{k} = tl.load(W{j} + {k})" for k in range(3)]
+        begin.append(f"within{j} = tl.zeros([BLOCK], tl.int64)")
+        step.append(f"off = {h} - w{j}_0")
+        step.append(f"within{j} += ((off >= w{j}_1) & (off <= w{j}_2) & inside).to(tl.int64)")
+        end.append(f"tl.store(TAP{len(TAPS) + j} + tl.program_id(0), tl.sum(within{j}, 0))")
     return begin, step, end
 
 

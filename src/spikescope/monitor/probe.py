@@ -77,7 +77,7 @@ class _Start:
 
     @property
     def enabled(self) -> bool:
-        return self.probe.enabled
+        return self.probe.on
 
     def receive(self, value: Any, compiled: bool) -> None:
         self.probe.begin()
@@ -91,6 +91,7 @@ class Probe:
 
     - `root`: the network; a module without a state of its own counts time from where the network begins.
     - `scaler`: a GradScaler, by whose scale gradients are divided.
+    - `every`: take one run in `every`; during the others a kernel is not asked for anything.
     """
 
     def __init__(
@@ -104,11 +105,14 @@ class Probe:
         subset: Subset | None = None,
         keep_graph: bool = False,
         scaler: GradScale | None = None,
+        every: int = 1,
         enabled: bool = True,
     ) -> None:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
-        self.keep_graph, self.scaler = keep_graph, scaler
+        self.keep_graph, self.scaler, self.every = keep_graph, scaler, every
+        self.beside: list[Point] = []  # that are on when this probe is
+        self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
         self._enabled = enabled
@@ -133,7 +137,7 @@ class Probe:
 
     def restart(self) -> None:
         """Count calls, runs and steps from zero."""
-        self.calls, self.run, self.step, self._begun = 0, 0, 0, False
+        self.calls, self.run, self.step, self._begun, self._asleep = 0, 0, 0, False, False
         self._timed = self._at_rest()
 
     def _at_rest(self) -> bool:
@@ -143,12 +147,21 @@ class Probe:
     def begin(self) -> None:
         """A sequence begins."""
         self.run += self._begun
-        self.step, self._begun, self._timed = 0, False, True
+        asleep = self.run % self.every != 0
+        self.step, self._begun, self._timed = 0, asleep, True
+        if asleep != self._asleep:
+            self._asleep = asleep
+            self._refresh_values()
+
+    @property
+    def on(self) -> bool:
+        """Whether it is switched on, and no error has ended it."""
+        return self._enabled and self.error is None
 
     @property
     def enabled(self) -> bool:
-        """Whether values are taken."""
-        return self._enabled and self.error is None
+        """Whether values are taken now."""
+        return self.on and not self._asleep
 
     @enabled.setter
     def enabled(self, given: bool) -> None:
@@ -159,9 +172,13 @@ class Probe:
 
     def refresh(self) -> None:
         """Tell the sockets whether this probe is on."""
-        self.point.refresh()
+        self._refresh_values()
         if self._start is not None:
             self._start[0].refresh()
+
+    def _refresh_values(self) -> None:
+        for point in (self.point, *self.beside):
+            point.refresh()
 
     def receive(self, value: Any, compiled: bool) -> None:
         """Take one value from the socket."""

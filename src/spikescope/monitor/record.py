@@ -24,7 +24,7 @@ from .reduce import Reducer, registry
 from .results import Results, words
 from .select import by_role, by_type, named, select
 from .subset import Subset
-from .track import CountListener, GradientTrack, Ledger, Track, decoded
+from .track import GradientTrack, Ledger, TapListener, Track, decoded
 
 __all__ = ["Cost", "Recording", "record"]
 
@@ -118,24 +118,19 @@ class Recording(Results):
             signal = signals[name]
             kind = GradientTrack if signal.kind in _GRADIENTS else Track
             track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
+            track.tapped = tapped(module, signal, made[name], subset)
+            if track.tapped.keys() == made[name].keys():
+                signal = Signal("output")  # for when and how much: its values are not read
             self._tracks[name] = track
-            probe = Probe(name, module, signal, track.take, scaler=scaler, **options)
+            probe = Probe(name, module, signal, track.take, scaler=scaler, every=every if runs else 1, **options)
             self._probes.append(probe)
             self._plugged.append(probe)
             if isinstance(track, GradientTrack):
                 forward = Signal("output" if signal.kind == "grad_output" else "input")
                 self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
-            elif counts_spikes(module, signal, subset):
-                self._listen_to_counts(track, probe)
+            self._plugged += [_Plug(track, probe, tap) for tap in sorted(track.needed)]
         self._finalizer = weakref.finalize(self, _close, self._plugged)
         self._finalizer.atexit = False
-
-    def _listen_to_counts(self, track: Track, probe: Probe) -> None:
-        """Feed the reducers that can do with it by the spike counts of the kernel."""
-        track.tapped = frozenset(label for label, held in track.totals.items() if held.reducer.taps == ("count",))
-        if track.tapped:
-            listener = CountListener(track, probe)
-            self._plugged.append(_Plug(subscribe(track.module, Signal("tap", "count"), listener), listener))
 
     def _row(self, name: str) -> dict[str, Any]:
         track = self._tracks[name]
@@ -202,14 +197,18 @@ class Recording(Results):
 
 
 class _Plug:
-    """A subscription that can be closed."""
+    """A tap that a track listens to, on and off with the probe beside it."""
 
     nanoseconds = 0  # its track counts them
 
-    def __init__(self, point: Point, listener: CountListener) -> None:
-        self.point, self.listener = point, listener
+    def __init__(self, track: Track, probe: Probe, tap: str) -> None:
+        self.listener = TapListener(track, probe, tap)
+        self.point: Point = subscribe(track.module, Signal("tap", tap), self.listener)
+        self.probe = probe
+        probe.beside.append(self.point)
 
     def close(self) -> None:
+        self.probe.beside.remove(self.point)
         unsubscribe(self.point, self.listener)
 
 
@@ -223,10 +222,21 @@ def is_binary(module: nn.Module) -> bool:
     return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
 
 
-def counts_spikes(module: nn.Module, signal: Signal, subset: Subset | None) -> bool:
-    """Whether the kernel's count of non-zero outputs is the number of spikes, and comes cheaper than the output."""
-    whole = subset is None or subset.everything
-    return whole and is_binary(module) and signal.kind == "output" and getattr(module, "step_mode", "s") == "m"
+def tapped(
+    module: nn.Module, signal: Signal, reducers: Mapping[str, Reducer], subset: Subset | None
+) -> dict[str, tuple[str, ...]]:
+    """The reducers that the kernel of a neuron feeds, and their taps: for them the signal need not be read."""
+    if (subset is not None and not subset.everything) or getattr(module, "step_mode", "s") != "m":
+        return {}
+    if signal == Signal("output"):
+        known: tuple[str, ...] = ("count", "packed") if is_binary(module) else ()
+    else:
+        known = ("range", "support") if signal == Signal("tap", "h") and not isinstance(module, ReadOut) else ()
+    return {
+        label: held.taps
+        for label, held in reducers.items()
+        if held.taps and all(tap.partition(":")[0] in known for tap in held.taps)
+    }
 
 
 def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:

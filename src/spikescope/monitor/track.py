@@ -15,8 +15,6 @@ from .reduce import Along, Reducer, nbytes
 
 __all__ = ["GradientTrack", "Ledger", "Track"]
 
-_NOTHING = ()  # in place of the shape of a chunk that is not wanted
-
 
 class Ledger:
     """The bytes that all tracks of a recording hold, within a limit."""
@@ -77,7 +75,7 @@ class Total:
 class Track:
     """Measures what one module gives. `runs` is False where nothing tells the runs apart: then each call is one.
 
-    - `tapped`: the names of the reducers that are fed by the spike counts of a kernel, through `take_count`.
+    - `tapped`: the names of the reducers that are fed by the taps of a kernel, through `take_tap`, and these taps.
     """
 
     def __init__(
@@ -86,40 +84,45 @@ class Track:
         self.module, self.ledger, self.every, self.runs = module, ledger, every, runs
         self.decoded = decoded  # the output of a read-out in step_mode='m' has no time axis
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
-        self.tapped: frozenset[str] = frozenset()
+        self.tapped: dict[str, tuple[str, ...]] = {}
         self.steps = self.run = self.held = self.nanoseconds = 0
-        self._waiting: tuple[Any, int] | None = None  # the shape of the chunk whose counts have not come, its start
-        self._counts: Tensor | None = None
+        self._waiting: tuple[Tensor | None, int] | None = None  # the chunk whose taps have not all come, its start
+        self._taps: dict[str, Tensor] = {}
 
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module; a step or a sequence."""
         chunk = self._chunk(value, moment.name)
         if self._turn(moment) % self.every:
-            self._waiting = (_NOTHING, 0)
+            self._waiting = (None, 0)
         else:
             start = self.steps
             self.steps += len(chunk)
             for label, total in self.totals.items():
                 if label not in self.tapped:
                     total.append(total.reducer.measure(chunk, start))
-            self._waiting = (chunk.shape, start)
+            self._waiting = (chunk, start)
             self._weigh()
         self._pair()
 
-    def take_count(self, counts: Tensor) -> None:
-        """The spikes over time that the kernel counted; they come right before the value or right after it."""
-        self._counts = counts
+    def take_tap(self, name: str, value: Tensor) -> None:
+        """What the kernel told besides; it comes right before the value or right after it."""
+        self._taps[name] = value
         self._pair()
 
+    @property
+    def needed(self) -> set[str]:
+        """The taps that the reducers are fed by."""
+        return {name for names in self.tapped.values() for name in names}
+
     def _pair(self) -> None:
-        if not self.tapped or self._waiting is None or self._counts is None:
+        if self._waiting is None or self.needed != self._taps.keys():
             return
-        (shape, start), counts = self._waiting, self._counts
-        self._waiting = self._counts = None
-        if shape is not _NOTHING:
+        (chunk, start), taps = self._waiting, self._taps
+        self._waiting, self._taps = None, {}
+        if chunk is not None:
             for label in self.tapped:
                 total = self.totals[label]
-                total.append(total.reducer.measure_taps({"count": counts}, shape, start))
+                total.append(total.reducer.measure_taps(taps, chunk, start))
             self._weigh()
 
     def _chunk(self, value: Any, name: str) -> Tensor:
@@ -215,11 +218,11 @@ class GradientTrack(Track):
         return any(self.summary(label) is not None for label in self.totals)
 
 
-class CountListener:
-    """Brings the counts of a kernel to a track. An error ends it, and is read from the probe beside it."""
+class TapListener:
+    """Brings a tap of a kernel to a track. An error ends it, and is read from the probe beside it."""
 
-    def __init__(self, track: Track, probe: Any) -> None:
-        self.track, self.probe = track, probe
+    def __init__(self, track: Track, probe: Any, name: str) -> None:
+        self.track, self.probe, self.name = track, probe, name
 
     @property
     def enabled(self) -> bool:
@@ -228,7 +231,7 @@ class CountListener:
     def receive(self, value: Any, compiled: bool) -> None:
         began = time.perf_counter_ns()
         try:
-            self.track.take_count(value.detach())
+            self.track.take_tap(self.name, value.detach())
         except Exception as error:
             self.probe._fail(error)
         self.track.nanoseconds += time.perf_counter_ns() - began

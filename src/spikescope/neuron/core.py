@@ -143,13 +143,15 @@ class PointwiseNeuron(Neuron, abstract=True):
         return Definition(cls, p, "|".join([*forms, "".join(kinds)]), tensors, numbers)
 
     def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
-        """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS`, and `'v'` for the potential.
+        """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS` or by
+        `dynamics.support_tap`, and `'v'` for the potential.
 
         They are those of the last call, without graph: `v` and `h` are `[T, N, *]`, or `[N, *]` for a single step.
         - `live`: those of them that are needed now; compiled code gives all, so that it need not be compiled anew.
         """
         for name in names:
-            check_choice(type(self).__name__, "the tap", name, ("v", *TAPS))
+            if not name.startswith("support:"):
+                check_choice(type(self).__name__, "the tap", name, ("v", *TAPS))
         self._taps = tuple(sorted(names))
         self._live_taps = self._taps if live is None else tuple(sorted(live))
         self.tapped = {}
@@ -172,7 +174,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         check_floating(type(self).__name__, x)
         p = self.params()
         state = self._state(p, x.shape)
-        driven = self._driven(x.unsqueeze(0)).squeeze(0)
+        driven = x if self._plainly_driven() else self._driven(x.unsqueeze(0)).squeeze(0)
         if taps := self._wanted_taps():
             run = self._tap(p, state, driven.unsqueeze(0), False, taps)
             self.tapped = {name: held[0] if name in ("v", "h") else held for name, held in self.tapped.items()}
@@ -202,7 +204,10 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def _driven(self, x_seq: Tensor) -> Tensor:
         """The input through `drive`, in the precision of the state where that does anything."""
-        return x_seq if type(self).drive is PointwiseNeuron.drive else self.drive(wide(x_seq))
+        return x_seq if self._plainly_driven() else self.drive(wide(x_seq))
+
+    def _plainly_driven(self) -> bool:
+        return type(self).drive is PointwiseNeuron.drive
 
     def _keep(self, state: Any) -> None:
         for name, held in zip(type(self).State._fields, state, strict=True):

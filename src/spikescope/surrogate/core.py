@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fields import Declared, option
+from ..internals import in_compiled_transform
 
 __all__ = ["Surrogate", "SurrogateFunctionBase", "heaviside"]
 
@@ -72,7 +73,7 @@ class Surrogate(Declared):
             return cls.primitive(p, x)
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
         y: Tensor = cls._function.apply(x, constants)
-        if any(isinstance(held, Tensor) and held.requires_grad for held in p):
+        if any(isinstance(held, Tensor) and (held.requires_grad or in_compiled_transform()) for held in p):
             smooth = cls.primitive(p, x.detach())
             y = y + (smooth - smooth.detach())  # adds zero, and the gradient of the fields
         return y

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import torch
@@ -76,16 +76,18 @@ class Reducer:
     - `result(a)` is what the user reads. It closes what is open. A real number that nothing was seen for is NaN.
 
     The law, tested for every reducer: measuring a whole run, or merging its chunks, gives the same, however time and
-    batch are cut. Whole numbers are exact; real ones are summed in float64 and differ by rounding alone.
+    batch are cut. Whole numbers are exact; real ones are summed in float64, or squares of large signals first in blocks
+    of float32, and differ by rounding alone.
 
-    `taps` names what a fused kernel can hand over in place of the signal: `count`, spikes over T with the shape of a
-    step, `packed`, `[T, ceil(M / 8)]` bytes, and `range`, `[blocks, 3]` of minimum, maximum and sum.
+    `taps` names what a fused kernel can hand over in place of the signal: of spikes `count`, over T, with the shape of
+    a step, and `packed`, `[T, ceil(M / 8)]` bytes in the memory order of a step; of potentials before the reset
+    `range`, `[blocks, 3]` of minimum, maximum and sum, and `support:...`, `[blocks]`, see `dynamics.support_tap`.
     A summary is a NamedTuple of tensors and numbers, each annotated with its `Rule`. A subclass is a frozen
     dataclass and writes `Summary`, `chunk`, `result`, and what differs of the rest.
     """
 
     Summary: ClassVar[Any]
-    taps: tuple[str, ...] = ()
+    taps: Any = ()  # names; a property where they depend on the arguments
     example: ClassVar[Mapping[str, Any]] = {}  # values for the arguments that have no default
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
@@ -99,15 +101,15 @@ class Reducer:
         check_sequence(type(self).__name__, x, least=2)
         return self.chunk(x.detach(), start)
 
-    def measure_taps(self, taps: Mapping[str, Tensor], shape: Sequence[int], start: int = 0) -> Any:
-        """The summary of one chunk of `shape`, from what a kernel has already reduced."""
+    def measure_taps(self, taps: Mapping[str, Tensor], x: Tensor, start: int = 0) -> Any:
+        """The summary of one chunk from what a kernel has reduced; of `x`, the output, only shape and layout count."""
         missing = [name for name in self.taps if name not in taps]
         if missing or not self.taps:
             needs = f"the taps {', '.join(self.taps)}" if self.taps else "the signal itself"
             raise ValueError(
                 f"{type(self).__name__} needs {needs}, but got {', '.join(taps) or 'no taps'}. Use measure(x) instead."
             )
-        return self.tapped(taps, torch.Size(shape), start)
+        return self.tapped(taps, x, start)
 
     def merge(self, a: Any, b: Any, along: Along = "time") -> Any:
         """Both summaries in one: b after a in time, or beside it in the batch."""
@@ -124,9 +126,9 @@ class Reducer:
         """The summary of a detached chunk."""
         raise NotImplementedError("a reducer defines chunk(x, start)")
 
-    def tapped(self, taps: Mapping[str, Tensor], shape: torch.Size, start: int) -> Any:
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Any:
         """The summary from the taps."""
-        raise NotImplementedError("a reducer that names taps defines tapped(taps, shape, start)")
+        raise NotImplementedError("a reducer that names taps defines tapped(taps, x, start)")
 
     def after(self, a: Any, b: Any) -> Any:
         """b right after a in time, by the declared rules."""

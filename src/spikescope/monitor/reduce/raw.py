@@ -79,9 +79,10 @@ class Packed(Reducer):
         spikes = PackedSpikes.from_dense(x)
         return PackedCourse(Span(start, start + len(x)), (spikes.bits,), x.shape[1:], x.dtype)
 
-    def tapped(self, taps: Mapping[str, Tensor], shape: torch.Size, start: int) -> PackedCourse:
-        spikes = PackedSpikes(taps["packed"], shape)
-        return PackedCourse(Span(start, start + shape[0]), (spikes.bits,), shape[1:], spikes.dtype)
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> PackedCourse:
+        if len(x) and not x[0].is_contiguous():  # the bits lie in another order
+            return self.chunk(x, start)
+        return PackedCourse(Span(start, start + len(x)), (taps["packed"],), x.shape[1:], x.dtype)
 
     def after(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
         check_steps("Packed", a.shape, b.shape)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...spikes.bits import row_counts
 from .core import OWN, SPAN, Reducer, Span
 from .count import check_whole
 from .pieces import Pieces, join, whole
@@ -17,6 +19,9 @@ __all__ = ["GradientNorm", "RateOverTime", "step_squares"]
 
 BLOCK = 1 << 16
 """Values that are converted to float64 at a time: they stay in the cache, which makes it six times faster."""
+
+QUICK = (1e-20, 1e30)
+"""Between these a sum of squares in float32 has lost nothing that counts; it takes a sixth of the time of float64."""
 
 EXACT_SIZE = 1 << 20
 """Values of a step up to which float32 adds whole numbers, up to 16 spikes each, without rounding."""
@@ -47,18 +52,23 @@ class StepReducer(Reducer, abstract=True):
 
 @dataclass(frozen=True)
 class RateOverTime(StepReducer):
-    """Spikes per neuron in each step `[T]`, over all samples: the population rate.
+    """Spikes per neuron in each step `[T]`, over all samples: the population rate. It grows with the longest run.
 
     >>> course = RateOverTime()
     >>> course.result(course.measure(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))).tolist()
     [0.5, 1.0]
     """
 
+    taps = ("packed",)
+
     def chunk(self, x: Tensor, start: int) -> Series:
         size = math.prod(x.shape[1:])
         quick = x.dtype in (torch.float16, torch.bfloat16, torch.float32) and size <= EXACT_SIZE
         sums = x.reshape(len(x), size).sum(1, dtype=torch.float32 if quick else torch.float64)
         return _series(sums.double(), x, start)
+
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Series:
+        return _series(row_counts(taps["packed"]).double(), x, start)
 
     def result(self, a: Series) -> Tensor:
         spikes, seen = whole(a.pieces).unbind(1)
@@ -69,6 +79,8 @@ class RateOverTime(StepReducer):
 @dataclass(frozen=True)
 class GradientNorm(StepReducer):
     r"""The L2 norm of the signal in each step `[T]`, over all samples and neurons: of a gradient, its course in time.
+
+    It grows with the longest run.
 
     $$\lVert g_t \rVert = \sqrt{\sum_{n, i} g_{t, n, i}^2}$$
 
@@ -86,13 +98,24 @@ class GradientNorm(StepReducer):
 
 
 def step_squares(x: Tensor) -> Tensor:
-    """The sum of squares of each step, `[T]`, in float64."""
+    """The sum of squares of each step, `[T]`, in float64; on a CPU whole blocks of float32 are summed as they are."""
     squares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    quick = x.dtype is torch.float32 and x.device.type == "cpu"
     for t, step in enumerate(x):
         for block in step.flatten().split(BLOCK):
-            values = block.double()
-            squares[t] += torch.dot(values, values)
+            squares[t] += (_quick_square(block) if quick and len(block) == BLOCK else None) or _square(block)
     return squares
+
+
+def _quick_square(block: Tensor) -> float | None:
+    """The sum of squares in float32, right to a millionth; None where squares may have left its range."""
+    found = torch.dot(block, block).item()
+    return found if QUICK[0] < found < QUICK[1] else None
+
+
+def _square(block: Tensor) -> Tensor:
+    values = block.double()
+    return torch.dot(values, values)
 
 
 def _series(sums: Tensor, x: Tensor, start: int) -> Series:

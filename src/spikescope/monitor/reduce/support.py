@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...dynamics import support_tap
 from .core import SUM, Reducer
 
 __all__ = ["SupportShare"]
@@ -56,6 +57,16 @@ class SupportShare(Reducer):
         p = surrogate_function.params()
         low, high = support(lambda x: surrogate_function.gradient(p, x), share, type(surrogate_function).__name__)
         return cls(low, high, v_threshold)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The tap of a kernel that counts for these very numbers; none where the threshold is a tensor."""
+        if isinstance(self.v_threshold, Tensor):
+            return ()
+        return (support_tap(self.v_threshold, self.low, self.high),)
+
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
+        return self.Summary(taps[self.taps[0]].sum(), x.numel())
 
     def chunk(self, x: Tensor, start: int) -> Summary:
         threshold = self.v_threshold

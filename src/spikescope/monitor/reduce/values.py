@@ -125,11 +125,11 @@ class MinMax(Reducer):
         low, high = x.aminmax()
         return self.Summary(low.double(), high.double())
 
-    def tapped(self, taps: Mapping[str, Tensor], shape: torch.Size, start: int) -> Summary:
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
         held = taps["range"]
         if not held.numel():
             return self._empty(held.device)
-        return self.Summary(held[:, 0].min().double(), held[:, 1].max().double())
+        return self.Summary(held[:, 0].amin(), held[:, 1].amax())
 
     def result(self, a: Summary) -> Extent:
         low, high = a.low.item(), a.high.item()

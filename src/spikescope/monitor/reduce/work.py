@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import ShapeError, dims
 from .core import SAMPLES, SUM, Reducer
-from .count import check_whole, neuron_counts
+from .count import check_whole, neuron_counts, summed
 
 __all__ = ["SynOps", "SynapticOperations", "fan_out"]
 
@@ -53,8 +53,8 @@ class SynOps(Reducer):
     def chunk(self, x: Tensor, start: int) -> Summary:
         return self._summary(neuron_counts(x), x.shape)
 
-    def tapped(self, taps: Mapping[str, Tensor], shape: torch.Size, start: int) -> Summary:
-        return self._summary(taps["count"].sum(0, dtype=torch.float64), shape)
+    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
+        return self._summary(summed(taps["count"], len(x)), x.shape)
 
     def result(self, a: Summary) -> SynapticOperations:
         check_whole("SynOps", a.spikes)
