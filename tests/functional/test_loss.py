@@ -191,6 +191,16 @@ def test_threshold_margin(cls, v_reset, step_mode):
     assert node(x if step_mode == "s" else x.unsqueeze(0)).min() == 1
 
 
+@pytest.mark.parametrize("v_reset", [0.0, None])
+@pytest.mark.parametrize("backend", ["torch", "auto", "cpp"])
+def test_threshold_margin_in_every_backend(backend, v_reset):
+    node = IFNode(v_reset=v_reset, step_mode="m", backend=backend)
+    label = torch.tensor([[0, 1, 0], [1, 0, 0]])
+    set_threshold_margin(node, label)
+    spikes = node(torch.full((3, 2, 3), 0.5))  # H = 0.5, 1.0, and 1.5 where nothing has fired
+    assert torch.equal(spikes, torch.stack((0 * label, 1 - label, label)).float())
+
+
 @pytest.mark.parametrize("cls", [c for c in registry.values() if "v_threshold" in c.dynamic], ids=lambda c: c.__name__)
 def test_threshold_margin_of_every_neuron(cls):
     node = cls(**cls.example)

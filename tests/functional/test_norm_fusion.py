@@ -79,6 +79,8 @@ def test_what_cannot_be_fused_is_refused_in_words():
         functional.fuse_bn_neuron(nn.BatchNorm2d(3, track_running_stats=False), node)
     with pytest.raises(ValueError, match=r"axes=0 for \[N, C\]"):
         functional.fuse_bn_neuron(nn.BatchNorm1d(3), node)
+    with pytest.raises(ValueError, match="TemporalEffectiveBatchNorm2d does more than that"):
+        functional.fuse_bn_neuron(layer.TemporalEffectiveBatchNorm2d(4, 3), node, axes=2)
     once = functional.fuse_bn_neuron(nn.BatchNorm2d(3), node)
     with pytest.raises(ValueError, match="fused into it already"):
         functional.fuse_bn_neuron(nn.BatchNorm2d(3), once)

@@ -136,6 +136,21 @@ def test_online_steps_at_every_step_and_offline_once():
         assert loss.item() == pytest.approx(((y_seq - x_seq[..., :2]) ** 2).sum().item())
 
 
+def test_of_a_last_layer_that_gives_out_a_pair_the_spikes_count():
+    torch.manual_seed(0)
+    net = layer.OTTTSequential(nn.Linear(3, 2), neuron.OTTTLIFNode())
+    nn.init.uniform_(net[0].weight, 0.1, 0.5)
+    x_seq = torch.rand(5, 4, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    target_seq = torch.zeros(5, 4, 2)
+    loss, y_seq = functional.ottt_online_training(net, optimizer, x_seq, target_seq, squared, online=True)
+    functional.reset_net(net.eval())
+    want = torch.stack([net(x) for x in x_seq.unbind(1)], 1)
+    assert torch.equal(y_seq, want.detach())
+    assert loss == want.sum()
+    assert 0 < want.mean() < 1
+
+
 def test_no_step_leaves_a_graph():
     net = two_layers()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -2,10 +2,14 @@
 
 from .checkpoint import *
 from .coding import *
+from .distance import *
 from .forward import *
 from .fusion import *
 from .init import *
 from .loss import *
 from .network import *
+from .network_fusion import *
 from .norm_fusion import *
 from .online import *
+from .regularization import *
+from .spike_loss import *

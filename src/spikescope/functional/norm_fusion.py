@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import check_module
 from ..layer.norm import BatchNorm
 from ..neuron import PointwiseNeuron
+from .fusion import gain_and_shift
 
 __all__ = ["fuse_bn_neuron", "fuse_bn_neurons"]
 
@@ -45,6 +46,10 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
             "fuse_bn_neuron takes a batch normalisation and the pointwise neuron after it, "
             f"but got {type(bn).__name__} and {type(node).__name__}."
         )
+    if isinstance(bn, BatchNorm) and type(bn).forward is not BatchNorm.forward:
+        raise ValueError(
+            f"fuse_bn_neuron takes a plain batch normalisation, but {type(bn).__name__} does more than that."
+        )
     if bn.running_var is None or bn.running_mean is None:
         raise ValueError("fuse_bn_neuron takes a normalisation with running statistics, not track_running_stats=False.")
     if node.x_scale is not None:
@@ -55,12 +60,8 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
             f"fuse_bn_neuron cannot tell from a {type(bn).__name__} how many axes follow the channels: "
             "give axes=0 for [N, C] or axes=1 for [N, C, L]."
         )
-    gain = torch.rsqrt(bn.running_var + bn.eps)
-    gain = gain if bn.weight is None else gain * bn.weight
-    shift = -bn.running_mean * gain
-    shift = shift if bn.bias is None else shift + bn.bias
     fused = copy.deepcopy(node)
-    fused.x_scale, fused.x_shift = (held.clone().view(-1, *(1,) * axes) for held in (gain, shift))
+    fused.x_scale, fused.x_shift = (held.clone().view(-1, *(1,) * axes) for held in gain_and_shift(bn))
     return fused
 
 
@@ -70,6 +71,10 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
     Only neighbours in an `nn.Sequential` are known to follow each other; the place of the normalisation is taken by an
     `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes. ValueError if there is
     nothing to fuse.
+
+    A normalisation right after a convolution or linear layer costs nothing at all once `fuse_network` has folded it
+    into the weights: call that first, and this for those that are left, as behind a pool. This alone is for weights
+    that have to stay as they are.
 
     >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3), spikescope.neuron.LIFNode()).eval()
     >>> [type(module).__name__ for module in fuse_bn_neurons(net)]
