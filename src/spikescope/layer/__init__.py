@@ -1,9 +1,11 @@
 """Layers and containers that know time."""
 
+from .attention import *
 from .container import *
 from .dropout import *
 from .norm import *
 from .online import *
+from .self_attention import *
 from .standardization import *
 from .stateless import *
 from .stateless import registry as registry

@@ -1,0 +1,4 @@
+"""Recurrent cells and layers whose gates spike."""
+
+from .cells import *
+from .layers import *
