@@ -1,0 +1,221 @@
+"""The conversion: fuse, measure, replace."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from .. import layer
+from ..base import StepModule
+from ..layer.stateless import registry
+from ..monitor import instrument
+from .modules import Folded, ScaledNeuron, SpikingMaxPool, VoltageHook
+from .operations import DROPOUTS, NORMS
+from .tracing import Plan, Watch, as_batches, inputs_of, on_device, plan, required
+
+__all__ = ["Converter"]
+
+_LAYERS = {made.torch_class: made for made in registry.values()}
+_BATCH_NORMS: dict[type[nn.Module], type[layer.BatchNorm]] = {
+    made.norm_class: made for made in (layer.BatchNorm1d, layer.BatchNorm2d, layer.BatchNorm3d)
+}
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class Converter:
+    r"""Turns a trained network of ReLUs into one of spikes, without training.
+
+    $$\text{activation} \approx \frac{1}{T} \sum_t y_t \qquad y_t \in \{0, \text{scale}\}$$
+
+    Each ReLU becomes a `ScaledNeuron` whose `scale` is measured on data, each max-pool a `SpikingMaxPool`; batch
+    normalisation is taken into the layer before it. Weighted sums stay. What else there is, is refused by name.
+
+    - `dataloader`: some batches, as the network takes them or with labels after them; or one batch as a tensor.
+    - `device`: where to measure; None leaves the network where it is.
+    - `mode`, `momentum`: what is taken for the largest activation, see `VoltageHook`.
+    - `fuse_flag`: whether batch normalisation is fused; else it stays, in eval.
+
+    Rueckauer et al., *Conversion of continuous-valued deep networks to efficient event-driven networks for image
+    classification* (2017).
+
+    >>> ann = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
+    >>> _ = nn.init.constant_(ann[0].weight, 2.0)
+    >>> snn = Converter(torch.tensor([[0.25], [1.0]]))(ann)  # the largest activation is 2
+    >>> sum(snn(torch.tensor([[0.25]])) for _ in range(4)) / 4  # the ReLU gives 0.5
+    tensor([[0.5000]], grad_fn=<DivBackward0>)
+    """
+
+    def __init__(
+        self,
+        dataloader: Iterable[Any],
+        device: torch.device | str | None = None,
+        mode: str | float = "Max",
+        momentum: float | None = 0.1,
+        fuse_flag: bool = True,
+    ) -> None:
+        self.dataloader = as_batches("Converter", dataloader)
+        self.device = device
+        self.mode = mode
+        self.momentum = momentum
+        self.fuse_flag = fuse_flag
+        self._hook()
+
+    def _hook(self) -> VoltageHook:
+        return VoltageHook(momentum=self.momentum, mode=self.mode)
+
+    def __call__(self, ann: nn.Module) -> fx.GraphModule:
+        """The spiking network, in eval and `step_mode='s'`; `ann` stays as it is.
+
+        ValueError, with the names of the nodes, if there is what cannot be converted.
+        """
+        held = plan(ann)
+        held.net.to(self.device)
+        if not held.of("neuron"):
+            raise ValueError(f"Converter found no ReLU in {held.owner}: there is nothing that could spike.")
+        if self.fuse_flag:
+            _fuse(held)
+        scales = self._measure(held)
+        for node in held.roles:
+            _replace(held, node, scales)
+        held.net.graph.lint()
+        snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
+        instrument(snn)
+        return snn.eval()
+
+    convert = __call__
+
+    @torch.no_grad()
+    def _measure(self, held: Plan) -> dict[str, Tensor]:
+        """The scale of each neuron, by its name."""
+        hooks = {held.names[node]: self._hook() for node in held.of("neuron")}
+
+        def take(name: str, activation: Tensor) -> None:
+            try:
+                hooks[name](activation)
+            except ValueError as error:
+                raise ValueError(f"Converter, at {name}: {error}") from error
+
+        watch = Watch(held, take)
+        for batch in _with_progress(self.dataloader):
+            inputs = inputs_of("Converter", batch, required(held.net.graph))
+            watch.run(*on_device(inputs, held.net))
+        for name, hook in hooks.items():
+            if not hook.num_batches_tracked:
+                raise ValueError("Converter got no data to measure the activations on: the dataloader is empty.")
+            if not hook.scale > 0:
+                raise ValueError(
+                    f"Converter measured the scale {hook.scale.item():g} for {name}: with mode={self.mode!r} it was "
+                    "never active. Give more data or a higher percentile, or take the layer out."
+                )
+        return {name: hook.scale for name, hook in hooks.items()}
+
+
+def _with_progress(batches: Iterable[Any]) -> Iterable[Any]:
+    """The batches, with a bar in a terminal where the package rich is installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return batches
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return batches
+    return track(batches, "measuring activations", console=console, transient=True)
+
+
+def _fuse(held: Plan) -> None:
+    """Take each batch normalisation into the layer of weights before it, where nobody else uses that layer."""
+    calls = Counter(str(node.target) for node in held.net.graph.nodes if node.op == "call_module")
+    for node in held.of("module"):
+        before = node.all_input_nodes[0]
+        if held.roles.get(before, None) is None or held.roles[before].kind != "module" or len(before.users) > 1:
+            continue
+        weighted = held.net.get_submodule(str(before.target))
+        norm = held.net.get_submodule(str(node.target))
+        norm = norm.norm if isinstance(norm, layer.BatchNorm) else norm
+        if not isinstance(norm, NORMS) or calls[str(before.target)] > 1:
+            continue
+        fused = _fused(weighted, norm)
+        if fused is not None:
+            held.net.set_submodule(str(before.target), fused)
+            node.replace_all_uses_with(before)
+            held.net.graph.erase_node(node)
+            del held.roles[node]
+
+
+def _fused(weighted: Any, norm: Any) -> nn.Module | None:
+    """The layer that does what the two do, as far as it is known how; its bias learns if its weight does."""
+    kind = getattr(weighted, "torch_class", type(weighted))
+    if type(weighted) not in (kind, _LAYERS.get(kind)):
+        return None  # a subclass may use its weight in another way
+    if kind is nn.Linear:
+        fused: Any = fuse_linear_bn_eval(weighted, norm)
+    elif kind in _CONVOLUTIONS or kind in _TRANSPOSED:
+        fused = fuse_conv_bn_eval(weighted, norm, transpose=kind in _TRANSPOSED)
+    else:
+        return None
+    fused.bias.requires_grad_(weighted.weight.requires_grad)
+    made: nn.Module = fused
+    return made
+
+
+def _replace(held: Plan, node: fx.Node, scales: dict[str, Tensor]) -> None:
+    """Put in the place of a node what its role says."""
+    role = held.roles[node]
+    if role.kind == "neuron":
+        _put(held, node, ScaledNeuron(scales[held.names[node]]))
+    elif role.kind == "gate":
+        _put(held, node, SpikingMaxPool(copy.deepcopy(role.made)))
+    elif role.kind == "function":
+        _put(held, node, Folded(role.made, _varies(held, (node.args, node.kwargs))), every_argument=True)
+    elif role.kind == "module":
+        held.net.set_submodule(str(node.target), _stepwise(held.net.get_submodule(str(node.target))))
+    elif role.kind == "nothing":
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        held.net.graph.erase_node(node)
+
+
+def _put(held: Plan, node: fx.Node, made: nn.Module, every_argument: bool = False) -> None:
+    """Let the module `made` stand where a node was, under the node's name."""
+    name = held.names[node]
+    first = node.all_input_nodes[0]
+    held.net.add_submodule(name, made)
+    with held.net.graph.inserting_after(node):
+        call = held.net.graph.call_module(name, *((node.args, node.kwargs) if every_argument else ((first,), {})))
+    if node in held.varying:
+        held.varying.add(call)
+    node.replace_all_uses_with(call)
+    held.net.graph.erase_node(node)
+
+
+def _varies(held: Plan, given: Any) -> Any:
+    """For every argument of a call whether it varies with the input, in plain tuples, lists and dicts."""
+    if isinstance(given, dict):
+        return {name: _varies(held, value) for name, value in given.items()}
+    if isinstance(given, (tuple, list)):
+        return (tuple if isinstance(given, tuple) else list)(_varies(held, value) for value in given)
+    return isinstance(given, fx.Node) and given in held.varying
+
+
+def _stepwise(module: nn.Module) -> nn.Module:
+    """A module of PyTorch as one with a step mode; the same parameters under the same names."""
+    kind = type(module)
+    if isinstance(module, (StepModule, nn.Identity)):
+        return module
+    if isinstance(module, NORMS):
+        made = _BATCH_NORMS[kind](module.num_features)
+        made.norm = module
+        return made
+    if isinstance(module, DROPOUTS):
+        return (layer.Dropout if kind is nn.Dropout else layer.Dropout2d)(module.p)
+    if kind in _LAYERS:
+        module.__class__ = _LAYERS[kind]  # the instance is the converter's own copy
+        return module
+    return layer.StepModeContainer(False, module)

@@ -1,0 +1,138 @@
+"""From a NIR graph to a network of ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..errors import check_choice
+from ..neuron import ReadOut
+from ..surrogate import Sigmoid, Surrogate
+from .layers import Threshold, layer_from_nir
+from .network import NIRNetwork
+from .neurons import Reading, neuron_from_nir
+from .package import check_dt, field, nir_package, plain
+from .storage import read_nir
+
+__all__ = ["from_nir"]
+
+_NEURONS = ("IF", "LIF", "CubaLIF", "I", "LI")
+
+
+def from_nir(
+    graph: Any,
+    dt: float | None = None,
+    reset: str = "hard",
+    surrogate_function: Callable[[], Surrogate] = Sigmoid,
+    step_mode: str = "s",
+) -> NIRNetwork:
+    r"""The network for a NIR graph, or for the path of a `.nir` file.
+
+    The differential equations are taken in steps of Euler's method, $\tau = \tau_{NIR}/dt$. A graph that `to_nir` made
+    gives the same neurons with the same numbers, unless its arrays were changed since.
+
+    - `dt`: the seconds of one step; None for what `to_nir` wrote into the graph.
+    - `reset`: `'hard'`, or `'soft'` for a graph of a program whose neurons subtract the threshold, which NIR cannot
+      say. Neurons that `to_nir` wrote know their own.
+    - `surrogate_function`: what makes the surrogate of each neuron, such as `surrogate.ATan`.
+
+    ValueError, with the name of the node, for what cannot be run here.
+
+    >>> net = nn.Sequential(nn.Linear(3, 2), spikescope.neuron.LIFNode(tau=2.5))
+    >>> back = from_nir(spikescope.exchange.to_nir(net, (3,)))
+    >>> back.nodes["1"].tau
+    2.5
+    >>> x = torch.randn(5, 3)
+    >>> torch.equal(back(x), net(x))
+    True
+    """
+    check_choice("from_nir", "reset", reset, ("hard", "soft"))
+    if isinstance(graph, (str, os.PathLike)):
+        graph = read_nir(graph)
+    if not isinstance(graph, nir_package().NIRGraph):
+        raise TypeError(f"from_nir takes a nir.NIRGraph or the path of a .nir file, but got {type(graph).__name__}.")
+    reading = Reading(_step_of(graph, dt), reset, surrogate_function)
+    nodes, edges = _flat(graph)
+    modules = {name: made for name, node in nodes.items() if (made := _module(name, node, reading)) is not None}
+    edges = _ends_named(nodes, edges)
+    shapes = {name: np.shape(nodes[name].r) for name in modules if type(nodes[name]).__name__ in _NEURONS}
+    _check_read_outs(modules, edges)
+    return NIRNetwork(modules, edges, shapes, step_mode)
+
+
+def _step_of(graph: Any, dt: float | None) -> float:
+    if dt is None:
+        dt = (graph.metadata or {}).get("dt")
+        if dt is None:
+            raise ValueError(
+                "from_nir: this graph does not say how long a step is; give dt in seconds, such as dt=1e-4."
+            )
+    return check_dt("from_nir", dt.item() if isinstance(dt, np.ndarray) else dt)
+
+
+def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The nodes and edges of a graph with those of its subgraphs, whose ends become places to pass through."""
+    nodes: dict[str, Any] = {}
+    edges = [(str(a), str(b)) for a, b in graph.edges]
+    for name, node in graph.nodes.items():
+        if type(node).__name__ != "NIRGraph":
+            nodes[name] = node
+            continue
+        inner, inner_edges = _flat(node)
+        ends = {
+            kind: [key for key, held in inner.items() if type(held).__name__ == kind] for kind in ("Input", "Output")
+        }
+        if len(ends["Input"]) != 1 or len(ends["Output"]) != 1:
+            raise ValueError(f"from_nir: the subgraph {name} must have one input and one output.")
+        passing = {f"{name}.{ends[kind][0]}": nn.Identity() for kind in ends}
+        nodes |= {f"{name}.{key}": passing.get(f"{name}.{key}", held) for key, held in inner.items()}
+        edges = [
+            (f"{name}.{ends['Output'][0]}" if a == name else a, f"{name}.{ends['Input'][0]}" if b == name else b)
+            for a, b in edges
+        ]
+        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges]
+    return nodes, edges
+
+
+def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
+    """The module for a node; None for the ends of the graph."""
+    kind = type(node).__name__
+    if kind in ("Input", "Output"):
+        return None
+    if isinstance(node, nn.Module):
+        return node
+    try:
+        if kind in _NEURONS:
+            return neuron_from_nir(node, reading)
+        if kind == "Threshold":
+            return Threshold(field(plain(node.threshold)), reading.surrogate_function())
+        made = layer_from_nir(node, reading.dt)
+    except ValueError as error:
+        raise ValueError(f"from_nir: the node {name} ({kind}) cannot be run with dt={reading.dt:g}: {error}") from error
+    if made is None:
+        raise ValueError(f"from_nir: there is no module for the node {name} ({kind}).")
+    return made
+
+
+def _ends_named(nodes: dict[str, Any], edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The edges with the names that a `NIRNetwork` has for its ends."""
+    names = {}
+    for kind, end in (("Input", "input"), ("Output", "output")):
+        found = [name for name, node in nodes.items() if type(node).__name__ == kind]
+        if len(found) != 1:
+            raise ValueError(f"from_nir takes a graph with one {end}, but this one has {len(found)}.")
+        names[found[0]] = end
+    return [(names.get(a, a), names.get(b, b)) for a, b in edges]
+
+
+def _check_read_outs(modules: dict[str, nn.Module], edges: list[tuple[str, str]]) -> None:
+    for name, target in edges:
+        if isinstance(modules.get(name), ReadOut) and target != "output":
+            raise ValueError(
+                f"from_nir: {name} gives its membrane potential to {target}; here only the last node can be an "
+                "integrator that does not spike."
+            )
