@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,8 +51,10 @@ def claim_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part.
+
+    - `content`: text, bytes, or parts that are written one after the other, for what is too large to copy.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -63,7 +66,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            for part in [content] if isinstance(content, (str, bytes)) else content:
+                file.write(part.encode() if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)

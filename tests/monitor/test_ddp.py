@@ -4,11 +4,11 @@ import socket
 
 import torch
 from monitor_cases import sequence, spiking_net
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from spikescope import functional, neuron
-from spikescope.monitor import GradOutputMonitor, OutputMonitor
+from spikescope import functional, layer, neuron
+from spikescope.monitor import GradOutputMonitor, OutputMonitor, record
 
 
 def train(rank, port, results):
@@ -24,8 +24,25 @@ def train(rank, port, results):
     functional.reset_net(net)
     with torch.no_grad():
         own = torch.equal(monitor["3"][-1], net(x))  # of this rank, not of the other
-    results.put((rank, monitor.monitored_layers, len(monitor.records), len(gradients.records), own))
+    summaries = with_buffers(rank)
+    results.put((rank, monitor.monitored_layers, len(monitor.records), len(gradients.records), own, summaries))
     distributed.destroy_process_group()
+
+
+def with_buffers(rank):
+    """Spikes that a summary and the records counted on this rank, while DDP broadcasts the buffers of rank 0."""
+    torch.manual_seed(0)
+    net = nn.Sequential(layer.Conv2d(1, 3, 3), layer.BatchNorm2d(3), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    wrapped = DistributedDataParallel(net, broadcast_buffers=True)
+    buffers = list(dict(net.named_buffers()))
+    x = torch.rand(4, 2, 1, 5, 5) if rank == 0 else torch.rand(4, 2, 1, 5, 5).round()
+    with record(wrapped, "count") as recording, OutputMonitor(wrapped, neuron.LIFNode) as outputs:
+        for _ in range(3):
+            functional.reset_net(net)
+            wrapped(x).sum().backward()
+    assert list(dict(net.named_buffers())) == buffers
+    return float(recording["2"].sum()), sum(float(held.sum()) for held in outputs.records)
 
 
 def test_every_rank_has_its_own_records():
@@ -36,4 +53,7 @@ def test_every_rank_has_its_own_records():
     results = context.SimpleQueue()
     multiprocessing.spawn(train, (port, results), nprocs=2)
     found = sorted(results.get() for _ in range(2))
-    assert found == [(rank, ["1", "3"], 6, 6, True) for rank in range(2)]
+    assert [row[:5] for row in found] == [(rank, ["1", "3"], 6, 6, True) for rank in range(2)]
+    (first, first_records), (second, second_records) = found[0][5], found[1][5]
+    assert (first, second) == (first_records, second_records)
+    assert 0 < first != second > 0, "what the ranks saw differs, and so would a broadcast"

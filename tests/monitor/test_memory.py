@@ -4,6 +4,7 @@ from torch import nn
 
 from spikescope.monitor import Budget, BudgetError, OutputMonitor
 from spikescope.monitor.memory import nbytes
+from spikescope.spikes import PackedSpikes
 
 STEP = 40  # bytes of one record
 
@@ -37,6 +38,25 @@ def test_every_nth_covers_the_run_evenly():
     assert monitor.records.dropped == 43
 
 
+def test_every_nth_of_several_modules_of_many_calls_stays_within_the_budget():
+    net = nn.Sequential(nn.Identity(), nn.Sigmoid())
+    monitor = OutputMonitor(net, (nn.Identity, nn.Sigmoid), budget=Budget(3 * STEP + 1, "every n-th"))
+    for i in range(600):
+        net(torch.full((10,), float(i)))
+        assert monitor.records.nbytes <= 3 * STEP
+    calls = [(moment.name, moment.call) for moment in monitor.moments]
+    assert calls[:2] == [("0", 0), ("1", 0)]
+    assert monitor.records.dropped == 1200 - len(monitor)
+
+
+def test_every_nth_cannot_thin_out_the_first_calls():
+    net = nn.Sequential(*[nn.Identity() for _ in range(4)])
+    monitor = OutputMonitor(net, nn.Identity, budget=Budget(3 * STEP + 1, "every n-th"))
+    with pytest.warns(RuntimeWarning, match="output of '3' is off: BudgetError: The records hold 120 bytes"):
+        net(torch.zeros(10))
+    assert [moment.name for moment in monitor.moments] == ["0", "1", "2"]
+
+
 def test_unlimited_is_asked_for_by_name():
     assert len(recorded("unlimited").records) == 50
     assert Budget("unlimited").bytes is None
@@ -54,10 +74,12 @@ def test_limits_that_are_none_are_refused(limit):
 
 
 def test_policies_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="spilling records to disk is not available"):
-        Budget(5, "spill")
-    with pytest.raises(ValueError, match="policy must be one of 'error', 'drop oldest', 'every n-th'"):
+    with pytest.raises(ValueError, match="policy must be one of 'error', 'drop oldest', 'every n-th', 'spill'"):
         Budget(5, "forget")
+    with pytest.raises(ValueError, match="unlimited budget leaves nothing to spill"):
+        Budget("unlimited", "spill")
+    with pytest.raises(ValueError, match="only the policy 'spill' has a folder, but got 'error'"):
+        Budget(5, folder="somewhere")
 
 
 def test_a_record_larger_than_the_budget_is_an_error_in_every_policy():
@@ -68,3 +90,4 @@ def test_a_record_larger_than_the_budget_is_an_error_in_every_policy():
 
 def test_sizes():
     assert nbytes([torch.zeros(3, dtype=torch.float16), None]) == 70
+    assert nbytes(PackedSpikes.from_dense(torch.zeros(3, 1, 17))) == 3 * 3

@@ -46,6 +46,51 @@ def test_selectors(which, names):
     assert chosen(which) == names
 
 
+NAMES = ["a", "a.conv1", "a.b.conv1", "conv1", "conv2", "conv.1", "conv1.surrogate_function", "x^y", "back\\slash"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting"),
+    [
+        ("conv*", ["conv1", "conv2"]),
+        ("conv?", ["conv1", "conv2"]),
+        ("conv**", ["conv1", "conv2", "conv.1", "conv1.surrogate_function"]),
+        ("**.conv1", ["a.conv1", "a.b.conv1", "conv1"]),
+        ("a.**", ["a.conv1", "a.b.conv1"]),
+        ("a.**.conv1", ["a.conv1", "a.b.conv1"]),
+        ("a.*", ["a.conv1"]),
+        ("*.*.conv1", ["a.b.conv1"]),
+        ("conv[2-9]", ["conv2"]),
+        ("conv[!2-9]", ["conv1"]),
+        ("conv[!2]1", []),  # a dot is no character of a name
+        ("x[^]y", ["x^y"]),
+        ("b*[\\]slash", ["back\\slash"]),
+        ("*", ["a", "conv1", "conv2", "x^y", "back\\slash"]),
+        ("**", NAMES),
+        ("a[", []),
+    ],
+)
+def test_globs_are_those_of_paths(pattern, fitting):
+    glob = by_glob(pattern)
+    assert [name for name in NAMES if glob.matches(name, nn.Identity())] == fitting
+    assert not glob.matches("", nn.Identity())
+
+
+def test_a_glob_that_finds_nothing_tells_how_to_go_deeper():
+    net = nn.Sequential(nn.Sequential(neuron.IFNode()))
+    with pytest.raises(LookupError, match=r"no module with glob '\*surrogate\*'\. In a glob \* stays within one part"):
+        select(net, "*surrogate*")
+    assert list(select(net, "**surrogate*")) == ["0.0.surrogate_function"]
+
+
+def test_a_glob_takes_neurons_without_what_is_inside_of_them():
+    net = nn.Sequential()
+    net.neuron1, net.neuron2 = neuron.IFNode(), neuron.LIFNode()
+    assert list(select(net, "neuron*")) == ["neuron1", "neuron2"]
+    assert len(select(net, "neuron**")) == 4
+    assert list(select(net, "**.surrogate_function")) == ["neuron1.surrogate_function", "neuron2.surrogate_function"]
+
+
 def test_roles_know_the_norms_of_the_library():
     net = nn.Sequential(layer.BatchNorm2d(2), nn.GroupNorm(1, 2), layer.NeuNorm(2, 1, 1), nn.ReLU())
     assert {"0", "1", "2"} <= set(select(net, by_role("norm")))

@@ -4,13 +4,16 @@ import csv
 import json
 import logging
 import sys
+import threading
 
 import pytest
 import torch
+from torch import nn
 
+from spikescope import functional, neuron
 from spikescope.errors import MissingExtraError
-from spikescope.monitor import Console, Csv, JsonLines, TensorBoard
-from spikescope.monitor.reduce import Bins, Extent
+from spikescope.monitor import Console, Csv, GPUMonitor, GPUSample, JsonLines, TensorBoard, record
+from spikescope.monitor.reduce import Bins, Extent, Histogram
 
 VALUES = {
     "a": {"rate": torch.tensor([0.0, 0.25, 0.5]), "extent": Extent(-1.5, float("inf"))},
@@ -118,3 +121,45 @@ def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):
         TensorBoard(tmp_path)
     with pytest.raises(ValueError, match="either"):
         TensorBoard()
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    reducers = ["rate", "silent share", Histogram(edges=(-0.5, 0.5, 1.5))]
+    with TensorBoard(tmp_path, bins=4) as sink:
+        for step in range(3):
+            with record(net, reducers) as recording:
+                net(torch.tensor([[[0.5, 0.25]], [[0.5, 0.25]]]) * step)
+            functional.reset_net(net)
+            sink.write(step, recording.rows())
+    events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
+    tags = events.Tags()
+    assert (tags["scalars"], sorted(tags["histograms"])) == (["silent share/0"], ["histogram/0", "rate/0"])
+    assert [(event.step, event.value) for event in events.Scalars("silent share/0")] == [(0, 1.0), (1, 0.5), (2, 0.0)]
+    rate = events.Histograms("rate/0")[2].histogram_value  # the rates are 1 and 1/2
+    assert (rate.min, rate.max, rate.num, rate.sum, rate.sum_squares) == (0.5, 1.0, 2, 1.5, 1.25)
+    assert (list(rate.bucket_limit), list(rate.bucket)) == ([0.625, 0.75, 0.875, 1.0], [1, 0, 0, 1])
+    spikes = events.Histograms("histogram/0")[2].histogram_value  # three spikes of four
+    assert (list(spikes.bucket_limit), list(spikes.bucket)) == ([0.5, 1.5], [1, 3])
+
+
+def test_the_load_of_a_gpu_is_read_back_by_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    asked = threading.Event()
+
+    def sampler(gpu):
+        asked.set()
+        return GPUSample(40.0 + gpu, 2**30, 2**32)
+
+    monitor = GPUMonitor(tmp_path, (0, 1), interval=60, sampler=sampler)
+    assert asked.wait(20)
+    monitor.stop()
+    monitor._thread.join(20)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [events.Scalars(f"gpu {gpu}/busy in per cent")[0].value for gpu in (0, 1)] == [40.0, 41.0]
+    assert events.Scalars("gpu 1/memory in GiB")[0].value == 1.0

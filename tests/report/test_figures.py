@@ -13,10 +13,12 @@ import pytest
 from spikescope.errors import MissingExtraError
 from spikescope.report import (
     Epoch,
+    GradientFlow,
     LayerActivity,
     LayerTrace,
     SampleView,
     firing_rates,
+    gradient_flow,
     learning_curves,
     membrane_traces,
     overview,
@@ -105,6 +107,41 @@ def test_pictures_of_a_sample(steps):
     for figure in (spike_raster(sample), membrane_traces(sample), overview(history(2), sample, 90.0)):
         assert len(png(figure)) > 4_000
     assert ("trained with" in words(spike_raster(sample))) == (steps > 3)
+
+
+def flow(steps=4):
+    norms = np.geomspace(1e-5, 20.0, 3 * steps).reshape(3, steps)
+    return GradientFlow(("conv1", "neuron1", "readout"), norms)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 23])
+def test_the_gradient_flow(steps):
+    figure = gradient_flow(flow(steps))
+    assert len(png(figure)) > 4_000
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["conv1", "neuron1", "readout"]  # the first below
+    assert np.allclose(left.collections[0].get_array().ravel(), np.log10(flow(steps).norms).ravel())
+    assert np.allclose(right.lines[0].get_xdata(), flow(steps).depth)
+    assert ("1.0e-5" in words(figure)) == (steps <= 10)
+
+
+def test_a_gradient_that_does_not_arrive():
+    norms = np.array([[0.0, 0.0], [np.nan, 2.0], [np.inf, 1.0], [0.25, 0.5]])
+    figure = gradient_flow(GradientFlow(("a", "b", "c", "d"), norms))
+    assert png(figure)
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts].count("\u00d7") == 4
+    assert [text.get_text() for text in right.texts] == ["none", "not finite", "not finite", "0.56"]
+    assert png(gradient_flow(GradientFlow(("a",), np.zeros((1, 3)))))
+    with pytest.raises(ValueError, match="at least one layer, but got none"):
+        gradient_flow(GradientFlow((), np.zeros((0, 3))))
+
+
+def test_the_overview_with_the_gradient_flow():
+    figure = overview(history(2), view(), flow=flow())
+    assert png(figure)
+    assert "Gradient flow through depth" in words(figure)
+    assert "Gradient flow" not in words(overview(history(2), view()))
 
 
 def test_the_words_beside_a_raster_count_all_spikes():

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from spikescope.errors import MissingExtraError
 from spikescope.report import Epoch, LayerActivity
@@ -23,10 +24,11 @@ from spikescope.train import (
     load_digits,
     read_metrics,
     run_demo,
+    view_sample,
 )
 
 QUICK = Settings(epochs=2, steps=2, batch_size=32)
-PICTURES = ("learning_curves", "firing_rates", "spike_raster", "membrane_traces", "overview")
+PICTURES = ("learning_curves", "firing_rates", "spike_raster", "membrane_traces", "gradient_flow", "overview")
 
 
 def test_the_run_folder(tmp_path, small_dataset, capsys):
@@ -57,6 +59,24 @@ def test_the_run_folder(tmp_path, small_dataset, capsys):
     assert load_checkpoint(tmp_path / "model.safetensors", net)["epoch"] == "2"
     measured = evaluate(net, small_dataset.x_test, small_dataset.y_test, QUICK)
     assert measured == (outcome.history[-1].test_loss, outcome.history[-1].test_accuracy)
+
+
+def test_looking_into_the_network_leaves_it_as_it_was_trained(tmp_path, small_dataset):
+    seen = {}
+
+    def keep(epoch):
+        seen.update(load_file(tmp_path / "model.safetensors"))
+
+    def view(net, *args, **kwargs):
+        viewed.append({name: held.clone() for name, held in net.state_dict().items()})
+        return view_sample(net, *args, **kwargs)
+
+    viewed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spikescope.train.demo.view_sample", view)
+        run_demo(RunFolder(tmp_path), QUICK, dataset=small_dataset, quiet=True, on_epoch=keep)
+    assert seen.keys() == viewed[0].keys()
+    assert all(torch.equal(held, viewed[0][name]) for name, held in seen.items())
 
 
 def test_an_interrupt_leaves_the_finished_epochs(tmp_path, small_dataset):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import functional
-from spikescope.neuron import IFNode, LIFNode
-from spikescope.train import observe, view_sample
+from spikescope import functional, layer
+from spikescope.monitor import by_type, record
+from spikescope.neuron import IFNode, ILIFNode, LIFNode, TernaryIFNode
+from spikescope.train import gradients, observe, view_sample
 
 
 def network(step_mode):
@@ -96,6 +97,27 @@ def test_the_view_of_one_sample(small_network):
     assert np.allclose(view.readout, net(x)[:, 0].detach().numpy(), atol=1e-6)
     hard_reset = view.layers[0].potential[view.layers[0].spikes != 0]
     assert (hard_reset == 0).all()
+
+
+def test_the_view_of_neurons_that_give_other_than_spikes():
+    net = nn.Sequential(TernaryIFNode(step_mode="m"), ILIFNode(step_mode="m"))
+    view = view_sample(net, torch.tensor([[[-1.5, 0.0, 1.5]]]), label=0, steps=2, trained_steps=2)
+    assert view.layers[0].spikes.tolist() == [[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]]
+    assert view.layers[1].spikes.shape == (2, 3)
+
+
+def test_gradients_by_layer_and_step():
+    net = nn.Sequential(
+        layer.Linear(2, 1, bias=False, step_mode="m"), nn.Sequential(nn.Identity(), IFNode(step_mode="m"))
+    )
+    with record(net, "gradient norm", by_type(layer.Linear, IFNode), "grad_output") as recording:
+        y = net(torch.zeros(3, 1, 2))
+        (y * torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1)).sum().backward()
+    flow = gradients(recording)
+    assert flow.layers == ("0", "1.1")
+    assert flow.norms.shape == (2, 3)
+    assert flow.norms[1].tolist() == [1.0, 2.0, 4.0]
+    assert flow.depth[1] == np.sqrt(21.0)
 
 
 def test_the_view_knows_no_threshold_where_neurons_differ(small_network):

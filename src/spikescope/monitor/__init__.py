@@ -1,6 +1,6 @@
 """Seeing inside a network while it runs."""
 
-from ..sockets import instrument
+from ..sockets import instrument as instrument
 from .counts import *
 from .gpu import *
 from .health import *
@@ -16,5 +16,7 @@ from .recorders import *
 from .results import Results as Results
 from .select import *
 from .sinks import *
+from .spill import SpilledRecords as SpilledRecords
+from .spill import open_records as open_records
 from .subset import *
 from .sync import sync

@@ -13,10 +13,11 @@ from ..errors import check_module
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
 from ..sockets import Signal
-from .memory import Budget, Moment, Records
+from .memory import Budget, Moment
 from .memory import budget as as_budget
 from .probe import Probe
 from .select import named, select, where
+from .spill import records_within
 
 __all__ = ["Count", "Scaled", "SpikeCounter"]
 
@@ -74,7 +75,7 @@ class SpikeCounter:
     ) -> None:
         check_module("SpikeCounter", net)
         self._modules = _spiking(net)
-        self._train = Records(as_budget(budget)) if keep_train else None
+        self._train = records_within(as_budget(budget)) if keep_train else None
         self.reset()
         take = self._weakly()
         self._probes = [Probe(name, module, Signal("output"), take, root=net) for name, module in self._modules.items()]
@@ -146,6 +147,8 @@ class SpikeCounter:
     def close(self) -> None:
         """Stop counting; the counts stay. A second time does nothing."""
         self._finalizer()
+        if self._train is not None:
+            self._train.close()
 
     def __enter__(self) -> Self:
         return self

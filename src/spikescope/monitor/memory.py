@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import check_choice
+from ..spikes import CompressedSpikes, PackedSpikes
 
 __all__ = ["Budget", "BudgetError", "Moment", "Records", "budget", "nbytes"]
 
 _UNITS = {"": 1, "k": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_POLICIES = ("error", "drop oldest", "every n-th")
+_POLICIES = ("error", "drop oldest", "every n-th", "spill")
 
 
 class BudgetError(MemoryError):
@@ -29,7 +31,7 @@ def nbytes(value: Any) -> int:
     """
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, PackedSpikes, CompressedSpikes)):
         return value.nbytes
     if isinstance(value, dict):
         value = value.values()
@@ -44,7 +46,10 @@ class Budget:
 
     - `limit`: bytes, a text such as `'64 MB'` (1 kB = 1024 bytes), or `'unlimited'`.
     - `policy`: `'error'` stops recording, and reading tells so; `'drop oldest'` keeps what came last;
-      `'every n-th'` keeps every 2nd, 4th, 8th ... call of each module, so that the whole run is covered evenly.
+      `'every n-th'` keeps every 2nd, 4th, 8th ... call of each module, so that the whole run is covered evenly;
+      `'spill'` moves what is over the limit to files, and reads it from there.
+    - `folder`: of `'spill'`: where each recorder makes a folder of its own, see `monitor.open_records`; closing the
+      recorder writes the rest there. None takes a temporary one, which goes away with the records.
 
     >>> Budget("64 MB", "drop oldest").bytes
     67108864
@@ -52,13 +57,16 @@ class Budget:
 
     limit: int | str = "1 GB"
     policy: str = "error"
+    folder: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.policy == "spill":
-            raise ValueError("Budget: spilling records to disk is not available; choose 'drop oldest' or 'every n-th'.")
         check_choice("Budget", "policy", self.policy, _POLICIES)
         if self.bytes is not None and self.bytes < 1:
             raise ValueError(f"Budget: the limit must be at least 1 byte or 'unlimited', but got {self.limit!r}.")
+        if self.policy == "spill" and self.bytes is None:
+            raise ValueError("Budget: an unlimited budget leaves nothing to spill; give a limit such as '64 MB'.")
+        if self.policy != "spill" and self.folder is not None:
+            raise ValueError(f"Budget: only the policy 'spill' has a folder, but got {self.policy!r}.")
 
     @property
     def bytes(self) -> int | None:
@@ -115,7 +123,7 @@ class Records(list[Any]):
             return
         size, limit = nbytes(value), self.budget.bytes
         if limit is not None and self.nbytes + size > limit:
-            self._make_room(size, limit)
+            self._make_room(size, limit, moment.call)
             if moment.call % self.stride:
                 self.dropped += 1
                 return
@@ -123,13 +131,9 @@ class Records(list[Any]):
         self.moments.append(moment)
         self.nbytes += size
 
-    def _make_room(self, size: int, limit: int) -> None:
+    def _make_room(self, size: int, limit: int, call: int) -> None:
         if self.budget.policy == "error" or size > limit:
-            raise BudgetError(
-                f"The records hold {self.nbytes:,} bytes and {size:,} more would be over the budget of {limit:,}. "
-                "Give a larger budget, or 'unlimited', record a subset or a summary, or choose the policy "
-                "'drop oldest' or 'every n-th'."
-            )
+            raise self._full(size, limit)
         if self.budget.policy == "drop oldest":
             count, freed = 0, 0
             while self.nbytes + size - freed > limit:
@@ -139,9 +143,20 @@ class Records(list[Any]):
             del self.moments[:count]
             self.dropped += count
             self.nbytes -= freed
-        while self.nbytes + size > limit and self.stride <= 2 * len(self):
+            return
+        last = max(call, *(moment.call for moment in self.moments))
+        while self.nbytes + size > limit and self.stride <= last:
             self.stride *= 2
             self._thin()
+        if self.nbytes + size > limit and call % self.stride == 0:  # first calls alone, of many modules
+            raise self._full(size, limit)
+
+    def _full(self, size: int, limit: int) -> BudgetError:
+        return BudgetError(
+            f"The records hold {self.nbytes:,} bytes and {size:,} more would be over the budget of {limit:,}. "
+            "Give a larger budget, or 'unlimited', record a subset or a summary, or choose the policy "
+            "'drop oldest', 'every n-th' or 'spill'."
+        )
 
     def _thin(self) -> None:
         """Keep one call in `stride` of each module."""
@@ -155,6 +170,9 @@ class Records(list[Any]):
     def of(self, name: str) -> list[Any]:
         """The records of one module."""
         return [value for value, moment in zip(self, self.moments, strict=True) if moment.name == name]
+
+    def close(self) -> None:
+        """No more will come; what is there stays."""
 
     def clear(self) -> None:
         super().clear()

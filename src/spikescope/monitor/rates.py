@@ -13,10 +13,11 @@ from ..errors import check_choice, check_module
 from ..neuron import PointwiseNeuron
 from ..neuron.readout import ReadOut
 from ..sockets import Signal
-from .memory import Budget, Moment, Records
+from .memory import Budget, Moment
 from .memory import budget as as_budget
 from .probe import Probe
 from .select import by_role, select
+from .spill import records_within
 
 __all__ = ["Monitor"]
 
@@ -50,7 +51,7 @@ class Monitor:
         check_choice("Monitor", "backend", backend, ("numpy", "torch"))
         self.device, self.backend = device, backend
         self.neurons: dict[str, Any] = select(net, by_role("neuron"), "Monitor")
-        self._records = {kind: Records(as_budget(budget)) for kind in ("s", "v")}
+        self._records = {kind: records_within(as_budget(budget)) for kind in ("s", "v")}
         spiking = {name: module for name, module in self.neurons.items() if not isinstance(module, ReadOut)}
         charged = {name: module for name, module in self.neurons.items() if isinstance(module, PointwiseNeuron)}
         self._names = {"s": list(spiking), "v": list(charged)}
@@ -162,6 +163,8 @@ class Monitor:
     def close(self) -> None:
         """Stop for good; the records stay. A second time does nothing."""
         self._finalizer()
+        for records in self._records.values():
+            records.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
 from .probe import GradScale, Probe, ProbeReport
 from .select import select, unwrapped
+from .spill import SpilledRecords, records_within
 from .subset import Subset
 
 __all__ = ["BaseMonitor", "own_copy", "same"]
@@ -80,7 +81,7 @@ class BaseMonitor:
         self.monitored_layers = list(modules)
         self.function = function
         self.keep_graph = keep_graph
-        self._records = Records(as_budget(budget))
+        self._records = records_within(as_budget(budget), keep_graph)
         self._check_modules(modules)
         take = _weakly(self)
         self._probes = [
@@ -99,7 +100,7 @@ class BaseMonitor:
         self._records.keep(own_copy(made, value), moment)
 
     @property
-    def records(self) -> Records:
+    def records(self) -> Records | SpilledRecords:
         """All records in the order in which they came. Raises the error that ended a probe, if one did."""
         self._raise_error(self.monitored_layers)
         return self._records
@@ -109,7 +110,7 @@ class BaseMonitor:
         """Of each record the module, the call, the time steps and the batch."""
         return self._records.moments
 
-    def incomplete_records(self) -> Records:
+    def incomplete_records(self) -> Records | SpilledRecords:
         """What was recorded before an error ended a probe, or the budget was used up."""
         return self._records
 
@@ -176,6 +177,7 @@ class BaseMonitor:
                 type(self).__name__,
                 ", ".join(map(repr, silent)),
             )
+        self._records.close()
 
     close = remove_hooks
 

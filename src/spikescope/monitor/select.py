@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,12 +62,34 @@ def by_name(*names: str) -> Selector:
 
 
 def by_glob(pattern: str) -> Selector:
-    """Modules whose name fits a pattern of the shell: `*` stands for any text, dots included, `?` for a character.
+    """Modules whose name fits a pattern, as paths do in a shell, with dots in place of slashes.
 
-    >>> by_glob("layer1.*.conv?").matches("layer1.0.conv2", nn.Identity())
-    True
+    `*` stands for any text and `?` for any character, both within one part of the name; `[ab]` and `[!ab]` for a
+    character that is one of these, or is not. `**` crosses dots: `**.conv1` fits at any depth, `conv1` too.
+
+    >>> net = nn.Sequential(spikescope.neuron.IFNode())
+    >>> list(select(net, by_glob("*"))), list(select(net, by_glob("**")))
+    (['0'], ['0', '0.surrogate_function'])
     """
-    return Selector(f"glob {pattern!r}", lambda n, m: fnmatch.fnmatchcase(n, pattern))
+    fits = re.compile(_glob(pattern)).fullmatch
+    return Selector(f"glob {pattern!r}", lambda n, m: n != "" and fits(n) is not None)
+
+
+_GLOB = re.compile(r"(?P<deep>(?:^|(?<=\.))\*\*\.)|(?P<any>\*\*)|(?P<text>\*)|(?P<one>\?)|\[(?P<set>!?[^!\]][^\]]*)\]")
+
+
+def _glob(pattern: str) -> str:
+    """The regular expression of a pattern."""
+    parts, end = [], 0
+    for found in _GLOB.finditer(pattern):
+        parts.append(re.escape(pattern[end : found.start()]))
+        end = found.end()
+        if (held := found["set"]) is not None:
+            inside = held.removeprefix("!").replace("\\", "\\\\").replace("^", r"\^").replace("[", r"\[")
+            parts.append(f"(?!\\.)[{'^' if held[0] == '!' else ''}{inside}]")
+        else:
+            parts.append({"deep": r"(?:.*\.)?", "any": ".*", "text": "[^.]*", "one": "[^.]"}[str(found.lastgroup)])
+    return "".join([*parts, re.escape(pattern[end:])])
 
 
 def by_regex(pattern: str | re.Pattern[str]) -> Selector:
@@ -155,7 +176,8 @@ def select(net: nn.Module, which: Any, owner: str = "select") -> dict[str, nn.Mo
     chosen = selector(which)
     found = {name: module for name, module in everything.items() if chosen.matches(name, module)}
     if not found:
-        raise LookupError(f"{owner} found no module with {chosen.text}. The network has {_held(everything)}.")
+        deeper = " In a glob * stays within one part of a name; ** crosses dots." if "glob '" in chosen.text else ""
+        raise LookupError(f"{owner} found no module with {chosen.text}.{deeper} The network has {_held(everything)}.")
     return found
 
 

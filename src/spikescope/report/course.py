@@ -115,7 +115,7 @@ def _by_layer(history: Sequence[Epoch], what: str) -> Series:
 
 def draw_rates(axes: Axes, history: Sequence[Epoch]) -> None:
     """The firing rate of each layer on the test samples."""
-    tidy(axes, "Firing rate by layer", "epoch", "spikes per neuron in 100 steps")
+    tidy(axes, "Firing rate of a neuron, by layer", "epoch", "spikes in 100 steps")
     series = _by_layer(history, "rate")
     epochs = _epochs(axes, history)
     axes.set_ylim(0, 1.12 * max(1e-9, *map(max, series.values())) or 1)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .course import draw_accuracy, draw_loss, draw_rates, draw_silent
+from .flow import draw_depth, draw_flow
 from .sample import draw_belief, draw_image, draw_raster, draw_scores, draw_trace, lively
 from .style import blank, heading, styled
-from .views import Epoch, SampleView
+from .views import Epoch, GradientFlow, SampleView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["firing_rates", "learning_curves", "membrane_traces", "overview", "spike_raster"]
+__all__ = ["firing_rates", "gradient_flow", "learning_curves", "membrane_traces", "overview", "spike_raster"]
 
 
 @styled
@@ -76,10 +77,31 @@ def membrane_traces(view: SampleView, count: int = 2) -> Figure:
 
 
 @styled
-def overview(history: Sequence[Epoch], view: SampleView, target: float = 0.0) -> Figure:
-    """One picture of a run: a sample, its spikes and potentials, the learning curve and the firing rates."""
+def gradient_flow(flow: GradientFlow) -> Figure:
+    """How far the gradient reaches back: at each layer and time step, and at each layer in all."""
+    if not flow.layers:
+        raise ValueError("A picture of the gradient needs at least one layer, but got none.")
+    figure = blank(10, 2.2 + 0.42 * len(flow.layers))
+    heading(
+        figure,
+        "Gradient flow through depth and time",
+        "L2 norm of dL/dY over all samples and neurons of a batch; it comes in at the top and goes down",
+    )
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    draw_flow(left, flow)
+    left.set_title("At each time step")
+    draw_depth(right, flow)
+    right.set_title("Over all steps")
+    return figure
+
+
+@styled
+def overview(
+    history: Sequence[Epoch], view: SampleView, target: float = 0.0, flow: GradientFlow | None = None
+) -> Figure:
+    """One picture of a run: a sample, its spikes, the learning curve, the firing rates and the gradient flow."""
     _check_history(history)
-    figure = blank(13.5, 6.4)
+    figure = blank(13.5, 6.4 if flow is None else 7.6)
     last = history[-1]
     heading(
         figure,
@@ -88,7 +110,8 @@ def overview(history: Sequence[Epoch], view: SampleView, target: float = 0.0) ->
         _held(view),
     )
     columns = figure.add_gridspec(1, 3, width_ratios=(1, 1.5, 1.35))
-    left, middle, right = (columns[0, i].subgridspec(n, 1) for i, n in enumerate((2, len(view.layers), 2)))
+    rows = (2, len(view.layers), 2 if flow is None else 3)
+    left, middle, right = (columns[0, i].subgridspec(n, 1) for i, n in enumerate(rows))
     draw_image(figure.add_subplot(left[0]), view)
     belief = figure.add_subplot(left[1])
     draw_belief(belief, view)
@@ -96,6 +119,10 @@ def overview(history: Sequence[Epoch], view: SampleView, target: float = 0.0) ->
     _rasters(figure, [middle[index] for index in range(len(view.layers))], view, labelled=True)
     draw_accuracy(figure.add_subplot(right[0]), history, target)
     draw_rates(figure.add_subplot(right[1]), history)
+    if flow is not None:
+        depth = figure.add_subplot(right[2])
+        draw_depth(depth, flow, named=True)
+        depth.set_title("Gradient flow through depth")
     return figure
 
 

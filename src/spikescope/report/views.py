@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Epoch", "LayerActivity", "LayerTrace", "LayerWork", "SampleView"]
+__all__ = ["Epoch", "GradientFlow", "LayerActivity", "LayerTrace", "LayerWork", "SampleView"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -40,6 +40,27 @@ class LayerWork:
     name: str
     operations: float
     dense: float
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """How far the gradient of the loss reaches back, through depth and through time.
+
+    - `layers`: from input to output.
+    - `norms`: `[L, T]`, the L2 norm over samples and neurons of the gradient of each layer's output, at each step.
+    """
+
+    layers: tuple[str, ...]
+    norms: Array
+
+    @property
+    def depth(self) -> Array:
+        """The norm over all steps, `[L]`.
+
+        >>> GradientFlow(("a",), np.array([[3.0, 4.0]])).depth.tolist()
+        [5.0]
+        """
+        return np.asarray(np.sqrt(np.square(self.norms).sum(1)))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -15,15 +16,14 @@ from torch.nn.functional import cross_entropy
 
 from .. import monitor
 from ..errors import missing_extra
-from ..functional import reset_net
 from ..report import figures
 from ..report.summary import summary, work_table
-from ..report.views import Epoch
+from ..report.views import Epoch, GradientFlow
 from .console import TrainingProgress
 from .data import Dataset, shift_images
 from .digits import digits_network, load_digits
 from .loop import Settings, classify, fit
-from .observe import view_sample
+from .observe import gradients, view_sample
 from .run_folder import RunFolder, load_checkpoint
 from .work import count_work
 
@@ -125,23 +125,28 @@ def run_demo(
             interrupted = True
     if history and interrupted:
         load_checkpoint(folder.path / "model.safetensors", net)
-    text = "\n\n".join([summary(history), *(_insight(net, dataset, settings) if history else ())])
+    text = summary(history)
+    if history:
+        work, health, flow = _insight(net, dataset, settings)
+        text += f"\n\n{work}\n\n{health}"
+        _save_pictures(folder, net, dataset, settings, history, flow, target)
     text += "\nInterrupted before the end." if interrupted else ""
     folder.write_summary(text + "\n")
-    if history:
-        _save_pictures(folder, net, dataset, settings, history, target)
     return Outcome(tuple(history), text, interrupted)
 
 
-def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> tuple[str, str]:
-    """What the trained network spends on a test sample, and what the monitors find wrong with it."""
+def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> tuple[str, str, GradientFlow]:
+    """What the trained network spends on a test sample, what the monitors find wrong with it, and its gradients."""
     work = count_work(net, dataset.x_test[:INSIGHT_SAMPLES], settings.steps)
-    with monitor.health(net) as health:
-        x, y = dataset.x_train[:INSIGHT_SAMPLES], dataset.y_train[:INSIGHT_SAMPLES]
-        cross_entropy(classify(net, x, settings.steps), y).backward()
-    net.zero_grad(set_to_none=True)
-    reset_net(net)
-    return work_table(work), f"Health\n{health.table()}"
+    copied = deepcopy(net)  # in training mode its normalisation learns from what it sees
+    layers = monitor.by_role("synapse") | monitor.by_role("neuron")
+    x, y = dataset.x_train[:INSIGHT_SAMPLES], dataset.y_train[:INSIGHT_SAMPLES]
+    with (
+        monitor.health(copied) as health,
+        monitor.record(copied, "gradient norm", layers, "grad_output") as norms,
+    ):
+        cross_entropy(classify(copied, x, settings.steps), y).backward()
+    return work_table(work), f"Health\n{health.table()}", gradients(norms)
 
 
 def _config(settings: Settings, neuron: str, device: torch.device | str, dataset: Dataset) -> dict[str, object]:
@@ -160,7 +165,13 @@ def _config(settings: Settings, neuron: str, device: torch.device | str, dataset
 
 
 def _save_pictures(
-    folder: RunFolder, net: nn.Module, dataset: Dataset, settings: Settings, history: list[Epoch], target: float
+    folder: RunFolder,
+    net: nn.Module,
+    dataset: Dataset,
+    settings: Settings,
+    history: list[Epoch],
+    flow: GradientFlow,
+    target: float,
 ) -> None:
     """Draw what there is; the sample is the first of the test part."""
     view = view_sample(
@@ -175,7 +186,8 @@ def _save_pictures(
         "firing_rates": partial(figures.firing_rates, history),
         "spike_raster": partial(figures.spike_raster, view),
         "membrane_traces": partial(figures.membrane_traces, view),
-        "overview": partial(figures.overview, history, view, target),
+        "gradient_flow": partial(figures.gradient_flow, flow),
+        "overview": partial(figures.overview, history, view, target, flow),
     }
     for name, draw in pictures.items():
         folder.save_figure(name, draw())

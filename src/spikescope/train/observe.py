@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..functional import reset_net
-from ..monitor import Recording, record
+from ..monitor import Recording, by_type, record
+from ..monitor.record import is_binary
+from ..monitor.reduce import Packed, Raw, Reducer
 from ..neuron import PointwiseNeuron
-from ..report.views import LayerActivity, LayerTrace, SampleView
+from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
+from ..spikes import PackedSpikes
 from .data import direct_encoding
 
-__all__ = ["Activity", "observe", "view_sample"]
+__all__ = ["Activity", "at_rest", "gradients", "observe", "view_sample"]
 
 
 class Activity:
@@ -55,41 +57,53 @@ def observe(net: nn.Module) -> Iterator[Activity]:
 
 
 @contextmanager
-def _recording(net: nn.Module, outputs: dict[str, Tensor]) -> Iterator[dict[str, PointwiseNeuron]]:
-    """Evaluation mode, the membrane potentials kept, the outputs of all neurons collected; all undone at the end."""
-    layers = {name: module for name, module in net.named_modules() if isinstance(module, PointwiseNeuron)}
-
-    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs[name] = output
-
+def at_rest(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and no state from before; both undone at the end."""
     with ExitStack() as undo:
         undo.callback(net.train, net.training)
         net.eval()
         undo.callback(reset_net, net)
-        for name, module in layers.items():
-            undo.callback(setattr, module, "store_v_seq", module.store_v_seq)
-            module.store_v_seq = True
-            undo.callback(module.register_forward_hook(partial(keep, name)).remove)
         reset_net(net)
-        yield layers
+        yield
+
+
+def _all_spikes(name: str, module: nn.Module) -> Reducer:
+    """A bit for each spike; the values themselves of neurons that give other than 0 and 1."""
+    return Packed() if is_binary(module) else Raw()
 
 
 def view_sample(net: nn.Module, x: Tensor, label: int, steps: int, trained_steps: int) -> SampleView:
     """Run one image `[1, H, W]` for `steps` steps (`net` in `step_mode='m'`) and keep all that its neurons did."""
-    outputs: dict[str, Tensor] = {}
-    with torch.no_grad(), _recording(net, outputs) as layers:
+    neurons = by_type(PointwiseNeuron)
+    with (
+        torch.no_grad(),
+        at_rest(net),
+        record(net, _all_spikes, neurons, "spike") as spikes,
+        record(net, "raw", neurons, "v") as potentials,
+    ):
         readout = net(direct_encoding(x.unsqueeze(0), steps))
-        traces = tuple(
-            LayerTrace(
-                name=name,
-                kind=type(module).__name__,
-                spikes=outputs[name].flatten(1).float().cpu().numpy(),
-                potential=module.v_seq.flatten(1).float().cpu().numpy(),
-                threshold=_threshold(module),
-            )
-            for name, module in layers.items()
+    traces = tuple(
+        LayerTrace(
+            name=name,
+            kind=type(module).__name__,
+            spikes=_rows(held.dense() if isinstance(held, PackedSpikes) else held),
+            potential=_rows(potentials[name]),
+            threshold=_threshold(module),
         )
+        for name, held in spikes.items()
+        if isinstance(module := net.get_submodule(name), PointwiseNeuron)
+    )
     return SampleView(x[0].cpu().numpy(), label, readout[:, 0].float().cpu().numpy(), traces, trained_steps)
+
+
+def _rows(x_seq: Tensor) -> Array:
+    """`[T, 1, *]` as `[T, F]`."""
+    return np.asarray(x_seq.flatten(1).float().cpu().numpy())
+
+
+def gradients(recording: Recording) -> GradientFlow:
+    """What a recording of `'gradient norm'` says of depth and time; layers without a gradient are left out."""
+    return GradientFlow(tuple(recording), np.stack([held.double().cpu().numpy() for held in recording.values()]))
 
 
 def _threshold(module: PointwiseNeuron) -> float | None:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..functional import reset_net
 from ..monitor import InputMonitor, record, where
 from ..monitor.reduce import SynOps, fan_out
 from ..report.views import LayerWork
 from .data import direct_encoding
+from .observe import at_rest
 
 __all__ = ["count_work"]
 
@@ -24,8 +24,7 @@ def count_work(net: nn.Module, x: Tensor, steps: int) -> tuple[LayerWork, ...]:
     A layer that spikes go into is charged a synaptic operation (one addition) for each synapse that a spike reaches. A
     layer that gets the image itself is charged its multiply-accumulates, once: the frame is the same at every step.
     """
-    with torch.no_grad(), _seen(net) as inputs:
-        reset_net(net)
+    with torch.no_grad(), at_rest(net), _seen(net) as inputs:
         net(direct_encoding(x, steps))
     reach = {name: fan_out(net.get_submodule(name), shape) for name, (shape, _) in _first(inputs).items()}
     spiking = [name for name, (_, binary) in _first(inputs).items() if binary]
@@ -34,10 +33,8 @@ def count_work(net: nn.Module, x: Tensor, steps: int) -> tuple[LayerWork, ...]:
         return SynOps(reach[name])
 
     chosen = where(lambda name, module: name in spiking)
-    with torch.no_grad(), record(net, operations, chosen, "input") as work:
-        reset_net(net)
+    with torch.no_grad(), at_rest(net), record(net, operations, chosen, "input") as work:
         net(direct_encoding(x, steps))
-    reset_net(net)
     return tuple(
         LayerWork(name, work[name].per_sample if name in spiking else total, total)
         for name, total in ((name, held.sum().item()) for name, held in reach.items())
