@@ -32,6 +32,9 @@ GROUPS = {
     "kept": "(a, i) again, with an allocator that keeps its memory: kernels without the page faults of fresh outputs",
     "latency": "(j) one step of a small layer",
     "expanded": "(k) a frame shown T times",
+    "norm": "(n) batch normalisation in the kernel of the neuron",
+    "monitors": "(m) what watching costs",
+    "steady": "(l) a long training with every reducer on",
 }
 
 

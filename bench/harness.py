@@ -29,6 +29,7 @@ __all__ = [
     "measure",
     "run_info",
     "run_module",
+    "seconds",
     "subprocess_json",
     "table",
     "versus",
@@ -101,7 +102,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return ((a.double() - b.double()).norm() / a.double().norm().clamp_min(1e-30)).item()
 
 
-def _seconds(work: Callable[[], Any], repeats: int) -> float:
+def seconds(work: Callable[[], Any], repeats: int) -> float:
     """Wall-clock time of one call, with the device's work done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -118,15 +119,15 @@ def compete(contenders: Mapping[str, Callable[[], Any]], options: Options) -> di
     repeats = {}
     for name, work in contenders.items():
         work()
-        taken = _seconds(work, 1)
+        taken = seconds(work, 1)
         repeats[name] = max(1, min(1000, int(2e-3 / max(taken, 1e-9))))
-    whole = sum(_seconds(work, repeats[name]) * repeats[name] for name, work in contenders.items())
+    whole = sum(seconds(work, repeats[name]) * repeats[name] for name, work in contenders.items())
     wanted = max(options.rounds, min(200, int(options.least / whole)))
     rounds = 3 if options.quick else max(3, min(wanted, int(options.seconds / whole)))
     taken_by: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, work in contenders.items():
-            taken_by[name].append(_seconds(work, repeats[name]))
+            taken_by[name].append(seconds(work, repeats[name]))
     return {name: statistics.median(taken) for name, taken in taken_by.items()}
 
 

@@ -25,11 +25,29 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "functional": {"base", "errors", "fields", "internals", "layer", "neuron"},
     "encoding": {"base", "errors", "fields"},
     "spikes": {"errors"},
-    "monitor": {"base", "errors", "form", "internals", "neuron", "sockets", "spikes"},
+    "monitor": {"base", "dynamics", "errors", "files", "form", "internals", "neuron", "sockets", "spikes"},
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
+    "rnn": {"base", "errors", "layer", "neuron", "surrogate"},
+    "quantize": {"errors", "internals"},
     "report": {"errors", "files", "spikes"},
-    "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
+    "ann2snn": {"base", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
+    "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
+    "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "spikes", "surrogate"},
     "cli": {"errors", "files", "neuron", "train"},
+    "compat": {
+        "ann2snn",
+        "base",
+        "encoding",
+        "errors",
+        "functional",
+        "layer",
+        "learning",
+        "monitor",
+        "neuron",
+        "rnn",
+        "spikes",
+        "surrogate",
+    },
 }
 FRONT_DOORS = {"__init__", "__main__"}
 ANYWHERE = {"__version__"}
@@ -82,7 +100,19 @@ def test_a_file_is_read_at_a_sitting(path):
 
 def test_importing_brings_torch_and_numpy_alone():
     """Optional packages are imported where they are used."""
-    optional = {"matplotlib", "sklearn", "safetensors", "rich", "triton", "zstandard", "pynvml", "scipy", "tensorboard"}
+    optional = {
+        "matplotlib",
+        "sklearn",
+        "safetensors",
+        "rich",
+        "triton",
+        "zstandard",
+        "pynvml",
+        "scipy",
+        "tensorboard",
+        "nir",
+        "h5py",
+    }
     command = (
         "import sys, torch; before = set(sys.modules); import spikescope;"
         "[getattr(spikescope, room) for room in spikescope.__all__];"

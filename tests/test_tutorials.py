@@ -1,13 +1,15 @@
-"""The code of every tutorial runs, and prints what the page shows: words exactly, numbers up to other hardware."""
+"""The code of every page runs, prints what the page shows (words exactly, numbers roughly), and draws its pictures."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[1] / "docs" / "tutorials").glob("*.md"))
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
 NUMBER = r"\d+\.\d+(?:e-?\d+)?"
 BLOCK = r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?"
+PICTURE = r"!\[[^\]]*\]\(\.\./images/([\w-]+\.png)\)"
 
 
 def words_and_numbers(text):
@@ -19,10 +21,12 @@ def test_there_are_pages():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_prints_what_the_page_shows(page, capsys, tmp_path, monkeypatch):
+def test_the_code_prints_and_draws_what_the_page_shows(page, capsys, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
     scope = {}
     for code, shown in re.findall(BLOCK, page.read_text(), flags=re.DOTALL):
         exec(code, scope)
@@ -30,3 +34,6 @@ def test_the_code_prints_what_the_page_shows(page, capsys, tmp_path, monkeypatch
         wanted, about = words_and_numbers(shown)
         assert words == wanted, code
         assert numbers == pytest.approx(about, rel=0.05, abs=0.02), code
+    for picture in re.findall(PICTURE, page.read_text()):
+        assert (DOCS / "images" / picture).exists(), f"draw it with: python docs/draw.py {page.stem}"
+        assert (tmp_path / picture).exists(), f"no code of {page.name} draws {picture}"

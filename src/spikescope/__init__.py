@@ -6,11 +6,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import base, encoding, functional, layer, learning, monitor, neuron, spikes, surrogate
+    from . import (
+        ann2snn,
+        base,
+        encoding,
+        exchange,
+        functional,
+        layer,
+        learning,
+        monitor,
+        neuron,
+        quantize,
+        rnn,
+        spikes,
+        surrogate,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["base", "encoding", "functional", "layer", "learning", "monitor", "neuron", "spikes", "surrogate"]
+__all__ = [
+    "ann2snn",
+    "base",
+    "encoding",
+    "exchange",
+    "functional",
+    "layer",
+    "learning",
+    "monitor",
+    "neuron",
+    "quantize",
+    "rnn",
+    "spikes",
+    "surrogate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,22 @@
+"""Draw the pictures of the guide anew, by the code of its pages: `python docs/draw.py [page ...]`."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+
+
+def main(names: list[str]) -> None:
+    """Run the code of the pages where the pictures are kept: what a page saves is what it shows."""
+    os.chdir(DOCS / "images")
+    for page in sorted(DOCS.glob("guide/*.md")):
+        if not names or page.stem in names:
+            scope: dict[str, object] = {}
+            for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+                exec(code, scope)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
