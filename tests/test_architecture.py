@@ -16,7 +16,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "files": {"errors"},
     "fields": {"errors"},
     "surrogate": {"errors", "fields", "internals"},
-    "dynamics": {"errors", "fields", "internals", "surrogate"},
+    "dynamics": {"errors", "fields", "form", "internals", "surrogate"},
     "form": set(),
     "sockets": {"errors", "form", "internals"},
     "base": {"errors", "internals", "sockets"},

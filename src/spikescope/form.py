@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-__all__ = ["Failure", "described", "rebuilt", "tensors_of", "unpacked", "with_own_tensors"]
+__all__ = ["Deferred", "Failure", "computed", "described", "rebuilt", "tensors_of", "unpacked", "with_own_tensors"]
 
 _ERROR = "spikescope error: "
+_DEFERRED = "spikescope deferred"
+
+F = TypeVar("F", bound=Callable[..., Any])
+_functions: dict[str, Callable[..., Any]] = {}
 
 
 class Failure(NamedTuple):
     """Why there is no value; `rebuilt` makes an exception of it."""
 
     text: str
+
+
+class Deferred(NamedTuple):
+    """A value that is computed only if somebody takes it: by the function with this name, of these arguments."""
+
+    function: str
+    arguments: tuple[Any, ...]
+
+
+def computed(name: str) -> Callable[[F], F]:
+    """Make a function known by a name that a `Deferred` may tell.
+
+    >>> double = computed("double")(lambda x: 2 * x)
+    >>> held = []
+    >>> rebuilt(described(Deferred("double", (torch.ones(1),)), held), held)
+    tensor([2.])
+    """
+
+    def register(function: F) -> F:
+        _functions[name] = function
+        return function
+
+    return register
 
 
 def tensors_of(value: Any) -> list[Tensor]:
@@ -54,6 +81,8 @@ def described(value: Any, tensors: list[Tensor]) -> str:
         return "..."
     if isinstance(value, Failure):
         return repr(_ERROR + value.text)
+    if isinstance(value, Deferred):
+        return described((_DEFERRED, value.function, value.arguments), tensors)
     if value is None or isinstance(value, (bool, int, str)):
         return repr(value)
     if isinstance(value, float):
@@ -89,7 +118,9 @@ def _filled(value: Any, tensors: Any) -> Any:
     if isinstance(value, dict):
         return {key: _filled(item, tensors) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_filled(item, tensors) for item in value)
+        items = type(value)(_filled(item, tensors) for item in value)
+        deferred = len(items) == 3 and isinstance(items[0], str) and items[0] == _DEFERRED
+        return _functions[items[1]](*items[2]) if deferred else items
     return value
 
 

@@ -218,6 +218,8 @@ class Exit(Socket):
                 point.send(_attribute(module, point.signal.name), _forward_token)
             else:
                 point.send(module.tapped[point.signal.name], _forward_token)  # type: ignore[index]  # a neuron's
+        if torch.compiler.is_compiling() and getattr(module, "tapped", None):
+            module.tapped = {}  # type: ignore[assignment]  # else the graph would have to keep and give out all of it
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

@@ -6,7 +6,8 @@ from monitor_cases import sequence, spiking_net
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from spikescope import functional, neuron
+from spikescope import functional, monitor, neuron
+from spikescope.dynamics import native
 from spikescope.monitor import AttributeMonitor, GradInputMonitor, GradOutputMonitor, OutputMonitor
 from spikescope.monitor.probe import Probe, signal_of
 from spikescope.sockets import instrument
@@ -160,3 +161,37 @@ def test_the_hooks_of_a_compiled_network_itself_are_no_graphs_of_their_own():
         for _ in range(3):
             compiled(torch.ones(2, requires_grad=True)).sum().backward()
     assert (len(monitor.records), len(gradients.records), counter.frame_count) == (3, 3, 1)
+
+
+@pytest.mark.parametrize("signal", ["v", "h"])
+@pytest.mark.parametrize(
+    "tau", [2.0, nn.Parameter(torch.tensor([2.3, 1.7, 3.1, 2.0, 2.9, 1.9, 2.2]))], ids=["number", "learned"]
+)
+def test_compiled_kernels_write_potentials_only_where_somebody_takes_them(signal, tau, monkeypatch):
+    torch.compiler.reset()
+    net, x = spiking_net(), sequence(5, 3)
+    net[1] = neuron.LIFNode(tau=tau, step_mode="m")
+    net[3].v_reset = None
+    run = torch.compile(net, backend="aot_eager", fullgraph=True)
+    written, forward = [], native.forward
+
+    def watched(key, x_seq, state, values, keep_v, keep_checkpoints, taps):
+        written.append(keep_v or "h" in taps)
+        return forward(key, x_seq, state, values, keep_v, keep_checkpoints, taps)
+
+    def runs(of):
+        with monitor.record(net, "raw", signal=signal, every=2) as recording:
+            for _ in range(3):
+                of(x[:2]).sum().backward()
+                functional.detach_net(net)
+                of(x[2:]).sum().backward()
+                functional.reset_net(net)
+        return recording
+
+    wanted = runs(net)
+    monkeypatch.setattr(native, "forward", watched)
+    found = runs(run)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert found["1"].shape == (5, 2 * 3, 7)  # the samples of two runs
+    assert sum(written) == 2 * 2 * 2  # of two neurons, in two runs, by two calls
+    assert len(written) == 2 * 3 * 2 + sum(written)

@@ -3,15 +3,17 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
-from .run import Definition, Plan, backends, plan, run_sequence, run_single
+from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, run_sequence, run_single
 
 __all__ = [
     "TAPS",
+    "WHOLE_TAPS",
     "Definition",
     "Plan",
     "Sequence",
     "Step",
     "backends",
+    "deferred_taps",
     "plan",
     "run_sequence",
     "run_single",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..form import Deferred, computed
 from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
 from . import eager, gpu
 from .compiler import compiler
@@ -19,7 +20,7 @@ from .operator import run_fused
 from .program import program, refusal
 from .taps import eager_taps
 
-__all__ = ["Definition", "Plan", "backends", "plan", "run_sequence", "run_single"]
+__all__ = ["WHOLE_TAPS", "Definition", "Plan", "backends", "deferred_taps", "plan", "run_sequence", "run_single"]
 
 backends: tuple[str, ...] = ("auto", "torch", "cpp", "triton")
 
@@ -130,6 +131,43 @@ def run_sequence(
         return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
     run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
     return run._replace(taps=found) if taps else run
+
+
+_AGAIN = "run again"
+
+WHOLE_TAPS = ("h", "v")
+"""What is as large as the input itself."""
+
+
+def deferred_taps(
+    backend: str, definition: Definition, state: Any, x_seq: Tensor, names: tuple[str, ...]
+) -> dict[str, Deferred]:
+    """For compiled code, which cannot know who listens when it runs: those of `names` for which the kernel had better
+    run again if somebody does than write them every time. None where the eager loop runs.
+    """
+    planned = plan(backend, definition, state, x_seq).backend
+    if planned == "torch":
+        return {}
+    held = (_as_tensor(number) for number in (*definition.numbers, *state))
+    what = planned, definition.key, len(definition.numbers), x_seq, *held, *definition.tensors
+    return {name: Deferred(_AGAIN, (name, *what)) for name in names if name in WHOLE_TAPS}
+
+
+@computed(_AGAIN)
+def _run_again(name: str, backend: str, key: str, count: int, x_seq: Tensor, *held: Tensor) -> Tensor | None:
+    """The potentials of a run, after each reset or before it."""
+    made = program(key)
+    numbers, tensors = [number.item() for number in held[:count]], list(held[count + made.states :])
+    state = made.model.State(*held[count : count + made.states])
+    kernel = ("h",) if name == "h" else ()
+    with torch.no_grad():
+        run, taps = run_fused(backend, key, state, tensors, numbers, x_seq, name == "v", kernel)
+    return taps["h"] if name == "h" else run.v_seq
+
+
+def _as_tensor(held: float | Tensor) -> Tensor:
+    """A number as compiled code can hand it over: to that it may be one that changes from call to call."""
+    return held if isinstance(held, Tensor) else torch.scalar_tensor(held, dtype=torch.float64)
 
 
 def _fused(

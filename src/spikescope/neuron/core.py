@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from ..base import MemoryModule, moved
-from ..dynamics import TAPS, Definition, Plan, Sequence, Step, backends, plan, run_sequence, run_single
+from ..dynamics import (
+    TAPS,
+    Definition,
+    Plan,
+    Sequence,
+    Step,
+    backends,
+    deferred_taps,
+    plan,
+    run_sequence,
+    run_single,
+)
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
 from ..fields import Declared, option, value
 from ..internals import in_transform
@@ -104,7 +115,8 @@ class PointwiseNeuron(Neuron, abstract=True):
         self._potentials: list[Tensor] = []
         self._taps: tuple[str, ...] = ()
         self._live_taps: tuple[str, ...] = ()
-        self.tapped: dict[str, Tensor] = {}
+        self._deferring = False
+        self.tapped: dict[str, Any] = {}
         for name, held in self._rest_values().items():
             self.register_memory(name, held)
 
@@ -147,21 +159,27 @@ class PointwiseNeuron(Neuron, abstract=True):
         `dynamics.support_tap`, and `'v'` for the potential.
 
         They are those of the last call, without graph: `v` and `h` are `[T, N, *]`, or `[N, *]` for a single step.
-        - `live`: those of them that are needed now; compiled code gives all, so that it need not be compiled anew.
+        - `live`: those of them that are needed now. Compiled code, which must not be compiled anew when that changes,
+          leaves all that are small, and in place of `v` and `h` what computes them, a `form.Deferred`.
         """
         for name in names:
             if not name.startswith("support:"):
                 check_choice(type(self).__name__, "the tap", name, ("v", *TAPS))
         self._taps = tuple(sorted(names))
         self._live_taps = self._taps if live is None else tuple(sorted(live))
+        self._deferring = live is not None
         self.tapped = {}
 
     def _tap(self, p: Any, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]) -> Sequence:
         """A run that fills `tapped`."""
-        kernel = tuple(name for name in taps if name != "v")
-        out = run_sequence(self.backend, self._definition(p), state, x_seq, keep_v or "v" in taps, kernel)
-        self.tapped = {name: held.detach() for name, held in out.taps.items()}
-        if "v" in taps and out.v_seq is not None:
+        definition, later = self._definition(p), {}
+        if self._deferring and self.step_mode == "m" and torch.compiler.is_compiling():
+            later = deferred_taps(self.backend, definition, state, x_seq, taps)
+        now = tuple(name for name in taps if name not in later)
+        kernel = tuple(name for name in now if name != "v")
+        out = run_sequence(self.backend, definition, state, x_seq, keep_v or "v" in now, kernel)
+        self.tapped = {**{name: held.detach() for name, held in out.taps.items()}, **later}
+        if "v" in now and out.v_seq is not None:
             self.tapped["v"] = out.v_seq.detach()
         return out if keep_v else out._replace(v_seq=None)
 
@@ -255,7 +273,7 @@ class PointwiseNeuron(Neuron, abstract=True):
             self._reset_values[name] = held
 
     def __getstate__(self) -> dict[str, Any]:
-        unmonitored: dict[str, Any] = {"_taps": (), "_live_taps": (), "tapped": {}}
+        unmonitored: dict[str, Any] = {"_taps": (), "_live_taps": (), "_deferring": False, "tapped": {}}
         return super().__getstate__() | unmonitored | {"_potentials": [held.detach() for held in self._potentials]}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -1,5 +1,4 @@
 """Spikes packed into bits: eight to the byte, counted and cut without unpacking, compressed on demand."""
 
 from .bits import *
-from .compressed import *
 from .packed import *
