@@ -3,6 +3,9 @@
 import gc
 import itertools
 import math
+import resource
+import tracemalloc
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,8 +62,8 @@ def by_hand(synapse, into, out, decays, rewards, f_pre, f_post):
 
 
 SYNAPSES = {
-    "linear": (lambda: nn.Linear(3, 2), (3,)),
-    "conv1d": (lambda: nn.Conv1d(2, 2, 3, stride=2, padding=1), (2, 5)),
+    "linear": (lambda: layer.Linear(3, 2), (3,)),
+    "conv1d": (lambda: layer.Conv1d(2, 2, 3, stride=2, padding=1), (2, 5)),
     "conv2d": (lambda: layer.Conv2d(2, 4, (2, 3), stride=(2, 1), padding=(0, 1), dilation=(1, 2), groups=2), (2, 4, 5)),
 }
 
@@ -193,23 +196,53 @@ def test_a_learner_owns_neither_layer_nor_neuron():
     assert "synapse=Linear, sn=IFNode, tau_pre=2.0" in repr(learner)
 
 
-def test_memory_is_flat_and_no_graph_is_kept():
-    synapse, sn = nn.Linear(4, 3), neuron.LIFNode()
-    learner = learning.MSTDPETLearner("s", synapse, sn, 2.0, 2.0, 5.0)
+LONG = {
+    "STDP, linear": ("linear", learning.STDPLearner, {}, ()),
+    "STDP, conv1d": ("conv1d", learning.STDPLearner, {}, ()),
+    "STDP, conv2d": ("conv2d", learning.STDPLearner, {}, ()),
+    "MSTDP": ("linear", learning.MSTDPLearner, {"batch_size": 2}, (0.1,)),
+    "MSTDPET": ("linear", learning.MSTDPETLearner, {"tau_trace": 5.0}, (0.1,)),
+}
 
-    def tensors_after(steps):
-        for _ in range(steps):
-            sn(synapse((torch.rand(2, 4) > 0.5).float()))
-            functional.detach_net(sn)
-            learner.step(0.1)
-        gc.collect()
-        return sum(issubclass(type(held), Tensor) for held in gc.get_objects())
 
-    tensors_after(20)
-    before = tensors_after(20)  # what other tests left behind has been collected by now
-    assert tensors_after(300) <= before
-    assert all(held.grad_fn is None for held in (learner.trace_pre, learner.trace_post, learner.trace_e))
+def held():
+    """Tensors that live, memory of the process in MB, and bytes of Python's objects where they are traced."""
+    gc.collect()
+    tensors = sum(issubclass(type(found), Tensor) for found in gc.get_objects())
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return tensors, pages * resource.getpagesize() / 2**20, tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.parametrize("rule", LONG)
+def test_memory_is_flat_over_10_000_steps(rule):
+    name, cls, options, reward = LONG[rule]
+    make, shape = SYNAPSES[name]
+    synapse, sn = make(), neuron.LIFNode(v_threshold=0.1, step_mode="m")
+    synapse.step_mode = "m"
+    learner = cls("m", synapse=synapse, sn=sn, tau_pre=2.0, tau_post=2.0, **options)
+
+    def run(steps):
+        for _ in range(steps // 20):
+            x_seq = (torch.rand(20, 2, *shape) > 0.5).float()
+            sn(synapse(x_seq))  # with gradients on, so that a graph could be kept
+            sn.detach()
+            learner.step(*reward, scale=1e-4)
+
+    run(1000)
+    tensors, megabytes, _ = held()
+    run(7500)
+    tracemalloc.start()
+    run(500)
+    *_, traced = held()
+    run(1000)
+    tensors_after, megabytes_after, traced_after = held()
+    tracemalloc.stop()
+    assert tensors_after <= tensors
+    assert traced_after - traced < 10_000  # 10 bytes a step
+    assert megabytes_after - megabytes < 4
+    assert all(trace.grad_fn is None and not trace.requires_grad for trace in learner.memories())
     assert synapse.weight.grad.grad_fn is None
+    assert synapse.weight.grad.abs().sum() > 0
 
 
 def test_half_precision_keeps_wide_traces():

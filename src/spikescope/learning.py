@@ -32,10 +32,11 @@ def _through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
-    """For each weight the sum of `pre * post` over all the places, and samples, where it joins the two.
+    """For each weight the sum of `pre * post` over all the places, samples and steps where it joins the two.
 
     This is the gradient of `post * synapse(pre)` with respect to the weight, whatever stride, padding and groups are.
     """
+    pre, post = (held.flatten(0, -synapse.weight.ndim) for held in (pre, post))  # [T, N, *] to [T * N, *]
     with torch.enable_grad(), torch.autocast(pre.device.type, enabled=False):
         weight = synapse.weight.detach().to(pre.dtype).requires_grad_()
         (found,) = torch.autograd.grad(_through(synapse, pre, weight), weight, post)
@@ -131,9 +132,13 @@ class _Learner(MemoryModule):
         self.trace_pre, self.trace_post = pre, post
         return pre, post
 
-    def _pairing(self, x: Tensor, y: Tensor, reward: Tensor | float = 1.0) -> Tensor:
-        """Potentiation at the spikes of the neuron, depression at those before the synapse; summed over the batch."""
-        pre, post = self._track(x, y)
+    def _pairing(self, seen: list[tuple[Tensor, Tensor]], reward: Tensor | float = 1.0) -> Tensor:
+        """Potentiation at the spikes of the neuron, depression at those before the synapse, summed over the batch.
+
+        The steps are paired all at once, as more samples: the weights are the same for all.
+        """
+        tracks = [self._track(x, y) for x, y in seen]
+        x, y, pre, post = (torch.stack(held) for held in (*zip(*seen, strict=True), *zip(*tracks, strict=True)))
         weight: Tensor = self.synapse.weight.detach().to(x.dtype)
         depression = _correlation(self.synapse, x, reward * post)
         potentiation = _correlation(self.synapse, pre, reward * y)
@@ -202,11 +207,8 @@ class STDPLearner(_Learner):
 
         `on_grad`: subtract `scale` times the change from `synapse.weight.grad`, for an optimizer. Else return it.
         """
-        total: Tensor | None = None
-        for x, y in self._observations():
-            change = scale * self._pairing(x, y)
-            total = change if total is None else total + change
-        return self._deliver(total, on_grad)
+        seen = self._observations()
+        return self._deliver(scale * self._pairing(seen) if seen else None, on_grad)
 
 
 class _RewardLearner(_Learner):
@@ -252,17 +254,15 @@ class MSTDPLearner(_RewardLearner):
     @torch.no_grad()
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with `reward`: a number, or one per sample `[N]`."""
-        total: Tensor | None = None
-        for x, y in self._observations():
-            change = scale * self._pairing(x, y, self._per_sample(reward, y))
-            total = change if total is None else total + change
-        return self._deliver(total, on_grad)
+        seen = self._observations()
+        return self._deliver(scale * self._pairing(seen, self._per_sample(reward, seen)) if seen else None, on_grad)
 
-    def _per_sample(self, reward: Tensor | float, y: Tensor) -> Tensor | float:
-        if y.shape[0] != self.batch_size:
-            raise ShapeError(
-                f"MSTDPLearner: batch_size is {self.batch_size}, but the neuron gave out {dims(y.shape, 'N')}."
-            )
+    def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
+        for _, y in seen:
+            if y.shape[0] != self.batch_size:
+                raise ShapeError(
+                    f"MSTDPLearner: batch_size is {self.batch_size}, but the neuron gave out {dims(y.shape, 'N')}."
+                )
         if not isinstance(reward, Tensor) or reward.ndim == 0:
             return reward
         if reward.shape != (self.batch_size,):
@@ -319,9 +319,9 @@ class MSTDPETLearner(_RewardLearner):
             )
         reward = float(reward)
         total: Tensor | None = None
-        for x, y in self._observations():
+        for step in self._observations():
             tau = self.taus["tau_trace"]
-            self.trace_e = self._decay(self.trace_e, tau) + self._pairing(x, y) / tau
+            self.trace_e = self._decay(self.trace_e, tau) + self._pairing([step]) / tau
             change = scale * reward * self.trace_e
             total = change if total is None else total + change
         return self._deliver(total, on_grad)

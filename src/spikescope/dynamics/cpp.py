@@ -80,6 +80,9 @@ def forward_source(
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, const double* W, long T, long n, int threads) {{
+  in_large_pages(Y, T * n * sizeof(io));
+  in_large_pages(V, T * n * sizeof(real));
+  {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
   {_block(_numbers(body, "C", powers), 2)}
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
@@ -150,6 +153,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     const real* __restrict CK, long K, const io* __restrict GY, long sgy, const real* __restrict GV,
     const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA, long T, long n,
     int threads) {{
+  in_large_pages(GX, T * n * sizeof(io));
   {_block(_numbers(body, "C", powers) + _numbers(again, "FC", powers), 2)}
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
