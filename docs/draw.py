@@ -1,4 +1,4 @@
-"""Draw the pictures of the guide anew, by the code of its pages: `python docs/draw.py [page ...]`."""
+"""Draw the pictures of the pages anew, by their own code: `python docs/draw.py [page ...]`."""
 
 import os
 import re
@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parent
 def main(names: list[str]) -> None:
     """Run the code of the pages where the pictures are kept: what a page saves is what it shows."""
     os.chdir(DOCS / "images")
-    for page in sorted(DOCS.glob("guide/*.md")):
+    for page in sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")]):
         if not names or page.stem in names:
             scope: dict[str, object] = {}
             for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):

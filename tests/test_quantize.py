@@ -88,6 +88,16 @@ def test_per_sample_gradients_and_compiled_code_are_the_same(name):
     got = compiled(leaf)
     assert torch.equal(got, function(x))
     assert torch.equal(torch.autograd.grad((got**2).sum(), leaf)[0], want)
+    assert torch.equal(compiled(x), function(x))  # no gradient wanted: dynamo takes another way
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("function", [quantize.step_quantize, lambda x, number: quantize.clamp(x, -number, number)])
+def test_a_number_that_changes_stays_in_the_compiled_graph(function):
+    x = torch.tensor(POINTS)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for number in (0.25, 0.5, 0.3):  # from the second on it is a symbol
+        assert torch.equal(compiled(x, number), function(x, number))
 
 
 @every

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ def _check_count(owner: str, name: str, value: object, most: int | None = None) 
 
 
 def _check_number(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+    # math.isnan would break the graph of torch.compile, where a number that changes is a symbol
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
         raise TypeError(f"quantize.{owner}: {name} must be a number, but got {value!r}; it has no gradient.")
 
 
@@ -52,25 +54,22 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _straight_through(formula: Callable[..., Tensor]) -> type[torch.autograd.Function]:
-    """The autograd function `apply(x, *numbers)` of a formula, with the gradient 1 in `x`."""
+class _StraightThrough(torch.autograd.Function):
+    """A formula of `x` with the gradient 1."""
 
-    class StraightThrough(torch.autograd.Function):
-        generate_vmap_rule = True
+    generate_vmap_rule = True
 
-        @staticmethod
-        def forward(x: Tensor, *numbers: float) -> Tensor:
-            return formula(x, *numbers)
+    @staticmethod
+    def forward(x: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:
+        return formula(x)
 
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            ctx.numbers = len(inputs) - 1
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is needed backwards."""
 
-        @staticmethod
-        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-            return (grads[0], *[None] * ctx.numbers)
-
-    return StraightThrough
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0], None
 
 
 class _Window(torch.autograd.Function):
@@ -109,14 +108,6 @@ def _nearest_power(x: Tensor) -> Tensor:
     return torch.where((wide == 0) | wide.isinf(), wide, power).to(x.dtype)
 
 
-_Round = _straight_through(torch.round)
-_Ceil = _straight_through(torch.ceil)
-_Floor = _straight_through(torch.floor)
-_Step = _straight_through(_nearest_step)
-_Level = _straight_through(_nearest_level)
-_Power = _straight_through(_nearest_power)
-
-
 def round(x: Tensor) -> Tensor:
     r"""The nearest whole number, a half to the even one, with $\partial y / \partial x = 1$.
 
@@ -129,7 +120,7 @@ def round(x: Tensor) -> Tensor:
     (tensor([-2.,  0.,  1.]), tensor([-4.,  0.,  2.]))
     """
     _check_floating("round", x)
-    return _Round.apply(x)
+    return _StraightThrough.apply(x, torch.round)
 
 
 def ceil(x: Tensor) -> Tensor:
@@ -139,7 +130,7 @@ def ceil(x: Tensor) -> Tensor:
     tensor([-1.,  1.,  2.])
     """
     _check_floating("ceil", x)
-    return _Ceil.apply(x)
+    return _StraightThrough.apply(x, torch.ceil)
 
 
 def floor(x: Tensor) -> Tensor:
@@ -149,7 +140,7 @@ def floor(x: Tensor) -> Tensor:
     tensor([-2.,  0.,  2.])
     """
     _check_floating("floor", x)
-    return _Floor.apply(x)
+    return _StraightThrough.apply(x, torch.floor)
 
 
 def clamp(x: Tensor, min_value: float, max_value: float) -> Tensor:
@@ -179,7 +170,7 @@ def step_quantize(x: Tensor, step: float = 1.0) -> Tensor:
     _check_number("step_quantize", "step", step)
     if not 0 < step < math.inf:
         raise ValueError(f"quantize.step_quantize: step must be above 0 and finite, but got {step!r}.")
-    return _Step.apply(x, step)
+    return _StraightThrough.apply(x, partial(_nearest_step, step=step))
 
 
 def k_bit_quantize(x: Tensor, k: int) -> Tensor:
@@ -196,7 +187,7 @@ def k_bit_quantize(x: Tensor, k: int) -> Tensor:
     """
     _check_floating("k_bit_quantize", x)
     _check_count("k_bit_quantize", "k", k, _MOST_BITS)
-    return _Level.apply(x, float((1 << k) - 1))
+    return _StraightThrough.apply(x, partial(_nearest_level, levels=float((1 << k) - 1)))
 
 
 def affine_k_bit_quantize(x: Tensor, k: int, w: Tensor, b: Tensor) -> Tensor:
@@ -245,7 +236,7 @@ def multi_level_spike_count(x: Tensor, max_spike_count: int, grad_window: tuple[
             f"quantize.multi_level_spike_count: grad_window must go from a lower to a higher number, but got "
             f"{grad_window!r}."
         )
-    return _Round.apply(_Window.apply(x, 0.0, float(max_spike_count), first, last))
+    return _StraightThrough.apply(_Window.apply(x, 0.0, float(max_spike_count), first, last), torch.round)
 
 
 def power_of_two_quantize(x: Tensor) -> Tensor:
@@ -261,7 +252,7 @@ def power_of_two_quantize(x: Tensor) -> Tensor:
     tensor([ 4.0000, -0.5000,  2.0000,  0.0000])
     """
     _check_floating("power_of_two_quantize", x)
-    return _Power.apply(x)
+    return _StraightThrough.apply(x, _nearest_power)
 
 
 def right_shift_to_zero(x: Tensor, bits: int) -> Tensor:

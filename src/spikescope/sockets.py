@@ -88,11 +88,11 @@ def _(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
 
 
 class Point:
-    """One signal of one module, and who listens to it. Compiled code sees only `signal`, `handle` and `first`."""
+    """One signal of one module, and who listens to it. Compiled code sees only `signal`, `handle` and `states`."""
 
-    def __init__(self, module: nn.Module, signal: Signal, first: nn.Module | None) -> None:
+    def __init__(self, module: nn.Module, signal: Signal, states: tuple[nn.Module, ...]) -> None:
         self.signal, self.handle = signal, next(_handles)
-        self.first = first  # of a start: the module whose state tells that a sequence begins
+        self.states = states  # of a start: the modules whose state tells that a sequence begins
         self.module = weakref.ref(module)
         self.subscribers: tuple[Subscriber, ...] = ()
         self.live = False
@@ -194,7 +194,7 @@ class Entry(Socket):
                 point.send(unpacked((*args, *kwargs.values())), _forward_token)
             elif kind == "before":
                 point.send(_attribute(module, point.signal.name), _forward_token)
-            elif point.first is None or at_rest(point.first):
+            elif all(at_rest(held) for held in point.states):
                 point.send(None, _forward_token)
         return (args, kwargs) if changed else None
 
@@ -217,7 +217,7 @@ class Exit(Socket):
             elif kind == "after":
                 point.send(_attribute(module, point.signal.name), _forward_token)
             else:
-                point.send(module.tapped[point.signal.name], _forward_token)  # type: ignore[index]  # a neuron's
+                point.send(_told(module, point.signal.name), _forward_token)
         if torch.compiler.is_compiling() and getattr(module, "tapped", None):
             module.tapped = {}  # type: ignore[assignment]  # else the graph would have to keep and give out all of it
 
@@ -229,6 +229,14 @@ def _attribute(module: nn.Module, name: str) -> Any:
         if torch.compiler.is_compiling():
             return Failure(f"{type(module).__name__} has no {name} now; without torch.compile the error says why.")
         return error
+
+
+def _told(module: Any, name: str) -> Any:
+    """A tap of the last call, or why there is none: that belongs to whoever listens, not to the forward pass."""
+    if name in module.tapped:
+        return module.tapped[name]
+    text = f"{type(module).__name__} did not tell {name!r}: its step has no such potential, or it was asked too late."
+    return Failure(text) if torch.compiler.is_compiling() else ValueError(text)
 
 
 for _hook in (Entry, Exit):
@@ -263,12 +271,12 @@ def instrument(net: nn.Module) -> nn.Module:
     return net
 
 
-def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, first: nn.Module | None = None) -> Point:
-    """Plug in. `first` is the module whose state tells the start of a sequence, for that signal alone."""
+def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, states: tuple[nn.Module, ...] = ()) -> Point:
+    """Plug in. `states` are the modules whose state tells the start of a sequence, for that signal alone."""
     socket = place_sockets(module)[signal.kind not in _AT_ENTRY]
-    point = next((known for known in socket.known if known.signal == signal and known.first is first), None)
+    point = next((known for known in socket.known if known.signal == signal and known.states == states), None)
     if point is None:
-        point = Point(module, signal, first)
+        point = Point(module, signal, states)
         socket.known = (*socket.known, point)
     point.subscribers = (*point.subscribers, subscriber)
     _replug(socket)
@@ -286,7 +294,8 @@ def unsubscribe(point: Point, subscriber: Subscriber) -> None:
 
 
 def _replug(socket: Socket) -> None:
-    points = tuple(point for point in socket.known if point.subscribers)
+    heard = [point for point in socket.known if point.subscribers]
+    points = tuple(sorted(heard, key=lambda point: point.signal.kind != "start"))  # before what belongs to the new run
     if points != socket.points:
         socket.points = points
 

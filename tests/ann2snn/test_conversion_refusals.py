@@ -83,6 +83,10 @@ CASES = {
     "permute": (written(lambda x: x.permute(1, 0, 2)), r"permute.*moves the axis of the batch"),
     "one sample": (written(lambda x: x[0]), r"getitem \(the function getitem.*it takes some of the samples"),
     "clamp": (written(lambda x: x.clamp(-1, 1)), r"clamp.*it clips to -1 and 1"),
+    "a part in place": (
+        lambda: Written(lambda self, x: (F.relu_((y := x + 1)[:, 1:]), y)[1]),
+        r"relu_ \(the function relu, .*it changes a part of a tensor in place",
+    ),
     "rounding": (written(lambda x: torch.div(x, 2, rounding_mode="floor")), r"div.*it rounds"),
     "random": (written(lambda x: F.dropout(x, 0.5)), r"dropout.*it drops at random with training=True"),
     "pool of a computed size": (written(lambda x: F.max_pool1d(x, x.size(2))), r"max_pool1d.*AdaptiveMaxPool"),

@@ -43,6 +43,28 @@ def test_layers_by_hand(step_mode):
     assert snn.get_submodule("1").neuron.v == 0.0  # at rest again
 
 
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = linear([[1.0], [-1.0]])
+
+    def forward(self, x):
+        hidden = F.relu(self.first(x))
+        return {"less": [hidden.sub_(2.0)], "more": (hidden + 1.0, x)}
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_several_outputs_and_a_sum_in_place(step_mode):
+    ann, x = Several(), torch.tensor([[1.5], [-4.0]])
+    snn = Converter(torch.tensor([[4.0], [-4.0]]))(ann)
+    functional.set_step_mode(snn, step_mode)
+    held = compare(ann, snn, x, steps=8)
+    assert held["relu"].activation.tolist() == [[1.5, 0.0], [0.0, 4.0]]
+    assert held["relu"].rate.tolist() == [[1.5, 0.0], [0.0, 4.0]]
+    with pytest.raises(TypeError, match=r"the output of the network must be a torch\.Tensor, but got dict"):
+        accuracy_over_time(snn, (x, torch.zeros(2)), steps=1)
+
+
 def test_monitors_see_the_neurons_inside():
     ann, x = two_layers(), torch.tensor([[1.5], [-5.0]])
     snn = Converter(torch.tensor([[4.0], [-4.0]]))(ann)
@@ -105,7 +127,8 @@ def test_accuracy_and_spikes_by_hand(step_mode):
     assert held.ann == 1.0
     assert held.accuracy == pytest.approx((2 / 3, 1 / 3, 2 / 3, 1.0))
     assert held.spikes == pytest.approx((3 / 3, 6 / 3, 8 / 3, 11 / 3))
-    assert accuracy_over_time(snn, (x, y), steps=4).accuracy == held.accuracy
+    for one in ((x, y), [x, y]):  # a tuple, or a list as a DataLoader makes it
+        assert accuracy_over_time(snn, one, steps=4).accuracy == held.accuracy
     assert accuracy_over_time(snn, (x, y), steps=4).ann is None
     assert held.table().splitlines()[-2:] == ["4          100.00                3.7", "ANN        100.00"]
     with monitor.SpikeCounter(snn) as counter:

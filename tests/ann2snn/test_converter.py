@@ -45,6 +45,21 @@ class Block(nn.Module):
         return self.relu(out)
 
 
+def change_and_read(change):
+    def forward(self, x):
+        y = self.a(x)
+        change(self, y)
+        return self.b(y)
+
+    return forward
+
+
+def read_before_and_after(self, x):
+    y = self.a(x)
+    before = self.b(y)
+    return self.b(F.relu_(y)) + before + self.b(y)
+
+
 def activated(activation):
     return lambda: Written(lambda self, x: activation(self.conv(x)).mean((2, 3)), conv=conv())
 
@@ -133,6 +148,25 @@ NETWORKS = {
     "pool before the ReLU": lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.ReLU(), conv(4, 3)),
     "pool of the input": lambda: nn.Sequential(nn.MaxPool2d(2), conv(), nn.ReLU()),
     "one block called twice": lambda: nn.Sequential(conv(), *[Block(4)] * 2),
+    "in place, without its output": lambda: Written(
+        change_and_read(lambda self, y: F.relu_(y)), a=conv(), b=conv(4, 3)
+    ),
+    "a module in place, without its output": lambda: Written(
+        change_and_read(lambda self, y: self.relu(y)), a=conv(), b=conv(4, 3), relu=nn.ReLU(inplace=True)
+    ),
+    "in place by its place": lambda: Written(change_and_read(lambda self, y: F.relu(y, True)), a=conv(), b=conv(4, 3)),
+    "read before and after": lambda: Written(read_before_and_after, a=conv(), b=conv(4, 3)),
+    "sum in place, without its output": lambda: Written(
+        change_and_read(lambda self, y: F.relu_(y.add_(0.5))), a=conv(), b=conv(4, 3)
+    ),
+    "norm without weights": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5, affine=False), nn.ReLU()
+    ),
+    "transposed in groups": lambda: nn.Sequential(
+        nn.ConvTranspose2d(2, 4, 3, 2, output_padding=1, groups=2), nn.BatchNorm2d(4), nn.ReLU()
+    ),
+    "norm over tokens": lambda: nn.Sequential(nn.Flatten(2), nn.Linear(36, 2), nn.BatchNorm1d(2), nn.ReLU()),
+    "norm over other tokens": lambda: nn.Sequential(nn.Flatten(2), nn.Linear(36, 5), nn.BatchNorm1d(2), nn.ReLU()),
 }
 
 
@@ -144,8 +178,9 @@ def trained(make, seed=0):
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.running_mean, std=0.3)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.3)
     return net
 
 
@@ -231,6 +266,13 @@ def test_a_layer_that_others_use_too_keeps_its_norm():
         lambda self, x: F.relu(self.conv(F.relu(self.bn(self.conv(x))))), conv=conv(2, 2), bn=nn.BatchNorm2d(2)
     )
     assert isinstance(Converter(images())(trained(lambda: again)).bn, layer.BatchNorm2d)
+
+
+def test_a_norm_is_taken_into_a_linear_layer_of_vectors_alone():
+    for shape, kept in (((3, 4), False), ((3, 5, 4), True)):
+        net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU())
+        snn = Converter(torch.randn(shape))(net)
+        assert any(isinstance(module, layer.BatchNorm1d) for module in snn.modules()) == kept
 
 
 def test_names_stay_and_stand_beside_their_callers():

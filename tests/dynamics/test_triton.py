@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, parity
-from test_taps import check
+from test_taps import NAMES, check, tapped
 
 from spikescope.dynamics import gpu
 from spikescope.neuron import AdaptiveLIFNode, LIFNode
@@ -80,6 +80,12 @@ def test_taps():
     for x_seq in (inputs(5, 300), inputs(5, 3, 37, dtype=torch.bfloat16), inputs(260, 3)):
         check(LIFNode, x_seq, backend="triton")
     check(LIFNode, inputs(4, 3, 5, 7).to(memory_format=torch.channels_last).unflatten(0, (2, 2)), backend="triton")
+
+
+@interpreted
+def test_taps_of_no_neurons():  # a block that is written all the same would be past the end of the memory
+    _, taps = tapped(LIFNode, torch.empty(4, 0), backend="triton")
+    assert all(taps[name].numel() == 0 for name in NAMES)
 
 
 COMPILE = """

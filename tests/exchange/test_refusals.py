@@ -1,5 +1,6 @@
 """What NIR cannot say, and what cannot be run here, is refused with the name of the node and advice."""
 
+import math
 import sys
 
 import nir
@@ -113,6 +114,11 @@ def lif(**changed):
     return nir.LIF(**{name: np.full(3, value) for name, value in arrays.items()})
 
 
+def cuba(**changed):
+    values = {"tau_syn": 0.02, "tau_mem": 0.02, "r": 1.0, "v_leak": 0.0, "v_threshold": 1.0} | changed
+    return nir.CubaLIF(**{name: np.full(3, value) for name, value in values.items()})
+
+
 CUBA = nir.CubaLIF(*(np.full(3, value) for value in (0.02, 0.02, 1.0, 0.5, 1.0)))
 LI = nir.LI(*(np.full(3, value) for value in (0.02, 1.0, 0.0)))
 
@@ -122,6 +128,12 @@ LI = nir.LI(*(np.full(3, value) for value in (0.02, 1.0, 0.0)))
     [
         (lif(tau=0.001), {}, r"node lif \(LIF\) cannot be run with dt=0.001: LIFNode: tau must be above 1.0"),
         (lif(v_reset=-0.1), {"reset": "soft"}, r"v_reset other than 0, which the soft reset has no use for"),
+        (lif(tau=0.0), {}, r"node lif \(LIF\) .* its tau must be above 0 s, but is 0"),
+        (lif(tau=[0.01, 0.0, 0.02]), {}, "its tau must be above 0 s, but is 0"),
+        (lif(tau=math.nan), {}, "its tau must be above 0 s, but is nan"),
+        (nir.LI(*(np.full(3, value) for value in (-0.01, 1.0, 0.0))), {}, "its tau must be above 0 s, but is -0.01"),
+        (cuba(tau_syn=0.0), {}, "its tau_syn must be above 0 s"),
+        (cuba(tau_mem=0.0), {}, "its tau_mem must be above 0 s"),
         (CUBA, {}, r"node cubalif \(CubaLIF\) .*v_leak is not 0"),
         (nir.CubaLI(*(np.full(3, 0.5) for _ in range(4))), {}, r"no module for the node cubali \(CubaLI\)"),
         (nir.Delay(np.array([0.001, 0.002, 0.001])), {}, "no whole number of steps"),
@@ -160,6 +172,18 @@ def square():
         (
             graph_of({"second": nir.Input({"input": np.array([3])})}, [("input", "output")]),
             "takes a graph with one input, but this one has 2",
+        ),
+        (
+            nir.NIRGraph(
+                {
+                    "a": nir.Input({"input": np.array([3])}),
+                    "input": square(),
+                    "b": nir.Output({"output": np.array([3])}),
+                },
+                [("a", "input"), ("input", "b")],
+                metadata={"dt": 1e-3},
+            ),
+            "the node input is not the input of this graph, which is a; rename it",
         ),
     ],
 )

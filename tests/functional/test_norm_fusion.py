@@ -88,6 +88,34 @@ def test_what_cannot_be_fused_is_refused_in_words():
         functional.fuse_bn_neurons(nn.Sequential(nn.Linear(1, 1), node))
 
 
+def test_a_normalisation_with_hooks_or_in_training_is_refused():
+    def zero(module, args, out):
+        return out * 0
+
+    for bn in (normalisation(nn.BatchNorm2d), normalisation(layer.BatchNorm2d)):
+        getattr(bn, "norm", bn).register_forward_hook(zero)
+        with pytest.raises(ValueError, match=f"this {type(bn).__name__} has hooks, which nothing would call after"):
+            functional.fuse_bn_neuron(bn, neuron.IFNode())
+    with pytest.raises(ValueError, match=r"takes a network in eval mode.*Call net\.eval"):
+        functional.fuse_bn_neurons(nn.Sequential(nn.BatchNorm2d(5), neuron.IFNode()))
+
+
+def test_a_sequential_with_a_forward_of_its_own_is_left():
+    class Backwards(nn.Sequential):
+        def forward(self, x):
+            return self[0](self[1](x))
+
+    other = nn.Sequential(normalisation(nn.BatchNorm2d), neuron.IFNode()).eval()
+    net = nn.Sequential(Backwards(normalisation(nn.BatchNorm2d), neuron.IFNode()), other).eval()
+    fused = functional.fuse_bn_neurons(net)
+    assert [type(module).__name__ for module in (*fused[0], *fused[1])] == [
+        *("BatchNorm2d", "IFNode"),
+        *("Identity", "IFNode"),
+    ]
+    x = torch.randn(2, 5, 4, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(fused(x), net(x))
+
+
 def test_the_fused_neuron_shows_and_copies_what_it_holds():
     import copy
     import pickle

@@ -166,6 +166,40 @@ def test_no_step_leaves_a_graph():
     assert all(held.grad_fn is None for memories in functional.get_state(net).values() for held in memories.values())
 
 
+class Kept:
+    """A tensor that a graph keeps; the class knows how many there are, and the most there were."""
+
+    now = most = 0
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        Kept.now += 1
+        Kept.most = max(Kept.most, Kept.now)
+
+    def __del__(self):
+        Kept.now -= 1
+
+
+@pytest.mark.parametrize("rule", ["ottt", "sltt", "fptt"])
+def test_a_graph_keeps_no_more_for_more_steps(rule):
+    kind = neuron.OTTTLIFNode if rule == "ottt" else neuron.SLTTLIFNode
+
+    def most_kept(T):
+        net = layer.OTTTSequential(nn.Linear(3, 4), kind(), nn.Linear(4, 2), neuron.LIFNode())
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        x_seq, target_seq = torch.rand(T, T, 3), torch.rand(T, T, 2)  # the batch and the steps may change places
+        Kept.most = 0
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            if rule == "fptt":
+                w_ra = functional.fptt_online_training_init_w_ra(optimizer)
+                functional.fptt_online_training(net, optimizer, x_seq, target_seq, F.mse_loss, 0.5, w_ra)
+            else:
+                functional.ottt_online_training(net, optimizer, x_seq, target_seq, F.mse_loss, online=False)
+        return Kept.most
+
+    assert 0 < most_kept(3) == most_kept(13)
+
+
 def test_a_small_network_learns_online():
     torch.manual_seed(0)
     net = layer.OTTTSequential(nn.Linear(4, 16), neuron.OTTTLIFNode(), nn.Linear(16, 2), neuron.SLTTLIFNode())

@@ -267,3 +267,11 @@ def test_refused_arguments():
     for loss in (membrane_cross_entropy, membrane_mse_loss):
         with pytest.raises(ValueError, match="over_time must be one of 'each', 'max', but got 'last'"):
             loss(TRAIN, RIGHT, over_time="last")
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_classes_may_be_integers_of_any_width(name, dtype):
+    spike_seq = (torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    target = torch.tensor([1, 0])
+    assert torch.equal(LOSSES[name](spike_seq, target.to(dtype)), LOSSES[name](spike_seq, target))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_tensor, dims
 from ..monitor.results import laid_out
 from ..report.style import COLOURS, GREY, blank, heading, note, styled, tidy
 from .driving import Tally, check_steps, drive, neurons_of
@@ -137,6 +137,7 @@ def accuracy_over_time(
     for inputs, labels in _labelled(data):
         with Tally(snn, neurons) as tally:
             scores = drive(snn, tuple(on_device(inputs, snn)), steps, mode)
+        check_tensor("accuracy_over_time", "the output of the network", scores)
         if scores.ndim != 3 or scores.shape[1:2] != labels.shape:
             raise ShapeError(
                 f"accuracy_over_time takes a network that gives [N, C] for labels [N], but got "
@@ -159,7 +160,7 @@ def accuracy_over_time(
 
 def _labelled(data: Iterable[Any]) -> Iterable[tuple[tuple[Tensor, ...], Tensor]]:
     """Inputs and labels of each batch."""
-    one = isinstance(data, tuple) and all(isinstance(part, Tensor) for part in data)
+    one = isinstance(data, (tuple, list)) and data and all(isinstance(part, Tensor) for part in data)
     for batch in (data,) if one else data:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(x, Tensor) for x in batch):
             raise TypeError(

@@ -117,7 +117,8 @@ def compare(ann: nn.Module, snn: nn.Module, x: Tensor | tuple[Tensor, ...], step
     held = plan(ann)
     inputs = inputs_of("compare", x, required(held.net.graph))
     activations: dict[str, Tensor] = {}
-    Watch(held, activations.__setitem__).run(*on_device(inputs, held.net))
+    # copies, since what follows may work in place
+    Watch(held, lambda name, out: activations.update({name: out.clone()})).run(*on_device(inputs, held.net))
     if set(activations) != set(neurons):
         raise ValueError(
             "compare: snn does not come from ann by Converter.\n"

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .. import layer
 from ..base import StepModule
+from ..functional.fusion import fused_pair, fusion_obstacle
 from ..layer.stateless import registry
 from ..monitor import instrument
 from .modules import Folded, ScaledNeuron, SpikingMaxPool, VoltageHook
@@ -25,8 +25,6 @@ _LAYERS = {made.torch_class: made for made in registry.values()}
 _BATCH_NORMS: dict[type[nn.Module], type[layer.BatchNorm]] = {
     made.norm_class: made for made in (layer.BatchNorm1d, layer.BatchNorm2d, layer.BatchNorm3d)
 }
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Converter:
@@ -79,9 +77,9 @@ class Converter:
         held.net.to(self.device)
         if not held.of("neuron"):
             raise ValueError(f"Converter found no ReLU in {held.owner}: there is nothing that could spike.")
+        scales = self._measure(held)
         if self.fuse_flag:
             _fuse(held)
-        scales = self._measure(held)
         for node in held.roles:
             _replace(held, node, scales)
         held.net.graph.lint()
@@ -139,31 +137,15 @@ def _fuse(held: Plan) -> None:
             continue
         weighted = held.net.get_submodule(str(before.target))
         norm = held.net.get_submodule(str(node.target))
-        norm = norm.norm if isinstance(norm, layer.BatchNorm) else norm
-        if not isinstance(norm, NORMS) or calls[str(before.target)] > 1:
+        if not isinstance(norm, (*NORMS, layer.BatchNorm)) or calls[str(before.target)] > 1:
             continue
-        fused = _fused(weighted, norm)
-        if fused is not None:
-            held.net.set_submodule(str(before.target), fused)
+        if isinstance(weighted, nn.Linear) and before.meta["axes"] != 2:
+            continue  # of [N, L, C] the normalisation is over L
+        if fusion_obstacle(weighted, norm) is None:
+            held.net.set_submodule(str(before.target), fused_pair(weighted, norm))
             node.replace_all_uses_with(before)
             held.net.graph.erase_node(node)
             del held.roles[node]
-
-
-def _fused(weighted: Any, norm: Any) -> nn.Module | None:
-    """The layer that does what the two do, as far as it is known how; its bias learns if its weight does."""
-    kind = getattr(weighted, "torch_class", type(weighted))
-    if type(weighted) not in (kind, _LAYERS.get(kind)):
-        return None  # a subclass may use its weight in another way
-    if kind is nn.Linear:
-        fused: Any = fuse_linear_bn_eval(weighted, norm)
-    elif kind in _CONVOLUTIONS or kind in _TRANSPOSED:
-        fused = fuse_conv_bn_eval(weighted, norm, transpose=kind in _TRANSPOSED)
-    else:
-        return None
-    fused.bias.requires_grad_(weighted.weight.requires_grad)
-    made: nn.Module = fused
-    return made
 
 
 def _replace(held: Plan, node: fx.Node, scales: dict[str, Tensor]) -> None:

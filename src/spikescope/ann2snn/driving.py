@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..errors import check_module
 from ..functional import reset_net
@@ -39,11 +40,11 @@ def check_steps(owner: str, steps: int) -> None:
 
 @torch.no_grad()
 def drive(snn: nn.Module, inputs: tuple[Tensor, ...], steps: int, step_mode: str) -> Any:
-    """The outputs `[T, N, *]` for inputs that are held for all steps; the network is reset before and after."""
+    """The outputs, each `[T, N, *]`, for inputs that are held for all steps; the network is reset before and after."""
     reset_net(snn)
     try:
         if step_mode == "s":
-            return torch.stack([snn(*inputs) for _ in range(steps)])
+            return pytree.tree_map(lambda *each: torch.stack(each), *(snn(*inputs) for _ in range(steps)))
         return snn(*(x.expand(steps, *x.shape) for x in inputs))
     finally:
         reset_net(snn)

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from ..base import StepModule
 from ..errors import check_module
 from ..functional import set_step_mode
-from .operations import Refusal, Role, function_name, role_of
+from .operations import Refusal, Role, argument, function_name, role_of
 
 __all__ = ["Plan", "Watch", "as_batches", "inputs_of", "plan"]
 
@@ -70,7 +70,7 @@ class Plan:
             elif not varying.isdisjoint(node.all_input_nodes):
                 self.names[node] = self._name(node)
                 try:
-                    self.roles[node] = role_of(node, self.net, varying)
+                    self.roles[node] = self._role(node, varying)
                 except Refusal as refusal:
                     if not self._takes_part_of(refusals, node):
                         refusals[node] = f"  {self.label(node)}: {refusal}."
@@ -82,6 +82,11 @@ class Plan:
             raise ValueError(
                 f"Converter: {nodes} of {self.owner} cannot be converted to spikes.\n" + "\n".join(refusals.values())
             )
+
+    def _role(self, node: fx.Node, varying: Collection[fx.Node]) -> Role:
+        if _works_in_place(node, self.net) and not node.users:
+            raise Refusal("it changes a part of a tensor in place; let it give a tensor of its own, and use that")
+        return role_of(node, self.net, varying)
 
     def _takes_part_of(self, refused: Collection[fx.Node], node: fx.Node) -> bool:
         """Whether a node is an item of the several outputs of one that was refused already."""
@@ -132,7 +137,35 @@ def plan(ann: nn.Module) -> Plan:
             f"Converter cannot follow the forward of {where}: {error}\nIt is run once without values: an if, a loop or "
             "a number of Python that depends on the values of a tensor has no fixed graph. Move it out of the network."
         ) from error
+    _read_what_was_changed(graph, net)
     return Plan(fx.GraphModule(net, graph, type(ann).__name__), type(ann).__name__)
+
+
+def _read_what_was_changed(graph: fx.Graph, net: nn.Module) -> None:
+    """Let all that comes after an operation in place read its output, since in its place stands one that is not."""
+    nodes = list(graph.nodes)
+    for place, node in enumerate(nodes):
+        if node.all_input_nodes and _works_in_place(node, net):
+            later = set(nodes[place + 1 :])
+            node.all_input_nodes[0].replace_all_uses_with(node, delete_user_cb=later.__contains__)
+
+
+_IN_PLACE = {"relu": 1, "relu6": 1, "hardtanh": 3}  # where `inplace` stands among the arguments
+
+
+def _works_in_place(node: fx.Node, root: nn.Module) -> bool:
+    """Whether an operation changes its first input instead of making a tensor of its own.
+
+    >>> graph = fx.symbolic_trace(lambda x: x.relu_() + torch.relu(x) + x.relu_()).graph
+    >>> [node.name for node in graph.nodes if _works_in_place(node, nn.Module())]
+    ['relu_', 'relu__1']
+    """
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op not in ("call_function", "call_method") or name.endswith("__"):
+        return False
+    return name.endswith("_") or bool(argument(node, _IN_PLACE.get(name, len(node.args)), "inplace", False))
 
 
 class Watch(fx.Interpreter):
@@ -145,8 +178,9 @@ class Watch(fx.Interpreter):
         self._take = take
 
     def run_node(self, n: fx.Node) -> Any:
-        """The value of a node."""
+        """The value of a node, whose number of axes it notes."""
         out = super().run_node(n)
+        n.meta["axes"] = out.ndim if isinstance(out, Tensor) else None
         if n in self._watched:
             self._take(self._watched[n], out)
         return out

@@ -155,14 +155,15 @@ def forward(
         steps,
         n,
     ]
-    _launch(
-        _forward_kernel(key, real, kinds_of_taps(taps)),
-        n,
-        arguments,
-        K=segment_length("triton", steps, len(state)),
-        KEEP_V=keep_v,
-        KEEP_CK=keep_checkpoints and shape[0] > 0,
-    )
+    if n:  # without neurons a tap has no block to write to
+        _launch(
+            _forward_kernel(key, real, kinds_of_taps(taps)),
+            n,
+            arguments,
+            K=segment_length("triton", steps, len(state)),
+            KEEP_V=keep_v,
+            KEEP_CK=keep_checkpoints and shape[0] > 0,
+        )
     return Outputs(y, last, v_seq, checkpoints, made)
 
 

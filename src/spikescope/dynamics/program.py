@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..fields import forms
 from ..surrogate import Surrogate
+from .graph import Node
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
 
 __all__ = ["Program", "Values", "program", "refusal"]
@@ -83,6 +84,10 @@ class Program:
     def exact(self) -> bool:
         """Whether the kernel's spikes and states are bit for bit those of the eager loop."""
         return self.forward(torch.float32).exact
+
+    def tells_h(self) -> bool:
+        """Whether its step tells the potential before the reset."""
+        return isinstance(self.forward(torch.float32).outputs[-1], Node)
 
     def backward(self, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
         """The traced vector-Jacobian product, with the gradients of the numbers in `wanted`."""

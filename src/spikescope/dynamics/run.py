@@ -77,6 +77,11 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
 
 
 @constant_when_compiled
+def _tells_h(key: str) -> bool:
+    return program(key).tells_h()
+
+
+@constant_when_compiled
 def decide(backend: str, key: str, device: str, gradients: bool) -> Plan:
     """The decision for everything that has this key, on a device of this type, with a backward pass or without."""
     fused, missing = _fused_backend(backend, device)
@@ -150,7 +155,9 @@ def deferred_taps(
         return {}
     held = (_as_tensor(number) for number in (*definition.numbers, *state))
     what = planned, definition.key, len(definition.numbers), x_seq, *held, *definition.tensors
-    return {name: Deferred(_AGAIN, (name, *what)) for name in names if name in WHOLE_TAPS}
+    assert definition.key is not None
+    whole = WHOLE_TAPS if _tells_h(definition.key) else ("v",)
+    return {name: Deferred(_AGAIN, (name, *what)) for name in names if name in whole}
 
 
 @computed(_AGAIN)
@@ -181,4 +188,6 @@ def _fused(
 ) -> tuple[eager.Sequence, dict[str, Tensor]]:
     assert definition.key is not None
     p = definition
+    if taps and not _tells_h(definition.key):
+        taps = tuple(name for name in taps if name in ("count", "packed"))
     return run_fused(planned, definition.key, state, p.tensors, p.numbers, x_seq, keep_v, taps, single)

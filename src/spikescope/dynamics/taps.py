@@ -11,7 +11,7 @@ __all__ = ["eager_taps"]
 
 
 def eager_taps(names: tuple[str, ...], x_seq: Tensor, output: Tensor, h_seq: Tensor | None) -> dict[str, Tensor]:
-    """The taps `names` of a run over `x_seq`, without graph; `h_seq` is the potential before each reset."""
+    """The taps `names` of a run over `x_seq`, without graph; `h_seq` is the potential before each reset, if told."""
     fired, steps = output.detach() != 0, x_seq.shape[0]
     _, step = layout(x_seq)
     order = sorted(range(len(step.shape)), key=lambda axis: (-step.strides[axis], -step.shape[axis]))
@@ -23,7 +23,7 @@ def eager_taps(names: tuple[str, ...], x_seq: Tensor, output: Tensor, h_seq: Ten
         elif name == "packed":
             made[name] = _packed(fired.permute(rows).reshape(steps, step.numel))
         elif h_seq is None:
-            raise ValueError(f"this neuron does not tell its potential before the reset, which the tap {name!r} needs")
+            continue  # its step does not tell the potential before the reset
         elif name == "h":
             made[name] = h_seq.detach()
         else:

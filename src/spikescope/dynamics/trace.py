@@ -9,6 +9,7 @@ Python number. A field that is a tensor enters with an element per neuron, so th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -59,9 +60,9 @@ class Model:
         return self.template._replace(**own, **parts)
 
     def run(self, x: Tensor, state: Sequence[Tensor], values: Sequence[Any]) -> tuple[Tensor, ...]:
-        """One step, flat: output, next state, and the potential before the reset."""
+        """One step, flat: output, next state, and the potential before the reset, a number where it is not told."""
         out = self.step(self.params(values), self.State(*state), x)
-        return out.output, *out.state, out.h
+        return out.output, *out.state, math.nan if out.h is None else out.h
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule, StepModule
-from ..errors import check_choice, check_floating
+from ..errors import check_choice, check_floating, check_state
 from ..neuron import Neuron, ReadOut
 from .layers import Scale as Scale
 from .layers import Threshold as Threshold
@@ -80,6 +81,8 @@ class NIRNetwork(MemoryModule):
         before = self.fed_back
         if before is None:
             before = {name: x.new_zeros(len(x), *self._shapes[name]) for name, _ in self.waiting}
+        for name, given in before.items():  # a batch of one would broadcast
+            check_state("NIRNetwork", torch.Size((len(x), *given.shape[1:])), {f"of {name}": given})
         values = self._run(x, before)
         self.fed_back = {name: values[name] for name, _ in self.waiting}
         return values["output"]

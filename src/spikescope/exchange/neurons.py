@@ -190,6 +190,14 @@ def _ends(node: Any, reading: Reading) -> dict[str, Any]:
     return {"v_threshold": plain(node.v_threshold), "v_reset": None if reading.reset == "soft" else v_reset}
 
 
+def _steps_of(node: Any, name: str, reading: Reading) -> Array:
+    """A time constant in steps."""
+    held = getattr(node, name)
+    if not np.all(held > 0):
+        raise Unrepresentable(f"its {name} must be above 0 s, but is {np.min(held):g}")
+    return in_steps(held, reading.dt)
+
+
 def _if_node(node: Any, reading: Reading) -> nn.Module:
     gain = plain(node.r) * reading.dt
     return _mapped(IFNode, _ends(node, reading), without_rounding(gain), 0.0, reading)
@@ -197,7 +205,7 @@ def _if_node(node: Any, reading: Reading) -> nn.Module:
 
 def _lif_node(node: Any, reading: Reading) -> nn.Module:
     ends = _ends(node, reading)
-    tau, gain, shift = in_steps(node.tau, reading.dt), plain(node.r), plain(node.v_leak) - plain(node.v_reset)
+    tau, gain, shift = _steps_of(node, "tau", reading), plain(node.r), plain(node.v_leak) - plain(node.v_reset)
     whole = bool(np.all(without_rounding(gain / tau) == 1) and np.all(shift == 0) and np.any(gain != 1))
     fields = {"tau": tau, "decay_input": not whole, **ends}
     return _mapped(LIFNode, fields, 1.0 if whole else gain, shift, reading)
@@ -206,7 +214,7 @@ def _lif_node(node: Any, reading: Reading) -> nn.Module:
 def _cuba_node(node: Any, reading: Reading) -> nn.Module:
     if np.any(node.v_leak != 0):
         raise Unrepresentable("its v_leak is not 0, but the potential of a CUBALIFNode decays towards 0")
-    syn, mem = reading.dt / plain(node.tau_syn), reading.dt / plain(node.tau_mem)
+    syn, mem = (1 / _steps_of(node, name, reading) for name in ("tau_syn", "tau_mem"))
     gain = syn * plain(node.w_in) * mem * plain(node.r)
     fields = {"c_decay": 1 - syn, "v_decay": 1 - mem, **_ends(node, reading)}
     return _mapped(CUBALIFNode, fields, without_rounding(gain), 0.0, reading)
@@ -218,7 +226,7 @@ def _integrator(node: Any, reading: Reading) -> nn.Module:
 
 
 def _leaky_integrator(node: Any, reading: Reading) -> nn.Module:
-    fields = {"tau": in_steps(node.tau, reading.dt)}
+    fields = {"tau": _steps_of(node, "tau", reading)}
     return _mapped(NonSpikingLIFNode, fields, plain(node.r), plain(node.v_leak), reading)
 
 

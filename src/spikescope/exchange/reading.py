@@ -75,7 +75,7 @@ def _step_of(graph: Any, dt: float | None) -> float:
 
 
 def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The nodes and edges of a graph with those of its subgraphs, whose ends become places to pass through."""
+    """The nodes and edges of a graph with those of its subgraphs, whose ends are left out."""
     nodes: dict[str, Any] = {}
     edges = [(str(a), str(b)) for a, b in graph.edges]
     for name, node in graph.nodes.items():
@@ -88,14 +88,18 @@ def _flat(graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         }
         if len(ends["Input"]) != 1 or len(ends["Output"]) != 1:
             raise ValueError(f"from_nir: the subgraph {name} must have one input and one output.")
-        passing = {f"{name}.{ends[kind][0]}": nn.Identity() for kind in ends}
-        nodes |= {f"{name}.{key}": passing.get(f"{name}.{key}", held) for key, held in inner.items()}
-        edges = [
-            (f"{name}.{ends['Output'][0]}" if a == name else a, f"{name}.{ends['Input'][0]}" if b == name else b)
-            for a, b in edges
-        ]
+        first, last = (f"{name}.{ends[kind][0]}" for kind in ("Input", "Output"))
+        nodes |= {f"{name}.{key}": held for key, held in inner.items() if f"{name}.{key}" not in (first, last)}
+        edges = [(last if a == name else a, first if b == name else b) for a, b in edges]
         edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner_edges]
+        edges = _without(_without(edges, first), last)
     return nodes, edges
+
+
+def _without(edges: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    """The edges without a node that passes on what it gets: its sources lead straight to its targets."""
+    sources, targets = [a for a, b in edges if b == name], [b for a, b in edges if a == name]
+    return [*(edge for edge in edges if name not in edge), *((a, b) for a in sources for b in targets)]
 
 
 def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
@@ -103,8 +107,6 @@ def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
     kind = type(node).__name__
     if kind in ("Input", "Output"):
         return None
-    if isinstance(node, nn.Module):
-        return node
     try:
         if kind in _NEURONS:
             return neuron_from_nir(node, reading)
@@ -125,6 +127,10 @@ def _ends_named(nodes: dict[str, Any], edges: list[tuple[str, str]]) -> list[tup
         found = [name for name, node in nodes.items() if type(node).__name__ == kind]
         if len(found) != 1:
             raise ValueError(f"from_nir takes a graph with one {end}, but this one has {len(found)}.")
+        if end in nodes and end != found[0]:
+            raise ValueError(
+                f"from_nir: the node {end} is not the {end} of this graph, which is {found[0]}; rename it."
+            )
         names[found[0]] = end
     return [(names.get(a, a), names.get(b, b)) for a, b in edges]
 

@@ -21,9 +21,10 @@ __all__ = ["ConvBN", "find_convbn", "fuse_network"]
 
 logger = logging.getLogger("spikescope")
 
-_IN_A_ROW = {
+IN_A_ROW = {
     kind.forward for kind in (nn.Sequential, MultiStepContainer, OTTTSequential, SeqToANNContainer, StepModeContainer)
 }
+"""The forwards that call their modules one after the other."""
 
 
 class ConvBN(NamedTuple):
@@ -125,7 +126,7 @@ def _calls(net: nn.Module) -> Iterator[_Call]:
     for parent in net.modules():
         if isinstance(parent, (_BatchNorm, BatchNorm)) or not _norms(parent):
             continue
-        if type(parent).forward in _IN_A_ROW:
+        if type(parent).forward in IN_A_ROW:
             row = [None, *cast("nn.Sequential", parent), None]
             for before, module, after in zip(row, row[1:], row[2:], strict=False):
                 yield _Call(cast("nn.Module", module), before, after)

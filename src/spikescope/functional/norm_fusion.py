@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from ..errors import check_module
+from ..internals import has_own_hooks
 from ..layer.norm import BatchNorm
 from ..neuron import PointwiseNeuron
 from .fusion import gain_and_shift
+from .network_fusion import IN_A_ROW
 
 __all__ = ["fuse_bn_neuron", "fuse_bn_neurons"]
 
@@ -31,7 +33,8 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
     - `bn`: a BatchNorm1d, 2d or 3d, of PyTorch or of this library, with running statistics.
     - `axes`: how many axes follow the channels. It has to be said for a BatchNorm1d: 0 for `[N, C]`, 1 for `[N, C, L]`.
 
-    TypeError or ValueError for anything else, and for a neuron that has a normalisation fused into it already.
+    TypeError or ValueError for anything else, for a normalisation with hooks, and for a neuron that has one fused
+    into it already.
 
     >>> bn, node = nn.BatchNorm1d(2, eps=0.0).eval(), spikescope.neuron.IFNode()
     >>> bn.running_mean.copy_(torch.tensor([1.0, 0.0])), bn.running_var.fill_(4.0)
@@ -52,6 +55,11 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
         )
     if bn.running_var is None or bn.running_mean is None:
         raise ValueError("fuse_bn_neuron takes a normalisation with running statistics, not track_running_stats=False.")
+    if any(has_own_hooks(held) for held in bn.modules()):
+        raise ValueError(
+            f"fuse_bn_neuron: this {type(bn).__name__} has hooks, which nothing would call after the fusion. Remove "
+            "them first."
+        )
     if node.x_scale is not None:
         raise ValueError(f"fuse_bn_neuron: this {type(node).__name__} has a normalisation fused into it already.")
     axes = _AXES.get(type(bn).__name__, axes)
@@ -68,9 +76,9 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
 def fuse_bn_neurons(net: nn.Module) -> nn.Module:
     """A copy of `net`, for inference, with every batch normalisation fused into the neuron right after it.
 
-    Only neighbours in an `nn.Sequential` are known to follow each other; the place of the normalisation is taken by an
-    `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes. ValueError if there is
-    nothing to fuse.
+    Only neighbours in an `nn.Sequential` without a forward of its own are known to follow each other; the place of the
+    normalisation is taken by an `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes.
+    ValueError if there is nothing to fuse, or if a normalisation is in training mode.
 
     A normalisation right after a convolution or linear layer costs nothing at all once `fuse_network` has folded it
     into the weights: call that first, and this for those that are left, as behind a pool. This alone is for weights
@@ -84,13 +92,18 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net)
     count = 0
     for parent in net.modules():
-        if not isinstance(parent, nn.Sequential):
+        if not isinstance(parent, nn.Sequential) or type(parent).forward not in IN_A_ROW:
             continue
         for place in range(len(parent) - 1):
             bn, node = parent[place], parent[place + 1]
             before = type(parent[place - 1]).__name__ if place else ""
             axes = _AXES.get(type(bn).__name__, _AXES_AFTER.get(before))
             if isinstance(bn, _NORMS) and isinstance(node, PointwiseNeuron) and axes is not None:
+                if bn.training:
+                    raise ValueError(
+                        "fuse_bn_neurons takes a network in eval mode, but a normalisation is in training. Call "
+                        "net.eval()."
+                    )
                 parent[place], parent[place + 1] = nn.Identity(), fuse_bn_neuron(bn, node, axes)
                 count += 1
     if not count:

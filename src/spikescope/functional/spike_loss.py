@@ -245,8 +245,8 @@ def membrane_mse_loss(
 
 
 def _cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None, *options: Any) -> Tensor:
-    """The mean over the steps of `scores` `[T, N, C, *]`; what else is floating point gets their dtype."""
-    target = target.to(scores.dtype) if target.is_floating_point() else target
+    """The mean over the steps of `scores` `[T, N, C, *]`; shares get their dtype, and classes the one PyTorch takes."""
+    target = target.to(scores.dtype if target.is_floating_point() else torch.int64)
     weight = None if weight is None else weight.to(scores.dtype)
     return temporal_efficient_training_cross_entropy(scores, target, weight, *options)
 

@@ -199,6 +199,8 @@ def _supports(net: nn.Module) -> dict[str, SupportShare]:
     for name, module in named(net).items():
         if is_binary(module):
             held: Any = module
+            if type(held.v_threshold) is Tensor and held.v_threshold.numel() > 1:
+                continue  # of one batch, as set_threshold_margin gives it
             try:
                 found[name] = SupportShare.of(held.surrogate_function, held.v_threshold)
             except ValueError:  # its gradient is large in several places, or nowhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -69,6 +70,16 @@ def signal_of(name: str, module: nn.Module) -> Signal:
     return Signal(_ALIASES.get(name, name))
 
 
+def _without_frames(error: Exception) -> Exception:
+    """An error to be kept: its traceback as a note, for the frames would keep all the values of that forward pass."""
+    error.add_note("Where it came up:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    held: BaseException | None = error
+    while held is not None:
+        held.__traceback__ = None
+        held = held.__cause__ or held.__context__
+    return error
+
+
 class _Start:
     """Listens for the beginning of a sequence."""
 
@@ -124,16 +135,15 @@ class Probe:
         self.restart()
 
     def _listen_for_start(self, root: nn.Module) -> None:
-        owner, first = self.module, self.module
         if self.signal.kind in ("grad_input", "grad_output"):
             return  # backwards, time is not counted
-        if not isinstance(self.module, Neuron):
-            neurons = [held for held in named(root).values() if isinstance(held, Neuron)]
-            if not neurons:
-                return
-            owner, first = root, neurons[0]
+        alone = isinstance(self.module, Neuron)
+        owner = self.module if alone else root
+        states = (owner,) if alone else tuple(held for held in named(root).values() if isinstance(held, Neuron))
+        if not states:
+            return
         listener = _Start(self)
-        self._start = subscribe(owner, Signal("start"), listener, first), listener
+        self._start = subscribe(owner, Signal("start"), listener, states), listener
 
     def restart(self) -> None:
         """Count calls, runs and steps from zero."""
@@ -142,7 +152,7 @@ class Probe:
 
     def _at_rest(self) -> bool:
         """Whether nothing has run since the reset, so that the next step is the first."""
-        return self._start is None or self._start[0].first is None or at_rest(self._start[0].first)
+        return self._start is None or all(at_rest(held) for held in self._start[0].states)
 
     def begin(self) -> None:
         """A sequence begins."""
@@ -239,7 +249,7 @@ class Probe:
         return None if isinstance(value, Tensor) and parts is None else parts
 
     def _fail(self, error: Exception) -> None:
-        self.error = error
+        self.error = _without_frames(error)
         self.refresh()
         text = (
             f"The probe of {self.signal.kind} of {self.name or 'the network'!r} is off: {type(error).__name__}: {error}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from torch import nn
 
 from ..errors import check_module
-from ..neuron import Neuron
+from ..neuron import Neuron, PointwiseNeuron
 from ..neuron.integrate import IntegrateAndFire
 from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
 from ..neuron.nonlinear import LIAFNode
@@ -119,6 +120,8 @@ class Recording(Results):
             kind = GradientTrack if signal.kind in _GRADIENTS else Track
             track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
             track.tapped = tapped(module, signal, made[name], subset)
+            if signal.kind == "output":
+                track.trusted = partial(gives_spikes, module)
             if track.tapped.keys() == made[name].keys():
                 signal = Signal("output")  # for when and how much: its values are not read
             self._tracks[name] = track
@@ -158,6 +161,7 @@ class Recording(Results):
         return next(iter(row.values())) if self.single else row
 
     def __iter__(self) -> Iterator[str]:
+        self._check(self._tracks)  # a table without the modules that failed would look whole
         return (name for name, track in self._tracks.items() if track.seen)
 
     def __len__(self) -> int:
@@ -222,14 +226,27 @@ def is_binary(module: nn.Module) -> bool:
     return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
 
 
+def gives_spikes(module: nn.Module) -> bool:
+    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead."""
+    return is_binary(module) and bool(getattr(module.surrogate_function, "spiking", False))
+
+
+def _as_in_the_library(module: nn.Module) -> bool:
+    """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
+    methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step")
+    return all(getattr(module, name).__module__.startswith("spikescope.") for name in methods)
+
+
 def tapped(
     module: nn.Module, signal: Signal, reducers: Mapping[str, Reducer], subset: Subset | None
 ) -> dict[str, tuple[str, ...]]:
     """The reducers that the kernel of a neuron feeds, and their taps: for them the signal need not be read."""
     if (subset is not None and not subset.everything) or getattr(module, "step_mode", "s") != "m":
         return {}
+    if not isinstance(module, PointwiseNeuron) or not _as_in_the_library(module):
+        return {}
     if signal == Signal("output"):
-        known: tuple[str, ...] = ("count", "packed") if is_binary(module) else ()
+        known: tuple[str, ...] = ("count", "packed") if gives_spikes(module) else ()
     else:
         known = ("range", "support") if signal == Signal("tap", "h") and not isinstance(module, ReadOut) else ()
     return {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base import StepModule
@@ -76,6 +77,7 @@ class Track:
     """Measures what one module gives. `runs` is False where nothing tells the runs apart: then each call is one.
 
     - `tapped`: the names of the reducers that are fed by the taps of a kernel, through `take_tap`, and these taps.
+    - `trusted`: asked at each call whether the taps tell what the value holds; else the value is measured.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Track:
         self.decoded = decoded  # the output of a read-out in step_mode='m' has no time axis
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
         self.tapped: dict[str, tuple[str, ...]] = {}
+        self.trusted: Callable[[], bool] = lambda: True
         self.steps = self.run = self.held = self.nanoseconds = 0
         self._waiting: tuple[Tensor | None, int] | None = None  # the chunk whose taps have not all come, its start
         self._taps: dict[str, Tensor] = {}
@@ -109,6 +112,10 @@ class Track:
         self._taps[name] = value
         self._pair()
 
+    def forget(self) -> None:
+        """The rest of what was told will not come: hold no output of the network any longer."""
+        self._waiting, self._taps = None, {}
+
     @property
     def needed(self) -> set[str]:
         """The taps that the reducers are fed by."""
@@ -122,7 +129,10 @@ class Track:
         if chunk is not None:
             for label in self.tapped:
                 total = self.totals[label]
-                total.append(total.reducer.measure_taps(taps, chunk, start))
+                told = self.trusted()
+                total.append(
+                    total.reducer.measure_taps(taps, chunk, start) if told else total.reducer.measure(chunk, start)
+                )
             self._weigh()
 
     def _chunk(self, value: Any, name: str) -> Tensor:
@@ -231,8 +241,15 @@ class TapListener:
     def receive(self, value: Any, compiled: bool) -> None:
         began = time.perf_counter_ns()
         try:
-            self.track.take_tap(self.name, value.detach())
+            if isinstance(value, Exception):
+                raise value
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # summaries are tensors like any other
+                    self.track.take_tap(self.name, value.detach())
+            else:
+                self.track.take_tap(self.name, value.detach())
         except Exception as error:
+            self.track.forget()
             self.probe._fail(error)
         self.track.nanoseconds += time.perf_counter_ns() - began
 

@@ -168,7 +168,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         self._taps = tuple(sorted(names))
         self._live_taps = self._taps if live is None else tuple(sorted(live))
         self._deferring = live is not None
-        self.tapped = {}
+        self.tapped = {name: held for name, held in self.tapped.items() if name in self._live_taps}
 
     def _tap(self, p: Any, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]) -> Sequence:
         """A run that fills `tapped`."""

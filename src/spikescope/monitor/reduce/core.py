@@ -109,6 +109,7 @@ class Reducer:
             raise ValueError(
                 f"{type(self).__name__} needs {needs}, but got {', '.join(taps) or 'no taps'}. Use measure(x) instead."
             )
+        check_sequence(type(self).__name__, x, least=2)
         return self.tapped(taps, x, start)
 
     def merge(self, a: Any, b: Any, along: Along = "time") -> Any:

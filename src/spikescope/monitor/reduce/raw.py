@@ -60,7 +60,7 @@ class Raw(Reducer):
         return Course(a.span.beside(b.span), (torch.cat((left, right), 1),))
 
     def result(self, a: Course) -> Tensor:
-        return whole(a.pieces)
+        return torch.cat(a.pieces)  # a copy: it is the reader's
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Packed(Reducer):
     def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> PackedCourse:
         if len(x) and not x[0].is_contiguous():  # the bits lie in another order
             return self.chunk(x, start)
-        return PackedCourse(Span(start, start + len(x)), (taps["packed"],), x.shape[1:], x.dtype)
+        return PackedCourse(Span(start, start + len(x)), (taps["packed"].clone(),), x.shape[1:], x.dtype)
 
     def after(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
         check_steps("Packed", a.shape, b.shape)
@@ -90,11 +90,16 @@ class Packed(Reducer):
 
     def beside(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
         check_steps("Packed", a.shape[1:], b.shape[1:])
+        span = a.span.beside(b.span)
+        if a.shape.numel() % 8 == 0:  # whole bytes, as they are
+            bits = torch.cat((whole(a.pieces), whole(b.pieces)), 1)
+            shape = torch.Size((a.shape[0] + b.shape[0], *a.shape[1:]))
+            return PackedCourse(span, (bits,), shape, torch.promote_types(a.dtype, b.dtype))
         both = torch.cat((self.result(a).dense(), self.result(b).dense()), 1)
-        return self.chunk(both, a.span.beside(b.span).start)
+        return self.chunk(both, span.start)
 
     def result(self, a: PackedCourse) -> PackedSpikes:
-        bits = whole(a.pieces)
+        bits = torch.cat(a.pieces)  # a copy: it is the reader's
         return PackedSpikes(bits, torch.Size((len(bits), *a.shape)), a.dtype)
 
 
