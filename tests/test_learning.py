@@ -293,3 +293,12 @@ def test_refusals_in_words():
         learner.step(1.0)
     with pytest.raises(ShapeError, match="one reward for the whole batch"):
         learning.MSTDPETLearner("s", synapse, sn, 2.0, 2.0, 2.0).step(torch.ones(2))
+
+
+@pytest.mark.parametrize(("mode", "other"), [("s", "m"), ("m", "s")])
+def test_a_learner_of_another_step_mode_is_refused_in_words(mode, other):
+    synapse, node = layer.Linear(3, 2, step_mode=other), neuron.IFNode(step_mode=other)
+    learner = learning.STDPLearner(mode, synapse, node, 2.0, 2.0)
+    node(synapse(torch.ones(4, 3) if other == "s" else torch.ones(5, 4, 3)))
+    with pytest.raises(ValueError, match=f"has step_mode='{mode}', but the Linear that it observes has '{other}'"):
+        learner.step()

@@ -17,8 +17,8 @@ class ShapeError(ValueError):
     """A tensor whose shape does not fit."""
 
 
-class StateError(RuntimeError):
-    """A state that cannot be used: too old, of another network, or never made."""
+class StateError(RuntimeError, AttributeError):
+    """A state that cannot be used: too old, of another network, or never made, so that `hasattr` says no."""
 
 
 class RecomputeError(RuntimeError):

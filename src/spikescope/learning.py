@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import MemoryModule
+from .base import MemoryModule, StepModule
 from .errors import ShapeError, check_module, check_state, dims
 from .monitor import InputMonitor, OutputMonitor
 
@@ -117,6 +117,12 @@ class _Learner(MemoryModule):
                 "not pair. Run both equally often between two calls of step(); reset() forgets what was seen."
             )
         self._forget()
+        for module in self._observed if into else ():
+            if isinstance(module, StepModule) and module.step_mode != self.step_mode:
+                raise ValueError(
+                    f"{type(self).__name__} has step_mode={self.step_mode!r}, but the {type(module).__name__} that it "
+                    f"observes has {module.step_mode!r}. Make the learner with the step mode of the network."
+                )
         if self.step_mode == "m":
             into, out = ([x for x_seq in seqs for x in x_seq] for seqs in (into, out))
         wide = torch.promote_types(self.synapse.weight.dtype, torch.float32)

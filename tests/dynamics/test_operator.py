@@ -279,3 +279,14 @@ def test_compiled_derivatives_of_torch_func_take_the_eager_loop_and_give_the_sam
     found = torch.compile(grad(measure), backend="aot_eager", fullgraph=True)(parameters)
     for name, wanted in grad(measure)(parameters).items():
         assert_close(found[name], wanted, name)
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_forgotten_reset_is_named(step_mode):
+    node = LIFNode(step_mode=step_mode)
+    x = inputs(4, 2, 5)[0 if step_mode == "s" else slice(None)].requires_grad_()
+    node(x).sum().backward()
+    with pytest.raises(RuntimeError, match=r"call functional\.reset_net\(net\) before each batch"):
+        node(x).sum().backward()
+    node.reset()
+    node(x).sum().backward()

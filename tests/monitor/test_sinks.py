@@ -14,6 +14,7 @@ from spikescope import functional, neuron
 from spikescope.errors import MissingExtraError
 from spikescope.monitor import Console, Csv, GPUMonitor, GPUSample, JsonLines, TensorBoard, record
 from spikescope.monitor.reduce import Bins, Extent, Histogram
+from spikescope.monitor.results import Results
 
 VALUES = {
     "a": {"rate": torch.tensor([0.0, 0.25, 0.5]), "extent": Extent(-1.5, float("inf"))},
@@ -163,3 +164,21 @@ def test_the_load_of_a_gpu_is_read_back_by_tensorboard(tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [events.Scalars(f"gpu {gpu}/busy in per cent")[0].value for gpu in (0, 1)] == [40.0, 41.0]
     assert events.Scalars("gpu 1/memory in GiB")[0].value == 1.0
+
+
+def test_numbers_without_a_row_and_a_missing_folder_are_refused_in_words(tmp_path):
+    sinks = [Console(), Csv(tmp_path / "a.csv"), JsonLines(tmp_path / "a.jsonl"), TensorBoard(writer=object())]
+    for sink in sinks:
+        with pytest.raises(TypeError, match=r"write takes rows, .* as recording\.rows\(\) gives them"):
+            sink.write(0, {"loss": 1.0})
+    sinks[1].close(), sinks[2].close()
+    with pytest.raises(FileNotFoundError, match=r"Csv: there is no folder .*nowhere\. Make it first"):
+        Csv(tmp_path / "nowhere" / "a.csv")
+    with Console() as console:
+        console.write(0, {})
+
+
+def test_a_table_leaves_out_what_is_not_a_number():
+    held = {"layer1": {"interval": torch.tensor([2.0, float("nan"), 4.0])}}
+    assert "3" in Results(held, single=False).table().split()
+    assert "nan" in Results({"layer1": {"interval": torch.full((2,), float("nan"))}}, single=False).table()

@@ -274,3 +274,23 @@ def test_v_seq_moves_with_the_module():
     assert node.half().v_seq.dtype == torch.float32
     assert node.double().v_seq.dtype == torch.float64
     assert node.to("meta").v_seq.is_meta
+
+
+def test_without_v_seq_a_node_says_so_to_hasattr_and_in_words():
+    node = LIFNode()
+    assert not hasattr(node, "v_seq")
+    with pytest.raises(AttributeError, match="has no v_seq: set store_v_seq=True"):
+        node.v_seq  # noqa: B018  # the access is what is tested
+
+
+def test_v_seq_may_be_a_list_that_a_hook_fills():
+    node = LIFNode()
+    node.v_seq = []
+    node.register_forward_hook(lambda module, args, y: module.v_seq.append(module.v))
+    node(torch.rand(2, 3)), node(torch.rand(2, 3))
+    assert len(node.v_seq) == 2
+    node.store_v_seq = True
+    node.reset()
+    node._forward_hooks.popitem()
+    node(torch.rand(2, 3))
+    assert node.v_seq.shape == (1, 2, 3)

@@ -284,7 +284,7 @@ class _Fused(LeanFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        x_seq, checkpoints, *rest = ctx.saved_tensors
+        x_seq, checkpoints, *rest = _saved(ctx)
         state, tensors = rest[: call.states], rest[call.states :]
         wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.states + i]]
         gy = None if grads[0] is None else call.with_time(grads[0])
@@ -293,6 +293,22 @@ class _Fused(LeanFunction):
         for i, held in zip(wanted, out[call.states :], strict=True):
             gtensors[i] = held
         return None, call.without_time(gx), *out[: call.states], *gtensors
+
+
+def _saved(ctx: Any) -> Sequence[Any]:
+    """The saved tensors; where they are gone, the likely reason."""
+    try:
+        saved: Sequence[Any] = ctx.saved_tensors
+        return saved
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
+            raise
+        raise RuntimeError(
+            "A backward pass came to a neuron whose graph an earlier backward pass has freed. If that was the one of "
+            "the batch before, the state has carried its graph along: call functional.reset_net(net) before each "
+            "batch, or functional.detach_net(net) to go on from the state without its past. To walk one graph twice, "
+            "give retain_graph=True to the first backward()."
+        ) from error
 
 
 def _run(call: _Call, x: Tensor, *rest: Tensor) -> list[Tensor]:

@@ -168,6 +168,8 @@ class Health:
     def table(self) -> str:
         """The findings as text, each with its advice."""
         found = self.findings
+        if not found and not len(self.spikes):
+            return "Nothing was seen: run the network while health watches it."
         if not found:
             return "No findings."
         cells = [["layer", "finding", "number", "threshold"]]

@@ -156,7 +156,9 @@ class Recording(Results):
             raise KeyError(f"{name!r} is not recorded; there is {', '.join(map(repr, self._tracks))}.")
         self._check((name,))
         if not self._tracks[name].seen:
-            raise KeyError(f"Nothing of {name!r} was recorded yet: run the network, or see recording.never_fired.")
+            backwards = isinstance(self._tracks[name], GradientTrack)
+            todo = "run the backward pass inside the block too" if backwards else "run the network"
+            raise KeyError(f"Nothing of {name!r} was recorded yet: {todo}, or see recording.never_fired.")
         row = self._row(name)
         return next(iter(row.values())) if self.single else row
 

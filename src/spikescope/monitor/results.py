@@ -28,7 +28,9 @@ def words(name: str) -> str:
 
 
 def scalars(value: Any, name: str = "") -> dict[str, float]:
-    """A result as numbers with names: of a tensor the mean, the minimum and the maximum.
+    """A result as numbers with names: of a tensor the mean, the minimum and the maximum of all but NaN.
+
+    NaN stands where there is nothing to tell, as the interval between the spikes of a neuron that fired once.
 
     >>> import torch
     >>> scalars(0.5, "rate"), scalars(torch.tensor([0.0, 1.0]), "rate")
@@ -42,6 +44,7 @@ def scalars(value: Any, name: str = "") -> dict[str, float]:
         held = value.detach().double().flatten()
         if not len(held):
             return dict.fromkeys((f"{name}.mean", f"{name}.min", f"{name}.max"), math.nan)
+        held = held[~held.isnan()] if not held.isnan().all() else held
         return {f"{name}.mean": held.mean().item(), f"{name}.min": held.min().item(), f"{name}.max": held.max().item()}
     if (fields := _fields(value)) is not None:
         return {key: held for field, item in fields.items() for key, held in scalars(item, f"{name}.{field}").items()}

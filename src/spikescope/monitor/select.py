@@ -126,6 +126,9 @@ def selector(given: Any) -> Selector:
         return by_glob(given) if set(given) & set("*?[") else by_name(given)
     if isinstance(given, re.Pattern):
         return by_regex(given)
+    if isinstance(given, (list, tuple, set)) and given and all(isinstance(item, str) for item in given):
+        names = ", ".join(repr(item) for item in given)
+        raise TypeError(f"Several names go into by_name({names}), several globs are joined by |, but got {given!r}.")
     raise TypeError(
         "Modules are chosen by a class, a tuple of classes, a name, a glob, a compiled regular expression, or a "
         f"selector such as by_role('neuron') & ~by_name('head'), but got {given!r}. A predicate goes into where(...)."

@@ -46,7 +46,26 @@ class Console:
         self._stream = stream
 
     def write(self, step: int, values: Values) -> None:
+        _check_rows("Console", values)
         print(f"step {step}\n{Results(values, single=False).table()}", file=self._stream or sys.stdout, flush=True)
+
+    def close(self) -> None:
+        """The stream is not its own and stays open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _check_rows(owner: str, values: Any) -> None:
+    """Refuse anything but rows."""
+    if not (isinstance(values, Mapping) and all(isinstance(row, Mapping) for row in values.values())):
+        raise TypeError(
+            f"{owner}.write takes rows, module to name to number, as recording.rows() gives them, but got "
+            f"{type(values).__name__} of something else. Write other numbers as {{'training': {{'loss': 1.0}}}}."
+        )
 
 
 class _Lines:
@@ -54,6 +73,8 @@ class _Lines:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"{type(self).__name__}: there is no folder {self.path.parent}. Make it first.")
         self._file = self.path.open("ab+", buffering=0)
         self._cut_half_line()
 
@@ -104,6 +125,7 @@ class JsonLines(_Lines):
     """
 
     def write(self, step: int, values: Values) -> None:
+        _check_rows("JsonLines", values)
         self.append(json.dumps({"step": step, "values": plain(values)}, allow_nan=False) + "\n")
 
 
@@ -126,6 +148,7 @@ class Csv(_Lines):
             self.append(",".join(self.HEADER) + "\n")
 
     def write(self, step: int, values: Values) -> None:
+        _check_rows("Csv", values)
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         for layer, row in values.items():
@@ -147,6 +170,7 @@ class TensorBoard:
         self.bins, self._writer = bins, _summary_writer(log_dir) if writer is None else writer
 
     def write(self, step: int, values: Values) -> None:
+        _check_rows("TensorBoard", values)
         for layer, row in values.items():
             for label, value in row.items():
                 self._add(f"{label}/{layer}", label, value, step)

@@ -52,8 +52,8 @@ class Neuron(Declared, MemoryModule):
         if unused:
             raise TypeError(
                 f"{cls.__name__} defines {', '.join(unused)}, which nothing calls here: a neuron is one pure function. "
-                "Write charge(p, s, x) for an integrate-and-fire neuron or step(p, s, x) for any other; "
-                "see spikescope.neuron.PointwiseNeuron."
+                "Write charge(p, s, x), which gives the next state before the spike, for an integrate-and-fire neuron, "
+                "or step(p, s, x) for any other: both static methods; CONTRIBUTING.md has an example."
             )
         cls.abstract = abstract
         if not abstract:
@@ -241,15 +241,32 @@ class PointwiseNeuron(Neuron, abstract=True):
         self._potentials = [held.detach() for held in self._potentials]
 
     @property
-    def v_seq(self) -> Tensor:
-        """The membrane potential after every step, `[T, N, *]`; see `store_v_seq`."""
-        if not self._potentials:
-            raise StateError(
-                f"{type(self).__name__} has no v_seq: set store_v_seq=True (now {self.store_v_seq}), then run it."
-            )
-        if len(self._potentials) > 1:
-            self._potentials = [torch.cat(self._potentials)]
-        return self._potentials[0]
+    def v_seq(self) -> Any:
+        """The membrane potential after every step, `[T, N, *]`; see `store_v_seq`.
+
+        Where nothing is stored, a value of your own may be assigned, such as a list that a hook fills.
+        """
+        if self._potentials:
+            if len(self._potentials) > 1:
+                self._potentials = [torch.cat(self._potentials)]
+            return self._potentials[0]
+        if "_assigned_v_seq" in self.__dict__:
+            return self._assigned_v_seq
+        raise self._no_v_seq()
+
+    @v_seq.setter
+    def v_seq(self, given: Any) -> None:
+        self._assigned_v_seq = given
+
+    def _no_v_seq(self) -> StateError:
+        return StateError(
+            f"{type(self).__name__} has no v_seq: set store_v_seq=True (now {self.store_v_seq}), then run it."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "v_seq":  # the property found none: PyTorch would say less
+            raise self._no_v_seq()
+        return super().__getattr__(name)
 
     def implementation(self, x: Tensor) -> Plan:
         """Which backend would run an input like `x` (in the present step mode), and why."""

@@ -60,7 +60,8 @@ class Span(NamedTuple):
         if self != other:
             raise ValueError(
                 f"A merge along the batch joins samples of the same steps, but got the steps {self.start} to "
-                f"{self.stop} and {other.start} to {other.stop}. close() both first where they are runs of their own."
+                f"{self.stop} and {other.start} to {other.stop}. What keeps every step, such as Raw and Packed, holds "
+                "runs of one length: begin a recording of its own for runs of another."
             )
         return self
 
