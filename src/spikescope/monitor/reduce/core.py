@@ -102,7 +102,7 @@ class Reducer:
         check_sequence(type(self).__name__, x, least=2)
         return self.chunk(x.detach(), start)
 
-    def measure_taps(self, taps: Mapping[str, Tensor], x: Tensor, start: int = 0) -> Any:
+    def measure_taps(self, taps: dict[str, Tensor], x: Tensor, start: int = 0) -> Any:
         """The summary of one chunk from what a kernel has reduced; of `x`, the output, only shape and layout count."""
         missing = [name for name in self.taps if name not in taps]
         if missing or not self.taps:
@@ -128,7 +128,7 @@ class Reducer:
         """The summary of a detached chunk."""
         raise NotImplementedError("a reducer defines chunk(x, start)")
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Any:
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Any:
         """The summary from the taps."""
         raise NotImplementedError("a reducer that names taps defines tapped(taps, x, start)")
 

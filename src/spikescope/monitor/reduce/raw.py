@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -79,7 +78,7 @@ class Packed(Reducer):
         spikes = PackedSpikes.from_dense(x)
         return PackedCourse(Span(start, start + len(x)), (spikes.bits,), x.shape[1:], x.dtype)
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> PackedCourse:
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> PackedCourse:
         if len(x) and not x[0].is_contiguous():  # the bits lie in another order
             return self.chunk(x, start)
         return PackedCourse(Span(start, start + len(x)), (taps["packed"].clone(),), x.shape[1:], x.dtype)

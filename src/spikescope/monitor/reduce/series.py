@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -67,7 +66,7 @@ class RateOverTime(StepReducer):
         sums = x.reshape(len(x), size).sum(1, dtype=torch.float32 if quick else torch.float64)
         return _series(sums.double(), x, start)
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Series:
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Series:
         return _series(row_counts(taps["packed"]).double(), x, start)
 
     def result(self, a: Series) -> Tensor:

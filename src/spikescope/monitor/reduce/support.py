@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -65,7 +65,7 @@ class SupportShare(Reducer):
             return ()
         return (support_tap(self.v_threshold, self.low, self.high),)
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Summary:
         return self.Summary(taps[self.taps[0]].sum(), x.numel())
 
     def chunk(self, x: Tensor, start: int) -> Summary:

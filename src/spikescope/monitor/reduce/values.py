@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -125,7 +124,7 @@ class MinMax(Reducer):
         low, high = x.aminmax()
         return self.Summary(low.double(), high.double())
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Summary:
         held = taps["range"]
         if not held.numel():
             return self._empty(held.device)

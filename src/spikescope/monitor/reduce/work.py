@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -53,8 +53,8 @@ class SynOps(Reducer):
     def chunk(self, x: Tensor, start: int) -> Summary:
         return self._summary(neuron_counts(x), x.shape)
 
-    def tapped(self, taps: Mapping[str, Tensor], x: Tensor, start: int) -> Summary:
-        return self._summary(summed(taps["count"], len(x)), x.shape)
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Summary:
+        return self._summary(summed(taps, len(x)), x.shape)
 
     def result(self, a: Summary) -> SynapticOperations:
         check_whole("SynOps", a.spikes)
