@@ -24,7 +24,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "layer": {"base", "errors", "internals", "neuron", "sockets"},
     "functional": {"base", "errors", "fields", "internals", "layer", "neuron"},
     "encoding": {"base", "errors", "fields"},
-    "spikes": {"errors"},
+    "spikes": {"dynamics", "errors"},
     "monitor": {"base", "dynamics", "errors", "files", "form", "internals", "neuron", "sockets", "spikes"},
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "rnn": {"base", "errors", "layer", "neuron", "surrogate"},

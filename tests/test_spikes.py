@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spikescope.errors import MissingExtraError, ShapeError
 from spikescope.spikes import CompressedSpikes, PackedSpikes, bool_spike_to_float, float_spike_to_bool
 from spikescope.spikes.bits import pack_bool, pack_by_sums
+from spikescope.spikes.kernel import pack_rows
 
 DTYPES = [
     torch.float32,
@@ -246,3 +247,33 @@ def test_slices_of_trains_begin_at_any_bit_of_any_byte():
     for cut in (slice(9, 30), slice(16, 24), slice(33, 10, -3), slice(36, 37)):
         held = list(range(*cut.indices(37)))
         assert torch.equal(train[cut].dense(), s[held])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(1, 40_961), (5, 4_096 * 2), (7, 12_289 - 8), (40_000, 1), (3, 0), (17_001, 3)])
+def test_the_kernel_packs_the_same_bits(shape, dtype):
+    x = (torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.3).to(dtype)
+    x[0, :1] = -0.0
+    bits = pack_rows(x, *shape)
+    assert (bits is not None) == (x.numel() >= 1 << 14)
+    if bits is not None:
+        assert torch.equal(bits, pack_by_sums(x.bool()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("odd", [0.5, -1.0, 2.0, float("nan"), float("inf"), 6e-5])
+def test_the_kernel_takes_no_other_values(dtype, odd):
+    x = torch.zeros(5, 4_001, dtype=dtype)
+    x[4, 4_000] = odd
+    assert pack_rows(x, *x.shape) is None
+    with pytest.raises(ValueError, match="packs spikes, which are 0 or 1"):
+        float_spike_to_bool(x)
+
+
+def test_the_kernel_leaves_to_others_what_it_does_not_know(monkeypatch):
+    x = torch.zeros(2, 1 << 14)
+    assert pack_rows(x, 2, 1 << 14) is not None
+    assert pack_rows(x.T, 1 << 14, 2) is None
+    assert pack_rows(x.int(), 2, 1 << 14) is None
+    monkeypatch.setattr("spikescope.spikes.kernel.compiler", lambda: None)
+    assert pack_rows(x, 2, 1 << 14) is None

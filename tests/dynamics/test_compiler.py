@@ -237,7 +237,7 @@ def test_forked_and_spawned_children(tmp_path):
 
 
 def test_small_runs_take_one_thread():
-    assert native._threads(native._SMALL - 1) == 1
+    assert native.threads_for(native._SMALL - 1) == 1
 
 
 def test_a_backend_of_another_device_says_where_it_runs(monkeypatch):

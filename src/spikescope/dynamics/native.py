@@ -36,7 +36,7 @@ from .layout import (
 from .program import Values, program
 from .trace import Body
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "threads_for"]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
 
@@ -69,7 +69,8 @@ def _longs(numbers: Sequence[int]) -> Any:
     return (ctypes.c_long * max(1, len(numbers)))(*numbers)
 
 
-def _threads(elements: int) -> int:
+def threads_for(elements: int) -> int:
+    """How many threads a kernel over so many elements takes."""
     return 1 if _forked or elements < _SMALL else torch.get_num_threads()
 
 
@@ -181,7 +182,7 @@ def forward(
         _doubles([number for name in supports(taps) for number in support_bounds(name)]),
         steps,
         n,
-        _threads(steps * n),
+        threads_for(steps * n),
     )
     return Outputs(y, last, v_seq, checkpoints, made)
 
@@ -237,7 +238,7 @@ def backward(
         _pointers(per_neuron),
         steps,
         n,
-        _threads(steps * n),
+        threads_for(steps * n),
     )
     if not wanted:
         return Gradients(gx, gstart, [])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ShapeError, check_tensor, dims
+from .kernel import pack_rows
 
 __all__ = ["bool_spike_to_float", "float_spike_to_bool"]
 
@@ -79,6 +80,9 @@ def pack(spikes: Tensor, owner: str, rows: int) -> Tensor:
         raise TypeError(f"{owner} packs real zeros and ones, but got {spikes.dtype}. Take the real part first.")
     spikes = spikes.detach()
     columns = spikes.numel() // rows if rows else math.prod(spikes.shape[1:])
+    quick = pack_rows(spikes, rows, columns)
+    if quick is not None:
+        return quick
     fired = pack_bool(spikes.bool().reshape(rows, columns))
     if spikes.dtype != torch.bool and not torch.equal(fired, pack_bool(_is_one(spikes).reshape(rows, columns))):
         odd = spikes[(spikes != 0) & (spikes != 1)][0].item()
