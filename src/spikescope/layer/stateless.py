@@ -97,6 +97,7 @@ def stateless(base: type[nn.Module], axes: str, *, example: tuple[Any, ...] = ()
     >>> Softmax = stateless(nn.Softmax, "N C", example=(-1,))
     >>> Softmax(-1, step_mode="m")(torch.zeros(5, 1, 2)).shape
     torch.Size([5, 1, 2])
+    >>> del registry["Softmax"]
     """
     name = base.__name__.lstrip("_")
     made: type[Any] = type(
