@@ -292,6 +292,24 @@ def test_table_and_picture():
     assert widths == [recording[name]["silent share"] for name in recording]
 
 
+def test_courses_and_histograms_are_drawn_as_lines():
+    net = spiking_net()
+    edges = tuple(torch.linspace(0, 1, 5).tolist())
+    reducers = ["rate over time", "moments", reduce.Histogram(edges), reduce.LogHistogram()]
+    with monitor.record(net, reducers) as recording:
+        net(sequence())
+    figure = recording.plot()
+    names = ["mean", "var", "skew", "kurtosis"]
+    titles = [*(f"moments.{name}" for name in names), "rate over time", "histogram", "log histogram"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    course, histogram = figure.axes[4], figure.axes[5]
+    for line, name in zip(course.lines, recording, strict=True):
+        assert line.get_ydata().tolist() == recording[name]["rate over time"].tolist()
+    for patch, name in zip(histogram.patches, recording, strict=True):
+        assert patch.get_data().values.tolist() == recording[name]["histogram"].counts.tolist()
+        assert tuple(patch.get_data().edges) == edges
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [

@@ -22,6 +22,7 @@ from .memory import Budget
 from .memory import budget as as_budget
 from .probe import GradScale, Probe, signal_of
 from .reduce import Reducer, registry
+from .reduce.series import StepReducer
 from .results import Results, words
 from .select import by_role, by_type, named, select
 from .subset import Subset
@@ -132,6 +133,9 @@ class Recording(Results):
                 forward = Signal("output" if signal.kind == "grad_output" else "input")
                 self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
             self._plugged += [_Plug(track, probe, tap) for tap in sorted(track.needed)]
+        self.courses = frozenset(
+            label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
+        )
         self._finalizer = weakref.finalize(self, _close, self._plugged)
         self._finalizer.atexit = False
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import missing_extra
 from ..spikes import PackedSpikes
 
 if TYPE_CHECKING:
@@ -120,27 +119,17 @@ class Results(Mapping[str, Any]):
         cells += [[name or "(network)", *(line.get(key, "") for key in columns)] for name, line in lines.items()]
         return laid_out(cells)
 
+    courses: frozenset[str] = frozenset()
+    """The names of the reducers that give a value for each step."""
+
     def plot(self) -> Figure:
-        """A bar for each module and number of the table, as a figure of matplotlib; needs the extra `report`."""
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise missing_extra("matplotlib", "report", "Pictures") from None
-        rows = {name or "(network)": _means(row) for name, row in self.rows().items()}
-        keys = list(dict.fromkeys(key for row in rows.values() for key in row))
-        figure = Figure(figsize=(1.5 + 3.2 * max(1, len(keys)), 1.2 + 0.32 * max(1, len(rows))), layout="constrained")
-        FigureCanvasAgg(figure)
-        panels: Any = figure.subplots(1, max(1, len(keys)), sharey=True, squeeze=False)[0]
-        for axes, key in zip(panels, keys, strict=False):
-            axes.barh(list(rows), [row.get(key, math.nan) for row in rows.values()], color="#0072B2")
-            axes.set_title(key, loc="left", fontsize=10, fontweight="bold")
-            axes.spines[["top", "right"]].set_visible(False)
-        panels[0].invert_yaxis()  # the first layer at the top, as in the table
-        return figure
+        """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
+        from .pictures import draw_results
+
+        return draw_results(self.rows(), self.courses)
 
 
-def _means(row: Mapping[str, Any]) -> dict[str, float]:
+def means(row: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a row, of each tensor the mean alone."""
     numbers = {key: held for label, value in row.items() for key, held in scalars(value, label).items()}
     spread = {key for key in numbers if f"{key.removesuffix('.mean')}.min" in numbers and key.endswith(".mean")}
@@ -151,7 +140,7 @@ def _means(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
-    return {key: f"{held:.4g}" for key, held in _means(row).items()}
+    return {key: f"{held:.4g}" for key, held in means(row).items()}
 
 
 def laid_out(cells: list[list[str]]) -> str:
