@@ -53,6 +53,9 @@ def _constants(body: Body) -> list[str]:
 _BEGIN = [
     "i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
     "inside = i < n",
+    "wide = tl.program_id(0).to(tl.int64) * 0",  # offsets past 2^31 elements do not fit the numbers of a launch
+    "n = n + wide",
+    "sx = sx + wide",
     "zero = tl.zeros([BLOCK], real)",
     "one = zero + 1",
 ]
@@ -175,7 +178,7 @@ def backward_source(
 def backward(X, sx, {"".join(_each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
              {"".join(_each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
-    {_block(_BEGIN + _constants(body) + _constants(again), 4)}
+    {_block([*_BEGIN, "sgy = sgy + wide", *_constants(body), *_constants(again)], 4)}
     {_block(_each("g@ = zero", states), 4)}
     if HAS_G:
         {_block(_each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
