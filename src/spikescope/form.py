@@ -29,6 +29,10 @@ class Deferred(NamedTuple):
     function: str
     arguments: tuple[Any, ...]
 
+    def value(self) -> Any:
+        """Compute it now."""
+        return _functions[self.function](*self.arguments)
+
 
 def computed(name: str) -> Callable[[F], F]:
     """Make a function known by a name that a `Deferred` may tell.
@@ -120,7 +124,7 @@ def _filled(value: Any, tensors: Any) -> Any:
     if isinstance(value, (tuple, list)):
         items = type(value)(_filled(item, tensors) for item in value)
         deferred = len(items) == 3 and isinstance(items[0], str) and items[0] == _DEFERRED
-        return _functions[items[1]](*items[2]) if deferred else items
+        return Deferred(items[1], items[2]).value() if deferred else items
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .form import Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
+from .form import Deferred, Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
 from .internals import in_backward, in_transform, never_a_frame_of_its_own, set_permanent_hooks
 
 __all__ = [
@@ -241,7 +241,13 @@ def _attribute(module: nn.Module, name: str) -> Any:
 def _told(module: Any, name: str) -> Any:
     """A tap of the last call, or why there is none: that belongs to whoever listens, not to the forward pass."""
     if name in module.tapped:
-        return module.tapped[name]
+        held = module.tapped[name]
+        if isinstance(held, Deferred) and not torch.compiler.is_compiling():
+            del module.tapped[
+                name
+            ]  # of a compiled neuron, whose own hooks run outside of its graph: it holds the input
+            held = held.value()
+        return held
     text = f"{type(module).__name__} did not tell {name!r}: its step has no such potential, or it was asked too late."
     return Failure(text) if torch.compiler.is_compiling() else ValueError(text)
 

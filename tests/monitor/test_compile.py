@@ -195,3 +195,17 @@ def test_compiled_kernels_write_potentials_only_where_somebody_takes_them(signal
     assert found["1"].shape == (5, 2 * 3, 7)  # the samples of two runs
     assert sum(written) == 2 * 2 * 2  # of two neurons, in two runs, by two calls
     assert len(written) == 2 * 3 * 2 + sum(written)
+
+
+@pytest.mark.parametrize("signal", ["v", "h"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_potentials_of_a_neuron_that_is_compiled_by_itself(signal, dtype):
+    node, x = neuron.LIFNode(step_mode="m"), sequence(4, 3).to(dtype)
+    run, found = torch.compile(node, backend="aot_eager", fullgraph=True), []
+    for of in (run, node):
+        node.reset()
+        with monitor.record(node, "raw", signal=signal) as recording, torch.no_grad():
+            of(x)
+            assert signal not in node.tapped or of is node  # what computes it would hold the input
+        found.append(recording[""])
+    assert torch.equal(*found)

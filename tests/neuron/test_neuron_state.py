@@ -289,8 +289,11 @@ def test_v_seq_may_be_a_list_that_a_hook_fills():
     node.register_forward_hook(lambda module, args, y: module.v_seq.append(module.v))
     node(torch.rand(2, 3)), node(torch.rand(2, 3))
     assert len(node.v_seq) == 2
+    node(torch.rand(2, 3, requires_grad=True))
+    node._forward_hooks.popitem()
+    for copied in (copy.deepcopy(node), pickle.loads(pickle.dumps(node))):
+        assert torch.equal(torch.stack(copied.v_seq), torch.stack(node.v_seq))
     node.store_v_seq = True
     node.reset()
-    node._forward_hooks.popitem()
     node(torch.rand(2, 3))
     assert node.v_seq.shape == (1, 2, 3)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ..base import MemoryModule, moved
 from ..dynamics import (
@@ -291,7 +292,10 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def __getstate__(self) -> dict[str, Any]:
         unmonitored: dict[str, Any] = {"_taps": (), "_live_taps": (), "_deferring": False, "tapped": {}}
-        return super().__getstate__() | unmonitored | {"_potentials": [held.detach() for held in self._potentials]}
+        state = super().__getstate__() | unmonitored | {"_potentials": [held.detach() for held in self._potentials]}
+        if "_assigned_v_seq" in state:
+            state["_assigned_v_seq"] = tree_map_only(Tensor, Tensor.detach, self._assigned_v_seq)
+        return state
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
