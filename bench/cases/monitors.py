@@ -2,7 +2,7 @@
 
 Each contender watches the two LIF layers of its own network of the training benchmark, all with the same weights:
 ours with `monitor.record`, SpikingJelly and snnTorch with their monitors, and a plain forward hook on our network. The
-step without and with the monitor are timed in turns, and the median of their ratios is reported.
+step without and with the monitor are timed in turns, and the median of their ratios is reported (`_added`).
 """
 
 from __future__ import annotations
@@ -160,21 +160,22 @@ class _Closing:
 
 
 def _added(contender: Contender, what: str, options: Options) -> float:
-    """The percentage that watching adds to a step: the median over rounds of neighbours with and without it."""
-    each = 10 if "10th" in what else 1
-    ratios = []
-    for _ in range(3 if options.quick else 12 if each > 1 else 60):
-        without = seconds(contender.step, each)
+    """The percentage that watching adds to a step.
+
+    Of neighbours with and without it the ratio; of each step of a cycle (of ten, where one in ten is recorded) the
+    median over the rounds; over the cycle the mean. The median of whole cycles would be at the mercy of single steps.
+    """
+    cycle = 10 if "10th" in what else 1
+    runs = contender.runs or (lambda i, step, watching: step())
+    ratios: list[list[float]] = []
+    for _ in range(3 if options.quick else 20 if cycle > 1 else 100):
+        without = [seconds(contender.step, 1) for _ in range(cycle)]
         with contender.watch[what]() as watching:
-            if each == 1:
+            if cycle == 1:
                 contender.step()  # the first one may compile
-                taken = seconds(contender.step, 1)
-            else:
-                indices = iter(range(each))
-                runs = contender.runs or (lambda i, step, watching: step())
-                taken = seconds(lambda: runs(next(indices), contender.step, watching), each)  # noqa: B023
-        ratios.append(taken / without)
-    return (statistics.median(ratios) - 1) * 100
+            watched = [seconds(partial(runs, i, contender.step, watching), 1) for i in range(cycle)]
+        ratios.append([a / b for a, b in zip(watched, without, strict=True)])
+    return (statistics.mean(map(statistics.median, zip(*ratios, strict=True))) - 1) * 100
 
 
 def _overheads(options: Options) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -111,7 +112,10 @@ def rebuilt(form: str, tensors: Sequence[Tensor]) -> Any:
     """
     if form == "...":
         return tensors[0]
-    return _filled(ast.literal_eval(form), iter(tensors))
+    return _filled(_literal(form), iter(tensors))
+
+
+_literal = functools.lru_cache(maxsize=256)(ast.literal_eval)  # `_filled` builds anew: nobody changes what is kept
 
 
 def _filled(value: Any, tensors: Any) -> Any:

@@ -39,10 +39,14 @@ _handles = itertools.count()
 
 
 class Signal(NamedTuple):
-    """What is to be seen of a module: a kind and, for an attribute or a tap, its name."""
+    """What is to be seen of a module: a kind and, for an attribute or a tap, its name.
+
+    With `taps`, what the kernel of a neuron tells besides comes along: a value is a pair of itself and these by name.
+    """
 
     kind: str
     name: str = ""
+    taps: tuple[str, ...] = ()
 
 
 class Subscriber(Protocol):
@@ -109,8 +113,13 @@ class Point:
     def refresh(self) -> None:
         """Take note of who is switched on."""
         self.live = any(subscriber.enabled for subscriber in self.subscribers)
-        if self.signal.kind == "tap" and (module := self.module()) is not None:
+        if self.taps and (module := self.module()) is not None:
             _request_taps(module)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All that the kernel has to tell."""
+        return (self.signal.name, *self.signal.taps) if self.signal.kind == "tap" else self.signal.taps
 
     def deliver(self, value: Any, compiled: bool = False) -> None:
         for subscriber in self.subscribers:
@@ -219,14 +228,14 @@ class Exit(Socket):
                     point.watch(out)
             elif self.skips(point):
                 continue
-            elif kind == "output":
-                point.send(unpacked(out), _forward_token)
             elif kind == "after":
                 point.send(_attribute(module, point.signal.name), _forward_token)
             else:
-                point.send(_told(module, point.signal.name), _forward_token)
-        if torch.compiler.is_compiling() and getattr(module, "tapped", None):
-            module.tapped = {}  # type: ignore[assignment]  # else the graph would have to keep and give out all of it
+                value = unpacked(out) if kind == "output" else _told(module, point.signal.name)
+                taps = point.signal.taps
+                point.send(_with_taps(module, value, taps) if taps else value, _forward_token)
+        if told := getattr(module, "tapped", None):
+            module.tapped = _to_be_kept(told)  # type: ignore[assignment]
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
@@ -243,13 +252,24 @@ def _told(module: Any, name: str) -> Any:
     if name in module.tapped:
         held = module.tapped[name]
         if isinstance(held, Deferred) and not torch.compiler.is_compiling():
-            del module.tapped[
-                name
-            ]  # of a compiled neuron, whose own hooks run outside of its graph: it holds the input
-            held = held.value()
+            return held.value()  # of a neuron that is compiled by itself: its own hooks run outside of the graph
         return held
     text = f"{type(module).__name__} did not tell {name!r}: its step has no such potential, or it was asked too late."
     return Failure(text) if torch.compiler.is_compiling() else ValueError(text)
+
+
+def _to_be_kept(told: Any) -> dict[str, Any]:
+    """Of what was told. Not what would compute a potential: it holds the input. And a graph had to give out all."""
+    if torch.compiler.is_compiling():
+        return {}
+    return {name: held for name, held in told.items() if not isinstance(held, Deferred)}
+
+
+def _with_taps(module: nn.Module, value: Any, names: tuple[str, ...]) -> Any:
+    """A value and the taps that come along, by name; or why one of them is missing."""
+    taps = {name: _told(module, name) for name in names}
+    wrong = (held for held in (value, *taps.values()) if isinstance(held, (Failure, Exception)))
+    return next(wrong, (value, taps))
 
 
 for _hook in (Entry, Exit):
@@ -315,9 +335,9 @@ def _replug(socket: Socket) -> None:
 
 def _request_taps(module: Any) -> None:
     """Tell a neuron what its kernel has to give besides the output."""
-    taps = [point for point in place_sockets(module)[1].known if point.signal.kind == "tap" and point.subscribers]
-    module.request_taps(_names(taps), live=_names(point for point in taps if point.live))
+    points = [point for point in place_sockets(module)[1].known if point.taps and point.subscribers]
+    module.request_taps(_taps(points), live=_taps(point for point in points if point.live))
 
 
-def _names(points: Iterable[Point]) -> frozenset[str]:
-    return frozenset(point.signal.name for point in points)
+def _taps(points: Iterable[Point]) -> frozenset[str]:
+    return frozenset(name for point in points for name in point.taps)

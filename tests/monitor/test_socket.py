@@ -261,4 +261,4 @@ def test_an_unused_socket_gives_nothing_to_the_forward():
     entry, leave = place_sockets(nn.ReLU())
     assert entry(None, (), {}) is None
     assert leave(None, (), {}, None) is None
-    assert Signal("output") == ("output", "")
+    assert Signal("output") == ("output", "", ())

@@ -44,7 +44,7 @@ def held(recordings):
         (i, name, label): total.nbytes
         for i, recording in enumerate(recordings)
         for name, track in recording._tracks.items()
-        for label, total in track.totals.items()
+        for label, total in (*track.totals.items(), ("tally", track.tally))
     }
     objects = gc.get_objects()
     return sizes, sum(issubclass(type(thing), torch.Tensor) for thing in objects), len(objects)

@@ -54,7 +54,7 @@ def signal_of(name: str, module: nn.Module) -> Signal:
     """The signal with this name. `spike`, `current`, `h` (before the reset) and `v` (after it) are those of a neuron.
 
     >>> signal_of("spike", spikescope.neuron.IFNode()), signal_of("h", spikescope.neuron.IFNode())
-    (Signal(kind='output', name=''), Signal(kind='tap', name='h'))
+    (Signal(kind='output', name='', taps=()), Signal(kind='tap', name='h', taps=()))
     """
     check_choice("A probe", "signal", name, SIGNALS)
     owner = type(module).__name__
@@ -100,6 +100,7 @@ class Probe:
     The value has no graph unless `keep_graph`; what `take` keeps of it, it has to copy. An exception in `take` ends
     this probe and nothing else: it is warned of once and kept as `error`.
 
+    - `signal`: if it has taps, `take` is given pairs of the value and the taps by name.
     - `root`: the network; a module without a state of its own counts time from where the network begins.
     - `scaler`: a GradScaler, by whose scale gradients are divided.
     - `every`: take one run in `every`; during the others a kernel is not asked for anything.
@@ -122,7 +123,6 @@ class Probe:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every = keep_graph, scaler, every
-        self.beside: list[Point] = []  # that are on when this probe is
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
@@ -161,7 +161,7 @@ class Probe:
         self.step, self._begun, self._timed = 0, asleep, True
         if asleep != self._asleep:
             self._asleep = asleep
-            self._refresh_values()
+            self.point.refresh()
 
     @property
     def on(self) -> bool:
@@ -182,13 +182,9 @@ class Probe:
 
     def refresh(self) -> None:
         """Tell the sockets whether this probe is on."""
-        self._refresh_values()
+        self.point.refresh()
         if self._start is not None:
             self._start[0].refresh()
-
-    def _refresh_values(self) -> None:
-        for point in (self.point, *self.beside):
-            point.refresh()
 
     def receive(self, value: Any, compiled: bool) -> None:
         """Take one value from the socket."""
@@ -208,6 +204,7 @@ class Probe:
             raise value
         if self.keep_graph and compiled:
             raise RuntimeError("keep_graph=True has no meaning in compiled code, whose values carry no graph.")
+        value, taps = value if self.signal.taps else (value, None)
         moment, steps, timed = self._moment(value)
         self.fired += 1
         with torch.set_grad_enabled(self.keep_graph and torch.is_grad_enabled()):
@@ -220,7 +217,7 @@ class Probe:
                 value = self._part(value, steps, timed)
                 if value is None:
                     return
-            self.take(value, moment)
+            self.take(value if taps is None else (value, taps), moment)
 
     def _moment(self, value: Any) -> tuple[Moment, range, bool]:
         """Where the value belongs, its steps, and whether its first axis is time."""
@@ -269,5 +266,5 @@ class Probe:
     def report(self) -> ProbeReport:
         """What the probe has done and cost so far."""
         recomputes, transforms = self.point.recomputes - self._skipped[0], self.point.transforms - self._skipped[1]
-        signal = ":".join(filter(None, self.signal))
+        signal = ":".join(filter(None, self.signal[:2]))
         return ProbeReport(self.name, signal, self.fired, recomputes, transforms, self.nanoseconds / 1e6, self.error)

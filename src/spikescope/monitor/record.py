@@ -17,7 +17,7 @@ from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
 from ..neuron.nonlinear import LIAFNode
 from ..neuron.online import OnlineLeakyIntegrateAndFire
 from ..neuron.readout import ReadOut
-from ..sockets import Point, Signal, subscribe, unsubscribe
+from ..sockets import Signal
 from .memory import Budget
 from .memory import budget as as_budget
 from .probe import GradScale, Probe, signal_of
@@ -26,7 +26,7 @@ from .reduce.series import StepReducer
 from .results import Results, words
 from .select import by_role, by_type, named, select
 from .subset import Subset
-from .track import GradientTrack, Ledger, TapListener, Track, decoded
+from .track import GradientTrack, Ledger, Track, decoded
 
 __all__ = ["Cost", "Recording", "record"]
 
@@ -112,7 +112,7 @@ class Recording(Results):
         made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
         self._ledger = Ledger(limit)
         self._probes: list[Probe] = []  # those whose values are measured
-        self._plugged: list[Any] = []  # all that has to be closed
+        self._plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
         runs = any(isinstance(held, Neuron) for held in named(net).values())
         options: dict[str, Any] = {"root": net, "subset": subset}
@@ -120,11 +120,13 @@ class Recording(Results):
             signal = signals[name]
             kind = GradientTrack if signal.kind in _GRADIENTS else Track
             track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
-            track.tapped = tapped(module, signal, made[name], subset)
+            taps = tapped(module, signal, made[name], subset)
+            track.tapped = frozenset(taps)
             if signal.kind == "output":
                 track.trusted = partial(gives_spikes, module)
-            if track.tapped.keys() == made[name].keys():
+            if taps.keys() == made[name].keys():
                 signal = Signal("output")  # for when and how much: its values are not read
+            signal = signal._replace(taps=tuple(sorted({tap for names in taps.values() for tap in names})))
             self._tracks[name] = track
             probe = Probe(name, module, signal, track.take, scaler=scaler, every=every if runs else 1, **options)
             self._probes.append(probe)
@@ -132,7 +134,6 @@ class Recording(Results):
             if isinstance(track, GradientTrack):
                 forward = Signal("output" if signal.kind == "grad_output" else "input")
                 self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
-            self._plugged += [_Plug(track, probe, tap) for tap in sorted(track.needed)]
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
         )
@@ -148,7 +149,7 @@ class Recording(Results):
 
     def _check(self, names: Any) -> None:
         for probe in self._plugged:
-            if isinstance(probe, Probe) and probe.error is not None and probe.name in names:
+            if probe.error is not None and probe.name in names:
                 raise probe.error
 
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -181,7 +182,7 @@ class Recording(Results):
     def cost(self) -> Cost:
         """What the recording has cost so far."""
         reports = [probe.report() for probe in self._probes]
-        spent = sum(held.nanoseconds for held in [*self._tracks.values(), *self._plugged]) / 1e6
+        spent = sum(probe.nanoseconds for probe in self._plugged) / 1e6
         return Cost(
             spent,
             self._ledger.bytes,
@@ -206,23 +207,7 @@ class Recording(Results):
         return f"Recording({len(self)} of {len(self._tracks)} modules)"
 
 
-class _Plug:
-    """A tap that a track listens to, on and off with the probe beside it."""
-
-    nanoseconds = 0  # its track counts them
-
-    def __init__(self, track: Track, probe: Probe, tap: str) -> None:
-        self.listener = TapListener(track, probe, tap)
-        self.point: Point = subscribe(track.module, Signal("tap", tap), self.listener)
-        self.probe = probe
-        probe.beside.append(self.point)
-
-    def close(self) -> None:
-        self.probe.beside.remove(self.point)
-        unsubscribe(self.point, self.listener)
-
-
-def _close(plugged: list[Any]) -> None:
+def _close(plugged: list[Probe]) -> None:
     for held in plugged:
         held.close()
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..base import StepModule
 from ..neuron.readout import ReadOut
 from .memory import BudgetError, Moment
 from .reduce import Along, Reducer, nbytes
+from .reduce.count import CountReducer
+from .reduce.tally import Tally
 
-__all__ = ["GradientTrack", "Ledger", "Track"]
+__all__ = ["GradientTrack", "Ledger", "Track", "decoded"]
 
 
 class Ledger:
@@ -76,7 +76,8 @@ class Total:
 class Track:
     """Measures what one module gives. `runs` is False where nothing tells the runs apart: then each call is one.
 
-    - `tapped`: the names of the reducers that are fed by the taps of a kernel, through `take_tap`, and these taps.
+    - `tapped`: the labels of the reducers that are fed by the taps of a kernel. If there are any, each value comes with
+      them: it is a pair of the value and the taps by name.
     - `trusted`: asked at each call whether the taps tell what the value holds; else the value is measured.
     """
 
@@ -86,54 +87,42 @@ class Track:
         self.module, self.ledger, self.every, self.runs = module, ledger, every, runs
         self.decoded = decoded  # the output of a read-out in step_mode='m' has no time axis
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
-        self.tapped: dict[str, tuple[str, ...]] = {}
+        self.tapped: frozenset[str] = frozenset()
         self.trusted: Callable[[], bool] = lambda: True
-        self.steps = self.run = self.held = self.nanoseconds = 0
-        self._waiting: tuple[Tensor | None, int] | None = None  # the chunk whose taps have not all come, its start
-        self._taps: dict[str, Tensor] = {}
+        self.tally = Tally()  # for all reducers of counts that are tapped
+        self.steps = self.run = self.held = 0
 
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module; a step or a sequence."""
+        value, taps = value if self.tapped else (value, {})
         chunk = self._chunk(value, moment.name)
         if self._turn(moment) % self.every:
-            self._waiting = (None, 0)
-        else:
-            start = self.steps
-            self.steps += len(chunk)
-            for label, total in self.totals.items():
-                if label not in self.tapped:
-                    total.append(total.reducer.measure(chunk, start))
-            self._waiting = (chunk, start)
-            self._weigh()
-        self._pair()
-
-    def take_tap(self, name: str, value: Tensor) -> None:
-        """What the kernel told besides; it comes right before the value or right after it."""
-        self._taps[name] = value
-        self._pair()
-
-    def forget(self) -> None:
-        """The rest of what was told will not come: hold no output of the network any longer."""
-        self._waiting, self._taps = None, {}
-
-    @property
-    def needed(self) -> set[str]:
-        """The taps that the reducers are fed by."""
-        return {name for names in self.tapped.values() for name in names}
-
-    def _pair(self) -> None:
-        if self._waiting is None or self.needed != self._taps.keys():
             return
-        (chunk, start), taps = self._waiting, self._taps
-        self._waiting, self._taps = None, {}
-        if chunk is not None:
-            for label in self.tapped:
-                total = self.totals[label]
-                told = self.trusted()
-                total.append(
-                    total.reducer.measure_taps(taps, chunk, start) if told else total.reducer.measure(chunk, start)
-                )
-            self._weigh()
+        start = self.steps
+        self.steps += len(chunk)
+        tapped = self.tapped if self.tapped and self.trusted() else ()
+        for label, total in self.totals.items():
+            if label not in tapped:
+                total.append(total.reducer.measure(chunk, start))
+            elif not isinstance(total.reducer, CountReducer):
+                total.append(total.reducer.measure_taps(taps, chunk, start))
+        if tapped and "count" in taps:
+            self._count(taps["count"], len(chunk), start)
+        self._weigh()
+
+    def _count(self, count: Tensor, steps: int, start: int) -> None:
+        first = self.tally.empty
+        self.tally.add(count, steps, start)
+        if first:
+            for label in self.totals:
+                self._tallied(label)  # an error of a reducer is to come up now, not when the training is over
+
+    def _tallied(self, label: str) -> Any:
+        """What follows from the counts of a kernel; None where there are none."""
+        reducer, counts = self.totals[label].reducer, self.tally.counts
+        if label not in self.tapped or not isinstance(reducer, CountReducer) or counts is None:
+            return None
+        return reducer.counted(counts)
 
     def _chunk(self, value: Any, name: str) -> Tensor:
         """`[T, N, *]`."""
@@ -155,17 +144,18 @@ class Track:
         return run
 
     def _weigh(self) -> None:
-        before, self.held = self.held, sum(total.nbytes for total in self.totals.values())
+        before, self.held = self.held, self.tally.nbytes + sum(total.nbytes for total in self.totals.values())
         self.ledger.change(before, self.held)
 
     def summary(self, label: str) -> Any:
         """The closed summary of everything so far; None where nothing was seen."""
-        return self.totals[label].whole()
+        total = self.totals[label]
+        return total.joined(total.whole(), self._tallied(label), "batch")
 
     @property
     def seen(self) -> bool:
         """Whether anything was measured."""
-        return any(total.whole() is not None for total in self.totals.values())
+        return any(self.summary(label) is not None for label in self.totals)
 
 
 class GradientTrack(Track):
@@ -222,36 +212,6 @@ class GradientTrack(Track):
             held = total.reducer.close(total.joined(total.open, total.pending, "time"))
             return total.joined(total.closed, held, "batch")
         return total.joined(total.whole(), total.reducer.close(total.pending), "batch")
-
-    @property
-    def seen(self) -> bool:
-        return any(self.summary(label) is not None for label in self.totals)
-
-
-class TapListener:
-    """Brings a tap of a kernel to a track. An error ends it, and is read from the probe beside it."""
-
-    def __init__(self, track: Track, probe: Any, name: str) -> None:
-        self.track, self.probe, self.name = track, probe, name
-
-    @property
-    def enabled(self) -> bool:
-        return bool(self.probe.enabled)
-
-    def receive(self, value: Any, compiled: bool) -> None:
-        began = time.perf_counter_ns()
-        try:
-            if isinstance(value, Exception):
-                raise value
-            if torch.is_inference_mode_enabled():
-                with torch.inference_mode(False):  # summaries are tensors like any other
-                    self.track.take_tap(self.name, value.detach())
-            else:
-                self.track.take_tap(self.name, value.detach())
-        except Exception as error:
-            self.track.forget()
-            self.probe._fail(error)
-        self.track.nanoseconds += time.perf_counter_ns() - began
 
 
 def decoded(module: nn.Module, kind: str) -> bool:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...errors import check_choice
 from .core import MAX, SUM, Reducer
+from .tally import Counts, counts_of, counts_told
 
-__all__ = ["Count", "Rate", "SaturatedShare", "SilentShare", "check_whole", "neuron_counts", "summed"]
+__all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole"]
 
 Per = Literal["neuron", "channel", "layer"]
-
-EXACT_ROWS = 2**20
-"""Steps times samples up to which float32 adds whole numbers, up to 16 spikes to the step, without rounding."""
 
 
 class Spikes(NamedTuple):
@@ -34,30 +32,22 @@ class Fired(NamedTuple):
     seen: Annotated[int, SUM]
 
 
-def neuron_counts(x: Tensor) -> Tensor:
-    """The spikes of each neuron over time and samples, `[*F]`, float64 and exact."""
-    if x.dtype in (torch.float16, torch.bfloat16, torch.float32):
-        exact = x.shape[0] * x.shape[1] <= EXACT_ROWS
-        return x.sum((0, 1), dtype=torch.float32 if exact else torch.float64).double()
-    return x.sum((0, 1)).double()
-
-
-def summed(taps: dict[str, Tensor], steps: int) -> Tensor:
-    """The counts `[N, *F]` of a kernel over so many steps, summed up over the samples, float64; once for all reducers.
-
-    Bytes add up forty times faster than anything wider, as long as they do not overflow.
+class CountReducer(Reducer, abstract=True):
+    """Base of what follows from the spikes of each neuron, however they came in time: write `Summary`, `counted`,
+    `result`. What a kernel counts is added up over all runs (`Tally`) and reduced only when somebody reads.
     """
-    if "count of neurons" not in taps:
-        counts = taps["count"]
-        if counts.dtype is not torch.uint8:
-            total = counts.sum(0, dtype=torch.float64)
-        elif len(counts) * steps <= 255:
-            total = counts.sum(0, dtype=torch.uint8).double()
-        else:
-            parts = counts.split(max(1, 255 // steps))
-            total = torch.stack([part.sum(0, dtype=torch.uint8) for part in parts]).sum(0, dtype=torch.float64)
-        taps["count of neurons"] = total
-    return taps["count of neurons"]
+
+    taps = ("count",)
+
+    def counted(self, counts: Counts) -> Any:
+        """The summary of these spikes."""
+        raise NotImplementedError("a reducer of counts defines counted(counts)")
+
+    def chunk(self, x: Tensor, start: int) -> Any:
+        return self.counted(counts_of(x))
+
+    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Any:
+        return self.counted(counts_told(taps["count"], len(x)))
 
 
 def check_whole(owner: str, spikes: Tensor) -> None:
@@ -83,7 +73,7 @@ def grouped(counts: Tensor, per: Per) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Count(Reducer):
+class Count(CountReducer):
     """The number of spikes, int64: of each neuron `[*F]`, each channel (the first axis of F), or the layer.
 
     A step may hold several spikes of a neuron. Signed spikes cancel out: reduce their `abs()`.
@@ -98,17 +88,12 @@ class Count(Reducer):
     per: Per = "neuron"
 
     Summary = Spikes
-    taps = ("count",)
 
     def __post_init__(self) -> None:
         check_per("Count", self.per)
 
-    def chunk(self, x: Tensor, start: int) -> Spikes:
-        return Spikes(grouped(neuron_counts(x), self.per), x.shape[0] * x.shape[1])
-
-    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Spikes:
-        counts = summed(taps, len(x))
-        return Spikes(grouped(counts, self.per), x.shape[0] * x.shape[1])
+    def counted(self, counts: Counts) -> Spikes:
+        return Spikes(grouped(counts.spikes, self.per), counts.seen)
 
     def result(self, a: Spikes) -> Tensor:
         check_whole("Count", a.spikes)
@@ -116,7 +101,7 @@ class Count(Reducer):
 
 
 @dataclass(frozen=True)
-class Rate(Reducer):
+class Rate(CountReducer):
     r"""Spikes per step, the mean firing rate: of each neuron `[*F]`, each channel (the first axis of F), or the layer.
 
     $$r = \frac{1}{T N} \sum_{t, n} S_{t, n}$$
@@ -134,28 +119,20 @@ class Rate(Reducer):
         spikes: Annotated[Tensor, SUM]
         seen: Annotated[int, SUM]  # steps, times samples, times the neurons of a group
 
-    taps = ("count",)
-
     def __post_init__(self) -> None:
         check_per("Rate", self.per)
 
-    def chunk(self, x: Tensor, start: int) -> Summary:
-        return self._summary(neuron_counts(x), x.shape)
-
-    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Summary:
-        return self._summary(summed(taps, len(x)), x.shape)
+    def counted(self, counts: Counts) -> Summary:
+        spikes = grouped(counts.spikes, self.per)
+        return self.Summary(spikes, counts.seen * counts.spikes.numel() // max(spikes.numel(), 1))
 
     def result(self, a: Summary) -> Tensor:
         check_whole("Rate", a.spikes)
         return a.spikes / a.seen
 
-    def _summary(self, counts: Tensor, shape: torch.Size) -> Summary:
-        spikes = grouped(counts, self.per)
-        return self.Summary(spikes, math.prod(shape) // max(spikes.numel(), 1))
-
 
 @dataclass(frozen=True)
-class SilentShare(Reducer):
+class SilentShare(CountReducer):
     """The share of neurons that never fired, in any step of any sample.
 
     >>> silent = SilentShare()
@@ -164,17 +141,16 @@ class SilentShare(Reducer):
     """
 
     Summary = Fired
-    taps = ("count",)
 
-    def chunk(self, x: Tensor, start: int) -> Fired:
+    def chunk(self, x: Tensor, start: int) -> Fired:  # of any sign: +1 and -1 cancel out, and are no silence
         seen = x.shape[0] * x.shape[1]
         if not seen:
             return Fired(x.new_zeros(x.shape[2:], dtype=torch.uint8), 0)
         fired = (x.amax((0, 1)) != 0) | (x.amin((0, 1)) != 0)
         return Fired(fired.to(torch.uint8), seen)
 
-    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Fired:
-        return Fired((summed(taps, len(x)) != 0).to(torch.uint8), x.shape[0] * x.shape[1])
+    def counted(self, counts: Counts) -> Fired:
+        return Fired((counts.spikes != 0).to(torch.uint8), counts.seen)
 
     def result(self, a: Fired) -> float:
         if not a.seen or not a.fired.numel():
@@ -183,7 +159,7 @@ class SilentShare(Reducer):
 
 
 @dataclass(frozen=True)
-class SaturatedShare(Reducer):
+class SaturatedShare(CountReducer):
     """The share of neurons that fired in every step of every sample.
 
     - `threshold`: the spikes per step from which on a neuron counts as saturated; 1.0 is every step.
@@ -196,17 +172,13 @@ class SaturatedShare(Reducer):
     threshold: float = 1.0
 
     Summary = Spikes
-    taps = ("count",)
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
             raise ValueError(f"SaturatedShare: threshold must be above 0 spikes per step, but got {self.threshold}.")
 
-    def chunk(self, x: Tensor, start: int) -> Spikes:
-        return Spikes(neuron_counts(x), x.shape[0] * x.shape[1])
-
-    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Spikes:
-        return Spikes(summed(taps, len(x)), x.shape[0] * x.shape[1])
+    def counted(self, counts: Counts) -> Spikes:
+        return Spikes(counts.spikes, counts.seen)
 
     def result(self, a: Spikes) -> float:
         if not a.seen or not a.spikes.numel():

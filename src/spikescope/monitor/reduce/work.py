@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ShapeError, dims
-from .core import SAMPLES, SUM, Reducer
-from .count import check_whole, neuron_counts, summed
+from .core import SAMPLES, SUM
+from .count import CountReducer, check_whole
+from .tally import Counts
 
 __all__ = ["SynOps", "SynapticOperations", "fan_out"]
 
@@ -29,7 +30,7 @@ class SynapticOperations(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class SynOps(Reducer):
+class SynOps(CountReducer):
     """Synaptic operations: each spike counts once for each synapse that it reaches.
 
     - `fan_out`: synapses of a neuron; a number, or a tensor that broadcasts to `[*F]`, as `fan_out(layer, shape)` of
@@ -47,33 +48,26 @@ class SynOps(Reducer):
         total: Annotated[Tensor, SUM]
         samples: Annotated[int, SAMPLES]
 
-    taps = ("count",)
     example = {"fan_out": 12}
 
-    def chunk(self, x: Tensor, start: int) -> Summary:
-        return self._summary(neuron_counts(x), x.shape)
-
-    def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Summary:
-        return self._summary(summed(taps, len(x)), x.shape)
+    def counted(self, counts: Counts) -> Summary:
+        spikes, reach = counts.spikes, self.fan_out
+        if isinstance(reach, Tensor):
+            reach = reach.to(spikes)
+            fits = reach.ndim <= spikes.ndim and all(
+                held in (1, size) for held, size in zip(reversed(reach.shape), reversed(spikes.shape), strict=False)
+            )
+            if not fits:
+                raise ShapeError(
+                    f"SynOps: fan_out has the shape {dims(reach.shape)}, which does not broadcast to the neurons "
+                    f"{dims(spikes.shape)}. fan_out(layer, input_shape) gives it for the layer behind."
+                )
+        return self.Summary(spikes.sum(), (spikes * reach).sum(), counts.samples)
 
     def result(self, a: Summary) -> SynapticOperations:
         check_whole("SynOps", a.spikes)
         total = a.total.item()
         return SynapticOperations(total, total / a.samples if a.samples else math.nan)
-
-    def _summary(self, counts: Tensor, shape: torch.Size) -> Summary:
-        reach = self.fan_out
-        if isinstance(reach, Tensor):
-            reach = reach.to(counts)
-            fits = reach.ndim <= counts.ndim and all(
-                held in (1, size) for held, size in zip(reversed(reach.shape), reversed(counts.shape), strict=False)
-            )
-            if not fits:
-                raise ShapeError(
-                    f"SynOps: fan_out has the shape {dims(reach.shape)}, which does not broadcast to the neurons "
-                    f"{dims(counts.shape)}. fan_out(layer, input_shape) gives it for the layer behind."
-                )
-        return self.Summary(counts.sum(), (counts * reach).sum(), shape[1])
 
 
 def fan_out(module: nn.Module, input_shape: Sequence[int]) -> Tensor:

@@ -1,0 +1,130 @@
+"""The counts of a kernel, added up over many runs."""
+
+import pytest
+import torch
+
+from spikescope import monitor, neuron
+from spikescope.errors import ShapeError
+from spikescope.monitor.reduce import Count, SilentShare, SynOps, tally
+from spikescope.monitor.reduce.tally import Tally, counts_of
+
+
+def added(parts):
+    total = Tally()
+    for count, steps, start in parts:
+        total.add(count, steps, start)
+    return total
+
+
+@pytest.mark.parametrize(("steps", "samples"), [(1, 1), (5, 51), (5, 52), (4, 64), (255, 3), (4, 200), (0, 3), (3, 0)])
+def test_bytes_do_not_overflow(steps, samples):
+    x = torch.ones(steps, samples, 3)
+    found = added([(x.sum(0, dtype=torch.uint8), steps, 0)]).counts
+    expected = counts_of(x)
+    assert found.spikes.tolist() == expected.spikes.tolist()
+    assert (found.seen, found.samples) == (expected.seen, expected.samples)
+
+
+def test_wide_counts_of_long_runs():
+    found = added([(torch.tensor([[300, 1], [2**30, 0]], dtype=torch.int32), 2**30, 0)]).counts
+    assert found.spikes.tolist() == [2.0**30 + 300, 1.0]
+
+
+def test_more_spikes_than_four_bytes_hold(monkeypatch):
+    monkeypatch.setattr(tally, "LIMIT", 600)
+    total, counts = Tally(), torch.tensor([[255, 1], [255, 0]], dtype=torch.uint8)
+    widths = []
+    for _ in range(3):
+        total.add(counts, 255, 0)
+        widths.append(total.nbytes)
+    assert widths == [8, 16, 16]
+    assert total.counts.spikes.tolist() == [1530.0, 3.0]
+
+
+def test_samples_count_once_in_a_run():
+    count = torch.zeros(2, 3, dtype=torch.uint8)
+    found = added([(count, 4, 0), (count, 4, 4), (count, 4, 0)]).counts
+    assert (found.seen, found.samples) == (24, 4)
+
+
+def test_nothing_and_neurons_of_another_shape():
+    total = Tally()
+    assert total.empty
+    assert total.counts is None
+    assert total.nbytes == 0
+    total.add(torch.zeros(2, 3, dtype=torch.uint8), 1, 0)
+    assert not total.empty
+    with pytest.raises(ShapeError, match=r"neurons \[3\] were counted, but now there are neurons \[4\]"):
+        total.add(torch.zeros(2, 4, dtype=torch.uint8), 1, 0)
+
+
+def test_operations_of_a_recording_are_per_sample_over_chunks_and_runs():
+    node = neuron.IFNode(step_mode="m")
+    x = torch.full((6, 2, 3), 0.5)
+    with monitor.record(node, {"work": SynOps(10), "count": Count()}) as recording:
+        for _ in range(2):
+            node.reset()
+            node(x[:4])
+            node(x[4:])
+    assert recording[""]["count"].tolist() == [12, 12, 12]  # 3 spikes of 2 samples in 2 runs
+    assert recording[""]["work"] == (360.0, 90.0)
+
+
+def test_an_error_of_a_reducer_comes_up_at_the_first_run():
+    node = neuron.IFNode(step_mode="m")
+    with monitor.record(node, SynOps(torch.ones(4))) as recording:
+        with pytest.warns(RuntimeWarning, match="does not broadcast to the neurons"):
+            node(torch.ones(2, 1, 3))
+        with pytest.raises(ShapeError):
+            recording.rows()
+
+
+def test_what_is_read_is_not_changed_by_later_runs():
+    node = neuron.IFNode(step_mode="m")
+    with monitor.record(node, "count") as recording:
+        node(torch.ones(2, 1, 3))
+        first = recording[""]
+        summary = recording._tracks[""].summary(next(iter(recording._tracks[""].totals)))
+        node(torch.ones(2, 1, 3))
+    assert first.tolist() == [2, 2, 2]
+    assert summary.spikes.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_two_recordings_of_one_neuron_ask_for_taps_of_their_own():
+    node, x = neuron.IFNode(step_mode="m"), torch.rand(4, 2, 5)
+    with monitor.record(node, "rate") as rate, monitor.record(node, ["packed", "rate"]) as both:
+        y = node(x)
+        assert set(node.tapped) == {"count", "packed"}
+        both.close()
+        node.reset()
+        node(x)
+        assert set(node.tapped) == {"count"}
+    assert torch.equal(rate[""], y.mean((0, 1)).double())
+    assert torch.equal(both[""]["packed"].dense(), y)
+    assert torch.equal(both[""]["rate"], rate[""])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("signal", "reducers", "missing"),
+    [("spike", "rate", "count"), ("h", ["min max", "moments"], "range"), ("h", ["min max", "moments"], "h")],
+)
+def test_a_tap_that_was_not_told_ends_the_recording_in_words(compiled, signal, reducers, missing):
+    def forget(module, args, out):
+        module.tapped = {name: held for name, held in module.tapped.items() if name != missing}
+
+    node = neuron.IFNode(step_mode="m")
+    node.register_forward_hook(forget, prepend=True)
+    net = torch.nn.Sequential(node)
+    run = torch.compile(net, backend="eager", fullgraph=True) if compiled else net
+    with monitor.record(net, reducers, signal=signal) as recording:
+        with pytest.warns(RuntimeWarning, match=f"did not tell '{missing}'"):
+            run(torch.ones(2, 1, 3))
+        with pytest.raises(ValueError, match=f"did not tell '{missing}'"):
+            recording.rows()
+
+
+def test_signed_spikes_that_cancel_out_are_no_silence():
+    x = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
+    reducer = SilentShare()
+    assert reducer.result(reducer.measure(x)) == 0.5
