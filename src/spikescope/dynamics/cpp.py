@@ -93,6 +93,17 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
       io* __restrict yt = Y + t * n + o;
+      if (t + 1 < T) {{
+        fetch(xt + sx, e);
+        fetch_to_write(yt + n, e);
+        if (V) fetch_to_write(V + (t + 1) * n + o, e);
+      }} else {{
+        {_block(_each("fetch_to_write(S1[@] + o, e);", states), 8)}
+        if (o + B < n) {{
+          fetch(X + o + B, e);
+          fetch_to_write(Y + o + B, e);
+        }}
+      }}
       const bool keep = CK && t % K == 0;
       {_block(_each("if (keep) std::memcpy(CK + (t / K * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       #pragma omp simd
@@ -169,10 +180,15 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
       for (long i = 0; i < e; i++) {{
         {_block(_each("scratch[@ * B + i] = k ? CK[(k * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
       }}
+      if (to > 0) {{
+        fetch(GY + (to - 1) * sgy + o, e);
+        fetch_to_write(GX + (to - 1) * n + o, e);
+      }}
       for (long t = from; t < to - 1; t++) {{
         const io* __restrict xt = X + t * sx + o;
         const real* __restrict now = scratch + (t - from) * S * B;
         real* __restrict next = scratch + (t - from + 1) * S * B;
+        fetch(xt + sx, e);
         #pragma omp simd
         for (long i = 0; i < e; i++) {{
           const real x = xt[i];
@@ -186,6 +202,14 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         const io* __restrict gyt = GY + t * sgy + o;
         io* __restrict gxt = GX + t * n + o;
         const real* __restrict now = scratch + (t - from) * S * B;
+        if (t > 0) {{
+          fetch(gyt - sgy, e);
+          fetch_to_write(gxt - n, e);
+          if (GV) fetch(GV + (t - 1) * n + o, e);
+        }} else {{
+          {_block(_each("if (G0[@]) fetch_to_write(G0[@] + o, e);", states), 10)}
+          if (o + B < n) fetch(X + o + B, e);
+        }}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         #pragma omp simd
         for (long i = 0; i < e; i++) {{

@@ -221,4 +221,5 @@ def backward(
     length = segment_length("triton", steps, len(state))
     kernel = _backward_kernel(key, real, wanted, length, scalars)
     _launch(kernel, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
-    return Gradients(gx, gstart, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])
+    gstates = [grad if held.shape == step.shape else None for held, grad in zip(state, gstart, strict=True)]
+    return Gradients(gx, gstates, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])

@@ -171,7 +171,7 @@ class Gradients(NamedTuple):
     """What the backward kernel fills."""
 
     x_seq: Tensor
-    state: list[Tensor]
+    state: list[Tensor | None]  # None for one number for all neurons, which has no gradient
     values: list[Tensor]  # of the wanted ones: 0-dim for a 0-dim field, else one per neuron of the step
 
 

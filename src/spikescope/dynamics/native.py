@@ -209,7 +209,10 @@ def backward(
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
     gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype)
-    gstart = [torch.empty_strided(step.shape, step.strides, dtype=real) for _ in state]
+    gstart = [
+        torch.empty_strided(step.shape, step.strides, dtype=real) if held.shape == step.shape else None
+        for held in state
+    ]
     blocks = -(-n // BLOCK)
     sums = torch.empty(blocks, len(wanted), dtype=torch.float64)
     per_neuron = [

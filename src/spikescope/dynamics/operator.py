@@ -105,7 +105,7 @@ def _call_backward_kernel(
         held.sum_to_size(tensors[i].shape).to(tensors[i].dtype) for i, held in zip(wanted, grads.values, strict=True)
     ]
     gstates = [
-        s.new_zeros(()) if s.ndim < held.ndim else held  # one number for all neurons has no gradient: see `_start`
+        s.new_zeros(()) if held is None else held  # an operator gives tensors alone
         for held, s in zip(grads.state, state, strict=True)
     ]
     return [grads.x_seq, *gstates, *(_unaliased(held, gtensors[:i]) for i, held in enumerate(gtensors))]
