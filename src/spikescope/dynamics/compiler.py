@@ -22,6 +22,7 @@ FLAGS = (
     "-ffp-contract=off",  # no fused multiply-add in the exact part: a flipped spike is an error
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-thread-jumps",  # else a choice of two values becomes two copies of all that follows, and a blend for each
     "-fopenmp",
     "-std=c++17",
     "-shared",

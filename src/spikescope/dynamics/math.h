@@ -62,19 +62,27 @@ static inline float raised(float bounded) {
   std::memcpy(&y, &bits, 4);
   return y;
 }
+// Within two bounds, which are where the result is known; NaN stays. Each is one instruction, and what follows asks for
+// the bounded value: a second condition on x itself would be merged with these into a tree of blends.
+static inline float within(float low, float x, float high) {
+  const float above = low > x ? low : x;
+  return high < above ? high : above;
+}
+// NaN where x is, else y: for a finite x.
+static inline float unless_nan(float x, float y) { return fused(x, 0.f, y); }
+
 // As above, for all x.
 static inline float exponential(float x) {
-  const float low = -87.3f, high = 88.7228f;
-  const float y = raised(x < low ? low : (x > high ? high : x));
-  return x < low ? 0.f : (x > high ? HUGE_VALF : (x != x ? x : y));
+  const float low = -87.3f, high = 88.72284f;  // e^high is the first beyond the range
+  const float bounded = within(low, x, high), y = unless_nan(bounded, raised(bounded));
+  return bounded == low ? 0.f : (bounded == high ? HUGE_VALF : y);
 }
 static inline double exponential(double x) { return std::exp(x); }
 
 // Beyond 87 the exponential leaves the range; there the quotient is 1, or too small for a normal number.
 static inline float logistic(float x) {
-  const float bounded = x < -87.f ? -87.f : (x > 87.f ? 87.f : x);
-  const float y = 1.f / (1.f + raised(-bounded));
-  return x < -87.f ? 0.f : (x != x ? x : y);
+  const float bounded = within(-87.f, x, 87.f);
+  return bounded == -87.f ? 0.f : unless_nan(bounded, 1.f / (1.f + raised(-bounded)));
 }
 static inline double logistic(double x) { return 1. / (1. + std::exp(-x)); }
 
