@@ -151,13 +151,19 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     return begin, step, row, end
 
 
-def backward_source(body: Body, again: Body, io: torch.dtype, powers: frozenset[str] = frozenset()) -> str:
-    """The backward kernel, from the backward body and the forward one, `again`, which runs a segment again."""
+def backward_source(
+    body: Body, again: Body, io: torch.dtype, scalars: tuple[bool, ...], powers: frozenset[str] = frozenset()
+) -> str:
+    """The backward kernel, from the backward body and the forward one, `again`, which runs a segment again.
+
+    `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
+    """
     states = len(again.inputs) - 1
     lines, (gx, *grads) = print_body(body, "cpp", powers=powers)
     redo, (_, *redone) = print_body(again, "cpp", powers=powers)
     gstates, gvalues = grads[:states], grads[states:]
-    wanted = len(gvalues)
+    totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
+    reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
     return f"""{_prelude(io, states)}
 extern "C" void backward(const io* __restrict X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const double* FC, const real* const* FA, const long* FP,
@@ -173,7 +179,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
     {_block(_each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
-    {_block(_each("alignas(64) real p@_[B] = {};", wanted), 4)}
+    {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
     {_block(_arrays(body, "A", "P") + _arrays(again, "FA", "FP"), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
@@ -211,20 +217,22 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
           if (o + B < n) fetch(X + o + B, e);
         }}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
-        #pragma omp simd
+        {_block([f"real q{j} = 0;" for j in totals], 8)}
+        #pragma omp simd{reduction}
         for (long i = 0; i < e; i++) {{
           const real x = xt[i], gy = gyt[i];
           {_block(_each("const real s@ = now[@ * B + i], g@ = g@_[i];", states) + _array_values(body), 10)}
           {_block(lines, 10)}
           gxt[i] = io(real({gx}));
           {_block([f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)], 10)}
-          {_block([f"p{j}_[i] += {grad};" for j, grad in enumerate(gvalues)], 10)}
+          {_block([f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)], 10)}
         }}
+        {_block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}
     {_block(_each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
-    {_block(_each("if (GA[@]) std::memcpy(GA[@] + o, p@_, e * sizeof(real));", wanted), 4)}
-    {_block(_each(f"if (!GA[@]) GP[o / B * {wanted} + @] = total(p@_, e);", wanted), 4)}
+    {_block([f"GP[o / B * {len(gvalues)} + {j}] = w{j};" for j in totals], 4)}
+    {_block([f"std::memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
   }}
   std::free(scratch);
   }}

@@ -86,7 +86,8 @@ def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], powers: fro
 def _backward_kernel(key: str, io: torch.dtype, wanted: tuple[int, ...], powers: frozenset[str]) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
-    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, powers)).backward
+    scalars = tuple(made.model.kinds[slot] == "s" for slot in wanted)
+    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, scalars, powers)).backward
     kernel.argtypes = _BACKWARD
     return kernel
 
