@@ -297,3 +297,14 @@ def test_v_seq_may_be_a_list_that_a_hook_fills():
     node.reset()
     node(torch.rand(2, 3))
     assert node.v_seq.shape == (1, 2, 3)
+
+
+def test_a_reset_value_that_was_set_is_kept():
+    node = LIFNode()
+    node.set_reset_value("v", 0.25)
+    node(torch.ones(2))
+    node.reset()
+    assert node.v == 0.25
+    node.v_reset = -0.5  # the field that the value at rest follows
+    node.reset()
+    assert node.v == -0.5

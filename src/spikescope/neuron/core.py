@@ -233,7 +233,6 @@ class PointwiseNeuron(Neuron, abstract=True):
             self._memories[name] = held
 
     def reset(self) -> None:
-        self._reset_values.update(self._rest_values())
         super().reset()
         self._potentials = []
 
