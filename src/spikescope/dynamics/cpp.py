@@ -97,8 +97,8 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
       io* __restrict yt = Y + t * n + o;
-      const bool within = t + AHEAD < T;  // the rows of this block, else the first ones of the next
-      const long u = within ? t + AHEAD : t + AHEAD - T, at = within ? o : o + B;
+      const bool here = t + AHEAD < T;  // the rows of this block, else the first ones of the next
+      const long u = here ? t + AHEAD : t + AHEAD - T, at = here ? o : o + B;
       if (u < T && at < n) {{
         fetch(X + u * sx + at, e);
         fetch_to_write(Y + u * n + at, e);
