@@ -234,8 +234,8 @@ class Exit(Socket):
                 value = unpacked(out) if kind == "output" else _told(module, point.signal.name)
                 taps = point.signal.taps
                 point.send(_with_taps(module, value, taps) if taps else value, _forward_token)
-        if told := getattr(module, "tapped", None):
-            module.tapped = _to_be_kept(told)  # type: ignore[assignment]
+        if any(point.taps for point in self.points):
+            module.tapped = _to_be_kept(module.tapped)  # type: ignore[assignment]
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

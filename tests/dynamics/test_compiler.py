@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def another_compiler(monkeypatch):
     """Call it with environment variables; what was found of the compiler is forgotten before and after."""
-    cached = (compiler.compiler, compiler._identity, compiler._vector_flags)
+    cached = (compiler.compiler, compiler._identity, compiler._own_flags)
 
     def use(**variables):
         for name, held in variables.items():
@@ -149,6 +149,22 @@ def test_the_compiler_is_that_of_the_environment(another_compiler, tmp_path):
     assert compiler._identity() != before
     another_compiler(CXX="/nowhere/compiler")
     assert compiler.compiler() == chosen
+
+
+def test_a_compiler_that_does_not_know_the_flags_of_gcc(another_compiler, tmp_path):
+    wrapper = tmp_path / "clang-like"
+    wrapper.write_text(
+        f"""#!/bin/sh
+case " $* " in
+*" --version "*) echo clang version 18.1.8; exit ;;
+*" -fno-thread-jumps "*) echo "error: unknown argument: '-fno-thread-jumps'" >&2; exit 1 ;;
+esac
+exec {compiler.compiler()} "$@"
+"""
+    )
+    wrapper.chmod(0o755)
+    another_compiler(CXX=str(wrapper))
+    assert load(source(45)).answer() == 45
 
 
 def test_a_compiler_that_is_none(another_compiler):

@@ -22,7 +22,6 @@ FLAGS = (
     "-ffp-contract=off",  # no fused multiply-add in the exact part: a flipped spike is an error
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fno-thread-jumps",  # else a choice of two values becomes two copies of all that follows, and a blend for each
     "-fopenmp",
     "-std=c++17",
     "-shared",
@@ -81,14 +80,17 @@ def _identity() -> str:
 
 
 @cache
-def _vector_flags() -> tuple[str, ...]:
-    """Full-width vectors where the processor has them; compilers for others refuse the flag."""
-    return ("-mprefer-vector-width=512",) if "avx512f" in _identity() else ()
+def _own_flags() -> tuple[str, ...]:
+    """What not every compiler takes: full-width vectors where the processor has them, and for GCC no jump threading,
+    by which a choice of two values becomes two copies of all that follows, in vectors a blend for each.
+    """
+    wide = ("-mprefer-vector-width=512",) if "avx512f" in _identity() else ()
+    return (*wide, "-fno-thread-jumps") if "Free Software Foundation" in _identity() else wide
 
 
 def load(source: str) -> ctypes.CDLL:
     """The library of `source`, compiled now or taken from the cache."""
-    flags = (*FLAGS, *_vector_flags())
+    flags = (*FLAGS, *_own_flags())
     key = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
     library = cache_folder() / f"{key}.so"
     with _lock:

@@ -232,7 +232,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
       }}
     }}
     {_block(_each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
-    {_block([f"GP[o / B * {len(gvalues)} + {j}] = w{j};" for j in totals], 4)}
+    {_block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
     {_block([f"std::memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
   }}
   std::free(scratch);

@@ -42,7 +42,7 @@ static inline float fused(float a, float b, float c) {
 
 // exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7. The power of two
 // goes straight into the exponent of the polynomial, which reaches the largest float; below the smallest normal one: 0.
-// For -87.3 <= x <= 88.72 alone.
+// For -87.3 <= x < 88.73 alone; of NaN some number.
 static inline float raised(float bounded) {
   const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
   const float n = shifted - 12582912.f;
@@ -68,7 +68,7 @@ static inline float within(float low, float x, float high) {
   const float above = low > x ? low : x;
   return high < above ? high : above;
 }
-// NaN where x is, else y: for a finite x.
+// NaN where x is, else y; x is finite or NaN.
 static inline float unless_nan(float x, float y) { return fused(x, 0.f, y); }
 
 // As above, for all x.
@@ -79,7 +79,7 @@ static inline float exponential(float x) {
 }
 static inline double exponential(double x) { return std::exp(x); }
 
-// Beyond 87 the exponential leaves the range; there the quotient is 1, or too small for a normal number.
+// Beyond 87 the exponential leaves the range; there the quotient is 1, or so small that 0 is taken.
 static inline float logistic(float x) {
   const float bounded = within(-87.f, x, 87.f);
   return bounded == -87.f ? 0.f : unless_nan(bounded, 1.f / (1.f + raised(-bounded)));

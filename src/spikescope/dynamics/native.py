@@ -215,10 +215,10 @@ def backward(
         for held in state
     ]
     blocks = -(-n // BLOCK)
-    sums = torch.empty(blocks, len(wanted), dtype=torch.float64)
     per_neuron = [
         None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real) for i in wanted
     ]
+    sums = torch.empty(blocks, per_neuron.count(None), dtype=torch.float64)
     _backward_kernel(key, x_seq.dtype, wanted, constants.powers | constants_again.powers)(
         _pointer(x_seq),
         x_seq.stride(0),
@@ -246,5 +246,5 @@ def backward(
     )
     if not wanted:
         return Gradients(gx, gstart, [])
-    totals = sums.sum(0).to(real)
-    return Gradients(gx, gstart, [totals[j] if held is None else held for j, held in enumerate(per_neuron)])
+    totals = iter(sums.sum(0).to(real))
+    return Gradients(gx, gstart, [next(totals) if held is None else held for held in per_neuron])

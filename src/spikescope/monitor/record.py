@@ -22,6 +22,7 @@ from .memory import Budget
 from .memory import budget as as_budget
 from .probe import GradScale, Probe, signal_of
 from .reduce import Reducer, registry
+from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Results, words
 from .select import by_role, by_type, named, select
@@ -63,7 +64,8 @@ def record(
     - `signal`: `'spike'`, `'current'`, `'h'`, `'v'`, `'output'`, `'input'`, `'grad_output'` or `'grad_input'`.
     - `every`: take one run in `every`. A run lasts from reset to reset; without neurons in `net`, one call.
     - `subset`: some of the neurons and samples. `scaler`: divides gradients by its scale.
-    - `budget`: bytes that the summaries may take; over it the recording stops, and reading tells so.
+    - `budget`: bytes that the summaries may take; over it the recording stops, and reading tells so. Where a kernel
+      counts the spikes, four bytes a neuron serve all reducers of counts.
 
     Steps and sequences give the same results.
 
@@ -121,14 +123,16 @@ class Recording(Results):
             kind = GradientTrack if signal.kind in _GRADIENTS else Track
             track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
             taps = tapped(module, signal, made[name], subset)
-            track.tapped = frozenset(taps)
+            track.tallied = {label: held for label in taps if is_tallied(held := made[name][label])}
+            track.tapped = frozenset(taps.keys() - track.tallied.keys())
             if signal.kind == "output":
                 track.trusted = partial(gives_spikes, module)
             if taps.keys() == made[name].keys():
                 signal = Signal("output")  # for when and how much: its values are not read
             signal = signal._replace(taps=tuple(sorted({tap for names in taps.values() for tap in names})))
             self._tracks[name] = track
-            probe = Probe(name, module, signal, track.take, scaler=scaler, every=every if runs else 1, **options)
+            take = track.take_told if signal.taps else track.take
+            probe = Probe(name, module, signal, take, scaler=scaler, every=every if runs else 1, **options)
             self._probes.append(probe)
             self._plugged.append(probe)
             if isinstance(track, GradientTrack):

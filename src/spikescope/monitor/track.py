@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..base import StepModule
+from ..errors import check_sequence
 from ..neuron.readout import ReadOut
 from .memory import BudgetError, Moment
 from .reduce import Along, Reducer, nbytes
@@ -68,6 +69,15 @@ class Total:
         held = self.open
         return self.closed if held is None else self.joined(self.closed, self.reducer.close(held), "batch")
 
+    def add(self, closed: Any) -> None:
+        """The summary of other runs, closed."""
+        self.closed = self.joined(self.closed, closed, "batch")
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was seen."""
+        return self.closed is None and self.open is None and self.pending is None
+
     @property
     def nbytes(self) -> int:
         return sum(nbytes(held) for held in (self.closed, self.open, self.pending) if held is not None)
@@ -76,8 +86,7 @@ class Total:
 class Track:
     """Measures what one module gives. `runs` is False where nothing tells the runs apart: then each call is one.
 
-    - `tapped`: the labels of the reducers that are fed by the taps of a kernel. If there are any, each value comes with
-      them: it is a pair of the value and the taps by name.
+    - `tapped`: the labels of the reducers that are fed by the taps of a kernel, and `tallied`: by its counts, added up.
     - `trusted`: asked at each call whether the taps tell what the value holds; else the value is measured.
     """
 
@@ -88,41 +97,65 @@ class Track:
         self.decoded = decoded  # the output of a read-out in step_mode='m' has no time axis
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
         self.tapped: frozenset[str] = frozenset()
+        self.tallied: Mapping[str, CountReducer] = {}
         self.trusted: Callable[[], bool] = lambda: True
-        self.tally = Tally()  # for all reducers of counts that are tapped
+        self.tally = Tally()
         self.steps = self.run = self.held = 0
+        self._counted: int | None = None  # of the open run, the samples in the tally; None before its first chunk
+
+    def take_told(self, told: Any, moment: Moment) -> None:
+        """One value of the module, and what its kernel told besides."""
+        value, taps = told
+        self._take(value, moment, taps if self.trusted() else None)
 
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module; a step or a sequence."""
-        value, taps = value if self.tapped else (value, {})
+        self._take(value, moment, None)
+
+    def _take(self, value: Any, moment: Moment, taps: dict[str, Tensor] | None) -> None:
         chunk = self._chunk(value, moment.name)
         if self._turn(moment) % self.every:
             return
         start = self.steps
         self.steps += len(chunk)
-        tapped = self.tapped if self.tapped and self.trusted() else ()
         for label, total in self.totals.items():
-            if label not in tapped:
-                total.append(total.reducer.measure(chunk, start))
-            elif not isinstance(total.reducer, CountReducer):
+            if taps is not None and label in self.tapped:
                 total.append(total.reducer.measure_taps(taps, chunk, start))
-        if tapped and "count" in taps:
-            self._count(taps["count"], len(chunk), start)
+            elif taps is None or label not in self.tallied:
+                total.append(total.reducer.measure(chunk, start))
+        if self.tallied:
+            self._count(chunk, None if taps is None else taps["count"])
         self._weigh()
 
-    def _count(self, count: Tensor, steps: int, start: int) -> None:
-        first = self.tally.empty
-        self.tally.add(count, steps, start)
+    def _count(self, chunk: Tensor, count: Tensor | None) -> None:
+        """Add the counts of a kernel up. If there are none, the chunk was measured, and its samples are told there."""
+        if count is None:
+            self.tally.samples -= self._counted or 0
+            self._counted = 0
+            return
+        check_sequence("record", chunk, least=2)
+        if not self.tally.fits(count):
+            self._fold()
+        first, new = self.tally.empty, len(count) if self._counted is None else 0
+        self.tally.add(count, len(chunk), new)
+        self._counted = new if self._counted is None else self._counted
         if first:
-            for label in self.totals:
-                self._tallied(label)  # an error of a reducer is to come up now, not when the training is over
+            self._try_out()
 
-    def _tallied(self, label: str) -> Any:
-        """What follows from the counts of a kernel; None where there are none."""
-        reducer, counts = self.totals[label].reducer, self.tally.counts
-        if label not in self.tapped or not isinstance(reducer, CountReducer) or counts is None:
-            return None
-        return reducer.counted(counts)
+    def _fold(self) -> None:
+        """Other neurons are counted from now on: what was counted so far goes to the summaries."""
+        for label in self.tallied:
+            self.totals[label].add(self._tallied(label))
+        self.tally = Tally()
+
+    def _try_out(self) -> None:
+        """Have an error of a reducer come up at the first run, not when the training is over."""
+        try:
+            for label in self.tallied:
+                self.summary(label)
+        except Exception:
+            self.tally = Tally()
+            raise
 
     def _chunk(self, value: Any, name: str) -> Tensor:
         """`[T, N, *]`."""
@@ -140,7 +173,7 @@ class Track:
         if run != self.run:
             for total in self.totals.values():
                 total.end()
-            self.run, self.steps = run, 0
+            self.run, self.steps, self._counted = run, 0, None
         return run
 
     def _weigh(self) -> None:
@@ -152,10 +185,15 @@ class Track:
         total = self.totals[label]
         return total.joined(total.whole(), self._tallied(label), "batch")
 
+    def _tallied(self, label: str) -> Any:
+        """What follows from the counts of a kernel; None where there are none."""
+        counts = self.tally.counts if label in self.tallied else None
+        return None if counts is None else self.tallied[label].counted(counts)
+
     @property
     def seen(self) -> bool:
         """Whether anything was measured."""
-        return any(self.summary(label) is not None for label in self.totals)
+        return not self.tally.empty or any(not total.empty for total in self.totals.values())
 
 
 class GradientTrack(Track):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ...errors import check_choice
 from .core import MAX, SUM, Reducer
 from .tally import Counts, counts_of, counts_told
 
-__all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole"]
+__all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole", "is_tallied"]
 
 Per = Literal["neuron", "channel", "layer"]
 
@@ -48,6 +48,11 @@ class CountReducer(Reducer, abstract=True):
 
     def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Any:
         return self.counted(counts_told(taps["count"], len(x)))
+
+
+def is_tallied(reducer: Reducer) -> TypeGuard[CountReducer]:
+    """Whether added counts are all that a reducer needs: not if somebody has written its `tapped` anew."""
+    return isinstance(reducer, CountReducer) and type(reducer).tapped is CountReducer.tapped
 
 
 def check_whole(owner: str, spikes: Tensor) -> None:

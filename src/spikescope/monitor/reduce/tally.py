@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import ShapeError, dims
-
 __all__ = ["Counts", "Tally", "counts_of", "counts_told"]
 
 EXACT_ROWS = 2**20
@@ -50,43 +48,43 @@ def _over_samples(count: Tensor, steps: int) -> Tensor:
 
 
 class Tally:
-    """Adds up the taps `count` of many runs, in place: the cheapest that a kernel can be listened to.
+    """Adds up the taps `count` of many runs, in place: the cheapest that a kernel can be listened to. It holds four
+    bytes a neuron, however many reducers are fed by it.
 
     >>> tally = Tally()
-    >>> for start in (0, 4):
-    ...     tally.add(torch.tensor([[1, 0], [2, 0]], dtype=torch.uint8), steps=4, start=start)
+    >>> for samples in (2, 0):  # the samples of a run count once
+    ...     tally.add(torch.tensor([[1, 0], [2, 0]], dtype=torch.uint8), steps=4, samples=samples)
     >>> tally.counts
     Counts(spikes=tensor([6., 0.], dtype=torch.float64), seen=16, samples=2)
     """
 
     def __init__(self) -> None:
         self._spikes: Tensor | None = None
-        self._seen = self._samples = 0
-
-    def add(self, count: Tensor, steps: int, start: int) -> None:
-        """The counts `[N, *F]` of some steps of a run, the first of them its step `start`."""
-        if self._spikes is None:
-            self._spikes = torch.zeros(count.shape[1:], dtype=torch.int32, device=count.device)
-        if self._spikes.shape != count.shape[1:]:
-            raise ShapeError(
-                f"The spikes of neurons {dims(self._spikes.shape)} were counted, but now there are neurons "
-                f"{dims(count.shape[1:])}. Begin a recording of its own for inputs of another size."
-            )
-        self._seen += steps * len(count)
-        if self._seen > LIMIT:
-            self._spikes = self._spikes.long()
-        self._spikes += _over_samples(count, steps)
-        self._samples += len(count) if start == 0 else 0
+        self._seen = self.samples = 0
 
     @property
     def empty(self) -> bool:
         """Whether nothing was added."""
         return self._spikes is None
 
+    def fits(self, count: Tensor) -> bool:
+        """Whether the neurons are those that were counted so far."""
+        return self._spikes is None or self._spikes.shape == count.shape[1:]
+
+    def add(self, count: Tensor, steps: int, samples: int) -> None:
+        """The counts `[N, *F]` of some steps of a run, and the samples that are new."""
+        if self._spikes is None:
+            self._spikes = torch.zeros(count.shape[1:], dtype=torch.int32, device=count.device)
+        self._seen += steps * len(count)
+        if self._seen > LIMIT:
+            self._spikes = self._spikes.long()
+        self._spikes += _over_samples(count, steps)
+        self.samples += samples
+
     @property
     def counts(self) -> Counts | None:
         """All that was added; None where nothing was."""
-        return None if self._spikes is None else Counts(self._spikes.double(), self._seen, self._samples)
+        return None if self._spikes is None else Counts(self._spikes.double(), self._seen, self.samples)
 
     @property
     def nbytes(self) -> int:
