@@ -63,6 +63,13 @@ def test_logistic_and_hyperbolic_tangent(library):
     np.testing.assert_array_equal(got, [-1, 1, math.nan])
 
 
+@pytest.mark.parametrize("name", ["exponential", "logistic", "hyperbolic_tangent"])
+def test_every_nan_stays_one(library, name):
+    nans = np.array([0x7FC00000, 0x7FC00001, 0xFFC00003, 0x7FFFFFFF], dtype=np.uint32).view(np.float32)
+    got, _ = call(library, name, nans)
+    assert np.isnan(got).all()
+
+
 def test_double_precision_is_that_of_the_c_library(library):
     for name, function in (("exponential", np.exp), ("hyperbolic_tangent", np.tanh), ("logistic", sigmoid)):
         got, x = call(library, name, np.linspace(-9.1, 9.3, 501), np.float64)

@@ -52,6 +52,20 @@ def test_a_field_of_a_surrogate_per_channel():
     )
 
 
+@pytest.mark.parametrize(
+    "single", [("tau",), ("v_threshold",), ("tau", "v_reset"), ("v_threshold", "v_reset")], ids=str
+)
+def test_some_fields_are_one_number_and_some_one_per_neuron(single):
+    def fields():
+        values = {"tau": 2.3, "v_threshold": 0.9, "v_reset": 0.1}
+        spread = torch.linspace(0.9, 1.1, 300)
+        return {
+            name: nn.Parameter(v * (1 if name in single else spread) * torch.ones(())) for name, v in values.items()
+        }
+
+    parity(LIFNode, inputs(9, 4, 300), fields=fields)  # several blocks of neurons
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, *HALF], ids=str)
 @pytest.mark.parametrize("cls", [LIFNode, ComplementaryLIFNode], ids=lambda cls: cls.__name__)
 def test_dtypes(cls, dtype):
