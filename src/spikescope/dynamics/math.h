@@ -27,9 +27,15 @@ template <class E> static inline void fetch_to_write(const E* row, long e) {
   for (long i = 0; i < e; i += 64 / sizeof(E)) __builtin_prefetch(row + i, 1);
 }
 
-// NaN passes through, as in PyTorch.
-template <class R> static inline R maximum(R a, R b) { return (a > b || a != a) ? a : b; }
-template <class R> static inline R minimum(R a, R b) { return (a < b || a != a) ? a : b; }
+// NaN passes through, as in PyTorch. Two choices of one condition each: of two conditions the compiler makes a branch.
+template <class R> static inline R maximum(R a, R b) {
+  const R larger = a > b ? a : b;
+  return a != a ? a : larger;
+}
+template <class R> static inline R minimum(R a, R b) {
+  const R smaller = a < b ? a : b;
+  return a != a ? a : smaller;
+}
 
 // a * b + c in one rounding where the processor has it, else in two: only in functions that are approximate anyway.
 static inline float fused(float a, float b, float c) {

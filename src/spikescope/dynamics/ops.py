@@ -93,8 +93,8 @@ OPS: dict[object, Op] = {
 for _name, _sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"), ("eq", "=="), ("ne", "!=")):
     _packet = getattr(aten, _name)
     OPS[_packet.Scalar] = OPS[_packet.Tensor] = both(f"({{0}} {_sign} {{1}})")
-for _name, _cpp, _triton in (("logical_and", "&&", "&"), ("logical_or", "||", "|")):
-    OPS[getattr(aten, _name).default] = Op(f"({{0}} {_cpp} {{1}})", f"(({{0}} != 0) {_triton} ({{1}} != 0))")
+for _name, _sign in (("logical_and", "&"), ("logical_or", "|")):
+    OPS[getattr(aten, _name).default] = both(f"(({{0}} != 0) {_sign} ({{1}} != 0))")
 OPS[aten.bitwise_and.Tensor] = OPS[aten.logical_and.default]
 OPS[aten.bitwise_or.Tensor] = OPS[aten.logical_or.default]
 OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({0} == 0)")

@@ -1,0 +1,34 @@
+"""The loops over the neurons of a block become vector code: a choice that is made a branch would cost tenfold."""
+
+import subprocess
+
+import pytest
+import torch
+from dynamics_cases import NEURONS, make
+
+from spikescope.dynamics import compiler
+from spikescope.dynamics.cpp import backward_source, forward_source
+from spikescope.dynamics.program import program
+
+
+def sources(cls):
+    node = make(cls, "cpp")
+    key = node._definition(node.params()).key
+    made = program(key)
+    forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
+    yield forward_source(forward, torch.float32)
+    yield backward_source(backward, forward, torch.float32, tuple(True for _ in made.differentiable))
+
+
+@pytest.mark.skipif("Free Software Foundation" not in compiler._identity(), reason="only GCC tells what it vectorised")
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):
+    for source in sources(cls):
+        path = tmp_path / "kernel.cpp"
+        path.write_text(source)
+        flags = [*compiler.FLAGS, *compiler._own_flags(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]
+        told = subprocess.run([compiler.compiler(), *flags, path], capture_output=True, text=True, check=True).stderr
+        done = {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
+        loops = [i for i, line in enumerate(source.splitlines(), 1) if "#pragma omp simd" in line]
+        assert loops
+        assert [i for i in loops if not done & {i, i + 1, i + 2}] == []
