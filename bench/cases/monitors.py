@@ -166,7 +166,7 @@ def _added(contender: Contender, what: str, options: Options) -> float:
     median over the rounds; over the cycle the mean. The median of whole cycles would be at the mercy of single steps.
     """
     cycle = 10 if "10th" in what else 1
-    runs = contender.runs or (lambda i, step, watching: step())
+    runs = contender.runs if cycle > 1 and contender.runs else lambda i, step, watching: step()
     ratios: list[list[float]] = []
     for _ in range(3 if options.quick else 20 if cycle > 1 else 100):
         without = [seconds(contender.step, 1) for _ in range(cycle)]
