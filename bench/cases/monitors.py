@@ -169,10 +169,12 @@ def _added(contender: Contender, what: str, options: Options) -> float:
     runs = contender.runs if cycle > 1 and contender.runs else lambda i, step, watching: step()
     ratios: list[list[float]] = []
     for _ in range(3 if options.quick else 20 if cycle > 1 else 100):
+        if cycle == 1:
+            contender.step()  # the first step after a change may compile, or look for the graph that fits
         without = [seconds(contender.step, 1) for _ in range(cycle)]
         with contender.watch[what]() as watching:
             if cycle == 1:
-                contender.step()  # the first one may compile
+                contender.step()
             watched = [seconds(partial(runs, i, contender.step, watching), 1) for i in range(cycle)]
         ratios.append([a / b for a, b in zip(watched, without, strict=True)])
     return (statistics.mean(map(statistics.median, zip(*ratios, strict=True))) - 1) * 100
