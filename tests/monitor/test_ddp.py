@@ -1,19 +1,16 @@
 """Monitors in two processes that train one network together."""
 
-import socket
-
 import torch
 from monitor_cases import sequence, spiking_net
-from torch import distributed, multiprocessing, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ranks import in_two_ranks
 from spikescope import functional, layer, neuron
 from spikescope.monitor import GradOutputMonitor, OutputMonitor, record
 
 
-def train(rank, port, results):
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+def train(rank):
     net = spiking_net()
     wrapped = DistributedDataParallel(net)
     x = sequence(4, 3) * (1 + rank)
@@ -24,9 +21,7 @@ def train(rank, port, results):
     functional.reset_net(net)
     with torch.no_grad():
         own = torch.equal(monitor["3"][-1], net(x))  # of this rank, not of the other
-    summaries = with_buffers(rank)
-    results.put((rank, monitor.monitored_layers, len(monitor.records), len(gradients.records), own, summaries))
-    distributed.destroy_process_group()
+    return (monitor.monitored_layers, len(monitor.records), len(gradients.records), own), with_buffers(rank)
 
 
 def with_buffers(rank):
@@ -45,15 +40,9 @@ def with_buffers(rank):
     return float(recording["2"].sum()), sum(float(held.sum()) for held in outputs.records)
 
 
-def test_every_rank_has_its_own_records():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    multiprocessing.spawn(train, (port, results), nprocs=2)
-    found = sorted(results.get() for _ in range(2))
-    assert [row[:5] for row in found] == [(rank, ["1", "3"], 6, 6, True) for rank in range(2)]
-    (first, first_records), (second, second_records) = found[0][5], found[1][5]
+def test_every_rank_has_its_own_records(tmp_path):
+    (seen, summaries), (seen_by_second, summaries_of_second) = in_two_ranks(train, tmp_path / "meeting")
+    assert seen == seen_by_second == (["1", "3"], 6, 6, True)
+    (first, first_records), (second, second_records) = summaries, summaries_of_second
     assert (first, second) == (first_records, second_records)
     assert 0 < first != second > 0, "what the ranks saw differs, and so would a broadcast"

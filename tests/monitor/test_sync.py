@@ -3,8 +3,9 @@
 import pytest
 import torch
 from monitor_cases import sequence, spiking_net
-from torch import distributed, multiprocessing
+from torch import distributed
 
+from ranks import in_two_ranks
 from spikescope import functional, monitor, neuron
 from spikescope.monitor import reduce
 
@@ -43,9 +44,7 @@ def alike(found, wanted):
     return found == (pytest.approx(wanted) if isinstance(wanted, float) else wanted)
 
 
-def two_ranks(rank, place, results):
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{place}", world_size=2, rank=rank)
+def both_ranks(rank):
     net, x = spiking_net(), sequence(4, 3)
     with monitor.record(net, REDUCERS) as both, monitor.record(net, REDUCERS) as alone:
         run(net, x[:, :1] if rank == 0 else x[:, 1:])
@@ -65,9 +64,7 @@ def two_ranks(rank, place, results):
     differs = error_of(lambda: monitor.sync(other))
     other.close()
     nothing = monitor.sync(monitor.record(net, "rate"))
-    results.put((rank, found.to_dict(), monitor.sync(lonely).to_dict(), number, again, differs, len(nothing)))
-    distributed.barrier()
-    distributed.destroy_process_group()
+    return found.to_dict(), monitor.sync(lonely).to_dict(), number, again, differs, len(nothing)
 
 
 def test_two_ranks_see_what_one_process_would_have(tmp_path):
@@ -75,9 +72,8 @@ def test_two_ranks_see_what_one_process_would_have(tmp_path):
     with monitor.record(net, REDUCERS) as whole:
         run(net, sequence(4, 3))
     wanted = whole.to_dict()
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(two_ranks, (tmp_path / "meeting", results), nprocs=2)
-    for rank, found, lonely, number, again, differs, nothing in sorted(results.get() for _ in range(2)):
+    ranks = in_two_ranks(both_ranks, tmp_path / "meeting")
+    for rank, (found, lonely, number, again, differs, nothing) in enumerate(ranks):
         for name, row in wanted.items():
             for label, value in row.items():
                 assert alike(found[name][label], value), (rank, name, label)

@@ -1,0 +1,24 @@
+"""Run a function in two processes of one gloo group, as the tests of distributed training do."""
+
+import os
+
+import torch
+from torch import distributed, multiprocessing
+
+
+def in_two_ranks(function, meeting):
+    """What ``function(rank)`` returns in each of two processes that meet at the file ``meeting``, by rank."""
+    context = multiprocessing.get_context("spawn")
+    results, end = context.SimpleQueue(), context.Barrier(2)
+    multiprocessing.spawn(_one_rank, (function, str(meeting), results, end), nprocs=2)
+    return [result for _, result in sorted((results.get() for _ in range(2)), key=lambda row: row[0])]
+
+
+def _one_rank(rank, function, meeting, results, end):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{meeting}", world_size=2, rank=rank)
+    results.put((rank, function(rank)))
+    end.wait(60)
+    # Not the usual end: DistributedDataParallel keeps the process group beyond destroy_process_group, and a thread of
+    # the group that lets go of its last work while the interpreter shuts down takes the GIL and aborts the process.
+    os._exit(0)
