@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikescope import neuron
-from spikescope.dynamics.operator import run_fused
+from spikescope.dynamics.fused import run_fused
 
 from ..harness import Options, Row, compete
 

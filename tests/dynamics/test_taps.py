@@ -5,8 +5,8 @@ import torch
 from dynamics_cases import assert_equal, inputs, make
 
 from spikescope.dynamics import eager
+from spikescope.dynamics.fused import run_fused
 from spikescope.dynamics.layout import BLOCK, TAPS, support_tap
-from spikescope.dynamics.operator import run_fused
 from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode
 
 SUPPORTS = {support_tap(*numbers): numbers for numbers in ((0.83, -0.31, 0.47), (1.1, -float("inf"), 0.0))}

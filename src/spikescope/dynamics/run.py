@@ -15,8 +15,8 @@ from ..form import Deferred, computed
 from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
 from . import eager, gpu
 from .compiler import compiler
+from .fused import run_fused
 from .layout import real_dtype
-from .operator import run_fused
 from .program import program, refusal
 from .taps import eager_taps
 

@@ -1,0 +1,210 @@
+"""The derivatives of a fused run: the vector-Jacobian product by a kernel, the second derivative by the eager loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..internals import is_plain
+from . import eager
+from .layout import real_dtype
+from .operator import call_backward_kernel, neuron, neuron_backward
+from .program import Values, program
+
+__all__ = ["Call", "gradients"]
+
+
+class Call(NamedTuple):
+    """What is constant in one call of a fused run."""
+
+    numbers: tuple[float, ...]
+    key: str
+    backend: str
+    keep_v: bool
+    keep_checkpoints: bool
+    taps: str
+    states: int
+    single: bool = False  # the input is one step, without the axis of time
+
+    def with_time(self, x: Tensor) -> Tensor:
+        """The input, or a gradient of its shape, as a sequence."""
+        return x.unsqueeze(0) if self.single else x
+
+    def without_time(self, y: Tensor) -> Tensor:
+        """The output, or the gradient of the input, as it was given."""
+        return y.squeeze(0) if self.single else y
+
+
+def gradients(
+    x_seq: Tensor,
+    state: list[Tensor],
+    tensors: list[Tensor],
+    checkpoints: Tensor | None,
+    grads: Sequence[Tensor | None],
+    wanted: list[int],
+    call: Call,
+) -> Sequence[Tensor]:
+    """The vector-Jacobian product, with a graph of its own where a second derivative may follow."""
+    gy = grads[0]
+    if gy is None:
+        gy = torch.zeros_like(x_seq[:1]).expand(x_seq.shape)
+    gv_seq = grads[1 + call.states] if call.keep_v else None
+    gstate = list(grads[1 : 1 + call.states])
+    if torch.is_grad_enabled() or not is_plain(x_seq):
+        flat = (*state, *tensors, gy, gv_seq, *gstate)
+        out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
+        return out
+    numbers = list(call.numbers)
+    return call_backward_kernel(
+        x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, call.key, call.backend
+    )
+
+
+class _FusedGradient(torch.autograd.Function):
+    """The vector-Jacobian product of the fused run, itself differentiable."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        call: Call, wanted: tuple[int, ...], x_seq: Tensor, checkpoints: Tensor | None, *rest: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        state, tensors, gy, gv_seq, gstate = _parts(call, rest)
+        return tuple(
+            neuron_backward(
+                x_seq,
+                state,
+                tensors,
+                checkpoints,
+                gy,
+                gv_seq,
+                gstate,
+                list(call.numbers),
+                list(wanted),
+                call.key,
+                call.backend,
+            )
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, ctx.wanted, x_seq, _, *rest = inputs
+        ctx.save_for_backward(x_seq, *rest)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *ggrads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.call
+        x_seq, *rest = ctx.saved_tensors
+        state, tensors, gy, gv_seq, gstate = _parts(call, rest)
+        found = _second(call.key, list(call.numbers), ctx.wanted, x_seq, state, tensors, gy, gv_seq, gstate, ggrads)
+        return None, None, found[0], None, *found[1:]
+
+
+def _parts(call: Call, rest: Sequence[Any]) -> tuple[list[Any], list[Any], Any, Any, list[Any]]:
+    """State, tensors, and the gradients of output, potentials and last state, from one flat list."""
+    states, end = call.states, len(rest) - call.states
+    return list(rest[:states]), list(rest[states : end - 2]), rest[end - 2], rest[end - 1], list(rest[end:])
+
+
+def _second(
+    key: str,
+    numbers: list[float],
+    wanted: Sequence[int],
+    x_seq: Tensor,
+    state: list[Tensor],
+    tensors: list[Tensor],
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    gstate: list[Tensor | None],
+    ggrads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The derivative of the vector-Jacobian product, by autograd through the eager loop."""
+    flat = [x_seq, *state, *tensors, gy, gv_seq, *gstate]
+    with torch.enable_grad():
+        leaves = [None if held is None else held.detach().requires_grad_() for held in flat]
+        out = _eager_gradients(key, numbers, wanted, leaves, len(state), len(tensors))
+        pairs = [(o, g) for o, g in zip(out, ggrads, strict=True) if g is not None and o.requires_grad]
+        inputs = [held for held in leaves if held is not None]
+        outputs, given = [o for o, _ in pairs], [g for _, g in pairs]
+        found = iter(torch.autograd.grad(outputs, inputs, given, allow_unused=True) if pairs else [None] * len(inputs))
+    return [None if held is None else next(found) for held in leaves]
+
+
+def _eager_gradients(
+    key: str, numbers: list[float], wanted: Sequence[int], leaves: list[Any], states: int, count: int
+) -> Sequence[Tensor]:
+    """What `spikescope::neuron_backward` computes, with a graph."""
+    x_seq, state, tensors = leaves[0], leaves[1 : 1 + states], leaves[1 + states : 1 + states + count]
+    gy, gv_seq, *gstate = leaves[1 + states + count :]
+    made = program(key).model
+    values = Values(made.kinds, tensors, tuple(numbers)).slots(real_dtype(x_seq))
+    first = eager.start(made.State(*state), x_seq[0])
+    out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
+    pairs = [
+        (o, g)
+        for o, g in zip((out.output, out.v_seq, *out.state), (gy, gv_seq, *gstate), strict=True)
+        if o is not None and g is not None and o.requires_grad
+    ]
+    inputs = [x_seq, *state, *(tensors[i] for i in wanted)]
+    return torch.autograd.grad(
+        [o for o, _ in pairs],
+        inputs,
+        [g for _, g in pairs],
+        create_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+def _no_gradient(numbers: Sequence[float]) -> list[None] | None:
+    """What PyTorch wants as the gradient of a list of numbers: it takes an empty one for a list of tensors."""
+    return None if numbers else []
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x_seq, state, tensors, numbers, key, backend, keep_v, keep_checkpoints, taps = inputs
+    ctx.call = Call(tuple(numbers), key, backend, keep_v, keep_checkpoints, taps, len(state))
+    checkpoints = output[1 + len(state) + keep_v] if keep_checkpoints else None
+    ctx.save_for_backward(x_seq, checkpoints, *state, *tensors)
+    ctx.wanted = [i for i, held in enumerate(tensors) if held.requires_grad]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    x_seq, checkpoints, *rest = ctx.saved_tensors
+    states, numbers = ctx.call.states, list(ctx.call.numbers)
+    state, tensors = rest[:states], rest[states:]
+    out = gradients(x_seq, state, tensors, checkpoints, grads, ctx.wanted, ctx.call)
+    gtensors: list[Tensor | None] = [None] * len(tensors)
+    for i, held in zip(ctx.wanted, out[1 + states :], strict=True):
+        gtensors[i] = held
+    return out[0], list(out[1 : 1 + states]), gtensors, _no_gradient(numbers), None, None, None, None, None
+
+
+neuron.register_autograd(_backward, setup_context=_setup)
+
+
+def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, key, backend = inputs
+    ctx.save_for_backward(x_seq, *state, *tensors, gy, gv_seq, *gstate)
+    ctx.call = Call(tuple(numbers), key, backend, gv_seq is not None, checkpoints is not None, "", len(state))
+    ctx.wanted = wanted
+    ctx.set_materialize_grads(False)
+
+
+def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
+    x_seq, *rest = ctx.saved_tensors
+    parts = _parts(ctx.call, rest)
+    numbers = list(ctx.call.numbers)
+    found = _second(ctx.call.key, numbers, ctx.wanted, x_seq, *parts, ggrads)
+    gx, gstate, gtensors, ggy, ggv, ggstate = found[0], *_parts(ctx.call, found[1:])
+    given = any(held is not None for held in _parts(ctx.call, rest)[-1])
+    tail = (_no_gradient(numbers), _no_gradient(ctx.wanted), None, None)
+    return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
+
+
+neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)

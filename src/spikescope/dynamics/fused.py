@@ -1,0 +1,123 @@
+"""The fused run as the neurons call it: by the operators in compiled code, else by the kernel without their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..internals import LeanFunction, is_plain
+from .derivative import Call, gradients
+from .eager import Sequence as Run
+from .layout import real_dtype
+from .operator import call_kernel, neuron
+
+__all__ = ["run_fused"]
+
+
+def run_fused(
+    backend: str,
+    key: str,
+    state: Any,
+    tensors: list[Tensor],
+    numbers: list[float],
+    x_seq: Tensor,
+    keep_v: bool,
+    taps: tuple[str, ...] = (),
+    single: bool = False,
+) -> tuple[Run, dict[str, Tensor]]:
+    """A run over time by a fused kernel, and the taps that were on; with `single` of one step `[N, *]`."""
+    real = real_dtype(x_seq)
+    shape = x_seq.shape if single else x_seq.shape[1:]
+    held = [_start(s, real, x_seq.device, shape) for s in state]
+    flat = (x_seq, *held, *tensors)
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    call = Call(tuple(numbers), key, backend, keep_v, learns, ",".join(taps), len(held), single)
+    out: Sequence[Tensor]
+    if not torch.compiler.is_compiling():
+        out = _Fused.apply(call, *flat) if learns or not is_plain(x_seq) else _run(call, *flat)
+    else:  # there the operator is the better known of the two
+        y, *others = neuron(
+            call.with_time(x_seq), held, tensors, numbers, key, backend, keep_v, call.keep_checkpoints, call.taps
+        )
+        out = call.without_time(y), *others
+    states = len(held)
+    run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
+    return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))
+
+
+def _start(held: float | Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
+    """A state as the operator takes it: of the shape of a step, or one number without a gradient."""
+    if not isinstance(held, Tensor):
+        return torch.tensor(held, dtype=real, device=device)
+    held = held.to(device=device, dtype=real)
+    return held if held.ndim == 0 and not held.requires_grad else held.expand(shape)
+
+
+class _Fused(LeanFunction):
+    """The fused run for eager mode and torch.func: the kernel without the cost of an operator where it may be."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: Call, x_seq: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_run(call, x_seq, *rest))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        call, x_seq, *rest = inputs
+        place = 1 + call.states + call.keep_v
+        checkpoints = output[place] if call.keep_checkpoints else None
+        ctx.mark_non_differentiable(*output[place:])
+        ctx.save_for_backward(x_seq, checkpoints, *rest)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.call
+        x_seq, checkpoints, *rest = _saved(ctx)
+        state, tensors = rest[: call.states], rest[call.states :]
+        wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.states + i]]
+        gy = None if grads[0] is None else call.with_time(grads[0])
+        gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
+        gtensors: list[Tensor | None] = [None] * len(tensors)
+        for i, held in zip(wanted, out[call.states :], strict=True):
+            gtensors[i] = held
+        return None, call.without_time(gx), *out[: call.states], *gtensors
+
+
+def _saved(ctx: Any) -> Sequence[Any]:
+    """The saved tensors; where they are gone, the likely reason."""
+    try:
+        saved: Sequence[Any] = ctx.saved_tensors
+        return saved
+    except RuntimeError as error:
+        if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
+            raise
+        raise RuntimeError(
+            "A backward pass came to a neuron whose graph an earlier backward pass has freed. If that was the one of "
+            "the batch before, the state has carried its graph along: call functional.reset_net(net) before each "
+            "batch, or functional.detach_net(net) to go on from the state without its past. To walk one graph twice, "
+            "give retain_graph=True to the first backward()."
+        ) from error
+
+
+def _run(call: Call, x: Tensor, *rest: Tensor) -> list[Tensor]:
+    """The kernel on the memory of the tensors where they have one, else the operator."""
+    run = call_kernel if is_plain(x) else neuron
+    state, tensors = list(rest[: call.states]), list(rest[call.states :])
+    y, *others = run(
+        call.with_time(x),
+        state,
+        tensors,
+        list(call.numbers),
+        call.key,
+        call.backend,
+        call.keep_v,
+        call.keep_checkpoints,
+        call.taps,
+    )
+    return [call.without_time(y), *others]
