@@ -17,10 +17,10 @@ from ..neuron.nonlinear import LIAFNode
 from ..neuron.readout import ReadOut
 from ..sockets import Signal
 from .memory import Moment
+from .plain import laid_out
 from .probe import GradScale, Probe
 from .record import Recording, is_binary, record
 from .reduce import GradientNorm, NonFinite, SaturatedShare, SilentShare, SupportShare
-from .results import laid_out
 from .select import named, where
 
 __all__ = ["Finding", "Health", "health"]

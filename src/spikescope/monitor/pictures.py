@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import missing_extra
+from .plain import means
 from .reduce import Bins, LogBins
-from .results import means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

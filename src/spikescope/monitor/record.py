@@ -20,11 +20,12 @@ from ..neuron.readout import ReadOut
 from ..sockets import Signal
 from .memory import Budget
 from .memory import budget as as_budget
+from .plain import words
 from .probe import GradScale, Probe, signal_of
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
-from .results import Results, words
+from .results import Results
 from .select import by_role, by_type, named, select
 from .subset import Subset
 from .track import GradientTrack, Ledger, Track, decoded

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import missing_extra
+from .plain import plain, scalars
 from .reduce import Bins
-from .results import Results, plain, scalars
+from .results import Results
 
 logger = logging.getLogger("spikescope")
 
