@@ -1,5 +1,6 @@
 """Tracing and the operations table: what has no row, what is computed once a call, what is exact, and a wrong row."""
 
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -64,7 +65,7 @@ def test_an_operation_without_a_row(temporary_neurons):
 
     x_seq = inputs(4, 3)
     with pytest.raises(
-        UnsupportedOperationError, match=r"BesselNode: the operation aten.special_bessel_j0.default of "
+        UnsupportedOperationError, match=r"BesselNode: its step uses the operation aten.special_bessel_j0.default, which has no row"
     ):
         BesselNode(step_mode="m", backend="cpp")(x_seq)
     node = BesselNode(step_mode="m")
@@ -206,3 +207,71 @@ def test_a_division_by_a_power_of_two_is_a_product_with_the_same_bits():
         found = native._of_numbers(body, "nnnn", tuple(definition.numbers)).powers
         assert bool(found) is written
         assert ("_inverse)" in cpp.forward_source(body, torch.float32, powers=found)) is written
+
+
+def with_charge(function):
+    """A neuron whose potential before the reset is `function(p, s, x)`."""
+
+    class ChargedNode(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(function(p, s, x))
+
+    return ChargedNode
+
+
+def quantised(p, s, x):
+    return s.v + (x * 3).int() / 3
+
+
+NOT_TRACED = {
+    "math of a field": (lambda p, s, x: s.v * math.exp(-1 / p.v_threshold) + x, "reads the number in a tensor"),
+    "float of a field": (lambda p, s, x: s.v + x * float(p.v_threshold), "_local_scalar_dense"),
+    "a choice by a field": (lambda p, s, x: s.v + (x if p.v_threshold > 0.8 else -x), "`if` or the like"),
+    "a choice by the input": (lambda p, s, x: s.v + (2 * x if (x > 1).any() else x), "reads the number in a tensor"),
+    "a factor of add": (lambda p, s, x: torch.add(s.v, x, alpha=2), "has arguments for which its row has no place"),
+    "a factor of rsub": (lambda p, s, x: torch.rsub(x, s.v, alpha=0.3), "{'alpha': 0.3}"),
+    "a factor of a number": (lambda p, s, x: s.v + torch.rsub(x, 0.37, alpha=2), "no place: [2"),
+    "an integer": (quantised, "gives torch.int32"),
+    "less precision": (lambda p, s, x: (s.v + x).bfloat16().float(), "gives torch.bfloat16"),
+    "conditions added": (lambda p, s, x: s.v + ((x > 0) + (x > 1)) * 0.3, "conditions from comparisons alone"),
+    "a shape": (lambda p, s, x: (s.v + x).expand(2, *x.shape)[0], "gives the shape [2, 3] for 3 neurons"),
+    "three neurons": (lambda p, s, x: s.v + x * torch.ones(4), "fails on 3 neurons with"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TRACED)
+def test_what_a_kernel_would_say_otherwise_stays_eager(case, temporary_neurons):
+    function, words = NOT_TRACED[case]
+    cls = with_charge(function)
+    x_seq = inputs(5, 4)
+    node = cls(step_mode="m")
+    planned = node.implementation(x_seq)
+    assert planned.backend == "torch"
+    assert words in planned.reason
+    assert_equal(node(x_seq), cls(step_mode="m", backend="torch")(x_seq), "output")
+    with pytest.raises(UnsupportedOperationError, match="ChargedNode: its step .* the eager loop .* runs it"):
+        cls(step_mode="m", backend="cpp")(x_seq)
+
+
+TRACED = {
+    "a condition times a number": lambda p, s, x: s.v + (x > 0) * 0.3,
+    "a condition as a number": lambda p, s, x: s.v + (x > 0).to(x) / 3,
+    "bounds": lambda p, s, x: (s.v + x).clamp(min=-0.3).clamp(max=p.v_threshold + 0.7),
+    "a number of its own": lambda p, s, x: s.v + torch.where(x > 0, x, torch.scalar_tensor(0.5)),
+}
+
+
+@pytest.mark.parametrize("case", TRACED)
+@pytest.mark.parametrize("backend", ["cpp", "triton"])
+def test_what_a_kernel_says_alike_is_traced(case, backend, temporary_neurons):
+    parity(with_charge(TRACED[case]), inputs(5, 37), backend=backend)
+
+
+def test_a_number_that_is_rounded_before_it_meets_a_float64_state_stays_eager(temporary_neurons):
+    cls = with_charge(lambda p, s, x: s.v + (x > 0) * 0.3)  # the product is in the default precision
+    node = cls(step_mode="m")
+    assert node.implementation(inputs(5, 4)).backend == "cpp"
+    x_seq = inputs(5, 4).double()
+    assert "gives torch.float32" in node.implementation(x_seq).reason
+    assert_equal(node(x_seq), cls(step_mode="m", backend="torch")(x_seq), "output")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Graph", "Node", "UnknownTensorError", "record", "replay"]
+__all__ = ["Graph", "Node", "UntraceableError", "record", "replay"]
 
 
-class UnknownTensorError(ValueError):
-    """A recorded function read a tensor that is none of its inputs."""
+class UntraceableError(ValueError):
+    """A recorded function did what no graph of operations on its inputs can say."""
 
 
 @dataclass(eq=False)
@@ -29,6 +29,8 @@ class Node:
     target: Any = None  # the operation; None for an input
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    shape: tuple[int, ...] = ()
 
     @property
     def inputs(self) -> list[Node]:
@@ -48,7 +50,7 @@ class Graph:
 class _Recorder(TorchDispatchMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self.inputs = tuple(Node(f"in{i}") for i in range(len(inputs)))
+        self.inputs = tuple(Node(f"in{i}", dtype=x.dtype, shape=tuple(x.shape)) for i, x in enumerate(inputs))
         self.nodes: list[Node] = []
         self.held: list[Any] = list(inputs)  # alive, so that an id stays that of one tensor
         self.node_of = {id(tensor): node for tensor, node in zip(inputs, self.inputs, strict=True)}
@@ -63,14 +65,17 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(argument, Tensor):
             return argument
         if id(argument) not in self.node_of:
-            raise UnknownTensorError(f"a tensor of shape {list(argument.shape)} that is no argument")
+            raise UntraceableError(f"reads a tensor of shape {list(argument.shape)} that is no argument")
         return self.node_of[id(argument)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         known = tuple(self.known(argument) for argument in args)
         out = func(*args, **kwargs)
-        node = Node(f"{func.__name__.split('.')[0]}_{len(self.nodes)}", _pure(func), known, kwargs)
+        if not isinstance(out, Tensor):  # the number would be that of this run for ever
+            raise UntraceableError(f"reads the number in a tensor, by float(), item(), `if` or the like ({func})")
+        name = f"{func.__name__.split('.')[0]}_{len(self.nodes)}"
+        node = Node(name, _pure(func), known, kwargs, out.dtype, tuple(out.shape))
         self.nodes.append(node)
         self.held.append(out)
         self.node_of[id(out)] = node
@@ -86,7 +91,7 @@ def _pure(target: Any) -> Any:
 
 
 def record(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> Graph:
-    """The graph of `function(*inputs)`. UnknownTensorError if it reads another tensor."""
+    """The graph of `function(*inputs)`. UntraceableError if it reads another tensor, or a number in one."""
     with _Recorder(inputs) as recorder:
         outputs = tuple(recorder.known(out) for out in function(*inputs))
     needed = {out for out in outputs if isinstance(out, Node)}

@@ -11,11 +11,14 @@ prologue hands what it computes over as numbers.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import torch
 
-__all__ = ["DIVISIONS", "OPS", "PASS", "SCALAR_POWERS", "Op"]
+from .graph import Node
+
+__all__ = ["DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
 
 aten = torch.ops.aten
 
@@ -26,6 +29,11 @@ class Op(NamedTuple):
     cpp: str
     triton: str
     exact: bool = True
+
+    @property
+    def operands(self) -> int:
+        """How many operands the texts have a place for."""
+        return 1 + max(map(int, re.findall(r"{(\d)}", self.cpp + self.triton)), default=-1)
 
 
 def both(text: str) -> Op:
@@ -90,19 +98,45 @@ OPS: dict[object, Op] = {
     aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "power({0}, {1})", False),
 }
 
+LOGICAL: set[object] = set()
+"""Operations that give a condition."""
+
 for _name, _sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"), ("eq", "=="), ("ne", "!=")):
     _packet = getattr(aten, _name)
     OPS[_packet.Scalar] = OPS[_packet.Tensor] = both(f"({{0}} {_sign} {{1}})")
+    LOGICAL |= {_packet.Scalar, _packet.Tensor}
 for _name, _sign in (("logical_and", "&"), ("logical_or", "|")):
     OPS[getattr(aten, _name).default] = both(f"(({{0}} != 0) {_sign} ({{1}} != 0))")
 OPS[aten.bitwise_and.Tensor] = OPS[aten.logical_and.default]
 OPS[aten.bitwise_or.Tensor] = OPS[aten.logical_or.default]
 OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({0} == 0)")
+OPS[aten.clamp_min.Tensor], OPS[aten.clamp_max.Tensor] = OPS[aten.maximum.default], OPS[aten.minimum.default]
+OPS[aten.clamp.Tensor] = OPS[aten.clamp.default]
+LOGICAL |= {aten.logical_and.default, aten.logical_or.default, aten.logical_not.default}
+LOGICAL |= {aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_not.default}
 
 PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.default, aten.expand.default}
 """Operations that change nothing of a single element."""
 
 DIVISIONS = {aten.div.Tensor, aten.div.Scalar}
 
-SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
-"""Powers that PyTorch computes as another operation; a square and a cube are products."""
+_CLAMPS = [
+    (aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default),
+    (aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor),
+]
+_SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
+
+
+def meaning(node: Node) -> object:
+    """The operation that a node stands for; None for a small integer power, which is a product."""
+    if node.target is aten.pow.Tensor_Scalar:
+        power = float(node.args[1])
+        return None if power in (2.0, 3.0) else _SCALAR_POWERS.get(power, node.target)
+    for whole, low, high in _CLAMPS:
+        if node.target is whole and (len(node.args) == 2 or node.args[2] is None):
+            return low
+        if node.target is whole and node.args[1] is None:
+            return high
+    if node.target is aten._to_copy.default and node.inputs[0].dtype is node.dtype:
+        return aten.alias.default
+    return node.target

@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
-
 from .graph import Node
-from .ops import DIVISIONS, OPS, PASS, SCALAR_POWERS
+from .ops import DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
 __all__ = ["Language", "print_body"]
 
 Language = Literal["cpp", "triton"]
-
-aten = torch.ops.aten
-
-_LOGICAL = {"ge", "gt", "le", "lt", "eq", "ne", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or"}
 
 
 def print_body(
@@ -69,18 +63,10 @@ def _is_operand(argument: Any) -> bool:
 
 def _expression(node: Node, operands: list[str], language: Language) -> str | None:
     """The text of one operation; None where the operand passes through."""
-    target: Any = node.target
-    if target is aten.pow.Tensor_Scalar:
-        base, power = operands[0], float(node.args[1])
-        if power in (2.0, 3.0):
-            return "(" + " * ".join([base] * int(power)) + ")"
-        target = SCALAR_POWERS.get(power, target)
-    if target in PASS or (target is aten._to_copy.default and not _is_logical(node.args[0])):
+    target = meaning(node)
+    if target is None:
+        return "(" + " * ".join(operands[:1] * int(node.args[1])) + ")"
+    if target in PASS:
         return None
     row = OPS[target]
     return (row.cpp if language == "cpp" else row.triton).format(*operands)
-
-
-def _is_logical(node: Any) -> bool:
-    name = str(node.target).split(".")[1] if isinstance(node, Node) and node.target is not None else ""
-    return name in _LOGICAL

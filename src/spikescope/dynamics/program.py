@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
@@ -71,15 +70,12 @@ class Program:
         self.differentiable = tuple(
             i for i, kind in enumerate(kinds) if kind != "n" and slots[i].part not in fixed_parts
         )
-        self._bodies: dict[tuple[Any, ...], Body] = {}
-        self._lock = RLock()
+        self._bodies: dict[tuple[Any, ...], Body] = {}  # without a lock: two threads that trace at once trace the same
 
     def forward(self, real: torch.dtype) -> Body:
         """The traced step, for a state of the dtype `real`."""
-        with self._lock:
-            if (real,) not in self._bodies:
-                self._bodies[real,] = _apart(trace_forward, self.model, real)
-            return self._bodies[real,]
+        found = self._bodies.get((real,))
+        return found or self._bodies.setdefault((real,), _apart(trace_forward, self.model, real))
 
     def exact(self) -> bool:
         """Whether the kernel's spikes and states are bit for bit those of the eager loop."""
@@ -91,10 +87,8 @@ class Program:
 
     def backward(self, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
         """The traced vector-Jacobian product, with the gradients of the numbers in `wanted`."""
-        with self._lock:
-            if (real, wanted) not in self._bodies:
-                self._bodies[real, wanted] = _apart(trace_backward, self.model, real, wanted)
-            return self._bodies[real, wanted]
+        found = self._bodies.get((real, wanted))
+        return found or self._bodies.setdefault((real, wanted), _apart(trace_backward, self.model, real, wanted))
 
 
 def _apart(trace: Callable[..., Body], *args: Any) -> Body:
@@ -114,13 +108,16 @@ def program(key: str) -> Program:
 
 
 @cache
-def refusal(key: str, gradients: bool) -> UnsupportedOperationError | None:
-    """Why no kernel can be made of a neuron, with `gradients` also none for its backward pass; None if one can."""
+def refusal(key: str, gradients: bool, real: torch.dtype) -> str | None:
+    """Why no kernel can be made of a neuron with a state of the dtype `real`, with `gradients` also none for its
+    backward pass; None if one can.
+    """
     try:
         made = program(key)
-        made.forward(torch.float32)
-        if gradients:
-            made.backward(torch.float32, made.differentiable)
+        for dtype in dict.fromkeys((torch.float32, real)):
+            made.forward(dtype)
+            if gradients:
+                made.backward(dtype, made.differentiable)
     except UnsupportedOperationError as error:
-        return error
+        return str(error)
     return None

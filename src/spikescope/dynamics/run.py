@@ -19,6 +19,7 @@ from .fused import run_fused
 from .layout import real_dtype
 from .program import program, refusal
 from .taps import eager_taps
+from .trace import UnsupportedOperationError
 
 __all__ = ["WHOLE_TAPS", "Definition", "Plan", "backends", "deferred_taps", "plan", "run_sequence", "run_single"]
 
@@ -50,7 +51,7 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     odd = _odd(definition, state, x)
     if odd is None:
         assert definition.key is not None
-        found = decide(backend, definition.key, x.device.type, torch.is_grad_enabled())
+        found = decide(backend, definition.key, x.device.type, torch.is_grad_enabled(), real_dtype(x))
     else:
         found = Plan("torch", odd)
     if backend not in ("auto", found.backend):
@@ -82,19 +83,19 @@ def _tells_h(key: str) -> bool:
 
 
 @constant_when_compiled
-def decide(backend: str, key: str, device: str, gradients: bool) -> Plan:
-    """The decision for everything that has this key, on a device of this type, with a backward pass or without."""
+def decide(backend: str, key: str, device: str, gradients: bool, real: torch.dtype) -> Plan:
+    """The decision for all that has this key, device and state of the dtype `real`, with a backward pass or without."""
     fused, missing = _fused_backend(backend, device)
     if fused is None:
         return Plan("torch", missing)
     if backend not in ("auto", fused):
         place = "a GPU" if backend == "triton" else "the CPU"
         return Plan("torch", f"its kernels run on {place}, and the input is on the device {device!r}")
-    error = refusal(key, gradients)
-    if error is not None:
+    refused = refusal(key, gradients, real)
+    if refused is not None:
         if backend != "auto":
-            raise error
-        return Plan("torch", str(error))
+            raise UnsupportedOperationError(refused)
+        return Plan("torch", refused)
     if backend == "auto" and not program(key).exact():
         return Plan(
             "torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip"

@@ -21,14 +21,15 @@ from torch import Tensor
 from ..internals import vector_jacobian
 from ..surrogate import Surrogate
 from .eager import StepFunction
-from .graph import Node, UnknownTensorError, record, replay
-from .ops import DIVISIONS, OPS, PASS, SCALAR_POWERS
+from .graph import Graph, Node, UntraceableError, record, replay
+from .ops import DIVISIONS, OPS, PASS, meaning
+from .rules import TRACED, refused
 
 __all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
 
 
 class UnsupportedOperationError(NotImplementedError):
-    """An operation of the step has no row in the operations table."""
+    """No kernel can be made of a step: an operation has no row in the operations table, or sees more than a neuron."""
 
 
 class Slot(NamedTuple):
@@ -113,26 +114,15 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
 
 
 def _split(model: Model, function: Callable[..., Any], names: list[str], real: torch.dtype, constant: str) -> Body:
-    inputs = [torch.full((3,), 0.3 + 0.01 * i, dtype=real) for i in range(len(names))]  # leaves the user's seed alone
-    values = [
-        torch.full(() if kind == "n" else (3,), 0.7 + 0.01 * i, dtype=torch.float64 if kind == "n" else real)
-        for i, kind in enumerate(model.kinds)
-    ]
     count = len(names)
-    try:
-        graph = record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
-    except UnknownTensorError as error:
-        raise UnsupportedOperationError(
-            f"{model.name}: its step reads {error}, so that no fused kernel can be made of it; the eager loop "
-            "(backend='torch') runs it. Make the tensor a field with `value(...)`."
-        ) from None
+    graph = _traced(model, function, count, real)
     varying, values_at = set(graph.inputs[:count]), graph.inputs[count:]
     arrays = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}
     numbers = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}
     body, fixed = [], []
     for node in graph.nodes:
         if not node.inputs or not varying.isdisjoint(node.inputs):
-            _check(model, node)
+            _check(model, node, real)
             varying.add(node)
             body.append(node)
         else:
@@ -164,27 +154,35 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
     )
 
 
-def _exact(node: Node) -> bool:
-    target = _meaning(node)
-    return target in PASS or target is None or OPS[target].exact
+def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.dtype) -> Graph:
+    """The graph of a function of `count` inputs and the values of the model."""
+    inputs = [torch.full((TRACED,), 0.3 + 0.01 * i, dtype=real) for i in range(count)]  # leaves the user's seed alone
+    values = [
+        torch.full(() if kind == "n" else (TRACED,), 0.7 + 0.01 * i, dtype=torch.float64 if kind == "n" else real)
+        for i, kind in enumerate(model.kinds)
+    ]
+    try:
+        return record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
+    except UntraceableError as error:
+        why, cure = str(error), "Make a tensor a field with `value(...)`; leave numbers to operations of PyTorch."
+    except Exception as error:  # where it is the step that is wrong, the eager loop says so
+        why, cure = f"fails on {TRACED} neurons with {type(error).__name__}: {error}", "A step is pointwise."
+    raise _unsupported(model, why, cure)
 
 
-def _meaning(node: Node) -> Any:
-    """The operation that a node stands for; None for a small integer power, which is a product."""
-    if node.target is torch.ops.aten.pow.Tensor_Scalar:
-        power = node.args[1]
-        if power in (2, 3):
-            return None
-        return SCALAR_POWERS.get(float(power), node.target)
-    return node.target
-
-
-def _check(model: Model, node: Node) -> None:
-    target = _meaning(node)
-    if target is None or target in PASS or target in OPS:
-        return
-    raise UnsupportedOperationError(
-        f"{model.name}: the operation {node.target} of its step has no row in spikescope.dynamics.ops.OPS, so that no "
-        "fused kernel can be made of it; the eager loop (backend='torch') runs it. Write the step without it, or add "
-        "the row."
+def _unsupported(model: Model, why: str, cure: str) -> UnsupportedOperationError:
+    return UnsupportedOperationError(
+        f"{model.name}: its step {why}, so that no fused kernel can be made of it; the eager loop (backend='torch') "
+        f"runs it. {cure}"
     )
+
+
+def _exact(node: Node) -> bool:
+    target = meaning(node)
+    return target is None or target in PASS or OPS[target].exact
+
+
+def _check(model: Model, node: Node, real: torch.dtype) -> None:
+    found = refused(node, real)
+    if found is not None:
+        raise _unsupported(model, f"uses the operation {node.target}, which {found[0]}", found[1])
