@@ -234,6 +234,41 @@ def test_autocast(dtype):
         torch.testing.assert_close(got, want, rtol=0, atol=4 * torch.finfo(dtype).eps * size.item())
 
 
+@pytest.mark.parametrize("field", ["v_threshold", "v_reset"])
+def test_a_field_on_another_device_is_told_by_its_name(field):
+    node = LIFNode(**{field: torch.ones(3)}, step_mode="m").to("meta")
+    with pytest.raises(RuntimeError, match=f"LIFNode: {field} is on the device 'meta', but the input on 'cpu'"):
+        node(torch.rand(4, 3))
+    node = LIFNode(surrogate_function=ATan(nn.Parameter(torch.tensor(2.0, device="meta"))), step_mode="m")
+    with pytest.raises(RuntimeError, match="a field of its surrogate is on the device 'meta'"):
+        node(torch.rand(4, 3))
+
+
+@pytest.mark.parametrize("backend", ["cpp", "triton"])
+def test_tensors_with_a_lazy_sign(backend):
+    """The imaginary part of a conjugate shares memory with the number, and is its negative; of one neuron, dense."""
+    z = torch.view_as_complex(torch.randn(2, 7, 1, 2, generator=torch.Generator().manual_seed(3)))
+    x_seq, v = z[0].conj().imag, z[1, 0].conj().imag
+    assert x_seq.is_neg()
+    results = []
+    for name in ("torch", backend):
+        node = LIFNode(step_mode="m", backend=name, store_v_seq=True)
+        node.v = v
+        leaf = x_seq.detach().requires_grad_()
+        y = node(leaf)
+        torch.autograd.backward([y, node.v_seq], [z[1].conj().imag, torch._neg_view(z[0].real.contiguous())])
+        results.append((y, node.v, leaf.grad))
+    for got, want in zip(*reversed(results), strict=True):
+        assert_close(got, want, "with a lazy sign")
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpp", "triton"])
+def test_a_sequence_of_no_steps_has_a_graph(backend):
+    x_seq = torch.empty(0, 3, requires_grad=True)
+    LIFNode(step_mode="m", backend=backend)(x_seq).sum().backward()
+    assert x_seq.grad.shape == (0, 3)
+
+
 def test_copies_and_pickles_run():
     x_seq = inputs(6, 2, 5)
     net = network("cpp")

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, parity
 from test_taps import NAMES, check, tapped
 
 from spikescope.dynamics import gpu
+from spikescope.dynamics.compiler import private_folder
 from spikescope.neuron import AdaptiveLIFNode, LIFNode
 
 pytest.importorskip("triton")
@@ -76,6 +79,30 @@ def test_state_is_carried_over_calls():
 
 
 @interpreted
+def test_a_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
+    launched = []
+
+    @contextmanager
+    def current(device):
+        launched.append(device)
+        yield
+        launched.append("launched")
+
+    kernel = {(1,): lambda *arguments, **options: launched.append(sorted(options))}
+    monkeypatch.setattr(gpu, "interpreted", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device", current)
+    device = torch.device("cuda", 1)
+    gpu._launch(kernel, device, 3, [])
+    assert launched == [device, ["BLOCK", "enable_fp_fusion", "num_warps"], "launched"]
+
+
+def test_without_a_writable_cache_the_sources_lie_in_a_folder_of_the_process(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "file"))
+    found = Path(gpu._load("answer = 42").__file__)
+    assert found.parent == private_folder()
+
+
 def test_taps():
     for x_seq in (inputs(5, 300), inputs(5, 3, 37, dtype=torch.bfloat16), inputs(260, 3)):
         check(LIFNode, x_seq, backend="triton")

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from threading import RLock
 
-__all__ = ["CompileError", "cache_folder", "compiler", "load"]
+__all__ = ["CompileError", "cache_folder", "compiler", "load", "private_folder"]
 
 FLAGS = (
     "-O3",
@@ -99,7 +99,7 @@ def load(source: str) -> ctypes.CDLL:
         try:
             return ctypes.CDLL(str(library))
         except OSError:  # a file system from which no code may be run
-            return ctypes.CDLL(str(_build(source, flags, _private_folder() / library.name)))
+            return ctypes.CDLL(str(_build(source, flags, private_folder() / library.name)))
 
 
 def _is_whole(library: Path) -> bool:
@@ -118,7 +118,7 @@ def _build(source: str, flags: tuple[str, ...], library: Path) -> Path:
     try:
         return _compile(source, flags, library)
     except (OSError, CompileError):  # a full disk may stop us or the compiler; an error in the source comes up again
-        return _compile(source, flags, _private_folder() / library.name)
+        return _compile(source, flags, private_folder() / library.name)
 
 
 def _compile(source: str, flags: tuple[str, ...], library: Path) -> Path:
@@ -149,7 +149,8 @@ def _run(command: list[str]) -> str:
 
 
 @cache
-def _private_folder() -> Path:
+def private_folder() -> Path:
+    """A folder that lasts as long as the process, where the cache cannot be written to."""
     import atexit
 
     folder = tempfile.mkdtemp(prefix="spikescope-")

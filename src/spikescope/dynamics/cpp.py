@@ -12,7 +12,7 @@ from importlib import resources
 import torch
 
 from .layout import BLOCK, TAPS, supports
-from .printing import print_body
+from .printing import each, print_body
 from .trace import Body
 
 __all__ = ["backward_source", "forward_source"]
@@ -22,11 +22,6 @@ IO_TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bf
 
 AHEAD = 2
 """Rows that a kernel fetches before their turn: with one, a pass over what is in no cache waits a tenth longer."""
-
-
-def _each(text: str, count: int) -> list[str]:
-    """The text once for every index below `count`, which takes the place of `@`."""
-    return [text.replace("@", str(index)) for index in range(count)]
 
 
 def _block(lines: list[str], indent: int) -> str:
@@ -91,7 +86,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
-    {_block(_each("alignas(64) real s@_[B]; for (long i = 0; i < e; i++) s@_[i] = S0[@][L[@] * (o + i)];", states), 4)}
+    {_block(each("alignas(64) real s@_[B]; for (long i = 0; i < e; i++) s@_[i] = S0[@][L[@] * (o + i)];", states), 4)}
     {_block(_arrays(body, "A", "P"), 4)}
     {_block(begin, 4)}
     for (long t = 0; t < T; t++) {{
@@ -104,13 +99,13 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
         fetch_to_write(Y + u * n + at, e);
         if (V) fetch_to_write(V + u * n + at, e);
       }}
-      {_block(_each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
+      {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t % K == 0;
-      {_block(_each("if (keep) std::memcpy(CK + (t / K * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
+      {_block(each("if (keep) std::memcpy(CK + (t / K * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       #pragma omp simd
       for (long i = 0; i < e; i++) {{
         const real x = xt[i];
-        {_block(_each("const real s@ = s@_[i];", states) + _array_values(body), 8)}
+        {_block(each("const real s@ = s@_[i];", states) + _array_values(body), 8)}
         {_block(lines, 8)}
         yt[i] = io(real({y}));
         {_block([f"s{j}_[i] = {rest[j]};" for j in range(states)], 8)}
@@ -119,7 +114,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       if (V) std::memcpy(V + t * n + o, s0_, e * sizeof(real));
       {_block(row, 6)}
     }}
-    {_block(_each("std::memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
+    {_block(each("std::memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
     {_block(end, 4)}
   }}
 }}
@@ -179,13 +174,13 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
   #pragma omp for schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
-    {_block(_each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
+    {_block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
     {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
     {_block(_arrays(body, "A", "P") + _arrays(again, "FA", "FP"), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
       for (long i = 0; i < e; i++) {{
-        {_block(_each("scratch[@ * B + i] = k ? CK[(k * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
+        {_block(each("scratch[@ * B + i] = k ? CK[(k * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
       }}
       for (long t = to - 1; t >= from && t >= to - AHEAD; t--) {{
         fetch(GY + t * sgy + o, e);
@@ -199,7 +194,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         #pragma omp simd
         for (long i = 0; i < e; i++) {{
           const real x = xt[i];
-          {_block(_each("const real s@ = now[@ * B + i];", states) + _array_values(again), 10)}
+          {_block(each("const real s@ = now[@ * B + i];", states) + _array_values(again), 10)}
           {_block(redo, 10)}
           {_block([f"next[{j} * B + i] = {redone[j]};" for j in range(states)], 10)}
         }}
@@ -216,13 +211,13 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         }} else if (o + B < n) {{
           fetch(X + t * sx + o + B, e);
         }}
-        {_block(_each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
+        {_block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {_block([f"real q{j} = 0;" for j in totals], 8)}
         #pragma omp simd{reduction}
         for (long i = 0; i < e; i++) {{
           const real x = xt[i], gy = gyt[i];
-          {_block(_each("const real s@ = now[@ * B + i], g@ = g@_[i];", states) + _array_values(body), 10)}
+          {_block(each("const real s@ = now[@ * B + i], g@ = g@_[i];", states) + _array_values(body), 10)}
           {_block(lines, 10)}
           gxt[i] = io(real({gx}));
           {_block([f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)], 10)}
@@ -231,7 +226,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         {_block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}
-    {_block(_each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
+    {_block(each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
     {_block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
     {_block([f"std::memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
   }}

@@ -74,6 +74,6 @@ def sequence(step: StepFunction, p: Any, state: Any, x_seq: Tensor, keep_v: bool
             charged.append(out.h)
     if not outputs:
         empty = torch.empty_like(x_seq, dtype=dtype)
-        return Sequence(torch.empty_like(x_seq), state, empty if keep_v else None, h_seq=empty if keep_h else None)
+        return Sequence(x_seq.clone(), state, empty if keep_v else None, h_seq=empty if keep_h else None)
     v_seq = torch.stack(potentials) if keep_v else None
     return Sequence(torch.stack(outputs), state, v_seq, h_seq=torch.stack(charged) if charged else None)

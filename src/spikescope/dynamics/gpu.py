@@ -8,29 +8,28 @@ import os
 import tempfile
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import missing_extra
-from .compiler import cache_folder
+from .compiler import cache_folder, private_folder
 from .layout import (
     BLOCK,
     TAPS,
     Gradients,
     Layout,
     Outputs,
-    checkpoint_shape,
     field_in_layout,
     kinds_of_taps,
     layout,
-    make_taps,
+    make_outputs,
     real_dtype,
     segment_length,
     sequence_in_layout,
     state_in_layout,
+    state_strides,
     support_bounds,
     supports,
     whole_in_layout,
@@ -62,7 +61,7 @@ def _load(source: str) -> Any:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, work = tempfile.mkstemp(dir=folder)
     except OSError:  # no writable cache
-        folder = Path(tempfile.mkdtemp(prefix="spikescope-"))
+        folder = private_folder()
         handle, work = tempfile.mkstemp(dir=folder)
     with os.fdopen(handle, "w") as file:
         file.write(source)
@@ -110,10 +109,13 @@ def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, devi
     return arguments
 
 
-def _launch(kernel: Any, n: int, arguments: Sequence[Any], **constants: Any) -> None:
+def _launch(kernel: Any, device: torch.device, n: int, arguments: Sequence[Any], **constants: Any) -> None:
     grid = (max(1, -(-n // BLOCK)),)
-    options = {} if interpreted() else {"num_warps": 2, "enable_fp_fusion": False}
-    kernel[grid](*arguments, BLOCK=BLOCK, **constants, **options)
+    if interpreted():
+        kernel[grid](*arguments, BLOCK=BLOCK, **constants)
+        return
+    with getattr(torch, device.type).device(device):  # Triton launches on the current device, not on the tensors'
+        kernel[grid](*arguments, BLOCK=BLOCK, **constants, num_warps=2, enable_fp_fusion=False)
 
 
 def _each_state(*columns: Sequence[Any]) -> list[Any]:
@@ -135,20 +137,15 @@ def forward(
     real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
     body = program(key).forward(real)
     state = [state_in_layout(held, step, real) for held in state]
-    y = x_seq.new_empty_strided((steps, *step.shape), (n, *step.strides))
-    last = [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
-    v_seq = torch.empty_like(y, dtype=real) if keep_v else None
-    shape = checkpoint_shape("triton", steps, len(state), n)
-    checkpoints = x_seq.new_empty(shape, dtype=real) if keep_checkpoints else None
-    made = make_taps(taps, steps, step, real, device)
-    strides = [0 if held.ndim == 0 and step.shape else 1 for held in state]
+    out = make_outputs("triton", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
+    y, made = out.y, out.taps
     arguments = [
         x_seq,
         x_seq.stride(0),
         y,
-        *_each_state(state, strides, last),
-        y if v_seq is None else v_seq,
-        y if checkpoints is None else checkpoints,
+        *_each_state(state, state_strides(state, step), out.state),
+        y if out.v_seq is None else out.v_seq,
+        y if out.checkpoints is None else out.checkpoints,
         *(made.get(name, y) for name in TAPS),
         *(held for name in supports(taps) for held in (made[name], _numbers(support_bounds(name), real, device))),
         *_constants(body, values, step, real, device),
@@ -158,13 +155,14 @@ def forward(
     if n:  # without neurons a tap has no block to write to
         _launch(
             _forward_kernel(key, real, kinds_of_taps(taps)),
+            device,
             n,
             arguments,
             K=segment_length("triton", steps, len(state)),
             KEEP_V=keep_v,
-            KEEP_CK=keep_checkpoints and shape[0] > 0,
+            KEEP_CK=out.checkpoints is not None and out.checkpoints.numel() > 0,
         )
-    return Outputs(y, last, v_seq, checkpoints, made)
+    return out
 
 
 def backward(
@@ -202,11 +200,10 @@ def backward(
         for scalar in scalars
     ]
     has_checkpoints = checkpoints is not None and checkpoints.numel() > 0
-    strides = [0 if held.ndim == 0 and step.shape else 1 for held in state]
     arguments = [
         x_seq,
         x_seq.stride(0),
-        *_each_state(state, strides, gends, gstart),
+        *_each_state(state, state_strides(state, step), gends, gstart),
         checkpoints if has_checkpoints else gx,
         gy,
         gy.stride(0),
@@ -220,6 +217,6 @@ def backward(
     ]
     length = segment_length("triton", steps, len(state))
     kernel = _backward_kernel(key, real, wanted, length, scalars)
-    _launch(kernel, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
+    _launch(kernel, device, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
     gstates = [grad if held.shape == step.shape else None for held, grad in zip(state, gstart, strict=True)]
     return Gradients(gx, gstates, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])

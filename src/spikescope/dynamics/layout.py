@@ -22,11 +22,13 @@ __all__ = [
     "field_in_layout",
     "kinds_of_taps",
     "layout",
+    "make_outputs",
     "make_taps",
     "real_dtype",
     "segment_length",
     "sequence_in_layout",
     "state_in_layout",
+    "state_strides",
     "support_bounds",
     "support_tap",
     "supports",
@@ -90,7 +92,8 @@ def real_dtype(x: Tensor) -> torch.dtype:
 
 
 def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
-    """The input, copied only if a step of it has gaps, and the layout of a step."""
+    """The input, copied only if a step of it has gaps or a lazy sign, and the layout of a step."""
+    x_seq = x_seq.resolve_neg()
     step = x_seq.select(0, 0) if x_seq.shape[0] else x_seq.new_empty(x_seq.shape[1:])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     dense = step.is_contiguous()
@@ -127,6 +130,33 @@ class Outputs(NamedTuple):
     taps: dict[str, Tensor]
 
 
+def make_outputs(
+    backend: str,
+    x_seq: Tensor,
+    step: Layout,
+    states: int,
+    keep_v: bool,
+    keep_checkpoints: bool,
+    taps: frozenset[str],
+) -> Outputs:
+    """Empty buffers for a forward pass over `x_seq`, whose steps have the layout `step`."""
+    real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
+    whole = (steps, *step.shape), (n, *step.strides)
+    shape = checkpoint_shape(backend, steps, states, n)
+    return Outputs(
+        x_seq.new_empty_strided(*whole),
+        [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in range(states)],
+        x_seq.new_empty_strided(*whole, dtype=real) if keep_v else None,
+        x_seq.new_empty(shape, dtype=real) if keep_checkpoints else None,
+        make_taps(taps, steps, step, real, x_seq.device),
+    )
+
+
+def state_strides(state: Sequence[Tensor], step: Layout) -> list[int]:
+    """The distance between neurons in each state: 0 where one number stands for all."""
+    return [0 if held.ndim == 0 and step.shape else 1 for held in state]
+
+
 def field_in_layout(constant: Tensor, step: Layout) -> Tensor:
     """A field in the memory order of a step; once for the whole batch where it does not vary along it."""
     shape, strides = step.shape, step.strides
@@ -141,6 +171,7 @@ def field_in_layout(constant: Tensor, step: Layout) -> Tensor:
 
 def state_in_layout(tensor: Tensor, step: Layout, real: torch.dtype) -> Tensor:
     """A state in the layout of the step; a 0-dim one stands for all neurons."""
+    tensor = tensor.resolve_neg()
     if tensor.ndim == 0 and step.shape:
         return tensor.to(real)
     if tensor.dtype is real and step.fits(tensor.stride()):
@@ -177,12 +208,15 @@ class Gradients(NamedTuple):
 
 def sequence_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
     """A gradient over time whose every step has the layout; an expanded one keeps its stride of 0."""
+    tensor = tensor.resolve_neg()
     if tensor.dtype is dtype and step.fits(tensor.stride()[1:]):
         return tensor
     return whole_in_layout(tensor, step, dtype)
 
 
 def whole_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:
+    """A gradient over time that lies as one run of memory."""
+    tensor = tensor.resolve_neg()
     if tensor.dtype is dtype and step.fits(tensor.stride()[1:]) and tensor.stride(0) == step.numel:
         return tensor
     return torch.empty_strided(tensor.shape, (step.numel, *step.strides), dtype=dtype, device=tensor.device).copy_(

@@ -20,15 +20,15 @@ from .layout import (
     Gradients,
     Layout,
     Outputs,
-    checkpoint_shape,
     field_in_layout,
     kinds_of_taps,
     layout,
-    make_taps,
+    make_outputs,
     real_dtype,
     segment_length,
     sequence_in_layout,
     state_in_layout,
+    state_strides,
     support_bounds,
     supports,
     whole_in_layout,
@@ -141,10 +141,6 @@ def _doubles(numbers: Sequence[float]) -> Any:
     return (ctypes.c_double * max(1, len(numbers)))(*numbers)
 
 
-def _strides_of_0_and_1(tensors: Sequence[Tensor], step: Layout) -> Any:
-    return _longs([0 if tensor.ndim == 0 and step.shape else 1 for tensor in tensors])
-
-
 def forward(
     key: str,
     x_seq: Tensor,
@@ -160,32 +156,27 @@ def forward(
     body = program(key).forward(real)
     constants = _constants(body, values, step, real)
     state = [state_in_layout(held, step, real) for held in state]
-    whole = (steps, *step.shape), (n, *step.strides)
-    y = torch.empty_strided(*whole, dtype=x_seq.dtype)
-    last = [torch.empty_strided(step.shape, step.strides, dtype=real) for _ in state]
-    v_seq = torch.empty_strided(*whole, dtype=real) if keep_v else None
-    checkpoints = torch.empty(checkpoint_shape("cpp", steps, len(state), n), dtype=real) if keep_checkpoints else None
-    made = make_taps(taps, steps, step, real, x_seq.device)
+    out = make_outputs("cpp", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
     _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.powers)(
         _pointer(x_seq),
         x_seq.stride(0),
-        _pointer(y),
+        _pointer(out.y),
         _pointers(state),
-        _strides_of_0_and_1(state, step),
-        _pointers(last),
+        _longs(state_strides(state, step)),
+        _pointers(out.state),
         constants.numbers,
         constants.arrays,
         constants.periods,
-        _pointer(v_seq),
-        _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
+        _pointer(out.v_seq),
+        _pointer(out.checkpoints if out.checkpoints is not None and out.checkpoints.numel() else None),
         segment_length("cpp", steps, len(state)),
-        _pointers([made.get(name) for name in (*TAPS, *supports(taps))]),
+        _pointers([out.taps.get(name) for name in (*TAPS, *supports(taps))]),
         _doubles([number for name in supports(taps) for number in support_bounds(name)]),
         steps,
         n,
         threads_for(steps * n),
     )
-    return Outputs(y, last, v_seq, checkpoints, made)
+    return out
 
 
 def backward(
@@ -223,7 +214,7 @@ def backward(
         _pointer(x_seq),
         x_seq.stride(0),
         _pointers(state),
-        _strides_of_0_and_1(state, step),
+        _longs(state_strides(state, step)),
         constants.numbers,
         constants.arrays,
         constants.periods,

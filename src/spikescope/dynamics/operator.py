@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import gpu, native
-from .layout import checkpoint_shape, layout, make_taps, real_dtype
+from .layout import Outputs, layout, make_outputs
 from .program import Values, program
 
 __all__ = ["call_backward_kernel", "call_kernel", "neuron", "neuron_backward"]
@@ -42,6 +42,10 @@ def call_kernel(
     """Output, last state, then what was asked for of: potentials, checkpoints, taps."""
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
     out = _module(backend).forward(key, x_seq, state, values, keep_v, keep_checkpoints, frozenset(_split(taps)))
+    return _flat(out, taps)
+
+
+def _flat(out: Outputs, taps: str) -> _Tensors:
     kept = [held for held in (out.v_seq, out.checkpoints) if held is not None]
     return [out.y, *out.state, *kept, *(out.taps[name] for name in _split(taps))]
 
@@ -66,16 +70,8 @@ def _(
     taps: str,
 ) -> _Tensors:
     x_seq, step = layout(x_seq)
-    real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
-    whole = (steps, *step.shape), (n, *step.strides)
-    out = [x_seq.new_empty_strided(*whole)]
-    out += [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
-    if keep_v:
-        out.append(x_seq.new_empty_strided(*whole, dtype=real))
-    if keep_checkpoints:
-        out.append(x_seq.new_empty(checkpoint_shape(backend, steps, len(state), n), dtype=real))
-    made = make_taps(frozenset(_split(taps)), steps, step, real, x_seq.device)
-    return out + [made[name] for name in _split(taps)]
+    made = make_outputs(backend, x_seq, step, len(state), keep_v, keep_checkpoints, frozenset(_split(taps)))
+    return _flat(made, taps)
 
 
 def call_backward_kernel(

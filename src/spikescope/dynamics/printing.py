@@ -9,7 +9,7 @@ from .graph import Node
 from .ops import DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
-__all__ = ["Language", "print_body"]
+__all__ = ["Language", "each", "print_body"]
 
 Language = Literal["cpp", "triton"]
 
@@ -45,6 +45,11 @@ def print_body(
             text[node] = f"v_{node.name}"  # a name of the graph may be that of a function
             lines.append(f"{declare}{text[node]} = {expression}{end}")
     return lines, [operand(out) for out in body.outputs]
+
+
+def each(text: str, count: int) -> list[str]:
+    """The text once for every index below `count`, which takes the place of `@`."""
+    return [text.replace("@", str(index)) for index in range(count)]
 
 
 def literal(number: Any, language: Language) -> str:

@@ -48,6 +48,7 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     if backend == "torch":
         return Plan("torch", "the backend is set to 'torch'")
     name = definition.neuron.__name__
+    _check_devices(definition, x)
     odd = _odd(definition, state, x)
     if odd is None:
         assert definition.key is not None
@@ -57,6 +58,17 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     if backend not in ("auto", found.backend):
         raise RuntimeError(f"{name} cannot run on the backend {backend!r}: {found.reason}. Set backend='auto'.")
     return found
+
+
+def _check_devices(definition: Definition, x: Tensor) -> None:
+    """A kernel takes addresses: one on another device is none of its own."""
+    for held in definition.tensors:
+        if held.device != x.device and (held.ndim or held.device.type != "cpu"):
+            names = [name for name, value in definition.p._asdict().items() if value is held]
+            raise RuntimeError(
+                f"{definition.neuron.__name__}: {names[0] if names else 'a field of its surrogate'} is on the device "
+                f"{str(held.device)!r}, but the input on {str(x.device)!r}. Move both to one, as with net.to(x.device)."
+            )
 
 
 def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:

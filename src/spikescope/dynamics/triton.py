@@ -11,15 +11,10 @@ from importlib import resources
 import torch
 
 from .layout import TAPS, supports
-from .printing import print_body
+from .printing import each, print_body
 from .trace import Body
 
 __all__ = ["backward_source", "forward_source"]
-
-
-def _each(text: str, count: int) -> list[str]:
-    """The text once for every index below `count`, which takes the place of `@`."""
-    return [text.replace("@", str(index)) for index in range(count)]
 
 
 def _block(lines: list[str], indent: int) -> str:
@@ -70,26 +65,26 @@ def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozens
     return f"""{_prelude(real)}
 
 @triton.jit
-def forward(X, sx, Y, {"".join(_each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
+def forward(X, sx, Y, {"".join(each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
             {_arguments(body)}T, n,
             K: tl.constexpr, KEEP_V: tl.constexpr, KEEP_CK: tl.constexpr, BLOCK: tl.constexpr):
     {_block(_BEGIN + _constants(body), 4)}
-    {_block(_each("s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 4)}
+    {_block(each("s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 4)}
     {_block(begin, 4)}
     for t in range(T):
         x = tl.load(X + t * sx + i, mask=inside, other=0.0).to(real)
         if KEEP_CK:
             if t % K == 0:
-                {_block(_each(f"tl.store(CK + (t // K * {states} + @) * n + i, s@, mask=inside)", states), 16)}
+                {_block(each(f"tl.store(CK + (t // K * {states} + @) * n + i, s@, mask=inside)", states), 16)}
         {_block(lines, 8)}
         y = {y} + zero
         tl.store(Y + t * n + i, y.to(Y.dtype.element_ty), mask=inside)
         {_block(step, 8)}
         {_block([f"e{j} = {rest[j]}" for j in range(states)], 8)}
-        {_block(_each("s@ = e@", states), 8)}
+        {_block(each("s@ = e@", states), 8)}
         if KEEP_V:
             tl.store(V + t * n + i, s0, mask=inside)
-    {_block(_each("tl.store(E@ + i, s@, mask=inside)", states), 4)}
+    {_block(each("tl.store(E@ + i, s@, mask=inside)", states), 4)}
     {_block(end, 4)}
 """
 
@@ -131,7 +126,7 @@ def _taps(taps: frozenset[str], h: str) -> tuple[list[str], list[str], list[str]
 def _again(redo: list[str], redone: list[str], states: int, k: int) -> list[str]:
     """Step `k` of a segment, run again; the states before it keep their names."""
     return [
-        *_each(f"s@ = k{k}_s@", states),
+        *each(f"s@ = k{k}_s@", states),
         f"x = tl.load(X + (start + {k}) * sx + i, mask=i < tl.where(start + {k} < T, n, 0), other=0.0).to(real)",
         *redo,
         *(f"k{k + 1}_s{j} = {redone[j]} + zero" for j in range(states)),
@@ -146,14 +141,14 @@ def _back(lines: list[str], gx: str, grads: list[str], states: int, k: int) -> l
         f"valid = i < tl.where({at} < T, n, 0)",
         f"x = tl.load(X + ({at}) * sx + i, mask=valid, other=0.0).to(real)",
         f"gy = tl.load(GY + ({at}) * sgy + i, mask=valid, other=0.0).to(real)",
-        *_each(f"s@ = k{k}_s@", states),
+        *each(f"s@ = k{k}_s@", states),
         "if KEEP_V:",
         f"    g0 += tl.load(GV + ({at}) * n + i, mask=valid, other=0.0)",
         *lines,
         f"tl.store(GX + ({at}) * n + i, ({gx} + zero).to(GX.dtype.element_ty), mask=valid)",
         *(f"p{j} += tl.where(valid, {grad}, zero)" for j, grad in enumerate(gvalues)),
         *(f"m{j} = {grad} + zero" for j, grad in enumerate(gstates)),
-        *_each("g@ = tl.where(valid, m@, g@)", states),
+        *each("g@ = tl.where(valid, m@, g@)", states),
     ]
 
 
@@ -175,24 +170,24 @@ def backward_source(
     return f"""{_prelude(real)}
 
 @triton.jit
-def backward(X, sx, {"".join(_each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
-             {"".join(_each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n,
+def backward(X, sx, {"".join(each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
+             {"".join(each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
     {_block([*_BEGIN, "sgy = sgy + wide", *_constants(body), *_constants(again)], 4)}
-    {_block(_each("g@ = zero", states), 4)}
+    {_block(each("g@ = zero", states), 4)}
     if HAS_G:
-        {_block(_each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
-    {_block(_each("p@ = zero", len(scalars)), 4)}
+        {_block(each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
+    {_block(each("p@ = zero", len(scalars)), 4)}
     segments = (T + {length - 1}) // {length}
     for back in range(segments):
         segment = segments - 1 - back
         start = segment * {length}
-        {_block(_each("k0_s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 8)}
+        {_block(each("k0_s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 8)}
         if HAS_CK:
             if segment > 0:
-                {_block(_each(f"k0_s@ = tl.load(CK + (segment * {states} + @) * n + i, inside, 0.0)", states), 16)}
+                {_block(each(f"k0_s@ = tl.load(CK + (segment * {states} + @) * n + i, inside, 0.0)", states), 16)}
         {_block(forth, 8)}
         {_block(back, 8)}
-    {_block(_each("tl.store(E@ + i, g@, mask=inside)", states), 4)}
+    {_block(each("tl.store(E@ + i, g@, mask=inside)", states), 4)}
     {_block(totals, 4)}
 """
