@@ -10,7 +10,7 @@ Python number. A field that is a tensor enters with an element per neuron, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -116,21 +116,10 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
 def _split(model: Model, function: Callable[..., Any], names: list[str], real: torch.dtype, constant: str) -> Body:
     count = len(names)
     graph = _traced(model, function, count, real)
-    varying, values_at = set(graph.inputs[:count]), graph.inputs[count:]
-    arrays = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}
-    numbers = {node for node, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}
-    body, fixed = [], []
-    for node in graph.nodes:
-        if not node.inputs or not varying.isdisjoint(node.inputs):
-            _check(model, node, real)
-            varying.add(node)
-            body.append(node)
-        else:
-            fixed.append(node)
-            if not arrays.isdisjoint(node.inputs):
-                arrays.add(node)
-            if numbers.issuperset(node.inputs):
-                numbers.add(node)
+    values_at = graph.inputs[count:]
+    body, fixed = _partition(model, graph, set(graph.inputs[:count]), real)
+    arrays = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}, fixed, any)
+    numbers = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}, fixed, all)
     read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
     used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
@@ -152,6 +141,27 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
         exact=all(_exact(node) for node in body),
         prologue=prologue,
     )
+
+
+def _partition(model: Model, graph: Graph, varying: set[Node], real: torch.dtype) -> tuple[list[Node], list[Node]]:
+    """The operations on what varies with the neuron, each checked, and those on the fields alone."""
+    body, fixed = [], []
+    for node in graph.nodes:
+        if node.inputs and varying.isdisjoint(node.inputs):
+            fixed.append(node)
+        else:
+            _check(model, node, real)
+            varying.add(node)
+            body.append(node)
+    return body, fixed
+
+
+def _grown(kind: set[Node], fixed: Sequence[Node], rule: Callable[[Iterable[bool]], bool]) -> set[Node]:
+    """The values of a kind, and those computed from them: from `any` of the kind, or from `all`."""
+    for node in fixed:
+        if rule(argument in kind for argument in node.inputs):
+            kind.add(node)
+    return kind
 
 
 def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.dtype) -> Graph:
