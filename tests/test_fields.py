@@ -3,12 +3,15 @@
 import copy
 import inspect
 import pickle
+import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from spikescope import neuron, surrogate
 from spikescope.fields import Declared, Value, option, part, value
 
 
@@ -111,6 +114,29 @@ def test_arguments_that_do_not_fit_are_refused_in_words():
         Base(1.0, 2.0, 3.0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'state'"):
         Example(0.5, state=1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Example(0.5, rat=1.0), "unexpected keyword argument 'rat'. Did you mean rate"),
+        (lambda: neuron.LIFNode(threshold=1.0), "unexpected keyword argument 'threshold'. Did you mean v_threshold?"),
+        (lambda: surrogate.ATan(alfa=2.0), "unexpected keyword argument 'alfa'. Did you mean alpha?"),
+    ],
+)
+def test_a_keyword_that_is_misspelt_is_told_which_was_meant(make, words):
+    with pytest.raises(TypeError, match=re.escape(words)):
+        make()
+
+
+@pytest.mark.parametrize("wrong", ["a", None, [2.0], True])
+def test_a_bounded_option_is_a_number(wrong):
+    with pytest.raises(
+        TypeError, match=rf"ParametricLIFNode: init_tau must be a number, but got {re.escape(repr(wrong))}"
+    ):
+        neuron.ParametricLIFNode(init_tau=wrong)
+    for right in (3, np.float32(3.0), torch.tensor(3.0)):
+        assert neuron.ParametricLIFNode(init_tau=right).tau == pytest.approx(3.0)
 
 
 def test_a_part_is_made_anew_for_each():

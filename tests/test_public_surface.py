@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import pickle
+import re
 import subprocess
 import sys
 
@@ -17,6 +19,34 @@ def test_the_front_door_lists_its_rooms_and_refuses_others_in_words():
     assert set(ROOMS) <= set(dir(spikescope))
     with pytest.raises(AttributeError, match="has no attribute 'neurons'; its rooms are ann2snn"):
         spikescope.neurons  # noqa: B018  # the access is what is tested
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "text"),
+    [
+        ("neuron", "LIFNod", "has no attribute 'LIFNod'. Did you mean LIFNode or "),
+        ("surrogate", "atan", "has no attribute 'atan'. Did you mean ATan?"),
+        ("functional", "reset_nets", "Did you mean reset_net"),
+        ("layer", "PrintShapeModule", "has no attribute 'PrintShapeModule'. See dir(spikescope.layer)"),
+    ],
+)
+def test_a_name_that_a_room_has_not_is_refused_in_words(room, name, text):
+    module = getattr(spikescope, room)
+    with pytest.raises(AttributeError, match=re.escape(f"module 'spikescope.{room}' ")) as refused:
+        getattr(module, name)
+    assert text in str(refused.value)
+    assert "_explain" not in str(refused.value)
+    assert not hasattr(module, name)
+    assert not hasattr(module, "__wrapped__")
+    with pytest.raises(ImportError, match="cannot import name"):
+        exec(f"from spikescope.{room} import {name}", {})
+
+
+def test_the_base_of_neurons_has_its_old_name_too():
+    assert spikescope.neuron.BaseNode is spikescope.neuron.Neuron
+    assert isinstance(spikescope.neuron.PSN(T=2), spikescope.neuron.BaseNode)
+    assert "BaseNode" not in spikescope.neuron.registry
+    assert pickle.loads(pickle.dumps(spikescope.neuron.BaseNode)) is spikescope.neuron.Neuron
 
 
 @pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda held: held)

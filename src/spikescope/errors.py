@@ -5,7 +5,10 @@ Every text says what came, what was wanted, and what to do about it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Never
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +56,35 @@ def dims(shape: Iterable[int], names: str = "") -> str:
     return "[" + ", ".join(f"{label}{size}" for label, size in zip(labels, sizes, strict=True)) + "]"
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that closes the refusal of a name: those of `known` that come near; empty if none does.
+
+    >>> did_you_mean("lifnode", ["LIFNode", "PSN"]), did_you_mean("speed", ["tau"])
+    (' Did you mean LIFNode?', '')
+    """
+    spelt = {held.lower(): held for held in known}
+    close = get_close_matches(name.lower(), spelt, n=3)
+    return f" Did you mean {' or '.join(spelt[held] for held in close)}?" if close else ""
+
+
+def explain_absent(module: str) -> None:
+    """Let the module of this name answer for a name that it has not, with those that come near.
+
+    It gets a `__getattr__`; set from here, since the type checker takes one in its source to give every name.
+    """
+    held = vars(sys.modules[module])
+
+    def refuse(name: str) -> Never:
+        advice = ""
+        if not name.startswith("_"):  # other names are asked for by tools, not by people
+            near = did_you_mean(name, [key for key in held if not key.startswith("_")])
+            advice = f"{near} See dir({module}) for what is there, and docs/guide/moving.md for SpikingJelly's names."
+        # without the module in the error, where Python would put a guess of its own behind ours
+        raise AttributeError(f"module {module!r} has no attribute {name!r}.{advice}", name=name)
+
+    held["__getattr__"] = refuse
+
+
 def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
     """Refuse a value that is not one of `choices`."""
     wanted = list(choices)
@@ -93,8 +125,10 @@ def check_sequence(owner: str, x_seq: Tensor, least: int = 1) -> None:
 def check_rank(owner: str, x: Tensor, ranks: tuple[int, ...], wanted: str, step_mode: str) -> None:
     """Refuse an input whose number of axes does not fit the layer and its step mode."""
     if x.ndim not in ranks:
+        lacks_time = step_mode == "m" and x.ndim + 1 in ranks
         raise ShapeError(
             f"{owner} in step_mode={step_mode!r} takes {wanted}, but got {dims(x.shape)} with {x.ndim} axes. "
+            f"{'Add the time axis of a single step with x.unsqueeze(0). ' if lacks_time else ''}"
             "functional.set_step_mode(net, 's' or 'm') switches a whole network."
         )
 

@@ -7,12 +7,13 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
+from numbers import Real
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
-from .errors import check_choice
+from .errors import check_choice, did_you_mean
 
 __all__ = ["Declared", "Field", "Value", "forms", "option", "part", "value"]
 
@@ -90,6 +91,9 @@ class Field:
         return given
 
     def _check_bounds(self, owner: str, name: str, given: Any) -> None:
+        bounded = {self.above, self.below, self.at_least, self.at_most} != {None}
+        if bounded and (isinstance(given, bool) or not isinstance(given, (Real, Tensor))):
+            raise TypeError(f"{owner}: {name} must be a number, but got {given!r}.")
         wanted = [
             text
             for bound, text, holds in (
@@ -217,7 +221,9 @@ class Declared(nn.Module):
         try:
             bound = type(self).arguments.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{type(self).__name__}{type(self).arguments}: {error}.") from None
+            known = type(self).arguments.parameters
+            hints = (did_you_mean(name, known) for name in kwargs if name not in known)
+            raise TypeError(f"{type(self).__name__}{type(self).arguments}: {error}.{next(hints, '')}") from None
         bound.apply_defaults()
         for name, spec in type(self).fields.items():
             if not spec.init and spec.default is not _REQUIRED:
@@ -235,8 +241,11 @@ class Declared(nn.Module):
         return type(self).Params._make(getattr(self, name) for name in type(self).fields)
 
     @property
-    def form(self) -> str:
-        """A text that stands for the class and its options: all that is fixed when a kernel is made of it."""
+    def form(self) -> str | None:
+        """A text that stands for the class and its options: all that is fixed when a kernel is made of it.
+
+        None where an option is a module: what may have weights, a mode or hooks is not fixed by any text.
+        """
         return self._form
 
     def _reform(self) -> None:
@@ -246,6 +255,9 @@ class Declared(nn.Module):
             for name, spec in cls.fields.items()
             if spec.shapes_dynamics and (not spec.dynamic or getattr(self, name, None) is None)
         }
+        self._form: str | None = None
+        if any(isinstance(held, nn.Module) for held in fixed.values()):
+            return
         shown = [f"{name}={held if isinstance(held, _PLAIN) else id(held)!r}" for name, held in fixed.items()]
         self._form = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
         forms.setdefault(self._form, (cls, fixed))  # keeps what the ids in the text stand for alive

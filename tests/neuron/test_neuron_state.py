@@ -1,7 +1,9 @@
 """The state of every registered neuron: copies, devices, precisions, `v_seq`; and its fields, of every kind."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from neuron_cases import (
 from torch import nn
 
 from spikescope.errors import ShapeError, StateError
-from spikescope.neuron import HalfThresholdIFNode, IFNode, LIFNode, NonSpikingIFNode, ParametricLIFNode
+from spikescope.neuron import HalfThresholdIFNode, IFNode, LIAFNode, LIFNode, NonSpikingIFNode, ParametricLIFNode
 
 STATEFUL = [cls for cls in ANY_LENGTH if dict(make(cls).named_memories())]
 
@@ -305,6 +307,30 @@ def test_a_reset_value_that_was_set_is_kept():
     node(torch.ones(2))
     node.reset()
     assert node.v == 0.25
+    node.step_mode, node.backend, node.v_threshold = "m", "torch", 0.7  # none of which the value at rest follows
+    node.reset()
+    assert node.v == 0.25
     node.v_reset = -0.5  # the field that the value at rest follows
     node.reset()
     assert node.v == -0.5
+
+
+def test_a_module_among_the_options_is_not_kept_alive():
+    act = nn.PReLU()
+    node, gone = LIAFNode(act, threshold_related=False, step_mode="m"), weakref.ref(act)
+    node(torch.rand(2, 3))
+    del node, act
+    gc.collect()
+    assert gone() is None
+
+
+def test_storing_potentials_step_by_step_is_compiled_a_few_times_at_most():
+    node = LIFNode(store_v_seq=True)
+    compiled = torch.compile(node, fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for _ in range(2):
+            node.reset()
+            for _ in range(torch._dynamo.config.recompile_limit + 2):
+                compiled(torch.rand(3))
+    assert node.v_seq.shape == (torch._dynamo.config.recompile_limit + 2, 3)
+    torch._dynamo.reset()

@@ -6,7 +6,6 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -21,11 +20,10 @@ _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_onlin
 
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
-    "activation_based.neuron": ("spikescope.neuron", "spikescope.neuron:Neuron=BaseNode"),
     "activation_based.learning": ("spikescope.learning", *(f"spikescope.functional:{name}" for name in _ONLINE)),
     "activation_based.cuda_kernel.tensor_cache": ("spikescope.spikes",),
     **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("functional", "surrogate", "monitor", "encoding")},
-    "clock_driven.neuron": ("spikescope.neuron", "spikescope.neuron:Neuron=BaseNode", "spikescope.compat.multi_step"),
+    "clock_driven.neuron": ("spikescope.neuron", "spikescope.compat.multi_step"),
     "clock_driven.layer": (
         "spikescope.layer",
         "spikescope.layer:SynapseFilter=LowPassSynapse",
@@ -66,12 +64,12 @@ def _missing(fullname: str) -> str:
     """What to say of a module or name that no alias has."""
     parent, _, last = fullname.removeprefix(f"{ROOT}.").rpartition(".")
     if parent in SOURCES:
+        from ..errors import did_you_mean  # only now: it brings torch
+
         names = _names_of(parent)
         if last in names:
             return f"{fullname} is no module: write `from {_path(parent)} import {last}`."
-        close = get_close_matches(last, names, n=3)
-        home = SOURCES[parent][0]
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        home, hint = SOURCES[parent][0], did_you_mean(last, names)
         return f"{_path(parent)} is an alias of {home}, which has no {last}.{hint} See dir({home}) for what is there."
     while parent and parent not in _packages():
         parent = parent.rpartition(".")[0]

@@ -1,5 +1,6 @@
 """What is done to a whole network, and functions of sequences."""
 
+from ..errors import explain_absent as _explain_absent
 from .checkpoint import *
 from .coding import *
 from .distance import *
@@ -13,3 +14,5 @@ from .norm_fusion import *
 from .online import *
 from .regularization import *
 from .spike_loss import *
+
+_explain_absent(__name__)

@@ -1,5 +1,6 @@
 """Layers and containers that know time."""
 
+from ..errors import explain_absent as _explain_absent
 from .attention import *
 from .container import *
 from .dropout import *
@@ -11,3 +12,5 @@ from .stateless import *
 from .stateless import registry as registry
 from .synapse import *
 from .temporal_norm import *
+
+_explain_absent(__name__)

@@ -145,15 +145,16 @@ class PointwiseNeuron(Neuron, abstract=True):
         forms = [self.form]
         for name in cls.parts:
             part = getattr(p, name)
-            if not isinstance(part, Surrogate):
-                return Definition(cls, p, None, [], [])
-            forms.append(part.form)
-            held += [getattr(part, field) for field in type(part).dynamic]
+            forms.append(part.form if isinstance(part, Surrogate) else None)
+            held += [getattr(part, field) for field in type(part).dynamic] if forms[-1] else []
+        known = [form for form in forms if form is not None]
+        if len(known) < len(forms):
+            return Definition(cls, p, None, [], [])
         held = [v for v in held if v is not None]
         kinds = ["n" if not isinstance(v, Tensor) else "s" if v.ndim == 0 else "a" for v in held]
         tensors = [v for v in held if isinstance(v, Tensor)]
         numbers = [v for v in held if not isinstance(v, Tensor)]
-        return Definition(cls, p, "|".join([*forms, "".join(kinds)]), tensors, numbers)
+        return Definition(cls, p, "|".join([*known, "".join(kinds)]), tensors, numbers)
 
     def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
         """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS` or by
@@ -205,6 +206,8 @@ class PointwiseNeuron(Neuron, abstract=True):
         self._keep(state)
         if self.store_v_seq:
             self._potentials.append(state.v.unsqueeze(0))
+            if torch.compiler.is_compiling():  # it is compiled anew for every length of a list
+                self._potentials = [torch.cat(self._potentials)]
         return output.to(x.dtype)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
@@ -277,15 +280,17 @@ class PointwiseNeuron(Neuron, abstract=True):
     def __setattr__(self, name: str, given: Any) -> None:
         if name == "backend":
             check_choice(type(self).__name__, "backend", given, type(self).supported_backends)
+        rest = self._rest_values() if name in type(self).fields and self.__dict__.get("_memories") else None
         super().__setattr__(name, given)
-        if name in type(self).fields and self.__dict__.get("_memories"):
-            self._rest_anew()
+        if rest is not None:
+            self._rest_anew(rest)
 
-    def _rest_anew(self) -> None:
-        """Let a state that is still at rest follow a field that was changed."""
-        for name, held in self._rest_values().items():
-            now, before = self._memories[name], self._reset_values[name]
-            if not isinstance(now, Tensor) and now == before:
+    def _rest_anew(self, before: dict[str, Any]) -> None:
+        """Let a state that is still at rest, and where it rests, follow a field that was changed."""
+        changed = {name: held for name, held in self._rest_values().items() if held != before[name]}
+        for name, held in changed.items():
+            now = self._memories[name]
+            if not isinstance(now, Tensor) and now == self._reset_values[name]:
                 self._memories[name] = held
             self._reset_values[name] = held
 
