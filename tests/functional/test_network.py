@@ -11,7 +11,7 @@ from torch import nn
 from spikescope import functional, layer
 from spikescope.base import MemoryModule, MultiStepModule, SingleStepModule, StepModule
 from spikescope.errors import StateError
-from spikescope.neuron import IFNode, LIFNode
+from spikescope.neuron import IFNode, LIFNode, SlidingPSN
 
 
 class Foreign(nn.Module):
@@ -244,14 +244,44 @@ def test_set_backend_and_set_step_mode_in_any_order():
     assert [(n.backend, n.step_mode) for n in (one[1], one[2][1], two[1], two[2][1])] == [("torch", "m")] * 4
 
 
-def test_a_backend_that_a_module_does_not_have_warns_and_keeps_the_old_one(caplog):
+def test_a_backend_that_modules_do_not_have_warns_once_and_keeps_the_old_ones(caplog):
     net = network()
     functional.set_backend(net, "torch")
     functional.set_backend(net, "cupy")
     assert net[1].backend == net[2][1].backend == "torch"
-    assert len(caplog.messages) == 2
-    assert "set_backend: 1 (IFNode) has no backend 'cupy', only 'auto', 'torch'" in caplog.messages[0]
-    assert caplog.messages[0].endswith("it keeps 'torch'.")
+    (said,) = caplog.messages
+    assert "set_backend: 1 (IFNode), 2.1 (LIFNode) have no backend 'cupy', only 'auto', 'torch'" in said
+    assert said.endswith("they keep 'torch'. The kernels on a GPU are those of 'auto' or 'triton' here.")
+
+
+def test_a_backend_that_some_modules_have_is_set_there(caplog):
+    net = nn.Sequential(SlidingPSN(k=2), IFNode(), IFNode())
+    functional.set_backend(net, "conv")
+    assert [node.backend for node in net] == ["conv", "auto", "auto"]
+    functional.set_backend(net, "torch")
+    assert [node.backend for node in net] == ["conv", "torch", "torch"]
+    one, two = caplog.messages
+    assert one.startswith("set_backend: 1 (IFNode), 2 (IFNode) have no backend 'conv', only 'auto'")
+    assert two.endswith("0 (SlidingPSN) has no backend 'torch', only 'gemm', 'conv'; it keeps 'conv'.")
+
+
+def test_a_backend_of_a_module_from_elsewhere(caplog):
+    class Own(nn.Module):
+        supported_backends = ("slow", "quick")
+        backend = "slow"
+
+    net = nn.Sequential(Own(), IFNode())
+    functional.set_backend(net, "quick")
+    assert [held.backend for held in net] == ["quick", "auto"]
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("net", [network(), nn.Linear(1, 1)], ids=["neurons", "none"])
+def test_a_backend_that_nobody_knows_is_refused(net, caplog):
+    with pytest.raises(ValueError, match=r"backend must be one of 'auto', 'torch', .*'conv', but got 'tritn'"):
+        functional.set_backend(net, "tritn")
+    assert not caplog.messages
+    assert all(module.backend == "auto" for module in net.modules() if isinstance(module, IFNode))
 
 
 @pytest.mark.parametrize("instance", [LIFNode, (LIFNode, nn.Linear)])

@@ -12,10 +12,17 @@ from torch.utils import _pytree as pytree
 
 from ..base import MemoryModule, StepModule
 from ..errors import StateError, check_choice, check_module
+from ..neuron import registry
 
 __all__ = ["NetworkState", "detach_net", "get_state", "reset_net", "set_backend", "set_state", "set_step_mode"]
 
 logger = logging.getLogger("spikescope")
+
+_BACKENDS_ELSEWHERE = {
+    "cupy": "The kernels on a GPU are those of 'auto' or 'triton' here.",
+    "lava": "spikescope.exchange writes networks that Lava can read.",
+}
+"""Of the names that SpikingJelly has and no neuron here: what there is instead."""
 
 
 def has_own(module: nn.Module, name: str) -> bool:
@@ -124,8 +131,10 @@ def set_backend(
     """Set the backend of every module of `net` that has the choice.
 
     - `backend`: `'auto'` (the fastest that gives the same spikes), `'torch'`, or another that the modules name in
-      `supported_backends`. A module that does not support it keeps its own, with a logged warning.
+      `supported_backends`. Those that do not support it keep their own, with one logged warning for all.
     - `instance`: only modules of this type, or of these types.
+
+    ValueError for a name that neither the neurons of the library, nor the modules of `net`, nor SpikingJelly know.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), spikescope.neuron.IFNode())
     >>> set_backend(net, "torch")
@@ -133,21 +142,33 @@ def set_backend(
     'torch'
     """
     check_module("set_backend", net)
-    chosen: list[tuple[str, Any]] = [(path, m) for path, m in net.named_modules() if isinstance(m, instance)]
-    for path, module in chosen:
-        if not has_own(module, "backend") or not has_own(module, "supported_backends"):
-            continue
-        supported = module.supported_backends
-        if backend in supported:
+    choosing: list[tuple[str, Any]] = [
+        (path, module)
+        for path, module in net.named_modules()
+        if has_own(module, "backend") and has_own(module, "supported_backends")
+    ]
+    choices = (*registry.values(), *(module for _, module in choosing))
+    known = dict.fromkeys(name for held in choices for name in getattr(held, "supported_backends", ()))
+    if backend not in known and backend not in _BACKENDS_ELSEWHERE:
+        check_choice("set_backend", "backend", backend, known)
+    chosen: list[tuple[str, Any]] = [(path, module) for path, module in choosing if isinstance(module, instance)]
+    for _, module in chosen:
+        if backend in module.supported_backends:
             module.backend = backend
-        else:
-            logger.warning(
-                "set_backend: %s has no backend %r, only %s; it keeps %r.",
-                label(path, module),
-                backend,
-                ", ".join(map(repr, supported)),
-                module.backend,
-            )
+    lacking = [(path, module) for path, module in chosen if backend not in module.supported_backends]
+    if lacking:
+        logger.warning("%s", _keeping(lacking, backend))
+
+
+def _keeping(lacking: list[tuple[str, Any]], backend: str) -> str:
+    """What to say of modules that have not the backend."""
+    kept = ", ".join(repr(name) for name in dict.fromkeys(module.backend for _, module in lacking))
+    offered = ", ".join(repr(name) for name in dict.fromkeys(n for _, m in lacking for n in m.supported_backends))
+    elsewhere = f" {_BACKENDS_ELSEWHERE[backend]}" if backend in _BACKENDS_ELSEWHERE else ""
+    return (
+        f"set_backend: {listed([label(*held) for held in lacking])} {'has' if len(lacking) == 1 else 'have'} no "
+        f"backend {backend!r}, only {offered}; {'it keeps' if len(lacking) == 1 else 'they keep'} {kept}.{elsewhere}"
+    )
 
 
 class NetworkState(Mapping[str, Mapping[str, Any]]):
