@@ -8,9 +8,10 @@ from torch import nn
 
 from spikescope import functional, layer
 from spikescope.base import MemoryModule, recomputing
+from spikescope.encoding import PoissonEncoder
 from spikescope.errors import RecomputeError, StateError
 from spikescope.functional import checkpoint
-from spikescope.neuron import IFNode, LIFNode, ParametricLIFNode
+from spikescope.neuron import IFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
 from spikescope.surrogate import Sigmoid
 
 # of torch.compile itself
@@ -188,6 +189,31 @@ def test_the_module_is_as_before_after_backward():
     assert net[2].v is v
     assert net[1].running_mean is mean
     assert torch.equal(mean, numbers)
+
+
+@pytest.mark.parametrize("run", [checkpoint, nested, pairs])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_generators_of_the_modules_draw_the_same_numbers_again(run, step_mode):
+    def outcome(run):
+        torch.manual_seed(0)
+        own, shared = torch.Generator().manual_seed(11), torch.Generator().manual_seed(12)
+        net = nn.Sequential(
+            nn.Linear(3, 5),
+            NoisyLIFNode(0.5, v_threshold=0.4, generator=own),
+            NoisyLIFNode(0.3, v_threshold=0.3, generator=shared),
+            PoissonEncoder(generator=shared),
+        )
+        functional.set_step_mode(net, step_mode)
+        x = torch.linspace(0, 1, 36).view(3, 4, 3).requires_grad_()
+        first = run(net[:3], x)
+        second = run(net[:3], 2 * x)  # goes on from the state and the numbers of the first
+        encoded = run(net[3:], torch.full((7, 2), 0.5))
+        (first.sum() + second.square().sum()).backward()
+        return first, second, encoded, x.grad, net[0].weight.grad, torch.rand(9, generator=own), shared.get_state()
+
+    for want, got in zip(outcome(plain), outcome(run), strict=True):
+        assert want.abs().sum() > 0
+        assert torch.equal(want, got)
 
 
 def test_the_state_may_be_changed_between_forward_and_backward():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
@@ -25,9 +25,10 @@ def checkpoint(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """`module(*args, **kwargs)` that keeps no activations: the backward pass computes them again.
 
     Outputs, gradients (of the inputs, the parameters and through the state) and the states left behind are those of
-    the plain call. The second computation starts from the state and the buffers of the first and leaves no trace: the
-    state is not taken further, running statistics are not updated twice. What is kept in between are the arguments
-    and the state at the start. Calls may follow each other, be nested, and be cut by `detach_net`.
+    the plain call. The second computation starts from the state, the buffers and the random generators of the first
+    and leaves no trace: the state is not taken further, running statistics are not updated twice. What is kept in
+    between are the arguments and the state at the start. Calls may follow each other, be nested, and be cut by
+    `detach_net`.
 
     StateError if a module inside has a `reset()` without being a `MemoryModule`: its state could not be put back.
     Compiled code needs `torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True`; a compiled segment
@@ -77,6 +78,7 @@ def _segment(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, list[Any]]
     """The call as a function of its tensors: state at the start, arguments. Only the first run leaves a trace."""
     leaves, structure = pytree.tree_flatten((memories_of(module), args, kwargs))
     buffers = {name: held.detach().clone() for name, held in module.named_buffers()}
+    drawn = {held: held.get_state() for held in _generators(module)}
     again = False
 
     def run(*leaves: Any) -> Any:
@@ -85,7 +87,7 @@ def _segment(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, list[Any]]
         if not again:
             again = True
             return module(*args, **kwargs)
-        with recomputing(), _traceless(module, buffers):
+        with recomputing(), _traceless(module, buffers, drawn):
             set_state(module, state)
             return module(*args, **kwargs)
 
@@ -93,13 +95,18 @@ def _segment(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, list[Any]]
 
 
 @contextmanager
-def _traceless(module: nn.Module, buffers: dict[str, Tensor]) -> Iterator[None]:
+def _traceless(module: nn.Module, buffers: dict[str, Tensor], drawn: dict[Generator, Tensor]) -> Iterator[None]:
     """Run with copies of `buffers` and of what the modules hold; afterwards they have their own back, unchanged.
+
+    Generators of the modules are set to the states `drawn` for the run, so that it draws the same numbers again.
 
     The buffers themselves are not written to: autograd may have saved them.
     """
     own = [(vars(inner), vars(inner).copy()) for inner in module.modules()]
+    later = {generator: generator.get_state() for generator in drawn}
     try:
+        for generator, state in drawn.items():
+            generator.set_state(state)
         for present, before in own:
             present.update({name: held.copy() for name, held in before.items() if _may_change(name, held)})
         for path, held in buffers.items():
@@ -111,6 +118,13 @@ def _traceless(module: nn.Module, buffers: dict[str, Tensor]) -> Iterator[None]:
             for name in present.keys() - before.keys():
                 del present[name]
             present.update(before)
+        for generator, state in later.items():
+            generator.set_state(state)
+
+
+def _generators(module: nn.Module) -> set[Generator]:
+    """The generators that modules hold for themselves; PyTorch puts back the global ones."""
+    return {held for inner in module.modules() for held in vars(inner).values() if isinstance(held, Generator)}
 
 
 def _may_change(name: str, held: Any) -> bool:
