@@ -25,7 +25,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "functional": {"base", "errors", "fields", "internals", "layer", "neuron"},
     "encoding": {"base", "errors", "fields"},
     "spikes": {"dynamics", "errors"},
-    "monitor": {"base", "dynamics", "errors", "files", "form", "internals", "neuron", "sockets", "spikes"},
+    "monitor": {"base", "dynamics", "errors", "files", "form", "internals", "neuron", "report", "sockets", "spikes"},
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "rnn": {"base", "errors", "layer", "neuron", "surrogate"},
     "quantize": {"errors", "internals"},

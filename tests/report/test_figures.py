@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -123,6 +124,20 @@ def test_the_gradient_flow(steps):
     assert np.allclose(left.collections[0].get_array().ravel(), np.log10(flow(steps).norms).ravel())
     assert np.allclose(right.lines[0].get_xdata(), flow(steps).depth)
     assert ("1.0e-5" in words(figure)) == (steps <= 10)
+
+
+@pytest.mark.parametrize("norms", [[2.9e-3, 5e-3, 1e-2], [0.012], [0.0999, 0.1], [1.0], [1e-7, 13.0], [0.0]])
+def test_the_axis_of_the_gradient_has_numbers_that_do_not_touch(norms):
+    names = tuple(f"layer{i}" for i in range(len(norms)))
+    figure = gradient_flow(GradientFlow(names, np.array(norms)[:, None]))
+    assert png(figure)
+    axis = figure.axes[1].xaxis
+    low, high = figure.axes[1].get_xlim()
+    assert not any(tick.get_text() for tick in axis.get_ticklabels(which="minor"))
+    shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high * (1 + 1e-9)]
+    assert len(shown) >= 2
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_a_gradient_that_does_not_arrive():

@@ -1,4 +1,4 @@
-"""What a recording holds, as a figure: bars for numbers, lines for courses over time, steps for histograms."""
+"""What a recording holds, as a figure: bars for numbers, lines for courses and histograms, rasters for spikes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import missing_extra
-from .plain import means
+from ..report.style import COLOURS, blank, styled, tidy
+from ..report.trains import draw_rasters, trains_of
+from ..spikes import PackedSpikes
+from .plain import means, scalars
 from .reduce import Bins, LogBins
 
 if TYPE_CHECKING:
@@ -16,51 +18,93 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_results"]
 
-BLUE = "#0072B2"
 IN_A_ROW = 4
-COLOURS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+UNITS = {
+    "count": "spikes",
+    "rate": "spikes per step",
+    "rate over time": "spikes per neuron",
+    "silent share": "share of the neurons",
+    "saturated share": "share of the neurons",
+    "support share": "share of the potentials",
+    "inter spike interval.number": "intervals",
+    "inter spike interval.mean": "steps",
+    "inter spike interval.cv": "deviation / mean",
+    "first spike latency.mean": "steps",
+    "first spike latency.fired": "share of the samples",
+    "fano": "variance / mean of the counts",
+    "synchrony": "from 0 (independent) to 1 (alike)",
+    "syn ops.total": "synaptic operations",
+    "syn ops.per_sample": "synaptic operations",
+    "gradient norm": "L2 norm",
+    "norm": "L2 norm of all values",
+}
+"""What the axis of a reducer says, by its own name; of another it says 'value'."""
 
 Rows = Mapping[str, Mapping[str, Any]]
 
 
+@styled
 def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
-    """A panel for each reducer, or for each number that it gives; `courses` are those with a value for each step."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise missing_extra("matplotlib", "report", "Pictures") from None
+    """A panel for each reducer, or for each number that it gives; of packed spikes a raster of each layer.
+
+    - `courses`: the reducers with a value for each step.
+    """
     rows = {name or "(network)": row for name, row in rows.items()}
     drawn = {label: value for row in rows.values() for label, value in row.items()}
+    packed = [label for label, value in drawn.items() if isinstance(value, PackedSpikes)]
     lines = [label for label, value in drawn.items() if label in courses or isinstance(value, (Bins, LogBins))]
-    numbers = {name: means({k: v for k, v in row.items() if k not in lines}) for name, row in rows.items()}
+    numbers = {n: means({k: v for k, v in row.items() if k not in (*lines, *packed)}) for n, row in rows.items()}
     bars = list(dict.fromkeys(key for row in numbers.values() for key in row))
-    count = max(1, len(bars) + len(lines))
+    rasters = [trains_of({n: row[label] for n, row in rows.items() if label in row}, 0) for label in packed]
+
+    count = len(bars) + len(lines)
     across, down = min(count, IN_A_ROW), -(-count // IN_A_ROW)
-    height = max(1.2 + 0.32 * max(1, len(rows)), 2.6 if lines else 0.0)
-    figure = Figure(figsize=(1.5 + 3.2 * across, height * down), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(down, across, place + 1) for place in range(count)]
+    height = max(1.3 + 0.24 * len(rows), 2.8 if lines else 0.0)
+    heights = [*[height] * down, *[1.55] * sum(map(len, rasters))] or [height]
+    figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters else 0.0), sum(heights))
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    top = [grid[row].subgridspec(1, across) for row in range(down)]
+    panels = [figure.add_subplot(top[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
     for place, (axes, key) in enumerate(zip(panels, bars, strict=False)):
         _bars(axes, {name: row.get(key, math.nan) for name, row in numbers.items()}, named=place % IN_A_ROW == 0)
-    for axes, label in zip(panels[len(bars) :], lines, strict=False):
-        _curves(axes, {name: row[label] for name, row in rows.items() if label in row})
-    for axes, title in zip(panels, (*bars, *lines), strict=False):
-        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes, key, _unit(key, rows), "layer" if place % IN_A_ROW == 0 else "", grid="x")
+    for axes, label in zip(panels[len(bars) :], lines, strict=True):
+        _curves(axes, label, {name: row[label] for name, row in rows.items() if label in row})
+    below = iter([figure.add_subplot(grid[row]) for row in range(down, len(heights))] if rasters else ())
+    for layers in rasters:
+        draw_rasters([next(below) for _ in layers], layers)
     return figure
 
 
+def _unit(key: str, rows: Rows) -> str:
+    """What a bar measures; of a tensor it shows the mean."""
+    names = {name for row in rows.values() for label, value in row.items() for name in scalars(value, label)}
+    mean = ", mean of all" if {f"{key}.mean", f"{key}.min"} <= names else ""
+    return f"{UNITS.get(key, 'value')}{mean}"
+
+
 def _bars(axes: Axes, values: Mapping[str, float], named: bool) -> None:
-    axes.barh(range(len(values)), list(values.values()), color=BLUE)
+    axes.barh(range(len(values)), list(values.values()), color=COLOURS[0])
     axes.set_yticks(range(len(values)), list(values) if named else [""] * len(values))
-    axes.invert_yaxis()  # the first layer at the top, as in the table
+    axes.set_ylim(len(values) - 0.4, -0.6)  # the first layer at the top, as in the table
 
 
-def _curves(axes: Axes, values: Mapping[str, Any]) -> None:
-    """A line for each layer: over the steps, or the counts of bins."""
-    for index, (name, value) in enumerate(values.items()):
-        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "label": name}
+def _shades(count: int) -> list[Any]:
+    """A colour for each layer; of more than the palette has, from dark to light with depth."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.95 * index / (count - 1)) for index in range(count)]
+
+
+def _curves(axes: Axes, label: str, values: Mapping[str, Any]) -> None:
+    """A line for each layer: over the steps, or the counts of bins. Of many layers the first and the last are named."""
+    outer = {next(iter(values)), next(reversed(list(values)))}
+    for (name, value), colour in zip(values.items(), _shades(len(values)), strict=True):
+        named = len(values) <= len(COLOURS) or name in outer
+        style: dict[str, Any] = {"color": colour, "label": name if named else None}
         if isinstance(value, (Bins, LogBins)):
             edges = value.edges.double().cpu().numpy()
             axes.stairs(value.counts.double().cpu().numpy(), edges, **style)
@@ -68,7 +112,17 @@ def _curves(axes: Axes, values: Mapping[str, Any]) -> None:
                 axes.set_xscale("log")
         else:
             axes.plot(range(1, len(value) + 1), value.double().cpu().numpy(), marker=".", **style)
-    bins = any(isinstance(value, (Bins, LogBins)) for value in values.values())
-    axes.set_xlabel("value" if bins else "step")
-    axes.set_ylabel("values in the bin" if bins else "")
-    axes.legend(frameon=False, fontsize=8)
+    kinds = {type(value) for value in values.values()}
+    if LogBins in kinds and (ends := [end for value in values.values() for end in _filled(value)]):
+        axes.set_xlim(min(ends) / 10, max(ends) * 10)  # its bins go far beyond most signals
+    if kinds & {Bins, LogBins}:
+        tidy(axes, label, "magnitude" if LogBins in kinds else "value", "values in the bin")
+    else:
+        tidy(axes, label, "time step", UNITS.get(label, "value"))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
+
+
+def _filled(held: LogBins) -> list[float]:
+    """The ends of the bins that hold anything."""
+    filled = held.counts.nonzero().flatten().tolist()
+    return [float(held.edges[filled[0]]), float(held.edges[filled[-1] + 1])] if filled else []

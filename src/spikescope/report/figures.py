@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .course import draw_accuracy, draw_loss, draw_rates, draw_silent
 from .flow import draw_depth, draw_flow
 from .sample import draw_belief, draw_image, draw_raster, draw_scores, draw_trace, lively
 from .style import blank, heading, styled
+from .trains import Spikes, draw_rasters, trains_of
 from .views import Epoch, GradientFlow, SampleView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["firing_rates", "gradient_flow", "learning_curves", "membrane_traces", "overview", "spike_raster"]
+__all__ = ["firing_rates", "gradient_flow", "learning_curves", "membrane_traces", "overview", "raster", "spike_raster"]
 
 
 @styled
@@ -60,6 +61,29 @@ def spike_raster(view: SampleView) -> Figure:
     belief = figure.add_subplot(right[depth])
     draw_belief(belief, view)
     belief.set_title("Belief: the probability of each class, from all steps so far")
+    return figure
+
+
+@styled
+def raster(spikes: Spikes | Mapping[str, Spikes], sample: int | None = 0) -> Figure:
+    """The spikes of one layer, or of several by name, as a figure of matplotlib: a panel for each layer.
+
+    - `spikes`: packed or a tensor, `[T, N, *]`, or `[T, F]` of one sample; or a mapping of names to these, such as the
+      recording `monitor.record(net, "packed")`. What is not 0 is a spike.
+    - `sample`: which of the N samples is drawn; None where there is no axis N, `[T, *]`.
+
+    Of a layer of more than 40 neurons 40 are drawn, evenly chosen, as its title says; the words beside it are about
+    all.
+
+    >>> from spikescope.spikes import PackedSpikes
+    >>> train = PackedSpikes.from_dense((torch.arange(2 * 3 * 80).view(2, 3, 80) % 7 == 0).float())
+    >>> [axes.get_title("left") for axes in raster({"layer1": train, "layer2": torch.ones(2, 5)}).axes]
+    ['layer1, sample 0: 40 of 80 neurons, evenly chosen', 'layer2: 5 neurons']
+    """
+    layers = trains_of(spikes, sample)
+    figure = blank(9.5, 1.1 + 1.55 * len(layers))
+    heading(figure, "Spikes, step by step", "a row for each neuron, a mark for each spike")
+    draw_rasters(list(figure.subplots(len(layers), 1, squeeze=False)[:, 0]), layers)
     return figure
 
 

@@ -65,20 +65,24 @@ def draw_flow(axes: Axes, flow: GradientFlow) -> None:
 
 def draw_depth(axes: Axes, flow: GradientFlow, named: bool = False) -> None:
     """A bar for each layer: the norm over all steps, on a logarithmic axis."""
+    from matplotlib.ticker import NullFormatter
+
     norms = np.where(np.isfinite(flow.depth), flow.depth, 0.0)
     seen = norms > 0
     base = 10.0 ** (np.floor(np.log10(norms[seen].min()) - 0.05) if seen.any() else -1.0)
-    top = 4 * norms.max() if seen.any() else 1.0
+    top = max(4 * norms.max(), 10 * base)  # a power of ten at least, so that two of them are written
     places = np.arange(len(norms))
     axes.hlines(places, base, top, color=PALE, linewidth=0.8)
     axes.hlines(places[seen], base, norms[seen], color=COLOURS[0], linewidth=2.4)
-    axes.plot(norms[seen], places[seen], linestyle="", marker="o", markersize=6, color=COLOURS[0], clip_on=False)
+    if seen.any():  # matplotlib cannot lay out an empty artist that is not clipped
+        axes.plot(norms[seen], places[seen], linestyle="", marker="o", markersize=6, color=COLOURS[0], clip_on=False)
     for place, norm in enumerate(norms):
         colour = COLOURS[0] if norm else GREY
         settings: dict[str, Any] = {"fontweight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
         missing = "none" if np.isfinite(flow.depth[place]) else "not finite"
         note(axes, norm or base, place, _number(norm) if norm else missing, colour, shift=(9, 0), **settings)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # over a short range matplotlib writes so many that they touch
     axes.set_xlim(base, top)
     tidy(axes, "", "norm of the gradient", "", grid="")
     _rows(axes, flow, named)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .style import COLOURS, GREY, INK, PALE, note, tidy
+from .trains import ROWS, draw_trains, time_axis
 from .views import Array, LayerTrace, SampleView
 
 if TYPE_CHECKING:
@@ -14,18 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_belief", "draw_image", "draw_raster", "draw_scores", "draw_trace", "lively"]
 
-ROWS = 40  # neurons of a layer that a raster shows
-
 
 def _time_axis(axes: Axes, view: SampleView, labelled: bool) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     steps = len(view.readout)
-    axes.set_xlim(0.5, steps + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
-    axes.tick_params(axis="x", labelbottom=labelled, length=3 if labelled else 0)
-    if labelled:
-        axes.set_xlabel("time step")
+    time_axis(axes, steps, labelled)
     if view.trained_steps < steps:
         axes.axvline(view.trained_steps + 0.5, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=0)
 
@@ -35,18 +28,13 @@ def draw_raster(axes: Axes, view: SampleView, index: int, labelled: bool = False
     layer, colour = view.layers[index], COLOURS[index % len(COLOURS)]
     firing = np.flatnonzero(layer.spikes.any(0))
     shown = np.sort(np.random.default_rng(0).permutation(firing)[:ROWS])
-    steps, rows = np.nonzero(layer.spikes[:, shown])
-
-    axes.hlines(rows, steps + 0.68, steps + 1.32, color=colour, linewidth=1.6)
     axes.set_ylim(max(1, len(shown)) - 0.2, -0.8)
+    draw_trains(axes, layer.spikes, shown, np.arange(len(shown)), colour)
     axes.set_yticks([])
     axes.set_ylabel(
         f"{layer.name}\n{len(shown)} of {len(firing):,} firing", color=colour, fontweight="bold", fontsize=9
     )
     _time_axis(axes, view, labelled)
-    fired = np.count_nonzero(layer.spikes)
-    text = f"{fired:,} spikes,\n{100 * fired / max(1, layer.spikes.size):.1f} per neuron\nin 100 steps"
-    note(axes, len(view.readout) + 0.5, len(shown) / 2, text, colour)
 
 
 def draw_belief(axes: Axes, view: SampleView, labelled: bool = True) -> None:
