@@ -15,3 +15,8 @@ def test_the_first_program_runs(capsys):
 def test_every_picture_and_page_is_there():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_every_command_can_be_pasted():
+    for command in re.findall(r"`([^`]*)`", README):
+        assert not re.search(r"<[a-z ]+>", command), command

@@ -52,6 +52,15 @@ def test_the_options_arrive(job, tmp_path, capsys):
     assert shown.err == ""
 
 
+def test_the_help_tells_of_scripts_of_the_other_library_too(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "demo" in shown
+    assert "  python -m spikescope.compat script.py [argument ...]\n" in shown
+
+
 def test_the_default_folder_has_the_time_in_its_name(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--accuracy", "0"]) == 0

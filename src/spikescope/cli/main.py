@@ -15,6 +15,9 @@ __all__ = ["main"]
 
 NEURONS = ("LIFNode", "IFNode", "ParametricLIFNode", "KLIFNode", "CUBALIFNode")
 
+_BESIDE = """A script written for SpikingJelly runs on spikescope as it is:
+  python -m spikescope.compat script.py [argument ...]"""
+
 _EPILOG = """exit status:
   0  done
   1  the accuracy asked for was missed
@@ -36,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="spikescope", description="Train spiking neural networks and see inside them while they run."
+        prog="spikescope",
+        description="Train spiking neural networks and see inside them while they run.",
+        epilog=_BESIDE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"spikescope {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
