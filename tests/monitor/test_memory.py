@@ -1,3 +1,7 @@
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -91,3 +95,37 @@ def test_a_record_larger_than_the_budget_is_an_error_in_every_policy():
 def test_sizes():
     assert nbytes([torch.zeros(3, dtype=torch.float16), None]) == 70
     assert nbytes(PackedSpikes.from_dense(torch.zeros(3, 1, 17))) == 3 * 3
+
+
+def through_a_file(records):
+    file = io.BytesIO()
+    torch.save(records, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+COPIES = [through_a_file, copy.copy, copy.deepcopy, lambda records: pickle.loads(pickle.dumps(records))]
+
+
+@pytest.mark.parametrize("policy", ["error", "spill"])
+@pytest.mark.parametrize("copied", COPIES, ids=["torch.save", "copy", "deepcopy", "pickle"])
+def test_copies_of_records_are_plain_lists_that_hold_all_values(policy, copied):
+    monitor = recorded(Budget(10 * STEP if policy == "error" else 3 * STEP, policy), calls=7)
+    held = copied(monitor.records)
+    monitor.records.clear()
+    del monitor  # and the temporary folder with it
+    assert type(held) is list
+    assert [int(value[0]) for value in held] == list(range(7))
+    held.append(None)
+
+
+@pytest.mark.parametrize("policy", ["error", "spill"])
+def test_copies_of_compressed_records_come_back_whole(policy):
+    pytest.importorskip("zstandard")
+    net, x = nn.Identity(), (torch.arange(462).view(6, 7, 11) % 3 == 0).float()
+    budget = Budget(1 if policy == "spill" else "1 kB", policy)
+    with OutputMonitor(net, function_on_output=lambda y: PackedSpikes.from_dense(y).compress(), budget=budget) as held:
+        net(x), net(1 - x)
+    first, second = through_a_file(held.records)
+    assert torch.equal(first.decompress().dense(), x)
+    assert torch.equal(second.decompress().dense(), 1 - x)

@@ -105,7 +105,7 @@ class Records(list[Any]):
     """The values of a recorder in the order in which they came, within a budget.
 
     A list to read, to slice and to clear; what may be in it is the recorder's affair. `moments` says of each value
-    where it belongs.
+    where it belongs. A copy of records, and what is saved of them, is a plain list.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -178,6 +178,9 @@ class Records(list[Any]):
         super().clear()
         self.moments.clear()
         self.nbytes, self.dropped, self.stride = 0, 0, 1
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        return list, (list(self),)
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("Records are written by their monitor alone. Make a list of your own with list(records).")

@@ -71,7 +71,8 @@ class SpilledRecords(Sequence[Any]):
     """The values of a recorder in the order in which they came, the latest in memory, those before on disk.
 
     A sequence to read, to slice and to clear. It is no list: a value is read from disk each time it is asked for, and
-    `records[:]` reads all of them. `moments` says of each value where it belongs.
+    `records[:]` reads all of them. `moments` says of each value where it belongs. A copy of records,
+    and what is saved of them, is a plain list of all values, for the files may go away.
     """
 
     dropped = 0
@@ -180,6 +181,9 @@ class SpilledRecords(Sequence[Any]):
             path.unlink(missing_ok=True)
         self._paths, self._ends, self._chunk = [], [], None
         self._held, self._held_moments, self.nbytes = [], [], 0
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        return list, (self[:],)
 
     def __repr__(self) -> str:
         return f"SpilledRecords({len(self)} records, {self.on_disk} of them in {self.folder})"
