@@ -5,7 +5,8 @@ from monitor_cases import sequence, spiking_net
 from torch import nn
 
 from spikescope import functional, neuron
-from spikescope.monitor import Monitor, SpikeCounter
+from spikescope.errors import ShapeError
+from spikescope.monitor import BudgetError, Monitor, SpikeCounter
 
 
 def run(net, x, step_mode):
@@ -151,3 +152,61 @@ def test_the_train_is_kept_in_linear_time_and_without_graph():
     with pytest.raises(ValueError, match="no output of '' yet"):
         SpikeCounter(node, keep_train=True).train("")
     functional.reset_net(node)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_rates_of_many_neurons_are_exact_in_half_precision(backend, dtype):
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    monitor = Monitor(net, backend=backend)
+    monitor.enable()
+    x = torch.full((1, 2, 70001), 1.5, dtype=dtype)
+    x[0, :, :13] = 0
+    net(x)
+    assert monitor.get_avg_firing_rate() == 69988 / 70001
+    assert monitor.get_nonfire_ratio() == 13 / 70001
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("scale", [0.143, torch.tensor(0.143)], ids=["number", "tensor"])
+def test_spikes_of_a_scale_that_the_dtype_rounds_are_counted_whole(scale, dtype):
+    net = nn.Sequential(ScaledDouble(scale, "s"))
+    counter = SpikeCounter(net)
+    net(torch.full((2, 17), 0.2, dtype=dtype))
+    assert counter["0"] == (34.0, 34)
+
+
+def test_a_closed_monitor_is_not_enabled():
+    with Monitor(spiking_net()) as monitor:
+        monitor.enable()
+        assert monitor.is_enable()
+    assert not monitor.is_enable()
+    monitor.enable()
+    assert not monitor.is_enable()
+
+
+def test_trains_of_batches_of_other_sizes_are_refused_in_words():
+    node = neuron.IFNode(step_mode="m")
+    counter = SpikeCounter(node, keep_train=True)
+    for samples in (3, 2):
+        node(torch.ones(4, samples, 5))
+        node.reset()
+    with pytest.raises(ShapeError, match=r"make no one train: \[T=4, N=3, 5\] came, then \[T=4, N=2, 5\].*reset\(\)"):
+        counter.train("")
+    assert counter[""].neuron_steps == 4 * 5 * 5
+    counter.reset()
+    node(torch.ones(1, 2, 5))
+    assert counter.train("").shape == (1, 2, 5)
+
+
+def test_a_reset_counts_again_what_an_error_had_ended():
+    node = neuron.IFNode(step_mode="m")
+    counter = SpikeCounter(node, keep_train=True, budget=100)
+    with pytest.warns(RuntimeWarning, match="over the budget of 100"):
+        node(torch.ones(6, 1, 5))
+    with pytest.raises(BudgetError):
+        counter[""]
+    counter.reset()
+    node(torch.ones(3, 1, 5))
+    assert counter[""] == (15.0, 15)
+    assert counter.train("").shape == (3, 1, 5)

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..errors import check_module
+from ..errors import ShapeError, check_module, dims
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
-from ..sockets import Signal
 from .memory import Budget, Moment
 from .memory import budget as as_budget
-from .probe import Probe
+from .probe import Probe, spikes_of
 from .select import named, select, where
 from .spill import records_within
 
@@ -76,9 +75,9 @@ class SpikeCounter:
         check_module("SpikeCounter", net)
         self._modules = _spiking(net)
         self._train = records_within(as_budget(budget)) if keep_train else None
-        self.reset()
         take = self._weakly()
-        self._probes = [Probe(name, module, Signal("output"), take, root=net) for name, module in self._modules.items()]
+        self._probes = [Probe(name, held, spikes_of(held), take, root=net) for name, held in self._modules.items()]
+        self.reset()
         self._finalizer = weakref.finalize(self, _close, self._probes)
         self._finalizer.atexit = False
 
@@ -96,7 +95,8 @@ class SpikeCounter:
         module = self._modules[moment.name]
         counted = value.abs()
         if isinstance(module, Scaled):
-            counted = counted / torch.as_tensor(module.scale, dtype=torch.float64, device=value.device).detach().abs()
+            scale = torch.as_tensor(module.scale, dtype=value.dtype, device=value.device)  # as the outputs hold it
+            counted = counted / scale.detach().abs()
         self._spikes[moment.name] = self._spikes[moment.name] + counted.sum(dtype=torch.float64)
         self._steps[moment.name] += value.numel()
         if self._train is not None:
@@ -105,11 +105,15 @@ class SpikeCounter:
             self._train.keep(chunk.cpu() if chunk.device.type != "cpu" else chunk.clone(), moment)
 
     def reset(self) -> None:
-        """Count from zero."""
+        """Count from zero. A layer that an error had ended is counted again."""
         self._spikes: dict[str, Any] = dict.fromkeys(self._modules, 0.0)
         self._steps = dict.fromkeys(self._modules, 0)
         if self._train is not None:
             self._train.clear()
+        for probe in self._probes:
+            probe.error = None
+            probe.restart()
+            probe.refresh()
 
     def _check(self, name: str) -> None:
         if name not in self._modules:
@@ -142,6 +146,12 @@ class SpikeCounter:
         chunks = self._train.of(name)
         if not chunks:
             raise ValueError(f"SpikeCounter has seen no output of {name!r} yet: run the network first.")
+        other = next((chunk for chunk in chunks if chunk.shape[1:] != chunks[0].shape[1:]), None)
+        if other is not None:
+            raise ShapeError(
+                f"SpikeCounter: the outputs of {name!r} make no one train: {dims(chunks[0].shape, 'TN')} came, then "
+                f"{dims(other.shape, 'TN')}. Call reset() on the counter before a batch of another shape."
+            )
         return torch.cat(chunks)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from ..neuron.readout import ReadOut
 from ..sockets import Signal
 from .memory import Budget, Moment
 from .memory import budget as as_budget
-from .probe import Probe
+from .probe import Probe, spikes_of
 from .select import by_role, select
 from .spill import records_within
 
@@ -55,15 +55,17 @@ class Monitor:
         spiking = {name: module for name, module in self.neurons.items() if not isinstance(module, ReadOut)}
         charged = {name: module for name, module in self.neurons.items() if isinstance(module, PointwiseNeuron)}
         self._names = {"s": list(spiking), "v": list(charged)}
-        self._probes = self._made(spiking, Signal("output"), "s", net) + self._made(
-            charged, Signal("tap", "v"), "v", net
+        self._probes = self._made(spiking, spikes_of, "s", net) + self._made(
+            charged, lambda held: Signal("tap", "v"), "v", net
         )
         self._finalizer = weakref.finalize(self, _close, self._probes)
         self._finalizer.atexit = False
 
-    def _made(self, modules: Mapping[str, nn.Module], signal: Signal, kind: str, net: nn.Module) -> list[Probe]:
+    def _made(
+        self, modules: Mapping[str, nn.Module], signal: Callable[[nn.Module], Signal], kind: str, net: nn.Module
+    ) -> list[Probe]:
         take = self._weakly(kind)
-        return [Probe(name, held, signal, take, root=net, enabled=False) for name, held in modules.items()]
+        return [Probe(name, held, signal(held), take, root=net, enabled=False) for name, held in modules.items()]
 
     def _weakly(self, kind: str) -> Callable[[Any, Moment], None]:
         reference = weakref.ref(self)
@@ -98,7 +100,7 @@ class Monitor:
 
     def is_enable(self) -> bool:
         """Whether it records."""
-        return any(probe.enabled for probe in self._probes)
+        return self._finalizer.alive and any(probe.enabled for probe in self._probes)
 
     def reset(self) -> None:
         """Forget all records."""
@@ -135,7 +137,7 @@ class Monitor:
         Of one layer, or (`all`) over all layers, weighted by their numbers of neurons.
         """
         layers = self._asked(all, module_name)
-        rates = [sum(float(abs(step).sum()) for step in steps) / sum(map(_size, steps)) for steps in layers]
+        rates = [sum(map(_spikes, steps)) / sum(map(_size, steps)) for steps in layers]
         weights = [_size(steps[0][0]) for steps in layers]
         return sum(rate * weight for rate, weight in zip(rates, weights, strict=True)) / sum(weights)
 
@@ -176,6 +178,10 @@ class Monitor:
 def _as_numpy(value: Tensor) -> Any:
     value = value.cpu()
     return (value.float() if value.dtype is torch.bfloat16 else value).numpy()  # numpy has no bfloat16
+
+
+def _spikes(array: Any) -> float:
+    return float(abs(array).sum(dtype=torch.float64 if isinstance(array, Tensor) else "float64"))
 
 
 def _size(array: Any) -> int:
