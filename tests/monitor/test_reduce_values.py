@@ -54,10 +54,21 @@ def test_counts_stay_exact_where_float16_stops():
     assert found(reduce.Count("layer"), torch.ones(3, 1, 70001, dtype=torch.bfloat16)).item() == 210003
 
 
-@pytest.mark.parametrize("reducer", [reduce.Count(), reduce.Rate(), reduce.SaturatedShare(), reduce.RateOverTime()])
-def test_a_signal_that_is_no_spikes_is_refused(reducer):
-    with pytest.raises(ValueError, match="counts spikes, which are whole numbers"):
-        found(reducer, torch.full((3, 1, 2), 0.3))
+@pytest.mark.parametrize(
+    "reducer",
+    [reduce.Count(), reduce.Rate(), reduce.SaturatedShare(), reduce.RateOverTime(), reduce.Fano(), reduce.Fano(2)],
+)
+@pytest.mark.parametrize("value", [0.3, -0.7, math.inf, math.nan])
+def test_a_signal_that_is_no_spikes_is_refused(reducer, value):
+    with pytest.raises(ValueError, match=f"{type(reducer).__name__} counts spikes, which are whole numbers"):
+        found(reducer, torch.full((3, 1, 2), value))
+
+
+def test_halves_that_are_whole_together_are_no_spikes():
+    with pytest.raises(
+        ValueError, match=r"Fano counts spikes, which are whole numbers, but the signal summed up to 0\.5"
+    ):
+        found(reduce.Fano(window=1), torch.full((2, 1, 1), 0.5))
 
 
 def test_silent_and_saturated_neurons():
@@ -159,6 +170,11 @@ def test_quantiles_are_exact_up_to_the_capacity_and_near_beyond():
     np.testing.assert_allclose(near, np.quantile(large.numpy(), q), atol=0.2)
 
 
+def test_one_quantile_is_given_as_a_number():
+    assert found(Quantile(q=0.5), torch.tensor([[[4.0, 1.0, 3.0]]])).tolist() == [3.0]
+    assert Quantile(q=1) == Quantile(q=(1,))
+
+
 def test_the_sample_is_uniform_over_merged_chunks_and_repeats_with_its_seed():
     def mean_share(reducer):
         first = reducer.measure(torch.zeros(3, 10, 100))
@@ -241,6 +257,18 @@ def test_synchrony_is_the_ratio_of_variances():
     independent = found(reduce.Synchrony(), spikes((4000, 1, 25)))
     assert independent == pytest.approx(1 / 5, rel=0.1)
     assert found(reduce.Synchrony(), spikes((50, 2, 1)).expand(50, 2, 9)) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.1, -65.3, 1e5 / 3])
+def test_where_nothing_changes_in_time_synchrony_is_nan(value):
+    chi = reduce.Synchrony()
+    for steps in (13, 1301):
+        assert math.isnan(found(chi, torch.full((steps, 2, 7), value, dtype=torch.float64)))
+    together = torch.full((13, 2, 7), value, dtype=torch.float64)
+    together[:, 1] += normal((13, 1)).double() * value * 1e-4  # of one sample, all neurons alike
+    assert found(chi, together) == pytest.approx(1, rel=1e-3)
+    together[3, 0, 0] = math.nan
+    assert math.isnan(found(chi, together))
 
 
 LAYERS = [
@@ -333,6 +361,7 @@ def test_the_support_of_a_surrogate():
         (lambda: reduce.Histogram((0.0, math.inf)), "edges must be at least two finite"),
         (lambda: reduce.LogHistogram(3, 2), "low must be under high"),
         (lambda: Quantile(q=(1.5,)), "q must be numbers from 0 to 1"),
+        (lambda: Quantile(q=-0.5), "q must be numbers from 0 to 1"),
         (lambda: Quantile(capacity=0), "capacity must be at least 1"),
         (lambda: reduce.Fano(window=0), "window must be at least 1 step"),
         (lambda: reduce.SupportShare(1.0, 1.0), "low must be under high"),

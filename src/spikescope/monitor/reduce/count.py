@@ -57,7 +57,7 @@ def is_tallied(reducer: Reducer) -> TypeGuard[CountReducer]:
 
 def check_whole(owner: str, spikes: Tensor) -> None:
     """Refuse counts that are no whole numbers: the signal was no spikes."""
-    odd = spikes[spikes != spikes.round()]
+    odd = spikes[spikes - spikes.round() != 0]  # NaN is not 0: an infinite one is odd too
     if odd.numel():
         raise ValueError(
             f"{owner} counts spikes, which are whole numbers, but the signal summed up to {odd[0].item():.6g}. "

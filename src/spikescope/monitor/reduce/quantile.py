@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 class Quantile(Reducer):
     """Quantiles of all values, from a random sample of at most `capacity` of them.
 
-    - `q`: the quantiles, from 0 to 1; those between two values are interpolated linearly.
+    - `q`: one quantile or several, from 0 to 1; those between two values are interpolated linearly.
     - `capacity`: up to as many values the quantiles are exact.
     - `seed`: of the reducer's own generator; the random numbers of a program are left alone.
 
@@ -39,7 +39,7 @@ class Quantile(Reducer):
     [3.0, 4.0]
     """
 
-    q: tuple[float, ...] = (0.01, 0.25, 0.5, 0.75, 0.99)
+    q: float | tuple[float, ...] = (0.01, 0.25, 0.5, 0.75, 0.99)
     capacity: int = 4096
     seed: int = 0
     _generator: np.random.Generator = field(init=False, repr=False, compare=False)
@@ -47,11 +47,12 @@ class Quantile(Reducer):
     Summary = Sample
 
     def __post_init__(self) -> None:
-        if not self.q or not all(0 <= q <= 1 for q in self.q):
+        held = (self.q,) if isinstance(self.q, (int, float)) else tuple(self.q)
+        if not held or not all(0 <= q <= 1 for q in held):
             raise ValueError(f"Quantile: q must be numbers from 0 to 1, but got {self.q}.")
         if self.capacity < 1:
             raise ValueError(f"Quantile: capacity must be at least 1, but got {self.capacity}.")
-        object.__setattr__(self, "q", tuple(self.q))
+        object.__setattr__(self, "q", held)
         object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
 
     def chunk(self, x: Tensor, start: int) -> Sample:

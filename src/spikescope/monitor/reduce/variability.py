@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from .core import OPEN_OWN, OPEN_SUM, SPAN, SUM, Reducer, Span
+from .count import check_whole
 from .trains import check_samples
 
 __all__ = ["Fano", "Synchrony"]
+
+EPSILON = torch.finfo(torch.float64).eps
+"""Times the sum of squares this bounds what rounding makes of a variance: up to there, nothing changes in time."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Fano(Reducer):
     - `window`: steps of a trial; windows lie end to end from the start of the run, and each window of each sample is a
       trial. One that its run does not fill is left out. None: each run of each sample is one trial.
 
-    NaN for a neuron that never fired. Fano, Phys. Rev. 72, 26 (1947); `fanofactor` of Elephant.
+    NaN for a neuron that never fired. A signal that does not sum up to whole numbers is a ValueError, as in `Count`.
+    Fano, Phys. Rev. 72, 26 (1947); `fanofactor` of Elephant.
 
     >>> train = torch.tensor([1.0, 1, 0, 0, 1, 1, 0, 0]).view(8, 1, 1)  # counts of two steps: 2, 0, 2, 0
     >>> fano = Fano(window=2)
@@ -40,7 +45,7 @@ class Fano(Reducer):
         head: Annotated[Tensor, OPEN_OWN]  # counts before the first border of a window inside the span, [N, *F]
         tail: Annotated[Tensor, OPEN_OWN]  # counts after the last
         trials: Annotated[int, SUM]
-        total: Annotated[Tensor, SUM]  # int64, as the next
+        total: Annotated[Tensor, SUM]  # float64, whole, as all counts here
         squares: Annotated[Tensor, SUM]
 
     def __post_init__(self) -> None:
@@ -79,9 +84,12 @@ class Fano(Reducer):
         a = self.close(a)
         if not a.trials:
             return torch.full_like(a.total, math.nan, dtype=torch.float64)
-        near = a.total // a.trials  # sums about a whole number next to the mean are exact and small
-        off = (a.total - a.trials * near).double() / a.trials
-        squares = (a.squares - 2 * near * a.total + a.trials * near * near).double() / a.trials
+        check_whole("Fano", a.total)
+        check_whole("Fano", a.squares)  # a half and a half are whole together
+        sums, powers = a.total.long(), a.squares.long()
+        near = sums // a.trials  # sums about a whole number next to the mean are exact and small
+        off = (sums - a.trials * near).double() / a.trials
+        squares = (powers - 2 * near * sums + a.trials * near * near).double() / a.trials
         return (squares - off * off) / (near + off)
 
     def _border(self, start: int) -> int:
@@ -144,7 +152,9 @@ class Synchrony(Reducer):
         if steps:
             together = a.crowd / steps - (a.sums.sum(1) / steps) ** 2
             single = (a.squares / steps - ((a.sums / steps) ** 2).sum(1)) * size
-            a = a._replace(together=a.together + together.sum(), single=a.single + single.sum())
+            still = single <= EPSILON * size * a.squares
+            together, single = (held.masked_fill(still, 0.0).sum() for held in (together, single))
+            a = a._replace(together=a.together + together, single=a.single + single)
         return a._replace(span=Span(0, 0), sums=a.sums[:0], squares=a.squares[:0], crowd=a.crowd[:0])
 
     def result(self, a: Summary) -> float:
@@ -154,5 +164,5 @@ class Synchrony(Reducer):
 
 
 def _counts(x: Tensor, axis: int) -> Tensor:
-    """The spikes along an axis of time, int64."""
-    return x.sum(axis, dtype=torch.float64).round().long()
+    """The spikes along an axis of time, float64."""
+    return x.sum(axis, dtype=torch.float64)
