@@ -1,3 +1,4 @@
+import math
 import sys
 import threading
 import time
@@ -50,7 +51,35 @@ def test_starting_later():
     thread.join(5)
 
 
-@pytest.mark.parametrize("ids", [(), (-1,), ("0",), (True,)])
+def test_starting_again_at_once_goes_on():
+    calls, first, second, leave = [], threading.Event(), threading.Event(), threading.Event()
+
+    def sampler(gpu):
+        calls.append(gpu)
+        (first if len(calls) == 1 else second).set()
+        assert len(calls) > 1 or leave.wait(20)
+        return GPUSample(0, 0, 1)
+
+    with GPUMonitor(interval=600.0, sampler=sampler) as monitor:
+        assert first.wait(10)
+        monitor.stop(), monitor.start()  # while the thread is still at its first sample
+        assert second.wait(5)
+        leave.set()
+
+
+@pytest.mark.parametrize("interval", [math.inf, 1e10])
+def test_an_interval_longer_than_a_thread_can_wait_reports_once(interval):
+    waits = []
+    stopped = types.SimpleNamespace(is_set=lambda: bool(waits), wait=waits.append)
+    GPUMonitor(interval=interval, start_now=False, sampler=lambda gpu: GPUSample(0, 0, 1))._run(stopped, None)
+    assert waits == [threading.TIMEOUT_MAX]
+
+
+def test_the_number_of_one_gpu():
+    assert GPUMonitor(gpu_ids=3, start_now=False).gpu_ids == (3,)
+
+
+@pytest.mark.parametrize("ids", [(), (-1,), ("0",), (True,), True, -1, None])
 def test_ids_that_are_none_are_refused(ids):
     with pytest.raises(ValueError, match="gpu_ids must be numbers of GPUs"):
         GPUMonitor(gpu_ids=ids, start_now=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -55,7 +55,8 @@ class GPUMonitor:
     """A thread that reports utilisation and memory of each GPU every `interval` seconds.
 
     - `log_dir`: a folder for TensorBoard scalars; None prints lines with a time.
-    - `gpu_ids`: the numbers of the GPUs.
+    - `gpu_ids`: the number of the GPU, or those of several.
+    - `interval`: seconds; infinite reports once.
     - `start_now`: start at once, or with `start()`.
     - `sampler`: gives the `GPUSample` of a number; None asks the NVIDIA driver.
 
@@ -69,12 +70,12 @@ class GPUMonitor:
     def __init__(
         self,
         log_dir: str | Path | None = None,
-        gpu_ids: Sequence[int] = (0,),
+        gpu_ids: int | Sequence[int] = (0,),
         interval: float = 600.0,
         start_now: bool = True,
         sampler: Sampler | None = None,
     ) -> None:
-        ids = tuple(gpu_ids)
+        ids = tuple(gpu_ids) if isinstance(gpu_ids, Iterable) else (gpu_ids,)
         if not ids or any(not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0 for gpu in ids):
             raise ValueError(f"GPUMonitor: gpu_ids must be numbers of GPUs, such as (0, 1), but got {gpu_ids!r}.")
         if not interval > 0:
@@ -88,8 +89,8 @@ class GPUMonitor:
             self.start()
 
     def start(self) -> None:
-        """Begin to report; a second time does nothing."""
-        if self._thread is not None and self._thread.is_alive():
+        """Begin to report; a second time does nothing. After `stop()` it reports again."""
+        if self._thread is not None and self._thread.is_alive() and not self._stop.is_set():
             return
         self._sampler = self._sampler or nvml_sampler(self.gpu_ids)
         writer = None if self.log_dir is None else _summary_writer(self.log_dir)
@@ -116,7 +117,7 @@ class GPUMonitor:
                     print(time.strftime("%Y-%m-%d %H:%M:%S"), "; ".join(map(self.line, self.gpu_ids)), flush=True)
                 else:
                     self._write(writer, int(time.monotonic() - began))
-                stopped.wait(self.interval)
+                stopped.wait(min(self.interval, threading.TIMEOUT_MAX))
         except Exception as error:
             self.error = error
             print(f"GPUMonitor ended: {type(error).__name__}: {error}", flush=True)
