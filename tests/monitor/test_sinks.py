@@ -13,7 +13,7 @@ from torch import nn
 from spikescope import functional, neuron
 from spikescope.errors import MissingExtraError
 from spikescope.monitor import Console, Csv, GPUMonitor, GPUSample, JsonLines, TensorBoard, record
-from spikescope.monitor.reduce import Bins, Extent, Histogram
+from spikescope.monitor.reduce import Bins, Extent, Histogram, LogHistogram
 from spikescope.monitor.results import Results
 
 VALUES = {
@@ -114,6 +114,39 @@ def test_tensorboard_gets_scalars_and_raw_histograms():
         ("h/d", 0.0, 3.0, 4, 6.5, 12.25, [1.0, 3.0], [1.0, 3.0], 9),
     ]
     assert writer.flushed == 1
+
+
+def test_logarithmic_bins_are_a_histogram_too():
+    writer, logs = Writer(), LogHistogram(low=-1, high=1, per_decade=1)
+    found = logs.result(logs.measure(torch.tensor([[[0.25, 2.0, -3.0, 0.0]]])))
+    TensorBoard(writer=writer).write(9, {"a": {"log histogram": found}})
+    assert not writer.scalars
+    ((tag, low, high, number, total, _, limits, counts, step),) = writer.histograms
+    assert (tag, low, high, number, limits, counts, step) == ("log histogram/a", 0.1, 10.0, 3, [1.0, 10.0], [1, 2], 9)
+    assert total == pytest.approx(0.55 + 2 * 5.5)
+
+
+def test_of_histograms_tables_tell_the_median_and_what_lies_elsewhere(tmp_path):
+    bins = Bins(torch.tensor([1, 0, 6, 1]), torch.tensor([0.0, 1.0, 2.0, 5.0, 7.0]), 2, 3, 4)
+    logs = LogHistogram(low=-1, high=1, per_decade=1)
+    none = logs.result(logs.measure(torch.tensor([[[0.0, 20.0, 1e-3]]])))
+    with Csv(tmp_path / "run.csv") as sink:
+        sink.write(1, {"a": {"histogram": bins, "log": none}})
+    rows = [line.split(",")[2:] for line in (tmp_path / "run.csv").read_text().splitlines()[1:]]
+    assert rows == [
+        ["histogram.inside", "8.0"],
+        ["histogram.median", "3.5"],  # the fourth of eight is the third of six from 2 to 5
+        ["histogram.below", "2.0"],
+        ["histogram.above", "3.0"],
+        ["histogram.nan", "4.0"],
+        ["log.inside", "0.0"],
+        ["log.median", "nan"],
+        ["log.zeros", "1.0"],
+        ["log.below", "1.0"],
+        ["log.above", "1.0"],
+        ["log.nan", "0.0"],
+    ]
+    assert Results({"a": {"h": bins}}, single=False).table().split()[:3] == ["layer", "h.inside", "h.median"]
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..spikes import PackedSpikes
+from .reduce import Bins, LogBins
 
 __all__ = ["laid_out", "means", "plain", "scalars", "words"]
 
@@ -26,7 +27,8 @@ def words(name: str) -> str:
 def scalars(value: Any, name: str = "") -> dict[str, float]:
     """A result as numbers with names: of a tensor the mean, the minimum and the maximum of all but NaN.
 
-    NaN stands where there is nothing to tell, as the interval between the spikes of a neuron that fired once.
+    NaN stands where there is nothing to tell, as the interval between the spikes of a neuron that fired once. Of a
+    histogram there are the number and the median of the values in its bins, and how many are elsewhere.
 
     >>> import torch
     >>> scalars(0.5, "rate"), scalars(torch.tensor([0.0, 1.0]), "rate")
@@ -42,9 +44,27 @@ def scalars(value: Any, name: str = "") -> dict[str, float]:
             return dict.fromkeys((f"{name}.mean", f"{name}.min", f"{name}.max"), math.nan)
         held = held[~held.isnan()] if not held.isnan().all() else held
         return {f"{name}.mean": held.mean().item(), f"{name}.min": held.min().item(), f"{name}.max": held.max().item()}
+    if isinstance(value, (Bins, LogBins)):
+        value = {"inside": int(value.counts.sum()), "median": _median(value), **_elsewhere(value)}
     if (fields := _fields(value)) is not None:
         return {key: held for field, item in fields.items() for key, held in scalars(item, f"{name}.{field}").items()}
     return {name: float(value)}
+
+
+def _median(held: Bins | LogBins) -> float:
+    """The median of the values in the bins, as if they lay evenly in each."""
+    counts, edges = held.counts.tolist(), held.edges.tolist()
+    left = sum(counts) / 2
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        if left and left <= count:
+            return low + left / count * (high - low)
+        left -= count
+    return math.nan
+
+
+def _elsewhere(held: Bins | LogBins) -> dict[str, int]:
+    """How many values are in no bin."""
+    return {name: number for name, number in held._asdict().items() if isinstance(number, int)}
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import missing_extra
 from .plain import plain, scalars
-from .reduce import Bins
+from .reduce import Bins, LogBins
 from .results import Results
 
 logger = logging.getLogger("spikescope")
@@ -178,7 +178,7 @@ class TensorBoard:
         self._writer.flush()
 
     def _add(self, tag: str, label: str, value: Any, step: int) -> None:
-        if isinstance(value, Bins):
+        if isinstance(value, (Bins, LogBins)):
             self._histogram(tag, value.counts, value.edges, step)
         elif isinstance(value, Tensor) and value.numel() > 1:
             held = value.detach().double().flatten().cpu()
