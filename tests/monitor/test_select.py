@@ -1,4 +1,5 @@
 import re
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -114,6 +115,7 @@ def test_names_are_those_of_the_network_itself():
     net = spiking_net()
     assert list(named(torch.compile(net, backend="eager"))) == list(named(net))
     assert list(named(nn.DataParallel(net))) == list(named(net))
+    assert list(named(torch.optim.swa_utils.AveragedModel(net))) == list(named(net))
 
     class Wrapped(nn.Module):
         def __init__(self):
@@ -130,6 +132,8 @@ def test_a_child_that_is_called_module_keeps_its_name():
             self.module = nn.ReLU()
 
     assert list(named(Mine())) == ["", "module"]
+    assert list(named(nn.Sequential(OrderedDict(module=nn.ReLU())))) == ["", "module"]
+    assert list(named(nn.ModuleDict({"module": nn.ReLU()}))) == ["", "module"]
 
 
 def test_subsets_of_neurons_and_samples():
@@ -143,6 +147,11 @@ def test_subsets_of_neurons_and_samples():
     assert Subset(neurons=first(1)).take(torch.ones(3, 4), range(3)).shape == (3, 4, 1)
 
 
+@pytest.mark.parametrize("nothing", [[], (), torch.zeros(0), torch.zeros(4, dtype=torch.bool), lambda size: []])
+def test_a_choice_of_no_neuron_is_empty(nothing):
+    assert Subset(neurons=nothing).take(torch.zeros(2, 3, 4), range(2)).shape == (2, 3, 0)
+
+
 def test_a_random_choice_is_the_same_again_and_leaves_the_seed_alone():
     before = torch.random.get_rng_state()
     assert torch.equal(random_choice(5, 1)(100), random_choice(5, 1)(100))
@@ -154,6 +163,12 @@ def test_subsets_that_do_not_fit_are_refused():
     x = torch.zeros(2, 3, 4)
     with pytest.raises(IndexError, match="index 4 is not in an axis of 4"):
         Subset(neurons=(4,)).take(x, range(2))
+    with pytest.raises(IndexError, match="index -5 is not in an axis of 4"):
+        Subset(neurons=(-5, 3)).take(x, range(2))
+    with pytest.raises(TypeError, match=r"indices are whole numbers, but got \[0\.5\]"):
+        Subset(neurons=(0.5,)).take(x, range(2))
+    with pytest.raises(ValueError, match="a mask of 0 elements does not fit an axis of 4"):
+        Subset(neurons=torch.zeros(0, dtype=torch.bool)).take(x, range(2))
     with pytest.raises(ValueError, match="a mask of 2 elements does not fit an axis of 3"):
         Subset(samples=torch.tensor([True, False])).take(x, range(2))
     with pytest.raises(TypeError, match="time must be a slice"):
@@ -188,6 +203,21 @@ def test_a_module_that_does_not_run_is_shown_by_the_dry_run():
 
     found = dry_run(Idle(nn.ReLU(), nn.Tanh()), torch.ones(1), (nn.ReLU, nn.Tanh))
     assert "never fired" in str(found)
+
+
+def test_a_dry_run_takes_several_arguments():
+    found = dry_run(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3)), nn.Bilinear)
+    assert found[0].shapes == ((5, 4),)
+    found = dry_run(nn.Bilinear(2, 3, 4), torch.ones(5, 2), nn.Bilinear, keywords={"input2": torch.ones(5, 3)})
+    assert found[0].shapes == ((5, 4),)
+
+
+def test_a_dry_run_knows_no_gradients_and_says_so():
+    for signal in ("input", "output"):
+        with pytest.raises(
+            ValueError, match=f"no backward pass and cannot tell of 'grad_{signal}'.*ask for '{signal}'"
+        ):
+            dry_run(spiking_net(), sequence(), neuron.Neuron, f"grad_{signal}")
 
 
 def test_monitors_take_selectors():

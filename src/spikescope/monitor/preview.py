@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,19 @@ class DryRun(tuple[Match, ...]):
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def dry_run(net: nn.Module, x: Tensor, where: Any, signal: str = "output", subset: Subset | None = None) -> DryRun:
+def dry_run(
+    net: nn.Module,
+    x: Any,
+    where: Any,
+    signal: str = "output",
+    subset: Subset | None = None,
+    keywords: Mapping[str, Any] | None = None,
+) -> DryRun:
     """Run a copy of `net` on `x` and tell what would be recorded; `net` itself is left as it is.
+
+    - `x`: what `net` takes; a tuple for several arguments, and `keywords` for those with a name.
+
+    No backward pass is run: a gradient is a ValueError.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), spikescope.neuron.IFNode())
     >>> print(dry_run(net, torch.zeros(3, 2, 2), spikescope.neuron.Neuron))
@@ -50,6 +62,11 @@ def dry_run(net: nn.Module, x: Tensor, where: Any, signal: str = "output", subse
     2     IFNode  1      3x2    24
     """
     check_module("dry_run", net)
+    if signal in ("grad_input", "grad_output"):
+        raise ValueError(
+            f"dry_run runs no backward pass and cannot tell of {signal!r}. A gradient has the shape of what it is of: "
+            f"ask for {signal.removeprefix('grad_')!r}."
+        )
     twin = copy.deepcopy(unwrapped(net))
     modules = select(twin, where, "dry_run")
     seen: dict[str, list[Tensor]] = {name: [] for name in modules}
@@ -65,7 +82,7 @@ def dry_run(net: nn.Module, x: Tensor, where: Any, signal: str = "output", subse
     ]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.no_grad(), torch.random.fork_rng(devices):
-        twin(x)
+        twin(*(x if type(x) is tuple else (x,)), **(keywords or {}))
     for probe in probes:
         if probe.error is not None:
             raise probe.error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import check_choice
 from ..neuron import Neuron
@@ -15,6 +16,9 @@ from ..neuron import Neuron
 __all__ = ["Selector", "by_glob", "by_name", "by_regex", "by_role", "by_type", "named", "select", "unwrapped", "where"]
 
 _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+"""Those that hold their module under a name that anybody may use: `module`."""
 
 _SYNAPSES = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.Embedding, nn.EmbeddingBag)
 
@@ -136,7 +140,7 @@ def selector(given: Any) -> Selector:
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
-    """The module inside the wrappers of torch.compile, data parallelism and checkpointing."""
+    """The module inside the wrappers of torch.compile, data parallelism, averaging and checkpointing."""
     while (inside := _wrapped_child(net)) is not None:
         net = net._modules[inside]  # type: ignore[assignment]  # found there
     return net
@@ -147,12 +151,11 @@ def _wrapped_child(module: nn.Module) -> str | None:
     for name in _WRAPPED:
         if name in module._modules:
             return name
-    held = list(module._modules) == ["module"] and type(module).__module__.startswith("torch.")
-    return "module" if held else None
+    return "module" if isinstance(module, _WRAPPERS) else None
 
 
 def named(net: nn.Module) -> dict[str, nn.Module]:
-    """All modules by name, each once, the wrappers of torch.compile, data parallelism and checkpointing left out.
+    """All modules by name, each once, without the wrappers of torch.compile, parallelism, averaging and checkpointing.
 
     >>> list(named(nn.DataParallel(nn.Sequential(nn.ReLU()))))
     ['', '0']

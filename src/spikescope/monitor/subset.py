@@ -120,6 +120,11 @@ def _picked(value: Tensor, axis: int, index: Index) -> Tensor:
         if chosen.numel() != size:
             raise ValueError(f"Subset: a mask of {chosen.numel()} elements does not fit an axis of {size}.")
         chosen = chosen.nonzero().squeeze(1)
-    if chosen.numel() and not (-size <= int(chosen.min()) and int(chosen.max()) < size):
-        raise IndexError(f"Subset: the index {int(chosen.max())} is not in an axis of {size} elements.")
+    elif not chosen.numel():
+        chosen = chosen.long()  # torch takes an empty list for real numbers
+    elif chosen.is_floating_point():
+        raise TypeError(f"Subset: indices are whole numbers, but got {chosen.tolist()}.")
+    outside = chosen[(chosen < -size) | (chosen >= size)]
+    if outside.numel():
+        raise IndexError(f"Subset: the index {int(outside[0])} is not in an axis of {size} elements.")
     return value.index_select(axis, (chosen % max(1, size)).to(value.device))
