@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
@@ -130,6 +131,15 @@ def test_detach_leaves_what_others_hold():
     assert torch.equal(module.total, held)
 
 
+def test_a_list_that_is_filled_is_empty_after_a_reset():
+    module = Sum()
+    module.register_memory("queue", [])
+    for _ in range(2):
+        module.queue.append(1.0)
+        assert module.queue == [1.0]
+        module.reset()
+
+
 def test_the_state_moves_and_stays_at_least_single():
     module = Sum()
     module.set_reset_value("total", torch.zeros(2))
@@ -203,3 +213,36 @@ def test_a_backward_inside_a_forward_is_no_recomputation():
     module(x).sum().backward()
     module.detach()
     assert module(x).item() == 4.0
+
+
+def test_each_thread_allows_recomputations_for_itself():
+    """The other thread begins to allow them first and ends last."""
+    allowed, ended = threading.Event(), threading.Event()
+
+    def other():
+        with recomputing():
+            allowed.set()
+            ended.wait(10)
+
+    def refused():
+        module, x = Sum(), torch.tensor([1.0], requires_grad=True)
+        out = checkpoint(module, x, use_reentrant=False)
+        with pytest.raises(RecomputeError):
+            out.sum().backward()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    allowed.wait(10)
+    refused()
+    ended.set()
+    thread.join()
+    refused()
+
+
+def test_an_error_ends_the_permission():
+    with pytest.raises(KeyError), recomputing():
+        raise KeyError("mine")
+    module, x = Sum(), torch.tensor([1.0], requires_grad=True)
+    out = checkpoint(module, x, use_reentrant=False)
+    with pytest.raises(RecomputeError):
+        out.sum().backward()

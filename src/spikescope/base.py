@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -70,18 +71,23 @@ def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
     return pytree.tree_map_only(Tensor, move, value)
 
 
-_recompute_allowed = False
+class _Recompute(threading.local):
+    """Whether stateful modules may run inside a backward pass: of each thread, for a network may have one to itself."""
+
+    allowed = False
+
+
+_recompute = _Recompute()
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Let stateful modules run inside a backward pass: for code that puts the right state in place itself."""
-    global _recompute_allowed
-    before, _recompute_allowed = _recompute_allowed, True
+    """Let stateful modules run inside a backward pass of this thread: for code that puts the right state in place."""
+    before, _recompute.allowed = _recompute.allowed, True
     try:
         yield
     finally:
-        _recompute_allowed = before
+        _recompute.allowed = before
 
 
 class MemoryModule(StepModule, nn.Module):
@@ -123,8 +129,8 @@ class MemoryModule(StepModule, nn.Module):
         taken = (self._memories, self.__dict__, self._parameters, self._buffers, self._modules, dir(type(self)))
         if any(name in names for names in taken):
             raise ValueError(f"{type(self).__name__} already has an attribute {name!r}; choose another memory name.")
-        self._memories[name] = value
         self._reset_values[name] = value
+        self._memories[name] = list(value) if isinstance(value, list) else value
 
     def set_reset_value(self, name: str, value: Any) -> None:
         """Change the value that `reset()` gives to the memory `name`."""
@@ -152,7 +158,7 @@ class MemoryModule(StepModule, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step or one sequence, by `step_mode`."""
         # in this order: compiled code must not depend on the flag, or a recomputation compiles it anew
-        if self._memories and in_backward() and not _recompute_allowed:
+        if self._memories and in_backward() and not _recompute.allowed:
             raise RecomputeError(
                 f"{type(self).__name__} keeps a state and was run again inside the backward pass, as "
                 "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
