@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 __all__ = ["Deferred", "Failure", "computed", "described", "rebuilt", "tensors_of", "unpacked", "with_own_tensors"]
 
 _ERROR = "spikescope error: "
 _DEFERRED = "spikescope deferred"
+_NUMBER = "spikescope number"
 
 F = TypeVar("F", bound=Callable[..., Any])
 _functions: dict[str, Callable[..., Any]] = {}
@@ -77,6 +80,8 @@ def unpacked(value: Any) -> Any:
 def described(value: Any, tensors: list[Tensor]) -> str:
     """A value as a Python literal with `...` for every tensor, which goes to `tensors`.
 
+    A real number goes there as a tensor: compiled code does not know its digits, nor has NaN a literal.
+
     >>> held = []
     >>> described({"a": torch.ones(1), "b": (2, None)}, held), len(held)
     ("{'a': ..., 'b': (2, None,)}", 1)
@@ -88,31 +93,44 @@ def described(value: Any, tensors: list[Tensor]) -> str:
         return repr(_ERROR + value.text)
     if isinstance(value, Deferred):
         return described((_DEFERRED, value.function, value.arguments), tensors)
-    if value is None or isinstance(value, (bool, int, str)):
+    if _is_literal(value):
         return repr(value)
     if isinstance(value, float):
-        return repr(value).replace("inf", "1e999") if value == value else "'nan'"
-    if isinstance(value, Mapping):
+        return described((_NUMBER, torch.ones((), dtype=torch.float64) * value), tensors)
+    if isinstance(value, Mapping) and all(_is_literal(key) for key in value):
         items = [f"{key!r}: {described(item, tensors)}" for key, item in value.items()]
         return "{" + ", ".join(items) + "}"
     if isinstance(value, (tuple, list)):
         items = [described(item, tensors) + "," for item in value]
         return ("(" if isinstance(value, tuple) else "[") + " ".join(items) + (")" if isinstance(value, tuple) else "]")
+    kind = type(value).__name__
     return repr(
-        f"{_ERROR}a value of type {type(value).__name__} cannot be recorded in compiled code, only tensors, numbers, "
-        "texts, and tuples, lists and dicts of these. Record something of it, or run without torch.compile."
+        f"{_ERROR}a value of type {kind} cannot be recorded in compiled code, only tensors, numbers, texts, and "
+        "tuples, lists and dicts of these with numbers or texts as keys. Record something of it, or run without "
+        "torch.compile."
     )
 
 
+def _is_literal(value: Any) -> bool:
+    """Whether the repr is a literal: not that of an enumeration, whatever it derives from."""
+    return value is None or (isinstance(value, (bool, int, str)) and not isinstance(value, Enum))
+
+
 def rebuilt(form: str, tensors: Sequence[Tensor]) -> Any:
-    """The inverse of `described`; an error comes back as the exception.
+    """The inverse of `described`. An error comes back as the exception: it ends a probe, not the run.
 
     >>> rebuilt("(..., 3)", [torch.ones(1)])
     (tensor([1.]), 3)
+    >>> held = []
+    >>> rebuilt(described({"gain": 0.1}, held), held)
+    {'gain': 0.1}
     """
     if form == "...":
         return tensors[0]
-    return _filled(_literal(form), iter(tensors))
+    try:
+        return _filled(_literal(form), iter(tensors))
+    except Exception as error:
+        return error
 
 
 _literal = functools.lru_cache(maxsize=256)(ast.literal_eval)  # `_filled` builds anew: nobody changes what is kept
@@ -122,13 +140,15 @@ def _filled(value: Any, tensors: Any) -> Any:
     if value is Ellipsis:
         return next(tensors)
     if isinstance(value, str) and value.startswith(_ERROR):
-        return ValueError(value.removeprefix(_ERROR))
+        raise ValueError(value.removeprefix(_ERROR))
     if isinstance(value, dict):
         return {key: _filled(item, tensors) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         items = type(value)(_filled(item, tensors) for item in value)
-        deferred = len(items) == 3 and isinstance(items[0], str) and items[0] == _DEFERRED
-        return Deferred(items[1], items[2]).value() if deferred else items
+        mark = items[0] if items and isinstance(items[0], str) else ""
+        if mark == _NUMBER:
+            return float(items[1])
+        return Deferred(items[1], items[2]).value() if mark == _DEFERRED else items
     return value
 
 

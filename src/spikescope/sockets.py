@@ -33,6 +33,10 @@ __all__ = [
 KINDS = ("start", "input", "before", "grad_input", "output", "after", "grad_output", "tap")
 _AT_ENTRY = frozenset(KINDS[:4])
 
+# A run begins before what belongs to it. A compiler that has read an attribute does not see it change after the hook on
+# the gradient of an input: this comes before all that reads.
+_FIRST = {"start": 0, "grad_input": 1}
+
 _KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
 _points: weakref.WeakValueDictionary[int, Point] = weakref.WeakValueDictionary()
 _handles = itertools.count()
@@ -41,6 +45,7 @@ _handles = itertools.count()
 class Signal(NamedTuple):
     """What is to be seen of a module: a kind and, for an attribute or a tap, its name.
 
+    An output named `spike` is that of a neuron that gives a list, as for online training: the first item of it.
     With `taps`, what the kernel of a neuron tells besides comes along: a value is a pair of itself and these by name.
     """
 
@@ -135,14 +140,14 @@ class Point:
             form = described(value, tensors)
             tap([tensor.detach() for tensor in tensors], token, self.handle, form)
 
-    def gradient(self, grad: Tensor) -> None:
-        """The hook on a tensor; None leaves the gradient as it is."""
+    def gradient(self, grad: Tensor | None) -> None:
+        """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
         if torch.compiler.is_compiling() or self.live:
             self.send(grad, _backward_token)
 
     def gradients(self, grads: Sequence[Tensor | None]) -> None:
         if self.live:
-            self.send(tuple(grads), _backward_token)
+            self.send(tuple(grads) if any(grad is not None for grad in grads) else None, _backward_token)
 
     def watch(self, value: Any) -> None:
         """Ask for the gradients of the tensors in `value`."""
@@ -162,7 +167,10 @@ _SEVERAL = Failure(
 
 
 class Socket:
-    """What both hooks of a module share. Copies of a module, made in any way, are unmonitored."""
+    """What both hooks of a module share. Copies of a module by `deepcopy`, pickle or `torch.save` are unmonitored.
+
+    A shallow copy (`copy.copy`, a replica of `nn.DataParallel`) has the same hooks: it is the module for a monitor.
+    """
 
     def __init__(self) -> None:
         self.points: tuple[Point, ...] = ()  # a tuple: compiled code is guarded by it
@@ -231,11 +239,16 @@ class Exit(Socket):
             elif kind == "after":
                 point.send(_attribute(module, point.signal.name), _forward_token)
             else:
-                value = unpacked(out) if kind == "output" else _told(module, point.signal.name)
+                value = _given(out, point.signal.name) if kind == "output" else _told(module, point.signal.name)
                 taps = point.signal.taps
                 point.send(_with_taps(module, value, taps) if taps else value, _forward_token)
         if any(point.taps for point in self.points):
             module.tapped = _to_be_kept(module.tapped)  # type: ignore[assignment]
+
+
+def _given(out: Any, name: str) -> Any:
+    """An output, or the spikes of it."""
+    return out[0] if name and isinstance(out, (list, tuple)) else unpacked(out)
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
@@ -277,8 +290,21 @@ for _hook in (Entry, Exit):
 
 
 def at_rest(module: Any) -> bool:
-    """Whether a module with a state has none yet: a new sequence begins."""
-    return not any(isinstance(held, Tensor) for held in module._memories.values())
+    """Whether a module with a state has none yet, or that of its reset: a new sequence begins."""
+    rest = module._reset_values
+    for name, held in module._memories.items():
+        if isinstance(held, Tensor):
+            if held is not rest[name]:
+                return False
+        elif isinstance(held, (tuple, list, dict)) and not _same_tensors(held, rest[name]):
+            return False
+    return True  # numbers may count steps where there is no state besides
+
+
+def _same_tensors(held: Any, rest: Any) -> bool:
+    """Whether a collection holds no tensors but those that a reset puts there."""
+    tensors, given = tensors_of(held), tensors_of(rest)
+    return len(tensors) == len(given) and all(a is b for a, b in zip(tensors, given, strict=True))
 
 
 def place_sockets(module: nn.Module) -> tuple[Entry, Exit]:
@@ -328,7 +354,7 @@ def unsubscribe(point: Point, subscriber: Subscriber) -> None:
 
 def _replug(socket: Socket) -> None:
     heard = [point for point in socket.known if point.subscribers]
-    points = tuple(sorted(heard, key=lambda point: point.signal.kind != "start"))  # before what belongs to the new run
+    points = tuple(sorted(heard, key=lambda point: _FIRST.get(point.signal.kind, 2)))
     if points != socket.points:
         socket.points = points
 

@@ -1,5 +1,8 @@
 """Monitors in compiled code: attached late, toggled often, never in the way."""
 
+import enum
+import itertools
+
 import pytest
 import torch
 from monitor_cases import sequence, spiking_net
@@ -8,6 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from spikescope import functional, monitor, neuron
 from spikescope.dynamics import native
+from spikescope.form import rebuilt
 from spikescope.monitor import AttributeMonitor, GradInputMonitor, GradOutputMonitor, OutputMonitor
 from spikescope.monitor.probe import Probe, signal_of
 from spikescope.sockets import instrument
@@ -209,3 +213,85 @@ def test_potentials_of_a_neuron_that_is_compiled_by_itself(signal, dtype):
             assert signal not in node.tapped or of is node  # what computes it would hold the input
         found.append(recording[""])
     assert torch.equal(*found)
+
+
+MADE = {
+    "before": lambda run: AttributeMonitor("v", True, run, neuron.LIFNode),
+    "grad_input": lambda run: GradInputMonitor(run, neuron.LIFNode),
+    "rate": lambda run: monitor.record(run, "rate", neuron.LIFNode),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(MADE)), ids="-".join)
+def test_monitors_of_one_neuron_in_any_order(order):
+    net = spiking_net()
+    run = torch.compile(net, backend="eager", fullgraph=True)
+    trained(run, net)
+    functional.reset_net(net)
+    held = {name: MADE[name](run) for name in order}
+    run(sequence()).sum().backward()
+    assert len(held["before"].records) == len(held["grad_input"].records) == 1
+    functional.reset_net(net)
+    assert torch.equal(held["rate"]["3"], net(sequence()).double().mean((0, 1)))
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_a_number_that_changes_is_recorded_as_it_is(backend):
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return {"y": super().forward(x), "gain": self.gain}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = Scaled(2, 2)
+            self.inside.gain = 0.5
+
+        def forward(self, x):
+            return self.inside(x)["y"]
+
+    net = instrument(Net())
+    run = torch.compile(net, backend=backend, fullgraph=True)
+    values = [0.5, 1.1, 2.3, -0.0, float("inf"), float("nan"), 7.7, 8.8, 9.9, 10.1]
+    with AttributeMonitor("gain", False, net, Scaled) as gains, OutputMonitor(net, Scaled) as outputs:
+        for gain in values:
+            net.inside.gain = gain
+            run(torch.rand(1, 2)).sum().backward()
+    assert repr(gains.records) == repr(values)
+    assert repr([held["gain"] for held in outputs.records]) == repr(values)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize("given", [lambda x: {Colour.RED: x}, lambda x: {Level.LOW: x}, lambda x: [Level.LOW, x]])
+def test_what_no_text_can_tell_ends_the_probe_alone(given):
+    class Pick(nn.Module):
+        def forward(self, x):
+            return given(x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pick = Pick()
+
+        def forward(self, x):
+            self.pick(x)
+            return 2 * x
+
+    net = instrument(Net())
+    run = torch.compile(net, backend="eager", fullgraph=True)
+    with OutputMonitor(net, Pick) as found:
+        with pytest.warns(RuntimeWarning, match="cannot be recorded in compiled code"):
+            assert run(torch.ones(1)).item() == 2
+        with pytest.raises(ValueError, match="numbers or texts as keys"):
+            _ = found.records
+
+
+def test_a_form_that_cannot_be_read_is_an_error_and_not_raised():
+    assert isinstance(rebuilt("<Colour.RED: 1>", []), SyntaxError)

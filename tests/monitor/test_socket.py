@@ -200,6 +200,17 @@ def test_a_direct_call_of_forward_is_told_as_never_fired(caplog):
     assert "saw nothing of '1'" in caplog.text
 
 
+def test_a_monitor_that_saw_nothing_at_all_says_so_if_the_network_ran(caplog):
+    net = spiking_net()
+    with caplog.at_level(logging.WARNING, "spikescope"):
+        with OutputMonitor(net, neuron.Neuron):
+            pass
+        assert not caplog.records
+        with OutputMonitor(net, neuron.IFNode):
+            net[3](net[2](net[1].forward(net[0](sequence()))))
+        assert "saw nothing of '1'" in caplog.text
+
+
 def test_an_exception_in_a_function_ends_that_probe_alone():
     net = spiking_net()
 
