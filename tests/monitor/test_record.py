@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spikescope import functional, monitor, neuron
+from spikescope.base import MemoryModule
 from spikescope.monitor import BudgetError, Subset, every, reduce
 
 
@@ -280,6 +281,78 @@ def test_a_kernel_is_asked_for_nothing_in_the_runs_between(mode):
     assert recording["1"].shape == (4, 3 * 2, 7)  # the samples of three runs
 
 
+def test_a_state_of_ones_own_has_runs_and_steps():
+    """Two runs of three single steps: a reset closes each; that of a queue is a list, that of a sum a tensor."""
+
+    class Queue(MemoryModule):
+        def __init__(self):
+            super().__init__()
+            self.register_memory("queue", [])
+            self.register_memory("total", torch.zeros(1))
+
+        def single_step_forward(self, x):
+            self.queue.append(x)
+            self.total = self.total + x
+            return x
+
+    net, x = nn.Sequential(nn.Linear(4, 4), Queue()), sequence(6, 3)[..., :4]
+    with monitor.record(net, ["raw"], Queue, signal="output") as recording, torch.no_grad():
+        for steps in (x[:3], x[3:]):
+            steps_of(net, steps)
+            functional.reset_net(net)
+    assert recording["1"]["raw"].shape == (3, 2 * 3, 4)
+    torch.testing.assert_close(recording["1"]["raw"], torch.cat((net[0](x[:3]), net[0](x[3:])), 1).detach())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_spikes_of_a_neuron_that_gives_its_trace_besides(compiled):
+    torch.compiler.reset()
+    node = neuron.OTTTLIFNode().train()
+    net, x = nn.Sequential(nn.Identity(), node), sequence(4, 2) * 2
+    run = torch.compile(net, backend="eager", fullgraph=True) if compiled else net
+    with monitor.record(net, "raw") as spikes, monitor.OutputMonitor(net, neuron.Neuron) as whole, torch.no_grad():
+        pairs = [run(step) for step in x]
+    assert torch.equal(spikes["1"], torch.stack([spike for spike, _ in pairs]))
+    assert all(
+        torch.equal(a, b) for pair, held in zip(pairs, whole["1"], strict=True) for a, b in zip(pair, held, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("step_mode", "T"), [("s", 1), ("m", 2)])
+def test_a_call_without_a_gradient_takes_its_steps(step_mode, T):
+    """Of five calls the loss sees the second and the fourth; the state goes on from each to the next."""
+    node = neuron.IFNode(step_mode=step_mode)
+    with monitor.record(node, "gradient norm", signal="grad_output") as recording:
+        shape = (1, 1) if step_mode == "s" else (T, 1, 1)
+        out = [node(torch.full(shape, 0.25, requires_grad=True)) for _ in range(5)]
+        (2 * out[1] + 5 * out[3] + 0 * node.v).sum().backward()
+        again = node(torch.full(shape, 0.25, requires_grad=True))
+        (7 * again.sum()).backward(inputs=[again])
+    nothing = [0.0] * T
+    assert recording[""].nan_to_num().tolist() == [2.0] * T + nothing + [5.0] * T + nothing + [7.0] * T
+    assert recording.cost().calls == 3
+
+
+def test_cost_counts_the_values_that_were_taken():
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with (
+        monitor.record(net, "norm", signal="grad_output", every=2) as gradients,
+        monitor.record(net, "norm", every=2) as spikes,
+    ):
+        for _ in range(5):
+            net(torch.rand(2, 1, 3, requires_grad=True)).sum().backward()
+            functional.reset_net(net)
+    assert gradients.cost().calls == spikes.cost().calls == 3
+
+
+@pytest.mark.parametrize(("signal", "todo"), [("spike", "inside the block"), ("grad_output", "its backward pass")])
+def test_a_table_of_nothing_says_what_to_do(signal, todo):
+    with monitor.record(spiking_net(), signal=signal) as recording:
+        pass
+    assert recording.table().startswith("Nothing was seen: run the network")
+    assert todo in recording.table()
+
+
 def test_table_and_picture():
     net = spiking_net()
     with monitor.record(net) as recording:
@@ -322,7 +395,7 @@ def test_courses_and_histograms_are_drawn_as_lines():
         ({"reducers": 3}, TypeError, "but got 3"),
         ({"every": 0}, ValueError, "at least 1, but got 0"),
         ({"subset": Subset(time=every(2))}, ValueError, "without gaps"),
-        ({"budget": monitor.Budget("1 MB", "drop oldest")}, ValueError, "cannot be thinned out"),
+        ({"budget": monitor.Budget("1 MB", "drop oldest")}, ValueError, "a summary is one whole.*PackedSpikes"),
         ({"where": nn.Conv2d}, LookupError, "record found no module"),
         ({"where": nn.Linear}, TypeError, "one of neurons"),
         ({"signal": "speed"}, ValueError, "signal must be one of"),

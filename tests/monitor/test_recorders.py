@@ -1,5 +1,7 @@
 """The five classic monitors, row by row of their contract."""
 
+import dataclasses
+
 import pytest
 import torch
 from monitor_cases import sequence, spiking_net
@@ -290,3 +292,98 @@ def test_points_are_refused_where_there_are_none():
         signal_of("h", nn.Linear(1, 1))
     with pytest.raises(TypeError, match="one of neurons, but Linear is none; take 'output'"):
         signal_of("spike", nn.Linear(1, 1))
+
+
+PART = {"samples": Subset(samples=[0]), "neurons": Subset(neurons=(0, 4)), "whole": None}
+
+
+@pytest.mark.parametrize("name", PART)
+def test_an_attribute_holds_one_moment_unless_its_name_says_sequence(name):
+    node, x = neuron.IFNode(step_mode="m", store_v_seq=True), torch.rand(4, 3, 5)
+    with (
+        AttributeMonitor("v", False, node, subset=PART[name]) as last,
+        AttributeMonitor("v_seq", False, node, subset=PART[name]) as course,
+    ):
+        node(x)
+    want = {"samples": (slice(1),), "neurons": (slice(None), [0, 4]), "whole": ()}[name]
+    assert torch.equal(last[0], node.v[want])
+    assert torch.equal(course[0], node.v_seq[(slice(None), *want)])
+    assert last.moments[0].batch == course.moments[0].batch == 3
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_steps_of_a_stored_course(step_mode):
+    """Two calls of four steps; with single steps `v_seq` holds all since the reset."""
+    node, x = neuron.IFNode(step_mode=step_mode, store_v_seq=True), torch.rand(8, 3, 5)
+    with AttributeMonitor("v_seq", False, node, subset=Subset(time=every(3))) as monitor, torch.no_grad():
+        if step_mode == "m":
+            node(x[:4]), node(x[4:])
+            want = node.v_seq[2:3]  # step 6
+        else:
+            [node(step) for step in x]
+            want = node.v_seq[[0, 3, 6]]
+    assert torch.equal(monitor[-1], want)
+
+
+def test_steps_are_refused_where_there_are_none():
+    node = neuron.IFNode(step_mode="m")
+    with pytest.raises(ValueError, match=r"'v' of 'the network' \(IFNode\) has no time axis.*Leave time out"):
+        AttributeMonitor("v", False, node, subset=Subset(time=every(2)))
+    with pytest.raises(ValueError, match="no time axis"):
+        OutputMonitor(neuron.NonSpikingIFNode(step_mode="m"), subset=Subset(time=every(2)))
+    node.step_mode = "s"
+    with AttributeMonitor("v", False, node, subset=Subset(time=every(2))) as monitor:
+        for _ in range(3):
+            node(torch.rand(1, 2))
+        assert len(monitor.records) == 2
+        node.step_mode = "m"
+        with pytest.warns(RuntimeWarning, match="no time axis"):
+            node(torch.rand(2, 1, 2))
+
+
+@dataclasses.dataclass
+class Answer:
+    y: torch.Tensor
+    more: list = dataclasses.field(default_factory=list)
+
+
+class Slotted:
+    __slots__ = ("y",)
+
+    def __init__(self, y):
+        self.y = y
+
+
+class Answering(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.linear, self.kind = nn.Linear(2, 2), kind
+
+    def forward(self, x):
+        y = self.linear(x)
+        return Answer(y, [{"twice": 2 * y}]) if self.kind is Answer else Slotted(y)
+
+
+@pytest.mark.parametrize("kind", [Answer, Slotted])
+def test_objects_that_hold_tensors_with_a_graph(kind):
+    net = Answering(kind)
+    with OutputMonitor(net) as monitor, OutputMonitor(net, None, lambda out: out.y) as part:
+        out = net(torch.rand(1, 2))
+        want = out.y.detach().clone()
+        out.y.data.zero_()
+    held = monitor[0]
+    assert type(held) is kind
+    assert torch.equal(held.y, want)
+    assert torch.equal(part[0], want)
+    assert [held.y.requires_grad, part[0].requires_grad] == [False, False]
+    if kind is Answer:
+        assert torch.equal(held.more[0]["twice"], 2 * want)
+    with OutputMonitor(net, keep_graph=True) as kept:
+        net(torch.rand(1, 2))
+    assert kept[0].y.requires_grad
+
+
+def test_every_option_is_told_where_the_monitors_are():
+    for cls in (OutputMonitor, InputMonitor, AttributeMonitor, GradInputMonitor):
+        assert "`options`" in cls.__doc__
+        assert "BaseMonitor" in cls.__doc__

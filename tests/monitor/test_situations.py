@@ -146,6 +146,29 @@ def test_an_error_in_the_block_closes_the_monitors_and_comes_out():
     assert len(outputs.records) == 2
 
 
+def test_counters_take_the_spikes_of_a_neuron_for_online_training():
+    net = layer.OTTTSequential(nn.Linear(5, 4), neuron.OTTTLIFNode(), nn.Linear(4, 3), neuron.LIFNode()).train()
+    clock = monitor.Monitor(net, backend="torch")
+    clock.enable()
+    with monitor.SpikeCounter(net) as counter, OutputMonitor(net, neuron.OTTTLIFNode) as outputs:
+        for x in sequence() * 2:
+            net(x)
+    spikes = torch.stack([spike for spike, _ in outputs.records])
+    assert counter["1"] == (spikes.sum().item(), spikes.numel())
+    assert torch.equal(torch.stack(clock.s["1"]), spikes)
+    assert 0 < clock.get_avg_firing_rate(False, "1") == pytest.approx(spikes.mean().item())
+
+
+def test_a_gradient_that_does_not_come_is_no_record():
+    """Without a reset the second backward pass comes by the output of the first call, on which nothing depends."""
+    net, x = spiking_net(), sequence()
+    with GradOutputMonitor(net, neuron.LIFNode) as gradients:
+        net(x).sum().backward(retain_graph=True)
+        net(x).sum().backward()
+        assert len(gradients.records) == 2
+        assert all(isinstance(held, torch.Tensor) for held in gradients.records)
+
+
 class Held:
     """Lives as long as the graph that it is put into."""
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..base import StepModule
+from ..base import MemoryModule, StepModule
 from ..errors import check_choice
 from ..form import tensors_of
-from ..neuron import Neuron, PointwiseNeuron
+from ..neuron import Neuron, OTTTLIFNode, PointwiseNeuron
 from ..neuron.readout import ReadOut
 from ..sockets import Point, Signal, at_rest, subscribe, unsubscribe
 from .memory import Moment
@@ -25,10 +25,11 @@ from .subset import Subset
 
 logger = logging.getLogger("spikescope")
 
-__all__ = ["GradScale", "Probe", "ProbeReport", "signal_of"]
+__all__ = ["GRADIENTS", "GradScale", "Probe", "ProbeReport", "keeps_state", "signal_of", "spikes_of"]
 
 SIGNALS = ("output", "input", "grad_output", "grad_input", "spike", "current", "h", "v")
 _ALIASES = {"spike": "output", "current": "input"}
+GRADIENTS = ("grad_input", "grad_output")
 
 
 class GradScale(Protocol):
@@ -67,7 +68,21 @@ def signal_of(name: str, module: nn.Module) -> Signal:
         return Signal("tap", name)
     if name in _ALIASES and not isinstance(module, Neuron):
         raise TypeError(f"The signal {name!r} is one of neurons, but {owner} is none; take {_ALIASES[name]!r}.")
-    return Signal(_ALIASES.get(name, name))
+    return spikes_of(module) if name == "spike" else Signal(_ALIASES.get(name, name))
+
+
+def spikes_of(module: nn.Module) -> Signal:
+    """The output of a module, without what it gives besides its spikes: in training an `OTTTLIFNode` gives its trace.
+
+    >>> spikes_of(spikescope.neuron.OTTTLIFNode())
+    Signal(kind='output', name='spike', taps=())
+    """
+    return Signal("output", "spike" if isinstance(module, OTTTLIFNode) else "")
+
+
+def keeps_state(module: nn.Module) -> bool:
+    """Whether a module has a state that lasts from a reset to the next."""
+    return isinstance(module, Neuron) or (isinstance(module, MemoryModule) and bool(module._memories))
 
 
 def _without_frames(error: Exception) -> Exception:
@@ -104,6 +119,7 @@ class Probe:
     - `root`: the network; a module without a state of its own counts time from where the network begins.
     - `scaler`: a GradScaler, by whose scale gradients are divided.
     - `every`: take one run in `every`; during the others a kernel is not asked for anything.
+    - `missed`: called where a backward pass comes by without a gradient, which is no value.
     """
 
     def __init__(
@@ -119,13 +135,16 @@ class Probe:
         scaler: GradScale | None = None,
         every: int = 1,
         enabled: bool = True,
+        missed: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
-        self.keep_graph, self.scaler, self.every = keep_graph, scaler, every
+        self.keep_graph, self.scaler, self.every, self.missed = keep_graph, scaler, every, missed
+        self._check_time()
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
+        self.began = False  # whether the start of a sequence was seen
         self._enabled = enabled
         self._start: tuple[Point, _Start] | None = None
         self.restart()
@@ -135,11 +154,11 @@ class Probe:
         self.restart()
 
     def _listen_for_start(self, root: nn.Module) -> None:
-        if self.signal.kind in ("grad_input", "grad_output"):
+        if self.signal.kind in GRADIENTS:
             return  # backwards, time is not counted
         alone = isinstance(self.module, Neuron)
         owner = self.module if alone else root
-        states = (owner,) if alone else tuple(held for held in named(root).values() if isinstance(held, Neuron))
+        states = (owner,) if alone else tuple(held for held in named(root).values() if keeps_state(held))
         if not states:
             return
         listener = _Start(self)
@@ -156,6 +175,7 @@ class Probe:
 
     def begin(self) -> None:
         """A sequence begins."""
+        self.began = True
         self.run += self._begun
         asleep = self.run % self.every != 0
         self.step, self._begun, self._timed = 0, asleep, True
@@ -204,6 +224,10 @@ class Probe:
             raise value
         if self.keep_graph and compiled:
             raise RuntimeError("keep_graph=True has no meaning in compiled code, whose values carry no graph.")
+        if value is None and self.signal.kind in GRADIENTS:
+            if self.missed is not None:
+                self.missed()
+            return
         value, taps = value if self.signal.taps else (value, None)
         moment, steps, timed = self._moment(value)
         self.fired += 1
@@ -222,24 +246,47 @@ class Probe:
     def _moment(self, value: Any) -> tuple[Moment, range, bool]:
         """Where the value belongs, its steps, and whether its first axis is time."""
         shape: tuple[int, ...] = next((held.shape for held in tensors_of(value)), ())
-        timed = isinstance(self.module, StepModule) and self.module.step_mode == "m" and len(shape) > 0
-        if isinstance(self.module, ReadOut) and self.signal.kind == "output":
-            timed = False
+        timed = len(shape) > 0 and self._has_time()
         count = shape[0] if timed else 1
         batch = next(iter(shape[timed:]), None)
         call, start = self.calls, self.step
         self.calls += 1
         scale = 1.0
-        if self.signal.kind in ("grad_input", "grad_output"):
+        if self.signal.kind in GRADIENTS:
             scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
             return Moment(self.name, call, self.run, None, None, batch, scale), range(count), timed
-        self.step, self._begun = start + count, True
+        self._begun = True
+        if timed and self._in_steps():  # all that was stored since the reset
+            self.step, start = start + 1, 0
+        else:
+            self.step = start + count
         known = self._timed and self.signal.kind in ("input", "output", "tap")
         steps = range(start, start + count)
         begin, end = (steps.start, steps.stop) if known else (None, None)
         return Moment(self.name, call, self.run, begin, end, batch, scale), steps, timed
 
+    def _in_steps(self) -> bool:
+        return not (isinstance(self.module, StepModule) and self.module.step_mode == "m")
+
+    def _has_time(self) -> bool:
+        """Whether the first axis is time: of an attribute where its name ends in `_seq`, as `v_seq`."""
+        if self.signal.kind in ("before", "after"):
+            return isinstance(self.module, StepModule) and self.signal.name.endswith("_seq")
+        decoded = isinstance(self.module, ReadOut) and self.signal.kind in ("output", "grad_output")
+        return not (self._in_steps() or decoded)
+
+    def _check_time(self) -> None:
+        """Refuse to choose steps where a value of a whole sequence has none."""
+        if self.subset.time is None or self._in_steps() or self._has_time():
+            return
+        kind, module = self.signal.name or self.signal.kind, type(self.module).__name__
+        raise ValueError(
+            f"Subset: {kind!r} of {self.name or 'the network'!r} ({module}) has no time axis in step_mode='m', so that "
+            "time= has no steps to choose from. Leave time out; the membrane potential of every step is 'v_seq'."
+        )
+
     def _part(self, value: Any, steps: range, timed: bool) -> Any:
+        self._check_time()
         if not timed and not self.subset.wants(steps.start):
             return None
         parts = pytree.tree_map_only(Tensor, lambda held: self.subset.take(held, steps if timed else None), value)
@@ -256,6 +303,14 @@ class Probe:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         except RuntimeWarning:  # made an exception by the user's filters: it must not kill the training step
             logger.error(text)
+
+    def retune(self, signal: Signal) -> None:
+        """Listen to another signal of the module from now on."""
+        before = self.point
+        unsubscribe(before, self)
+        self.signal, self.point = signal, subscribe(self.module, signal, self)
+        so_far = before.recomputes - self._skipped[0], before.transforms - self._skipped[1]
+        self._skipped = self.point.recomputes - so_far[0], self.point.transforms - so_far[1]
 
     def close(self) -> None:
         """Unplug; a second time does nothing."""

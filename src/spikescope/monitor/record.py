@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from torch import nn
 
 from ..errors import check_module
-from ..neuron import Neuron, PointwiseNeuron
+from ..neuron import PointwiseNeuron
 from ..neuron.integrate import IntegrateAndFire
 from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
 from ..neuron.nonlinear import LIAFNode
@@ -21,7 +21,7 @@ from ..sockets import Signal
 from .memory import Budget
 from .memory import budget as as_budget
 from .plain import words
-from .probe import GradScale, Probe, signal_of
+from .probe import GRADIENTS, GradScale, Probe, keeps_state, signal_of, spikes_of
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
@@ -33,7 +33,6 @@ from .track import GradientTrack, Ledger, Track, decoded
 __all__ = ["Cost", "Recording", "record"]
 
 _NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
-_GRADIENTS = ("grad_input", "grad_output")
 
 
 class Cost(NamedTuple):
@@ -63,7 +62,7 @@ def record(
       name and module that gives one; or several in a list or a dict.
     - `where`: the modules, see `BaseMonitor`; None takes the neurons, for `signal='spike'` without the read-outs.
     - `signal`: `'spike'`, `'current'`, `'h'`, `'v'`, `'output'`, `'input'`, `'grad_output'` or `'grad_input'`.
-    - `every`: take one run in `every`. A run lasts from reset to reset; without neurons in `net`, one call.
+    - `every`: take one run in `every`. A run lasts from reset to reset; in a `net` without a state, one call.
     - `subset`: some of the neurons and samples. `scaler`: divides gradients by its scale.
     - `budget`: bytes that the summaries may take; over it the recording stops, and reading tells so. Where a kernel
       counts the spikes, four bytes a neuron serve all reducers of counts.
@@ -83,7 +82,10 @@ def record(
         raise ValueError("record: reducers need steps without gaps; leave subset.time out and choose runs with every=.")
     limits = as_budget(budget)
     if limits.policy != "error":
-        raise ValueError(f"record: summaries cannot be thinned out; leave out the policy {limits.policy!r}.")
+        raise ValueError(
+            f"record: a summary is one whole, which no policy can cut; leave out the policy {limits.policy!r}, or keep "
+            "packed spikes one by one: OutputMonitor(net, neuron.Neuron, PackedSpikes.from_dense, budget=...)."
+        )
     modules = select(net, _chosen(signal) if where is None else where, "record")
     signals = {name: signal_of(signal, module) for name, module in modules.items()}
     return Recording(net, modules, signals, reducers, every, subset, scaler, limits.bytes)
@@ -117,11 +119,11 @@ class Recording(Results):
         self._probes: list[Probe] = []  # those whose values are measured
         self._plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
-        runs = any(isinstance(held, Neuron) for held in named(net).values())
+        runs = any(map(keeps_state, named(net).values()))
         options: dict[str, Any] = {"root": net, "subset": subset}
         for name, module in modules.items():
             signal = signals[name]
-            kind = GradientTrack if signal.kind in _GRADIENTS else Track
+            kind = GradientTrack if signal.kind in GRADIENTS else Track
             track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
             taps = tapped(module, signal, made[name], subset)
             track.tallied = {label: held for label in taps if is_tallied(held := made[name][label])}
@@ -133,11 +135,13 @@ class Recording(Results):
             signal = signal._replace(taps=tuple(sorted({tap for names in taps.values() for tap in names})))
             self._tracks[name] = track
             take = track.take_told if signal.taps else track.take
-            probe = Probe(name, module, signal, take, scaler=scaler, every=every if runs else 1, **options)
+            missed = track.miss if isinstance(track, GradientTrack) else None
+            each = every if runs else 1
+            probe = Probe(name, module, signal, take, scaler=scaler, every=each, missed=missed, **options)
             self._probes.append(probe)
             self._plugged.append(probe)
             if isinstance(track, GradientTrack):
-                forward = Signal("output" if signal.kind == "grad_output" else "input")
+                forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
                 self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
@@ -151,6 +155,16 @@ class Recording(Results):
         return {
             label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
         }
+
+    @property
+    def errors(self) -> dict[str, BaseException]:
+        """The errors that ended a probe, by the name of the module; reading the result of that module raises it."""
+        return {probe.name: probe.error for probe in self._plugged if probe.error is not None}
+
+    def sound(self) -> dict[str, Any]:
+        """The results of the modules of which no probe has failed."""
+        failed = self.errors
+        return {name: self[name] for name, track in self._tracks.items() if track.seen and name not in failed}
 
     def _check(self, names: Any) -> None:
         for probe in self._plugged:
@@ -166,11 +180,9 @@ class Recording(Results):
             raise KeyError(f"{name!r} is not recorded; there is {', '.join(map(repr, self._tracks))}.")
         self._check((name,))
         if not self._tracks[name].seen:
-            backwards = isinstance(self._tracks[name], GradientTrack)
-            todo = "run the backward pass inside the block too" if backwards else "run the network"
-            raise KeyError(f"Nothing of {name!r} was recorded yet: {todo}, or see recording.never_fired.")
-        row = self._row(name)
-        return next(iter(row.values())) if self.single else row
+            todo = self._todo(self._tracks[name])
+            raise KeyError(f"Nothing of {name!r} was recorded yet: {todo} See recording.never_fired.")
+        return self.given(self._row(name))
 
     def __iter__(self) -> Iterator[str]:
         self._check(self._tracks)  # a table without the modules that failed would look whole
@@ -178,6 +190,17 @@ class Recording(Results):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def table(self) -> str:
+        if not len(self):
+            return "Nothing was seen: " + self._todo(next(iter(self._tracks.values())))
+        return super().table()
+
+    @staticmethod
+    def _todo(track: Track) -> str:
+        if isinstance(track, GradientTrack):
+            return "run the network and its backward pass inside the block."
+        return "run the network inside the block."
 
     @property
     def never_fired(self) -> tuple[str, ...]:
@@ -191,7 +214,7 @@ class Recording(Results):
         return Cost(
             spent,
             self._ledger.bytes,
-            sum(report.fired for report in reports),
+            sum(track.taken for track in self._tracks.values()),
             sum(report.recomputes for report in reports),
             sum(report.transforms for report in reports),
         )

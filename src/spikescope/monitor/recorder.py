@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import weakref
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,18 +14,19 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import check_module
-from ..form import tensors_of
-from ..sockets import Signal
+from ..sockets import Signal, at_rest
 from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
-from .probe import GradScale, Probe, ProbeReport
-from .select import select, unwrapped
+from .probe import GRADIENTS, GradScale, Probe, ProbeReport, keeps_state
+from .select import named, select, unwrapped
 from .spill import SpilledRecords, records_within
 from .subset import Subset
 
 __all__ = ["BaseMonitor", "own_copy", "same"]
 
 logger = logging.getLogger("spikescope")
+
+_SIMPLE = (type(None), bool, int, float, str, bytes, type)
 
 
 def same(value: Any) -> Any:
@@ -34,18 +36,45 @@ def same(value: Any) -> Any:
 def own_copy(value: Any, given: Any) -> Any:
     """A value that nothing else changes: tensors that share memory with `given` are copied, as is all that can change.
 
-    `given` is what the module holds; a tensor that a function made of it is nobody else's already.
+    `given` is what the module holds; a tensor that a function made of it is nobody else's already. PyTorch refuses the
+    deepcopy of a tensor with a graph: those inside of other objects are copied first.
     """
-    shared = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(given)}
+    shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors_within(given)}
 
     def keep(held: Any) -> Any:
         if not isinstance(held, Tensor):
-            return copy.deepcopy(held)
+            return copy.deepcopy(held, {id(t): t.clone() for t in _tensors_within(held) if not t.is_leaf})
         if isinstance(held, nn.Parameter) or held.untyped_storage().data_ptr() in shared or held._base is not None:
             return held.clone()
         return held
 
     return keep(value) if isinstance(value, Tensor) else pytree.tree_map(keep, value)
+
+
+def _tensors_within(value: Any) -> list[Tensor]:
+    """The tensors in a value of any kind, in the attributes of objects too."""
+    found: list[Tensor] = []
+    todo, seen = [value], {}
+    while todo:
+        held = todo.pop()
+        if isinstance(held, Tensor):
+            found.append(held)
+        elif not isinstance(held, _SIMPLE) and id(held) not in seen:
+            seen[id(held)] = held
+            todo += _parts(held)
+    return found
+
+
+def _parts(held: Any) -> list[Any]:
+    """What a collection or an object holds."""
+    if isinstance(held, nn.Module):  # its hooks lead to everything that watches it
+        return [*held.parameters(), *held.buffers()]
+    parts = list(held.values()) if isinstance(held, Mapping) else []
+    if isinstance(held, (tuple, list, set, frozenset, deque)):
+        parts += held
+    slots = (name for cls in type(held).__mro__ for name in getattr(cls, "__slots__", ()))
+    parts += [getattr(held, name) for name in slots if hasattr(held, name)]
+    return parts + list(getattr(held, "__dict__", {}).values())
 
 
 class BaseMonitor:
@@ -57,6 +86,7 @@ class BaseMonitor:
     - `keep_graph`: keep the autograd graph, for a loss on the records; else records are detached.
     - `budget`: a `Budget`, bytes, or a text such as `'64 MB'` or `'unlimited'`.
     - `subset`: some of the neurons, samples and time steps.
+    - `scaler`: the `torch.amp.GradScaler` in use, by whose scale gradients are divided.
 
     A record is a copy. It stops when it is closed, when its `with` block ends, or when the monitor is dropped.
     """
@@ -89,6 +119,7 @@ class BaseMonitor:
             for name, module in modules.items()
         ]
         self._closed = False
+        self._net = weakref.ref(net)
         self._finalizer = weakref.finalize(self, _close_all, self._probes)
         self._finalizer.atexit = False
 
@@ -159,6 +190,13 @@ class BaseMonitor:
         """What each probe has done and cost."""
         return [probe.report() for probe in self._probes]
 
+    def _ran(self) -> bool:
+        """Whether there is a sign that the network ran: a value, the start of a sequence, a state that is there."""
+        if any(probe.fired or probe.began for probe in self._probes):
+            return True
+        net = self._net()
+        return net is not None and not all(at_rest(held) for held in named(net).values() if keeps_state(held))
+
     def never_fired(self) -> list[str]:
         """The modules of which no value has come. Their `forward` may have been called directly, past the hooks."""
         return [probe.name for probe in self._probes if not probe.fired]
@@ -170,12 +208,13 @@ class BaseMonitor:
         self._closed = True
         self._finalizer()
         silent = self.never_fired()
-        if silent and len(silent) < len(self._probes):
+        if silent and self._ran():
             logger.warning(
-                "%s saw nothing of %s: not run, run by a direct call of forward(), which passes hooks by, or compiled "
+                "%s saw nothing of %s: %s, run by a direct call of forward(), which passes hooks by, or compiled "
                 "before it had a socket (sockets.instrument puts it there).",
                 type(self).__name__,
                 ", ".join(map(repr, silent)),
+                "no backward pass came by" if self._probes[0].signal.kind in GRADIENTS else "not run",
             )
         self._records.close()
 

@@ -1,4 +1,7 @@
-"""The five classic monitors: outputs, inputs, attributes, and the gradients of inputs and outputs."""
+"""The five classic monitors: outputs, inputs, attributes, and the gradients of inputs and outputs.
+
+The `options` of all five are those of `BaseMonitor`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ __all__ = [
 class OutputMonitor(BaseMonitor):
     """Records what the modules give out.
 
+    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `function_on_output`: makes the record of an output.
+    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
+
     >>> net = nn.Sequential(spikescope.neuron.IFNode(), spikescope.neuron.IFNode())
     >>> with OutputMonitor(net, spikescope.neuron.IFNode) as monitor:
     ...     _ = net(torch.tensor([0.5, 1.5]))
@@ -38,6 +45,10 @@ class OutputMonitor(BaseMonitor):
 
 class InputMonitor(BaseMonitor):
     """Records what goes into the modules, before they run: all arguments, those given by keyword after the others.
+
+    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `function_on_input`: makes the record of an input.
+    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
 
     >>> net = nn.Sequential(nn.ReLU(inplace=True))
     >>> with InputMonitor(net, nn.ReLU) as monitor:
@@ -56,6 +67,12 @@ class AttributeMonitor(BaseMonitor):
     """Records an attribute of the modules, before or after each call. A record is a copy, whatever the attribute is.
 
     With `step_mode='m'` the attribute `v` of a neuron is the potential after the last step; all are in `v_seq`.
+    An attribute whose name ends in `_seq` has time as its first axis; any other holds one moment.
+
+    - `pre_forward`: before each call instead of after it.
+    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `function_on_attribute`: makes the record of a value.
+    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
 
     >>> node = spikescope.neuron.IFNode()
     >>> with AttributeMonitor("v", False, node, spikescope.neuron.IFNode) as monitor:
@@ -91,7 +108,9 @@ class GradInputMonitor(BaseMonitor):
     """Records dL/dX of the modules: of their inputs that want a gradient, the share that flows through the module.
 
     The order is that of the backward pass: the last module first, and of single steps the last first.
-    - `scaler`: the `torch.amp.GradScaler` in use, by whose scale the gradients are divided.
+    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `function_on_grad_input`: makes the record of a gradient.
+    - `options`: `scaler`, `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
 
     >>> net = nn.Sequential(nn.Linear(1, 1, bias=False))
     >>> net[0].weight.data.fill_(3.0)
@@ -109,7 +128,7 @@ class GradInputMonitor(BaseMonitor):
 
 
 class GradOutputMonitor(BaseMonitor):
-    """Records dL/dY of the modules, in the order of the backward pass; see `GradInputMonitor`.
+    """Records dL/dY of the modules, in the order of the backward pass; arguments and options as of `GradInputMonitor`.
 
     >>> net = nn.Sequential(nn.Linear(1, 2))
     >>> with GradOutputMonitor(net, nn.Linear) as monitor:

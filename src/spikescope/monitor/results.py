@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import did_you_mean
 from .plain import laid_out, means, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Results"]
+
+
+class Row(dict[str, Any]):
+    """The results of one module by the name of the reducer: a dict that says what there is."""
+
+    def __missing__(self, name: object) -> Any:
+        raise KeyError(
+            f"There is no result {name!r}; there is {', '.join(map(repr, self))}.{did_you_mean(str(name), self)}"
+        )
 
 
 class Results(Mapping[str, Any]):
@@ -29,8 +39,11 @@ class Results(Mapping[str, Any]):
         return {name: dict(row) for name, row in self._rows.items()}
 
     def __getitem__(self, name: str) -> Any:
-        row = self._rows[name]
-        return next(iter(row.values())) if self.single else dict(row)
+        return self.given(self._rows[name])
+
+    def given(self, row: Mapping[str, Any]) -> Any:
+        """What the mapping gives for the results of one module: its one result, or those of several by name."""
+        return next(iter(row.values())) if self.single else Row(row)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)

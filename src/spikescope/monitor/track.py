@@ -60,6 +60,12 @@ class Total:
         """The backward pass is over."""
         self.open, self.pending = self.joined(self.open, self.pending, "time"), None
 
+    def set_aside(self) -> None:
+        """The steps right before the pending ones have no gradient: these are a run of their own."""
+        if self.pending is not None:
+            self.add(self.reducer.close(self.pending))
+            self.pending = None
+
     def end(self) -> None:
         """The run is over."""
         self.closed, self.open = self.whole(), None
@@ -101,6 +107,7 @@ class Track:
         self.trusted: Callable[[], bool] = lambda: True
         self.tally = Tally()
         self.steps = self.run = self.held = 0
+        self.taken = 0  # values that were measured
         self._counted: int | None = None  # of the open run, the samples in the tally; None before its first chunk
 
     def take_told(self, told: Any, moment: Moment) -> None:
@@ -118,6 +125,7 @@ class Track:
             return
         start = self.steps
         self.steps += len(chunk)
+        self.taken += 1
         for label, total in self.totals.items():
             if taps is not None and label in self.tapped:
                 total.append(total.reducer.measure_taps(taps, chunk, start))
@@ -204,6 +212,8 @@ class GradientTrack(Track):
         self._ahead = 0  # the step before which the next gradient ends
         self._first = 0  # of the pending ones
         self._stop = 0  # of the open ones
+        self._until = 0  # where the pending ones end
+        self._length = 0  # of a call
 
     def take_forward(self, value: Any, moment: Moment) -> None:
         """The forward pass goes on."""
@@ -212,8 +222,15 @@ class GradientTrack(Track):
         run = self._turn(moment)
         if run != before:
             self._stop = 0
-        self.steps += len(self._chunk(value, moment.name))
-        self._ahead = self.steps
+        self._length = len(self._chunk(value, moment.name))
+        self.steps += self._length
+        self._ahead = self._until = self.steps
+
+    def miss(self) -> None:
+        """A call of the forward pass, as long as the last one, has no gradient."""
+        for total in self.totals.values():
+            total.set_aside()
+        self._ahead = self._until = max(0, self._ahead - self._length)
 
     def take(self, value: Any, moment: Moment) -> None:
         if self.run % self.every:
@@ -222,7 +239,8 @@ class GradientTrack(Track):
         if len(chunk) > self._ahead:  # of a graph that was walked before, or whose forward pass was not seen
             self._land()
             self._end()
-            self._ahead = max(self.steps, len(chunk))
+            self._ahead = self._until = max(self.steps, len(chunk))
+        self.taken += 1
         self._ahead -= len(chunk)
         self._first = self._ahead
         for total in self.totals.values():
@@ -236,7 +254,7 @@ class GradientTrack(Track):
             self._end()
         for total in self.totals.values():
             total.land()
-        self._stop = self.steps
+        self._stop = self._until
 
     def _end(self) -> None:
         for total in self.totals.values():
