@@ -1,11 +1,15 @@
 """Health: networks with a known illness, and healthy ones."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
 from spikescope import functional, layer, neuron, surrogate
 from spikescope.monitor import health
+from spikescope.sockets import place_sockets
 
 
 def kinds(watch):
@@ -99,7 +103,7 @@ def test_the_origin_of_what_is_not_finite():
     )
     with health(net) as watch:
         net(torch.ones(3, 3, 2))
-    origin = watch.findings[-1]
+    origin = watch.findings[0]
     assert (origin.layer, origin.kind) == ("3", "non-finite output")
 
 
@@ -111,7 +115,7 @@ def test_a_step_of_a_layer_that_knows_time():
     net = nn.Sequential(Step(2, 2, step_mode="m"), if_node())
     with health(net) as watch:
         net(torch.ones(3, 3, 2))  # as many steps as samples
-    origin = watch.findings[-1]
+    origin = watch.findings[0]
     assert (origin.layer, origin.kind, origin.number) == ("0", "non-finite output", 1)
 
 
@@ -149,4 +153,145 @@ def test_compiled_code_has_the_same_findings():
             run(torch.full((2, 1, 2), 0.75, requires_grad=True)).nansum().backward()
         found.append(watch.findings)
     assert found[0] == found[1]
-    assert [f.kind for f in found[0]] == ["vanishing gradient in depth", "non-finite output"]
+    assert [f.kind for f in found[0]] == ["non-finite output", "vanishing gradient in depth"]
+
+
+def test_a_forgotten_reset_is_found_though_autograd_stops_at_it():
+    net, x = nn.Sequential(layer.Linear(4, 4, step_mode="m"), if_node()), torch.rand(3, 2, 4)
+    with health(net) as watch:
+        net(x).sum().backward()
+        with pytest.raises(RuntimeError):
+            net(x).sum().backward()
+    first = watch.findings[0]
+    assert (first.layer, first.kind, first.number) == ("1", "state carried over", 1)
+    assert "functional.reset_net before each batch" in watch.table()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["from the start", "in the middle"])
+def test_state_carried_over_is_told_once_for_the_whole_network(known):
+    net, x = nn.Sequential(if_node(), if_node()), torch.ones(3, 1, 2)
+    if not known:
+        net(x)
+    with health(net, saturated=1.0) as watch, torch.no_grad():
+        for _ in range(3):
+            net(x)
+    first = watch.findings[0]
+    assert (first.layer, first.kind, first.number) == ("", "state carried over", 2 + (not known))
+    net[0].reset()
+    with health(net) as watch, torch.no_grad():
+        net(x)
+    assert ("1", "state carried over") in kinds(watch)
+    assert ("0", "state carried over") not in kinds(watch)
+
+
+@pytest.mark.parametrize(
+    ("node", "cut", "number"),
+    [
+        (neuron.IFNode, None, 0),
+        (neuron.IFNode, functional.reset_net, 0),
+        (neuron.IFNode, functional.detach_net, 2),
+        (neuron.SLTTLIFNode, functional.detach_net, 0),
+    ],
+)
+def test_single_steps_tell_a_run_by_the_backward_pass_before_it(node, cut, number):
+    net = nn.Sequential(node())
+    with health(net, saturated=1.0) as watch:
+        for _ in range(3):
+            y = sum(net(torch.rand(1, 2, requires_grad=True)) for _ in range(4))
+            if cut is not None:
+                y.sum().backward()
+                cut(net)
+    assert sum(f.number for f in watch.findings if f.kind == "state carried over") == number
+
+
+def test_no_finding_is_lost_because_a_probe_failed():
+    class Pair(neuron.IFNode):
+        def forward(self, x):
+            y = super().forward(x)
+            return y, y
+
+    net = nn.Sequential(if_node(), Pair(step_mode="m"))
+    with health(net) as watch, pytest.warns(RuntimeWarning, match="is off"):
+        net(torch.full((2, 1, 3), 0.1))
+    assert ("0", "silent layer") in kinds(watch)
+    assert kinds(watch)[-1] == ("1", "not watched")
+    assert "1" in watch.spikes.errors
+    with pytest.raises(TypeError, match="gives tuple"):
+        watch.spikes.table()
+
+
+def test_gradients_of_steps_that_nothing_depends_on_are_no_value():
+    """Of two calls of two steps the loss sees the second; a state goes on from the first, which has no gradient."""
+    net = nn.Sequential(if_node())
+    with health(net) as watch:
+        _ = net(torch.full((2, 1, 3), 0.1, requires_grad=True))
+        net(torch.full((2, 1, 3), 0.1, requires_grad=True)).sum().backward()
+    assert watch.gradients["0"].tolist() == pytest.approx([3**0.5] * 2)
+    assert kinds(watch) == [("0", "state carried over"), ("0", "silent layer")]
+
+
+@pytest.mark.parametrize("mode", ["m", "s", "compiled"])
+def test_the_threshold_is_read_at_each_call(mode):
+    """0.2 below a threshold of 100 is inside, of 1 far above it. In compiled code the first call is asked too late."""
+    node = neuron.IFNode(step_mode="s" if mode == "s" else "m")
+    net, x = nn.Sequential(node), torch.full((1, 2, 3), 99.8)
+    run = torch.compile(net, backend="aot_eager", fullgraph=True) if mode == "compiled" else net
+    with health(net, silent=1.0, saturated=1.0) as watch, torch.no_grad():
+        node.v_threshold = 100.0
+        for _ in range(1 + (mode == "compiled")):
+            functional.reset_net(net)
+            run(x[0] if mode == "s" else x)
+        assert watch.potentials["0"] == 1
+        node.v_threshold = 1.0
+        for _ in range(1 + (mode == "compiled")):
+            functional.reset_net(net)
+            run(x[0] if mode == "s" else x)
+    assert watch.potentials["0"] == 0.5
+    assert not node._taps
+
+
+@pytest.mark.parametrize("broken", ["weight", "input"])
+def test_what_is_not_finite_comes_first_and_is_no_reason_for_other_findings(broken):
+    torch.manual_seed(0)
+    net = nn.Sequential(layer.Linear(4, 4), neuron.LIFNode(), layer.Linear(4, 4), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    x = torch.rand(10, 2, 4) * 4
+    if broken == "weight":
+        net[2].weight.data[0, 0] = torch.nan
+    else:
+        x[:] = torch.nan
+    with health(net, silent=1.0) as watch:
+        net(x).sum().backward()
+    found = [(f.layer, f.kind, f.number) for f in watch.findings]
+    if broken == "weight":
+        assert found == [("2", "non-finite output", 0), ("1", "non-finite gradient", 10)]
+        assert "non-finite gradient: The number counts steps." in watch.table()
+    else:
+        assert found == [("0", "non-finite output", 0)]
+
+
+def test_a_neuron_for_online_training_in_training():
+    net = layer.OTTTSequential(layer.Linear(4, 4), neuron.OTTTLIFNode(), layer.Linear(4, 4), neuron.LIFNode()).train()
+    net[0].weight.data.fill_(1.0)
+    net[0].bias.data.zero_()
+    with health(net, saturated=0.5) as watch:
+        for _ in range(3):
+            net(torch.ones(2, 4)).sum().backward()
+            functional.detach_net(net)
+    assert ("1", "saturated neurons") in kinds(watch)  # 4 in each step, over a threshold of 1
+    assert "not watched" not in [kind for _, kind in kinds(watch)]
+    assert watch.gradients["1"].shape == (3,)
+
+
+def test_dropping_it_leaves_nothing_behind():
+    net = nn.Sequential(if_node(), if_node())
+    watch = health(net)
+    net(torch.full((2, 1, 3), 0.1))
+    net[0].v_threshold = 2.0
+    net(torch.full((2, 1, 3), 0.1))
+    gone = weakref.ref(watch)
+    del watch
+    gc.collect()
+    assert gone() is None
+    assert all(not socket.points for held in net.modules() for socket in place_sockets(held))
+    assert not net[0]._taps

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -14,14 +15,17 @@ from ..errors import check_module
 from ..form import tensors_of
 from ..neuron import Neuron
 from ..neuron.nonlinear import LIAFNode
+from ..neuron.online import OnlineLeakyIntegrateAndFire
 from ..neuron.readout import ReadOut
-from ..sockets import Signal
+from ..sockets import Signal, subscribe, unsubscribe
 from .memory import Moment
 from .plain import laid_out
 from .probe import GradScale, Probe
 from .record import Recording, is_binary, record
 from .reduce import GradientNorm, NonFinite, SaturatedShare, SilentShare, SupportShare
+from .reduce.pieces import whole
 from .select import named, where
+from .track import Track
 
 __all__ = ["Finding", "Health", "health"]
 
@@ -34,8 +38,13 @@ ADVICE = {
     "exploding gradient in depth": "Clip gradients, narrow the surrogate, or scale the weights down.",
     "vanishing gradient in time": "Raise tau, or let the loss see every step.",
     "exploding gradient in time": "Use detach_reset=True, clip gradients, or cut the graph with functional.detach_net.",
-    "non-finite gradient": "Lower the learning rate or the loss scale, and clip gradients.",
-    "non-finite output": "Look at the weights and the inputs of this layer; lower the learning rate.",
+    "non-finite gradient": "The number counts steps. Lower the learning rate or the loss scale, and clip gradients.",
+    "non-finite output": "The number is the step. Look at the weights and the inputs of this layer; lower the learning "
+    "rate.",
+    "state carried over": "The number counts runs that began with the state of the one before. Call "
+    "functional.reset_net before each batch; where the state is meant to go on, as of a stream or between "
+    "functional.detach_net, nothing is wrong.",
+    "not watched": "The number counts probes that an error has ended; spikes, gradients and potentials raise it.",
 }
 
 
@@ -82,7 +91,9 @@ def health(
     - `vanishing`, `exploding`: findings below and above these ratios of gradient norms: in depth of a layer to the
       last one, in time of the first step to the last. They need a backward pass.
 
-    The first layer and step at which a value was not finite is always a finding.
+    The first layer and step at which a value was not finite is always a finding; layers after it are not judged. So is
+    a sequence that begins with the state of the one before, which a forgotten reset leaves. Single steps tell where
+    one begins by the backward pass before it.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
     >>> with health(net) as watch:
@@ -114,19 +125,30 @@ class Health:
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
         self.potentials: Recording | None = None
+        self._thresholds: list[_Threshold] = []
         if supports:
             chosen = where(lambda name, held: name in supports)
             self.potentials = record(net, lambda name, held: supports[name], chosen, "h")
-        self._origin = _Origin(net)
+            held = zip(self.potentials._probes, self.potentials._tracks.values(), strict=True)
+            self._thresholds = [_Threshold(probe, track) for probe, track in held]
+        self._finalizer = weakref.finalize(self, _close, self._thresholds)
+        self._finalizer.atexit = False
+        self._origin = _Origin(net, {probe.name: probe for probe in self.gradients._probes})
 
     @property
     def findings(self) -> list[Finding]:
-        """What is wrong so far, by kind, and of each kind from the first layer to the last."""
-        return [*self._activity(), *self._support(), *self._depth(), *self._time(), *self._not_finite()]
+        """What is wrong so far, by kind, and of each kind from the first layer to the last.
+
+        What is not finite comes first: it spoils all that comes after it in the network.
+        """
+        broken = [*self._not_finite(), *self._carried_over()]
+        return [*broken, *self._activity(), *self._support(), *self._depth(), *self._time(), *self._not_watched()]
 
     def _activity(self) -> Iterator[Finding]:
-        limits = self._limits
-        for name, row in self.spikes.items():
+        limits, spoiled = self._limits, self._origin.spoiled()
+        for name, row in self.spikes.sound().items():
+            if name in spoiled:
+                continue
             if row["silent"] >= limits.silent:
                 kind = "silent layer" if row["silent"] == 1 else "silent neurons"
                 yield _finding(name, kind, row["silent"], limits.silent)
@@ -134,41 +156,66 @@ class Health:
                 yield _finding(name, "saturated neurons", row["saturated"], limits.saturated)
 
     def _support(self) -> Iterator[Finding]:
-        for name, share in (self.potentials or {}).items():
-            if share < self._limits.support:
+        spoiled = self._origin.spoiled()
+        for name, share in (self.potentials.sound() if self.potentials else {}).items():
+            if share < self._limits.support and name not in spoiled:
                 yield _finding(name, "outside the surrogate", share, self._limits.support)
 
     def _depth(self) -> Iterator[Finding]:
-        norms = {name: float(norm.square().nansum().sqrt()) for name, norm in self.gradients.items()}
-        last = next(reversed(norms.values()), 0.0)
+        norms = {name: float(norm.square().nansum().sqrt()) for name, norm in self.gradients.sound().items()}
+        bad = self._bad_steps()
+        last = next(reversed(norms), "")
         for name, norm in list(norms.items())[:-1]:
-            if last > 0:
-                yield from self._judged(name, norm / last, "depth")
+            if norms[last] > 0 and not (bad[name] or bad[last]):
+                yield from self._judged(name, norm / norms[last], "depth")
 
     def _time(self) -> Iterator[Finding]:
-        for name, norm in self.gradients.items():
-            if len(norm) > 1 and norm[-1] > 0:
+        bad = self._bad_steps()
+        for name, norm in self.gradients.sound().items():
+            if len(norm) > 1 and norm[-1] > 0 and not bad[name]:
                 yield from self._judged(name, float(norm[0] / norm[-1]), "time")
+
+    def _bad_steps(self) -> dict[str, int]:
+        """In how many steps the gradient of each layer was not finite."""
+        tracks = self.gradients._tracks
+        squares = {name: whole(tracks[name].summary("gradient norm").pieces)[:, 0] for name in self.gradients.sound()}
+        return {name: int((~held.isfinite()).sum()) for name, held in squares.items()}
 
     def _judged(self, name: str, ratio: float, axis: str) -> Iterator[Finding]:
         limits = self._limits
+        if name in self._origin.spoiled():
+            return
         if ratio < limits.vanishing:
             yield _finding(name, f"vanishing gradient in {axis}", ratio, limits.vanishing)
         elif math.isfinite(ratio) and ratio > limits.exploding:
             yield _finding(name, f"exploding gradient in {axis}", ratio, limits.exploding)
 
     def _not_finite(self) -> Iterator[Finding]:
-        bad = {name: int((~norm.isfinite()).sum()) for name, norm in self.gradients.items()}
-        for name in [name for name, steps in bad.items() if steps][-1:]:  # the backward pass begins at the end
-            yield _finding(name, "non-finite gradient", bad[name], 0)
         if (origin := self._origin.first()) is not None:
             name, step = origin
             yield _finding(name, "non-finite output", step, 0)
+        bad = self._bad_steps()
+        for name in [name for name, steps in bad.items() if steps][-1:]:  # the backward pass begins at the end
+            yield _finding(name, "non-finite gradient", bad[name], 0)
+
+    def _carried_over(self) -> Iterator[Finding]:
+        carried = self._origin.carried
+        runs: Mapping[str, int] = carried.runs
+        if len(runs) > 1 and runs.keys() == carried.neurons:  # one mistake, of the whole network
+            runs = {"": max(runs.values())}
+        for name, number in runs.items():
+            yield _finding(name, "state carried over", number, 0)
+
+    def _not_watched(self) -> Iterator[Finding]:
+        recordings = (self.spikes, self.gradients, self.potentials)
+        failed = Counter(name for held in recordings if held is not None for name in held.errors)
+        for name, probes in failed.items():
+            yield _finding(name, "not watched", probes, 0)
 
     def table(self) -> str:
         """The findings as text, each with its advice."""
         found = self.findings
-        if not found and not len(self.spikes):
+        if not found and not self.spikes.sound():
             return "Nothing was seen: run the network while health watches it."
         if not found:
             return "No findings."
@@ -183,6 +230,7 @@ class Health:
         for held in (self.spikes, self.gradients, self.potentials, self._origin):
             if held is not None:
                 held.close()
+        self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -210,10 +258,69 @@ def _supports(net: nn.Module) -> dict[str, SupportShare]:
     return found
 
 
-class _Origin:
-    """The first run and step in which a module without children gave a value that is not finite, and which one."""
+class _Threshold:
+    """Listens before each call of a neuron for a threshold that is another number: then that is what counts."""
 
-    def __init__(self, net: nn.Module) -> None:
+    enabled = True
+
+    def __init__(self, probe: Probe, track: Track) -> None:
+        self.probe, self.track = probe, track
+        module: Any = probe.module
+        self.now = module.v_threshold
+        self.point = None if isinstance(self.now, Tensor) else subscribe(module, Signal("before", "v_threshold"), self)
+
+    def receive(self, value: Any, compiled: bool) -> None:
+        """The threshold of the call that comes; of compiled code, whose kernel has its orders, of the one after it."""
+        if value is self.now:
+            return
+        if not isinstance(value, (int, float)):  # a tensor by now, perhaps one for each sample
+            self.probe.close()
+            self.close()
+        elif value != self.now:
+            self.now = value
+            for total in self.track.totals.values():
+                reducer: Any = total.reducer  # a SupportShare
+                total.reducer = replace(reducer, v_threshold=value)
+                if self.probe.signal.taps:
+                    self.probe.retune(self.probe.signal._replace(taps=total.reducer.taps))
+
+    def close(self) -> None:
+        if self.point is not None:
+            unsubscribe(self.point, self)
+
+
+class _Carried:
+    """Counts the runs of each neuron that began with the state of the one before.
+
+    Of a neuron in single steps a run is what follows a backward pass, unless it learns in each step.
+    """
+
+    def __init__(self, backwards: dict[str, Probe]) -> None:
+        self.backwards = backwards  # the probes of the gradients
+        self.fired: dict[str, int] = {}  # of these, up to the last step
+        self.neurons: set[str] = set()  # that ran
+        self.runs: Counter[str] = Counter()
+
+    def look(self, neuron: Neuron, moment: Moment) -> None:
+        """One call of a neuron."""
+        name, carried = moment.name, moment.start != 0
+        self.neurons.add(name)
+        if neuron.step_mode == "s":
+            if name not in self.backwards or isinstance(neuron, OnlineLeakyIntegrateAndFire):
+                return
+            before, self.fired[name] = self.fired.get(name, 0), self.backwards[name].fired
+            carried = carried and before != self.fired[name]
+        if carried:
+            self.runs[name] += 1
+
+
+class _Origin:
+    """The first run and step in which a module without children gave a value that is not finite, and which one.
+
+    It sees each call of each neuron, so that what is `carried` over is told by it too.
+    """
+
+    def __init__(self, net: nn.Module, backwards: dict[str, Probe]) -> None:
         found: dict[str, tuple[int, int, int]] = {}  # run, step, place in the order of calls
         order: dict[str, int] = {}
         modules = named(net).items()
@@ -224,7 +331,12 @@ class _Origin:
             if isinstance(held, Neuron) or not (list(held.children()) or held in inside)
         }
 
+        carried = _Carried(backwards)
+
         def take(value: Any, moment: Moment) -> None:
+            held = leaves[moment.name]
+            if isinstance(held, Neuron):
+                carried.look(held, moment)
             place = order.setdefault(moment.name, len(order))
             if moment.name in found:
                 return
@@ -233,7 +345,8 @@ class _Origin:
                 if step is not None:
                     found[moment.name] = (moment.run, step, place)
 
-        self._found = found
+        self._found, self._order = found, order
+        self.carried = carried
         probes = [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
         self._finalizer = weakref.finalize(self, _close, probes)
         self._finalizer.atexit = False
@@ -244,6 +357,13 @@ class _Origin:
             return None
         name = min(self._found, key=self._found.__getitem__)
         return name, self._found[name][1]
+
+    def spoiled(self) -> set[str]:
+        """The modules that come after it, and it."""
+        if not self._found:
+            return set()
+        place = min(self._found.values())[2]
+        return {name for name, held in self._order.items() if held >= place}
 
     def close(self) -> None:
         self._finalizer()
@@ -261,6 +381,6 @@ def _first_bad(value: Tensor, moment: Moment) -> int | None:
     return None if step < 0 else step
 
 
-def _close(probes: list[Probe]) -> None:
-    for probe in probes:
-        probe.close()
+def _close(held: Sequence[Probe | _Threshold]) -> None:
+    for one in held:
+        one.close()
