@@ -93,7 +93,8 @@ def real_dtype(x: Tensor) -> torch.dtype:
 
 def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
     """The input, copied only if a step of it has gaps or a lazy sign, and the layout of a step."""
-    x_seq = x_seq.resolve_neg()
+    if x_seq.is_neg():
+        x_seq = x_seq.resolve_neg()
     step = x_seq.select(0, 0) if x_seq.shape[0] else x_seq.new_empty(x_seq.shape[1:])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     dense = step.is_contiguous()
@@ -142,12 +143,11 @@ def make_outputs(
     """Empty buffers for a forward pass over `x_seq`, whose steps have the layout `step`."""
     real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
     whole = (steps, *step.shape), (n, *step.strides)
-    shape = checkpoint_shape(backend, steps, states, n)
     return Outputs(
         x_seq.new_empty_strided(*whole),
         [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in range(states)],
         x_seq.new_empty_strided(*whole, dtype=real) if keep_v else None,
-        x_seq.new_empty(shape, dtype=real) if keep_checkpoints else None,
+        x_seq.new_empty(checkpoint_shape(backend, steps, states, n), dtype=real) if keep_checkpoints else None,
         make_taps(taps, steps, step, real, x_seq.device),
     )
 
@@ -171,7 +171,8 @@ def field_in_layout(constant: Tensor, step: Layout) -> Tensor:
 
 def state_in_layout(tensor: Tensor, step: Layout, real: torch.dtype) -> Tensor:
     """A state in the layout of the step; a 0-dim one stands for all neurons."""
-    tensor = tensor.resolve_neg()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     if tensor.ndim == 0 and step.shape:
         return tensor.to(real)
     if tensor.dtype is real and step.fits(tensor.stride()):
@@ -183,7 +184,9 @@ def make_taps(
     taps: frozenset[str], steps: int, step: Layout, real: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
     """Empty buffers for the taps that are on."""
-    made = {}
+    made: dict[str, Tensor] = {}
+    if not taps:
+        return made
     if "count" in taps:
         dtype = torch.uint8 if steps < 256 else torch.int32
         made["count"] = torch.empty_strided(step.shape, step.strides, dtype=dtype, device=device)

@@ -48,7 +48,8 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     if backend == "torch":
         return Plan("torch", "the backend is set to 'torch'")
     name = definition.neuron.__name__
-    _check_devices(definition, x)
+    if definition.tensors:
+        _check_devices(definition, x)
     odd = _odd(definition, state, x)
     if odd is None:
         assert definition.key is not None

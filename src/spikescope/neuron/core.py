@@ -142,19 +142,21 @@ class PointwiseNeuron(Neuron, abstract=True):
         """This neuron as data: the text and the numbers from which a fused kernel is made and called."""
         cls = type(self)
         held = [getattr(p, name) for name in cls.dynamic]
-        forms = [self.form]
+        key = self.form
         for name in cls.parts:
             part = getattr(p, name)
-            forms.append(part.form if isinstance(part, Surrogate) else None)
-            held += [getattr(part, field) for field in type(part).dynamic] if forms[-1] else []
-        known = [form for form in forms if form is not None]
-        if len(known) < len(forms):
+            form = part.form if isinstance(part, Surrogate) else None
+            if key is None or form is None:
+                return Definition(cls, p, None, [], [])
+            key = f"{key}|{form}"
+            held += [getattr(part, field) for field in type(part).dynamic]
+        if key is None:
             return Definition(cls, p, None, [], [])
         held = [v for v in held if v is not None]
         kinds = ["n" if not isinstance(v, Tensor) else "s" if v.ndim == 0 else "a" for v in held]
         tensors = [v for v in held if isinstance(v, Tensor)]
         numbers = [v for v in held if not isinstance(v, Tensor)]
-        return Definition(cls, p, "|".join([*known, "".join(kinds)]), tensors, numbers)
+        return Definition(cls, p, f"{key}|{''.join(kinds)}", tensors, numbers)
 
     def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
         """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS` or by
