@@ -93,8 +93,7 @@ def real_dtype(x: Tensor) -> torch.dtype:
 
 def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
     """The input, copied only if a step of it has gaps or a lazy sign, and the layout of a step."""
-    if x_seq.is_neg():
-        x_seq = x_seq.resolve_neg()
+    x_seq = x_seq.resolve_neg()
     step = x_seq.select(0, 0) if x_seq.shape[0] else x_seq.new_empty(x_seq.shape[1:])
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     dense = step.is_contiguous()
