@@ -13,7 +13,8 @@ from spikescope import functional, monitor, neuron
 from spikescope.dynamics import native
 from spikescope.form import rebuilt
 from spikescope.monitor import AttributeMonitor, GradInputMonitor, GradOutputMonitor, OutputMonitor
-from spikescope.monitor.probe import Probe, signal_of
+from spikescope.monitor.probe import Probe
+from spikescope.monitor.signals import signal_of
 from spikescope.sockets import instrument
 
 pytestmark = [  # of PyTorch's own imports, and of its look at the output of a compiled network

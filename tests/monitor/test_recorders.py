@@ -18,7 +18,8 @@ from spikescope.monitor import (
     every,
     first,
 )
-from spikescope.monitor.probe import Probe, signal_of
+from spikescope.monitor.probe import Probe
+from spikescope.monitor.signals import signal_of
 
 
 def test_layers_are_named_in_the_order_of_definition_and_records_come_in_that_of_execution():

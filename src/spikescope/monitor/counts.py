@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
@@ -14,8 +12,10 @@ from ..neuron import Neuron
 from ..neuron.readout import ReadOut
 from .memory import Budget, Moment
 from .memory import budget as as_budget
-from .probe import Probe, spikes_of
+from .probe import Probe
+from .probes import Probes, weakly
 from .select import named, select, where
+from .signals import spikes_of
 from .spill import records_within
 
 __all__ = ["Count", "Scaled", "SpikeCounter"]
@@ -75,21 +75,9 @@ class SpikeCounter:
         check_module("SpikeCounter", net)
         self._modules = _spiking(net)
         self._train = records_within(as_budget(budget)) if keep_train else None
-        take = self._weakly()
-        self._probes = [Probe(name, held, spikes_of(held), take, root=net) for name, held in self._modules.items()]
+        take, modules = weakly(self._add), self._modules.items()
+        self._probes = Probes(self, [Probe(name, held, spikes_of(held), take, root=net) for name, held in modules])
         self.reset()
-        self._finalizer = weakref.finalize(self, _close, self._probes)
-        self._finalizer.atexit = False
-
-    def _weakly(self) -> Callable[[Any, Moment], None]:
-        reference = weakref.ref(self)
-
-        def take(value: Any, moment: Moment) -> None:
-            held = reference()
-            if held is not None:
-                held._add(value, moment)
-
-        return take
 
     def _add(self, value: Tensor, moment: Moment) -> None:
         module = self._modules[moment.name]
@@ -110,17 +98,12 @@ class SpikeCounter:
         self._steps = dict.fromkeys(self._modules, 0)
         if self._train is not None:
             self._train.clear()
-        for probe in self._probes:
-            probe.error = None
-            probe.restart()
-            probe.refresh()
+        self._probes.restart()
 
     def _check(self, name: str) -> None:
         if name not in self._modules:
             raise KeyError(f"{name!r} is not counted; there is {', '.join(map(repr, self._modules))}.")
-        for probe in self._probes:
-            if probe.error is not None and probe.name == name:
-                raise probe.error
+        self._probes.raise_error((name,))
 
     def __getitem__(self, name: str) -> Count:
         """The count of one layer."""
@@ -156,7 +139,7 @@ class SpikeCounter:
 
     def close(self) -> None:
         """Stop counting; the counts stay. A second time does nothing."""
-        self._finalizer()
+        self._probes.close()
         if self._train is not None:
             self._train.close()
 
@@ -165,8 +148,3 @@ class SpikeCounter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _close(probes: list[Probe]) -> None:
-    for probe in probes:
-        probe.close()

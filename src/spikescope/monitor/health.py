@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from ..errors import check_module
-from ..form import tensors_of
 from ..neuron import Neuron
 from ..neuron.nonlinear import LIAFNode
-from ..neuron.online import OnlineLeakyIntegrateAndFire
 from ..neuron.readout import ReadOut
-from ..sockets import Signal, subscribe, unsubscribe
-from .memory import Moment
 from .plain import laid_out
-from .probe import GradScale, Probe
-from .record import Recording, is_binary, record
-from .reduce import GradientNorm, NonFinite, SaturatedShare, SilentShare, SupportShare
+from .probe import GradScale
+from .probes import closed_with
+from .record import Recording, record
+from .reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
 from .reduce.pieces import whole
 from .select import named, where
-from .track import Track
+from .signs import Origin, Threshold
+from .taps import is_binary
 
 __all__ = ["Finding", "Health", "health"]
 
@@ -125,15 +122,14 @@ class Health:
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
         self.potentials: Recording | None = None
-        self._thresholds: list[_Threshold] = []
+        self._thresholds: list[Threshold] = []
         if supports:
             chosen = where(lambda name, held: name in supports)
             self.potentials = record(net, lambda name, held: supports[name], chosen, "h")
             held = zip(self.potentials._probes, self.potentials._tracks.values(), strict=True)
-            self._thresholds = [_Threshold(probe, track) for probe, track in held]
-        self._finalizer = weakref.finalize(self, _close, self._thresholds)
-        self._finalizer.atexit = False
-        self._origin = _Origin(net, {probe.name: probe for probe in self.gradients._probes})
+            self._thresholds = [Threshold(probe, track) for probe, track in held]
+        self._thresholds_closed = closed_with(self, self._thresholds)
+        self._origin = Origin(net, {probe.name: probe for probe in self.gradients._probes})
 
     @property
     def findings(self) -> list[Finding]:
@@ -230,7 +226,7 @@ class Health:
         for held in (self.spikes, self.gradients, self.potentials, self._origin):
             if held is not None:
                 held.close()
-        self._finalizer()
+        self._thresholds_closed()
 
     def __enter__(self) -> Self:
         return self
@@ -256,131 +252,3 @@ def _supports(net: nn.Module) -> dict[str, SupportShare]:
             except ValueError:  # its gradient is large in several places, or nowhere
                 continue
     return found
-
-
-class _Threshold:
-    """Listens before each call of a neuron for a threshold that is another number: then that is what counts."""
-
-    enabled = True
-
-    def __init__(self, probe: Probe, track: Track) -> None:
-        self.probe, self.track = probe, track
-        module: Any = probe.module
-        self.now = module.v_threshold
-        self.point = None if isinstance(self.now, Tensor) else subscribe(module, Signal("before", "v_threshold"), self)
-
-    def receive(self, value: Any, compiled: bool) -> None:
-        """The threshold of the call that comes; of compiled code, whose kernel has its orders, of the one after it."""
-        if value is self.now:
-            return
-        if not isinstance(value, (int, float)):  # a tensor by now, perhaps one for each sample
-            self.probe.close()
-            self.close()
-        elif value != self.now:
-            self.now = value
-            for total in self.track.totals.values():
-                reducer: Any = total.reducer  # a SupportShare
-                total.reducer = replace(reducer, v_threshold=value)
-                if self.probe.signal.taps:
-                    self.probe.retune(self.probe.signal._replace(taps=total.reducer.taps))
-
-    def close(self) -> None:
-        if self.point is not None:
-            unsubscribe(self.point, self)
-
-
-class _Carried:
-    """Counts the runs of each neuron that began with the state of the one before.
-
-    Of a neuron in single steps a run is what follows a backward pass, unless it learns in each step.
-    """
-
-    def __init__(self, backwards: dict[str, Probe]) -> None:
-        self.backwards = backwards  # the probes of the gradients
-        self.fired: dict[str, int] = {}  # of these, up to the last step
-        self.neurons: set[str] = set()  # that ran
-        self.runs: Counter[str] = Counter()
-
-    def look(self, neuron: Neuron, moment: Moment) -> None:
-        """One call of a neuron."""
-        name, carried = moment.name, moment.start != 0
-        self.neurons.add(name)
-        if neuron.step_mode == "s":
-            if name not in self.backwards or isinstance(neuron, OnlineLeakyIntegrateAndFire):
-                return
-            before, self.fired[name] = self.fired.get(name, 0), self.backwards[name].fired
-            carried = carried and before != self.fired[name]
-        if carried:
-            self.runs[name] += 1
-
-
-class _Origin:
-    """The first run and step in which a module without children gave a value that is not finite, and which one.
-
-    It sees each call of each neuron, so that what is `carried` over is told by it too.
-    """
-
-    def __init__(self, net: nn.Module, backwards: dict[str, Probe]) -> None:
-        found: dict[str, tuple[int, int, int]] = {}  # run, step, place in the order of calls
-        order: dict[str, int] = {}
-        modules = named(net).items()
-        inside = {part for _, held in modules if isinstance(held, Neuron) for part in held.modules()}
-        leaves = {
-            name: held
-            for name, held in modules
-            if isinstance(held, Neuron) or not (list(held.children()) or held in inside)
-        }
-
-        carried = _Carried(backwards)
-
-        def take(value: Any, moment: Moment) -> None:
-            held = leaves[moment.name]
-            if isinstance(held, Neuron):
-                carried.look(held, moment)
-            place = order.setdefault(moment.name, len(order))
-            if moment.name in found:
-                return
-            for tensor in tensors_of(value):
-                step = _first_bad(tensor, moment)
-                if step is not None:
-                    found[moment.name] = (moment.run, step, place)
-
-        self._found, self._order = found, order
-        self.carried = carried
-        probes = [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
-        self._finalizer = weakref.finalize(self, _close, probes)
-        self._finalizer.atexit = False
-
-    def first(self) -> tuple[str, int] | None:
-        """The module and the step of its run."""
-        if not self._found:
-            return None
-        name = min(self._found, key=self._found.__getitem__)
-        return name, self._found[name][1]
-
-    def spoiled(self) -> set[str]:
-        """The modules that come after it, and it."""
-        if not self._found:
-            return set()
-        place = min(self._found.values())[2]
-        return {name for name, held in self._order.items() if held >= place}
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-def _first_bad(value: Tensor, moment: Moment) -> int | None:
-    """The first step since the reset with a value that is not finite."""
-    start, stop = moment.start or 0, moment.stop or 1
-    if not (value.is_floating_point() or value.is_complex()) or not value.numel():
-        return None
-    timed = value.ndim > 0 and stop - start == len(value)
-    chunk = value.reshape(len(value), 1, -1) if timed else value.reshape(1, 1, -1)
-    bad = NonFinite().measure(chunk, start)
-    step = NonFinite().result(bad).first_step
-    return None if step < 0 else step
-
-
-def _close(held: Sequence[Probe | _Threshold]) -> None:
-    for one in held:
-        one.close()

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..errors import check_module
 from .memory import Moment, nbytes
-from .probe import Probe, signal_of
+from .probe import Probe
 from .select import select, unwrapped
+from .signals import signal_of
 from .subset import Subset
 
 __all__ = ["DryRun", "Match", "dry_run"]

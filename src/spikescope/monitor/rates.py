@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -15,8 +14,10 @@ from ..neuron.readout import ReadOut
 from ..sockets import Signal
 from .memory import Budget, Moment
 from .memory import budget as as_budget
-from .probe import Probe, spikes_of
+from .probe import Probe
+from .probes import Probes, weakly
 from .select import by_role, select
+from .signals import spikes_of
 from .spill import records_within
 
 __all__ = ["Monitor"]
@@ -55,27 +56,14 @@ class Monitor:
         spiking = {name: module for name, module in self.neurons.items() if not isinstance(module, ReadOut)}
         charged = {name: module for name, module in self.neurons.items() if isinstance(module, PointwiseNeuron)}
         self._names = {"s": list(spiking), "v": list(charged)}
-        self._probes = self._made(spiking, spikes_of, "s", net) + self._made(
-            charged, lambda held: Signal("tap", "v"), "v", net
-        )
-        self._finalizer = weakref.finalize(self, _close, self._probes)
-        self._finalizer.atexit = False
+        made = [*self._made(spiking, spikes_of, "s", net), *self._made(charged, lambda _: Signal("tap", "v"), "v", net)]
+        self._probes = Probes(self, made)
 
     def _made(
         self, modules: Mapping[str, nn.Module], signal: Callable[[nn.Module], Signal], kind: str, net: nn.Module
     ) -> list[Probe]:
-        take = self._weakly(kind)
+        take = weakly(self._add, kind)
         return [Probe(name, held, signal(held), take, root=net, enabled=False) for name, held in modules.items()]
-
-    def _weakly(self, kind: str) -> Callable[[Any, Moment], None]:
-        reference = weakref.ref(self)
-
-        def take(value: Any, moment: Moment) -> None:
-            held = reference()
-            if held is not None:
-                held._add(kind, value, moment)
-
-        return take
 
     def _add(self, kind: str, value: Tensor, moment: Moment) -> None:
         timed = self.neurons[moment.name].step_mode == "m"
@@ -88,33 +76,24 @@ class Monitor:
 
     def enable(self) -> None:
         """Record from now on; what is there stays."""
-        self._switch(True)
+        self._probes.switch(True)
 
     def disable(self) -> None:
         """Pause; what is there stays readable."""
-        self._switch(False)
-
-    def _switch(self, on: bool) -> None:
-        for probe in self._probes:
-            probe.enabled = on
+        self._probes.switch(False)
 
     def is_enable(self) -> bool:
         """Whether it records."""
-        return self._finalizer.alive and any(probe.enabled for probe in self._probes)
+        return self._probes.enabled
 
     def reset(self) -> None:
         """Forget all records."""
         for records in self._records.values():
             records.clear()
-        for probe in self._probes:
-            probe.error = None
-            probe.restart()
-            probe.refresh()
+        self._probes.restart()
 
     def _lists(self, kind: str) -> dict[str, list[Any]]:
-        for probe in self._probes:
-            if probe.error is not None:
-                raise probe.error
+        self._probes.raise_error(self.neurons)
         lists: dict[str, list[Any]] = {name: [] for name in self._names[kind]}
         records = self._records[kind]
         for value, moment in zip(records, records.moments, strict=True):
@@ -164,7 +143,7 @@ class Monitor:
 
     def close(self) -> None:
         """Stop for good; the records stay. A second time does nothing."""
-        self._finalizer()
+        self._probes.close()
         for records in self._records.values():
             records.close()
 
@@ -186,8 +165,3 @@ def _spikes(array: Any) -> float:
 
 def _size(array: Any) -> int:
     return int(array.numel() if isinstance(array, Tensor) else array.size)
-
-
-def _close(probes: list[Probe]) -> None:
-    for probe in probes:
-        probe.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -11,28 +10,24 @@ from typing import Any, NamedTuple, Self
 from torch import nn
 
 from ..errors import check_module
-from ..neuron import PointwiseNeuron
-from ..neuron.integrate import IntegrateAndFire
-from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
-from ..neuron.nonlinear import LIAFNode
-from ..neuron.online import OnlineLeakyIntegrateAndFire
 from ..neuron.readout import ReadOut
 from ..sockets import Signal
 from .memory import Budget
 from .memory import budget as as_budget
 from .plain import words
-from .probe import GRADIENTS, GradScale, Probe, keeps_state, signal_of, spikes_of
+from .probe import GradScale, Probe
+from .probes import Probes
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Results
 from .select import by_role, by_type, named, select
+from .signals import GRADIENTS, keeps_state, signal_of, spikes_of
 from .subset import Subset
+from .taps import gives_spikes, tapped
 from .track import GradientTrack, Ledger, Track, decoded
 
 __all__ = ["Cost", "Recording", "record"]
-
-_NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
 
 
 class Cost(NamedTuple):
@@ -117,7 +112,7 @@ class Recording(Results):
         made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
         self._ledger = Ledger(limit)
         self._probes: list[Probe] = []  # those whose values are measured
-        self._plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
+        plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
         runs = any(map(keeps_state, named(net).values()))
         options: dict[str, Any] = {"root": net, "subset": subset}
@@ -139,15 +134,14 @@ class Recording(Results):
             each = every if runs else 1
             probe = Probe(name, module, signal, take, scaler=scaler, every=each, missed=missed, **options)
             self._probes.append(probe)
-            self._plugged.append(probe)
+            plugged.append(probe)
             if isinstance(track, GradientTrack):
                 forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
-                self._plugged.append(Probe(name, module, forward, track.take_forward, root=net))
+                plugged.append(Probe(name, module, forward, track.take_forward, root=net))
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
         )
-        self._finalizer = weakref.finalize(self, _close, self._plugged)
-        self._finalizer.atexit = False
+        self._plugged = Probes(self, plugged)
 
     def _row(self, name: str) -> dict[str, Any]:
         track = self._tracks[name]
@@ -166,26 +160,25 @@ class Recording(Results):
         failed = self.errors
         return {name: self[name] for name, track in self._tracks.items() if track.seen and name not in failed}
 
-    def _check(self, names: Any) -> None:
-        for probe in self._plugged:
-            if probe.error is not None and probe.name in names:
-                raise probe.error
+    def raise_error(self, names: Collection[str]) -> None:
+        """Raise the error that ended a probe of one of these modules, if there is one."""
+        self._plugged.raise_error(names)
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        self._check(self._tracks)
+        self.raise_error(self._tracks)
         return {name: self._row(name) for name in self}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._tracks:
             raise KeyError(f"{name!r} is not recorded; there is {', '.join(map(repr, self._tracks))}.")
-        self._check((name,))
+        self.raise_error((name,))
         if not self._tracks[name].seen:
             todo = self._todo(self._tracks[name])
             raise KeyError(f"Nothing of {name!r} was recorded yet: {todo} See recording.never_fired.")
         return self.given(self._row(name))
 
     def __iter__(self) -> Iterator[str]:
-        self._check(self._tracks)  # a table without the modules that failed would look whole
+        self.raise_error(self._tracks)  # a table without the modules that failed would look whole
         return (name for name, track in self._tracks.items() if track.seen)
 
     def __len__(self) -> int:
@@ -221,7 +214,7 @@ class Recording(Results):
 
     def close(self) -> None:
         """Stop for good; the results stay. A second time does nothing."""
-        self._finalizer()
+        self._plugged.close()
 
     def __enter__(self) -> Self:
         return self
@@ -233,46 +226,6 @@ class Recording(Results):
 
     def __repr__(self) -> str:
         return f"Recording({len(self)} of {len(self._tracks)} modules)"
-
-
-def _close(plugged: list[Probe]) -> None:
-    for held in plugged:
-        held.close()
-
-
-def is_binary(module: nn.Module) -> bool:
-    """Whether the output is 0 or 1, fired where the potential before the reset is at one threshold or above."""
-    return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
-
-
-def gives_spikes(module: nn.Module) -> bool:
-    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead."""
-    return is_binary(module) and bool(getattr(module.surrogate_function, "spiking", False))
-
-
-def _as_in_the_library(module: nn.Module) -> bool:
-    """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
-    methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step")
-    return all(getattr(module, name).__module__.startswith("spikescope.") for name in methods)
-
-
-def tapped(
-    module: nn.Module, signal: Signal, reducers: Mapping[str, Reducer], subset: Subset | None
-) -> dict[str, tuple[str, ...]]:
-    """The reducers that the kernel of a neuron feeds, and their taps: for them the signal need not be read."""
-    if (subset is not None and not subset.everything) or getattr(module, "step_mode", "s") != "m":
-        return {}
-    if not isinstance(module, PointwiseNeuron) or not _as_in_the_library(module):
-        return {}
-    if signal == Signal("output"):
-        known: tuple[str, ...] = ("count", "packed") if gives_spikes(module) else ()
-    else:
-        known = ("range", "support") if signal == Signal("tap", "h") and not isinstance(module, ReadOut) else ()
-    return {
-        label: held.taps
-        for label, held in reducers.items()
-        if held.taps and all(tap.partition(":")[0] in known for tap in held.taps)
-    }
 
 
 def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:

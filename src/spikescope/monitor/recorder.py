@@ -6,7 +6,7 @@ import copy
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +17,10 @@ from ..errors import check_module
 from ..sockets import Signal, at_rest
 from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
-from .probe import GRADIENTS, GradScale, Probe, ProbeReport, keeps_state
+from .probe import GradScale, Probe, ProbeReport
+from .probes import Probes, weakly
 from .select import named, select, unwrapped
+from .signals import GRADIENTS, keeps_state
 from .spill import SpilledRecords, records_within
 from .subset import Subset
 
@@ -113,15 +115,12 @@ class BaseMonitor:
         self.keep_graph = keep_graph
         self._records = records_within(as_budget(budget), keep_graph)
         self._check_modules(modules)
-        take = _weakly(self)
-        self._probes = [
-            Probe(name, module, signal, take, root=net, subset=subset, keep_graph=keep_graph, scaler=scaler)
-            for name, module in modules.items()
-        ]
+        take = weakly(self._take)
+        options: dict[str, Any] = {"root": net, "subset": subset, "keep_graph": keep_graph, "scaler": scaler}
+        self._probes = Probes(self, [Probe(name, held, signal, take, **options) for name, held in modules.items()])
+        self._signal = signal
         self._closed = False
         self._net = weakref.ref(net)
-        self._finalizer = weakref.finalize(self, _close_all, self._probes)
-        self._finalizer.atexit = False
 
     def _check_modules(self, modules: dict[str, nn.Module]) -> None:
         """Refuse modules that do not have the signal."""
@@ -133,7 +132,7 @@ class BaseMonitor:
     @property
     def records(self) -> Records | SpilledRecords:
         """All records in the order in which they came. Raises the error that ended a probe, if one did."""
-        self._raise_error(self.monitored_layers)
+        self._probes.raise_error(self.monitored_layers)
         return self._records
 
     @property
@@ -145,18 +144,13 @@ class BaseMonitor:
         """What was recorded before an error ended a probe, or the budget was used up."""
         return self._records
 
-    def _raise_error(self, names: Iterable[str]) -> None:
-        for probe in self._probes:
-            if probe.error is not None and probe.name in names:
-                raise probe.error
-
     def __getitem__(self, key: int | slice | str) -> Any:
         """A record by its number, several by a slice, those of one module by its name."""
         if not isinstance(key, str):
             return self.records[key]
         if key not in self.monitored_layers:
             raise KeyError(f"{key!r} is not monitored; there is {', '.join(map(repr, self.monitored_layers))}.")
-        self._raise_error([key])
+        self._probes.raise_error((key,))
         return self._records.of(key)
 
     def __len__(self) -> int:
@@ -164,27 +158,20 @@ class BaseMonitor:
 
     def enable(self) -> None:
         """Record from now on; a monitor is made enabled."""
-        self._switch(True)
+        self._probes.switch(True)
 
     def disable(self) -> None:
         """Pause: nothing is called and nothing stored. The records stay."""
-        self._switch(False)
-
-    def _switch(self, on: bool) -> None:
-        for probe in self._probes:
-            probe.enabled = on
+        self._probes.switch(False)
 
     def is_enable(self) -> bool:
         """Whether it records."""
-        return not self._closed and any(probe.enabled for probe in self._probes)
+        return self._probes.enabled
 
     def clear_recorded_data(self) -> None:
         """Forget all records, errors and counts of calls. A probe that an error had ended works again."""
         self._records.clear()
-        for probe in self._probes:
-            probe.error = None
-            probe.restart()
-            probe.refresh()
+        self._probes.restart()
 
     def report(self) -> list[ProbeReport]:
         """What each probe has done and cost."""
@@ -206,7 +193,7 @@ class BaseMonitor:
         if self._closed:
             return
         self._closed = True
-        self._finalizer()
+        self._probes.close()
         silent = self.never_fired()
         if silent and self._ran():
             logger.warning(
@@ -214,7 +201,7 @@ class BaseMonitor:
                 "before it had a socket (sockets.instrument puts it there).",
                 type(self).__name__,
                 ", ".join(map(repr, silent)),
-                "no backward pass came by" if self._probes[0].signal.kind in GRADIENTS else "not run",
+                "no backward pass came by" if self._signal.kind in GRADIENTS else "not run",
             )
         self._records.close()
 
@@ -227,20 +214,3 @@ class BaseMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove_hooks()
-
-
-def _weakly(monitor: BaseMonitor) -> Callable[[Any, Moment], None]:
-    """The monitor's `_take`, without keeping the monitor alive."""
-    reference = weakref.ref(monitor)
-
-    def take(value: Any, moment: Moment) -> None:
-        held = reference()
-        if held is not None:
-            held._take(value, moment)
-
-    return take
-
-
-def _close_all(probes: list[Probe]) -> None:
-    for probe in probes:
-        probe.close()

@@ -62,7 +62,7 @@ def _entries(recording: Recording) -> tuple[list[Entry], str]:
     """What this rank has, and the error that a probe met, in words."""
     error = ""
     try:
-        recording._check(recording._tracks)
+        recording.raise_error(recording._tracks)
     except Exception as met:
         error = f"{type(met).__name__}: {met}"
     entries = [

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
-from ..monitor.record import is_binary
 from ..monitor.reduce import Packed, Raw, Reducer
+from ..monitor.taps import is_binary
 from ..neuron import PointwiseNeuron
 from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
 from ..spikes import PackedSpikes
