@@ -244,7 +244,7 @@ class Declared(nn.Module):
     def form(self) -> str | None:
         """A text that stands for the class and its options: all that is fixed when a kernel is made of it.
 
-        None where an option is a module: what may have weights, a mode or hooks is not fixed by any text.
+        None where an option is a module or may be changed in place: it is not fixed by any text.
         """
         return self._form
 
@@ -256,10 +256,11 @@ class Declared(nn.Module):
             if spec.shapes_dynamics and (not spec.dynamic or getattr(self, name, None) is None)
         }
         self._form: str | None = None
-        if any(isinstance(held, nn.Module) for held in fixed.values()):
+        if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
         shown = [f"{name}={held if isinstance(held, _PLAIN) else id(held)!r}" for name, held in fixed.items()]
-        self._form = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
+        text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
+        self._form = text.replace("|", "\\x7c")  # which parts the forms of a key
         forms.setdefault(self._form, (cls, fixed))  # keeps what the ids in the text stand for alive
 
     def __setattr__(self, name: str, given: Any) -> None:

@@ -98,7 +98,7 @@ def exactness(node: Any, dtype: torch.dtype) -> tuple[bool, bool]:
     definition = node._definition(node.params())
     made = program(definition.key)
     real = torch.float64 if dtype is torch.float64 else torch.float32
-    return made.exact(), made.exact() and made.backward(real, made.differentiable).exact
+    return made.exact(real), made.exact(real) and made.backward(real, made.differentiable).exact
 
 
 def assert_equal(got: Tensor, want: Tensor, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from spikescope.dynamics import cpp, gpu, native, ops, printing, program, trace
 from spikescope.dynamics.ops import Op
 from spikescope.dynamics.trace import UnsupportedOperationError
+from spikescope.fields import option
 from spikescope.neuron import EIFNode, GatedLIFNode, IFNode, LIAFNode, LIFNode, ParametricLIFNode, ResonateAndFireNode
 from spikescope.neuron.core import registry
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
@@ -113,7 +115,7 @@ def test_a_tensor_in_a_surrogate_that_cannot_learn():
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_which_neurons_are_exact(cls):
     node = make(cls, "auto")
-    assert program.program(key_of(node)).exact() is (cls.__name__ not in INEXACT)
+    assert program.program(key_of(node)).exact(torch.float32) is (cls.__name__ not in INEXACT)
     planned = node.implementation(inputs(4, 3))
     assert planned.backend == ("torch" if cls.__name__ in INEXACT else "cpp")
     assert "spikes" in planned.reason
@@ -128,7 +130,7 @@ def test_functions_of_fields_alone_are_hoisted(cls):
     made = program.program(key_of(make(cls, "cpp")))
     body = made.forward(torch.float32)
     assert "sigmoid" not in names(body)
-    assert made.exact()
+    assert made.exact(torch.float32)
     results = body.prologue(*(torch.tensor(0.3) for _ in made.model.kinds))
     assert any(torch.equal(held, torch.sigmoid(torch.tensor(0.3))) for held in results)
     assert "sigmoid" in names(program.program(key_of(make(EIFNode, "cpp"))).backward(torch.float32, ()))
@@ -221,6 +223,11 @@ def with_charge(function):
     return ChargedNode
 
 
+def written_through_an_alias(h):
+    h.data.clamp_(max=0.9)
+    return h
+
+
 def quantised(p, s, x):
     return s.v + (x * 3).int() / 3
 
@@ -237,6 +244,11 @@ NOT_TRACED = {
     "less precision": (lambda p, s, x: (s.v + x).bfloat16().float(), "gives torch.bfloat16"),
     "conditions added": (lambda p, s, x: s.v + ((x > 0) + (x > 1)) * 0.3, "conditions from comparisons alone"),
     "a shape": (lambda p, s, x: (s.v + x).expand(2, *x.shape)[0], "gives the shape [2, 3] for 3 neurons"),
+    "an alias": (lambda p, s, x: written_through_an_alias(s.v * 0.5 + x), "writes through an alias"),
+    "the number of neurons": (lambda p, s, x: s.v + x * (2 / x.shape[-1]), "depends on a shape"),
+    "the kind of a field": (lambda p, s, x: s.v + x * (2.0 if isinstance(p.v_threshold, float) else 1.0), "a type"),
+    "whether there is a graph": (lambda p, s, x: s.v + x * (2.0 if x.requires_grad else 1.0), "a mode of PyTorch"),
+    "a condition that is kept as a number": (lambda p, s, x: s.v + x.clone().gt_(0.2) / 2, "gives torch.float32"),
     "three neurons": (lambda p, s, x: s.v + x * torch.ones(4), "fails on 3 neurons with"),
 }
 
@@ -257,12 +269,17 @@ def test_what_a_kernel_would_say_otherwise_stays_eager(case, temporary_neurons):
 
 TRACED = {
     "a condition times a number": lambda p, s, x: s.v + (x > 0) * 0.3,
+    "conditions divided": lambda p, s, x: s.v + (x + (x > -100) / (x > 0)).clamp(max=2.0),
+    "a function of a condition": lambda p, s, x: s.v + torch.sqrt(x > 0.2) * x,
+    "a condition compared": lambda p, s, x: s.v + torch.where((x > 0) > 0.5, x, x > -1),
+    "bounds that cross": lambda p, s, x: (s.v + x).clamp(1.2, 0.4),
     "a condition as a number": lambda p, s, x: s.v + (x > 0).to(x) / 3,
     "bounds": lambda p, s, x: (s.v + x).clamp(min=-0.3).clamp(max=p.v_threshold + 0.7),
     "a number of its own": lambda p, s, x: s.v + torch.where(x > 0, x, torch.scalar_tensor(0.5)),
 }
 
 
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")  # of Triton's interpreter
 @pytest.mark.parametrize("case", TRACED)
 @pytest.mark.parametrize("backend", ["cpp", "triton"])
 def test_what_a_kernel_says_alike_is_traced(case, backend, temporary_neurons):
@@ -276,3 +293,33 @@ def test_a_number_that_is_rounded_before_it_meets_a_float64_state_stays_eager(te
     x_seq = inputs(5, 4).double()
     assert "gives torch.float32" in node.implementation(x_seq).reason
     assert_equal(node(x_seq), cls(step_mode="m", backend="torch")(x_seq), "output")
+
+
+def test_each_precision_is_traced_for_itself(temporary_neurons):
+    cls = with_charge(lambda p, s, x: s.v + x.double())
+    node = cls(step_mode="m")
+    assert "gives torch.float64" in node.implementation(inputs(5, 4)).reason
+    assert node.implementation(inputs(5, 4).double()).backend == "cpp"
+
+
+def with_option(given):
+    class ChosenNode(IntegrateAndFire):
+        mode: Any = option(default=given)
+
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(s.v + x * len(p.mode))
+
+    return ChosenNode
+
+
+def test_an_option_may_hold_any_text(temporary_neurons):
+    parity(with_option("a|b|n"), inputs(5, 37))
+
+
+def test_an_option_that_may_change_in_place_stays_eager(temporary_neurons):
+    node = with_option(())(step_mode="m", mode=[1])
+    x_seq = inputs(3, 4)
+    assert node.implementation(x_seq).backend == "torch"
+    node.mode.append(2)
+    assert_equal(node(x_seq), with_option((1, 2))(step_mode="m", backend="torch")(x_seq), "output")

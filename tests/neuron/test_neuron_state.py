@@ -313,6 +313,10 @@ def test_a_reset_value_that_was_set_is_kept():
     node.v_reset = -0.5  # the field that the value at rest follows
     node.reset()
     assert node.v == -0.5
+    node.set_reset_value("v", torch.full((2,), 0.2))
+    node.v_reset = -0.1
+    node.reset()
+    assert node.v == -0.1
 
 
 def test_a_module_among_the_options_is_not_kept_alive():

@@ -6,7 +6,7 @@ a neuron to a compiled kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,10 +103,12 @@ def record(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) 
     return Graph(recorder.inputs, tuple(reversed(nodes)), outputs)
 
 
-def replay(nodes: Sequence[Node], values: dict[Node, Any], wanted: Sequence[Node]) -> list[Any]:
-    """Run the operations again on the `values` of their inputs; the results `wanted`."""
+def replay(
+    nodes: Sequence[Node], values: dict[Node, Any], wanted: Sequence[Node], passing: Collection[Any] = ()
+) -> list[Any]:
+    """Run the operations again on the `values` of their inputs; the results `wanted`. Those `passing` are skipped."""
     values = dict(values)
     for node in nodes:
         args = [values[arg] if isinstance(arg, Node) else arg for arg in node.args]
-        values[node] = node.target(*args, **node.kwargs)
+        values[node] = args[0] if node.target in passing else node.target(*args, **node.kwargs)
     return [values[node] for node in wanted]

@@ -18,7 +18,7 @@ import torch
 
 from .graph import Node
 
-__all__ = ["DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
+__all__ = ["CONDITIONS", "CONDITION_OF", "DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
 
 aten = torch.ops.aten
 
@@ -71,7 +71,7 @@ OPS: dict[object, Op] = {
     aten.clamp_max.default: Op("minimum<real>({0}, {1})", "tl.where({0} > {1}, {1}, {0})"),
     aten.clamp.default: Op(
         "minimum<real>(maximum<real>({0}, {1}), {2})",
-        "tl.where({0} < {1}, {1}, tl.where({0} > {2}, {2}, {0}))",
+        "tl.where(tl.where({0} < {1}, {1}, {0}) > {2}, {2}, tl.where({0} < {1}, {1}, {0}))",  # as PyTorch: {2} wins
     ),
     aten.where.self: Op("({0} ? {1} : {2})", "tl.where({0} != 0, {1}, {2})"),
     aten.masked_fill.Scalar: Op("({1} ? (real){2} : {0})", "tl.where({1} != 0, {2}, {0})"),
@@ -112,8 +112,17 @@ OPS[aten.bitwise_or.Tensor] = OPS[aten.logical_or.default]
 OPS[aten.logical_not.default] = OPS[aten.bitwise_not.default] = Op("(!{0})", "({0} == 0)")
 OPS[aten.clamp_min.Tensor], OPS[aten.clamp_max.Tensor] = OPS[aten.maximum.default], OPS[aten.minimum.default]
 OPS[aten.clamp.Tensor] = OPS[aten.clamp.default]
-LOGICAL |= {aten.logical_and.default, aten.logical_or.default, aten.logical_not.default}
-LOGICAL |= {aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_not.default}
+
+CONDITIONS = {
+    *(aten.logical_and.default, aten.logical_or.default, aten.logical_not.default),
+    *(aten.bitwise_and.Tensor, aten.bitwise_or.Tensor, aten.bitwise_not.default),
+}
+"""Operations on conditions."""
+
+LOGICAL |= CONDITIONS
+
+CONDITION_OF = {aten.where.self: 0, aten.masked_fill.Scalar: 1, aten._to_copy.default: 0}
+"""Which operand of these is a condition."""
 
 PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.default, aten.expand.default}
 """Operations that change nothing of a single element."""

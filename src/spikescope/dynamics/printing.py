@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
+
 from .graph import Node
-from .ops import DIVISIONS, OPS, PASS, meaning
+from .ops import CONDITION_OF, CONDITIONS, DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
 __all__ = ["Language", "each", "print_body"]
@@ -31,7 +33,8 @@ def print_body(
         return text[argument] if isinstance(argument, Node) else literal(argument, language)
 
     for node in body.nodes:
-        operands = [operand(a) for a in node.args if _is_operand(a)]
+        given = ((place, argument) for place, argument in enumerate(node.args) if _is_operand(argument))
+        operands = [_as_number(node, place, operand(argument), language) for place, argument in given]
         expression = _expression(node, operands, language)
         if node.target in DIVISIONS:
             divisor = text.get(node.args[1], "")
@@ -60,6 +63,16 @@ def literal(number: Any, language: Language) -> str:
         return f"real({float(number)!r})"
     text = repr(float(number)) if math.isfinite(number) else f"float('{number}')"
     return f"tl.full([BLOCK], {text}, real)"
+
+
+def _as_number(node: Node, place: int, text: str, language: Language) -> str:
+    """An operand, with a condition as the 0 or 1 that it is in arithmetic, except where a condition is asked for."""
+    argument = node.args[place]
+    if not isinstance(argument, Node) or argument.dtype is not torch.bool:
+        return text
+    if node.target in PASS or node.target in CONDITIONS or CONDITION_OF.get(node.target) == place:
+        return text
+    return f"real({text})" if language == "cpp" else f"tl.where({text} != 0, one, zero)"
 
 
 def _is_operand(argument: Any) -> bool:

@@ -77,13 +77,13 @@ class Program:
         found = self._bodies.get((real,))
         return found or self._bodies.setdefault((real,), _apart(trace_forward, self.model, real))
 
-    def exact(self) -> bool:
+    def exact(self, real: torch.dtype) -> bool:
         """Whether the kernel's spikes and states are bit for bit those of the eager loop."""
-        return self.forward(torch.float32).exact
+        return self.forward(real).exact
 
-    def tells_h(self) -> bool:
+    def tells_h(self, real: torch.dtype) -> bool:
         """Whether its step tells the potential before the reset."""
-        return isinstance(self.forward(torch.float32).outputs[-1], Node)
+        return isinstance(self.forward(real).outputs[-1], Node)
 
     def backward(self, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
         """The traced vector-Jacobian product, with the gradients of the numbers in `wanted`."""
@@ -114,10 +114,9 @@ def refusal(key: str, gradients: bool, real: torch.dtype) -> str | None:
     """
     try:
         made = program(key)
-        for dtype in dict.fromkeys((torch.float32, real)):
-            made.forward(dtype)
-            if gradients:
-                made.backward(dtype, made.differentiable)
+        made.forward(real)
+        if gradients:
+            made.backward(real, made.differentiable)
     except UnsupportedOperationError as error:
         return str(error)
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from typing import Any
 
-from .graph import Node
+import torch
+from torch import Tensor
+
+from .graph import Graph, Node, replay
 from .ops import LOGICAL, OPS, PASS, meaning
 
-__all__ = ["TRACED", "refused"]
+__all__ = ["TRACED", "disagreement", "refused"]
 
 TRACED = 3
 """The neurons on which a step is traced."""
@@ -33,11 +37,49 @@ def refused(node: Node, real: torch.dtype) -> tuple[str, str] | None:
 
 def _kept(node: Node, target: object, real: torch.dtype) -> bool:
     """Whether the result is of the dtype that a kernel would give it."""
-    if node.dtype is torch.bool:
-        return target in LOGICAL or target in PASS
+    if target in LOGICAL or node.dtype is torch.bool:
+        return node.dtype is torch.bool and (target in LOGICAL or target in PASS)
     if node.dtype is real:
         return True
     if node.inputs or not node.dtype.is_floating_point:
         return False
     number = node.args[0]  # alone, it may be narrower where nothing is lost
     return bool(torch.tensor(number, dtype=node.dtype).to(real) == torch.tensor(number, dtype=real))
+
+
+def disagreement(graph: Graph, function: Callable[..., Any], kinds: str, real: torch.dtype) -> str | None:
+    """Where the graph says otherwise than the function that it is of, on other neurons; None if nowhere.
+
+    So it is where the function depends on a shape, on a type or on a mode of PyTorch, or writes through an alias. A
+    number among the fields is a Python number here, as in the eager loop.
+    """
+    neurons = torch.linspace(-2.7, 3.3, 10, dtype=real).view(2, 5)
+    inputs = [neurons.roll(3 * i, 1) + 0.01 * i for i in range(len(graph.inputs) - len(kinds))]
+    numbers = [0.9 + 0.013 * i for i in range(len(kinds))]
+    arrays = [
+        None if kind == "n" else torch.full((2, 5), held, dtype=real) for held, kind in zip(numbers, kinds, strict=True)
+    ]
+    fields = [held if array is None else array for held, array in zip(numbers, arrays, strict=True)]
+    values = [
+        torch.tensor(held, dtype=torch.float64) if array is None else array
+        for held, array in zip(numbers, arrays, strict=True)
+    ]
+    wanted = [out for out in graph.outputs if isinstance(out, Node)]
+    try:
+        with torch.no_grad():
+            got = replay(
+                graph.nodes, dict(zip(graph.inputs, [*map(Tensor.clone, inputs), *values], strict=True)), wanted, PASS
+            )
+        with torch.enable_grad():
+            out = function([held.requires_grad_() * 1 for held in inputs], fields)
+    except Exception as error:  # where it is the step that is wrong, the eager loop says so
+        return f"fails on [2, 5] neurons with {type(error).__name__}: {error}"
+    told = [held for held, node in zip(out, graph.outputs, strict=True) if isinstance(node, Node)]
+    if all(_close(a.expand(2, 5), b.expand(2, 5)) for a, b in zip(got, told, strict=True)):
+        return None
+    return "depends on a shape, a type or a mode of PyTorch, or writes through an alias"
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """A tolerance for functions that PyTorch rounds otherwise for a number than for a tensor, such as powers."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -91,8 +91,8 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
 
 
 @constant_when_compiled
-def _tells_h(key: str) -> bool:
-    return program(key).tells_h()
+def _tells_h(key: str, real: torch.dtype) -> bool:
+    return program(key).tells_h(real)
 
 
 @constant_when_compiled
@@ -109,7 +109,7 @@ def decide(backend: str, key: str, device: str, gradients: bool, real: torch.dty
         if backend != "auto":
             raise UnsupportedOperationError(refused)
         return Plan("torch", refused)
-    if backend == "auto" and not program(key).exact():
+    if backend == "auto" and not program(key).exact(real):
         return Plan(
             "torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip"
         )
@@ -170,7 +170,7 @@ def deferred_taps(
     held = (_as_tensor(number) for number in (*definition.numbers, *state))
     what = planned, definition.key, len(definition.numbers), x_seq, *held, *definition.tensors
     assert definition.key is not None
-    whole = WHOLE_TAPS if _tells_h(definition.key) else ("v",)
+    whole = WHOLE_TAPS if _tells_h(definition.key, real_dtype(x_seq)) else ("v",)
     return {name: Deferred(_AGAIN, (name, *what)) for name in names if name in whole}
 
 
@@ -202,6 +202,6 @@ def _fused(
 ) -> tuple[eager.Sequence, dict[str, Tensor]]:
     assert definition.key is not None
     p = definition
-    if taps and not _tells_h(definition.key):
+    if taps and not _tells_h(definition.key, real_dtype(x_seq)):
         taps = tuple(name for name in taps if name in ("count", "packed"))
     return run_fused(planned, definition.key, state, p.tensors, p.numbers, x_seq, keep_v, taps, single)

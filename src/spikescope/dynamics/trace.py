@@ -23,9 +23,12 @@ from ..surrogate import Surrogate
 from .eager import StepFunction
 from .graph import Graph, Node, UntraceableError, record, replay
 from .ops import DIVISIONS, OPS, PASS, meaning
-from .rules import TRACED, refused
+from .rules import TRACED, disagreement, refused
 
 __all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
+
+
+_POINTWISE = "A step is a function of the values of one neuron."
 
 
 class UnsupportedOperationError(NotImplementedError):
@@ -89,9 +92,8 @@ def trace_forward(model: Model, real: torch.dtype) -> Body:
     """`(x, *state)` and the values to `(output, *state, h)`."""
     names = ["x", *(f"s{i}" for i in range(len(model.State._fields)))]
 
-    def forward(inputs: list[Tensor], values: list[Tensor]) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            return model.run(inputs[0], inputs[1:], values)
+    def forward(inputs: list[Tensor], values: list[Any]) -> tuple[Tensor, ...]:
+        return model.run(inputs[0], inputs[1:], values)
 
     return _split(model, forward, names, real, "f")
 
@@ -101,7 +103,7 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
     size = len(model.State._fields)
     names = ["x", *(f"s{i}" for i in range(size)), "gy", *(f"g{i}" for i in range(size))]
 
-    def backward(inputs: list[Tensor], values: list[Tensor]) -> tuple[Tensor, ...]:
+    def backward(inputs: list[Tensor], values: list[Any]) -> tuple[Tensor, ...]:
         leaves = [held.detach().requires_grad_() for held in inputs[: size + 1]]
         held = [v.detach().requires_grad_() if i in wanted else v for i, v in enumerate(values)]
         with torch.enable_grad():
@@ -118,6 +120,8 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
     graph = _traced(model, function, count, real)
     values_at = graph.inputs[count:]
     body, fixed = _partition(model, graph, set(graph.inputs[:count]), real)
+    if (why := disagreement(graph, function, model.kinds, real)) is not None:
+        raise _unsupported(model, why, _POINTWISE)
     arrays = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}, fixed, any)
     numbers = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}, fixed, all)
     read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
@@ -172,11 +176,12 @@ def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.
         for i, kind in enumerate(model.kinds)
     ]
     try:
-        return record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
+        with torch.no_grad():
+            return record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
     except UntraceableError as error:
         why, cure = str(error), "Make a tensor a field with `value(...)`; leave numbers to operations of PyTorch."
     except Exception as error:  # where it is the step that is wrong, the eager loop says so
-        why, cure = f"fails on {TRACED} neurons with {type(error).__name__}: {error}", "A step is pointwise."
+        why, cure = f"fails on {TRACED} neurons with {type(error).__name__}: {error}", _POINTWISE
     raise _unsupported(model, why, cure)
 
 

@@ -292,7 +292,8 @@ class PointwiseNeuron(Neuron, abstract=True):
         changed = {name: held for name, held in self._rest_values().items() if held != before[name]}
         for name, held in changed.items():
             now = self._memories[name]
-            if not isinstance(now, Tensor) and now == self._reset_values[name]:
+            at_rest = self._reset_values[name]
+            if not isinstance(now, Tensor) and not isinstance(at_rest, Tensor) and now == at_rest:
                 self._memories[name] = held
             self._reset_values[name] = held
 
