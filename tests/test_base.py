@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikescope.base import MemoryModule, MultiStepModule, SingleStepModule, StepModule, recomputing
 from spikescope.errors import RecomputeError, ShapeError
+from spikescope.sockets import at_rest
 
 
 class Sum(MemoryModule):
@@ -246,3 +247,41 @@ def test_an_error_ends_the_permission():
     out = checkpoint(module, x, use_reentrant=False)
     with pytest.raises(RecomputeError):
         out.sum().backward()
+
+
+class Gathering(MemoryModule):
+    """Adds what comes to containers of its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_memory("seen", {"lists": [[1]], "count": 0})
+
+    def single_step_forward(self, x):
+        self.seen["lists"][0].append(2)
+        self.seen["count"] += 1
+        return x
+
+
+def test_containers_of_a_state_are_its_own():
+    module = Gathering()
+    for _ in range(2):
+        assert module.seen == {"lists": [[1]], "count": 0}
+        module(torch.ones(1))
+        module.reset()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module)), nn.Module.double, nn.Module.half],
+    ids=["deepcopy", "pickle", "double", "half"],
+)
+def test_a_state_at_rest_stays_at_rest(change):
+    module = Sum()
+    module.set_reset_value("total", torch.full((2,), 0.5))
+    module.reset()
+    module.detach()
+    assert at_rest(module)
+    module = change(module)
+    assert at_rest(module)
+    module(torch.ones(2))
+    assert not at_rest(module)

@@ -56,8 +56,21 @@ class MultiStepModule(StepModule):
     _step_mode = "m"
 
 
-def _detached(value: Any) -> Any:
-    return pytree.tree_map_only(Tensor, Tensor.detach, value)
+def _changed(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """`change` over the tensors of a state; one that stands in several places stays one."""
+    made: dict[int, Tensor] = {}
+
+    def once(held: Tensor) -> Tensor:
+        if id(held) not in made:
+            made[id(held)] = change(held)
+        return made[id(held)]
+
+    return pytree.tree_map_only(Tensor, once, value)
+
+
+def _own(value: Any) -> Any:
+    """A reset value whose containers belong to the state alone: what a step adds to them is not there after a reset."""
+    return pytree.tree_map(lambda held: held, value) if isinstance(value, (list, tuple, dict)) else value
 
 
 def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -68,7 +81,7 @@ def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
         narrowed = new.is_floating_point() and new.element_size() < 4 <= old.element_size()
         return old.to(new.device) if narrowed else new
 
-    return pytree.tree_map_only(Tensor, move, value)
+    return _changed(move, value)
 
 
 class _Recompute(threading.local):
@@ -125,12 +138,12 @@ class MemoryModule(StepModule, nn.Module):
         self._reset_values = {}
 
     def register_memory(self, name: str, value: Any) -> None:
-        """Declare a state entry and its reset value (a number, None, a tensor, or a tuple or list of these)."""
+        """Declare a state entry and its reset value (a number, None, a tensor, or a tuple, list or dict of these)."""
         taken = (self._memories, self.__dict__, self._parameters, self._buffers, self._modules, dir(type(self)))
         if any(name in names for names in taken):
             raise ValueError(f"{type(self).__name__} already has an attribute {name!r}; choose another memory name.")
         self._reset_values[name] = value
-        self._memories[name] = list(value) if isinstance(value, list) else value
+        self._memories[name] = _own(value)
 
     def set_reset_value(self, name: str, value: Any) -> None:
         """Change the value that `reset()` gives to the memory `name`."""
@@ -140,12 +153,13 @@ class MemoryModule(StepModule, nn.Module):
     def reset(self) -> None:
         """Put every state entry back to its reset value."""
         for name, value in self._reset_values.items():
-            self._memories[name] = list(value) if isinstance(value, list) else value
+            self._memories[name] = _own(value)
 
     def detach(self) -> None:
         """Cut the state from its autograd graph. Tensors that somebody else holds stay as they are."""
         for name, value in self._memories.items():
-            self._memories[name] = _detached(value)
+            if value is not self._reset_values[name]:  # at rest there is no graph of a past
+                self._memories[name] = _changed(Tensor.detach, value)
 
     def memories(self) -> Iterator[Any]:
         """The values of all state entries."""
@@ -205,14 +219,14 @@ class MemoryModule(StepModule, nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        state["_memories"] = _detached(self._memories)
-        state["_reset_values"] = _detached(self._reset_values)
+        state["_memories"], state["_reset_values"] = _changed(Tensor.detach, (self._memories, self._reset_values))
         return state
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        self._memories.update(moved(fn, self._memories))
-        self._reset_values.update(moved(fn, self._reset_values))
+        memories, reset_values = moved(fn, (self._memories, self._reset_values))
+        self._memories.update(memories)
+        self._reset_values.update(reset_values)
         return self
 
     def _replicate_for_data_parallel(self) -> Self:

@@ -96,7 +96,7 @@ def described(value: Any, tensors: list[Tensor]) -> str:
     if _is_literal(value):
         return repr(value)
     if isinstance(value, float):
-        return described((_NUMBER, torch.ones((), dtype=torch.float64) * value), tensors)
+        return described((_NUMBER, torch.ones((), dtype=torch.float64, device="cpu") * value), tensors)
     if isinstance(value, Mapping) and all(_is_literal(key) for key in value):
         items = [f"{key!r}: {described(item, tensors)}" for key, item in value.items()]
         return "{" + ", ".join(items) + "}"
