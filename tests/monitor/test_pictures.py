@@ -1,6 +1,8 @@
 """The picture of a recording: what each axis shows, many layers, and spikes as rasters."""
 
 import io
+import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from spikescope import monitor
 from spikescope.monitor.pictures import UNITS
 from spikescope.monitor.plain import means, words
 from spikescope.monitor.reduce import registry
+from spikescope.monitor.results import Results
 from spikescope.neuron import IFNode
+from spikescope.report.style import GREY
 
 
 def net_of(layers):
@@ -100,11 +104,92 @@ def test_packed_spikes_beside_other_results():
     assert len(figure.axes[0].patches) == 2
 
 
-def test_a_recording_of_nothing_is_an_empty_picture():
-    net = net_of(1)
-    with monitor.record(net, "packed") as recording:
+@pytest.mark.parametrize("signal", ["spike", "grad_output"])
+def test_of_nothing_there_is_no_picture(signal):
+    with monitor.record(net_of(1), "norm", signal=signal) as recording:
         pass
-    assert not drawn(recording).axes
+    with pytest.raises(ValueError, match="Nothing was seen: run the network") as told:
+        recording.plot()
+    assert str(told.value) == recording.table()
+
+
+def gradients(*weights):
+    """A recording of the gradient norms of a single layer, which are these at its steps."""
+    net = net_of(1)
+    with monitor.record(net, "gradient norm", signal="grad_output") as recording:
+        out = net(torch.rand(len(weights), 1, 1).requires_grad_())
+        out.backward(torch.tensor(weights).view_as(out))
+    return recording
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize(
+    ("weights", "word"),
+    [((math.nan,) * 5, "no value"), ((math.inf,) * 2, "not finite"), ((math.nan, 1.0), ""), ((1.0,), "")],
+)
+def test_a_course_without_a_value_says_so_over_its_steps(weights, word):
+    (axes,) = drawn(gradients(*weights)).axes
+    assert texts(axes) == ([word] if word else [])
+    assert axes.get_xlim() == (0.5, len(weights) + 0.5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"0: {word}" if word else "0"]
+
+
+def plotted(**values):
+    figure = Results({name: {"mine": value} for name, value in values.items()}, single=True).plot()
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    return figure
+
+
+def test_one_course_of_several_without_a_value_is_marked_in_the_legend():
+    results = Results({"a": {"mine": torch.ones(3)}, "b": {"mine": torch.full((3,), math.nan)}}, single=True)
+    results.courses = frozenset({"mine"})
+    (axes,) = drawn(results).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b: no value"]
+    assert texts(axes) == []
+
+
+def test_a_bar_without_a_value_is_not_that_of_0():
+    (axes,) = plotted(a=0.5, b=math.nan, c=0.0, d=math.inf).axes
+    assert [(note.get_text(), note.xy) for note in axes.texts] == [("no value", (0, 1)), ("not finite", (0, 3))]
+    assert {note.get_color() for note in axes.texts} == {GREY}
+
+
+def test_of_silent_layers_much_has_no_value():
+    net = nn.Sequential(IFNode(v_threshold=0.5, step_mode="m"), IFNode(v_threshold=100.0, step_mode="m"))
+    with monitor.record(net, ["rate", "fano", "synchrony"]) as recording:
+        net(torch.rand(20, 2, 5, generator=torch.Generator().manual_seed(0)))
+    assert [texts(axes) for axes in drawn(recording).axes] == [[], ["no value"], ["no value"]]
+
+
+@pytest.mark.parametrize(("values", "inside"), [((math.nan, math.nan), "left"), ((-3.0, math.nan), "right")])
+def test_the_word_of_a_bar_is_on_the_side_of_the_bars(values, inside):
+    (axes,) = plotted(**dict(zip("ab", values, strict=True))).axes
+    assert {note.get_horizontalalignment() for note in axes.texts} == {inside}
+
+
+def test_bars_of_0_begin_at_the_left():
+    (axes,) = plotted(a=0.0, b=math.nan).axes
+    assert axes.get_xlim() == (0, 1)
+    assert len(axes.get_xticks()) > 1
+    (axes,) = plotted(a=math.nan).axes
+    assert len(axes.get_xticks()) == 0
+
+
+def test_many_layers_take_little_height_each_and_their_names_do_not_touch():
+    reducers = ["rate", "silent share", "fano", "moments", "rate over time", "packed"]
+    few, some, many = (drawn(recorded(reducers, layers)) for layers in (12, 14, 30))
+    assert few.get_figheight() == pytest.approx(some.get_figheight())
+    assert many.get_figheight() < 36
+    bars, rasters = many.axes[0], [axes for axes in many.axes if "sample" in axes.get_title("left")]
+    names = [label.get_window_extent() for label in bars.get_yticklabels()]
+    assert all(above.y0 > below.y1 for above, below in pairwise(names))
+    assert all(label.get_fontsize() >= 8 for label in bars.get_yticklabels())
+    boxes = [axes.get_tightbbox() for axes in rasters]
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+    assert len({round(axes.get_position().x0, 4) for axes in rasters}) == 1
 
 
 def test_a_log_histogram_shows_the_decades_where_values_are():

@@ -40,6 +40,13 @@ def test_the_results_of_a_module_are_an_ordinary_dict():
         assert type(twin) is type(row)
 
 
+def test_results_of_nothing_say_what_to_do():
+    held = Results({}, single=False)
+    assert held.table() == "Nothing was seen: run the network inside the block."
+    with pytest.raises(ValueError, match=r"^Nothing was seen: run the network inside the block\.$"):
+        held.plot()
+
+
 def test_changing_a_row_changes_no_result():
     held = Results({"1": {"rate": 0.25}}, single=False)
     held["1"]["rate"] = 1.0

@@ -178,6 +178,29 @@ def test_traces_show_every_spike():
         assert np.array_equal(course.get_ydata(), layer.potential[:, neuron])
 
 
+def test_a_value_that_is_not_a_number_is_no_spike():
+    sample = view(steps=9)
+    odd = np.full_like(sample.layers[1].spikes, np.nan)
+    silent = replace(sample, layers=(sample.layers[0], replace(sample.layers[1], spikes=odd)))
+    assert "0 of 0 firing" in words(spike_raster(silent))
+    assert "0 spikes,\n63 not a number," in words(spike_raster(silent))
+    *_, axes = membrane_traces(silent, count=1).axes
+    assert not [line for line in axes.lines if line.get_marker() == "v"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "count", "highest"), [(spike_raster, 18, 25), (spike_raster, 30, 25), (membrane_traces, 30, 35)]
+)
+def test_many_layers_take_little_height_each_and_do_not_touch(draw, count, highest):
+    layers = tuple(replace(view().layers[0], name=f"neuron{i}") for i in range(count))
+    figure = draw(replace(view(), layers=layers))
+    assert png(figure)
+    assert figure.get_figheight() < highest
+    boxes = [axes.yaxis.label.get_window_extent() for axes in figure.axes if "neuron" in axes.get_ylabel()]
+    assert len(boxes) >= count
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+
+
 def test_neurons_without_a_common_threshold():
     assert png(membrane_traces(view(threshold=None)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,6 +99,27 @@ def test_a_recording_of_packed_spikes():
     figure = report.raster(recording, sample=1)
     assert titles(figure) == ["0, sample 1: 5 neurons", "1, sample 1: 5 neurons"]
     assert marks(figure.axes[1]) == where_set(out[:, 1])
+
+
+def test_a_value_that_is_not_a_number_is_no_spike_and_is_counted_apart():
+    x_seq = spikes(10, 1, 4)
+    odd = x_seq.clone()
+    odd[2:5, 0, 1] = torch.nan
+    x_seq[2:5, 0, 1] = 0
+    (axes,) = drawn(report.raster(odd)).axes
+    assert marks(axes) == where_set(x_seq[:, 0])
+    count = int(x_seq.sum())
+    (text,) = (text.get_text() for text in axes.texts)
+    assert text == f"{count} spikes,\n3 not a number,\n{100 * count / 40:.1f} per neuron\nin 100 steps"
+
+
+def test_many_layers_take_little_height_each_and_do_not_touch():
+    few, many = (drawn(report.raster({f"layer{i}": spikes(9, 2, 50) for i in range(n)})) for n in (12, 30))
+    assert few.get_figheight() == pytest.approx(1.1 + 12 * 1.55)
+    assert many.get_figheight() < 25
+    boxes = [axes.get_tightbbox() for axes in many.axes]
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+    assert all(axes.title.get_fontsize() and axes.yaxis.label.get_fontsize() >= 8 for axes in many.axes)
 
 
 @pytest.mark.parametrize(

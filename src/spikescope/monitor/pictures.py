@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..report.style import COLOURS, blank, styled, tidy
-from ..report.trains import draw_rasters, trains_of
+from ..report.style import COLOURS, GREY, blank, note, room, styled, tidy
+from ..report.trains import draw_rasters, raster_height, trains_of
 from ..spikes import PackedSpikes
 from .plain import means, scalars
 from .reduce import Bins, LogBins
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_results"]
 
 IN_A_ROW = 4
+BAR = (0.24, 0.14)  # inches of a bar, and of one among many
 
 UNITS = {
     "count": "spikes",
@@ -60,8 +61,8 @@ def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
 
     count = len(bars) + len(lines)
     across, down = min(count, IN_A_ROW), -(-count // IN_A_ROW)
-    height = max(1.3 + 0.24 * len(rows), 2.8 if lines else 0.0)
-    heights = [*[height] * down, *[1.55] * sum(map(len, rasters))] or [height]
+    trains = sum(map(len, rasters))
+    heights = _heights(len(bars), len(lines), len(rows)) + ([trains * raster_height(trains)] if rasters else [])
     figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters else 0.0), sum(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     top = [grid[row].subgridspec(1, across) for row in range(down)]
@@ -71,10 +72,22 @@ def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
         tidy(axes, key, _unit(key, rows), "layer" if place % IN_A_ROW == 0 else "", grid="x")
     for axes, label in zip(panels[len(bars) :], lines, strict=True):
         _curves(axes, label, {name: row[label] for name, row in rows.items() if label in row})
-    below = iter([figure.add_subplot(grid[row]) for row in range(down, len(heights))] if rasters else ())
+    if rasters:  # in one grid, so that a step is at one place in all
+        held = grid[down].subgridspec(trains, 1)
+        below = iter([figure.add_subplot(held[row]) for row in range(trains)])
     for layers in rasters:
-        draw_rasters([next(below) for _ in layers], layers)
+        draw_rasters([next(below) for _ in layers], layers, raster_height(trains))
     return figure
+
+
+def _heights(bars: int, lines: int, layers: int) -> list[float]:
+    """The inches of each row of panels, of which the first hold bars and the last lines."""
+    barred = 1.3 + layers * room(layers, *BAR)
+    starts = range(0, bars + lines, IN_A_ROW)
+    return [
+        max(barred if start < bars else 0.0, 2.8 if bars < min(start + IN_A_ROW, bars + lines) else 0.0)
+        for start in starts
+    ]
 
 
 def _unit(key: str, rows: Rows) -> str:
@@ -85,9 +98,33 @@ def _unit(key: str, rows: Rows) -> str:
 
 
 def _bars(axes: Axes, values: Mapping[str, float], named: bool) -> None:
-    axes.barh(range(len(values)), list(values.values()), color=COLOURS[0])
+    drawn = [value if math.isfinite(value) else 0.0 for value in values.values()]
+    axes.barh(range(len(values)), drawn, color=COLOURS[0])
     axes.set_yticks(range(len(values)), list(values) if named else [""] * len(values))
     axes.set_ylim(len(values) - 0.4, -0.6)  # the first layer at the top, as in the table
+    points = 0.8 * 72 * room(len(values), *BAR)  # what a word may be high
+    axes.tick_params(axis="y", labelsize=min(10, points))
+    if not any(drawn):
+        axes.set_xlim(0, 1)  # matplotlib would have it from -0.05 to 0.05
+    if _missing(values.values()):
+        axes.set_xticks([])
+    left = sum(axes.get_xlim()) < 0  # most bars go to the left, and the words with them
+    side: dict[str, Any] = {"shift": (-4, 0), "ha": "right"} if left else {"shift": (4, 0)}
+    for place, value in enumerate(values.values()):
+        if word := _missing([value]):
+            note(axes, 0, place, word, fontsize=min(9, points), **side)
+
+
+def _missing(values: Iterable[float]) -> str:
+    """The word that stands where none of these can be drawn, or ''.
+
+    >>> _missing([math.nan, 1.0]), _missing([math.nan]), _missing([math.nan, math.inf])
+    ('', 'no value', 'not finite')
+    """
+    held = list(values)
+    if any(map(math.isfinite, held)):
+        return ""
+    return "no value" if all(map(math.isnan, held)) else "not finite"
 
 
 def _shades(count: int) -> list[Any]:
@@ -111,6 +148,8 @@ def _curves(axes: Axes, label: str, values: Mapping[str, Any]) -> None:
             if edges[0] > 0 and edges[-1] > 100 * edges[0]:
                 axes.set_xscale("log")
         else:
+            if named and (word := _missing(value.tolist())):
+                style["label"] = f"{name}: {word}"
             axes.plot(range(1, len(value) + 1), value.double().cpu().numpy(), marker=".", **style)
     kinds = {type(value) for value in values.values()}
     if LogBins in kinds and (ends := [end for value in values.values() for end in _filled(value)]):
@@ -119,7 +158,19 @@ def _curves(axes: Axes, label: str, values: Mapping[str, Any]) -> None:
         tidy(axes, label, "magnitude" if LogBins in kinds else "value", "values in the bin")
     else:
         tidy(axes, label, "time step", UNITS.get(label, "value"))
+        _steps(axes, list(values.values()))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
+
+
+def _steps(axes: Axes, courses: list[Any]) -> None:
+    """All steps on the axis of time, in whole numbers, and a word where no course has a point."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0.5, max(1, *map(len, courses)) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    if word := _missing(value for course in courses for value in course.tolist()):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, word, transform=axes.transAxes, ha="center", va="center", color=GREY)
 
 
 def _filled(held: LogBins) -> list[float]:

@@ -62,6 +62,8 @@ class Results(Mapping[str, Any]):
         layer   rate  silent share
         layer1  0.25           0.5
         """
+        if not len(self):
+            return "Nothing was seen: run the network inside the block."
         lines = {name: _shown(row) for name, row in self.rows().items()}
         columns = list(dict.fromkeys(key for line in lines.values() for key in line))
         cells = [["layer", *columns]]
@@ -75,6 +77,8 @@ class Results(Mapping[str, Any]):
         """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
         from .pictures import draw_results
 
+        if not len(self):
+            raise ValueError(self.table())
         return draw_results(self.rows(), self.courses)
 
 

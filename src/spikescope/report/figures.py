@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .course import draw_accuracy, draw_loss, draw_rates, draw_silent
 from .flow import draw_depth, draw_flow
 from .sample import draw_belief, draw_image, draw_raster, draw_scores, draw_trace, lively
-from .style import blank, heading, styled
-from .trains import Spikes, draw_rasters, trains_of
+from .style import blank, heading, room, styled
+from .trains import LOW, Spikes, draw_rasters, raster_height, trains_of
 from .views import Epoch, GradientFlow, SampleView
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ def firing_rates(history: Sequence[Epoch]) -> Figure:
 def spike_raster(view: SampleView) -> Figure:
     """The spikes of all layers for one sample, with its image and the belief of the network over time."""
     depth = len(view.layers)
-    figure = blank(10.5, 2.6 + 1.7 * depth)
+    height = room(depth, 1.7, 0.65)
+    figure = blank(10.5, 2.6 + height * depth)
     heading(figure, f"One {view.label} through the network, spike by spike", _held(view))
     columns = figure.add_gridspec(1, 2, width_ratios=(1, 2.7))
     left, right = columns[0, 0].subgridspec(2, 1), columns[0, 1].subgridspec(depth + 1, 1)
     draw_image(figure.add_subplot(left[0]), view)
     draw_scores(figure.add_subplot(left[1]), view)
-    _rasters(figure, [right[index] for index in range(depth)], view)
+    _rasters(figure, [right[index] for index in range(depth)], view, low=height < 1.5 * LOW)  # its names are long
     belief = figure.add_subplot(right[depth])
     draw_belief(belief, view)
     belief.set_title("Belief: the probability of each class, from all steps so far")
@@ -69,7 +70,7 @@ def raster(spikes: Spikes | Mapping[str, Spikes], sample: int | None = 0) -> Fig
     """The spikes of one layer, or of several by name, as a figure of matplotlib: a panel for each layer.
 
     - `spikes`: packed or a tensor, `[T, N, *]`, or `[T, F]` of one sample; or a mapping of names to these, such as the
-      recording `monitor.record(net, "packed")`. What is not 0 is a spike.
+      recording `monitor.record(net, "packed")`. What is neither 0 nor NaN is a spike.
     - `sample`: which of the N samples is drawn; None where there is no axis N, `[T, *]`.
 
     Of a layer of more than 40 neurons 40 are drawn, evenly chosen, as its title says; the words beside it are about
@@ -81,9 +82,10 @@ def raster(spikes: Spikes | Mapping[str, Spikes], sample: int | None = 0) -> Fig
     ['layer1, sample 0: 40 of 80 neurons, evenly chosen', 'layer2: 5 neurons']
     """
     layers = trains_of(spikes, sample)
-    figure = blank(9.5, 1.1 + 1.55 * len(layers))
+    height = raster_height(len(layers))
+    figure = blank(9.5, 1.1 + height * len(layers))
     heading(figure, "Spikes, step by step", "a row for each neuron, a mark for each spike")
-    draw_rasters(list(figure.subplots(len(layers), 1, squeeze=False)[:, 0]), layers)
+    draw_rasters(list(figure.subplots(len(layers), 1, squeeze=False)[:, 0]), layers, height)
     return figure
 
 
@@ -91,11 +93,12 @@ def raster(spikes: Spikes | Mapping[str, Spikes], sample: int | None = 0) -> Fig
 def membrane_traces(view: SampleView, count: int = 2) -> Figure:
     """Membrane potentials of `count` neurons of each layer for one sample."""
     picked = [(index, neuron) for index, layer in enumerate(view.layers) for neuron in lively(layer, count)]
-    figure = blank(10, 0.9 + 1.25 * len(picked))
+    height = room(len(picked), 1.25, 0.55)
+    figure = blank(10, 0.9 + height * len(picked))
     heading(figure, f"Membrane potentials while the network looks at a {view.label}", _held(view))
     rows = figure.subplots(len(picked), 1, squeeze=False)[:, 0]
     for axes, (index, neuron) in zip(rows, picked, strict=True):
-        draw_trace(axes, view, index, neuron, labelled=axes is rows[-1])
+        draw_trace(axes, view, index, neuron, labelled=axes is rows[-1], low=height < LOW)
     rows[0].set_title("Potential after each step (line), threshold (dashed), spikes (triangles)")
     return figure
 
@@ -150,10 +153,12 @@ def overview(
     return figure
 
 
-def _rasters(figure: Figure, places: Sequence[Any], view: SampleView, labelled: bool = False) -> None:
+def _rasters(
+    figure: Figure, places: Sequence[Any], view: SampleView, labelled: bool = False, low: bool = False
+) -> None:
     for index, place in enumerate(places):
         axes = figure.add_subplot(place)
-        draw_raster(axes, view, index, labelled=labelled and index == len(places) - 1)
+        draw_raster(axes, view, index, labelled=labelled and index == len(places) - 1, low=low)
         if not index:
             axes.set_title("Spikes")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .style import COLOURS, GREY, INK, PALE, note, tidy
-from .trains import ROWS, draw_trains, time_axis
+from .trains import ROWS, draw_trains, fired, time_axis
 from .views import Array, LayerTrace, SampleView
 
 if TYPE_CHECKING:
@@ -23,17 +23,25 @@ def _time_axis(axes: Axes, view: SampleView, labelled: bool) -> None:
         axes.axvline(view.trained_steps + 0.5, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=0)
 
 
-def draw_raster(axes: Axes, view: SampleView, index: int, labelled: bool = False) -> None:
-    """The spikes of one layer: time to the right, some of the neurons that fire from top to bottom."""
+def _named(axes: Axes, words: str, colour: str, low: bool) -> None:
+    """Two lines beside the panel, from top to bottom; level where they are longer than the panel is high."""
+    level: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center"} if low else {}
+    axes.set_ylabel(words, color=colour, fontweight="bold", fontsize=8 if low else 9, **level)
+
+
+def draw_raster(axes: Axes, view: SampleView, index: int, labelled: bool = False, low: bool = False) -> None:
+    """The spikes of one layer: time to the right, some of the neurons that fire from top to bottom.
+
+    Beside a `low` panel the words are small and level.
+    """
     layer, colour = view.layers[index], COLOURS[index % len(COLOURS)]
-    firing = np.flatnonzero(layer.spikes.any(0))
+    firing = np.flatnonzero(fired(layer.spikes).any(0))
     shown = np.sort(np.random.default_rng(0).permutation(firing)[:ROWS])
     axes.set_ylim(max(1, len(shown)) - 0.2, -0.8)
-    draw_trains(axes, layer.spikes, shown, np.arange(len(shown)), colour)
+    draw_trains(axes, layer.spikes, shown, np.arange(len(shown)), colour, low=low)
     axes.set_yticks([])
-    axes.set_ylabel(
-        f"{layer.name}\n{len(shown)} of {len(firing):,} firing", color=colour, fontweight="bold", fontsize=9
-    )
+    words = f"{layer.name}\n{len(shown)} of {len(firing):,} firing"
+    _named(axes, words, colour, low)
     _time_axis(axes, view, labelled)
 
 
@@ -96,31 +104,36 @@ def lively(layer: LayerTrace, count: int) -> list[int]:
     >>> lively(LayerTrace("neuron1", "LIFNode", spikes, spikes), 1)
     [2]
     """
-    fired = np.count_nonzero(layer.spikes, 0)
+    counts = fired(layer.spikes).sum(0)
     span = np.ptp(layer.potential, 0)
-    changing = np.flatnonzero((fired > 0) & (fired < len(layer.spikes)))
+    changing = np.flatnonzero((counts > 0) & (counts < len(layer.spikes)))
     others = np.setdiff1d(np.argsort(-span, kind="stable"), changing, assume_unique=True)
-    order = changing[np.lexsort((-span[changing], fired[changing]))]
+    order = changing[np.lexsort((-span[changing], counts[changing]))]
     if len(order) >= count:
         return [int(i) for i in order[np.linspace(0, len(order) - 1, count + 2).astype(int)[1:-1]]]
     return [int(i) for i in (*order, *others)][:count]
 
 
-def draw_trace(axes: Axes, view: SampleView, index: int, neuron: int, labelled: bool = False) -> None:
-    """The membrane potential of one neuron after each step, the threshold as a dashed line, each spike as a bar."""
+def draw_trace(
+    axes: Axes, view: SampleView, index: int, neuron: int, labelled: bool = False, low: bool = False
+) -> None:
+    """The membrane potential of one neuron after each step, the threshold as a dashed line, each spike as a bar.
+
+    Beside a `low` panel the words are small and level.
+    """
     layer, colour = view.layers[index], COLOURS[index % len(COLOURS)]
-    potential, fired = layer.potential[:, neuron], layer.spikes[:, neuron] != 0
+    potential, marks = layer.potential[:, neuron], fired(layer.spikes[:, neuron])
     steps = np.arange(1, len(potential) + 1)
     axes.axhline(0, color=PALE, linewidth=0.8, zorder=0)
     axes.plot(steps, potential, color=colour, marker="o", markersize=3.2, zorder=3)
     top = _headroom(axes, potential, layer.threshold)
     if layer.threshold is not None:
         axes.axhline(layer.threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-    if fired.any():  # matplotlib cannot lay out an empty artist that is not clipped
-        axes.vlines(steps[fired], potential[fired], top, color=INK, linewidth=1.3, zorder=2)
-        tops = np.full(fired.sum(), top)
-        axes.plot(steps[fired], tops, linestyle="", marker="v", markersize=5, color=INK, clip_on=False)
-    axes.set_ylabel(f"{layer.name}\nno. {neuron}", color=colour, fontweight="bold", fontsize=9)
+    if marks.any():  # matplotlib cannot lay out an empty artist that is not clipped
+        axes.vlines(steps[marks], potential[marks], top, color=INK, linewidth=1.3, zorder=2)
+        tops = np.full(marks.sum(), top)
+        axes.plot(steps[marks], tops, linestyle="", marker="v", markersize=5, color=INK, clip_on=False)
+    _named(axes, f"{layer.name}\nno. {neuron}", colour, low)
     axes.tick_params(axis="y", labelsize=8)
     _time_axis(axes, view, labelled)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "GREY", "INK", "PALE", "blank", "heading", "note", "styled", "tidy"]
+__all__ = ["COLOURS", "GREY", "INK", "PALE", "blank", "heading", "note", "room", "styled", "tidy"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The palette of Okabe and Ito (2008), the strong colours first."""
@@ -20,6 +20,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#22262B"
 GREY = "#6B737C"
 PALE = "#D5DADF"
+
+MANY = 12  # rows up to which each has its full height
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -76,6 +78,15 @@ def blank(width: float, height: float) -> Figure:
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.09, h_pad=0.09, wspace=0.04, hspace=0.05)
     return figure
+
+
+def room(rows: int, full: float, least: float) -> float:
+    """The height of a row, in inches: `full`, or less of many, so that all together grow only from `least` on.
+
+    >>> [room(rows, full=1.5, least=0.6) for rows in (1, 12, 24, 30, 100)]
+    [1.5, 1.5, 0.75, 0.6, 0.6]
+    """
+    return min(full, max(least, full * MANY / max(1, rows)))
 
 
 def tidy(axes: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["", "x", "y"] = "y") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,15 +12,16 @@ from torch import Tensor
 
 from ..errors import ShapeError, dims
 from ..spikes import PackedSpikes
-from .style import COLOURS, note
+from .style import COLOURS, note, room
 from .views import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ROWS", "Spikes", "draw_rasters", "draw_trains", "time_axis", "trains_of"]
+__all__ = ["LOW", "ROWS", "Spikes", "draw_rasters", "draw_trains", "fired", "raster_height", "time_axis", "trains_of"]
 
 ROWS = 40  # neurons of a layer that a raster shows
+LOW = 1.0  # inches under which three lines of text are higher than a raster
 
 Spikes = PackedSpikes | Tensor
 """`[T, N, *]`, or `[T, F]` of one sample."""
@@ -50,10 +51,24 @@ def trains_of(spikes: Spikes | Mapping[str, Spikes], sample: int | None) -> dict
     return made
 
 
-def draw_rasters(rows: Sequence[Axes], layers: Mapping[str, Array]) -> None:
-    """A panel for each layer, with neurons by their numbers; time is named under the last."""
+def fired(spikes: Array) -> NDArray[np.bool_]:
+    """Where there is a spike: a value other than 0 that is a number."""
+    return np.asarray((spikes != 0) & ~np.isnan(spikes))
+
+
+def raster_height(layers: int) -> float:
+    """The inches that the raster of each of so many layers takes."""
+    return room(layers, 1.55, 0.75)
+
+
+def draw_rasters(rows: Sequence[Axes], layers: Mapping[str, Array], height: float) -> None:
+    """A panel for each layer, `height` inches with its title, neurons by their numbers; time is named under the last.
+
+    Low panels have small words.
+    """
     from matplotlib.ticker import MaxNLocator
 
+    low = height < LOW
     for index, (axes, (words, spikes)) in enumerate(zip(rows, layers.items(), strict=True)):
         count = spikes.shape[1]
         shown = np.linspace(0, count - 1, min(count, ROWS)).round().astype(int)
@@ -61,26 +76,45 @@ def draw_rasters(rows: Sequence[Axes], layers: Mapping[str, Array]) -> None:
         if len(shown) < count:
             chosen = f"{len(shown)} of {chosen}, evenly chosen"
         axes.set_ylim(-0.03 * count - 0.5, 1.03 * max(1, count) - 0.5)
-        thickness = min(max(1.6, 64 / max(1, count)), 6.0)  # of a panel that is about 64 points high
-        draw_trains(axes, spikes, shown, shown, COLOURS[index % len(COLOURS)], thickness)
+        points = 52 * height - 17  # about the height of the panel itself
+        thickness = min(max(0.7, 0.025 * points, points / max(1, count)), 6.0)
+        draw_trains(axes, spikes, shown, shown, COLOURS[index % len(COLOURS)], thickness, low)
         time_axis(axes, len(spikes), labelled=index == len(layers) - 1)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        axes.set_ylabel("neuron")
-        axes.set_title(f"{words}: {chosen}" if words else chosen)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=2 if low else 4, integer=True, min_n_ticks=1))
+        axes.tick_params(axis="y", labelsize=8 if low else 10)
+        axes.set_ylabel("neuron", fontsize=8 if low else 10)
+        axes.set_title(f"{words}: {chosen}" if words else chosen, fontsize=9 if low else 11, pad=3 if low else 9)
 
 
 def draw_trains(
-    axes: Axes, spikes: Array, shown: NDArray[Any], places: NDArray[Any], colour: str, thickness: float = 1.6
+    axes: Axes,
+    spikes: Array,
+    shown: NDArray[Any],
+    places: NDArray[Any],
+    colour: str,
+    thickness: float = 1.6,
+    low: bool = False,
 ) -> None:
     """The spikes `[T, F]` of the neurons `shown`, at these heights; beside them how much the whole layer fired.
 
-    The axis of the neurons must have its limits.
+    The axis of the neurons must have its limits. In a `low` panel the words are small and in two lines.
     """
-    steps, rows = np.nonzero(spikes[:, shown])
+    marks = fired(spikes)
+    steps, rows = np.nonzero(marks[:, shown])
     axes.hlines(places[rows], steps + 0.68, steps + 1.32, color=colour, linewidth=thickness)
-    fired = np.count_nonzero(spikes)
-    text = f"{fired:,} spikes,\n{100 * fired / max(1, spikes.size):.1f} per neuron\nin 100 steps"
-    note(axes, len(spikes) + 0.5, sum(axes.get_ylim()) / 2, text, colour)
+    text = _in_words(int(marks.sum()), int(np.isnan(spikes).sum()), spikes.size, "wide" if low else "high")
+    note(axes, len(spikes) + 0.5, sum(axes.get_ylim()) / 2, text, colour, fontsize=8 if low else 9)
+
+
+def _in_words(spikes: int, odd: int, values: int, form: Literal["wide", "high"]) -> str:
+    """How much a layer fired, in two lines or in one below the other.
+
+    >>> _in_words(9, 2, 60, "wide").splitlines()
+    ['9 spikes, 2 not a number,', '15.0 per neuron in 100 steps']
+    """
+    between = " " if form == "wide" else "\n"
+    counts = [f"{spikes:,} spikes,", *([f"{odd:,} not a number,"] if odd else [])]
+    return f"{between.join(counts)}\n{100 * spikes / max(1, values):.1f} per neuron{between}in 100 steps"
 
 
 def time_axis(axes: Axes, steps: int, labelled: bool) -> None:
