@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -38,10 +38,9 @@ ADVICE = {
     "non-finite gradient": "The number counts steps. Lower the learning rate or the loss scale, and clip gradients.",
     "non-finite output": "The number is the step. Look at the weights and the inputs of this layer; lower the learning "
     "rate.",
-    "state carried over": "The number counts runs that began with the state of the one before. Call "
-    "functional.reset_net before each batch; where the state is meant to go on, as of a stream or between "
-    "functional.detach_net, nothing is wrong.",
-    "not watched": "The number counts probes that an error has ended; spikes, gradients and potentials raise it.",
+    "state carried over": "The number counts runs that began with the state of the one before, and no reset was seen. "
+    "Call functional.reset_net before each batch; where the state is meant to go on, as of a stream, nothing is wrong.",
+    "not watched": "The number counts probes that an error has ended; spikes, gradients and potentials raise theirs.",
 }
 
 
@@ -88,9 +87,10 @@ def health(
     - `vanishing`, `exploding`: findings below and above these ratios of gradient norms: in depth of a layer to the
       last one, in time of the first step to the last. They need a backward pass.
 
-    The first layer and step at which a value was not finite is always a finding; layers after it are not judged. So is
-    a sequence that begins with the state of the one before, which a forgotten reset leaves. Single steps tell where
-    one begins by the backward pass before it.
+    Two things are findings at any number. A state that goes on from sequence to sequence, which a forgotten reset
+    leaves: not where functional.detach_net cut it, nor within one graph, nor once a reset was seen; single steps tell
+    where a sequence begins by a backward pass over several of them before it. And the first layer and step at which a
+    value was not finite: the first neuron that such a value reached and the layers after it are not judged.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
     >>> with health(net) as watch:
@@ -135,7 +135,7 @@ class Health:
     def findings(self) -> list[Finding]:
         """What is wrong so far, by kind, and of each kind from the first layer to the last.
 
-        What is not finite comes first: it spoils all that comes after it in the network.
+        What is not finite comes first: from the first neuron that it reached on, it spoils what comes after it.
         """
         broken = [*self._not_finite(), *self._carried_over()]
         return [*broken, *self._activity(), *self._support(), *self._depth(), *self._time(), *self._not_watched()]
@@ -153,7 +153,7 @@ class Health:
 
     def _support(self) -> Iterator[Finding]:
         spoiled = self._origin.spoiled()
-        for name, share in (self.potentials.sound() if self.potentials else {}).items():
+        for name, share in ({} if self.potentials is None else self.potentials.sound()).items():
             if share < self._limits.support and name not in spoiled:
                 yield _finding(name, "outside the surrogate", share, self._limits.support)
 
@@ -196,15 +196,15 @@ class Health:
 
     def _carried_over(self) -> Iterator[Finding]:
         carried = self._origin.carried
-        runs: Mapping[str, int] = carried.runs
-        if len(runs) > 1 and runs.keys() == carried.neurons:  # one mistake, of the whole network
+        runs = {name: number for name, number in carried.items() if number}
+        if len(runs) > 1 and len(runs) == len(carried):  # one mistake, of the whole network
             runs = {"": max(runs.values())}
         for name, number in runs.items():
             yield _finding(name, "state carried over", number, 0)
 
     def _not_watched(self) -> Iterator[Finding]:
-        recordings = (self.spikes, self.gradients, self.potentials)
-        failed = Counter(name for held in recordings if held is not None for name in held.errors)
+        watching = (self.spikes, self.gradients, self.potentials, self._origin)
+        failed = Counter(name for held in watching if held is not None for name in held.errors)
         for name, probes in failed.items():
             yield _finding(name, "not watched", probes, 0)
 

@@ -17,7 +17,7 @@ from ..base import StepModule
 from ..form import tensors_of
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
-from ..sockets import Point, Signal, at_rest, subscribe, unsubscribe
+from ..sockets import Point, Signal, at_rest, place_sockets, subscribe, unsubscribe
 from .memory import Moment
 from .select import named, unwrapped
 from .signals import GRADIENTS, keeps_state
@@ -49,7 +49,8 @@ class ProbeReport(NamedTuple):
 
 def _without_frames(error: Exception) -> Exception:
     """An error to be kept: its traceback as a note, for the frames would keep all the values of that forward pass."""
-    error.add_note("Where it came up:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    if error.__traceback__ is not None:
+        error.add_note("Where it came up:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
     held: BaseException | None = error
     while held is not None:
         held.__traceback__ = None
@@ -178,7 +179,7 @@ class Probe:
             else:
                 self._receive(value, compiled)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         self.nanoseconds += time.perf_counter_ns() - began
 
     def _receive(self, value: Any, compiled: bool) -> None:
@@ -254,7 +255,8 @@ class Probe:
         parts = pytree.tree_map_only(Tensor, lambda held: self.subset.take(held, steps if timed else None), value)
         return None if isinstance(value, Tensor) and parts is None else parts
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End this probe and nothing else."""
         self.error = _without_frames(error)
         self.refresh()
         text = (
@@ -270,9 +272,17 @@ class Probe:
         """Listen to another signal of the module from now on."""
         before = self.point
         unsubscribe(before, self)
+        self._forget(before)
         self.signal, self.point = signal, subscribe(self.module, signal, self)
         so_far = before.recomputes - self._skipped[0], before.transforms - self._skipped[1]
         self._skipped = self.point.recomputes - so_far[0], self.point.transforms - so_far[1]
+
+    def _forget(self, point: Point) -> None:
+        """Drop a point that nobody listens to: of a signal that changes again and again they would pile up."""
+        if point.subscribers:
+            return
+        for socket in place_sockets(self.module):
+            socket.known = tuple(known for known in socket.known if known is not point)
 
     def close(self) -> None:
         """Unplug; a second time does nothing."""

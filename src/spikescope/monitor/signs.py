@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..form import tensors_of
 from ..neuron import Neuron
-from ..neuron.online import OnlineLeakyIntegrateAndFire
 from ..sockets import Signal, subscribe, unsubscribe
 from .memory import Moment
 from .probe import Probe
-from .probes import Probes
+from .probes import closed_with
 from .reduce import NonFinite
 from .select import named
 from .track import Track
@@ -37,14 +36,16 @@ class Threshold:
         """The threshold of the call that comes; of compiled code, whose kernel has its orders, of the one after it."""
         if value is self.now:
             return
-        if not isinstance(value, (int, float)):  # a tensor by now, perhaps one for each sample
-            self.probe.close()
+        number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        if not isinstance(number, (int, float)):  # one for each sample or neuron, which no reducer of one number knows
+            form = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            self.probe.fail(TypeError(f"health judges potentials by one v_threshold, but it became {form}."))
             self.close()
-        elif value != self.now:
-            self.now = value
+        elif number != self.now:
+            self.now = number
             for total in self.track.totals.values():
                 reducer: Any = total.reducer  # a SupportShare
-                total.reducer = replace(reducer, v_threshold=value)
+                total.reducer = replace(reducer, v_threshold=number)
                 if self.probe.signal.taps:
                     self.probe.retune(self.probe.signal._replace(taps=total.reducer.taps))
 
@@ -54,28 +55,61 @@ class Threshold:
 
 
 class Carried:
-    """Counts the runs of each neuron that began with the state of the one before.
+    """Counts the runs of a neuron that began with the state of the one before, as a forgotten reset leaves it.
 
-    Of a neuron in single steps a run is what follows a backward pass, unless it learns in each step.
+    A run is a call for a sequence; of single steps it is what follows a backward pass over several of them, for one
+    after each step is online learning, whose sequence goes on. The state is meant to go on where it was cut from its
+    graph, where the graph goes on without a backward pass, and where the program does reset it, at another time.
+
+    One such run is enough: autograd stops at the backward pass of it, so that in training there may be no second.
     """
 
-    def __init__(self, backwards: dict[str, Probe]) -> None:
-        self.backwards = backwards  # the probes of the gradients
-        self.fired: dict[str, int] = {}  # of these, up to the last step
-        self.neurons: set[str] = set()  # that ran
-        self.runs: Counter[str] = Counter()
+    enabled = True
 
-    def look(self, neuron: Neuron, moment: Moment) -> None:
-        """One call of a neuron."""
-        name, carried = moment.name, moment.start != 0
-        self.neurons.add(name)
-        if neuron.step_mode == "s":
-            if name not in self.backwards or isinstance(neuron, OnlineLeakyIntegrateAndFire):
-                return
-            before, self.fired[name] = self.fired.get(name, 0), self.backwards[name].fired
-            carried = carried and before != self.fired[name]
-        if carried:
-            self.runs[name] += 1
+    def __init__(self, neuron: Neuron, backwards: list[Probe]) -> None:
+        self.neuron = neuron
+        self.backwards = backwards  # the probes of the gradients that tell a backward pass
+        self.fired = 0  # of these, up to the last call
+        self.ran = self.reset = False  # reset: and began anew after that
+        self._calls = 0  # since the last backward pass
+        self._joined = self._graph = False  # the state has a graph: before this call; after the last one
+        self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
+        self.point = subscribe(neuron, Signal("before", "step_mode"), self)
+
+    def receive(self, value: Any, compiled: bool) -> None:
+        """A call comes. Also in compiled code, which writes the state at its end, the one before is still there."""
+        self._joined = _has_graph(self.neuron)
+
+    def look(self, moment: Moment) -> None:
+        """A call is over."""
+        fired = sum(probe.fired for probe in self.backwards)
+        learned, self.fired = fired != self.fired, fired
+        cut = (learned or self._graph) and not self._joined
+        sequence = self.neuron.step_mode == "m"
+        if moment.start == 0:
+            self.reset = self.reset or self.ran
+        elif learned and not cut:
+            self._runs += sequence or self._calls > 1
+        elif sequence and not cut:
+            self._runs += not self._joined
+            self._chunks += self._joined
+        self._calls = 1 if learned or moment.start == 0 else self._calls + 1
+        self._graph, self.ran = _has_graph(self.neuron), True
+
+    @property
+    def number(self) -> int:
+        """How many runs began so, by mistake as it seems."""
+        if self.reset:
+            return 0
+        learns = any(probe.fired for probe in self.backwards)
+        return self._runs + (0 if learns else self._chunks)  # without a backward pass the graph serves nobody
+
+    def close(self) -> None:
+        unsubscribe(self.point, self)
+
+
+def _has_graph(neuron: Neuron) -> bool:
+    return any(held.requires_grad for held in tensors_of(neuron._memories))
 
 
 class Origin:
@@ -87,32 +121,36 @@ class Origin:
     def __init__(self, net: nn.Module, backwards: dict[str, Probe]) -> None:
         found: dict[str, tuple[int, int, int]] = {}  # run, step, place in the order of calls
         order: dict[str, int] = {}
+        fed: set[str] = set()  # neurons whose input was not finite
         modules = named(net).items()
-        inside = {part for _, held in modules if isinstance(held, Neuron) for part in held.modules()}
+        neurons = {name: held for name, held in modules if isinstance(held, Neuron)}
+        inside = {part for held in neurons.values() for part in held.modules()}
         leaves = {
-            name: held
-            for name, held in modules
-            if isinstance(held, Neuron) or not (list(held.children()) or held in inside)
+            name: held for name, held in modules if name in neurons or not (list(held.children()) or held in inside)
+        }
+        everyone = list(backwards.values())  # for neurons of which no gradient is recorded, as read-outs
+        carried = {
+            name: Carried(held, [backwards[name]] if name in backwards else everyone) for name, held in neurons.items()
         }
 
-        carried = Carried(backwards)
-
         def take(value: Any, moment: Moment) -> None:
-            held = leaves[moment.name]
-            if isinstance(held, Neuron):
-                carried.look(held, moment)
+            if moment.name in carried:
+                carried[moment.name].look(moment)
             place = order.setdefault(moment.name, len(order))
             if moment.name in found:
                 return
-            for tensor in tensors_of(value):
-                step = _first_bad(tensor, moment)
-                if step is not None:
-                    found[moment.name] = (moment.run, step, place)
+            step = _first_bad(value, moment)
+            if step is not None:
+                found[moment.name] = (moment.run, step, place)
 
-        self._found, self._order = found, order
-        self.carried = carried
-        probes = [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
-        self._probes = Probes(self, probes)
+        def feed(value: Any, moment: Moment) -> None:
+            if found and moment.name not in fed and _first_bad(value, moment) is not None:
+                fed.add(moment.name)
+
+        self._found, self._order, self._fed, self._carried = found, order, fed, carried
+        self._probes = [Probe(name, held, Signal("input"), feed, root=net) for name, held in neurons.items()]
+        self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
+        self._closed = closed_with(self, [*self._probes, *carried.values()])
 
     def first(self) -> tuple[str, int] | None:
         """The module and the step of its run."""
@@ -122,18 +160,38 @@ class Origin:
         return name, self._found[name][1]
 
     def spoiled(self) -> set[str]:
-        """The modules that come after it, and it."""
-        if not self._found:
-            return set()
-        place = min(self._found.values())[2]
-        return {name for name, held in self._order.items() if held >= place}
+        """The first neuron that was given what is not finite, or gave it, and all that comes after it.
+
+        Spikes are finite whatever a neuron was given, so that nothing tells how far it reaches. Before a neuron it may
+        be meant, and end: a mask of infinities does in a softmax.
+        """
+        bad = self._fed | (self._found.keys() & self._carried.keys())
+        first = min((self._order[name] for name in bad if name in self._order), default=len(self._order))
+        return {name for name, place in self._order.items() if place >= first}
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """Of each neuron that ran, how many runs began with the state of the one before; see `Carried`."""
+        return {name: held.number for name, held in self._carried.items() if held.ran}
+
+    @property
+    def errors(self) -> dict[str, BaseException]:
+        """The errors that ended a probe, by the name of the module."""
+        return {probe.name: probe.error for probe in self._probes if probe.error is not None}
 
     def close(self) -> None:
-        self._probes.close()
+        self._closed()
 
 
-def _first_bad(value: Tensor, moment: Moment) -> int | None:
-    """The first step since the reset with a value that is not finite."""
+def _first_bad(value: Any, moment: Moment) -> int | None:
+    """The first step since the reset with a value that is not finite, in any of the tensors."""
+    steps = (_bad_step(tensor, moment) for tensor in tensors_of(value))
+    return min((step for step in steps if step is not None), default=None)
+
+
+def _bad_step(value: Tensor, moment: Moment) -> int | None:
+    if value.layout != torch.strided:  # a sparse one has no axes to look along
+        return None
     start, stop = moment.start or 0, moment.stop or 1
     if not (value.is_floating_point() or value.is_complex()) or not value.numel():
         return None
