@@ -162,6 +162,19 @@ def never_a_frame_of_its_own(function: Callable[..., Any]) -> None:
         frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
 
 
+def keep_in_order(operator: Any) -> bool:
+    """Have `torch.compile` keep every call of an operator, in their order; gives whether this version of PyTorch can.
+
+    In public it does so only for an operator that changes an input.
+    """
+    try:
+        from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
+    except ImportError:
+        return False
+    _register_effectful_op(operator, _EffectType.ORDERED)
+    return True
+
+
 class LeanFunction(torch.autograd.Function):
     """An autograd function whose `apply` takes positional arguments alone.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .form import Deferred, Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
-from .internals import in_backward, in_transform, never_a_frame_of_its_own, set_permanent_hooks
+from .internals import in_backward, in_transform, keep_in_order, never_a_frame_of_its_own, set_permanent_hooks
 
 __all__ = [
     "KINDS",
@@ -74,10 +74,13 @@ _forward_token, _backward_token = _token(), _token()
 
 
 _library = torch.library.Library("spikescope", "FRAGMENT")
-_library.define(
-    "tap(Tensor[] values, Tensor(a!) token, int handle, str form) -> ()", tags=(torch.Tag.pt2_compliant_tag,)
-)
+for _schema in (
+    "tap(Tensor[] values, Tensor(a!) token, int handle, str form) -> ()",
+    "tap_gradient(Tensor token, Tensor[] values, int handle, str form) -> ()",  # the first tensor gives the device
+):
+    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
 tap = torch.ops.spikescope.tap.default  # a fifth of the cost of a call of torch.library.custom_op
+tap_gradient = torch.ops.spikescope.tap_gradient.default
 
 
 @torch.library.impl(_library, "tap", "CompositeExplicitAutograd")
@@ -86,21 +89,32 @@ def _tap(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
 
     The token makes the operator one with an effect, which the compiler neither removes nor reorders.
     """
-    point = _points.get(handle)
-    if point is not None and point.live:
-        point.deliver(rebuilt(form, values), compiled=True)
+    _tap_gradient(token, values, handle, form)
     token.add_(1)
 
 
-@torch.library.register_fake("spikescope::tap", lib=_library)  # type: ignore[untyped-decorator]
-def _(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
+@torch.library.impl(_library, "tap_gradient", "CompositeExplicitAutograd")
+def _tap_gradient(token: Tensor, values: list[Tensor], handle: int, form: str) -> None:
+    """The same in a backward pass, which may be of many calls: each has saved the token, so that none may change it."""
+    point = _points.get(handle)
+    if point is not None and point.live:
+        point.deliver(rebuilt(form, values), compiled=True)
+
+
+def _nothing(*args: Any) -> None:
     return None
 
 
-@torch.library.register_vmap("spikescope::tap", lib=_library)  # type: ignore[untyped-decorator]
-def _(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
+def _skipped(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
     """Inside `vmap` no value has its real shape: nothing is recorded."""
     return None, None
+
+
+for _name in ("spikescope::tap", "spikescope::tap_gradient"):
+    torch.library.register_fake(_name, _nothing, lib=_library)
+    torch.library.register_vmap(_name, _skipped, lib=_library)
+
+_ORDERED = keep_in_order(tap_gradient)
 
 
 class Point:
@@ -131,23 +145,27 @@ class Point:
             if subscriber.enabled:
                 subscriber.receive(value, compiled)
 
-    def send(self, value: Any, token: Tensor) -> None:
+    def send(self, value: Any, gradient: bool = False) -> None:
         """Deliver now, or from compiled code when it runs."""
         if not torch.compiler.is_compiling():
             self.deliver(value)
         elif not torch.compiler.is_exporting():
             tensors: list[Tensor] = []
             form = described(value, tensors)
-            tap([tensor.detach() for tensor in tensors], token, self.handle, form)
+            values = [tensor.detach() for tensor in tensors]
+            if gradient and _ORDERED:
+                tap_gradient(_backward_token, values, self.handle, form)
+            else:  # a gradient like this: then a backward pass is of one call alone
+                tap(values, _backward_token if gradient else _forward_token, self.handle, form)
 
     def gradient(self, grad: Tensor | None) -> None:
         """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
         if torch.compiler.is_compiling() or self.live:
-            self.send(grad, _backward_token)
+            self.send(grad, gradient=True)
 
     def gradients(self, grads: Sequence[Tensor | None]) -> None:
         if self.live:
-            self.send(tuple(grads) if any(grad is not None for grad in grads) else None, _backward_token)
+            self.send(tuple(grads) if any(grad is not None for grad in grads) else None, gradient=True)
 
     def watch(self, value: Any) -> None:
         """Ask for the gradients of the tensors in `value`."""
@@ -157,7 +175,7 @@ class Point:
         elif wanted and not torch.compiler.is_compiling():
             torch.autograd.graph.register_multi_grad_hook(wanted, self.gradients)
         elif wanted:
-            self.send(_SEVERAL, _forward_token)
+            self.send(_SEVERAL)
 
 
 _SEVERAL = Failure(
@@ -215,11 +233,11 @@ class Entry(Socket):
             elif self.skips(point):
                 continue
             elif kind == "input":
-                point.send(unpacked((*args, *kwargs.values())), _forward_token)
+                point.send(unpacked((*args, *kwargs.values())))
             elif kind == "before":
-                point.send(_attribute(module, point.signal.name), _forward_token)
+                point.send(_attribute(module, point.signal.name))
             elif all(at_rest(held) for held in point.states):
-                point.send(None, _forward_token)
+                point.send(None)
         return (args, kwargs) if changed else None
 
 
@@ -237,11 +255,11 @@ class Exit(Socket):
             elif self.skips(point):
                 continue
             elif kind == "after":
-                point.send(_attribute(module, point.signal.name), _forward_token)
+                point.send(_attribute(module, point.signal.name))
             else:
                 value = _given(out, point.signal.name) if kind == "output" else _told(module, point.signal.name)
                 taps = point.signal.taps
-                point.send(_with_taps(module, value, taps) if taps else value, _forward_token)
+                point.send(_with_taps(module, value, taps) if taps else value)
         if any(point.taps for point in self.points):
             module.tapped = _to_be_kept(module.tapped)  # type: ignore[assignment]
 

@@ -68,6 +68,52 @@ def test_a_monitor_attached_after_compiling_sees_all_and_toggles_without_recompi
     assert counter.frame_count == 2  # the first graph again
 
 
+def single_steps(run, net):
+    """Two sequences, each of them one backward pass of four calls."""
+    for x in (sequence(), sequence() / 2):
+        functional.reset_net(net)
+        net.zero_grad()
+        sum((step + 1) * run(x[step]) for step in range(4)).sum().backward()
+    return [parameter.grad.clone() for parameter in net.parameters()]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_backward_pass_of_several_calls(backend):
+    net = spiking_net()
+    functional.set_step_mode(net, "s")
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(net, backend=counter, fullgraph=True)
+    bare = single_steps(compiled, net)
+    assert counter.frame_count <= 2  # the state of a reset and that after it
+    found = []
+    for run in (compiled, net):
+        with (
+            monitor.record(net, "gradient norm", signal="grad_output") as norms,
+            monitor.health(net) as signs,
+            GradOutputMonitor(net, neuron.Neuron) as gradients,
+        ):
+            weights = single_steps(run, net)
+        order = [moment.name for moment in gradients.moments]
+        found.append((dict(norms), signs.table(), order, gradients.records, weights))
+    (norms, table, order, records, weights), wanted = found
+    assert order == wanted[2] == ["3", "1"] * 4 * 2
+    assert norms.keys() == wanted[0].keys()
+    assert all(torch.allclose(norms[name], wanted[0][name]) for name in norms)
+    assert table == wanted[1]
+    assert all(map(torch.allclose, records, wanted[3]))
+    assert all(map(torch.equal, weights, bare))
+
+
+def test_a_backward_pass_twice():
+    net = spiking_net()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with GradOutputMonitor(net, neuron.Neuron) as gradients:
+        loss = compiled(sequence()).sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+    assert [moment.name for moment in gradients.moments] == ["3", "1"] * 2
+
+
 def test_opening_and_closing_monitors_again_and_again_uses_the_same_graphs():
     net = spiking_net()
     counter = CompileCounterWithBackend("aot_eager")
