@@ -388,3 +388,13 @@ def test_every_option_is_told_where_the_monitors_are():
     for cls in (OutputMonitor, InputMonitor, AttributeMonitor, GradInputMonitor):
         assert "`options`" in cls.__doc__
         assert "BaseMonitor" in cls.__doc__
+
+
+def test_a_monitor_that_was_not_to_see_anything_closes_in_silence(caplog):
+    net = spiking_net()
+    with OutputMonitor(net, neuron.Neuron) as paused:
+        paused.disable()
+        net(sequence(2, 3))
+    with OutputMonitor(net, neuron.Neuron):
+        pass  # with the state of the run before
+    assert caplog.text == ""

@@ -121,6 +121,7 @@ class BaseMonitor:
         self._signal = signal
         self._closed = False
         self._net = weakref.ref(net)
+        self._rested = self._at_rest()
 
     def _check_modules(self, modules: dict[str, nn.Module]) -> None:
         """Refuse modules that do not have the signal."""
@@ -179,10 +180,12 @@ class BaseMonitor:
 
     def _ran(self) -> bool:
         """Whether there is a sign that the network ran: a value, the start of a sequence, a state that is there."""
-        if any(probe.fired or probe.began for probe in self._probes):
-            return True
+        return any(probe.fired or probe.began for probe in self._probes) or (self._rested and not self._at_rest())
+
+    def _at_rest(self) -> bool:
+        """Whether no module of the network has a state. Of a network that is gone nobody knows."""
         net = self._net()
-        return net is not None and not all(at_rest(held) for held in named(net).values() if keeps_state(held))
+        return net is None or all(at_rest(held) for held in named(net).values() if keeps_state(held))
 
     def never_fired(self) -> list[str]:
         """The modules of which no value has come. Their `forward` may have been called directly, past the hooks."""
@@ -192,9 +195,10 @@ class BaseMonitor:
         """Stop for good; the records stay. A second time does nothing."""
         if self._closed:
             return
+        listening = self._probes.enabled
         self._closed = True
         self._probes.close()
-        silent = self.never_fired()
+        silent = self.never_fired() if listening else []
         if silent and self._ran():
             logger.warning(
                 "%s saw nothing of %s: %s, run by a direct call of forward(), which passes hooks by, or compiled "
