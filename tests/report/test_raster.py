@@ -135,6 +135,7 @@ def test_many_layers_take_little_height_each_and_do_not_touch():
             "the sample 2 of spikes [T, N, *] of at least one step, but got [T=4, N=2",
         ),
         (torch.zeros(4, 2, 3), -1, ShapeError, "the sample -1 of spikes"),
+        (torch.zeros(4, 2, 3), "first", TypeError, "one sample, by its number, but got 'first'"),
         (torch.zeros(0, 2, 3), 0, ShapeError, "at least one step, but got [T=0, N=2, 3]"),
         (torch.tensor(1.0), 0, ShapeError, "but got []"),
     ],

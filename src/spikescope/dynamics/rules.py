@@ -56,20 +56,15 @@ def disagreement(graph: Graph, function: Callable[..., Any], kinds: str, real: t
     neurons = torch.linspace(-2.7, 3.3, 10, dtype=real).view(2, 5)
     inputs = [neurons.roll(3 * i, 1) + 0.01 * i for i in range(len(graph.inputs) - len(kinds))]
     numbers = [0.9 + 0.013 * i for i in range(len(kinds))]
-    arrays = [
-        None if kind == "n" else torch.full((2, 5), held, dtype=real) for held, kind in zip(numbers, kinds, strict=True)
+    fields: list[Any] = [
+        held if kind == "n" else torch.full((2, 5), held, dtype=real) for held, kind in zip(numbers, kinds, strict=True)
     ]
-    fields = [held if array is None else array for held, array in zip(numbers, arrays, strict=True)]
-    values = [
-        torch.tensor(held, dtype=torch.float64) if array is None else array
-        for held, array in zip(numbers, arrays, strict=True)
-    ]
+    values = [held if isinstance(held, Tensor) else torch.tensor(held, dtype=torch.float64) for held in fields]
     wanted = [out for out in graph.outputs if isinstance(out, Node)]
+    given = dict(zip(graph.inputs, [*map(Tensor.clone, inputs), *values], strict=True))
     try:
         with torch.no_grad():
-            got = replay(
-                graph.nodes, dict(zip(graph.inputs, [*map(Tensor.clone, inputs), *values], strict=True)), wanted, PASS
-            )
+            got = replay(graph.nodes, given, wanted, PASS)
         with torch.enable_grad():
             out = function([held.requires_grad_() * 1 for held in inputs], fields)
     except Exception as error:  # where it is the step that is wrong, the eager loop says so

@@ -32,6 +32,8 @@ def trains_of(spikes: Spikes | Mapping[str, Spikes], sample: int | None) -> dict
     layers = spikes if isinstance(spikes, Mapping) else {"": spikes}
     if not layers:
         raise ValueError("raster draws the spikes of at least one layer, but got none.")
+    if not isinstance(sample, int | None):
+        raise TypeError(f"raster draws one sample, by its number, but got {sample!r}.")
     made = {}
     for name, held in layers.items():
         if not isinstance(held, (PackedSpikes, Tensor)):
