@@ -60,3 +60,18 @@ def test_opcheck_with_taps_and_without_numbers():
     made = node._definition(node.params())
     x = inputs(3, 2, 5).requires_grad_()
     torch.library.opcheck(operator.neuron, (x, [torch.tensor(0.0)], made.tensors, [], made.key, "cpp", False, True, ""))
+
+
+@pytest.mark.parametrize("starts", [[None, 0.2], [None, None]], ids=["one", "both"])
+def test_opcheck_of_states_that_start_from_numbers(starts):
+    """Such a state is None, and its number the last of the numbers; its gradient is not asked for."""
+    made, x, state, _ = sample(AdaptiveLIFNode, 2, learn=True)
+    state = [None if number is None else held for number, held in zip(starts, state, strict=True)]
+    numbers = [*made.numbers, *(0.3 + i for i, held in enumerate(state) if held is None)]
+    rest = (made.key, "cpp", False, True, "")
+    torch.library.opcheck(operator.neuron, (x, state, made.tensors, numbers, *rest))
+    gradients = (None, inputs(2, 2, 5, seed=6), None, [None] * len(state))
+    args = (x, state, made.tensors, *gradients, numbers, [0, 1], made.key, "cpp")
+    torch.library.opcheck(operator.neuron_backward, args)
+    found = operator.neuron_backward(*args)
+    assert len(found) == 1 + sum(held is not None for held in state) + 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from dynamics_cases import assert_equal, inputs
 
-from spikescope.dynamics import gpu
+from spikescope.dynamics import launch
 from spikescope.dynamics.eager import Step
 from spikescope.dynamics.ops import OPS, PASS
 from spikescope.dynamics.program import program
@@ -126,7 +126,7 @@ def results(cls, backend, x, v):
 @pytest.mark.parametrize("backend", ["cpp", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_operation(node_class, backend, dtype):
-    if backend == "triton" and not (gpu.available() and gpu.interpreted()):
+    if backend == "triton" and not (launch.available() and launch.interpreted()):
         pytest.skip("it needs Triton's interpreter")
     x = torch.cat([inputs(300, dtype=dtype), torch.tensor(AWKWARD, dtype=dtype)])
     v = torch.cat([inputs(300, dtype=dtype, seed=9), torch.tensor([AWKWARD[0], *AWKWARD[:-1]], dtype=dtype)])

@@ -1,23 +1,22 @@
 """The Triton kernels in Triton's interpreter against the eager loop, and compiled for a GPU that is not there."""
 
+import inspect
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, parity
 from test_taps import NAMES, check, tapped
 
-from spikescope.dynamics import gpu
-from spikescope.dynamics.compiler import private_folder
+from spikescope.dynamics import launch
 from spikescope.neuron import AdaptiveLIFNode, LIFNode
 
 pytest.importorskip("triton")
 
-interpreted = pytest.mark.skipif(not gpu.interpreted(), reason="TRITON_INTERPRET is 0")
+interpreted = pytest.mark.skipif(not launch.interpreted(), reason="TRITON_INTERPRET is 0")
 
 
 @interpreted
@@ -89,18 +88,17 @@ def test_a_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
         launched.append("launched")
 
     kernel = {(1,): lambda *arguments, **options: launched.append(sorted(options))}
-    monkeypatch.setattr(gpu, "interpreted", lambda: False)
+    monkeypatch.setattr(launch, "interpreted", lambda: False)
     monkeypatch.setattr(torch.cuda, "device", current)
     device = torch.device("cuda", 1)
-    gpu._launch(kernel, device, 3, [])
+    launch.launch(kernel, device, 3, [])
     assert launched == [device, ["BLOCK", "enable_fp_fusion", "num_warps"], "launched"]
 
 
-def test_without_a_writable_cache_the_sources_lie_in_a_folder_of_the_process(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "file"))
-    found = Path(gpu._load("answer = 42").__file__)
-    assert found.parent == private_folder()
+def test_the_text_of_a_kernel_is_in_no_file():
+    found = launch.load("import triton\n\n\n@triton.jit\ndef kernel(x):\n    pass\n")
+    assert "def kernel" in inspect.getsource(found.kernel.fn)
+    assert not os.path.exists(found.__file__)
 
 
 def test_taps():

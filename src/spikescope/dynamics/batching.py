@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import operator
@@ -26,6 +27,14 @@ def _step(tensor: Tensor, dim: int | None, size: int, ndim: int) -> Tensor:
     return tensor.reshape(size, *(1,) * (ndim - (tensor.ndim - 1)), *tensor.shape[1:])
 
 
+def _states(state: list[Tensor | None], dims: Any, shape: torch.Size) -> list[Tensor | None]:
+    """States, or their gradients, to `[B, *step]`, the `shape`; what is not there stays None."""
+    return [
+        None if s is None else _step(s, d, shape[0], len(shape) - 1).expand(shape)
+        for s, d in zip(state, _each(dims, state), strict=True)
+    ]
+
+
 def _all_arrays(key: str) -> str:
     """The key of the same neuron with an element per sample in every tensor field."""
     forms, _, kinds = key.rpartition("|")
@@ -42,7 +51,7 @@ def _(info: Any, in_dims: Any, *args: Any) -> Any:
     x_seq = _sequence(x_seq, x_dim, size).contiguous()
     shape = x_seq.shape[1:]
     ndim = len(shape) - 1
-    state = [_step(s, d, size, ndim).expand(shape) for s, d in zip(state, _each(state_dims, state), strict=True)]
+    state = _states(state, state_dims, shape)
     tensors = [_step(p, d, size, ndim) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)]
     out = operator.neuron(x_seq, state, tensors, numbers, _all_arrays(key), backend, keep_v, keep_checkpoints, taps)
     dims = [1, *(0 for _ in state)]
@@ -62,16 +71,14 @@ def _(info: Any, in_dims: Any, *args: Any) -> Any:
         info.batch_size,
         [_sample_shape(p, d) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)],
     )
-    starts = [_sample_shape(s, d) for s, d in zip(state, _each(state_dims, state), strict=True)]
+    each = zip(state, _each(state_dims, state), strict=True)
+    starts = [_sample_shape(s, d) for s, d in each if s is not None]
     x_seq = _sequence(x_seq, x_dim, size).contiguous()
     shape = x_seq.shape[1:]
     ndim = len(shape) - 1
-    state = [_step(s, d, size, ndim).expand(shape) for s, d in zip(state, _each(state_dims, state), strict=True)]
+    state = _states(state, state_dims, shape)
     tensors = [_step(p, d, size, ndim) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)]
-    gstate = [
-        None if s is None else _step(s, d, size, ndim).expand(shape)
-        for s, d in zip(gstate, _each(gstate_dims, gstate), strict=True)
-    ]
+    gstate = _states(gstate, gstate_dims, shape)
     if checkpoints is not None:
         checkpoints = _sequence(checkpoints, checkpoint_dim, size) if checkpoint_dim is None else checkpoints
         checkpoints = checkpoints.movedim(2 if checkpoint_dim is None else checkpoint_dim, 2).flatten(2).contiguous()

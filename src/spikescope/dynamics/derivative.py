@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ..internals import is_plain
 from . import eager
-from .layout import real_dtype
+from .layout import first_state, real_dtype
 from .operator import call_backward_kernel, neuron, neuron_backward
 from .program import Values, program
 
-__all__ = ["Call", "gradients"]
+__all__ = ["Call", "gradients", "spread"]
 
 
 class Call(NamedTuple):
     """What is constant in one call of a fused run."""
 
-    numbers: tuple[float, ...]
+    numbers: tuple[float, ...]  # of the equations, then of the states that start from one
     key: str
     backend: str
     keep_v: bool
@@ -38,9 +38,15 @@ class Call(NamedTuple):
         return y.squeeze(0) if self.single else y
 
 
+def spread(found: Iterable[Tensor], state: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients of the tensors among the states, one after the other, with None for a state that is a number."""
+    each = iter(found)
+    return [None if held is None else next(each) for held in state]
+
+
 def gradients(
     x_seq: Tensor,
-    state: list[Tensor],
+    state: list[Tensor | None],
     tensors: list[Tensor],
     checkpoints: Tensor | None,
     grads: Sequence[Tensor | None],
@@ -115,7 +121,7 @@ def _second(
     numbers: list[float],
     wanted: Sequence[int],
     x_seq: Tensor,
-    state: list[Tensor],
+    state: list[Tensor | None],
     tensors: list[Tensor],
     gy: Tensor,
     gv_seq: Tensor | None,
@@ -142,14 +148,14 @@ def _eager_gradients(
     gy, gv_seq, *gstate = leaves[1 + states + count :]
     made = program(key).model
     values = Values(made.kinds, tensors, tuple(numbers)).slots(real_dtype(x_seq))
-    first = eager.start(made.State(*state), x_seq[0])
+    first = eager.start(made.State(*first_state(state, numbers)), x_seq[0])
     out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
     pairs = [
         (o, g)
         for o, g in zip((out.output, out.v_seq, *out.state), (gy, gv_seq, *gstate), strict=True)
         if o is not None and g is not None and o.requires_grad
     ]
-    inputs = [x_seq, *state, *(tensors[i] for i in wanted)]
+    inputs = [x_seq, *(held for held in state if held is not None), *(tensors[i] for i in wanted)]
     return torch.autograd.grad(
         [o for o, _ in pairs],
         inputs,
@@ -163,6 +169,11 @@ def _eager_gradients(
 def _no_gradient(numbers: Sequence[float]) -> list[None] | None:
     """What PyTorch wants as the gradient of a list of numbers: it takes an empty one for a list of tensors."""
     return None if numbers else []
+
+
+def _of_list(grads: list[Tensor | None], given: Sequence[Tensor | None]) -> list[Tensor | None] | None:
+    """The gradients of a list that may hold None, as PyTorch wants them: None where it holds nothing else."""
+    return None if given and all(held is None for held in given) else grads
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -180,9 +191,11 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     state, tensors = rest[:states], rest[states:]
     out = gradients(x_seq, state, tensors, checkpoints, grads, ctx.wanted, ctx.call)
     gtensors: list[Tensor | None] = [None] * len(tensors)
-    for i, held in zip(ctx.wanted, out[1 + states :], strict=True):
+    end = len(out) - len(ctx.wanted)
+    for i, held in zip(ctx.wanted, out[end:], strict=True):
         gtensors[i] = held
-    return out[0], list(out[1 : 1 + states]), gtensors, _no_gradient(numbers), None, None, None, None, None
+    gstate = _of_list(spread(out[1:end], state), state)
+    return out[0], gstate, gtensors, _no_gradient(numbers), None, None, None, None, None
 
 
 neuron.register_autograd(_backward, setup_context=_setup)
@@ -202,9 +215,8 @@ def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
     numbers = list(ctx.call.numbers)
     found = _second(ctx.call.key, numbers, ctx.wanted, x_seq, *parts, ggrads)
     gx, gstate, gtensors, ggy, ggv, ggstate = found[0], *_parts(ctx.call, found[1:])
-    given = any(held is not None for held in _parts(ctx.call, rest)[-1])
     tail = (_no_gradient(numbers), _no_gradient(ctx.wanted), None, None)
-    return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
+    return gx, _of_list(gstate, parts[0]), gtensors, None, ggy, ggv, _of_list(ggstate, parts[-1]), *tail
 
 
 neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..internals import LeanFunction, is_plain
-from .derivative import Call, gradients
+from .derivative import Call, gradients, spread
 from .eager import Sequence as Run
 from .layout import real_dtype
 from .operator import call_kernel, neuron
@@ -31,9 +31,10 @@ def run_fused(
     """A run over time by a fused kernel, and the taps that were on; with `single` of one step `[N, *]`."""
     real = real_dtype(x_seq)
     shape = x_seq.shape if single else x_seq.shape[1:]
-    held = [_start(s, real, x_seq.device, shape) for s in state]
+    held = [_start(s, real, x_seq.device, shape) if isinstance(s, Tensor) else None for s in state]
+    numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
     flat = (x_seq, *held, *tensors)
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    learns = torch.is_grad_enabled() and any(held is not None and held.requires_grad for held in flat)
     call = Call(tuple(numbers), key, backend, keep_v, learns, ",".join(taps), len(held), single)
     out: Sequence[Tensor]
     if not torch.compiler.is_compiling():
@@ -48,10 +49,8 @@ def run_fused(
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))
 
 
-def _start(held: float | Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
+def _start(held: Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
     """A state as the operator takes it: of the shape of a step, or one number without a gradient."""
-    if not isinstance(held, Tensor):
-        return torch.tensor(held, dtype=real, device=device)
     held = held.to(device=device, dtype=real)
     return held if held.ndim == 0 and not held.requires_grad else held.expand(shape)
 
@@ -62,7 +61,7 @@ class _Fused(LeanFunction):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(call: Call, x_seq: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(call: Call, x_seq: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         return tuple(_run(call, x_seq, *rest))
 
     @staticmethod
@@ -84,9 +83,10 @@ class _Fused(LeanFunction):
         gy = None if grads[0] is None else call.with_time(grads[0])
         gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
         gtensors: list[Tensor | None] = [None] * len(tensors)
-        for i, held in zip(wanted, out[call.states :], strict=True):
+        end = len(out) - len(wanted)
+        for i, held in zip(wanted, out[end:], strict=True):
             gtensors[i] = held
-        return None, call.without_time(gx), *out[: call.states], *gtensors
+        return None, call.without_time(gx), *spread(out[:end], state), *gtensors
 
 
 def _saved(ctx: Any) -> Sequence[Any]:
@@ -105,8 +105,9 @@ def _saved(ctx: Any) -> Sequence[Any]:
         ) from error
 
 
-def _run(call: Call, x: Tensor, *rest: Tensor) -> list[Tensor]:
+def _run(call: Call, *flat: Any) -> list[Tensor]:
     """The kernel on the memory of the tensors where they have one, else the operator."""
+    x, *rest = flat
     run = call_kernel if is_plain(x) else neuron
     state, tensors = list(rest[: call.states]), list(rest[call.states :])
     y, *others = run(

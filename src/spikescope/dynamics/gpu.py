@@ -1,20 +1,19 @@
-"""Calling the Triton kernels, on a GPU or in Triton's interpreter on a CPU."""
+"""Calling the Triton kernels, on a GPU or in Triton's interpreter on a CPU.
+
+Nothing is made on the device but what a kernel fills: a number goes by value, the start of a state as well. So no call
+makes the host wait, and a call can be captured in a CUDA graph.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import missing_extra
-from .compiler import cache_folder, private_folder
+from .launch import interpreted, launch, load
 from .layout import (
     BLOCK,
     TAPS,
@@ -36,97 +35,88 @@ from .layout import (
 )
 from .program import Values, program
 from .trace import Body
-from .triton import backward_source, forward_source
+from .triton import BACKWARD, FORWARD, Form, backward_source, forward_source
 
-__all__ = ["available", "backward", "forward", "interpreted"]
-
-
-def available() -> bool:
-    """Whether the package triton is installed."""
-    return importlib.util.find_spec("triton") is not None
-
-
-def interpreted() -> bool:
-    """Whether Triton runs in its interpreter, which takes tensors of the CPU."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
-
-
-def _load(source: str) -> Any:
-    """The module of a source text. Triton reads the text of a kernel from its file, so there has to be one."""
-    if not available():
-        raise missing_extra("triton", "triton", "Fused kernels for GPUs")
-    name = f"spikescope_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    folder = cache_folder() / "triton"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, work = tempfile.mkstemp(dir=folder)
-    except OSError:  # no writable cache
-        folder = private_folder()
-        handle, work = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "w") as file:
-        file.write(source)
-    path = folder / f"{name}.py"
-    os.replace(work, path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+__all__ = ["backward", "forward"]
 
 
 @cache
-def _forward_kernel(key: str, real: torch.dtype, taps: frozenset[str]) -> Any:
-    return _load(forward_source(program(key).forward(real), real, taps, not interpreted())).forward
+def _forward_kernel(key: str, form: Form, taps: frozenset[str]) -> Any:
+    return getattr(load(forward_source(program(key).forward(form.real), form, taps)), FORWARD)
 
 
 @cache
-def _backward_kernel(
-    key: str, real: torch.dtype, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...]
-) -> Any:
+def _backward_kernel(key: str, form: Form, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...]) -> Any:
     made = program(key)
-    return _load(
-        backward_source(made.backward(real, wanted), made.forward(real), real, length, scalars, not interpreted())
-    ).backward
+    body, again = made.backward(form.real, wanted), made.forward(form.real)
+    return getattr(load(backward_source(body, again, form, length, scalars)), BACKWARD)
 
 
-@lru_cache(maxsize=1024)
-def _numbers(constants: tuple[float, ...], real: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(constants, dtype=real, device=device)
+class Constants(NamedTuple):
+    """The results of a prologue as the kernel takes them: numbers, pointers, and periods of arrays."""
+
+    arguments: Sequence[Any]
+    numbers: frozenset[str]  # the names of those that are numbers
 
 
-def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device) -> list[Any]:
-    """The results of a prologue as the kernel takes them: pointers, and periods of arrays."""
+def _constants(body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device) -> Constants:
+    if not values.tensors:
+        return _of_numbers(body, values.kinds, values.numbers[: len(values.kinds)])
     arguments: list[Any] = []
+    numbers = set()
     for name, constant in zip(body.constants.values(), body.prologue(*values.slots(real)), strict=True):
         if name in body.arrays:
             flat = field_in_layout(constant.to(real), step)
             arguments += [flat, flat.numel()]
-        elif constant.device.type == "cpu" and device.type != "cpu":
-            arguments.append(_numbers((float(constant),), real, device))
+        elif name in body.numbers or constant.device != device:
+            arguments.append(float(constant))
+            numbers.add(name)
         else:
             arguments.append(constant.to(real).reshape(1))
+    if numbers - body.numbers and _captured(device):
+        raise RuntimeError(
+            "A field is a tensor on the CPU, which a captured CUDA graph would read once and for ever. Move the module "
+            "to the GPU first, as with net.to(x.device)."
+        )
+    return Constants(arguments, frozenset(numbers))
+
+
+@lru_cache(maxsize=1024)
+def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> Constants:
+    """The constants of a neuron without tensors among its fields, the same at every call and on every device."""
+    results = [float(result) for result in body.prologue(*Values(kinds, (), numbers).slots(torch.float64))]
+    return Constants(results, frozenset(body.constants.values()))
+
+
+def _captured(device: torch.device) -> bool:
+    """Whether what runs on the device is being captured in a graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _states(state: Sequence[float | Tensor], step: Layout, *columns: Sequence[Any]) -> list[Any]:
+    """The states and what belongs to each, in the kernel's order: a number, or a tensor and the stride of its neurons,
+    then the entries of the `columns`; a None among them is no argument.
+    """
+    arguments: list[Any] = []
+    for held, stride, *more in zip(state, state_strides(state, step), *columns, strict=True):
+        arguments += [held, stride] if isinstance(held, Tensor) else [float(held)]
+        arguments += [column for column in more if column is not None]
     return arguments
 
 
-def _launch(kernel: Any, device: torch.device, n: int, arguments: Sequence[Any], **constants: Any) -> None:
-    grid = (max(1, -(-n // BLOCK)),)
-    if interpreted():
-        kernel[grid](*arguments, BLOCK=BLOCK, **constants)
-        return
-    with getattr(torch, device.type).device(device):  # Triton launches on the current device, not on the tensors'
-        kernel[grid](*arguments, BLOCK=BLOCK, **constants, num_warps=2, enable_fp_fusion=False)
+def _laid_out(state: Sequence[float | Tensor], step: Layout, real: torch.dtype) -> list[float | Tensor]:
+    return [state_in_layout(held, step, real) if isinstance(held, Tensor) else held for held in state]
 
 
-def _each_state(*columns: Sequence[Any]) -> list[Any]:
-    """Columns of states to the kernel's order: all of the first state, then all of the second."""
-    return [held for row in zip(*columns, strict=True) for held in row]
+def _form(real: torch.dtype, state: Sequence[float | Tensor], *constants: Constants) -> Form:
+    numbers = frozenset[str]().union(*(found.numbers for found in constants))
+    return Form(real, numbers, tuple(not isinstance(held, Tensor) for held in state), not interpreted())
 
 
 def forward(
     key: str,
     x_seq: Tensor,
-    state: Sequence[Tensor],
+    state: Sequence[float | Tensor],
     values: Values,
     keep_v: bool,
     keep_checkpoints: bool,
@@ -135,40 +125,35 @@ def forward(
     """Run the forward kernel."""
     x_seq, step = layout(x_seq)
     real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
-    body = program(key).forward(real)
-    state = [state_in_layout(held, step, real) for held in state]
+    constants = _constants(program(key).forward(real), values, step, real, device)
+    state = _laid_out(state, step, real)
     out = make_outputs("triton", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
     y, made = out.y, out.taps
     arguments = [
         x_seq,
         x_seq.stride(0),
         y,
-        *_each_state(state, state_strides(state, step), out.state),
+        *_states(state, step, out.state),
         y if out.v_seq is None else out.v_seq,
         y if out.checkpoints is None else out.checkpoints,
         *(made.get(name, y) for name in TAPS),
-        *(held for name in supports(taps) for held in (made[name], _numbers(support_bounds(name), real, device))),
-        *_constants(body, values, step, real, device),
+        *(held for name in supports(taps) for held in (made[name], *support_bounds(name))),
+        *constants.arguments,
         steps,
         n,
     ]
     if n:  # without neurons a tap has no block to write to
-        _launch(
-            _forward_kernel(key, real, kinds_of_taps(taps)),
-            device,
-            n,
-            arguments,
-            K=segment_length("triton", steps, len(state)),
-            KEEP_V=keep_v,
-            KEEP_CK=out.checkpoints is not None and out.checkpoints.numel() > 0,
-        )
+        kernel = _forward_kernel(key, _form(real, state, constants), kinds_of_taps(taps))
+        keep = out.checkpoints is not None and out.checkpoints.numel() > 0
+        length = segment_length("triton", steps, len(state)) if keep else 1  # it is part of what is compiled
+        launch(kernel, device, n, arguments, K=length, KEEP_V=keep_v, KEEP_CK=keep)
     return out
 
 
 def backward(
     key: str,
     x_seq: Tensor,
-    state: Sequence[Tensor],
+    state: Sequence[float | Tensor],
     values: Values,
     wanted: tuple[int, ...],
     checkpoints: Tensor | None,
@@ -181,17 +166,16 @@ def backward(
     real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
     made = program(key)
     body, again = made.backward(real, wanted), made.forward(real)
-    state = [state_in_layout(held, step, real) for held in state]
+    constants, constants_again = (_constants(held, values, step, real, device) for held in (body, again))
+    state = _laid_out(state, step, real)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     gx = x_seq.new_empty_strided((steps, *step.shape), (n, *step.strides))
-    gstart = [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in state]
-    has_g = any(held is not None for held in gstate)
-    gends = [
-        state_in_layout((torch.zeros_like(start) if held is None else held).expand(step.shape), step, real)
-        if has_g
-        else start
-        for held, start in zip(gstate, gstart, strict=True)
+    gstart = [
+        x_seq.new_empty_strided(step.shape, step.strides, dtype=real) if isinstance(held, Tensor) else None
+        for held in state
     ]
+    has_g = any(held is not None for held in gstate)
+    gends = [_gradient_at_the_end(held, gx, step, real) if has_g else gx for held in gstate]
     scalars = tuple(values.is_scalar(i) for i in wanted)
     sums = [
         x_seq.new_empty(max(1, -(-n // BLOCK)), dtype=torch.float64)
@@ -203,20 +187,30 @@ def backward(
     arguments = [
         x_seq,
         x_seq.stride(0),
-        *_each_state(state, state_strides(state, step), gends, gstart),
+        *_states(state, step, gstart, gends),
         checkpoints if has_checkpoints else gx,
         gy,
         gy.stride(0),
         gx if gv_seq is None else whole_in_layout(gv_seq, step, real),
         gx,
         *sums,
-        *_constants(body, values, step, real, device),
-        *_constants(again, values, step, real, device),
+        *constants.arguments,
+        *constants_again.arguments,
         steps,
         n,
     ]
     length = segment_length("triton", steps, len(state))
-    kernel = _backward_kernel(key, real, wanted, length, scalars)
-    _launch(kernel, device, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
-    gstates = [grad if held.shape == step.shape else None for held, grad in zip(state, gstart, strict=True)]
+    kernel = _backward_kernel(key, _form(real, state, constants, constants_again), wanted, length, scalars)
+    launch(kernel, device, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
+    gstates = [
+        grad if isinstance(held, Tensor) and held.shape == step.shape else None
+        for held, grad in zip(state, gstart, strict=True)
+    ]
     return Gradients(gx, gstates, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])
+
+
+def _gradient_at_the_end(held: Tensor | None, gx: Tensor, step: Layout, real: torch.dtype) -> Tensor:
+    """The gradient of a last state as the kernel takes it."""
+    if held is None:
+        return gx.new_zeros(step.shape, dtype=real).as_strided(step.shape, step.strides)
+    return state_in_layout(held.expand(step.shape), step, real)

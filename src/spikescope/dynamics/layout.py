@@ -20,6 +20,7 @@ __all__ = [
     "Outputs",
     "checkpoint_shape",
     "field_in_layout",
+    "first_state",
     "kinds_of_taps",
     "layout",
     "make_outputs",
@@ -151,9 +152,21 @@ def make_outputs(
     )
 
 
-def state_strides(state: Sequence[Tensor], step: Layout) -> list[int]:
+def first_state(state: Sequence[Tensor | None], numbers: Sequence[float]) -> list[float | Tensor]:
+    """The state as a run starts: a number where there is no tensor, from the end of `numbers`.
+
+    A number is no tensor on the way to a kernel: made on a GPU, it would make the host wait at every call.
+
+    >>> first_state([None, torch.ones(2), None], [2.0, 0.5, -1.0])  # 2.0 is of the equations
+    [0.5, tensor([1., 1.]), -1.0]
+    """
+    own = iter(numbers[len(numbers) - sum(held is None for held in state) :])
+    return [next(own) if held is None else held for held in state]
+
+
+def state_strides(state: Sequence[float | Tensor], step: Layout) -> list[int]:
     """The distance between neurons in each state: 0 where one number stands for all."""
-    return [0 if held.ndim == 0 and step.shape else 1 for held in state]
+    return [0 if not isinstance(held, Tensor) or (held.ndim == 0 and step.shape) else 1 for held in state]
 
 
 def field_in_layout(constant: Tensor, step: Layout) -> Tensor:

@@ -124,6 +124,13 @@ def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> Constants
     return Constants(_doubles(results), _pointers([]), _longs([1]), [], _powers(body, results))
 
 
+def _state(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
+    """A state as the kernel takes it: in memory, a number as well."""
+    if isinstance(held, Tensor):
+        return state_in_layout(held, step, real)
+    return torch.tensor(held, dtype=real, device="cpu")
+
+
 def _powers(body: Body, numbers: Sequence[float]) -> frozenset[str]:
     """The divisors that are powers of two, far from the ends of the range: dividing by them is multiplying, exactly.
 
@@ -144,7 +151,7 @@ def _doubles(numbers: Sequence[float]) -> Any:
 def forward(
     key: str,
     x_seq: Tensor,
-    state: Sequence[Tensor],
+    state: Sequence[float | Tensor],
     values: Values,
     keep_v: bool,
     keep_checkpoints: bool,
@@ -155,14 +162,14 @@ def forward(
     real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
     body = program(key).forward(real)
     constants = _constants(body, values, step, real)
-    state = [state_in_layout(held, step, real) for held in state]
+    first = [_state(held, step, real) for held in state]
     out = make_outputs("cpp", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
     _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.powers)(
         _pointer(x_seq),
         x_seq.stride(0),
         _pointer(out.y),
-        _pointers(state),
-        _longs(state_strides(state, step)),
+        _pointers(first),
+        _longs(state_strides(first, step)),
         _pointers(out.state),
         constants.numbers,
         constants.arrays,
@@ -182,7 +189,7 @@ def forward(
 def backward(
     key: str,
     x_seq: Tensor,
-    state: Sequence[Tensor],
+    state: Sequence[float | Tensor],
     values: Values,
     wanted: tuple[int, ...],
     checkpoints: Tensor | None,
@@ -196,14 +203,14 @@ def backward(
     made = program(key)
     body, again = made.backward(real, wanted), made.forward(real)
     constants, constants_again = (_constants(b, values, step, real) for b in (body, again))
-    state = [state_in_layout(held, step, real) for held in state]
+    first = [_state(held, step, real) for held in state]
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
     gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype)
     gstart = [
         torch.empty_strided(step.shape, step.strides, dtype=real) if held.shape == step.shape else None
-        for held in state
+        for held in first
     ]
     blocks = -(-n // BLOCK)
     per_neuron = [
@@ -213,8 +220,8 @@ def backward(
     _backward_kernel(key, x_seq.dtype, wanted, constants.powers | constants_again.powers)(
         _pointer(x_seq),
         x_seq.stride(0),
-        _pointers(state),
-        _longs(state_strides(state, step)),
+        _pointers(first),
+        _longs(state_strides(first, step)),
         constants.numbers,
         constants.arrays,
         constants.periods,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import gpu, native
-from .layout import Outputs, layout, make_outputs
+from .layout import Outputs, first_state, layout, make_outputs
 from .program import Values, program
 
 __all__ = ["call_backward_kernel", "call_kernel", "neuron", "neuron_backward"]
@@ -30,7 +30,7 @@ def _tensor_slots(kinds: str) -> list[int]:
 
 def call_kernel(
     x_seq: Tensor,
-    state: _Tensors,
+    state: list[Tensor | None],
     tensors: _Tensors,
     numbers: list[float],
     key: str,
@@ -39,9 +39,13 @@ def call_kernel(
     keep_checkpoints: bool,
     taps: str,
 ) -> _Tensors:
-    """Output, last state, then what was asked for of: potentials, checkpoints, taps."""
+    """Output, last state, then what was asked for of: potentials, checkpoints, taps.
+
+    A state that starts from a number is None; the number stands behind those of the equations in `numbers`.
+    """
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
-    out = _module(backend).forward(key, x_seq, state, values, keep_v, keep_checkpoints, frozenset(_split(taps)))
+    held, on = first_state(state, numbers), frozenset(_split(taps))
+    out = _module(backend).forward(key, x_seq, held, values, keep_v, keep_checkpoints, on)
     return _flat(out, taps)
 
 
@@ -60,7 +64,7 @@ neuron = torch.library.custom_op("spikescope::neuron", call_kernel, mutates_args
 @neuron.register_fake
 def _(
     x_seq: Tensor,
-    state: _Tensors,
+    state: list[Tensor | None],
     tensors: _Tensors,
     numbers: list[float],
     key: str,
@@ -76,7 +80,7 @@ def _(
 
 def call_backward_kernel(
     x_seq: Tensor,
-    state: _Tensors,
+    state: list[Tensor | None],
     tensors: _Tensors,
     checkpoints: Tensor | None,
     gy: Tensor,
@@ -87,19 +91,19 @@ def call_backward_kernel(
     key: str,
     backend: str,
 ) -> _Tensors:
-    """Gradients of the input, the first state, and the tensors whose index is in `wanted`."""
+    """Gradients of the input, the tensors of the first state, and the tensors whose index is in `wanted`."""
     kinds = program(key).model.kinds
     values = Values(kinds, tensors, tuple(numbers))
     slots = _tensor_slots(kinds)
-    grads = _module(backend).backward(
-        key, x_seq, state, values, tuple(slots[i] for i in wanted), checkpoints, gy, gv_seq, gstate
-    )
+    held, wanted_slots = first_state(state, numbers), tuple(slots[i] for i in wanted)
+    grads = _module(backend).backward(key, x_seq, held, values, wanted_slots, checkpoints, gy, gv_seq, gstate)
     gtensors = [
         held.sum_to_size(tensors[i].shape).to(tensors[i].dtype) for i, held in zip(wanted, grads.values, strict=True)
     ]
     gstates = [
-        s.new_zeros(()) if held is None else held  # an operator gives tensors alone
-        for held, s in zip(grads.state, state, strict=True)
+        s.new_zeros(()) if grad is None else grad  # an operator gives tensors alone
+        for grad, s in zip(grads.state, state, strict=True)
+        if s is not None
     ]
     return [grads.x_seq, *gstates, *(_unaliased(held, gtensors[:i]) for i, held in enumerate(gtensors))]
 
@@ -115,7 +119,7 @@ neuron_backward = torch.library.custom_op("spikescope::neuron_backward", call_ba
 @neuron_backward.register_fake
 def _(
     x_seq: Tensor,
-    state: _Tensors,
+    state: list[Tensor | None],
     tensors: _Tensors,
     checkpoints: Tensor | None,
     gy: Tensor,
@@ -129,6 +133,8 @@ def _(
     x_seq, step = layout(x_seq)
     gx = x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides))
     gstates = [
-        held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides) for held in state
+        held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides)
+        for held in state
+        if held is not None
     ]
     return [gx, *gstates, *(torch.empty_like(tensors[i]) for i in wanted)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
@@ -11,17 +12,20 @@ from .graph import Node
 from .ops import CONDITION_OF, CONDITIONS, DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
-__all__ = ["Language", "each", "print_body"]
+__all__ = ["LITERAL", "Language", "each", "print_body"]
 
 Language = Literal["cpp", "triton"]
 
+LITERAL = "a number in the text"
+
 
 def print_body(
-    body: Body, language: Language, reciprocal: bool = False, powers: frozenset[str] = frozenset()
+    body: Body, language: Language, reciprocal: Collection[str] = (), powers: frozenset[str] = frozenset()
 ) -> tuple[list[str], list[str]]:
     """The assignments of the body, and the text of each output.
 
-    With `reciprocal` a division by a Python number is a product with its reciprocal, as PyTorch computes it on a GPU.
+    A division by one of the constants `reciprocal` is a product with its reciprocal, as PyTorch computes it on a GPU
+    where the divisor is a number or lies on the CPU; `LITERAL` stands for the numbers that are in the text itself.
     `powers` are constants that are powers of two: a product with their reciprocal, `c_inverse`, is the exact quotient.
     """
     text: dict[Node, str] = {**body.inputs, **body.constants}
@@ -37,8 +41,8 @@ def print_body(
         operands = [_as_number(node, place, operand(argument), language) for place, argument in given]
         expression = _expression(node, operands, language)
         if node.target in DIVISIONS:
-            divisor = text.get(node.args[1], "")
-            if reciprocal and divisor in {"", *body.numbers}:
+            divisor = text.get(node.args[1], LITERAL)
+            if divisor in reciprocal:
                 expression = f"({operands[0]} * divide(one, {operands[1]}))"
             elif divisor in powers:
                 expression = f"({operands[0]} * {divisor}_inverse)"

@@ -40,7 +40,7 @@ class Values(NamedTuple):
         """All of them in the order of their slots, as a prologue takes them."""
         numbers, tensors = iter(self.numbers), iter(self.tensors)
         return [
-            torch.tensor(next(numbers), dtype=torch.float64) if kind == "n" else next(tensors).to(real)
+            torch.tensor(next(numbers), dtype=torch.float64, device="cpu") if kind == "n" else next(tensors).to(real)
             for kind in self.kinds
         ]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..form import Deferred, computed
 from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
-from . import eager, gpu
+from . import eager, launch
 from .compiler import compiler
 from .fused import run_fused
 from .layout import real_dtype
@@ -120,13 +120,14 @@ def decide(backend: str, key: str, device: str, gradients: bool, real: torch.dty
 
 def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
     """The fused backend of a device, or None and the reason."""
-    if device == "cpu" and not (backend == "triton" and gpu.interpreted()):
+    if device == "cpu" and not (backend == "triton" and launch.interpreted()):
         return ("cpp", "") if compiler() else (None, "there is no C++ compiler; the warning named the cure")
     if device not in ("cpu", "cuda", "xpu"):
         return None, f"there is no fused kernel for the device {device!r}"
-    if not gpu.available():
+    if not launch.available():
         return None, "the package triton is not installed: pip install 'spikescope[triton]'"
-    return "triton", ""
+    fault = launch.fault()
+    return ("triton", "") if fault is None else (None, fault)
 
 
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
@@ -188,7 +189,7 @@ def _run_again(name: str, backend: str, key: str, count: int, x_seq: Tensor, *he
 
 def _as_tensor(held: float | Tensor) -> Tensor:
     """A number as compiled code can hand it over: to that it may be one that changes from call to call."""
-    return held if isinstance(held, Tensor) else torch.scalar_tensor(held, dtype=torch.float64)
+    return held if isinstance(held, Tensor) else torch.scalar_tensor(held, dtype=torch.float64, device="cpu")
 
 
 def _fused(

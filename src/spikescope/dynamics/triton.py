@@ -7,14 +7,18 @@ Where a run is longer, the forward pass leaves the state at every K-th step behi
 from __future__ import annotations
 
 from importlib import resources
+from typing import NamedTuple
 
 import torch
 
 from .layout import TAPS, supports
-from .printing import each, print_body
+from .printing import LITERAL, each, print_body
 from .trace import Body
 
-__all__ = ["backward_source", "forward_source"]
+__all__ = ["BACKWARD", "FORWARD", "Form", "backward_source", "forward_source"]
+
+FORWARD, BACKWARD = "spikescope_forward", "spikescope_backward"
+"""The names of the kernels, as a profiler shows them."""
 
 
 def _block(lines: list[str], indent: int) -> str:
@@ -29,20 +33,58 @@ def _prelude(real: torch.dtype) -> str:
     return f"{text}\n\nreal = tl.constexpr(tl.float{64 if wide else 32})\n"
 
 
-def _arguments(body: Body) -> str:
-    """The constants as arguments: a pointer each, and the period of those with a value per neuron."""
-    return "".join(
-        f"{name}_at, {name}_period, " if name in body.arrays else f"{name}_at, " for name in body.constants.values()
-    )
+class Form(NamedTuple):
+    """What of a kernel differs from call to call besides its body."""
 
+    real: torch.dtype
+    numbers: frozenset[str]  # the constants that come by value; the others are pointers
+    starts: tuple[bool, ...]  # for each state whether it starts from a number, which comes by value too
+    gpu: bool  # not the interpreter
 
-def _constants(body: Body) -> list[str]:
-    return [
-        f"{name} = tl.load({name}_at + i % {name}_period, mask=inside, other=1.0)"
-        if name in body.arrays
-        else f"{name} = tl.full([BLOCK], tl.load({name}_at), real)"
-        for name in body.constants.values()
-    ]
+    @property
+    def by_value(self) -> str:
+        """The type of a number among the arguments, which would be float32 without it."""
+        return f": tl.{'float64' if self.real is torch.float64 else 'float32'}, "
+
+    def print(self, body: Body) -> tuple[list[str], list[str]]:
+        """The assignments of the body and its outputs; on a GPU PyTorch divides by no number, see `print_body`."""
+        return print_body(body, "triton", {LITERAL, *self.numbers} if self.gpu else ())
+
+    def arguments(self, body: Body) -> str:
+        """The constants as arguments: a number, or a pointer, with the period of those that have a value per neuron."""
+        return "".join(self._argument(name, name in body.arrays) for name in body.constants.values())
+
+    def _argument(self, name: str, array: bool) -> str:
+        if name in self.numbers:
+            return f"{name}_is{self.by_value}"
+        return f"{name}_at, {name}_period, " if array else f"{name}_at, "
+
+    def constants(self, body: Body) -> list[str]:
+        """The constants as blocks."""
+        return [self._block(name, name in body.arrays) for name in body.constants.values()]
+
+    def _block(self, name: str, array: bool) -> str:
+        if name in self.numbers:
+            return f"{name} = tl.full([BLOCK], {name}_is, real)"
+        if array:
+            return f"{name} = tl.load({name}_at + i % {name}_period, mask=inside, other=1.0)"
+        return f"{name} = tl.full([BLOCK], tl.load({name}_at), real)"
+
+    def states(self, pointers: str, after: str) -> str:
+        """The states as arguments: a number or `pointers`, then `after`."""
+        return "".join(
+            (f"S@{self.by_value}" if number else pointers).replace("@", str(j)) + after.replace("@", str(j))
+            for j, number in enumerate(self.starts)
+        )
+
+    def first(self, prefix: str = "") -> list[str]:
+        """The states at the start as blocks."""
+        return [
+            f"{prefix}s{j} = tl.full([BLOCK], S{j}, real)"
+            if number
+            else f"{prefix}s{j} = tl.load(S{j} + i * L{j}, mask=inside, other=0.0)"
+            for j, number in enumerate(self.starts)
+        ]
 
 
 _BEGIN = [
@@ -56,20 +98,23 @@ _BEGIN = [
 ]
 
 
-def forward_source(body: Body, real: torch.dtype, taps: frozenset[str] = frozenset(), reciprocal: bool = False) -> str:
+def forward_source(body: Body, form: Form, taps: frozenset[str] = frozenset()) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps."""
-    states = len(body.inputs) - 1
-    lines, (y, *rest) = print_body(body, "triton", reciprocal)
+    states = len(form.starts)
+    lines, (y, *rest) = form.print(body)
     begin, step, end = _taps(taps, rest[-1])
-    more = "".join(f"TAP{len(TAPS) + j}, W{j}, " for j, _ in enumerate(supports(taps)))
-    return f"""{_prelude(real)}
+    number = form.by_value
+    more = "".join(
+        f"TAP{len(TAPS) + j}, " + "".join(f"W{j}_{k}{number}" for k in range(3)) for j, _ in enumerate(supports(taps))
+    )
+    return f"""{_prelude(form.real)}
 
-@triton.jit
-def forward(X, sx, Y, {"".join(each("S@, L@, E@, ", states))}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
-            {_arguments(body)}T, n,
+@triton.jit(do_not_specialize=["T"])
+def {FORWARD}(X, sx, Y, {form.states("S@, L@, ", "E@, ")}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
+            {form.arguments(body)}T, n,
             K: tl.constexpr, KEEP_V: tl.constexpr, KEEP_CK: tl.constexpr, BLOCK: tl.constexpr):
-    {_block(_BEGIN + _constants(body), 4)}
-    {_block(each("s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 4)}
+    {_block(_BEGIN + form.constants(body), 4)}
+    {_block(form.first(), 4)}
     {_block(begin, 4)}
     for t in range(T):
         x = tl.load(X + t * sx + i, mask=inside, other=0.0).to(real)
@@ -115,7 +160,7 @@ def _taps(taps: frozenset[str], h: str) -> tuple[list[str], list[str], list[str]
         end.append("tl.store(at + 1, (tl.max(tl.where(inside, high, -float('inf')), 0) + nan).to(tl.float64))")
         end.append("tl.store(at + 2, tl.sum(tl.where(inside, level, 0.0).to(tl.float64), 0))")
     for j, _ in enumerate(supports(taps)):
-        begin += [f"w{j}_{k} = tl.load(W{j} + {k})" for k in range(3)]
+        begin += [f"w{j}_{k} = tl.full([BLOCK], W{j}_{k}, real)" for k in range(3)]
         begin.append(f"within{j} = tl.zeros([BLOCK], tl.int64)")
         step.append(f"off = {h} - w{j}_0")
         step.append(f"within{j} += ((off >= w{j}_1) & (off <= w{j}_2) & inside).to(tl.int64)")
@@ -152,13 +197,12 @@ def _back(lines: list[str], gx: str, grads: list[str], states: int, k: int) -> l
     ]
 
 
-def backward_source(
-    body: Body, again: Body, real: torch.dtype, length: int, scalars: tuple[bool, ...], reciprocal: bool = False
-) -> str:
+def backward_source(body: Body, again: Body, form: Form, length: int, scalars: tuple[bool, ...]) -> str:
     """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
-    states = len(again.inputs) - 1
-    lines, (gx, *grads) = print_body(body, "triton", reciprocal)
-    redo, (_, *redone) = print_body(again, "triton", reciprocal)
+    states = len(form.starts)
+    lines, (gx, *grads) = form.print(body)
+    redo, (_, *redone) = form.print(again)
+    ends = [f"tl.store(E{j} + i, g{j}, mask=inside)" for j, number in enumerate(form.starts) if not number]
     forth = [line for k in range(length - 1) for line in _again(redo, redone, states, k)]
     back = [line for k in reversed(range(length)) for line in _back(lines, gx, grads, states, k)]
     totals = [
@@ -167,13 +211,13 @@ def backward_source(
         else f"tl.store(P{j} + i, p{j}, mask=inside)"
         for j, scalar in enumerate(scalars)
     ]
-    return f"""{_prelude(real)}
+    return f"""{_prelude(form.real)}
 
-@triton.jit
-def backward(X, sx, {"".join(each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, GX,
-             {"".join(each("P@, ", len(scalars)))}{_arguments(body)}{_arguments(again)}T, n,
+@triton.jit(do_not_specialize=["T"])
+def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
+             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{form.arguments(again)}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
-    {_block([*_BEGIN, "sgy = sgy + wide", *_constants(body), *_constants(again)], 4)}
+    {_block([*_BEGIN, "sgy = sgy + wide", *form.constants(body), *form.constants(again)], 4)}
     {_block(each("g@ = zero", states), 4)}
     if HAS_G:
         {_block(each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
@@ -182,12 +226,11 @@ def backward(X, sx, {"".join(each("S@, L@, G@, E@, ", states))}CK, GY, sgy, GV, 
     for back in range(segments):
         segment = segments - 1 - back
         start = segment * {length}
-        {_block(each("k0_s@ = tl.load(S@ + i * L@, mask=inside, other=0.0)", states), 8)}
+        {_block(form.first("k0_"), 8)}
         if HAS_CK:
             if segment > 0:
                 {_block(each(f"k0_s@ = tl.load(CK + (segment * {states} + @) * n + i, inside, 0.0)", states), 16)}
         {_block(forth, 8)}
         {_block(back, 8)}
-    {_block(each("tl.store(E@ + i, g@, mask=inside)", states), 4)}
-    {_block(totals, 4)}
+    {_block([*ends, *totals], 4)}
 """

@@ -1,0 +1,133 @@
+"""From the text of a Triton kernel to its run on a device, or in Triton's interpreter on a CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from subprocess import CalledProcessError
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from ..errors import missing_extra
+from .layout import BLOCK
+
+__all__ = ["OLDEST", "LaunchError", "available", "fault", "interpreted", "launch", "load"]
+
+OLDEST = (3, 5)
+"""The first Triton whose kernels give the spikes of the eager loop: older ones make subnormal quotients zero, or take
+no number in float64. `tests/sweeps/triton_versions.py` compiles the kernels with each version and reads what they do.
+"""
+
+_PROBE = """import triton
+
+
+@triton.jit
+def spikescope_probe(n):
+    pass
+"""
+
+
+class LaunchError(RuntimeError):
+    """Triton could not bring a kernel onto the device."""
+
+
+def available() -> bool:
+    """Whether the package triton is installed."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether Triton runs in its interpreter, which takes tensors of the CPU."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def load(source: str) -> ModuleType:
+    """The module of a source text, with no file: Triton reads the text of a kernel where Python keeps lines of code."""
+    if not available():
+        raise missing_extra("triton", "triton", "Fused kernels for GPUs")
+    name = f"spikescope_{hashlib.sha256(source.encode()).hexdigest()[:32]}"
+    file = f"<{name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    module = ModuleType(name)
+    module.__file__ = file
+    exec(compile(source, file, "exec"), vars(module))  # the text is of triton.py alone
+    return module
+
+
+def fault() -> str | None:
+    """Why Triton cannot launch kernels on the GPU of this process, None if it can; said once as a warning."""
+    if interpreted() or not _has_device():
+        return None
+    return _fault()
+
+
+def _has_device() -> bool:
+    """Whether a GPU is there: where it is not, tensors on it are fake ones, and nothing is launched."""
+    return torch.cuda.is_available() or torch.xpu.is_available()
+
+
+@cache
+def _fault() -> str | None:
+    why = _too_old() or _failure_of_probe()
+    if why is not None:
+        warnings.warn(
+            f"Neurons run as the slower eager loop on the GPU: {why}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return why
+
+
+def _too_old() -> str | None:
+    import triton
+
+    major, minor, *_ = triton.__version__.split(".")
+    if (int(major), int(minor)) >= OLDEST:
+        return None
+    wanted = ".".join(map(str, OLDEST))
+    return f"Triton {triton.__version__} does not give the spikes of the eager loop. Install Triton {wanted} or newer."
+
+
+def _failure_of_probe() -> str | None:
+    """What goes wrong with a kernel that does nothing. Triton needs a compiler of C for what starts its kernels."""
+    try:
+        load(_PROBE).spikescope_probe[(1,)](1)
+    except Exception as error:  # of Triton, of the compiler that it calls, of the driver
+        return _in_words(error)
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"Triton cannot start kernels here ({type(error).__name__}: {first}). It needs a C compiler and Python's "
+        "headers for that (on Debian: apt install gcc python3-dev), or the name of a compiler in the environment "
+        "variable CC."
+    )
+
+
+def launch(kernel: Any, device: torch.device, n: int, arguments: Sequence[Any], **constants: Any) -> None:
+    """Run a kernel over `n` neurons, a block of them a program."""
+    grid = (max(1, -(-n // BLOCK)),)
+    if interpreted():
+        kernel[grid](*arguments, BLOCK=BLOCK, **constants)
+        return
+    with getattr(torch, device.type).device(device):  # Triton launches on the current device, not on the tensors'
+        try:
+            kernel[grid](*arguments, BLOCK=BLOCK, **constants, num_warps=2, enable_fp_fusion=False)
+        except Exception as error:
+            if not _of_the_compiler(error):
+                raise
+            raise LaunchError(f"{_in_words(error)} Meanwhile backend='torch' runs the eager loop.") from error
+
+
+def _of_the_compiler(error: Exception) -> bool:
+    """Whether Triton failed to call the compiler of the host, though the probe had one in its cache."""
+    return isinstance(error, (OSError, CalledProcessError)) or "C compiler" in str(error)
