@@ -45,13 +45,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikescope"
 
 
-def kernel_folder(inside: str = "") -> Path:
-    """The folder for code of ours: that of the cache, or, with one warning, a private one where that is not safe."""
-    place = cache_folder()
-    reason = distrust(place / inside)
+def kernel_folder() -> Path:
+    """The folder of kernels: that of the cache, or, with one warning, a private one where others could change it."""
+    folder = cache_folder()
+    reason = distrust(folder)
     if not reason:
-        return place / inside
-    _warn_once(place / inside, reason)
+        return folder
+    _warn_once(folder, reason)
     return private_folder()
 
 
