@@ -28,7 +28,7 @@ def sample(cls, steps, learn):
 @pytest.mark.parametrize(("cls", "steps", "keep_v"), [(LIFNode, 3, True), (AdaptiveLIFNode, 70, False)])
 def test_opcheck_of_the_run(cls, steps, keep_v):
     made, x, state, _ = sample(cls, steps, learn=True)
-    args = (x, state, made.tensors, made.numbers, made.key, "cpp", keep_v, True, "")
+    args = (x, state, made.tensors, made.numbers, "t" * len(state), made.key, "cpp", keep_v, True, "")
     torch.library.opcheck(operator.neuron, args)
 
 
@@ -40,38 +40,39 @@ def test_opcheck_of_its_gradient(cls, steps, keep_v, learn):
     made, x, state, fixed = sample(cls, steps, learn)
     tensors = made.tensors if learn else fixed
     plain = [held.detach() for held in state]
-    rest = (made.numbers, made.key, "cpp", False, True, "")
+    rest = (made.numbers, "t" * len(state), made.key, "cpp", False, True, "")
     checkpoints = operator.neuron(x.detach(), plain, fixed, *rest)[-1]
     assert checkpoints.shape == checkpoint_shape("cpp", steps, len(state), 10)
     gv = inputs(steps, 2, 5, seed=8) if keep_v else None
     gstate = [inputs(2, 5, seed=4)] * len(state) if learn else [None] * len(state)
     gradients = (checkpoints, inputs(steps, 2, 5, seed=6), gv, gstate)
     torch.library.opcheck(
-        operator.neuron_backward, (x, state, tensors, *gradients, made.numbers, [0, 1], made.key, "cpp")
+        operator.neuron_backward,
+        (x, state, tensors, *gradients, made.numbers, "t" * len(state), [0, 1], made.key, "cpp"),
     )
 
 
 def test_opcheck_with_taps_and_without_numbers():
     node = make(LIFNode, "cpp")
     made = node._definition(node.params())
-    rest = (made.key, "cpp", False, False, "h,count,range,packed")
+    rest = ("t", made.key, "cpp", False, False, "h,count,range,packed")
     torch.library.opcheck(operator.neuron, (inputs(4, 2, 5), [torch.tensor(0.0)], [], made.numbers, *rest))
     unround(node, ())
     made = node._definition(node.params())
     x = inputs(3, 2, 5).requires_grad_()
-    torch.library.opcheck(operator.neuron, (x, [torch.tensor(0.0)], made.tensors, [], made.key, "cpp", False, True, ""))
+    torch.library.opcheck(
+        operator.neuron, (x, [torch.tensor(0.0)], made.tensors, [], "t", made.key, "cpp", False, True, "")
+    )
 
 
-@pytest.mark.parametrize("starts", [[None, 0.2], [None, None]], ids=["one", "both"])
+@pytest.mark.parametrize("starts", ["nt", "tn", "nn"])
 def test_opcheck_of_states_that_start_from_numbers(starts):
-    """Such a state is None, and its number the last of the numbers; its gradient is not asked for."""
+    """Their numbers stand behind those of the equations; they have no gradient."""
     made, x, state, _ = sample(AdaptiveLIFNode, 2, learn=True)
-    state = [None if number is None else held for number, held in zip(starts, state, strict=True)]
-    numbers = [*made.numbers, *(0.3 + i for i, held in enumerate(state) if held is None)]
-    rest = (made.key, "cpp", False, True, "")
-    torch.library.opcheck(operator.neuron, (x, state, made.tensors, numbers, *rest))
-    gradients = (None, inputs(2, 2, 5, seed=6), None, [None] * len(state))
-    args = (x, state, made.tensors, *gradients, numbers, [0, 1], made.key, "cpp")
+    state = [held for held, kind in zip(state, starts, strict=True) if kind == "t"]
+    numbers = [*made.numbers, *[0.3, 0.4][: starts.count("n")]]
+    torch.library.opcheck(operator.neuron, (x, state, made.tensors, numbers, starts, made.key, "cpp", False, True, ""))
+    gradients = (None, inputs(2, 2, 5, seed=6), None, [None, None])
+    args = (x, state, made.tensors, *gradients, numbers, starts, [0, 1], made.key, "cpp")
     torch.library.opcheck(operator.neuron_backward, args)
-    found = operator.neuron_backward(*args)
-    assert len(found) == 1 + sum(held is not None for held in state) + 2
+    assert len(operator.neuron_backward(*args)) == 1 + len(state) + 2

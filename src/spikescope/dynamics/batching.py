@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import operator
@@ -27,14 +26,6 @@ def _step(tensor: Tensor, dim: int | None, size: int, ndim: int) -> Tensor:
     return tensor.reshape(size, *(1,) * (ndim - (tensor.ndim - 1)), *tensor.shape[1:])
 
 
-def _states(state: list[Tensor | None], dims: Any, shape: torch.Size) -> list[Tensor | None]:
-    """States, or their gradients, to `[B, *step]`, the `shape`; what is not there stays None."""
-    return [
-        None if s is None else _step(s, d, shape[0], len(shape) - 1).expand(shape)
-        for s, d in zip(state, _each(dims, state), strict=True)
-    ]
-
-
 def _all_arrays(key: str) -> str:
     """The key of the same neuron with an element per sample in every tensor field."""
     forms, _, kinds = key.rpartition("|")
@@ -43,7 +34,7 @@ def _all_arrays(key: str) -> str:
 
 @operator.neuron.register_vmap
 def _(info: Any, in_dims: Any, *args: Any) -> Any:
-    x_seq, state, tensors, numbers, key, backend, keep_v, keep_checkpoints, taps = args
+    x_seq, state, tensors, numbers, starts, key, backend, keep_v, keep_checkpoints, taps = args
     x_dim, state_dims, tensor_dims, *_ = in_dims
     size = info.batch_size
     if taps:
@@ -51,43 +42,46 @@ def _(info: Any, in_dims: Any, *args: Any) -> Any:
     x_seq = _sequence(x_seq, x_dim, size).contiguous()
     shape = x_seq.shape[1:]
     ndim = len(shape) - 1
-    state = _states(state, state_dims, shape)
+    state = [_step(s, d, size, ndim).expand(shape) for s, d in zip(state, _each(state_dims, state), strict=True)]
     tensors = [_step(p, d, size, ndim) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)]
-    out = operator.neuron(x_seq, state, tensors, numbers, _all_arrays(key), backend, keep_v, keep_checkpoints, taps)
-    dims = [1, *(0 for _ in state)]
+    rest = (numbers, starts, _all_arrays(key), backend, keep_v, keep_checkpoints, taps)
+    out = operator.neuron(x_seq, state, tensors, *rest)
+    dims = [1, *(0 for _ in starts)]
     if keep_v:
         dims.append(1)
     if keep_checkpoints:
-        out[-1] = out[-1].unflatten(2, (size, -1)) if out[-1].numel() else out[-1].new_empty(0, len(state), size, 0)
+        out[-1] = out[-1].unflatten(2, (size, -1)) if out[-1].numel() else out[-1].new_empty(0, len(starts), size, 0)
         dims.append(2)
     return out, dims
 
 
 @operator.neuron_backward.register_vmap
 def _(info: Any, in_dims: Any, *args: Any) -> Any:
-    x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, key, backend = args
+    x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = args
     x_dim, state_dims, tensor_dims, checkpoint_dim, gy_dim, gv_dim, gstate_dims, *_ = in_dims
     size, shapes = (
         info.batch_size,
         [_sample_shape(p, d) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)],
     )
-    each = zip(state, _each(state_dims, state), strict=True)
-    starts = [_sample_shape(s, d) for s, d in each if s is not None]
+    state_shapes = [_sample_shape(s, d) for s, d in zip(state, _each(state_dims, state), strict=True)]
     x_seq = _sequence(x_seq, x_dim, size).contiguous()
     shape = x_seq.shape[1:]
     ndim = len(shape) - 1
-    state = _states(state, state_dims, shape)
+    state = [_step(s, d, size, ndim).expand(shape) for s, d in zip(state, _each(state_dims, state), strict=True)]
     tensors = [_step(p, d, size, ndim) for p, d in zip(tensors, _each(tensor_dims, tensors), strict=True)]
-    gstate = _states(gstate, gstate_dims, shape)
+    gstate = [
+        None if s is None else _step(s, d, size, ndim).expand(shape)
+        for s, d in zip(gstate, _each(gstate_dims, gstate), strict=True)
+    ]
     if checkpoints is not None:
         checkpoints = _sequence(checkpoints, checkpoint_dim, size) if checkpoint_dim is None else checkpoints
         checkpoints = checkpoints.movedim(2 if checkpoint_dim is None else checkpoint_dim, 2).flatten(2).contiguous()
     gy = _sequence(gy, gy_dim, size)
     gv_seq = None if gv_seq is None else _sequence(gv_seq, gv_dim, size)
     gx, *rest = operator.neuron_backward(
-        x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, _all_arrays(key), backend
+        x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, _all_arrays(key), backend
     )
-    wanted_shapes = [*starts, *(shapes[i] for i in wanted)]
+    wanted_shapes = [*state_shapes, *(shapes[i] for i in wanted)]
     rest = [
         held.sum_to_size(size, *(1,) * (ndim - len(s)), *s).reshape(size, *s)
         for held, s in zip(rest, wanted_shapes, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,20 +14,30 @@ from .layout import first_state, real_dtype
 from .operator import call_backward_kernel, neuron, neuron_backward
 from .program import Values, program
 
-__all__ = ["Call", "gradients", "spread"]
+__all__ = ["Call", "gradients"]
 
 
 class Call(NamedTuple):
     """What is constant in one call of a fused run."""
 
     numbers: tuple[float, ...]  # of the equations, then of the states that start from one
+    starts: str  # 'n' or 't' for each state: a number or a tensor
     key: str
     backend: str
     keep_v: bool
     keep_checkpoints: bool
     taps: str
-    states: int
     single: bool = False  # the input is one step, without the axis of time
+
+    @property
+    def states(self) -> int:
+        """How many states the neuron has."""
+        return len(self.starts)
+
+    @property
+    def held(self) -> int:
+        """How many of them start from a tensor."""
+        return self.starts.count("t")
 
     def with_time(self, x: Tensor) -> Tensor:
         """The input, or a gradient of its shape, as a sequence."""
@@ -38,15 +48,9 @@ class Call(NamedTuple):
         return y.squeeze(0) if self.single else y
 
 
-def spread(found: Iterable[Tensor], state: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Gradients of the tensors among the states, one after the other, with None for a state that is a number."""
-    each = iter(found)
-    return [None if held is None else next(each) for held in state]
-
-
 def gradients(
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: list[Tensor],
     tensors: list[Tensor],
     checkpoints: Tensor | None,
     grads: Sequence[Tensor | None],
@@ -65,7 +69,18 @@ def gradients(
         return out
     numbers = list(call.numbers)
     return call_backward_kernel(
-        x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, call.key, call.backend
+        x_seq,
+        state,
+        tensors,
+        checkpoints,
+        gy,
+        gv_seq,
+        gstate,
+        numbers,
+        call.starts,
+        wanted,
+        call.key,
+        call.backend,
     )
 
 
@@ -89,6 +104,7 @@ class _FusedGradient(torch.autograd.Function):
                 gv_seq,
                 gstate,
                 list(call.numbers),
+                call.starts,
                 list(wanted),
                 call.key,
                 call.backend,
@@ -106,22 +122,21 @@ class _FusedGradient(torch.autograd.Function):
         call: Call = ctx.call
         x_seq, *rest = ctx.saved_tensors
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
-        found = _second(call.key, list(call.numbers), ctx.wanted, x_seq, state, tensors, gy, gv_seq, gstate, ggrads)
+        found = _second(call, ctx.wanted, x_seq, state, tensors, gy, gv_seq, gstate, ggrads)
         return None, None, found[0], None, *found[1:]
 
 
 def _parts(call: Call, rest: Sequence[Any]) -> tuple[list[Any], list[Any], Any, Any, list[Any]]:
     """State, tensors, and the gradients of output, potentials and last state, from one flat list."""
-    states, end = call.states, len(rest) - call.states
-    return list(rest[:states]), list(rest[states : end - 2]), rest[end - 2], rest[end - 1], list(rest[end:])
+    held, end = call.held, len(rest) - call.states
+    return list(rest[:held]), list(rest[held : end - 2]), rest[end - 2], rest[end - 1], list(rest[end:])
 
 
 def _second(
-    key: str,
-    numbers: list[float],
+    call: Call,
     wanted: Sequence[int],
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: list[Tensor],
     tensors: list[Tensor],
     gy: Tensor,
     gv_seq: Tensor | None,
@@ -132,7 +147,7 @@ def _second(
     flat = [x_seq, *state, *tensors, gy, gv_seq, *gstate]
     with torch.enable_grad():
         leaves = [None if held is None else held.detach().requires_grad_() for held in flat]
-        out = _eager_gradients(key, numbers, wanted, leaves, len(state), len(tensors))
+        out = _eager_gradients(call, wanted, leaves, len(tensors))
         pairs = [(o, g) for o, g in zip(out, ggrads, strict=True) if g is not None and o.requires_grad]
         inputs = [held for held in leaves if held is not None]
         outputs, given = [o for o, _ in pairs], [g for _, g in pairs]
@@ -140,22 +155,21 @@ def _second(
     return [None if held is None else next(found) for held in leaves]
 
 
-def _eager_gradients(
-    key: str, numbers: list[float], wanted: Sequence[int], leaves: list[Any], states: int, count: int
-) -> Sequence[Tensor]:
+def _eager_gradients(call: Call, wanted: Sequence[int], leaves: list[Any], count: int) -> Sequence[Tensor]:
     """What `spikescope::neuron_backward` computes, with a graph."""
-    x_seq, state, tensors = leaves[0], leaves[1 : 1 + states], leaves[1 + states : 1 + states + count]
-    gy, gv_seq, *gstate = leaves[1 + states + count :]
-    made = program(key).model
-    values = Values(made.kinds, tensors, tuple(numbers)).slots(real_dtype(x_seq))
-    first = eager.start(made.State(*first_state(state, numbers)), x_seq[0])
+    held = call.held
+    x_seq, state, tensors = leaves[0], leaves[1 : 1 + held], leaves[1 + held : 1 + held + count]
+    gy, gv_seq, *gstate = leaves[1 + held + count :]
+    made = program(call.key).model
+    values = Values(made.kinds, tensors, call.numbers).slots(real_dtype(x_seq))
+    first = eager.start(made.State(*first_state(call.starts, state, call.numbers)), x_seq[0])
     out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
     pairs = [
         (o, g)
         for o, g in zip((out.output, out.v_seq, *out.state), (gy, gv_seq, *gstate), strict=True)
         if o is not None and g is not None and o.requires_grad
     ]
-    inputs = [x_seq, *(held for held in state if held is not None), *(tensors[i] for i in wanted)]
+    inputs = [x_seq, *state, *(tensors[i] for i in wanted)]
     return torch.autograd.grad(
         [o for o, _ in pairs],
         inputs,
@@ -171,15 +185,10 @@ def _no_gradient(numbers: Sequence[float]) -> list[None] | None:
     return None if numbers else []
 
 
-def _of_list(grads: list[Tensor | None], given: Sequence[Tensor | None]) -> list[Tensor | None] | None:
-    """The gradients of a list that may hold None, as PyTorch wants them: None where it holds nothing else."""
-    return None if given and all(held is None for held in given) else grads
-
-
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x_seq, state, tensors, numbers, key, backend, keep_v, keep_checkpoints, taps = inputs
-    ctx.call = Call(tuple(numbers), key, backend, keep_v, keep_checkpoints, taps, len(state))
-    checkpoints = output[1 + len(state) + keep_v] if keep_checkpoints else None
+    x_seq, state, tensors, numbers, starts, key, backend, keep_v, keep_checkpoints, taps = inputs
+    ctx.call = Call(tuple(numbers), starts, key, backend, keep_v, keep_checkpoints, taps)
+    checkpoints = output[1 + len(starts) + keep_v] if keep_checkpoints else None
     ctx.save_for_backward(x_seq, checkpoints, *state, *tensors)
     ctx.wanted = [i for i, held in enumerate(tensors) if held.requires_grad]
     ctx.set_materialize_grads(False)
@@ -187,24 +196,22 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     x_seq, checkpoints, *rest = ctx.saved_tensors
-    states, numbers = ctx.call.states, list(ctx.call.numbers)
-    state, tensors = rest[:states], rest[states:]
+    held, numbers = ctx.call.held, list(ctx.call.numbers)
+    state, tensors = rest[:held], rest[held:]
     out = gradients(x_seq, state, tensors, checkpoints, grads, ctx.wanted, ctx.call)
     gtensors: list[Tensor | None] = [None] * len(tensors)
-    end = len(out) - len(ctx.wanted)
-    for i, held in zip(ctx.wanted, out[end:], strict=True):
-        gtensors[i] = held
-    gstate = _of_list(spread(out[1:end], state), state)
-    return out[0], gstate, gtensors, _no_gradient(numbers), None, None, None, None, None
+    for i, grad in zip(ctx.wanted, out[1 + held :], strict=True):
+        gtensors[i] = grad
+    return out[0], list(out[1 : 1 + held]), gtensors, _no_gradient(numbers), *[None] * 6
 
 
 neuron.register_autograd(_backward, setup_context=_setup)
 
 
 def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, wanted, key, backend = inputs
+    x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = inputs
     ctx.save_for_backward(x_seq, *state, *tensors, gy, gv_seq, *gstate)
-    ctx.call = Call(tuple(numbers), key, backend, gv_seq is not None, checkpoints is not None, "", len(state))
+    ctx.call = Call(tuple(numbers), starts, key, backend, gv_seq is not None, checkpoints is not None, "")
     ctx.wanted = wanted
     ctx.set_materialize_grads(False)
 
@@ -213,10 +220,11 @@ def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
     x_seq, *rest = ctx.saved_tensors
     parts = _parts(ctx.call, rest)
     numbers = list(ctx.call.numbers)
-    found = _second(ctx.call.key, numbers, ctx.wanted, x_seq, *parts, ggrads)
+    found = _second(ctx.call, ctx.wanted, x_seq, *parts, ggrads)
     gx, gstate, gtensors, ggy, ggv, ggstate = found[0], *_parts(ctx.call, found[1:])
-    tail = (_no_gradient(numbers), _no_gradient(ctx.wanted), None, None)
-    return gx, _of_list(gstate, parts[0]), gtensors, None, ggy, ggv, _of_list(ggstate, parts[-1]), *tail
+    given = any(held is not None for held in _parts(ctx.call, rest)[-1])
+    tail = (_no_gradient(numbers), None, _no_gradient(ctx.wanted), None, None)
+    return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
 
 
 neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)

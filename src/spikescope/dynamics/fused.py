@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..internals import LeanFunction, is_plain
-from .derivative import Call, gradients, spread
+from .derivative import Call, gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
 from .operator import call_kernel, neuron
@@ -31,20 +31,30 @@ def run_fused(
     """A run over time by a fused kernel, and the taps that were on; with `single` of one step `[N, *]`."""
     real = real_dtype(x_seq)
     shape = x_seq.shape if single else x_seq.shape[1:]
-    held = [_start(s, real, x_seq.device, shape) if isinstance(s, Tensor) else None for s in state]
+    starts = "".join("t" if isinstance(s, Tensor) else "n" for s in state)
+    held = [_start(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
     numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
     flat = (x_seq, *held, *tensors)
-    learns = torch.is_grad_enabled() and any(held is not None and held.requires_grad for held in flat)
-    call = Call(tuple(numbers), key, backend, keep_v, learns, ",".join(taps), len(held), single)
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    call = Call(tuple(numbers), starts, key, backend, keep_v, learns, ",".join(taps), single)
     out: Sequence[Tensor]
     if not torch.compiler.is_compiling():
         out = _Fused.apply(call, *flat) if learns or not is_plain(x_seq) else _run(call, *flat)
     else:  # there the operator is the better known of the two
         y, *others = neuron(
-            call.with_time(x_seq), held, tensors, numbers, key, backend, keep_v, call.keep_checkpoints, call.taps
+            call.with_time(x_seq),
+            held,
+            tensors,
+            numbers,
+            starts,
+            key,
+            backend,
+            keep_v,
+            call.keep_checkpoints,
+            call.taps,
         )
         out = call.without_time(y), *others
-    states = len(held)
+    states = call.states
     run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))
 
@@ -61,7 +71,7 @@ class _Fused(LeanFunction):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(call: Call, x_seq: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    def forward(call: Call, x_seq: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         return tuple(_run(call, x_seq, *rest))
 
     @staticmethod
@@ -78,15 +88,14 @@ class _Fused(LeanFunction):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         call: Call = ctx.call
         x_seq, checkpoints, *rest = _saved(ctx)
-        state, tensors = rest[: call.states], rest[call.states :]
-        wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.states + i]]
+        state, tensors = rest[: call.held], rest[call.held :]
+        wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.held + i]]
         gy = None if grads[0] is None else call.with_time(grads[0])
         gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
         gtensors: list[Tensor | None] = [None] * len(tensors)
-        end = len(out) - len(wanted)
-        for i, held in zip(wanted, out[end:], strict=True):
+        for i, held in zip(wanted, out[call.held :], strict=True):
             gtensors[i] = held
-        return None, call.without_time(gx), *spread(out[:end], state), *gtensors
+        return None, call.without_time(gx), *out[: call.held], *gtensors
 
 
 def _saved(ctx: Any) -> Sequence[Any]:
@@ -105,16 +114,16 @@ def _saved(ctx: Any) -> Sequence[Any]:
         ) from error
 
 
-def _run(call: Call, *flat: Any) -> list[Tensor]:
+def _run(call: Call, x: Tensor, *rest: Tensor) -> list[Tensor]:
     """The kernel on the memory of the tensors where they have one, else the operator."""
-    x, *rest = flat
     run = call_kernel if is_plain(x) else neuron
-    state, tensors = list(rest[: call.states]), list(rest[call.states :])
+    state, tensors = list(rest[: call.held]), list(rest[call.held :])
     y, *others = run(
         call.with_time(x),
         state,
         tensors,
         list(call.numbers),
+        call.starts,
         call.key,
         call.backend,
         call.keep_v,

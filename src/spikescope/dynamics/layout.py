@@ -152,16 +152,17 @@ def make_outputs(
     )
 
 
-def first_state(state: Sequence[Tensor | None], numbers: Sequence[float]) -> list[float | Tensor]:
-    """The state as a run starts: a number where there is no tensor, from the end of `numbers`.
+def first_state(starts: str, state: Sequence[Tensor], numbers: Sequence[float]) -> list[float | Tensor]:
+    """The state as a run starts, put together: `starts` has a letter a state, 't' for the next of the tensors `state`,
+    'n' for the next of the last `numbers`.
 
     A number is no tensor on the way to a kernel: made on a GPU, it would make the host wait at every call.
 
-    >>> first_state([None, torch.ones(2), None], [2.0, 0.5, -1.0])  # 2.0 is of the equations
+    >>> first_state("ntn", [torch.ones(2)], [2.0, 0.5, -1.0])  # 2.0 is of the equations
     [0.5, tensor([1., 1.]), -1.0]
     """
-    own = iter(numbers[len(numbers) - sum(held is None for held in state) :])
-    return [next(own) if held is None else held for held in state]
+    own, held = iter(numbers[len(numbers) - starts.count("n") :]), iter(state)
+    return [next(own) if kind == "n" else next(held) for kind in starts]
 
 
 def state_strides(state: Sequence[float | Tensor], step: Layout) -> list[int]:

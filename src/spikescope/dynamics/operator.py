@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import gpu, native
-from .layout import Outputs, first_state, layout, make_outputs
+from .layout import Outputs, first_state, layout, make_outputs, real_dtype
 from .program import Values, program
 
 __all__ = ["call_backward_kernel", "call_kernel", "neuron", "neuron_backward"]
@@ -30,9 +30,10 @@ def _tensor_slots(kinds: str) -> list[int]:
 
 def call_kernel(
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: _Tensors,
     tensors: _Tensors,
     numbers: list[float],
+    starts: str,
     key: str,
     backend: str,
     keep_v: bool,
@@ -41,10 +42,10 @@ def call_kernel(
 ) -> _Tensors:
     """Output, last state, then what was asked for of: potentials, checkpoints, taps.
 
-    A state that starts from a number is None; the number stands behind those of the equations in `numbers`.
+    `starts` says of each state whether it is one of the tensors `state` or a number behind those of the equations.
     """
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
-    held, on = first_state(state, numbers), frozenset(_split(taps))
+    held, on = first_state(starts, state, numbers), frozenset(_split(taps))
     out = _module(backend).forward(key, x_seq, held, values, keep_v, keep_checkpoints, on)
     return _flat(out, taps)
 
@@ -64,9 +65,10 @@ neuron = torch.library.custom_op("spikescope::neuron", call_kernel, mutates_args
 @neuron.register_fake
 def _(
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: _Tensors,
     tensors: _Tensors,
     numbers: list[float],
+    starts: str,
     key: str,
     backend: str,
     keep_v: bool,
@@ -74,19 +76,20 @@ def _(
     taps: str,
 ) -> _Tensors:
     x_seq, step = layout(x_seq)
-    made = make_outputs(backend, x_seq, step, len(state), keep_v, keep_checkpoints, frozenset(_split(taps)))
+    made = make_outputs(backend, x_seq, step, len(starts), keep_v, keep_checkpoints, frozenset(_split(taps)))
     return _flat(made, taps)
 
 
 def call_backward_kernel(
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: _Tensors,
     tensors: _Tensors,
     checkpoints: Tensor | None,
     gy: Tensor,
     gv_seq: Tensor | None,
     gstate: list[Tensor | None],
     numbers: list[float],
+    starts: str,
     wanted: list[int],
     key: str,
     backend: str,
@@ -95,15 +98,15 @@ def call_backward_kernel(
     kinds = program(key).model.kinds
     values = Values(kinds, tensors, tuple(numbers))
     slots = _tensor_slots(kinds)
-    held, wanted_slots = first_state(state, numbers), tuple(slots[i] for i in wanted)
+    held, wanted_slots = first_state(starts, state, numbers), tuple(slots[i] for i in wanted)
     grads = _module(backend).backward(key, x_seq, held, values, wanted_slots, checkpoints, gy, gv_seq, gstate)
     gtensors = [
         held.sum_to_size(tensors[i].shape).to(tensors[i].dtype) for i, held in zip(wanted, grads.values, strict=True)
     ]
     gstates = [
-        s.new_zeros(()) if grad is None else grad  # an operator gives tensors alone
-        for grad, s in zip(grads.state, state, strict=True)
-        if s is not None
+        x_seq.new_zeros((), dtype=real_dtype(x_seq)) if grad is None else grad  # an operator gives tensors alone
+        for grad, kind in zip(grads.state, starts, strict=True)
+        if kind == "t"
     ]
     return [grads.x_seq, *gstates, *(_unaliased(held, gtensors[:i]) for i, held in enumerate(gtensors))]
 
@@ -119,13 +122,14 @@ neuron_backward = torch.library.custom_op("spikescope::neuron_backward", call_ba
 @neuron_backward.register_fake
 def _(
     x_seq: Tensor,
-    state: list[Tensor | None],
+    state: _Tensors,
     tensors: _Tensors,
     checkpoints: Tensor | None,
     gy: Tensor,
     gv_seq: Tensor | None,
     gstate: list[Tensor | None],
     numbers: list[float],
+    starts: str,
     wanted: list[int],
     key: str,
     backend: str,
@@ -133,8 +137,6 @@ def _(
     x_seq, step = layout(x_seq)
     gx = x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides))
     gstates = [
-        held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides)
-        for held in state
-        if held is not None
+        held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides) for held in state
     ]
     return [gx, *gstates, *(torch.empty_like(tensors[i]) for i in wanted)]
