@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench damage clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -29,6 +29,9 @@ $(BENCH_READY): bench/constraints.txt
 	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement bench/constraints.txt
 	$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(BENCH_READY)
+
+damage: $(READY)
+	$(VENV)/bin/python tests/sweeps/record_damage.py 10000
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build runs .mypy_cache .ruff_cache

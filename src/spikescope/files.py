@@ -1,14 +1,19 @@
-"""Output folders and files: claimed before the work starts, written whole or not at all. Standard library only."""
+"""Folders and files: claimed before the work starts, written whole or not at all. Standard library only."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
+import stat
 import tempfile
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["OutputError", "claim_folder", "write_whole"]
+__all__ = ["FolderLock", "OutputError", "append_line", "claim_folder", "open_regular", "write_whole"]
 
 
 class OutputError(OSError):
@@ -51,31 +56,109 @@ def claim_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+class FolderLock:
+    """A folder for one writer: another, in this process or in one beside it, is refused as long as this lives.
+
+    The lock goes with the process, however it ends, and leaves no file behind. A file system without locks has none.
+
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     lock = FolderLock(place)
+    ...     try:
+    ...         FolderLock(place)
+    ...     except OutputError as error:
+    ...         print(str(error).replace(place, "PLACE"))
+    The output folder PLACE is being written to by another run. Choose a new folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise OutputError(f"The output folder {folder} cannot be read: {_reason(error)}.") from error
+        self.release = weakref.finalize(self, os.close, held)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise OutputError(
+                f"The output folder {folder} is being written to by another run. Choose a new folder."
+            ) from None
+        except OSError:
+            pass
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part.
 
     - `content`: text, bytes, or parts that are written one after the other, for what is too large to copy.
 
-    >>> import tempfile
+    A symbolic link in the place of the file is replaced; what it leads to stays as it is.
+
     >>> with tempfile.TemporaryDirectory() as place:
     ...     write_whole(Path(place) / "note.txt", "new")
     ...     (Path(place) / "note.txt").read_text()
     'new'
     """
     target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}")  # nobody can have put a link there
     try:
-        with draft.open("wb") as file:
-            for part in [content] if isinstance(content, (str, bytes)) else content:
-                file.write(part.encode() if isinstance(part, str) else part)
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target} could not be written: it is there, and is no file. Choose another name.")
+        with open(draft, "xb") as file:
+            parts = [content] if isinstance(content, (str, bytes)) else content
+            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"{target} could not be written: {_reason(error)}.") from error
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a file, all of it or nothing: where the disk is full, the file ends as it did before.
+
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     append_line(Path(place) / "log", "one")
+    ...     append_line(Path(place) / "log", "two")
+    ...     (Path(place) / "log").read_text()
+    'one\\ntwo\\n'
+    """
+    content = f"{line}\n".encode()
+    try:
+        file = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
+        )
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OutputError(f"{path} could not be written: it is there, and is no file.")
+            before = os.fstat(file).st_size
+            try:
+                written = os.write(file, content)
+                if written < len(content):  # the rest gets the reason, if there is one
+                    os.write(file, content[written:])
+            except OSError:
+                os.ftruncate(file, before)
+                raise
+        finally:
+            os.close(file)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {_reason(error)}.") from error
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read it; a ValueError for a pipe, a device or a folder: they may have no end, or never begin."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return open(opened, "rb")
+    os.close(opened)
+    raise ValueError(f"{path} is no file.")
 
 
 def _reason(error: OSError) -> str:

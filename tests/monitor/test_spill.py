@@ -229,18 +229,19 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.warns(
-        RuntimeWarning, match=r"no space left on device\. No record is lost: 6 are in .* and 3 in memory"
+        RuntimeWarning,
+        match=r"no space left on device\. 6 records are on disk in .*\. Those from number 6 on are in memory",
     ):
         run(range(8, 12))
     with pytest.raises(OutputError, match="no space left on device"):
         _ = monitor.records
-    assert numbers(monitor.incomplete_records()) == list(range(9))
+    assert numbers(monitor.incomplete_records()) == list(range(10))  # the one that found the disk full, too
     with pytest.raises(OutputError, match="no space left on device"):
         monitor.close()
     monkeypatch.setattr(Path, "replace", written)
     monitor.incomplete_records().flush()
     folder = monitor.incomplete_records().folder
-    assert numbers(open_records(folder)) == list(range(9))
+    assert numbers(open_records(folder)) == list(range(10))
     assert all(path.suffix == ".records" for path in folder.iterdir())
 
 

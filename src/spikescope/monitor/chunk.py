@@ -1,180 +1,208 @@
-"""A file of records: a head of JSON that describes them, then the bytes of their tensors. Nothing is ever executed.
+"""A file of records: a head of JSON that describes them, then their bytes, each record with a checksum.
 
-Layout: 8 bytes of magic, the size of the head as 8 bytes (little endian), the head, the bytes. The head holds the size
-of the bytes and, of each record, its moment and a form: a plain value stands for itself, `{"kind": [...]}` for others.
+Layout, numbers little endian:
+
+    7 bytes    b"SPKREC0"
+    1 byte     the version of the layout, b"2"
+    8 bytes    the size of the head
+    4 bytes    CRC-32 of the 16 bytes before and of the head
+    the head   JSON: {"records": [[moment, description, number of bytes], ...]}, see `forms.py`
+    and of each record its bytes, and 4 bytes of CRC-32, begun from the sum of the head and the record's number
+
+So a byte that is not as it was written is told with the file and the record; the other records stay readable. Files of
+version 1 have no checksums: damage in their tensors is not seen.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
+import zlib
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ..files import write_whole
-from ..spikes import CompressedSpikes, PackedSpikes
+from ..files import open_regular, write_whole
+from .forms import Parts, blobs, build, describe, measure
 from .memory import Moment
 
-__all__ = ["Chunk", "Head", "check_record", "write_chunk"]
+__all__ = ["Chunk", "check_record", "write_chunk"]
 
-MAGIC = b"SPKREC01"
-PLAIN = (type(None), bool, int, float, str)
+MAGIC = b"SPKREC0"
+VERSION, OLD = b"2", b"1"
+SUM = 4
+"""Bytes of a checksum."""
 
-
-class Head:
-    """Describes values, and remembers the tensors and bytes in them, which follow the description."""
-
-    def __init__(self) -> None:
-        self.parts: list[Tensor | np.ndarray[Any, Any] | bytes] = []
-        self.size = 0
-
-    def form(self, value: Any) -> Any:
-        """The description of one value; a TypeError for what cannot be written without executing code to read it."""
-        kind = type(value)
-        if kind in PLAIN:
-            return value
-        if kind is Tensor and value.layout is torch.strided and not (value.is_quantized or value.is_nested):
-            return {"tensor": [_name(value.dtype), list(value.shape), str(value.device), self._place(value)]}
-        if kind is np.ndarray and not value.dtype.hasobject and value.dtype.names is None:
-            return {"array": [value.dtype.str, list(value.shape), self._place(value)]}
-        if kind is bytes:
-            return {"bytes": [len(value), self._place(value)]}
-        if kind in (list, tuple):
-            return {kind.__name__: [self.form(held) for held in value]}
-        if kind is dict:
-            return {"dict": [[self.form(key), self.form(held)] for key, held in value.items()]}
-        if kind is torch.dtype:
-            return {"dtype": _name(value)}
-        if kind is PackedSpikes:
-            return {"spikes": [self.form(value.bits), list(value.shape), _name(value.dtype), value.order]}
-        if kind is CompressedSpikes:
-            return {"frame": [self.form(value.frame), list(value.shape), _name(value.dtype)]}
-        raise TypeError(
-            f"Records that spill to disk are tensors, arrays, packed spikes, numbers, texts, and tuples, lists and "
-            f"dicts of these, but got {kind.__name__}. Give a function that makes such a value of it, or choose "
-            "another policy."
-        )
-
-    def _place(self, part: Tensor | np.ndarray[Any, Any] | bytes) -> int:
-        """Where the bytes of a part will begin."""
-        start = self.size
-        self.size += len(part) if isinstance(part, bytes) else part.nbytes
-        self.parts.append(part)
-        return start
-
-    def blobs(self) -> Iterator[memoryview]:
-        """The bytes of all parts, one part at a time."""
-        for part in self.parts:
-            if isinstance(part, Tensor):
-                plain = part.detach().cpu().resolve_conj().resolve_neg().contiguous()
-                yield plain.reshape(-1).view(torch.uint8).numpy().data
-            elif isinstance(part, np.ndarray):
-                yield np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
-            else:
-                yield memoryview(part)
+UNFIT = (ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError, RecursionError, MemoryError)
+"""What building a value of a description raises that says what cannot be, beyond what is checked before."""
 
 
 def check_record(value: Any) -> None:
     """Refuse a value that no file could hold."""
-    Head().form(value)
+    describe(value, [])
 
 
 def write_chunk(path: Path, values: Sequence[Any], moments: Sequence[Moment]) -> None:
     """Write records to a new file, whole or not at all."""
-    head = Head()
-    records = [[list(moment), head.form(value)] for value, moment in zip(values, moments, strict=True)]
-    text = json.dumps({"size": head.size, "records": records}, separators=(",", ":")).encode()
+    records, held = [], []
+    for value, moment in zip(values, moments, strict=True):
+        parts: Parts = []
+        form = describe(value, parts)
+        records.append([list(moment), form, measure(form)])
+        held.append(parts)
+    text = json.dumps({"records": records}, separators=(",", ":")).encode()
+    start = MAGIC + VERSION + len(text).to_bytes(8, "little")
+    total = zlib.crc32(text, zlib.crc32(start))
 
-    def parts() -> Iterator[bytes | memoryview]:
-        yield MAGIC
-        yield len(text).to_bytes(8, "little")
+    def pieces() -> Iterator[bytes | memoryview]:
+        yield start + total.to_bytes(SUM, "little")
         yield text
-        yield from head.blobs()
+        for number, parts in enumerate(held):
+            checksum = _seed(total, number)
+            for blob in blobs(parts):
+                checksum = zlib.crc32(blob, checksum)
+                yield blob
+            yield checksum.to_bytes(SUM, "little")
 
-    write_whole(path, parts())
+    write_whole(path, pieces())
+
+
+def _seed(total: int, number: int) -> int:
+    """Where the checksum of a record begins: the bytes of another record, or of another file, do not fit."""
+    return (total + number) & 0xFFFFFFFF
+
+
+class _Record(NamedTuple):
+    number: int  # in the file
+    moment: Moment
+    form: Any
+    start: int  # in the file
+    size: int  # in bytes, without the checksum
 
 
 class Chunk:
-    """A file of records, open to be read one by one. Its head is in memory, its tensors are not."""
+    """A file of records, open to be read one by one. Its head is in memory, its tensors are not.
 
-    def __init__(self, path: Path) -> None:
+    A file that is damaged, or none of ours, is a ValueError that names it.
+
+    - `only`: the numbers of the records that count; None for all.
+    """
+
+    def __init__(self, path: Path, only: Sequence[int] | None = None) -> None:
         self.path = path
-        with path.open("rb") as file:
-            magic, size = file.read(8), int.from_bytes(file.read(8), "little")
-            if magic != MAGIC:
-                raise ValueError(f"{path} is not a file of records.")
-            self._start = 16 + size
-            text = file.read(size) if self._start <= path.stat().st_size else b""
-        try:
-            head = json.loads(text)
-        except ValueError as error:
-            raise self._damaged() from error
-        if path.stat().st_size != self._start + head["size"]:
-            raise self._damaged()
-        self.moments = [Moment(*moment) for moment, _ in head["records"]]
-        self._forms = [form for _, form in head["records"]]
+        with open_regular(path) as file:
+            self._records = self._read_head(file)
+        if only is not None:
+            self._records = [self._records[number] for number in only]
+        self.moments = [record.moment for record in self._records]
 
-    def _damaged(self) -> ValueError:
-        return ValueError(f"{self.path} is damaged: its end is missing. The other files of the folder can be read.")
+    def _read_head(self, file: BinaryIO) -> list[_Record]:
+        length, first = os.fstat(file.fileno()).st_size, file.read(16)
+        version = first[7:8]
+        if first[:7] != MAGIC:
+            raise ValueError(f"{self.path} is not a file of records.")
+        if version not in (VERSION, OLD):
+            raise ValueError(
+                f"{self.path} is a file of records of the version {version!r}, which this spikescope does not know, "
+                "or is damaged."
+            )
+        self.has_sums = version == VERSION
+        size, stated = int.from_bytes(first[8:], "little"), file.read(SUM) if self.has_sums else b""
+        if len(first) < 16 or file.tell() + size > length:
+            raise self._damaged("its end is missing")
+        text = file.read(size)
+        self._sum = zlib.crc32(text, zlib.crc32(first))
+        if self.has_sums and self._sum.to_bytes(SUM, "little") != stated:
+            raise self._damaged("its head is not as it was written")
+        try:
+            records = self._parse(json.loads(text), 16 + len(stated) + size)
+        except UNFIT as error:
+            raise self._damaged(f"its head does not describe records: {error}") from error
+        end = records[-1].start + records[-1].size + len(stated) if records else 16 + len(stated) + size
+        if end != length:
+            raise self._damaged("its end is missing" if end > length else "there is more in it than its head says")
+        return records
+
+    def _parse(self, head: Any, start: int) -> list[_Record]:
+        if not isinstance(head, dict) or not isinstance(head.get("records"), list):
+            raise ValueError("it has no list of records")
+        rows = head["records"]
+        ends = 0
+        for number, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != 2 + self.has_sums:
+                raise ValueError(f"record {number} has no moment and description")
+            size = measure(row[1], None if self.has_sums else ends)
+            if self.has_sums and row[2] != size:
+                raise ValueError(f"record {number} takes {size} bytes, and not {row[2]!r}")
+            row[2:] = [size]
+            ends += size
+        starts = accumulate((row[2] + SUM * self.has_sums for row in rows), initial=start)
+        return [
+            _Record(number, _moment(row[0]), row[1], begin, row[2])
+            for number, (row, begin) in enumerate(zip(rows, starts, strict=False))
+        ]
+
+    def _damaged(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.path} is damaged: {reason}. open_records(folder, damaged='skip') reads all that is whole."
+        )
 
     def __len__(self) -> int:
         return len(self.moments)
 
     def read(self, index: int) -> Any:
         """One record, as it was given."""
-        with self.path.open("rb") as file:
-            return self._value(self._forms[index], file)
+        record = self._records[index]
+        with open_regular(self.path) as file:
+            file.seek(record.start)
+            parts = _Bytes(file, record.size, _seed(self._sum, record.number))
+            try:
+                value = build(record.form, parts.take)
+                whole = not self.has_sums or file.read(SUM) == parts.checksum.to_bytes(SUM, "little")
+            except UNFIT as error:
+                raise self._damaged(f"record {record.number} ({record.moment.name!r}) cannot be: {error}") from error
+        if not whole:
+            raise self._damaged(f"record {record.number} ({record.moment.name!r}) is not as it was written")
+        return value
 
-    def _value(self, form: Any, file: BinaryIO) -> Any:
-        if not isinstance(form, dict):
-            return form
-        ((kind, held),) = form.items()
-        if kind == "tensor":
-            return self._tensor(held, file)
-        if kind == "array":
-            dtype, shape, start = np.dtype(held[0]), held[1], held[2]
-            return np.frombuffer(self._bytes(start, math.prod(shape) * dtype.itemsize, file), dtype).reshape(shape)
-        if kind == "bytes":
-            return bytes(self._bytes(held[1], held[0], file))
-        if kind == "dict":
-            return {self._value(key, file): self._value(value, file) for key, value in held}
-        if kind == "dtype":
-            return _dtype(held)
-        if kind == "spikes":
-            return PackedSpikes(self._value(held[0], file), torch.Size(held[1]), _dtype(held[2]), order=held[3])
-        if kind == "frame":
-            return CompressedSpikes(self._value(held[0], file), torch.Size(held[1]), _dtype(held[2]))
-        items = [self._value(item, file) for item in held]
-        return items if kind == "list" else tuple(items)
-
-    def _tensor(self, held: list[Any], file: BinaryIO) -> Tensor:
-        dtype, shape, device, start = _dtype(held[0]), held[1], torch.device(held[2]), held[3]
-        size = math.prod(shape) * dtype.itemsize
-        flat = torch.frombuffer(self._bytes(start, size, file), dtype=torch.uint8) if size else torch.empty(0)
-        made = flat.view(dtype).reshape(shape) if size else torch.empty(shape, dtype=dtype)
-        return made.to(device) if _is_here(device) else made
-
-    def _bytes(self, start: int, size: int, file: BinaryIO) -> bytearray:
-        file.seek(self._start + start)
-        return bytearray(file.read(size))
+    def whole(self) -> list[int]:
+        """The numbers of the records that can be read; all are."""
+        found = []
+        for index, record in enumerate(self._records):
+            try:
+                self.read(index)
+            except ValueError:
+                continue
+            found.append(record.number)
+        return found
 
 
-def _is_here(device: torch.device) -> bool:
-    """Whether the process that reads has the device that the process that wrote had."""
-    return device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+class _Bytes:
+    """The bytes of one record, given out part by part."""
+
+    def __init__(self, file: BinaryIO, size: int, seed: int) -> None:
+        self._file, self._left, self.checksum = file, size, seed
+
+    def take(self, size: int) -> bytearray:
+        """The next bytes, the reader's own."""
+        if size > self._left:
+            raise ValueError(f"a part has {size} bytes, and the record {self._left}")
+        held = bytearray(size)
+        if self._file.readinto(held) != size:  # type: ignore[attr-defined]  # of every buffered file
+            raise ValueError("its end is missing")
+        self._left -= size
+        self.checksum = zlib.crc32(held, self.checksum)
+        return held
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"A file of records speaks of the dtype {name!r}, which there is not.")
-    return found
+def _moment(held: Any) -> Moment:
+    if not isinstance(held, list) or len(held) != 7:
+        raise ValueError("a record has no moment")
+    name, *numbers, scale = held
+    wanted = all(type(number) is int for number in numbers[:2]) and all(
+        number is None or type(number) is int for number in numbers[2:]
+    )
+    if not isinstance(name, str) or not wanted or type(scale) not in (int, float):
+        raise ValueError("a record has no moment")
+    return Moment(*held)

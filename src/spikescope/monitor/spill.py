@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import tempfile
+import warnings
 import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from ..errors import check_choice
 from ..files import OutputError
 from .chunk import Chunk, check_record, write_chunk
 from .memory import Budget, Moment, Records, nbytes
@@ -19,6 +22,7 @@ from .memory import Budget, Moment, Records, nbytes
 __all__ = ["SpilledRecords", "open_records", "records_within"]
 
 SUFFIX = ".records"
+NAME = re.compile(r"[0-9]{8,}-[0-9]+\.records")
 AT_MOST = 1 << 14
 """Records in a file: the head of the file, which says where each belongs, has to fit into memory as well."""
 
@@ -32,10 +36,14 @@ def records_within(budget: Budget, keep_graph: bool = False) -> Records | Spille
     return SpilledRecords(budget)
 
 
-def open_records(folder: str | os.PathLike[str]) -> SpilledRecords:
+def open_records(folder: str | os.PathLike[str], damaged: str = "error") -> SpilledRecords:
     """The records that a recorder with the policy `'spill'` wrote to its folder, which its `records.folder` names.
 
     It may be running still, or have been killed: all files that it finished are read.
+
+    - `damaged`: what becomes of files and records that are not as they were written, or are none of ours. `'error'`: a
+      ValueError that names them, of a file here, of a record where it is read. `'skip'`: they are left out, with one
+      warning that names them; all that is there is read for that once.
 
     >>> with tempfile.TemporaryDirectory() as place:
     ...     net = nn.Identity()
@@ -48,23 +56,38 @@ def open_records(folder: str | os.PathLike[str]) -> SpilledRecords:
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(f"open_records: there is no folder {place}.")
+    check_choice("open_records", "damaged", damaged, ("error", "skip"))
     paths = sorted(path for path in place.iterdir() if path.suffix == SUFFIX)
     inside = sorted(path.name for path in place.iterdir() if path.is_dir())
     if not paths and inside:
         raise ValueError(
             f"open_records: {place} holds no records, but folders; open one of them: {', '.join(inside[:8])}."
         )
+    made = SpilledRecords(Budget(1, "spill"), opened=True)
+    made.folder = place
+    lost = made.add_files(paths, skip=damaged == "skip")
+    if lost:
+        warnings.warn(
+            f"open_records left out what is damaged in {place}: {' '.join(lost)}", RuntimeWarning, stacklevel=2
+        )
+    return made
+
+
+def _check_numbers(paths: Sequence[Path]) -> None:
+    """Refuse files that are not numbered as a recorder numbers them."""
+    for path in paths:
+        if not NAME.fullmatch(path.name):
+            raise ValueError(
+                f"open_records: {path} is not named as a recorder names its files, as 00000000-4711{SUFFIX}. If it is "
+                "none of its files, move it away."
+            )
     numbers = [int(path.name.split("-")[0]) for path in paths]
     if numbers != list(range(len(paths))):
         raise ValueError(
-            f"open_records: the files in {place} should be numbered from 0 without a gap, but are {numbers}. A file "
-            "was removed, or a process that forked after the recorder was made wrote here too."
+            f"open_records: the files in {paths[0].parent} should be numbered from 0 without a gap, but are {numbers}. "
+            "A file was removed, or a process that forked after the recorder was made wrote here too. "
+            "open_records(folder, damaged='skip') reads those that are there."
         )
-    made = SpilledRecords(Budget(1, "spill"), opened=True)
-    made.folder = place
-    for path in paths:
-        made.add_file(path)
-    return made
 
 
 class SpilledRecords(Sequence[Any]):
@@ -85,6 +108,7 @@ class SpilledRecords(Sequence[Any]):
         self._held_moments: list[Moment] = []
         self.nbytes = 0  # in memory
         self._paths: list[Path] = []
+        self._whole: dict[Path, list[int]] = {}  # of files with damaged records the numbers of the others
         self._ends: list[int] = []  # how many records there are up to the end of each file
         self._chunk: Chunk | None = None  # that was read last
         self._finalizer: weakref.finalize[[Path, int], SpilledRecords] | None = None
@@ -97,11 +121,14 @@ class SpilledRecords(Sequence[Any]):
             raise TypeError("Records that were opened are read only.")
         check_record(value)
         size, limit = nbytes(value), self.budget.bytes or 0
-        if self._held and (self.nbytes + size > limit or len(self._held) >= AT_MOST):
-            self.flush()
-        self._held.append(value)
-        self._held_moments.append(moment)
-        self.nbytes += size
+        over = bool(self._held) and (self.nbytes + size > limit or len(self._held) >= AT_MOST)
+        try:
+            if over:
+                self.flush()
+        finally:  # where the disk is full, this one stays in memory with the others
+            self._held.append(value)
+            self._held_moments.append(moment)
+            self.nbytes += size
         if size > limit:
             self.flush()
 
@@ -109,13 +136,15 @@ class SpilledRecords(Sequence[Any]):
         """Move all that is in memory to disk. Where that fails, it stays in memory, and an OutputError tells why."""
         if not self._held:
             return
-        folder = self._place()
-        path = folder / f"{len(self._paths):08d}-{os.getpid()}{SUFFIX}"
         try:
+            folder = self._place()
+            path = folder / f"{len(self._paths):08d}-{os.getpid()}{SUFFIX}"
             write_chunk(path, self._held, self._held_moments)
         except OutputError as error:
             raise OutputError(
-                f"{error} No record is lost: {self.on_disk} are in {folder} and {len(self._held)} in memory."
+                f"{error} {self.on_disk} records are on disk in {self.folder}. Those from number {self.on_disk} on are "
+                "in memory alone, as long as the process lives; incomplete_records() has all of them, and its flush() "
+                "tries again. What comes after this is not recorded."
             ) from error
         self._paths.append(path)
         self._ends.append(self.on_disk + len(self._held))
@@ -127,10 +156,36 @@ class SpilledRecords(Sequence[Any]):
             self._finalizer = weakref.finalize(self, _remove, self.folder, os.getpid())
         return self.folder
 
-    def add_file(self, path: Path) -> None:
-        """Read on from a file that is there."""
-        self._paths.append(path)
-        self._ends.append(self.on_disk + len(Chunk(path)))
+    def add_files(self, paths: Sequence[Path], skip: bool) -> list[str]:
+        """Read on from files that are there; with `skip` without what is damaged, of which the words come back."""
+        lost: list[str] = []
+        if not skip:
+            _check_numbers(paths)
+        old = []
+        for path in paths:
+            try:
+                chunk = Chunk(path)
+            except ValueError as error:
+                if not skip:
+                    raise
+                lost.append(str(error))
+                continue
+            old += [] if chunk.has_sums else [path]
+            count = len(chunk)
+            if skip and len(found := chunk.whole()) < count:
+                gone = sorted(set(range(count)) - set(found))
+                lost.append(f"{path}: of {count} records those with the numbers {', '.join(map(str, gone))}.")
+                self._whole[path], count = found, len(found)
+            self._paths.append(path)
+            self._ends.append(self.on_disk + count)
+        if old:
+            warnings.warn(
+                f"{old[0]}{' and others' if old[1:] else ''} was written by an older version, without checksums: "
+                "damage in its tensors cannot be seen.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return lost
 
     @property
     def on_disk(self) -> int:
@@ -145,7 +200,7 @@ class SpilledRecords(Sequence[Any]):
     def _file(self, index: int) -> Chunk:
         path = self._paths[index]
         if self._chunk is None or self._chunk.path != path:
-            self._chunk = Chunk(path)
+            self._chunk = Chunk(path, self._whole.get(path))
         return self._chunk
 
     def __len__(self) -> int:

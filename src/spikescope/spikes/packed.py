@@ -16,6 +16,9 @@ from .bits import check_bits, column_counts, pack, pack_bool, row_counts, unpack
 
 __all__ = ["CompressedSpikes", "Order", "PackedSpikes", "Per"]
 
+WINDOW = 1 << 23
+"""Bytes that unpacking may take beside what comes out, as Zstandard advises its readers."""
+
 Order = Literal["step", "time"]
 Per = Literal["all", "step", "neuron"]
 
@@ -70,13 +73,17 @@ class PackedSpikes:
     def from_rows(cls, bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> PackedSpikes:
         """Take over the rows of bits, one to the step, that a kernel wrote; bits past the end must be zero."""
         made = cls(bits, torch.Size(shape), dtype)
-        over = -made._grid()[1] % 8
-        if over and bool((bits[:, -1] >> (8 - over)).any()):
+        made.check_end("PackedSpikes.from_rows")
+        return made
+
+    def check_end(self, owner: str) -> None:
+        """Refuse bits that fill up a row and are not zero: they would be counted as spikes."""
+        over = -self._grid()[1] % 8
+        if over and bool((self.bits[:, -1] >> (8 - over)).any()):
             raise ValueError(
-                f"PackedSpikes.from_rows: the last {over} bits of each row lie past the end of {dims(shape, 'TN')} "
+                f"{owner}: the last {over} bits of each row lie past the end of {dims(self.shape, 'TN')} "
                 "and must be 0, but some are 1. Check the shape."
             )
-        return made
 
     @classmethod
     def concat(cls, parts: Sequence[PackedSpikes]) -> PackedSpikes:
@@ -211,6 +218,11 @@ class CompressedSpikes:
     shape: torch.Size
     dtype: torch.dtype
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", torch.Size(self.shape))
+        if len(self.shape) < 2 or min(self.shape) < 0:
+            raise ShapeError(f"CompressedSpikes takes spikes [T, N, *] with time first, but got {dims(self.shape)}.")
+
     @classmethod
     def of(cls, spikes: PackedSpikes, level: int = 1) -> CompressedSpikes:
         """Compress; a higher `level`, up to 22, takes longer and gains a few percent."""
@@ -226,13 +238,28 @@ class CompressedSpikes:
     def decompress(self) -> PackedSpikes:
         """The packed spikes, in the order `"time"`, on the CPU."""
         zstandard = _zstandard()
+        trains, width = self.shape[1:].numel(), -(-self.shape[0] // 8)
+        wanted = trains * width
         try:
-            held = zstandard.ZstdDecompressor().decompress(self.frame)
+            stated = zstandard.get_frame_parameters(self.frame).content_size
+            if stated not in (wanted, zstandard.CONTENTSIZE_UNKNOWN):
+                raise ValueError(
+                    f"CompressedSpikes: spikes {dims(self.shape, 'TN')} take {wanted} bytes, but the frame says that "
+                    f"it holds {stated}. It is damaged, or the shape is of other spikes."
+                )
+            unpacking = zstandard.ZstdDecompressor(max_window_size=max(WINDOW, 2 * wanted))
+            held = unpacking.decompress(self.frame, max_output_size=wanted, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise ValueError(f"CompressedSpikes: the frame is damaged: {error}.") from error
-        trains = self.shape[1:].numel()
-        bits = torch.from_numpy(np.frombuffer(bytearray(held), dtype=np.uint8).reshape(trains, -(-self.shape[0] // 8)))
-        return PackedSpikes(bits, self.shape, self.dtype, order="time")
+        if len(held) != wanted:
+            raise ValueError(
+                f"CompressedSpikes: the frame is damaged: {len(held)} bytes came out of it where spikes "
+                f"{dims(self.shape, 'TN')} take {wanted}."
+            )
+        bits = torch.from_numpy(np.frombuffer(bytearray(held), dtype=np.uint8).reshape(trains, width))
+        made = PackedSpikes(bits, self.shape, self.dtype, order="time")
+        made.check_end("CompressedSpikes")
+        return made
 
 
 def _zstandard() -> Any:
