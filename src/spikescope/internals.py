@@ -13,6 +13,7 @@ __all__ = [
     "LeanFunction",
     "checkpoint_may_keep_state",
     "constant_when_compiled",
+    "exporting",
     "gradient_is_watched",
     "in_backward",
     "in_compiled_transform",
@@ -71,6 +72,15 @@ def checkpoint_may_keep_state() -> bool:
     It is a setting of the user's; older versions do not have it and never accept.
     """
     return bool(getattr(torch._dynamo.config, "skip_fwd_side_effects_in_bwd_under_checkpoint", False))
+
+
+def exporting() -> bool:
+    """Whether `torch.export` is tracing.
+
+    `torch.compiler.is_exporting` says so too, but up to PyTorch 2.11 `torch.compile` takes it to be true in everything
+    that it traces. The flag behind it is right in all of these versions, and compiled code is guarded by it.
+    """
+    return torch.compiler._is_exporting_flag
 
 
 def is_plain(x: Tensor) -> bool:

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from .form import Deferred, Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
-from .internals import in_backward, in_transform, keep_in_order, never_a_frame_of_its_own, set_permanent_hooks
+from .internals import (
+    exporting,
+    in_backward,
+    in_transform,
+    keep_in_order,
+    never_a_frame_of_its_own,
+    set_permanent_hooks,
+)
 
 __all__ = [
     "KINDS",
@@ -149,12 +156,12 @@ class Point:
         """Deliver now, or from compiled code when it runs."""
         if not torch.compiler.is_compiling():
             self.deliver(value)
-        elif not torch.compiler.is_exporting():
+        elif not exporting():
             tensors: list[Tensor] = []
             form = described(value, tensors)
             values = [tensor.detach() for tensor in tensors]
             if gradient and _ORDERED:
-                tap_gradient(_backward_token, values, self.handle, form)
+                tap_gradient(torch.zeros((), device="cpu"), values, self.handle, form)
             else:  # a gradient like this: then a backward pass is of one call alone
                 tap(values, _backward_token if gradient else _forward_token, self.handle, form)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..form import Deferred, computed
-from ..internals import constant_when_compiled, in_compiled_transform, in_forward_mode, in_nested_grad
+from ..internals import constant_when_compiled, exporting, in_compiled_transform, in_forward_mode, in_nested_grad
 from . import eager, launch
 from .compiler import CompileError, trouble
 from .fused import run_fused
@@ -83,7 +83,7 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
         return "PyTorch cannot compile the derivative of an operator inside torch.func"
     if in_nested_grad():
         return "the fused kernels have no second derivative under torch.func"
-    if torch.compiler.is_exporting():
+    if exporting():
         return "an exported graph must not depend on kernels of this machine"
     real = real_dtype(x)
     if any(isinstance(held, Tensor) and torch.promote_types(held.dtype, real) is not real for held in state):

@@ -1,0 +1,186 @@
+"""The test suite on every version of PyTorch and Python that is supported: `make matrix`, and the page of its results.
+
+Each version gets an environment of its own, which is deleted before the next is made: a CUDA build takes up to 6 GB.
+
+    make matrix                          # all rows; an hour or more
+    make matrix ARGS="--only 2.11"       # the rows whose PyTorch begins so
+    make matrix ARGS="--page"            # write the page again from the last results, run nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_suffix(".json")
+PAGE = ROOT / "docs" / "versions.md"
+MARKS = "<!-- results: written by make matrix -->", "<!-- end of results -->"
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    python: str
+    torch: str
+    triton: str  # the one that this PyTorch is built for
+    numpy: str | None = None  # where the one of constraints.txt does not fit
+
+    @property
+    def name(self) -> str:
+        return f"torch {self.torch}, Python {self.python}"
+
+
+ROWS = (
+    Row("3.11", "2.9.1", "3.5.1"),
+    Row("3.12", "2.11.0", "3.6.0"),
+    Row("3.11", "2.13.0", "3.9.0"),
+    Row("3.13", "2.13.0", "3.7.1"),
+    Row("3.11", "2.14.1", "3.8.0"),
+    Row("3.12", "2.15.0", "3.9.0"),
+)
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version: on the path, or one that pyenv keeps."""
+    found = shutil.which(f"python{version}")
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    others = sorted(str(path) for path in kept.glob(f"{version}.*/bin/python"))
+    works = (
+        path for path in (found, *others) if path and subprocess.run([path, "-c", ""], check=False).returncode == 0
+    )
+    return next(works, None)
+
+
+def pins(row: Row) -> str:
+    """constraints.txt for another PyTorch: what belongs to one version of it is left to that version."""
+    own = {"torch", "triton", *(["numpy"] if row.numpy else [])}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    kept = [line for line in lines if re.split("==", line)[0].strip().lower() not in own]
+    return "\n".join([*kept, f"torch=={row.torch}", *([f"numpy=={row.numpy}"] if row.numpy else [])]) + "\n"
+
+
+def prepare(row: Row, folder: Path) -> Path:
+    """An environment with this row's versions; the path of its Python."""
+    base = interpreter(row.python)
+    if base is None:
+        raise FileNotFoundError(f"no Python {row.python}: neither on the path nor kept by pyenv")
+    constraints = folder / "constraints.txt"
+    constraints.write_text(pins(row))
+    subprocess.run([base, "-m", "venv", folder / "venv"], check=True)
+    python = folder / "venv" / "bin" / "python"
+    # the environment's own constraint, so that a cap set for the machine does not hide a newer release
+    settings = {**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    install = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, f"torch=={row.torch}"], check=True, env=settings)
+    subprocess.run([*install, "--no-deps", f"triton=={row.triton}"], check=True, env=settings)
+    subprocess.run([*install, "--editable", f"{ROOT}[dev]"], check=True, env=settings)
+    return python
+
+
+def measure(row: Row, python: Path, arguments: list[str], log: Path) -> dict[str, Any]:
+    """Run the suite; how it ended."""
+    command = [str(python), "-m", "pytest", "-q", "--numprocesses", os.environ.get("WORKERS", "2"), *arguments]
+    begun = time.monotonic()
+    paths = os.pathsep.join((str(python.parent), os.environ["PATH"]))
+    with log.open("w") as out:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, check=False, env={**os.environ, "PATH": paths}
+        )
+    text = log.read_text()
+    counts = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", text.splitlines()[-1])}
+    seen = "import torch, numpy, triton; print(torch.__version__, numpy.__version__, triton.__version__)"
+    versions = subprocess.run([python, "-c", seen], capture_output=True, text=True, check=True).stdout.split()
+    return {
+        "python": row.python,
+        "torch": versions[0],
+        "numpy": versions[1],
+        "triton": versions[2],
+        "passed": counts.get("passed", 0),
+        "failed": counts.get("failed", 0) + counts.get("error", 0),
+        "skipped": counts.get("skipped", 0),
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "status": ended.returncode,
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "date": date.today().isoformat(),
+    }
+
+
+def keep(found: dict[str, Any]) -> None:
+    """Put a result in the place of the older one of the same versions."""
+    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    same = found["python"], found["torch"].split("+")[0]
+    held = [row for row in held if (row["python"], row["torch"].split("+")[0]) != same] + [found]
+    held.sort(key=lambda row: ([int(n) for n in re.findall(r"\d+", row["torch"])[:3]], row["python"]))
+    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+
+
+def table() -> str:
+    """The results as a table of the page."""
+    lines = [
+        "| PyTorch | Triton | NumPy | Python | passed | failed | skipped | minutes | date, commit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in json.loads(RESULTS.read_text()):
+        cells = [row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped", "minutes")]
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['date']}, {row['commit']} |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    """The table into the page, between its marks."""
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table()}\n\n{MARKS[1]}{after}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="the rows whose version of PyTorch begins with this")
+    parser.add_argument("--python", default="", help="the rows of this version of Python alone")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the environment and the log, which are then not deleted"
+    )
+    parser.add_argument("--page", action="store_true", help="write the page from the last results, run nothing")
+    parser.add_argument("pytest", nargs="*", help="what to hand on to pytest; results are then not kept")
+    given = parser.parse_args()
+    rows = [row for row in ROWS if row.torch.startswith(given.only) and given.python in ("", row.python)]
+    worst = 0
+    for row in [] if given.page else rows:
+        folder = given.keep or Path(tempfile.mkdtemp(prefix="matrix-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"== {row.name}, in {folder}", flush=True)
+        try:
+            python = folder / "venv" / "bin" / "python"
+            found = measure(row, python if python.exists() else prepare(row, folder), given.pytest, folder / "log.txt")
+        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            print(f"   not measured: {error}", flush=True)
+            worst = 1
+            continue
+        finally:
+            if given.keep is None and not given.pytest:
+                shutil.rmtree(folder / "venv", ignore_errors=True)
+        print(f"   {found['passed']} passed, {found['failed']} failed; log: {folder / 'log.txt'}", flush=True)
+        worst = max(worst, found["status"])
+        if not given.pytest:
+            keep(found)
+    if RESULTS.exists():
+        write_page()
+        print(table())
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
