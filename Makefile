@@ -33,5 +33,8 @@ $(BENCH_READY): bench/constraints.txt
 damage: $(READY)
 	$(VENV)/bin/python tests/sweeps/record_damage.py 10000
 
+matrix: # each supported version of PyTorch and Python; an hour or more, and up to 6 GB at a time
+	$(PYTHON) tests/sweeps/matrix.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build runs .mypy_cache .ruff_cache

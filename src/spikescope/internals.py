@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -23,6 +24,35 @@ __all__ = [
     "readable",
     "vector_jacobian",
 ]
+
+OLDEST, NEWEST = (2, 11), (2, 15)
+"""The versions of PyTorch on which the test suite has passed; docs/versions.md has the table."""
+
+
+def check_version(version: str) -> None:
+    """Refuse a PyTorch on which monitors would see nothing; note one that nobody has tried yet.
+
+    >>> check_version("2.6.0+cu124")
+    Traceback (most recent call last):
+    ImportError: Spikescope needs PyTorch 2.11 or newer, but this is 2.6.0+cu124. Install one: pip install 'torch>=2.11'
+    """
+    found = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split("+")[0].split(".")[:2])
+    if found < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ImportError(
+            f"Spikescope needs PyTorch {oldest} or newer, but this is {version}. "
+            f"Install one: pip install 'torch>={oldest}'"
+        )
+    if found > NEWEST:
+        logging.getLogger("spikescope").warning(
+            "PyTorch %s is newer than any that this version of Spikescope was tested on (up to %d.%d). It goes on; if "
+            "something looks wrong, try an older PyTorch or a newer Spikescope.",
+            version,
+            *NEWEST,
+        )
+
+
+check_version(torch.__version__)
 
 
 def in_backward() -> bool:
@@ -69,7 +99,7 @@ def in_forward_mode() -> bool:
 def checkpoint_may_keep_state() -> bool:
     """Whether `torch.compile` accepts a module that changes its state inside an activation checkpoint.
 
-    It is a setting of the user's; older versions do not have it and never accept.
+    It is a setting of the user's, there from PyTorch 2.11 on.
     """
     return bool(getattr(torch._dynamo.config, "skip_fwd_side_effects_in_bwd_under_checkpoint", False))
 
@@ -167,7 +197,7 @@ def never_a_frame_of_its_own(function: Callable[..., Any]) -> None:
     The hooks of a compiled network itself are called outside of its graph; each would become a graph of its own.
     """
     frames: Any = torch._C._dynamo.eval_frame
-    if hasattr(frames, "set_code_exec_strategy"):  # older versions compile the hooks, which is slow but right
+    if hasattr(frames, "set_code_exec_strategy"):  # a version without it compiles the hooks, which is slow but right
         skip = frames._FrameAction.SKIP
         frames.set_code_exec_strategy(function.__code__, frames._FrameExecStrategy(skip, skip))
 
@@ -180,6 +210,11 @@ def keep_in_order(operator: Any) -> bool:
     try:
         from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
     except ImportError:
+        logging.getLogger("spikescope").warning(
+            "PyTorch %s cannot keep operators of a backward pass in order: in compiled code, gradients can be recorded "
+            "only where a backward pass goes through one call of the network.",
+            torch.__version__,
+        )
         return False
     _register_effectful_op(operator, _EffectType.ORDERED)
     return True

@@ -32,8 +32,7 @@ class Row(NamedTuple):
     """One line of the table."""
 
     python: str
-    torch: str
-    triton: str  # the one that this PyTorch is built for
+    torch: str  # a build for GPUs brings the Triton that belongs to it
     numpy: str | None = None  # where the one of constraints.txt does not fit
 
     @property
@@ -42,12 +41,11 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("3.11", "2.9.1", "3.5.1"),
-    Row("3.12", "2.11.0", "3.6.0"),
-    Row("3.11", "2.13.0", "3.9.0"),
-    Row("3.13", "2.13.0", "3.7.1"),
-    Row("3.11", "2.14.1", "3.8.0"),
-    Row("3.12", "2.15.0", "3.9.0"),
+    Row("3.12", "2.11.0", "2.3.5"),  # what many machines with a GPU have; its Triton wants an older NumPy
+    Row("3.11", "2.13.0"),
+    Row("3.13", "2.13.0"),
+    Row("3.11", "2.14.1"),
+    Row("3.12", "2.15.0"),
 )
 
 
@@ -83,9 +81,18 @@ def prepare(row: Row, folder: Path) -> Path:
     settings = {**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     install = [str(python), "-m", "pip", "install", "--quiet"]
     subprocess.run([*install, f"torch=={row.torch}"], check=True, env=settings)
-    subprocess.run([*install, "--no-deps", f"triton=={row.triton}"], check=True, env=settings)
+    with constraints.open("a") as out:
+        out.write(f"triton{_pin(python, 'triton')}\n")
     subprocess.run([*install, "--editable", f"{ROOT}[dev]"], check=True, env=settings)
     return python
+
+
+def _pin(python: Path, package: str) -> str:
+    """`==` the version that is there, or the one of constraints.txt."""
+    ask = f"import importlib.metadata as m; print(m.version('{package}'))"
+    found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    stated = re.search(rf"^{package}(==\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    return f"=={found.stdout.strip()}" if found.returncode == 0 else stated[1] if stated else ""
 
 
 def measure(row: Row, python: Path, arguments: list[str], log: Path) -> dict[str, Any]:
