@@ -31,6 +31,68 @@ def test_metrics_are_one_json_object_a_line(tmp_path):
     assert read_metrics(path)[0] == EPOCH
 
 
+def test_a_last_line_that_was_cut_is_left_out_in_words(tmp_path):
+    folder = RunFolder(tmp_path)
+    for number in (1, 2):
+        folder.add_epoch(Epoch(number, 1.1, 0.41, 1.2, 0.43, 0.7, EPOCH.layers))
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    assert len(read_metrics(path)) == 2
+    path.write_bytes(whole[:-1])  # the end of the line alone
+    assert len(read_metrics(path)) == 2
+    for content in (whole[:-30], whole[: first + 1], whole[:-30] + bytes(30), whole[:first] + '{"ü'.encode()[:-1]):
+        path.write_bytes(content)
+        with pytest.warns(RuntimeWarning, match=r"metrics\.jsonl ends in the middle of line 2, which is left out"):
+            assert [epoch.epoch for epoch in read_metrics(path)] == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"layers": 3}',
+        b'{"layers": [], "more": 1}',
+        b'{"layers": [1]}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_epoch_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(json.dumps(EPOCH.row()).encode() + b"\n" + line + b"\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no epoch: "):
+        read_metrics(path)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(OutputError, match="is being written to by another run"):
+        RunFolder(tmp_path)
+    folder.write_summary("mine")
+    del folder
+    with pytest.raises(OutputError, match=r"already holds summary\.txt"):
+        RunFolder(tmp_path)
+
+
+def test_damaged_weights_are_named_and_change_nothing(tmp_path, small_network):
+    RunFolder(tmp_path).save_checkpoint(small_network)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    before = {name: held.clone() for name, held in small_network.state_dict().items()}
+    for content in (whole[:-1], whole[:5], b"", b"\xff" * 8 + whole[8:], b"PK" + whole[2:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.safetensors holds no weights, or is damaged"):
+            load_checkpoint(path, small_network)
+    os.unlink(path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(path, small_network)
+    assert all(torch.equal(held, before[name]) for name, held in small_network.state_dict().items())
+
+
 def test_config_and_summary(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_config({"seed": 3})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,6 +87,8 @@ class Epoch:
         >>> Epoch.from_row(epoch.row()) == epoch
         True
         """
+        if not isinstance(row, Mapping) or not isinstance(row["layers"], Sequence):
+            raise TypeError(f"an epoch is an object with layers, but got {row!r:.60}")
         return cls(**{**row, "layers": tuple(LayerActivity(**layer) for layer in row["layers"])})
 
 

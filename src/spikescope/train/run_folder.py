@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..errors import missing_extra
-from ..files import OutputError, claim_folder, write_whole
+from ..files import FolderLock, append_line, claim_folder, open_regular, write_whole
 from ..report.views import Epoch
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["RunFolder", "load_checkpoint", "read_metrics"]
 
 
 class RunFolder:
-    """An empty folder at first, made if need be; every file in it is whole at any moment.
+    """An empty folder at first, made if need be; its files are whole at any moment, and no other run writes to it.
 
     - `config.json`: what was asked for.
     - `metrics.jsonl`: one JSON object per epoch.
@@ -32,6 +32,8 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = claim_folder(path)
+        self._lock = FolderLock(self.path)
+        claim_folder(self.path)  # another run may have begun and ended in between
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.json`."""
@@ -39,12 +41,7 @@ class RunFolder:
 
     def add_epoch(self, epoch: Epoch) -> None:
         """Append a line to `metrics.jsonl`; it is on its way to the disk when this returns."""
-        target = self.path / "metrics.jsonl"
-        try:
-            with target.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(epoch.row()) + "\n")
-        except OSError as error:
-            raise OutputError(f"{target} could not be written: {error.strerror or error}.") from error
+        append_line(self.path / "metrics.jsonl", json.dumps(epoch.row()))
 
     def save_checkpoint(self, net: nn.Module, **notes: object) -> None:
         """Write the weights of `net` to `model.safetensors`, with `notes` as its metadata."""
@@ -68,16 +65,49 @@ class RunFolder:
 
 
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, str]:
-    """Load the weights in a `model.safetensors` into `net`, which must have the same layers; returns the notes."""
+    """Load the weights in a `model.safetensors` into `net`, which must have the same layers; returns the notes.
+
+    A file that is damaged, or is something else, is a ValueError that names it, and leaves `net` as it was.
+    """
     try:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
     except ImportError:
         raise missing_extra("safetensors", "train", "Checkpoints") from None
-    with safe_open(path, framework="pt") as file:
-        net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # not a mapping
-        return dict(file.metadata() or {})
+    try:
+        with open_regular(path), safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            notes = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no weights, or is damaged: {error}.") from error
+    net.load_state_dict(tensors)
+    return notes
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[Epoch]:
-    """The epochs in a `metrics.jsonl`."""
-    return [Epoch.from_row(json.loads(line)) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    """The epochs in a `metrics.jsonl`.
+
+    A last line that was cut off, as by the end of a process, is left out with a warning; another line that is no epoch
+    is a ValueError that names file and line.
+    """
+    with open_regular(path) as file:
+        lines = file.read().split(b"\n")
+    epochs = []
+    for number, line in enumerate(lines, 1):
+        last = number == len(lines)  # what follows the last end of a line
+        if last and not line:
+            break
+        try:
+            epochs.append(Epoch.from_row(json.loads(line)))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if not last:
+                raise ValueError(f"{path}: line {number} is no epoch: {_reason(error)}.") from error
+            warnings.warn(
+                f"{path} ends in the middle of line {number}, which is left out: its epoch was not written to its end.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return epochs
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
