@@ -6,7 +6,7 @@ a neuron to a compiled kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Graph", "Node", "UntraceableError", "record", "replay"]
+__all__ = ["Graph", "Node", "UntraceableError", "record"]
 
 
 class UntraceableError(ValueError):
@@ -101,14 +101,3 @@ def record(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) 
             nodes.append(node)
             needed.update(node.inputs)
     return Graph(recorder.inputs, tuple(reversed(nodes)), outputs)
-
-
-def replay(
-    nodes: Sequence[Node], values: dict[Node, Any], wanted: Sequence[Node], passing: Collection[Any] = ()
-) -> list[Any]:
-    """Run the operations again on the `values` of their inputs; the results `wanted`. Those `passing` are skipped."""
-    values = dict(values)
-    for node in nodes:
-        args = [values[arg] if isinstance(arg, Node) else arg for arg in node.args]
-        values[node] = args[0] if node.target in passing else node.target(*args, **node.kwargs)
-    return [values[node] for node in wanted]

@@ -36,13 +36,10 @@ class Values(NamedTuple):
         """Whether the tensor in this slot is one number for all neurons."""
         return self.kinds[slot] == "s"
 
-    def slots(self, real: torch.dtype) -> list[Tensor]:
-        """All of them in the order of their slots, as a prologue takes them."""
+    def slots(self, real: torch.dtype) -> list[float | Tensor]:
+        """All of them in the order of their slots, as a prologue and the step take them."""
         numbers, tensors = iter(self.numbers), iter(self.tensors)
-        return [
-            torch.tensor(next(numbers), dtype=torch.float64, device="cpu") if kind == "n" else next(tensors).to(real)
-            for kind in self.kinds
-        ]
+        return [next(numbers) if kind == "n" else next(tensors).to(real) for kind in self.kinds]
 
 
 class Program:

@@ -3,8 +3,8 @@
 What depends on the fields alone (the prologue) is computed once a call, by PyTorch, with the very arithmetic of the
 eager loop; what depends on the input or the state (the body) is what the kernels print.
 
-A field that is a number enters as a 0-dim float64 tensor, which PyTorch rounds where it meets a tensor, as it does a
-Python number. A field that is a tensor enters with an element per neuron, so that its gradient comes per neuron too.
+A field that is a number enters as a 0-dim float64 tensor that stands for it (`prologue.py`). A field that is a tensor
+enters with an element per neuron, so that its gradient comes per neuron too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from torch import Tensor
 from ..internals import vector_jacobian
 from ..surrogate import Surrogate
 from .eager import StepFunction
-from .graph import Graph, Node, UntraceableError, record, replay
+from .graph import Graph, Node, UntraceableError, record
 from .ops import DIVISIONS, OPS, PASS, meaning
-from .rules import TRACED, disagreement, refused
+from .prologue import AsNumbers, evaluate, rounded
+from .rules import TRACED, disagreement, refused, rounds_alike
 
 __all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
 
@@ -84,8 +85,9 @@ class Body:
     numbers: frozenset[str]  # the constants that are Python numbers in the eager loop
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
+    conditions: frozenset[str]  # the constants that are conditions
     exact: bool
-    prologue: Callable[..., Any]  # values -> constants
+    prologue: Callable[..., list[Tensor]]  # values -> constants, of numbers in double precision
 
 
 def trace_forward(model: Model, real: torch.dtype) -> Body:
@@ -95,7 +97,7 @@ def trace_forward(model: Model, real: torch.dtype) -> Body:
     def forward(inputs: list[Tensor], values: list[Any]) -> tuple[Tensor, ...]:
         return model.run(inputs[0], inputs[1:], values)
 
-    return _split(model, forward, names, real, "f")
+    return _split(model, forward, names, real, "f", len(names) + 1)
 
 
 def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
@@ -112,10 +114,12 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
         wrt = [*leaves, *(held[i] for i in wanted)]
         return vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
 
-    return _split(model, backward, names, real, "b")
+    return _split(model, backward, names, real, "b", size + 1)
 
 
-def _split(model: Model, function: Callable[..., Any], names: list[str], real: torch.dtype, constant: str) -> Body:
+def _split(
+    model: Model, function: Callable[..., Any], names: list[str], real: torch.dtype, constant: str, told: int
+) -> Body:
     count = len(names)
     graph = _traced(model, function, count, real)
     values_at = graph.inputs[count:]
@@ -128,9 +132,10 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
     used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
 
-    def prologue(*held: Any) -> list[Any]:
+    def prologue(*held: float | Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return replay(fixed, dict(zip(values_at, held, strict=True)), used)
+            values = evaluate(fixed, dict(zip(values_at, held, strict=True)), real)
+            return [rounded(values[node], torch.float64) for node in used]
 
     return Body(
         nodes=tuple(body),
@@ -142,7 +147,8 @@ def _split(model: Model, function: Callable[..., Any], names: list[str], real: t
         divisors=frozenset(
             constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
         ),
-        exact=all(_exact(node) for node in body),
+        conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
+        exact=all(_exact(node) for node in body) and rounds_alike(graph, function, model.kinds, real, told),
         prologue=prologue,
     )
 
@@ -176,7 +182,7 @@ def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.
         for i, kind in enumerate(model.kinds)
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), AsNumbers(v for v, kind in zip(values, model.kinds, strict=True) if kind == "n"):
             return record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
     except UntraceableError as error:
         why, cure = str(error), "Make a tensor a field with `value(...)`; leave numbers to operations of PyTorch."
