@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fields import Declared, option
-from ..internals import in_compiled_transform
+from ..internals import in_compiled_transform, in_forward_mode
 
 __all__ = ["Surrogate", "SurrogateFunctionBase", "heaviside"]
 
@@ -74,12 +74,15 @@ class Surrogate(Declared):
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
         y: Tensor = cls._function.apply(x, constants)
         if any(isinstance(held, Tensor) and (held.requires_grad or in_compiled_transform()) for held in p):
-            smooth = cls.primitive(p, x.detach())
-            y = y + (smooth - smooth.detach())  # adds zero, and the gradient of the fields
+            y = _learned_by(y, cls.primitive(p, x.detach()))
         return y
 
     def forward(self, x: Tensor) -> Tensor:
-        y = type(self).fire(self.params(), x)
+        p = self.params()
+        if any(isinstance(held, Tensor) for held in p):  # in the dtype of the state, as the fields of a neuron
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            p = p._make(held.to(dtype) if isinstance(held, Tensor) else held for held in p)
+        y = type(self).fire(p, x)
         return y.to(x.dtype) if x.is_floating_point() else y
 
     def set_spiking_mode(self, spiking: bool) -> None:
@@ -124,6 +127,33 @@ def _function(cls: type[Surrogate]) -> type[torch.autograd.Function]:
 
     Fire.__name__ = Fire.__qualname__ = f"{cls.__name__}Fire"
     return Fire
+
+
+def _learned_by(y: Tensor, smooth: Tensor) -> Tensor:
+    """The spike `y`; its gradient goes to the smooth function too, through which the fields learn."""
+    if not in_forward_mode():
+        learned: Tensor = _LearnedBy.apply(y, smooth)
+        return learned
+    zero = smooth - smooth.detach()
+    return y + zero.masked_fill(zero != 0, 0.0)  # of infinite potentials the difference is no zero
+
+
+class _LearnedBy(torch.autograd.Function):
+    """`_learned_by` without forward mode: `torch.compile` refuses a function that has one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, smooth: Tensor) -> Tensor:
+        return y.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        return None
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return grads[0], grads[0]
 
 
 SurrogateFunctionBase = Surrogate
