@@ -43,6 +43,7 @@ class Field:
     kind: type | None = None
     factory: Callable[..., Any] | None = None
     shapes_dynamics: bool = True  # whether the equations depend on it
+    infinite: bool = False  # whether it may be infinity, as a bound that is never reached
 
     def admit(self, owner: str, name: str, given: Any) -> Any:
         """Return the value to store, or refuse it in words."""
@@ -101,7 +102,7 @@ class Field:
                 (self.below, f"below {self.below}", lambda v: v < self.below),
                 (self.at_least, f"at least {self.at_least}", lambda v: v >= self.at_least),
                 (self.at_most, f"at most {self.at_most}", lambda v: v <= self.at_most),
-                (0.0 if self.dynamic else None, "finite", _finite),
+                (0.0 if self.dynamic else None, *(_NUMBER_OR_INFINITY if self.infinite else _FINITE)),
             )
             if bound is not None and not _everywhere(holds, given)
         ]
@@ -116,6 +117,10 @@ def _without_self(method: Callable[..., Any]) -> Signature:
 
 def _finite(given: Any) -> Any:
     return torch.isfinite(given) if isinstance(given, Tensor) else math.isfinite(given)
+
+
+_FINITE = ("finite", _finite)
+_NUMBER_OR_INFINITY = ("a number or infinity", lambda given: given > -math.inf)
 
 
 def _everywhere(holds: Callable[[Any], Any], given: Any) -> bool:
@@ -135,14 +140,15 @@ def value(
     learnable: bool = False,
     init: bool = True,
     kw_only: bool = False,
+    infinite: bool = False,
 ) -> Any:
     """A number of the equations: a float, a tensor or a Parameter.
 
-    `optional` admits None; `learnable` turns a number into a Parameter; `init=False` keeps it out of the constructor:
-    `prepare` sets it, unless it has a default. `kw_only` speaks to the type checker alone.
+    `optional` admits None, `infinite` infinity; `learnable` turns a number into a Parameter; `init=False` keeps it out
+    of the constructor: `prepare` sets it, unless it has a default. `kw_only` speaks to the type checker alone.
     """
     del kw_only
-    return Field(default, True, above, below, at_least, optional, learnable, init, at_most)
+    return Field(default, True, above, below, at_least, optional, learnable, init, at_most, infinite=infinite)
 
 
 def option(

@@ -40,12 +40,12 @@ constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
 """
 
 
-def _numbers(body: Body, source: str, powers: frozenset[str]) -> list[str]:
+def _numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
     """The constants that are one number, from the array `source`, and the reciprocals of powers of two among them."""
     names = [(i, name) for i, name in enumerate(body.constants.values()) if name not in body.arrays]
     return [
         *(f"const real {name} = {source}[{i}];" for i, name in names),
-        *(f"const real {name}_inverse = 1 / {name};" for _, name in names if name in powers),
+        *(f"const real {name}_inverse = 1 / {name};" for _, name in names if name in settled & body.divisors),
     ]
 
 
@@ -66,14 +66,14 @@ def _array_values(body: Body) -> list[str]:
 
 
 def forward_source(
-    body: Body, io: torch.dtype, taps: frozenset[str] = frozenset(), powers: frozenset[str] = frozenset()
+    body: Body, io: torch.dtype, taps: frozenset[str] = frozenset(), settled: frozenset[str] = frozenset()
 ) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps.
 
-    `powers` names constants that are powers of two, by which the kernel need not divide.
+    `settled` names constants for whose value the kernel is made, see `print_body`.
     """
     states = len(body.inputs) - 1
-    lines, (y, *rest) = print_body(body, "cpp", powers=powers)
+    lines, (y, *rest) = print_body(body, "cpp", settled=settled)
     begin, step, row, end = _taps(taps, y, rest[-1])
     return f"""{_prelude(io, states, taps)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
@@ -82,7 +82,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
   in_large_pages(Y, T * n * sizeof(io));
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
-  {_block(_numbers(body, "C", powers), 2)}
+  {_block(_numbers(body, "C", settled), 2)}
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
@@ -148,15 +148,15 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
 
 
 def backward_source(
-    body: Body, again: Body, io: torch.dtype, scalars: tuple[bool, ...], powers: frozenset[str] = frozenset()
+    body: Body, again: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
 ) -> str:
     """The backward kernel, from the backward body and the forward one, `again`, which runs a segment again.
 
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
     """
     states = len(again.inputs) - 1
-    lines, (gx, *grads) = print_body(body, "cpp", powers=powers)
-    redo, (_, *redone) = print_body(again, "cpp", powers=powers)
+    lines, (gx, *grads) = print_body(body, "cpp", settled=settled)
+    redo, (_, *redone) = print_body(again, "cpp", settled=settled)
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
     reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
@@ -167,7 +167,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA, long T, long n,
     int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
-  {_block(_numbers(body, "C", powers) + _numbers(again, "FC", powers), 2)}
+  {_block(_numbers(body, "C", settled) + _numbers(again, "FC", settled), 2)}
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
   real* __restrict scratch = (real*)std::aligned_alloc(64, K * S * B * sizeof(real));

@@ -75,19 +75,21 @@ def threads_for(elements: int) -> int:
 
 
 @cache
-def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], powers: frozenset[str]) -> Callable[..., None]:
+def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
-    kernel = load(forward_source(program(key).forward(real), io, taps, powers)).forward
+    kernel = load(forward_source(program(key).forward(real), io, taps, settled)).forward
     kernel.argtypes = _FORWARD
     return kernel
 
 
 @cache
-def _backward_kernel(key: str, io: torch.dtype, wanted: tuple[int, ...], powers: frozenset[str]) -> Callable[..., None]:
+def _backward_kernel(
+    key: str, io: torch.dtype, wanted: tuple[int, ...], settled: frozenset[str]
+) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
     scalars = tuple(made.model.kinds[slot] == "s" for slot in wanted)
-    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, scalars, powers)).backward
+    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, scalars, settled)).backward
     kernel.argtypes = _BACKWARD
     return kernel
 
@@ -99,7 +101,7 @@ class Constants(NamedTuple):
     arrays: Any
     periods: Any
     held: list[Tensor]  # keeps the arrays alive during the call
-    powers: frozenset[str]  # the divisors that are powers of two
+    settled: frozenset[str]  # those for whose value the kernel is made
 
 
 def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> Constants:
@@ -114,14 +116,14 @@ def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> C
             numbers.append(0.0)
         else:
             numbers.append(float(constant))
-    return Constants(_doubles(numbers), _pointers(arrays), _longs(periods or [1]), arrays, _powers(body, numbers))
+    return Constants(_doubles(numbers), _pointers(arrays), _longs(periods or [1]), arrays, _settled(body, numbers))
 
 
 @lru_cache(maxsize=1024)
 def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> Constants:
     """The constants of a neuron without tensors among its fields, the same at every call."""
     results = [float(result) for result in body.prologue(*Values(kinds, (), numbers).slots(torch.float64))]
-    return Constants(_doubles(results), _pointers([]), _longs([1]), [], _powers(body, results))
+    return Constants(_doubles(results), _pointers([]), _longs([1]), [], _settled(body, results))
 
 
 def _state(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
@@ -131,17 +133,20 @@ def _state(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
     return torch.tensor(held, dtype=real, device="cpu")
 
 
-def _powers(body: Body, numbers: Sequence[float]) -> frozenset[str]:
-    """The divisors that are powers of two, far from the ends of the range: dividing by them is multiplying, exactly.
+def _settled(body: Body, numbers: Sequence[float]) -> frozenset[str]:
+    """The constants for whose value a kernel is made: what it need not compute, it need not wait for.
 
-    The default tau of 2 is one; the backward pass of a LIF layer takes a sixth less time for it.
+    These are conditions that are false, and divisors that are powers of two, far from the ends of the range: dividing
+    by them is multiplying, exactly. The default tau of 2 is one; a LIF layer takes a sixth less time backwards.
     """
-    found = zip(body.constants.values(), numbers, strict=True)
-    return frozenset(
-        name
-        for name, number in found
-        if name in body.divisors and abs(math.frexp(number)[0]) == 0.5 and 2.0**-60 < abs(number) < 2.0**60
-    )
+    names = [name for name in body.constants.values() if name not in body.arrays]
+    of = {name: number for name, number in zip(body.constants.values(), numbers, strict=True) if name in names}
+    false = {name for name in body.conditions & of.keys() if not of[name]}
+    return frozenset(false | {name for name in body.divisors & of.keys() if _is_power_of_two(of[name])})
+
+
+def _is_power_of_two(number: float) -> bool:
+    return abs(math.frexp(number)[0]) == 0.5 and 2.0**-60 < abs(number) < 2.0**60
 
 
 def _doubles(numbers: Sequence[float]) -> Any:
@@ -164,7 +169,7 @@ def forward(
     constants = _constants(body, values, step, real)
     first = [_state(held, step, real) for held in state]
     out = make_outputs("cpp", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
-    _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.powers)(
+    _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.settled)(
         _pointer(x_seq),
         x_seq.stride(0),
         _pointer(out.y),
@@ -217,7 +222,7 @@ def backward(
         None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real) for i in wanted
     ]
     sums = torch.empty(blocks, per_neuron.count(None), dtype=torch.float64)
-    _backward_kernel(key, x_seq.dtype, wanted, constants.powers | constants_again.powers)(
+    _backward_kernel(key, x_seq.dtype, wanted, constants.settled | constants_again.settled)(
         _pointer(x_seq),
         x_seq.stride(0),
         _pointers(first),

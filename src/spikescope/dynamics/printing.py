@@ -18,15 +18,19 @@ Language = Literal["cpp", "triton"]
 
 LITERAL = "a number in the text"
 
+_OTHERWISE = {torch.ops.aten.where.self: 2, torch.ops.aten.masked_fill.Scalar: 0}
+"""Which operand is the result where the condition is false."""
+
 
 def print_body(
-    body: Body, language: Language, reciprocal: Collection[str] = (), powers: frozenset[str] = frozenset()
+    body: Body, language: Language, reciprocal: Collection[str] = (), settled: frozenset[str] = frozenset()
 ) -> tuple[list[str], list[str]]:
     """The assignments of the body, and the text of each output.
 
     A division by one of the constants `reciprocal` is a product with its reciprocal, as PyTorch computes it on a GPU
     where the divisor is a number or lies on the CPU; `LITERAL` stands for the numbers that are in the text itself.
-    `powers` are constants that are powers of two: a product with their reciprocal, `c_inverse`, is the exact quotient.
+    `settled` are constants whose value is known: a divisor among them is a power of two, so that the product with its
+    reciprocal, `c_inverse`, is the exact quotient; a condition among them is false.
     """
     text: dict[Node, str] = {**body.inputs, **body.constants}
     declare = "const auto " if language == "cpp" else ""
@@ -44,9 +48,12 @@ def print_body(
             divisor = text.get(node.args[1], LITERAL)
             if divisor in reciprocal:
                 expression = f"({operands[0]} * divide(one, {operands[1]}))"
-            elif divisor in powers:
+            elif divisor in settled:
                 expression = f"({operands[0]} * {divisor}_inverse)"
-        if expression is None:
+        other = _OTHERWISE.get(node.target)
+        if other is not None and text.get(node.args[CONDITION_OF[node.target]]) in settled:
+            text[node] = operand(node.args[other])
+        elif expression is None:
             text[node] = operand(node.args[0])
         else:
             text[node] = f"v_{node.name}"  # a name of the graph may be that of a function

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..dynamics import Step
 from ..fields import Value, part, value
 from ..surrogate import Rect, Surrogate
-from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, fire, reset_to, rest_potential
+from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, fire, reset_to, rest_potential, subtracted
 from .nonlinear import quadratic
 
 __all__ = ["AdaptBaseNode", "AdaptiveLIFNode", "CLIFNode", "ComplementaryLIFNode", "IzhikevichNode"]
@@ -38,7 +38,7 @@ class AdaptBaseNode(IntegrateAndFire, abstract=True):
     Gerstner et al., *Neuronal Dynamics* (2014), section 6.1.
     """
 
-    v_threshold: Value = value(default=1.0)
+    v_threshold: Value = value(default=1.0, infinite=True)
     v_reset: Value | None = value(default=0.0, optional=True)
     v_rest: Value = value(default=0.0)
     w_rest: Value = value(default=0.0)
@@ -107,7 +107,7 @@ class IzhikevichNode(AdaptBaseNode):
     tau: Value = value(default=2.0, above=1.0)
     v_c: Value = value(default=0.8)
     a0: Value = value(default=1.0, above=0.0)
-    v_threshold: Value = value(default=1.0)
+    v_threshold: Value = value(default=1.0, infinite=True)
     v_reset: Value | None = value(default=0.0, optional=True)
     v_rest: Value = value(default=-0.1)
 
@@ -142,7 +142,7 @@ class ComplementaryLIFNode(SoftResetIntegrateAndFire):
     """
 
     tau: Value = value(default=2.0, above=1.0)
-    v_threshold: Value = value(default=1.0)
+    v_threshold: Value = value(default=1.0, infinite=True)
     surrogate_function: Surrogate = part(factory=Rect)
 
     State = Complementary
@@ -152,8 +152,7 @@ class ComplementaryLIFNode(SoftResetIntegrateAndFire):
         h = decay(p, s.v) + x
         spike = fire(p, h)
         m = s.m * torch.sigmoid(h / p.tau) + spike
-        deeper = p._replace(v_threshold=p.v_threshold + torch.sigmoid(m))
-        return Step(spike, Complementary(reset_to(deeper, h, spike), m), h)
+        return Step(spike, Complementary(reset_to(p, h, spike, subtracted(p) + torch.sigmoid(m)), m), h)
 
 
 CLIFNode = ComplementaryLIFNode

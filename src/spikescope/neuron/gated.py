@@ -13,7 +13,6 @@ from ..errors import StateError, check_fits
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
-from .integrate import fire
 
 __all__ = ["GatedLIFNode"]
 
@@ -124,5 +123,5 @@ class GatedLIFNode(PointwiseNeuron):
         alpha, gamma = torch.sigmoid(p.alpha), torch.sigmoid(p.gamma)
         left = (1 - alpha * (1 - torch.sigmoid(p.tau))) * (1 - gamma * s.spike) * s.v
         u = left - (1 - alpha) * torch.sigmoid(p.linear_decay) - (1 - gamma) * torch.sigmoid(p.v_subreset) * s.spike + x
-        spike = fire(p._replace(v_threshold=torch.sigmoid(p.v_threshold)), u)
+        spike = p.surrogate_function(u - torch.sigmoid(p.v_threshold))
         return Step(spike, Gated(u, spike), u)

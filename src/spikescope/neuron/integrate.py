@@ -25,6 +25,7 @@ __all__ = [
     "fire",
     "leak",
     "reset_to",
+    "subtracted",
 ]
 
 
@@ -52,16 +53,29 @@ def leak(p: Any, v: Value, x: Tensor) -> Tensor:
 
 
 def fire(p: Any, h: Tensor) -> Tensor:
-    """A spike where `h` reaches the threshold."""
-    return p.surrogate_function(h - p.v_threshold)
+    """A spike where `h` reaches the threshold; where that is infinite none, and no gradient of whatever surrogate."""
+    never = p.v_threshold == math.inf
+    if not isinstance(never, Tensor):
+        if not never:
+            return p.surrogate_function(h - p.v_threshold)
+        never = torch.ones_like(h, dtype=torch.bool)
+    return p.surrogate_function((h - p.v_threshold).masked_fill(never, -1.0)).masked_fill(never, 0.0)
 
 
-def reset_to(p: Any, h: Tensor, spike: Tensor) -> Tensor:
-    """The membrane potential after the reset: to `v_reset`, or by the threshold where that is None."""
+def subtracted(p: Any) -> Value:
+    """What a spike takes from the potential in a soft reset: the threshold, of an infinite one nothing."""
+    never = p.v_threshold == math.inf
+    if isinstance(never, Tensor):
+        return p.v_threshold.masked_fill(never, 0.0)
+    return 0.0 if never else p.v_threshold
+
+
+def reset_to(p: Any, h: Tensor, spike: Tensor, by: Value | None = None) -> Tensor:
+    """The membrane potential after the reset: to `v_reset`, or `by` the threshold where that is None."""
     if p.detach_reset:
         spike = spike.detach()
     if p.v_reset is None:
-        return h - spike * p.v_threshold
+        return h - spike * (subtracted(p) if by is None else by)
     return spike * p.v_reset + (1 - spike) * h
 
 
@@ -73,13 +87,13 @@ class IntegrateAndFire(PointwiseNeuron, abstract=True):
 
     A subclass writes `charge(p, s, x)`, which returns the state with $H_t$ in place of the potential `v`.
 
-    - `v_threshold`: $V_{th}$; a potential equal to it fires.
+    - `v_threshold`: $V_{th}$; a potential equal to it fires. An infinite one is never reached: $V_t = H_t$.
     - `v_reset`: $V_{reset}$, the hard reset, or None for the soft reset that subtracts the threshold.
     - `surrogate_function`: the gradient of the spike; each neuron owns its instance.
     - `detach_reset`: the spike inside the reset passes no gradient on; the emitted one does.
     """
 
-    v_threshold: Value = value(default=1.0, kw_only=True)
+    v_threshold: Value = value(default=1.0, infinite=True, kw_only=True)
     v_reset: Value | None = value(default=0.0, optional=True, kw_only=True)
     surrogate_function: Surrogate = part(factory=Sigmoid, kw_only=True)
     detach_reset: bool = option(default=False, kind=bool, kw_only=True)

@@ -15,6 +15,7 @@ from .integrate import (
     Membrane,
     SoftResetIntegrateAndFire,
     decay,
+    fire,
     leak,
     reset_to,
 )
@@ -44,7 +45,7 @@ class ILIFNode(SoftResetIntegrateAndFire):
     """
 
     tau: Value = value(default=4 / 3, above=1.0)
-    v_threshold: Value = value(default=1.0, above=0.0)
+    v_threshold: Value = value(default=1.0, infinite=True, above=0.0)
     surrogate_function: Surrogate = part(factory=partial(MultiLevelSpikeCount, 4))
 
     @classmethod
@@ -67,12 +68,12 @@ class TernaryIntegrateAndFire(IntegrateAndFire, abstract=True):
     Guo et al., *Ternary spike: learning ternary spikes for spiking neural networks* (AAAI 2024).
     """
 
-    v_threshold: Value = value(default=1.0, above=0.0)
+    v_threshold: Value = value(default=1.0, infinite=True, above=0.0)
 
     @classmethod
     def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
         h = cls.charge(p, s, x).v
-        up, down = p.surrogate_function(h - p.v_threshold), p.surrogate_function(-h - p.v_threshold)
+        up, down = fire(p, h), fire(p, -h)
         spike, fired = up - down, up + down
         return Step(spike, Membrane(reset_to(p, h, spike if p.v_reset is None else fired)), h)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..dynamics import Definition, Step
 from ..fields import Value, option, value
-from .integrate import IntegrateAndFire, LeakyIntegrateAndFire, Membrane, fire, leak, reset_to
+from .integrate import IntegrateAndFire, LeakyIntegrateAndFire, Membrane, fire, leak, reset_to, subtracted
 
 __all__ = ["EIFNode", "KLIFNode", "LIAFNode", "QIFNode", "quadratic"]
 
@@ -43,7 +43,7 @@ class QIFNode(IntegrateAndFire):
     tau: Value = value(default=2.0, above=1.0)
     v_c: Value = value(default=0.8)
     a0: Value = value(default=1.0, above=0.0)
-    v_threshold: Value = value(default=1.0)
+    v_threshold: Value = value(default=1.0, infinite=True)
     v_rest: Value = value(default=0.0)
     v_reset: Value | None = value(default=-0.1, optional=True)
 
@@ -75,7 +75,7 @@ class EIFNode(IntegrateAndFire):
     tau: Value = value(default=2.0, above=1.0)
     delta_T: Value = value(default=1.0, above=0.0)
     theta_rh: Value = value(default=0.8)
-    v_threshold: Value = value(default=1.0)
+    v_threshold: Value = value(default=1.0, infinite=True)
     v_rest: Value = value(default=0.0)
     v_reset: Value | None = value(default=-0.1, optional=True)
 
@@ -116,10 +116,7 @@ class KLIFNode(LeakyIntegrateAndFire):
     def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
         f = torch.relu(p.k * leak(p, s.v, x))
         spike = fire(p, f)
-        if p.scale_reset:
-            v = reset_to(p._replace(v_threshold=p.v_threshold / p.k), f / p.k, spike)
-        else:
-            v = reset_to(p, f, spike)
+        v = reset_to(p, f / p.k, spike, subtracted(p) / p.k) if p.scale_reset else reset_to(p, f, spike)
         return Step(spike, Membrane(v), f)
 
 

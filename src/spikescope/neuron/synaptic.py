@@ -41,7 +41,7 @@ class CUBALIFNode(IntegrateAndFire):
 
     c_decay: Value = value(default=0.5, at_least=0.0, at_most=1.0)
     v_decay: Value = value(default=0.75, at_least=0.0, at_most=1.0)
-    v_threshold: Value = value(default=0.5)
+    v_threshold: Value = value(default=0.5, infinite=True)
     v_reset: Value | None = value(default=0.0, optional=True)
     surrogate_function: Surrogate = part(factory=Rect)
 
