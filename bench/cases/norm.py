@@ -23,8 +23,8 @@ __all__ = ["rows"]
 def _pair(channels: int) -> tuple[layer.BatchNorm2d, neuron.LIFNode]:
     norm, node = layer.BatchNorm2d(channels, step_mode="m"), neuron.LIFNode(step_mode="m")
     with torch.no_grad():
-        norm.norm.weight.fill_(1.5)
-        norm.norm.bias.fill_(0.5)
+        norm.weight.fill_(1.5)
+        norm.bias.fill_(0.5)
     return norm, node
 
 
@@ -52,7 +52,7 @@ def _inference(x_seq: Tensor) -> dict[str, Callable[[], Any]]:
 def _training(x_seq: Tensor) -> dict[str, Callable[[], Any]]:
     x_seq, g = x_seq.requires_grad_(), torch.randn_like(x_seq)
     norm, node = _pair(x_seq.shape[2])
-    weight, bias = norm.norm.weight, norm.norm.bias
+    weight, bias = norm.weight, norm.bias
 
     def gradients(y: Tensor) -> tuple[Tensor, ...]:
         return (y, *torch.autograd.grad(y, (x_seq, weight, bias), g))
@@ -64,7 +64,7 @@ def _training(x_seq: Tensor) -> dict[str, Callable[[], Any]]:
     def together() -> tuple[Tensor, ...]:
         inside.reset()
         variance, mean = torch.var_mean(x_seq, (0, 1, 3, 4), correction=0)
-        scale = weight * torch.rsqrt(variance + norm.norm.eps)
+        scale = weight * torch.rsqrt(variance + norm.eps)
         inside.x_scale, inside.x_shift = scale.view(-1, 1, 1), (bias - mean * scale).view(-1, 1, 1)
         return gradients(inside(x_seq))
 

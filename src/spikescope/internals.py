@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "in_forward_mode",
     "in_nested_grad",
     "is_plain",
+    "made_by_conversion",
     "readable",
     "vector_jacobian",
 ]
@@ -218,6 +220,26 @@ def keep_in_order(operator: Any) -> bool:
         return False
     _register_effectful_op(operator, _EffectType.ORDERED)
     return True
+
+
+def made_by_conversion(norm: nn.Module) -> Any:
+    """What `nn.SyncBatchNorm.convert_sync_batchnorm` has made of `norm`, if that is what called the caller; else None.
+
+    It puts an `nn.SyncBatchNorm` in the place of a batch normalisation and drops all that it does not know, such as a
+    step mode: the new one would take the axis N of a sequence for the channels. It has no hook for a class to say so.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    asking = sys._getframe(2)
+    if asking.f_code is not nn.SyncBatchNorm.convert_sync_batchnorm.__func__.__code__:  # type: ignore[attr-defined]
+        return None
+    held = asking.f_locals
+    if held.get("module") is not norm or not isinstance(held.get("module_output"), nn.SyncBatchNorm):
+        raise RuntimeError(
+            "torch.nn.SyncBatchNorm.convert_sync_batchnorm of this version of PyTorch is not known to spikescope, and "
+            "would lose the step modes. Use spikescope.functional.convert_sync_batchnorm(net)."
+        )
+    return held["module_output"]
 
 
 class LeanFunction(torch.autograd.Function):

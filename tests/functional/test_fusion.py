@@ -270,7 +270,7 @@ def test_tdbn_and_synchronised_ones_are_plain_in_eval_and_tebn_is_not():
     torch.testing.assert_close(fuse_convbn(conv, bn)(x_seq), bn(conv(x_seq)), rtol=1e-4, atol=1e-5)
     bn = filled(nn.SyncBatchNorm.convert_sync_batchnorm(layer.BatchNorm2d(6, step_mode="m")))
     plain = filled(layer.BatchNorm2d(6, step_mode="m"))
-    assert isinstance(bn.norm, nn.SyncBatchNorm)
+    assert isinstance(bn, layer.SyncBatchNorm)
     assert torch.equal(fuse_convbn(conv, bn)(x_seq), fuse_convbn(conv, plain)(x_seq))
     with pytest.raises(ValueError, match="TemporalEffectiveBatchNorm2d does more than that"):
         fuse_convbn(conv, layer.TemporalEffectiveBatchNorm2d(3, 6))

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from itertools import pairwise
 
 import pytest
 import torch
@@ -123,18 +124,56 @@ def test_state_dict_is_that_of_torch(kind):
     deep.load_state_dict(by_parameter_name)
 
 
-def test_settings_and_tensors_are_those_of_the_child():
-    norm = layer.BatchNorm2d(C)
-    norm.momentum, norm.eps = 0.25, 1e-3
-    norm.weight = nn.Parameter(torch.full((C,), 3.0))
-    assert (norm.norm.momentum, norm.norm.eps, norm.num_features) == (0.25, 1e-3, C)
-    assert norm.norm.weight is norm.weight
-    norm.reset_parameters()
-    assert norm.weight.eq(1).all()
-    with pytest.raises(AttributeError, match="gain"):
-        _ = norm.gain
-    assert "step_mode='s'" in repr(norm)
-    assert any(isinstance(m, nn.BatchNorm2d) for m in norm.modules())
+@pytest.mark.parametrize("kind", ["1d", "2d", "3d"])
+def test_is_the_class_of_torch_with_its_names_settings_and_line(kind):
+    norm, plain = getattr(layer, f"BatchNorm{kind}")(C), getattr(nn, f"BatchNorm{kind}")(C)
+    assert isinstance(norm, type(plain))
+    assert [name for name, _ in norm.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert [name for name, _ in norm.named_buffers()] == [name for name, _ in plain.named_buffers()]
+    assert list(norm.modules()) == [norm]
+    assert repr(norm) == repr(plain)
+    norm.step_mode = "m"
+    assert repr(norm) == repr(plain)[:-1] + ", step_mode=m)"
+
+
+def walk_and_fold(net):
+    """The folding that many programs write for themselves: over pairs of neighbours, by isinstance."""
+    names = list(net._modules)
+    for before, name in pairwise(names):
+        conv, bn = net._modules[before], net._modules[name]
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+            gain = bn.weight / (bn.running_var + bn.eps).sqrt()
+            conv.weight.data *= gain.view(-1, 1, 1, 1)
+            conv.bias.data = (conv.bias - bn.running_mean) * gain + bn.bias
+            net._modules[name] = nn.Identity()
+
+
+def test_walks_that_replace_or_average_by_isinstance_and_name_find_it():
+    net = nn.Sequential(layer.Conv2d(2, C, 3, step_mode="m"), pair("2d")[0].float()).eval()
+    nn.init.normal_(net[1].running_mean)
+    x = torch.randn(T, N, 2, 5, 5)
+    want = net(x)
+    average = {name: held.clone() for name, held in net.state_dict().items()}
+    for name, held in net.named_parameters():
+        average[name].mul_(0.5).add_(held.detach(), alpha=0.5)
+    net.load_state_dict(average)
+    with torch.no_grad():
+        walk_and_fold(net)
+    assert isinstance(net[1], nn.Identity)
+    torch.testing.assert_close(net(x), want)
+
+
+def test_a_pickle_of_when_the_module_of_torch_was_a_child_named_norm():
+    child, made = nn.BatchNorm2d(C, eps=1e-3), layer.TemporalEffectiveBatchNorm2d(T, C)
+    nn.init.normal_(child.running_mean)
+    held = vars(nn.Module()) | {"_step_mode": "m", "_modules": {"norm": child}, "_parameters": {"scale": made.scale}}
+    old = type(made).__new__(type(made))
+    old.__setstate__(held)
+    x = torch.randn(T, N, C, 3, 3)
+    for norm in (old.eval(), copy.deepcopy(old), pickle.loads(pickle.dumps(old))):
+        assert (norm.eps, norm.num_features, norm.step_mode, list(norm.modules())) == (1e-3, C, "m", [norm])
+        assert torch.equal(norm(x), child.eval()(x.flatten(0, 1)).unflatten(0, (T, N)))
+        assert set(norm.state_dict()) == {*child.state_dict(), "scale"}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -155,8 +194,8 @@ def test_survives_the_conversion_to_synchronised_statistics(expanded):
     keys = list(net.state_dict())
     plain_net = nn.Sequential(copy.deepcopy(net[0]), plain)
     net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    assert isinstance(net[1], layer.BatchNorm2d)
-    assert type(net[1].norm) is nn.SyncBatchNorm
+    assert isinstance(net[1], layer.SyncBatchNorm)
+    assert isinstance(net[1], nn.BatchNorm2d)
     assert list(net.state_dict()) == keys
     x = torch.randn(C, C, 3, 3, dtype=torch.float64)  # N = C, where a wrong axis would go unseen
     x = x.expand(T, *x.shape) if expanded else torch.stack([x * (t + 1) for t in range(T)])
@@ -190,7 +229,7 @@ def test_compile_and_vmap():
         a.pow(2).sum().backward()
         b.pow(2).sum().backward()
         torch.testing.assert_close(eager.weight.grad, other.weight.grad)
-        check_buffers(other, eager.norm)
+        check_buffers(other, eager)
     ours.eval()
     many = torch.stack([x, x + 1])
     got = torch.func.vmap(lambda x: ours(x.expand(T, *x.shape)))(many)
@@ -214,7 +253,7 @@ def test_an_ensemble_by_vmap_updates_every_running_variance():
         alone = layer.BatchNorm1d(C, step_mode="m")
         nn.init.constant_(alone.weight, i + 1.0)
         torch.testing.assert_close(y[i], alone(x[i].expand(T, N, C).contiguous()))
-        torch.testing.assert_close(buffers["norm.running_var"][i], alone.running_var)
+        torch.testing.assert_close(buffers["running_var"][i], alone.running_var)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch itself, at the first forward mode

@@ -21,10 +21,8 @@ from .tracing import Plan, Watch, as_batches, inputs_of, on_device, plan, requir
 
 __all__ = ["Converter"]
 
-_LAYERS = {made.torch_class: made for made in registry.values()}
-_BATCH_NORMS: dict[type[nn.Module], type[layer.BatchNorm]] = {
-    made.norm_class: made for made in (layer.BatchNorm1d, layer.BatchNorm2d, layer.BatchNorm3d)
-}
+_LAYERS: dict[type[nn.Module], type[nn.Module]] = {made.torch_class: made for made in registry.values()}
+_LAYERS |= {nn.BatchNorm1d: layer.BatchNorm1d, nn.BatchNorm2d: layer.BatchNorm2d, nn.BatchNorm3d: layer.BatchNorm3d}
 
 
 class Converter:
@@ -137,7 +135,7 @@ def _fuse(held: Plan) -> None:
             continue
         weighted = held.net.get_submodule(str(before.target))
         norm = held.net.get_submodule(str(node.target))
-        if not isinstance(norm, (*NORMS, layer.BatchNorm)) or calls[str(before.target)] > 1:
+        if not isinstance(norm, NORMS) or calls[str(before.target)] > 1:
             continue
         if isinstance(weighted, nn.Linear) and before.meta["axes"] != 2:
             continue  # of [N, L, C] the normalisation is over L
@@ -191,10 +189,6 @@ def _stepwise(module: nn.Module) -> nn.Module:
     kind = type(module)
     if isinstance(module, (StepModule, nn.Identity)):
         return module
-    if isinstance(module, NORMS):
-        made = _BATCH_NORMS[kind](module.num_features)
-        made.norm = module
-        return made
     if isinstance(module, DROPOUTS):
         return (layer.Dropout if kind is nn.Dropout else layer.Dropout2d)(module.p)
     if kind in _LAYERS:

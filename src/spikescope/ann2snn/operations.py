@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..layer import BatchNorm, Dropout, Dropout2d
+from ..layer import Dropout, Dropout2d, SyncBatchNorm
 
 __all__ = ["DROPOUTS", "NORMS", "Refusal", "Role", "function_name", "role_of"]
 
@@ -23,7 +23,7 @@ MAX_POOLS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 SUMS = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
@@ -134,7 +134,7 @@ def _role_of_module(module: nn.Module) -> Role:
         return Role("gate", module)
     if _is_relu_module(module):
         return Role("neuron")
-    if isinstance(module, (*NORMS, BatchNorm)):
+    if isinstance(module, NORMS):
         if module.running_var is None:
             raise Refusal("it divides by the statistics of the batch; it needs track_running_stats=True")
     elif kind not in (*SUMS, *DROPOUTS, Dropout, Dropout2d):

@@ -1,6 +1,7 @@
 """What is done to a whole network, and functions of sequences."""
 
 from ..errors import explain_absent as _explain_absent
+from ..layer.norm import convert_sync_batchnorm as convert_sync_batchnorm
 from .checkpoint import *
 from .coding import *
 from .distance import *

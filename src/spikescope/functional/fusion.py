@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..base import StepModule
 from ..errors import check_module, dims
 from ..internals import has_own_hooks
-from ..layer.norm import BatchNorm
+from ..layer.norm import SyncBatchNorm, is_plain
 from ..layer.stateless import Stateless
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "scale_fused_conv2d_weight_of_convbn2d",
 ]
 
-Norm = _BatchNorm | BatchNorm
 Scale = float | Tensor
 M = TypeVar("M", bound=nn.Module)
 
@@ -42,7 +41,7 @@ PAIRS: dict[type[nn.Module], type[_BatchNorm]] = {
 """The layers that a normalisation can be folded into, and the normalisation of their outputs."""
 
 
-def fused_conv2d_weight_of_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> Tensor:
+def fused_conv2d_weight_of_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> Tensor:
     r"""The weight of the one convolution: $W \gamma / \sqrt{\mathrm{var} + \epsilon}$ per output channel.
 
     Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only inference*
@@ -58,7 +57,7 @@ def fused_conv2d_weight_of_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> Tensor:
     return _weight(conv2d, bn2d)
 
 
-def fused_conv2d_bias_of_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> Tensor:
+def fused_conv2d_bias_of_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> Tensor:
     r"""The bias of the one convolution: $\beta - \mathrm{mean}\, \gamma / \sqrt{\mathrm{var} + \epsilon}$."""
     _check_convbn2d(conv2d, bn2d)
     return _bias(conv2d, bn2d)
@@ -66,7 +65,7 @@ def fused_conv2d_bias_of_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> Tensor:
 
 @torch.no_grad()
 def scale_fused_conv2d_weight_of_convbn2d(
-    conv2d: nn.Conv2d, bn2d: Norm, k: Scale | None = None, b: Scale | None = None
+    conv2d: nn.Conv2d, bn2d: _BatchNorm, k: Scale | None = None, b: Scale | None = None
 ) -> None:
     r"""Change the weight of `conv2d` so that the weight of the pair, $w$, becomes $k w + b$.
 
@@ -85,7 +84,7 @@ def scale_fused_conv2d_weight_of_convbn2d(
 
 @torch.no_grad()
 def scale_fused_conv2d_bias_of_convbn2d(
-    conv2d: nn.Conv2d, bn2d: Norm, k: Scale | None = None, b: Scale | None = None
+    conv2d: nn.Conv2d, bn2d: _BatchNorm, k: Scale | None = None, b: Scale | None = None
 ) -> None:
     r"""Change `bn2d` so that the bias of the pair, $b_0$, becomes $k b_0 + b$.
 
@@ -102,7 +101,7 @@ def scale_fused_conv2d_bias_of_convbn2d(
         bn2d.bias.add_(b)
 
 
-def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> nn.Conv2d:
+def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> nn.Conv2d:
     """A new convolution that gives what the pair gives in eval; of the class and the step mode of `conv2d`.
 
     ValueError if the convolution has a bias of its own (`fuse_convbn` folds it in), or where `fuse_convbn` refuses.
@@ -116,7 +115,7 @@ def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> nn.Conv2d:
     return fused_pair(conv2d, bn2d)
 
 
-def fuse_convbn(conv: M, bn: Norm) -> M:
+def fuse_convbn(conv: M, bn: _BatchNorm) -> M:
     r"""A new convolution that gives what `conv` and then `bn` give in eval; of the class and step mode of `conv`.
 
     $$W' = g W, \quad b' = \beta + g\,(b - \mathrm{mean}), \qquad g = \gamma / \sqrt{\mathrm{var} + \epsilon}$$
@@ -142,7 +141,7 @@ def fuse_convbn(conv: M, bn: Norm) -> M:
     return fused_pair(conv, bn)
 
 
-def fuse_linearbn(linear: M, bn: Norm) -> M:
+def fuse_linearbn(linear: M, bn: _BatchNorm) -> M:
     r"""A new linear layer that gives what `linear` and then `bn` give in eval; as `fuse_convbn`.
 
     - `bn`: a BatchNorm1d of `[N, C]`. In `[N, L, C]` the features are not what it normalises: no single layer is that.
@@ -160,7 +159,7 @@ def fuse_linearbn(linear: M, bn: Norm) -> M:
     return fused_pair(linear, bn)
 
 
-def gain_and_shift(bn: Norm) -> tuple[Tensor, Tensor]:
+def gain_and_shift(bn: _BatchNorm) -> tuple[Tensor, Tensor]:
     """What a normalisation with running statistics does to a channel in eval: `gain * x + shift`, float32 at least."""
     assert bn.running_var is not None
     assert bn.running_mean is not None
@@ -180,17 +179,17 @@ def _per_weight(conv: Any, gain: Tensor) -> Tensor:
     return each.reshape(conv.in_channels, -1, *ones)
 
 
-def _weight(conv: Any, bn: Norm) -> Tensor:
+def _weight(conv: Any, bn: _BatchNorm) -> Tensor:
     return (conv.weight * _per_weight(conv, gain_and_shift(bn)[0])).to(conv.weight.dtype)
 
 
-def _bias(conv: Any, bn: Norm) -> Tensor:
+def _bias(conv: Any, bn: _BatchNorm) -> Tensor:
     gain, shift = gain_and_shift(bn)
     return (shift if conv.bias is None else conv.bias * gain + shift).to(conv.weight.dtype)
 
 
 @torch.no_grad()
-def fused_pair(conv: M, bn: Norm) -> M:
+def fused_pair(conv: M, bn: _BatchNorm) -> M:
     """The one layer, of a pair that has been checked."""
     fused: Any = copy.deepcopy(conv)
     learns = fused.weight.requires_grad
@@ -201,8 +200,7 @@ def fused_pair(conv: M, bn: Norm) -> M:
 def fusion_obstacle(conv: nn.Module, bn: nn.Module) -> TypeError | ValueError | None:
     """Why the two cannot be one layer, as the error to raise; None if they can."""
     kind = next((kind for kind in PAIRS if isinstance(conv, kind)), None)
-    norm = bn.norm if isinstance(bn, BatchNorm) else bn
-    if kind is None or not isinstance(norm, (PAIRS[kind], nn.SyncBatchNorm)):
+    if kind is None or not isinstance(bn, (PAIRS[kind], nn.SyncBatchNorm, SyncBatchNorm)):
         wanted = f"a {kind.__name__} and the {PAIRS[kind].__name__}" if kind else "a convolution and the normalisation"
         return TypeError(f"The fusion takes {wanted} after it, but got {type(conv).__name__} and {type(bn).__name__}.")
     held: Any = conv
@@ -211,17 +209,17 @@ def fusion_obstacle(conv: nn.Module, bn: nn.Module) -> TypeError | ValueError | 
             f"The fusion takes a layer that applies its weight as it is, but {type(conv).__name__} computes it "
             "anew at each call (standardised, parametrized, or in a forward of its own)."
         )
-    if isinstance(bn, BatchNorm) and type(bn).forward is not BatchNorm.forward:
+    if not is_plain(bn):
         return ValueError(f"The fusion takes a plain batch normalisation, but {type(bn).__name__} does more than that.")
-    if norm.running_var is None:
+    if bn.running_var is None:
         return ValueError("The fusion takes a BatchNorm with running statistics; it has track_running_stats=False.")
     outputs = held.out_features if kind is nn.Linear else held.out_channels
-    if norm.num_features != outputs:
+    if bn.num_features != outputs:
         return ValueError(
             f"The fusion takes a BatchNorm of the layer's {outputs} output channels, "
-            f"but got one of {norm.num_features}; the weight has the shape {dims(held.weight.shape)}."
+            f"but got one of {bn.num_features}; the weight has the shape {dims(held.weight.shape)}."
         )
-    hooked = [type(module).__name__ for module in {conv, bn, norm} if has_own_hooks(module)]
+    hooked = [type(module).__name__ for module in (conv, bn) if has_own_hooks(module)]
     if hooked:
         return ValueError(
             f"{', '.join(sorted(hooked))} has hooks, which would see something else, or do something else, after the "
@@ -255,7 +253,7 @@ def _check(conv: nn.Module, bn: nn.Module) -> None:
         raise obstacle
 
 
-def _check_convbn2d(conv2d: nn.Conv2d, bn2d: Norm) -> None:
+def _check_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> None:
     check_module("the fusion", conv2d)
     check_module("the fusion", bn2d)
     if not isinstance(conv2d, nn.Conv2d):

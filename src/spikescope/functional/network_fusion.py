@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import check_module
 from ..layer.container import MultiStepContainer, SeqToANNContainer, StepModeContainer
-from ..layer.norm import BatchNorm
 from ..layer.online import OTTTSequential
 from .fusion import PAIRS, fused_pair, fusion_obstacle
 from .network import label
@@ -95,8 +94,7 @@ def find_convbn(net: nn.Module) -> list[ConvBN]:
 
 
 def _norms(net: nn.Module) -> list[nn.Module]:
-    inner = {module.norm for module in net.modules() if isinstance(module, BatchNorm)}
-    return [module for module in net.modules() if isinstance(module, (_BatchNorm, BatchNorm)) and module not in inner]
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
 def _judged(bn: nn.Module, calls: list[_Call], paths: dict[nn.Module, str]) -> ConvBN:
@@ -124,7 +122,7 @@ def _judged(bn: nn.Module, calls: list[_Call], paths: dict[nn.Module, str]) -> C
 def _calls(net: nn.Module) -> Iterator[_Call]:
     """The calls of modules in all forwards that can be followed, of modules that have a normalisation inside."""
     for parent in net.modules():
-        if isinstance(parent, (_BatchNorm, BatchNorm)) or not _norms(parent):
+        if isinstance(parent, _BatchNorm) or not _norms(parent):
             continue
         if type(parent).forward in IN_A_ROW:
             row = [None, *cast("nn.Sequential", parent), None]
@@ -150,7 +148,6 @@ class _Tracer(fx.Tracer):
 
 def _traced(parent: nn.Module, graph: fx.Graph) -> Iterator[_Call]:
     """The calls of a graph. Who reads a parameter or buffer of a module counts as one more who calls it."""
-    owner: dict[nn.Module, nn.Module] = {held.norm: held for held in parent.modules() if isinstance(held, BatchNorm)}
 
     def called(node: Any) -> nn.Module | None:
         is_call = isinstance(node, fx.Node) and node.op == "call_module"
@@ -163,8 +160,7 @@ def _traced(parent: nn.Module, graph: fx.Graph) -> Iterator[_Call]:
             users = list(node.users)
             yield _Call(module, called(node.args[0]) if alone else None, called(users[0]) if len(users) == 1 else None)
         elif node.op == "get_attr":
-            held = parent.get_submodule(str(node.target).rpartition(".")[0])
-            yield _Call(owner.get(held, held))
+            yield _Call(parent.get_submodule(str(node.target).rpartition(".")[0]))
 
 
 def _replace(net: nn.Module, new: dict[nn.Module, nn.Module]) -> None:

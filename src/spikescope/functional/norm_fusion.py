@@ -6,19 +6,18 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import check_module
 from ..internals import has_own_hooks
-from ..layer.norm import BatchNorm
+from ..layer.norm import is_plain
 from ..neuron import PointwiseNeuron
 from .fusion import gain_and_shift
 from .network_fusion import IN_A_ROW
 
 __all__ = ["fuse_bn_neuron", "fuse_bn_neurons"]
 
-_AXES = {"BatchNorm2d": 2, "BatchNorm3d": 3}
 _AXES_AFTER = {"Linear": 0, "Conv1d": 1}  # of a BatchNorm1d that follows one of these
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
 
 
 @torch.no_grad()
@@ -44,25 +43,25 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
     (tensor([[0., 1.]]), tensor([[0.5000, 0.0000]]))
     """
     check_module("fuse_bn_neuron", bn)
-    if not isinstance(bn, _NORMS) or not isinstance(node, PointwiseNeuron):
+    if not isinstance(bn, _BatchNorm) or not isinstance(node, PointwiseNeuron):
         raise TypeError(
             "fuse_bn_neuron takes a batch normalisation and the pointwise neuron after it, "
             f"but got {type(bn).__name__} and {type(node).__name__}."
         )
-    if isinstance(bn, BatchNorm) and type(bn).forward is not BatchNorm.forward:
+    if not is_plain(bn):
         raise ValueError(
             f"fuse_bn_neuron takes a plain batch normalisation, but {type(bn).__name__} does more than that."
         )
     if bn.running_var is None or bn.running_mean is None:
         raise ValueError("fuse_bn_neuron takes a normalisation with running statistics, not track_running_stats=False.")
-    if any(has_own_hooks(held) for held in bn.modules()):
+    if has_own_hooks(bn):
         raise ValueError(
             f"fuse_bn_neuron: this {type(bn).__name__} has hooks, which nothing would call after the fusion. Remove "
             "them first."
         )
     if node.x_scale is not None:
         raise ValueError(f"fuse_bn_neuron: this {type(node).__name__} has a normalisation fused into it already.")
-    axes = _AXES.get(type(bn).__name__, axes)
+    axes = axes if (known := _axes(bn)) is None else known
     if axes is None:
         raise ValueError(
             f"fuse_bn_neuron cannot tell from a {type(bn).__name__} how many axes follow the channels: "
@@ -71,6 +70,11 @@ def fuse_bn_neuron(bn: nn.Module, node: PointwiseNeuron, axes: int | None = None
     fused = copy.deepcopy(node)
     fused.x_scale, fused.x_shift = (held.clone().view(-1, *(1,) * axes) for held in gain_and_shift(bn))
     return fused
+
+
+def _axes(bn: nn.Module) -> int | None:
+    """How many axes follow the channels, where the class says it."""
+    return 2 if isinstance(bn, nn.BatchNorm2d) else 3 if isinstance(bn, nn.BatchNorm3d) else None
 
 
 def fuse_bn_neurons(net: nn.Module) -> nn.Module:
@@ -97,8 +101,8 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
         for place in range(len(parent) - 1):
             bn, node = parent[place], parent[place + 1]
             before = type(parent[place - 1]).__name__ if place else ""
-            axes = _AXES.get(type(bn).__name__, _AXES_AFTER.get(before))
-            if isinstance(bn, _NORMS) and isinstance(node, PointwiseNeuron) and axes is not None:
+            axes = _AXES_AFTER.get(before) if (known := _axes(bn)) is None else known
+            if isinstance(bn, _BatchNorm) and isinstance(node, PointwiseNeuron) and axes is not None:
                 if bn.training:
                     raise ValueError(
                         "fuse_bn_neurons takes a network in eval mode, but a normalisation is in training. Call "

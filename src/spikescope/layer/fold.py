@@ -120,10 +120,12 @@ def over_time(
     function: Callable[..., Any],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    batched: bool = True,
 ) -> Any:
     """`function`, which treats samples independently, on sequences: once on `[T*N, *]`, or once on a repeated frame.
 
-    Every tensor among the arguments is a sequence `[T, N, *]`; `owner` is the module that computes.
+    Every tensor among the arguments is a sequence `[T, N, *]`, or `[T, *]` where one step is one sample: then the
+    steps are the batch. `owner` is the module that computes.
     """
     x_seq, *others = (given for given in (*args, *kwargs.values()) if isinstance(given, Tensor))
     shared = all(is_expanded(given, owner) for given in (x_seq, *others))
@@ -133,6 +135,8 @@ def over_time(
             return given
         return frame_of(given) if shared else fold_time(given)
 
+    if not shared and not batched:
+        return function(*args, **kwargs)
     out = function(*(enter(given) for given in args), **{name: enter(given) for name, given in kwargs.items()})
     return _each(lambda y: expand_time(y, x_seq.shape[0]), out) if shared else _unfolded(out, x_seq)
 

@@ -1,46 +1,45 @@
-"""Batch normalisation over time and batch."""
+"""Batch normalisation over time and batch, of one process or of all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import StepModule
-from ..errors import check_rank, check_tensor
+from ..errors import check_module, check_rank, check_tensor
+from ..internals import made_by_conversion
 from ..sockets import place_sockets
 from .fold import apply_folded, expand_time, frame_of, is_expanded
+from .stateless import noted
+from .sync import synchronized_norm
 
-__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+__all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
-_STORED = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_SETTINGS = ("num_features", "eps", "momentum", "affine", "track_running_stats")
-_OF_NORM = frozenset((*_STORED, *_SETTINGS, "reset_parameters", "reset_running_stats"))
+_MOST_AXES = 64  # what PyTorch can hold
 
 
-class BatchNorm(StepModule, nn.Module):
-    r"""Base of the batch normalisations: PyTorch's own as the child `norm`, and time folded into the batch around it.
+class BatchNorm(StepModule, _BatchNorm):
+    r"""Base of the batch normalisations: PyTorch's own, with time folded into the batch.
 
     $$y = \gamma\,\frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} + \beta$$
 
     with mean and variance per channel over T, N and space in `step_mode='m'`, over N and space in `'s'`.
 
-    The child is why `torch.nn.SyncBatchNorm.convert_sync_batchnorm` works: it replaces `norm` by one that
-    synchronises, which still gets `[T*N, C, *]`. Everything of PyTorch that looks for batch norms among
-    `net.modules()` finds the child. `weight`, `running_var`, `momentum`, ... are read and assigned here as well, and
-    the names in the `state_dict` are those of PyTorch, without `norm`.
+    They are PyTorch's classes, with its arguments, names and `state_dict`. What
+    `functional.convert_sync_batchnorm` makes of them takes the statistics over all processes too, and so does what
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm` makes: both keep class, step mode and hooks.
 
     Ioffe and Szegedy, *Batch normalization* (ICML 2015).
     """
 
-    _version = 2  # as PyTorch's: with num_batches_tracked
-    norm_class: ClassVar[type[_BatchNorm]]
     shapes: ClassVar[tuple[str, ...]]  # of one step
-
-    norm: _BatchNorm
+    synchronized: bool = False
+    process_group: Any = None
 
     def __init__(
         self,
@@ -52,28 +51,37 @@ class BatchNorm(StepModule, nn.Module):
         step_mode: str = "s",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.norm = self.norm_class(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype, **kwargs)
         place_sockets(self)
         self.step_mode = step_mode
-        self.register_state_dict_post_hook(_hide_child)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """One step `[N, C, *]` or one sequence `[T, N, C, *]`, by `step_mode`."""
-        owner, time = type(self).__name__, self._step_mode == "m"
-        check_tensor(owner, "the input", x)
+        self._check_axes(input)
+        if self._step_mode == "s":
+            return self.normalize(input)
+        if is_expanded(input, self) and self._knows_one_frame(input[0]):
+            T = input.shape[0]
+            return expand_time(self._one_frame(frame_of(input), T), T)
+        return apply_folded(self.normalize, input)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """The normalisation of one batch `[N, C, *]`, of this process or, if `synchronized`, of all."""
+        return synchronized_norm(self, x) if self.synchronized else _BatchNorm.forward(self, x)
+
+    def _check_axes(self, x: Tensor) -> None:
+        time = self._step_mode == "m"
+        check_tensor(type(self).__name__, "the input", x)
         shapes = [f"[T, {shape}]" if time else f"[{shape}]" for shape in self.shapes]
-        check_rank(owner, x, tuple(shape.count(",") + 1 for shape in shapes), " or ".join(shapes), self._step_mode)
-        if not time:
-            return self.norm(x)
-        if is_expanded(x, self, self.norm) and self._knows_one_frame(x[0]):
-            return expand_time(self._one_frame(frame_of(x), x.shape[0]), x.shape[0])
-        return apply_folded(self.norm, x)
+        least = [shape.count(",") + ("*" not in shape) for shape in shapes]
+        ranks = tuple(range(least[0], _MOST_AXES)) if "*" in shapes[0] else tuple(least)
+        check_rank(type(self).__name__, x, ranks, " or ".join(shapes), self._step_mode)
 
     def _knows_one_frame(self, frame: Tensor) -> bool:
         """Whether the statistics of T equal frames follow from one: not across processes, nor from a single value."""
-        return type(self.norm) is self.norm_class and frame.numel() > frame.shape[1]
+        return not self.synchronized and frame.numel() > frame.shape[1]
 
     def _one_frame(self, frame: Tensor, T: int) -> Tensor:
         """The output for one frame; the running statistics become those of T frames.
@@ -81,63 +89,69 @@ class BatchNorm(StepModule, nn.Module):
         Mean and variance are the same, but the running variance takes the unbiased one, with n/(n - 1): n is T times
         as large. The buffers are changed after the fact, so that autograd must not have them: it gets copies.
         """
-        norm = self.norm
-        if not (norm.training and norm.track_running_stats) or norm.running_var is None or norm.running_mean is None:
-            return norm(frame)
-        copies = {"running_mean": norm.running_mean.clone(), "running_var": norm.running_var.clone()}
-        y: Tensor = torch.func.functional_call(norm, copies, (frame,))
-        norm.running_mean.copy_(copies["running_mean"])
+        if not (self.training and self.track_running_stats) or self.running_var is None or self.running_mean is None:
+            return self.normalize(frame)
+        assert self.num_batches_tracked is not None
+        self._check_input_dim(frame)
+        mean, variance = self.running_mean.clone(), self.running_var.clone()
+        self.num_batches_tracked.add_(1)
+        taken = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        y = F.batch_norm(frame, mean, variance, self.weight, self.bias, True, taken, self.eps)
+        self.running_mean.copy_(mean)
         few = frame.numel() // frame.shape[1]
         many = T * few
         ratio = many / (many - 1) * ((few - 1) / few)
-        taken: Tensor | float | None = norm.momentum
-        if taken is None and norm.num_batches_tracked is not None:
-            taken = 1 / norm.num_batches_tracked.to(norm.running_var.dtype)  # the plain average of all batches
-        norm.running_var.mul_((1 - ratio) * (1 - (taken or 0.0))).add_(copies["running_var"], alpha=ratio)
+        self.running_var.mul_((1 - ratio) * (1 - taken)).add_(variance, alpha=ratio)
         return y
 
     def extra_repr(self) -> str:
-        return f"step_mode={self.step_mode!r}"
+        return noted(super().extra_repr(), self)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.norm, name) if name in _OF_NORM else super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _OF_NORM:
-            setattr(self.norm, name, value)
-        else:
-            super().__setattr__(name, value)
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules inside. PyTorch's conversion asks for them last: what it has made becomes one of this kind."""
+        made = made_by_conversion(self)
+        if made is not None:
+            group = made.process_group
+            vars(made).clear()
+            vars(made).update(vars(self))
+            made.__class__ = type(self)
+            _synchronize(made, group)
+        return super().named_children()
 
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        *args: Any,
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Mapping[str, Any], *args: Any
     ) -> None:
-        """Hand the entries with PyTorch's names on to `norm`, and report those that are missing under these names."""
-        counted = (local_metadata.get("version") or 0) >= 2  # older ones had no num_batches_tracked
-        for name, held in self.norm.state_dict().items():
-            inner = f"{prefix}norm.{name}"
-            if prefix + name in state_dict:
-                state_dict[inner] = state_dict.pop(prefix + name)
-            elif inner not in state_dict:
-                state_dict[inner] = held
-                if counted or name != "num_batches_tracked":
-                    missing_keys.append(prefix + name)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *args)
+        """The entries, also under the names of when PyTorch's module was a child named `norm`."""
+        _move(state_dict, f"{prefix}norm.", prefix)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The state of a pickle, also of when PyTorch's module was a child named `norm`."""
+        child = state["_modules"].pop("norm", None)
+        if child is not None:
+            for name in ("_parameters", "_buffers"):
+                state[name] = {**vars(child)[name], **state[name]}
+            settings = {name: held for name, held in vars(child).items() if name not in state}
+            state = {**settings, **state, "_state_dict_hooks": vars(child)["_state_dict_hooks"]}
+        super().__setstate__(state)
 
 
-def _hide_child(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Mapping[str, Any]) -> None:
-    """Name the entries of `norm` as if they were the module's own."""
-    child = f"{prefix}norm."
-    for key in [key for key in state_dict if key.startswith(child)]:
-        state_dict[prefix + key.removeprefix(child)] = state_dict.pop(key)
+def _hide_child(*args: Any) -> None:
+    """What pickles of when there was a child named `norm` look for."""
 
 
-class BatchNorm1d(BatchNorm):
+def is_plain(norm: nn.Module) -> bool:
+    """Whether a batch normalisation does that and no more: a class with a forward of its own may."""
+    return type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward, BatchNorm.forward, _Plain.forward)
+
+
+def _move(state_dict: dict[str, Any], old: str, new: str) -> None:
+    """Rename the entries of a `state_dict` that begin with `old`, where the new name is not taken."""
+    for key in [key for key in state_dict if key.startswith(old)]:
+        state_dict.setdefault(new + key.removeprefix(old), state_dict.pop(key))
+
+
+class BatchNorm1d(BatchNorm, nn.BatchNorm1d):
     """`torch.nn.BatchNorm1d` on `[N, C]` or `[N, C, L]`; over time and batch with `step_mode='m'`. See `BatchNorm`.
 
     >>> layer = BatchNorm1d(1, step_mode="m")
@@ -145,30 +159,148 @@ class BatchNorm1d(BatchNorm):
     tensor([-1.0000,  1.0000])
     """
 
-    norm_class = nn.BatchNorm1d
     shapes = ("N, C", "N, C, L")
 
 
-class BatchNorm2d(BatchNorm):
+class BatchNorm2d(BatchNorm, nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d` on `[N, C, H, W]`; over time and batch with `step_mode='m'`. See `BatchNorm`.
 
     >>> layer = BatchNorm2d(3, step_mode="m")
     >>> layer(torch.rand(4, 2, 3, 5, 5)).mean((0, 1, 3, 4)).abs().max() < 1e-6
     tensor(True)
-    >>> list(layer.state_dict())
-    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight', 'bias']
     """
 
-    norm_class = nn.BatchNorm2d
     shapes = ("N, C, H, W",)
 
 
-class BatchNorm3d(BatchNorm):
+class BatchNorm3d(BatchNorm, nn.BatchNorm3d):
     """`torch.nn.BatchNorm3d` on `[N, C, D, H, W]`; over time and batch with `step_mode='m'`. See `BatchNorm`.
 
     >>> BatchNorm3d(2, step_mode="m")(torch.rand(4, 1, 2, 3, 3, 3)).shape
     torch.Size([4, 1, 2, 3, 3, 3])
     """
 
-    norm_class = nn.BatchNorm3d
     shapes = ("N, C, D, H, W",)
+
+
+class SyncBatchNorm(BatchNorm):
+    """Batch normalisation of `[N, C, *]` whose statistics are those of all processes; also over time with `'m'`.
+
+    The arguments are those of `torch.nn.SyncBatchNorm` and `step_mode`. It works on every device and backend (PyTorch's
+    refuses tensors of a CPU), and with parts of different sizes. In a process alone it is a `BatchNorm`. Networks get
+    them by `functional.convert_sync_batchnorm(net)`.
+
+    >>> layer = SyncBatchNorm(1, step_mode="m")
+    >>> layer(torch.tensor([[[1.0]], [[3.0]]])).detach().flatten()
+    tensor([-1.0000,  1.0000])
+    """
+
+    shapes: ClassVar[tuple[str, ...]] = ("N, C, *",)
+    synchronized = True
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        step_mode: str = "s",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, step_mode, device, dtype, **kwargs)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Of what the rank is has been checked."""
+
+    def _check_non_zero_input_channels(self, input: Tensor) -> None:
+        """A tensor without channels is normalised to itself."""
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: nn.Module, process_group: Any = None) -> nn.Module:
+        """`functional.convert_sync_batchnorm`, where PyTorch has it."""
+        return convert_sync_batchnorm(module, process_group)
+
+
+class SyncBatchNorm1d(SyncBatchNorm, BatchNorm1d):
+    """What becomes of a `BatchNorm1d`."""
+
+    shapes = BatchNorm1d.shapes
+
+
+class SyncBatchNorm2d(SyncBatchNorm, BatchNorm2d):
+    """What becomes of a `BatchNorm2d`."""
+
+    shapes = BatchNorm2d.shapes
+
+
+class SyncBatchNorm3d(SyncBatchNorm, BatchNorm3d):
+    """What becomes of a `BatchNorm3d`."""
+
+    shapes = BatchNorm3d.shapes
+
+
+class _Plain(_BatchNorm):
+    """A normalisation of PyTorch, without a step mode, whose statistics are those of all processes."""
+
+    process_group: Any = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        return synchronized_norm(self, input)
+
+
+class PlainSyncBatchNorm1d(_Plain, nn.BatchNorm1d):
+    """What becomes of a `torch.nn.BatchNorm1d`."""
+
+
+class PlainSyncBatchNorm2d(_Plain, nn.BatchNorm2d):
+    """What becomes of a `torch.nn.BatchNorm2d`."""
+
+
+class PlainSyncBatchNorm3d(_Plain, nn.BatchNorm3d):
+    """What becomes of a `torch.nn.BatchNorm3d`."""
+
+
+_SYNCHRONIZED: dict[type[nn.Module], type[nn.Module]] = {
+    BatchNorm1d: SyncBatchNorm1d,
+    BatchNorm2d: SyncBatchNorm2d,
+    BatchNorm3d: SyncBatchNorm3d,
+    nn.BatchNorm1d: PlainSyncBatchNorm1d,
+    nn.BatchNorm2d: PlainSyncBatchNorm2d,
+    nn.BatchNorm3d: PlainSyncBatchNorm3d,
+}
+
+
+def _synchronize(norm: Any, process_group: Any) -> None:
+    """Let a normalisation take its statistics over a process group."""
+    norm.__class__ = _SYNCHRONIZED.get(type(norm), type(norm))
+    norm.process_group = process_group
+    if isinstance(norm, BatchNorm) and not norm.synchronized:
+        norm.synchronized = True  # a normalisation that does more, as one that depends on a threshold, keeps its class
+
+
+def convert_sync_batchnorm(net: nn.Module, process_group: Any = None) -> nn.Module:
+    """Let the batch normalisations of `net` take their statistics over all processes of a group. Gives `net` back.
+
+    - `process_group`: as `torch.distributed.new_group` gives it; None for all processes.
+
+    The modules change in place: parameters, step modes, hooks and monitors stay. It works on every device and backend,
+    also before the process group is there, and in a process alone changes no number. What
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm` makes of the layers of this library is the same; of PyTorch's own
+    layers it makes some that work on a GPU alone.
+
+    >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3, step_mode="m"))
+    >>> [type(module).__name__ for module in convert_sync_batchnorm(net)]
+    ['SyncBatchNorm2d']
+    """
+    check_module("convert_sync_batchnorm", net)
+    for module in net.modules():
+        if isinstance(module, BatchNorm) or type(module) in _SYNCHRONIZED or isinstance(module, _Plain):
+            _synchronize(module, process_group)
+    return net

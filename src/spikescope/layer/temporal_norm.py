@@ -30,9 +30,17 @@ __all__ = [
 ]
 
 
+_BEFORE_STEP_MODE = 5  # arguments of a BatchNorm by position
+
+
 def _check_steps(owner: str, T: Any) -> None:
     if not isinstance(T, int) or isinstance(T, bool) or T < 1:
         raise ValueError(f"{owner}: T must be the number of time steps, an int of at least 1, but got {T!r}.")
+
+
+def _in_sequences(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with the step mode `'m'`, unless there is one among the arguments by position."""
+    return kwargs if len(args) > _BEFORE_STEP_MODE else {"step_mode": "m"} | kwargs
 
 
 class ThresholdDependentBatchNorm(MultiStepModule, BatchNorm):
@@ -50,7 +58,7 @@ class ThresholdDependentBatchNorm(MultiStepModule, BatchNorm):
     """
 
     def __init__(self, alpha: float, v_th: float, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"step_mode": "m"} | kwargs)
+        super().__init__(*args, **_in_sequences(args, kwargs))
         if not self.affine:
             raise ValueError(
                 f"{type(self).__name__} keeps alpha * v_th in its learnable weight and needs affine=True; "
@@ -93,7 +101,7 @@ class TemporalEffectiveBatchNorm(MultiStepModule, BatchNorm):
 
     def __init__(self, T: int, *args: Any, **kwargs: Any) -> None:
         _check_steps(type(self).__name__, T)
-        super().__init__(*args, **{"step_mode": "m"} | kwargs)
+        super().__init__(*args, **_in_sequences(args, kwargs))
         self.scale = nn.Parameter(torch.ones(T, device=kwargs.get("device"), dtype=kwargs.get("dtype")))
 
     def forward(self, x: Tensor) -> Tensor:
