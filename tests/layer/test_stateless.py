@@ -55,7 +55,10 @@ def test_is_the_class_of_torch_with_its_state_dict(name):
     assert getattr(layer, name) is registry[name]
     if hasattr(nn, name):
         assert registry[name].torch_class is getattr(nn, name)
-    assert repr(module).endswith("step_mode='m')")
+    line = repr(torch_layer(module)).removeprefix("_")
+    assert repr(build(name, "s")) == line
+    shown = line if "Linear" in name else line[:-1] + ("" if line.endswith("()") else ", ") + "step_mode=m)"
+    assert repr(module) == shown
     assert "step_mode" in inspect.signature(registry[name]).parameters
     assert "[T, " in registry[name].__doc__
 
@@ -102,19 +105,81 @@ def test_an_expanded_sequence_is_computed_once(name):
 def test_a_wrong_rank_is_refused_in_words(name):
     module = build(name)
     (x, *rest) = inputs(name)
-    least = len(step_shape(registry[name]))
+    least = len(step_shape(registry[name])) - registry[name].one_sample
     few = torch.zeros([2] * least)
     with pytest.raises(
         ShapeError, match=rf"{name} in step_mode='m' takes \[T, N, .*with {least} axes. Add the .*x.unsqueeze\(0\)"
     ):
         module(few, *rest)
     module.step_mode = "s"
-    with pytest.raises(ShapeError, match=r"takes \[N, .*but got \[2") as refused:
+    with pytest.raises(ShapeError, match=r"takes \[N, .*but got \[(2|\])") as refused:
         module(torch.zeros([2] * (least - 1)), *rest)
     assert "unsqueeze" not in str(refused.value)  # time is not what is missing
     if "*" not in registry[name].axes:
         with pytest.raises(ValueError, match="set_step_mode"):
             module(x, *rest)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_sample_is_taken_where_torch_takes_it(name):
+    module = build(name)
+    alone = [x[:, 0] for x in inputs(name)]
+    plain = torch_layer(module)
+    assert registry[name].one_sample == takes_one_sample(plain, [x[0] for x in alone])
+    if not registry[name].one_sample:
+        return
+    frames = torch.stack([plain(*(x[t] for x in alone)) for t in range(T)])
+    torch.testing.assert_close(module(*alone), frames)
+    repeated = [x[0].expand_as(x) for x in alone]
+    y = module(*repeated)
+    assert is_expanded(y)
+    torch.testing.assert_close(y, frames[0].expand_as(frames))
+    module.step_mode = "s"
+    assert torch.equal(module(*(x[0] for x in alone)), plain(*(x[0] for x in alone)))
+
+
+def takes_one_sample(plain, sample):
+    """Whether PyTorch gives for one sample what it gives for a batch of it alone."""
+    try:
+        return torch.allclose(plain(*sample), plain(*(x.unsqueeze(0) for x in sample)).squeeze(0), atol=1e-6)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError):
+        return False
+
+
+def test_gradients_of_one_sample_that_is_repeated_are_those_of_each_step():
+    module = layer.Linear(4, 3, step_mode="m")
+    for watched in (True, False):
+        x = torch.randn(1, 4).expand(T, 4).detach().requires_grad_()
+        given = x if watched else x * 1
+        module(given).mul(torch.arange(T).view(T, 1)).sum().backward()
+        torch.testing.assert_close(x.grad, torch.arange(T).view(T, 1) * module.weight.detach().sum(0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_step_mode_may_follow_the_arguments_of_torch(name):
+    made = registry[name]
+    names = list(inspect.signature(made).parameters)
+    place = names.index("step_mode")
+    assert names[place + 1 :] in (
+        [],
+        ["device", "dtype"],
+        ["device", "dtype", "bias"],
+        ["gain", "eps", "device", "dtype"],
+    )
+    defaults = [held.default for held in list(inspect.signature(made).parameters.values())[len(made.example) : place]]
+    for mode in ("s", "m"):
+        assert made(*made.example, *defaults, mode).step_mode == mode
+    for short in range(len(made.example), place):
+        given = (*made.example, *defaults)[:short]
+        with pytest.raises(TypeError, match=rf"got 'm' as argument {short + 1}, which is {names[short]}.*step_mode='m'"):
+            made(*given, "m")
+
+
+def test_the_arguments_behind_the_step_mode_keep_their_places():
+    assert layer.Linear(2, 3, True, "cpu", torch.float64).weight.dtype == torch.float64  # as in PyTorch
+    assert layer.Linear(2, 3, True, "m", "cpu", torch.float64).weight.dtype == torch.float64
+    made = layer.WSConv2d(1, 2, 3, 1, 0, 1, 1, True, "zeros", "m", False, 0.5)
+    assert (made.step_mode, made.gain, made.eps) == ("m", None, 0.5)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -264,9 +329,11 @@ def test_weight_standardization_by_hand():
     with torch.no_grad():
         conv.weight.copy_(torch.tensor([[[[1.0, 2.0, 6.0]]], [[[0.0, 3.0, 0.0]]]]))
         conv.gain[1] = 2.0
-    # row 1: mean 3, squares 4 + 1 + 9 = 14; row 2: mean 1, squares 1 + 4 + 1 = 6
-    want = torch.tensor([[-2.0, -1.0, 3.0], [-1.0, 2.0, -1.0]]) / torch.tensor([[14.0], [6.0]]).sqrt()
+    # row 1: mean 3, squares 4 + 1 + 9 = 14, 3 * 14 / 2; row 2: mean 1, squares 6, 3 * 6 / 2
+    want = torch.tensor([[-2.0, -1.0, 3.0], [-1.0, 2.0, -1.0]]) / torch.tensor([[21.0], [9.0]]).sqrt()
     torch.testing.assert_close(conv.get_weight().flatten(1), want * torch.tensor([[1.0], [2.0]]))
+    with pytest.raises(ValueError, match="more than one weight for each output"):
+        layer.WSConv2d(1, 2, 1)(torch.zeros(1, 1, 1, 1))
     assert list(layer.WSLinear(3, 2, gain=False).state_dict()) == ["weight", "bias"]
     linear = layer.WSLinear(3, 2, gain=False, bias=False, step_mode="m")
     x = torch.randn(4, 2, 3)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ShapeError, dims
 from .stateless import stateless
 
 __all__ = ["WSConv2d", "WSLinear", "standardized"]
@@ -23,6 +24,11 @@ def standardized(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
     >>> standardized(torch.tensor([[1.0, 3.0]]), None, eps=0.0)  # mean 2, variance 2, n = 2
     tensor([[-0.5000,  0.5000]])
     """
+    if weight[0].numel() < 2:
+        raise ShapeError(
+            f"A standardised weight needs more than one weight for each output, but got {dims(weight.shape)}: of one "
+            "alone there is no sample deviation."
+        )
     over = tuple(range(1, weight.ndim))
     variance, mean = torch.var_mean(weight, dim=over, correction=1, keepdim=True)
     result = (weight - mean) / (variance * weight[0].numel() + eps).sqrt()

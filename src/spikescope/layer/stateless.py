@@ -100,10 +100,10 @@ def _with_step_mode(made: type[Stateless], args: tuple[Any, ...], step_mode: str
     place = names.index("step_mode")
     if len(args) > place and args[place] in ("s", "m"):
         return (*args[:place], *args[place + 1 :]), args[place]
-    for at, given in enumerate(args[: len(names) + 1]):
+    for at, given in enumerate(args[: len(names)]):
         if isinstance(given, str) and given in ("s", "m"):
             raise TypeError(
-                f"{made.__name__} got {given!r} as argument {at + 1}, which is {(*names, 'one too many')[at]}. If it "
+                f"{made.__name__} got {given!r} as argument {at + 1}, which is {names[at]}. If it "
                 f"is meant as the step mode, say step_mode={given!r}; by position that is argument {place + 1}."
             )
     return args, step_mode

@@ -131,4 +131,4 @@ class _VotingLayer(nn.Module):
         return f"voting_size={self.voting_size}"
 
 
-VotingLayer = stateless(_VotingLayer, "N F", example=(2,), module=__name__)
+VotingLayer = stateless(_VotingLayer, "N F", one_sample=True, example=(2,), module=__name__)
