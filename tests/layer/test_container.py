@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from spikescope import layer
 from spikescope.errors import ShapeError
+from spikescope.functional import seq_to_ann_forward
 from spikescope.layer.fold import is_expanded
 from spikescope.neuron import IFNode, LIFNode
 
@@ -74,7 +76,7 @@ def test_loops():
     assert torch.equal(chosen(x), want)
     with pytest.raises(ShapeError, match="at least one step"):
         many(x[:0])
-    assert "stateful=True, step_mode='m'" in repr(chosen)
+    assert "stateful=True, step_mode=m" in repr(chosen)
 
 
 def test_step_mode_container_without_state():
@@ -155,7 +157,7 @@ def test_modules_that_see_time_themselves_are_refused():
     x = torch.zeros(T, N, 4)
     for container in (layer.SeqToANNContainer, layer.MultiStepContainer):
         net = container(nn.Sequential(layer.Linear(4, 4, step_mode="m")))
-        with pytest.raises(ValueError, match=r"single steps .* 0\.0 \(Linear\) has step_mode='m'"):
+        with pytest.raises(ValueError, match=r"to the modules inside, but 0\.0 \(Linear\) has step_mode='m'"):
             net(x)
     with pytest.raises(ValueError, match=r"0 \(IFNode\) has step_mode='m'"):
         layer.StepModeContainer(True, IFNode(step_mode="m"))(x[0])
@@ -167,15 +169,81 @@ def test_modules_that_see_time_themselves_are_refused():
             net(x[0])
 
 
-def test_a_state_is_refused_where_time_is_folded():
-    x = torch.zeros(T, N, 4)
-    with pytest.raises(ValueError, match=r"0 \(IFNode\) keeps a state .* MultiStepContainer"):
-        layer.SeqToANNContainer(IFNode())(x)
-    net = layer.StepModeContainer(False, IFNode())
-    net(x[0])
-    net.step_mode = "m"
-    with pytest.raises(ValueError, match="keeps a state"):
-        net(x)
+def folding(container, mode):
+    node = LIFNode(v_threshold=0.3, step_mode=mode)
+    if container is seq_to_ann_forward:
+        return lambda x: seq_to_ann_forward(x, [nn.Tanh(), node])
+    made = container(nn.Tanh(), node)
+    made.step_mode = "m"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("container", "mode"),
+    [
+        *((layer.SeqToANNContainer, mode) for mode in "sm"),
+        *((seq_to_ann_forward, mode) for mode in "sm"),
+        (partial(layer.StepModeContainer, False), "s"),
+    ],
+)
+def test_a_state_where_time_is_folded_sees_one_batch_with_one_warning(container, mode):
+    run = folding(container, mode)
+    x = torch.rand(T, N, 4)
+    alone = LIFNode(v_threshold=0.3, step_mode=mode)
+    seen = {"s": "one step", "m": r"T\*N steps"}[mode]
+    with pytest.warns(UserWarning, match=rf"LIFNode, which keeps a state, takes that for {seen}"):
+        got = run(x)
+    want = alone(x.tanh().flatten(0, 1)).unflatten(0, (T, N))
+    assert torch.equal(got, want)
+    assert 0 < got.sum() < got.numel()
+    assert torch.equal(run(x), alone(x.tanh().flatten(0, 1)).unflatten(0, (T, N)))  # it goes on, and warns no more
+
+
+@pytest.mark.parametrize("container", [layer.SeqToANNContainer, layer.MultiStepContainer])
+def test_module_reaches_what_is_inside(container):
+    net = container(nn.Linear(3, 4), nn.Tanh())
+    assert isinstance(net.module, nn.Sequential)
+    assert net.module[0] is net[0]
+    assert [type(held) for held in net.module] == [nn.Linear, nn.Tanh]
+    x = torch.randn(N, 3)
+    assert torch.equal(net.module(x), net[1](net[0](x)))
+    net.module[1] = nn.ReLU()
+    assert isinstance(net[1], nn.ReLU)
+    row = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    assert container(row).module is row
+    assert list(net.state_dict()) == ["0.weight", "0.bias"]
+    assert len(list(net.modules())) == 3
+
+
+@pytest.mark.parametrize("container", [layer.SeqToANNContainer, layer.MultiStepContainer])
+@pytest.mark.parametrize("nested", [False, True])
+def test_entries_of_when_all_was_in_one_child_named_module(container, nested):
+    def make():
+        row = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)]
+        return nn.Sequential(container(nn.Sequential(*row) if nested else row[0], *row[1:] * (not nested)))
+
+    net, other = make(), make()
+    nn.init.normal_(net[0].module[1].running_mean)
+    own = "0.0." if nested else "0."
+    old = {key.replace(own, "0.module.", 1): held for key, held in net.state_dict().items()}
+    assert "0.module.1.num_batches_tracked" in old
+    assert other.load_state_dict(dict(old)).missing_keys == []
+    assert all(torch.equal(held, other.state_dict()[key]) for key, held in net.state_dict().items())
+    with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "0\.[0-9.]*gain"'):
+        other.load_state_dict(old | {"0.module.0.gain": torch.zeros(1)})
+    del old["0.module.0.bias"]
+    with pytest.raises(RuntimeError, match=rf'Missing key\(s\) in state_dict: "{own}0.bias"'):
+        other.load_state_dict(old)
+    lone = container(nn.Conv2d(1, 2, 3))
+    lone.load_state_dict({"module." + key: held for key, held in nn.Conv2d(1, 2, 3).state_dict().items()})
+
+
+def test_the_step_mode_may_stand_before_the_modules():
+    net = layer.StepModeContainer(True, "m", IFNode())
+    assert (net.step_mode, len(net)) == ("m", 1)
+    assert layer.StepModeContainer(True, IFNode(), step_mode="m").step_mode == "m"
+    with pytest.raises(ValueError, match="step_mode must be one of 's', 'm', but got 'x'"):
+        layer.StepModeContainer(True, "x", IFNode())
 
 
 def test_wrong_shapes_and_arguments():

@@ -171,7 +171,9 @@ def test_the_step_mode_may_follow_the_arguments_of_torch(name):
         assert made(*made.example, *defaults, mode).step_mode == mode
     for short in range(len(made.example), place):
         given = (*made.example, *defaults)[:short]
-        with pytest.raises(TypeError, match=rf"got 'm' as argument {short + 1}, which is {names[short]}.*step_mode='m'"):
+        with pytest.raises(
+            TypeError, match=rf"got 'm' as argument {short + 1}, which is {names[short]}.*step_mode='m'"
+        ):
             made(*given, "m")
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..base import MemoryModule, StepModule
+from ..base import StepModule
 from ..errors import ShapeError, check_sequence, check_tensor, dims
+from ..layer.container import check_folded
 from ..layer.fold import apply_folded
+from ..layer.stateless import Stateless
 
 __all__ = ["chunk_multi_step_forward", "multi_step_forward", "seq_to_ann_forward"]
 
@@ -30,7 +32,8 @@ def multi_step_forward(x_seq: Tensor, single_step_module: Modules) -> Any:
     >>> multi_step_forward(torch.full((3, 1), 0.75), [node, lambda spike: 2 * spike]).flatten()
     tensor([0., 2., 2.])
     """
-    function = _composed("multi_step_forward", single_step_module, "s")
+    function = _composed("multi_step_forward", single_step_module)
+    _check_modes("multi_step_forward", single_step_module, "s")
     _check(x_seq, "multi_step_forward")
     if not len(x_seq):
         raise ShapeError(
@@ -47,7 +50,8 @@ def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: 
     The state goes on from chunk to chunk, so the result is that of one run. Without gradient (`torch.no_grad()`) the
     memory in between is that of one chunk.
 
-    - `multi_step_module`: a module in `step_mode='m'`, a list or tuple of them, or any callable.
+    - `multi_step_module`: a module in `step_mode='m'`, a list or tuple of them, or any callable. Layers that treat
+      all leading axes alike, as `layer.Linear`, may be in single steps: a chunk `[T, F]` is a batch to them.
 
     >>> node = spikescope.neuron.IFNode(v_reset=None, step_mode="m")
     >>> chunk_multi_step_forward(2, torch.full((5, 1), 0.75), node).flatten()
@@ -57,7 +61,8 @@ def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: 
         raise ValueError(
             f"chunk_multi_step_forward: split_size must be a whole number of steps, at least 1, but got {split_size!r}."
         )
-    function = _composed("chunk_multi_step_forward", multi_step_module, "m")
+    function = _composed("chunk_multi_step_forward", multi_step_module)
+    _check_modes("chunk_multi_step_forward", multi_step_module, "m")
     _check(x_seq, "chunk_multi_step_forward")
     first, *others = x_seq.split(split_size)
     out = function(first)
@@ -87,20 +92,14 @@ def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
     """Apply stateless modules once to all steps of `x_seq` `[T, N, *]`, folded into one batch `[T*N, *]`.
 
     - `stateless_module`: a module in `step_mode='s'`, a list or tuple of them, or any callable. A module that keeps a
-      state is refused: it would take the steps for samples.
+      state takes that batch for one step (with `step_mode='m'`, for T*N steps), with a warning.
 
     >>> seq_to_ann_forward(torch.ones(4, 2, 3, 8, 8), nn.Conv2d(3, 5, 3)).shape
     torch.Size([4, 2, 5, 6, 6])
     """
-    function = _composed("seq_to_ann_forward", stateless_module, "s")
+    function = _composed("seq_to_ann_forward", stateless_module)
     _check(x_seq, "seq_to_ann_forward", 2)
-    modules = [module for module in _elements(stateless_module) if isinstance(module, nn.Module)]
-    stateful = [inner for module in modules for inner in module.modules() if isinstance(inner, MemoryModule)]
-    if stateful:
-        raise ValueError(
-            f"seq_to_ann_forward takes stateless modules, but {type(stateful[0]).__name__} keeps a state and would "
-            "take the steps for samples. Use multi_step_forward, or the module in step_mode='m'."
-        )
+    check_folded("seq_to_ann_forward", [held for held in _elements(stateless_module) if isinstance(held, nn.Module)])
     return apply_folded(function, x_seq)
 
 
@@ -113,17 +112,25 @@ def _elements(modules: Any) -> list[Any]:
     return list(modules) if isinstance(modules, (list, tuple, nn.ModuleList)) else [modules]
 
 
-def _composed(owner: str, modules: Modules, step_mode: str) -> Callable[[Any], Any]:
-    """One function of `modules`, all of which must take what this step mode passes them."""
+def _check_modes(owner: str, modules: Modules, step_mode: str) -> None:
+    """Refuse modules that cannot take what this step mode passes them.
+
+    A layer in single steps that takes one sample without the batch axis takes a sequence of samples for the batch.
+    """
+    for function in _elements(modules):
+        for held in function if type(function) is nn.Sequential else [function]:
+            takes_both = step_mode == "m" and isinstance(held, Stateless) and held.one_sample
+            if isinstance(held, StepModule) and held.step_mode != step_mode and not takes_both:
+                raise ValueError(
+                    f"{owner} takes modules in step_mode={step_mode!r}, but {type(held).__name__} is in "
+                    f"step_mode={held.step_mode!r}. functional.set_step_mode(net, {step_mode!r}) switches a network."
+                )
+
+
+def _composed(owner: str, modules: Modules) -> Callable[[Any], Any]:
+    """One function of `modules`."""
     functions = _elements(modules)
     for function in functions:
-        inside = list(function) if type(function) is nn.Sequential else [function]
-        wrong = [m for m in inside if isinstance(m, StepModule) and m.step_mode != step_mode]
-        if wrong:
-            raise ValueError(
-                f"{owner} takes modules in step_mode={step_mode!r}, but {type(wrong[0]).__name__} is in "
-                f"step_mode={wrong[0].step_mode!r}. functional.set_step_mode(net, {step_mode!r}) switches a network."
-            )
         if not callable(function):
             raise TypeError(
                 f"{owner} takes a module, a list or tuple of modules, or a callable, but got {type(function).__name__}."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -39,27 +40,83 @@ def _axes() -> dict[type[nn.Module], tuple[str, ...]]:
     return {made.torch_class: made.axes for made in registry.values()}
 
 
-def _check_inside(container: nn.Module, *, stateful: bool) -> None:
-    """Refuse children that see time themselves, or that keep a state where each call is T times N samples."""
-    owner = type(container).__name__
+_SAID = "_said_that_it_is_folded"  # an attribute of a module that keeps a state
+
+
+def _check_inside(container: nn.Module) -> None:
+    """Refuse children that see time themselves."""
     for name, module in container.named_modules():
-        if module is container or not isinstance(module, StepModule):
-            continue
-        if module.step_mode != "s":
+        if module is not container and isinstance(module, StepModule) and module.step_mode != "s":
             raise ValueError(
-                f"{owner} hands single steps to the modules inside, but {name} ({type(module).__name__}) has "
-                f"step_mode={module.step_mode!r}. Set its step_mode to 's', or take it out of the container."
-            )
-        if not stateful and isinstance(module, MemoryModule):
-            raise ValueError(
-                f"{owner} runs the modules inside once on [T*N, *], but {name} ({type(module).__name__}) keeps a state "
-                "from step to step, which would mix time and samples. Take it out, or use a container that loops: "
-                "MultiStepContainer or StepModeContainer(True, ...)."
+                f"{type(container).__name__} hands single steps to the modules inside, but {name} "
+                f"({type(module).__name__}) has step_mode={module.step_mode!r}. Set its step_mode to 's', or take it "
+                "out of the container."
             )
 
 
-class SeqToANNContainer(MultiStepModule, nn.Sequential):
+def check_folded(owner: str, modules: Sequence[nn.Module]) -> None:
+    """Warn, once, of a module that keeps a state where T steps of N samples are one call.
+
+    It runs as if the T*N samples were one step, or that many steps with `step_mode='m'`: time and samples are mixed.
+    Other modules that see time themselves are refused.
+    """
+    found = [held for place, module in enumerate(modules) for held in module.named_modules(prefix=str(place))]
+    stateful = [module for _, module in found if isinstance(module, MemoryModule)]
+    inside = {held for node in stateful for held in node.modules()}
+    for name, module in found:
+        if module not in inside and isinstance(module, StepModule) and module.step_mode != "s":
+            raise ValueError(
+                f"{owner} hands [T*N, *] to the modules inside, but {name} ({type(module).__name__}) has "
+                f"step_mode={module.step_mode!r}. Set its step_mode to 's', or apply it outside."
+            )
+    if stateful and not torch.compiler.is_compiling() and not vars(stateful[0]).get(_SAID):
+        node = stateful[0]
+        vars(node)[_SAID] = True
+        seen = "one step" if node.step_mode == "s" else "T*N steps"
+        warnings.warn(
+            f"{owner} runs the modules inside once on [T*N, *]: {type(node).__name__}, which keeps a state, takes that "
+            f"for {seen}, and mixes time and samples. If it is to see T steps, set its step_mode to 'm' and apply it "
+            "outside, or use MultiStepContainer, StepModeContainer(True, ...) or multi_step_forward.",
+            stacklevel=3,
+        )
+
+
+class _Row(MultiStepModule, nn.Sequential):
+    """Modules in a row that a container of sequences runs, with the names that they had when it held them in one."""
+
+    owns_children_step_mode = True
+
+    @property
+    def module(self) -> nn.Module:
+        """What is inside, as one module: the only child, or all of them in an `nn.Sequential` with the same places."""
+        if len(self) == 1:
+            return self[0]
+        row = nn.Sequential()
+        row._modules = self._modules
+        return row
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The entries, also under the names of when all was in a child named `module`."""
+        if "module" not in self._modules:
+            own = {name for name, _ in _entries(self)}
+            for key in [key for key in state_dict if key.startswith(f"{prefix}module.")]:
+                name = key.removeprefix(f"{prefix}module.")
+                first = next(iter(self._modules), "")
+                name = name if name in own or len(self) != 1 else f"{first}.{name}"
+                state_dict.setdefault(prefix + name, state_dict.pop(key))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _entries(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a module has in its `state_dict`, parameters and buffers, by name."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+class SeqToANNContainer(_Row):
     """Stateless modules in a row, run once on `[T*N, *]`: a sequence `[T, N, *]` goes in and comes out.
+
+    A module that keeps a state takes that for one step, or for T*N steps with `step_mode='m'`, with one warning.
 
     A sequence that repeats one frame is computed once where all modules are known to keep samples apart: the classes
     of `layer.stateless` and of PyTorch that these are made of, and pointwise activations.
@@ -68,12 +125,10 @@ class SeqToANNContainer(MultiStepModule, nn.Sequential):
     torch.Size([4, 3, 2, 3, 3])
     """
 
-    owns_children_step_mode = True
-
     def forward(self, x_seq: Tensor) -> Any:
         """A sequence `[T, N, *]`."""
         check_sequence(type(self).__name__, x_seq, least=2)
-        _check_inside(self, stateful=False)
+        check_folded(type(self).__name__, list(self))
         if all(_keeps_samples_apart(module) for module in self):
             return over_time(self, self._apart, (x_seq,), {})
         return apply_folded(super().forward, x_seq)
@@ -88,7 +143,7 @@ class SeqToANNContainer(MultiStepModule, nn.Sequential):
         return x
 
 
-class MultiStepContainer(MultiStepModule, nn.Sequential):
+class MultiStepContainer(_Row):
     """Single-step modules in a row, run T times and stacked: a sequence `[T, N, *]` goes in and comes out.
 
     >>> node = spikescope.neuron.IFNode(v_reset=None)
@@ -96,18 +151,17 @@ class MultiStepContainer(MultiStepModule, nn.Sequential):
     tensor([0., 1., 0.])
     """
 
-    owns_children_step_mode = True
-
     def forward(self, x_seq: Tensor) -> Tensor:
         """A sequence `[T, N, *]`."""
-        _check_inside(self, stateful=True)
+        _check_inside(self)
         return loop_over_time(super().forward, x_seq)
 
 
 class StepModeContainer(StepModule, nn.Sequential):
     """Single-step modules in a row with a step mode around them.
 
-    `step_mode='s'` runs them as they are. `step_mode='m'` runs them T times if `stateful`, once on `[T*N, *]` if not.
+    `step_mode='s'` runs them as they are. `step_mode='m'` runs them T times if `stateful`, once on `[T*N, *]` if not,
+    as a `SeqToANNContainer` does. The step mode may also stand before the modules.
 
     >>> net = StepModeContainer(True, spikescope.neuron.IFNode(v_reset=None))
     >>> net.step_mode = "m"
@@ -117,23 +171,29 @@ class StepModeContainer(StepModule, nn.Sequential):
 
     owns_children_step_mode = True
 
-    def __init__(self, stateful: bool, *args: Any) -> None:
+    def __init__(self, stateful: bool, *args: Any, step_mode: str = "s") -> None:
         if not isinstance(stateful, bool):
             raise TypeError(
                 f"StepModeContainer: stateful, the first argument, must be True or False, but got {stateful!r}."
             )
+        if args and isinstance(args[0], str):
+            step_mode, args = args[0], args[1:]
         super().__init__(*args)
         self.stateful = stateful
+        self.step_mode = step_mode
 
     def forward(self, x: Tensor) -> Any:
         """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
-        _check_inside(self, stateful=self.stateful or self._step_mode == "s")
+        _check_inside(self)
         if self._step_mode == "s":
             return super().forward(x)
-        return loop_over_time(super().forward, x) if self.stateful else apply_folded(super().forward, x)
+        if self.stateful:
+            return loop_over_time(super().forward, x)
+        check_folded(type(self).__name__, list(self))
+        return apply_folded(super().forward, x)
 
     def extra_repr(self) -> str:
-        return f"stateful={self.stateful}, step_mode={self.step_mode!r}"
+        return f"stateful={self.stateful}, step_mode={self.step_mode}"
 
 
 class ElementWiseRecurrentContainer(MemoryModule):
@@ -168,7 +228,7 @@ class ElementWiseRecurrentContainer(MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
-        _check_inside(self, stateful=True)
+        _check_inside(self)
         check_state(type(self).__name__, x.shape, {"y": self.y})
         y = torch.zeros_like(x) if self.y is None else self.y
         y = self.sub_module(self.element_wise_function(y, x))
@@ -219,7 +279,7 @@ class LinearRecurrentContainer(MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
-        _check_inside(self, stateful=True)
+        _check_inside(self)
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"LinearRecurrentContainer takes steps of [N, *, {self.in_features}], but got {dims(x.shape, 'N')}."
