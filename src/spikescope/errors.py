@@ -13,7 +13,7 @@ from typing import Never
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MissingExtraError", "RecomputeError", "ShapeError", "StateError"]
+__all__ = ["BiasError", "MissingExtraError", "RecomputeError", "ShapeError", "StateError", "UnknownNameError"]
 
 
 class ShapeError(ValueError):
@@ -26,6 +26,14 @@ class StateError(RuntimeError, AttributeError):
 
 class RecomputeError(RuntimeError):
     """A stateful module was run again inside the backward pass."""
+
+
+class UnknownNameError(ValueError, NotImplementedError):
+    """A name of a method that there is not: also the error that SpikingJelly raises."""
+
+
+class BiasError(ValueError, AssertionError):
+    """A layer with a bias where none can be: also the error that SpikingJelly raises."""
 
 
 class MissingExtraError(ImportError):
@@ -85,11 +93,13 @@ def explain_absent(module: str) -> None:
     held["__getattr__"] = refuse
 
 
-def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
+def check_choice(
+    owner: str, name: str, value: object, choices: Iterable[object], error: type[ValueError] = ValueError
+) -> None:
     """Refuse a value that is not one of `choices`."""
     wanted = list(choices)
     if value not in wanted:
-        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
+        raise error(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
 
 
 def check_tensor(owner: str, name: str, value: object) -> None:

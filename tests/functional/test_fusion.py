@@ -263,6 +263,20 @@ def test_fusing_twice_is_fusing_the_two_normalisations_one_after_the_other():
     torch.testing.assert_close(twice(x), second(first(conv(x))), **CLOSE)
 
 
+@pytest.mark.parametrize("error", [ValueError, AssertionError])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{kind}_of_convbn2d" for kind in ("fused_conv2d_weight", "fused_conv2d_bias")),
+        *(f"scale_{kind}_of_convbn2d" for kind in ("fused_conv2d_weight", "fused_conv2d_bias")),
+        "fuse_convbn2d",
+    ],
+)
+def test_a_convolution_with_a_bias_is_the_error_of_both(name, error):
+    with pytest.raises(error, match="takes a Conv2d with bias=False"):
+        getattr(functional, name)(layer.Conv2d(1, 2, 3), layer.BatchNorm2d(2))
+
+
 def test_tdbn_and_synchronised_ones_are_plain_in_eval_and_tebn_is_not():
     conv = layer.Conv2d(4, 6, 3, step_mode="m")
     x_seq = torch.randn(3, 2, 4, 5, 5)

@@ -57,8 +57,12 @@ def test_gaussian_of_equal_rows_is_never_above_one():
 @pytest.mark.parametrize(
     ("args", "error", "text"),
     [
-        (("cosine",), ValueError, "must be one of 'linear', 'polynomial', 'sigmoid', 'gaussian', but got 'cosine'"),
-        (("linear", 2.0), TypeError, "'linear' takes no further argument, but got"),
+        (("cosine",), ValueError, "must be one of"),
+        (
+            ("cosine",),
+            NotImplementedError,
+            "must be one of 'linear', 'polynomial', 'sigmoid', 'gaussian', but got 'cosine'",
+        ),
         (("polynomial",), TypeError, "'polynomial' takes d, but got"),
         (("gaussian", 0.0), ValueError, "sigma must be above 0, but got 0.0"),
     ],
@@ -68,6 +72,21 @@ def test_kernel_refuses_in_words(args, error, text):
         kernel_dot_product(torch.ones(2, 3), torch.ones(2, 3), *args)
     with pytest.raises(ShapeError, match=r"the same M, but got \[2, 3\] and \[2, 4\]"):
         kernel_dot_product(torch.ones(2, 3), torch.ones(2, 4))
+
+
+def test_surplus_arguments_of_a_kernel_are_ignored():
+    x = torch.rand(3, 4)
+    for kernel in (("linear",), ("polynomial", 2), ("sigmoid", 0.5), ("gaussian", 0.7)):
+        assert torch.equal(kernel_dot_product(x, x, *kernel, 9.0, 8.0), kernel_dot_product(x, x, *kernel))
+        want = spike_similar_loss(x, torch.eye(3), kernel[0], "mse", *kernel[1:])
+        assert torch.equal(spike_similar_loss(x, torch.eye(3), kernel[0], "mse", *kernel[1:], 9.0), want)
+
+
+@pytest.mark.parametrize("error", [ValueError, NotImplementedError])
+@pytest.mark.parametrize(("kernel", "loss"), [("cubic", "mse"), ("linear", "huber")])
+def test_an_unknown_kernel_or_loss_is_the_error_of_both(error, kernel, loss):
+    with pytest.raises(error, match=f"must be one of 'linear'|must be one of 'mse', 'l1', 'bce', but got '{loss}'"):
+        spike_similar_loss(torch.rand(2, 3), torch.eye(2), kernel, loss)
 
 
 # rows (1,1,0,0), (1,0,0,0), (0,0,1,1): cosines 1/sqrt(2), 0, 0; labels: 0 and 1 share one, 2 has its own
@@ -129,7 +148,7 @@ def test_similarity_gradient():
             ValueError,
             "loss_type must be one of 'mse', 'l1', 'bce', but got 'huber'",
         ),
-        ((SPIKES, LABELS, "rbf"), ValueError, "kernel must be one of"),
+        ((SPIKES, LABELS, "rbf"), ValueError, "kernel_type must be one of"),
         ((SPIKES, LABELS[:2]), ShapeError, r"the same N, but got \[N=3, 2, 2\] and \[N=2, 3\]"),
         ((SPIKES, LABELS[0]), ShapeError, r"labels \[N, C\]"),
         ((SPIKES, LABELS, "polynomial", "bce", 2), ValueError, "'polynomial' has no upper bound"),

@@ -141,12 +141,13 @@ def test_detach_cuts_the_gradient_at_the_present_state():
     assert net[0].v.tolist() == [1.5, 0.75]
 
 
-def test_detach_of_a_foreign_module():
+def test_detach_of_a_foreign_module_warns(caplog):
     module = Foreign()
     module.total = torch.ones(())
-    functional.detach_net(nn.Sequential(module))
+    functional.detach_net(nn.Sequential(module, IFNode()))
     assert module.total == 1.0
     assert isinstance(module.total, float)
+    assert caplog.messages == ["detach_net detaches 0 (Foreign), which has a detach() but is no MemoryModule."]
 
 
 def test_set_step_mode_sets_all():
@@ -270,18 +271,36 @@ def test_a_backend_of_a_module_from_elsewhere(caplog):
         supported_backends = ("slow", "quick")
         backend = "slow"
 
-    net = nn.Sequential(Own(), IFNode())
+    class Open(nn.Module):
+        backend = "any"
+
+    net = nn.Sequential(Own(), IFNode(), Open(), Own())
     functional.set_backend(net, "quick")
-    assert [held.backend for held in net] == ["quick", "auto"]
+    assert [held.backend for held in net] == ["quick", "auto", "quick", "quick"]
+    foreign, lacking = caplog.messages
+    assert foreign == ("set_backend sets 0 (Own), 2 (Open), 3 (Own), which have a backend but are no MemoryModules.")
+    assert lacking.startswith("set_backend: 1 (IFNode) has no backend 'quick'")
+    caplog.clear()
+    functional.set_backend(net[:1], "slower")
+    assert (net[0].backend, len(caplog.messages)) == ("quick", 1)
+
+
+@pytest.mark.parametrize("name", ["tritn", "inductor", "lava", "Torch", ""])
+def test_a_backend_that_nobody_has_leaves_all_as_it_is_with_one_line(name, caplog):
+    net = nn.Sequential(IFNode(), IFNode(backend="torch"))
+    functional.set_backend(net, name)
+    assert [node.backend for node in net] == ["auto", "torch"]
+    (said,) = caplog.messages
+    assert f"have no backend {name!r}, only 'auto', 'torch'" in said
+    hint = {
+        "tritn": "Did you mean triton?",
+        "Torch": "Did you mean torch?",
+        "inductor": "torch.compile",
+        "lava": "Lava",
+    }
+    assert hint.get(name, "they keep") in said
+    functional.set_backend(nn.Linear(1, 1), name)
     assert len(caplog.messages) == 1
-
-
-@pytest.mark.parametrize("net", [network(), nn.Linear(1, 1)], ids=["neurons", "none"])
-def test_a_backend_that_nobody_knows_is_refused(net, caplog):
-    with pytest.raises(ValueError, match=r"backend must be one of 'auto', 'torch', .*'conv', but got 'tritn'"):
-        functional.set_backend(net, "tritn")
-    assert not caplog.messages
-    assert all(module.backend == "auto" for module in net.modules() if isinstance(module, IFNode))
 
 
 @pytest.mark.parametrize("instance", [LIFNode, (LIFNode, nn.Linear)])

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..base import StepModule
-from ..errors import check_module, dims
+from ..errors import BiasError, check_module, dims
 from ..internals import has_own_hooks
 from ..layer.norm import SyncBatchNorm, is_plain
 from ..layer.stateless import Stateless
@@ -104,7 +104,8 @@ def scale_fused_conv2d_bias_of_convbn2d(
 def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> nn.Conv2d:
     """A new convolution that gives what the pair gives in eval; of the class and the step mode of `conv2d`.
 
-    ValueError if the convolution has a bias of its own (`fuse_convbn` folds it in), or where `fuse_convbn` refuses.
+    BiasError (a ValueError and an AssertionError) if the convolution has a bias of its own, which `fuse_convbn` folds
+    in; the errors of `fuse_convbn` where that refuses.
 
     >>> conv, bn = nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3).eval()
     >>> x = torch.rand(1, 2, 5, 5)
@@ -263,7 +264,7 @@ def _check_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> None:
         )
     _check(conv2d, bn2d)
     if conv2d.bias is not None:
-        raise ValueError(
+        raise BiasError(
             "The fusion takes a Conv2d with bias=False: the normalisation's own bias takes its place. "
             "fuse_convbn folds both into one."
         )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ShapeError, check_choice, check_module, check_tensor, dims
+from ..errors import ShapeError, UnknownNameError, check_choice, check_module, check_tensor, dims
 from ..fields import Declared
 
 __all__ = [
@@ -58,6 +58,8 @@ def kernel_dot_product(x: Tensor, y: Tensor, kernel: str = "linear", *args: floa
     - `'sigmoid', alpha`: $\sigma(\alpha\, x y^T)$
     - `'gaussian', sigma`: $\exp(-\lVert x_i - y_j \rVert^2 / 2\sigma^2)$
 
+    Arguments beyond these are ignored. Another name is an UnknownNameError (a ValueError and a NotImplementedError).
+
     Schoelkopf and Smola, *Learning with kernels* (2002), section 2.3.
 
     >>> x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0], [0.0, 2.0]])
@@ -71,13 +73,11 @@ def kernel_dot_product(x: Tensor, y: Tensor, kernel: str = "linear", *args: floa
             "kernel_dot_product takes x [N, M] and y [K, M] with the same M, "
             f"but got {dims(x.shape)} and {dims(y.shape)}."
         )
-    check_choice("kernel_dot_product", "kernel", kernel, _KERNELS)
+    check_choice("kernel_dot_product", "kernel", kernel, _KERNELS, UnknownNameError)
     function, names = _KERNELS[kernel]
-    if len(args) != len(names):
-        raise TypeError(
-            f"kernel_dot_product: the kernel {kernel!r} takes {', '.join(names) or 'no further argument'}, "
-            f"but got {args}."
-        )
+    if len(args) < len(names):
+        raise TypeError(f"kernel_dot_product: the kernel {kernel!r} takes {', '.join(names)}, but got nothing for it.")
+    args = args[: len(names)]
     if kernel == "gaussian" and not args[0] > 0:
         raise ValueError(f"kernel_dot_product: sigma must be above 0, but got {args[0]!r}.")
     return function(x, y, *args)
@@ -102,7 +102,8 @@ def spike_similar_loss(
     >>> spike_similar_loss(spikes, torch.eye(2), "linear", "l1")  # cos = 1/sqrt(2) twice of four: 0.3536
     tensor(0.3536)
     """
-    check_choice("spike_similar_loss", "loss_type", loss_type, _LOSSES)
+    check_choice("spike_similar_loss", "loss_type", loss_type, _LOSSES, UnknownNameError)
+    check_choice("spike_similar_loss", "kernel_type", kernel_type, _KERNELS, UnknownNameError)
     check_tensor("spike_similar_loss", "spikes", spikes)
     check_tensor("spike_similar_loss", "labels", labels)
     if spikes.ndim < 2 or labels.ndim != 2 or len(spikes) != len(labels):

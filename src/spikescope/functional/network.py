@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..base import MemoryModule, StepModule
-from ..errors import StateError, check_choice, check_module
+from ..errors import StateError, check_choice, check_module, did_you_mean
 from ..neuron import registry
 
 __all__ = ["NetworkState", "detach_net", "get_state", "reset_net", "set_backend", "set_state", "set_step_mode"]
@@ -19,6 +19,7 @@ __all__ = ["NetworkState", "detach_net", "get_state", "reset_net", "set_backend"
 logger = logging.getLogger("spikescope")
 
 _BACKENDS_ELSEWHERE = {
+    "inductor": "torch.compile(net) is what that is here.",
     "cupy": "The kernels on a GPU are those of 'auto' or 'triton' here.",
     "lava": "spikescope.exchange writes networks that Lava can read.",
 }
@@ -54,7 +55,8 @@ def reset_net(net: nn.Module) -> None:
 def detach_net(net: nn.Module) -> None:
     """Call `detach()` on every module of `net` that has one: the gradient stops at the present state.
 
-    Between two stretches of a long sequence this is truncated backpropagation through time.
+    Between two stretches of a long sequence this is truncated backpropagation through time. A module that has a
+    `detach()` without being a `MemoryModule` is detached too, with a logged warning.
 
     >>> net = nn.Sequential(nn.Linear(1, 1), spikescope.neuron.IFNode())
     >>> _ = net(torch.ones(2, 1))
@@ -63,9 +65,18 @@ def detach_net(net: nn.Module) -> None:
     False
     """
     check_module("detach_net", net)
-    for module in net.modules():
-        if has_own(module, "detach"):
-            module.detach()  # type: ignore[operator]  # found above
+    targets: list[tuple[str, Any]] = [held for held in net.named_modules() if has_own(held[1], "detach")]
+    _warn_of_foreign("detach_net detaches", "detach()", targets)
+    for _, module in targets:
+        module.detach()
+
+
+def _warn_of_foreign(doing: str, has: str, targets: list[tuple[str, Any]]) -> None:
+    """Say in one line what of the targets of a function is no `MemoryModule`."""
+    foreign = [label(*held) for held in targets if not isinstance(held[1], MemoryModule)]
+    if foreign:
+        verb, one = ("has", "is no MemoryModule") if len(foreign) == 1 else ("have", "are no MemoryModules")
+        logger.warning("%s %s, which %s a %s but %s.", doing, listed(foreign), verb, has, one)
 
 
 def set_step_mode(net: nn.Module, step_mode: str) -> None:
@@ -134,7 +145,7 @@ def set_backend(
       `supported_backends`. Those that do not support it keep their own, with one logged warning for all.
     - `instance`: only modules of this type, or of these types.
 
-    ValueError for a name that neither the neurons of the library, nor the modules of `net`, nor SpikingJelly know.
+    A module that has a `backend` without being a `MemoryModule` is set too, with a logged warning.
 
     >>> net = nn.Sequential(nn.Linear(2, 2), spikescope.neuron.IFNode())
     >>> set_backend(net, "torch")
@@ -142,29 +153,27 @@ def set_backend(
     'torch'
     """
     check_module("set_backend", net)
-    choosing: list[tuple[str, Any]] = [
+    chosen: list[tuple[str, Any]] = [
         (path, module)
         for path, module in net.named_modules()
-        if has_own(module, "backend") and has_own(module, "supported_backends")
+        if isinstance(module, instance) and has_own(module, "backend")
     ]
-    choices = (*registry.values(), *(module for _, module in choosing))
-    known = dict.fromkeys(name for held in choices for name in getattr(held, "supported_backends", ()))
-    if backend not in known and backend not in _BACKENDS_ELSEWHERE:
-        check_choice("set_backend", "backend", backend, known)
-    chosen: list[tuple[str, Any]] = [(path, module) for path, module in choosing if isinstance(module, instance)]
-    for _, module in chosen:
-        if backend in module.supported_backends:
-            module.backend = backend
-    lacking = [(path, module) for path, module in chosen if backend not in module.supported_backends]
+    lacking = [held for held in chosen if backend not in getattr(held[1], "supported_backends", (backend,))]
+    taking = [held for held in chosen if held not in lacking]
+    _warn_of_foreign("set_backend sets", "backend", taking)
+    for _, module in taking:
+        module.backend = backend
     if lacking:
         logger.warning("%s", _keeping(lacking, backend))
 
 
 def _keeping(lacking: list[tuple[str, Any]], backend: str) -> str:
     """What to say of modules that have not the backend."""
+    offers = [name for held in registry.values() for name in getattr(held, "supported_backends", ())]
     kept = ", ".join(repr(name) for name in dict.fromkeys(module.backend for _, module in lacking))
     offered = ", ".join(repr(name) for name in dict.fromkeys(n for _, m in lacking for n in m.supported_backends))
-    elsewhere = f" {_BACKENDS_ELSEWHERE[backend]}" if backend in _BACKENDS_ELSEWHERE else ""
+    elsewhere = "" if backend in offers else did_you_mean(backend, offers)
+    elsewhere = f" {_BACKENDS_ELSEWHERE[backend]}" if backend in _BACKENDS_ELSEWHERE else elsewhere
     return (
         f"set_backend: {listed([label(*held) for held in lacking])} {'has' if len(lacking) == 1 else 'have'} no "
         f"backend {backend!r}, only {offered}; {'it keeps' if len(lacking) == 1 else 'they keep'} {kept}.{elsewhere}"
