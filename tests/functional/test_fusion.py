@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import layer
+from spikescope import functional, layer
 from spikescope.functional import (
     fuse_convbn,
     fuse_convbn2d,
