@@ -1,16 +1,21 @@
-"""Files of NIR graphs, written whole or not at all."""
+"""Files of NIR graphs, written whole or not at all, and looked at before they are read."""
 
 from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from ..files import open_regular, write_whole
 from .package import nir_package
 
 __all__ = ["read_nir", "write_nir"]
+
+SMALL = 1 << 26
+"""Bytes that any file may unpack to."""
+
+DENSE = 1100
+"""How often larger than the file what it unpacks to may be; the compression of HDF5 comes to 1032."""
 
 
 def write_nir(path: str | os.PathLike[str], graph: Any) -> None:
@@ -33,11 +38,43 @@ def write_nir(path: str | os.PathLike[str], graph: Any) -> None:
 
 
 def read_nir(path: str | os.PathLike[str]) -> Any:
-    """The graph in a `.nir` file. FileNotFoundError if there is none, ValueError if the file is something else."""
+    """The graph in a `.nir` file. FileNotFoundError if there is none, ValueError if the file is something else.
+
+    What takes parts from other files, or would unpack to far more than it could hold, is refused before it is read.
+    """
     nir = nir_package()
-    with Path(path).open("rb"):
-        pass
     try:
+        with open_regular(path) as file:
+            _look(path, os.fstat(file.fileno()).st_size)
         return nir.read(os.fspath(path), type_check=False)
-    except (OSError, KeyError, AssertionError, TypeError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what a hostile file makes the packages below raise is no closed list
         raise ValueError(f"{path} is no NIR file, or is damaged: {error}.") from error
+
+
+def _look(path: str | os.PathLike[str], size: int) -> None:
+    """Go through all that a file holds, without reading it."""
+    import h5py
+
+    total, seen = 0, set()
+    with h5py.File(path, "r") as file:
+        todo = [file]
+        while todo:
+            group = todo.pop()
+            for name in group:
+                if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+                    raise ValueError(f"{name!r} is a link to another file")
+                held = group[name]
+                place = h5py.h5o.get_info(held.id).addr
+                if isinstance(held, h5py.Group):
+                    if place in seen:
+                        raise ValueError(f"{name!r} is at two places, and may hold itself")
+                    seen.add(place)
+                    todo.append(held)
+                elif isinstance(held, h5py.Dataset):
+                    if held.external or held.is_virtual:
+                        raise ValueError(f"{name!r} takes its numbers from other files")
+                    total += held.nbytes
+        if total > max(SMALL, DENSE * size):
+            raise ValueError(f"it would unpack to {total:,} bytes, and has {size:,}")
