@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
-from spikescope.dynamics import compiler, run
+from spikescope.dynamics import compiler, derivative, native, run
 from spikescope.dynamics.compiler import CompileError, load
-from spikescope.neuron import LIFNode
+from spikescope.neuron import LIFNode, ParametricLIFNode
 from spikescope.spikes import PackedSpikes
 from spikescope.spikes import kernel as packing
 
@@ -48,6 +48,9 @@ def another(tmp_path, monkeypatch):
         compiler._identity,
         compiler._own_flags,
         packing._kernel,
+        native._forward_kernel,
+        native._backward_kernel,
+        derivative._tell,
     )
     monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "kernels"))
     monkeypatch.setattr(compiler, "PATIENCE", 6.0)
@@ -105,6 +108,25 @@ def test_a_compiler_that_fails_at_a_neuron_alone(another, tmp_path):
     assert torch.equal(single, results[0])
     with pytest.raises(CompileError, match="out of memory"):
         LIFNode(step_mode="m", backend="cpp")(x_seq)
+
+
+@pytest.mark.skipif(GOOD is None, reason="needs g++")
+def test_a_compiler_that_fails_at_a_gradient_alone(another):
+    another(f'for word; do grep -qs "void backward" -- "$word" && echo gone mad && exit 4; done\nexec {GOOD} "$@"')
+    x_seq = 3 * torch.rand(4, 5)
+
+    def gradients(backend):
+        node = ParametricLIFNode(step_mode="m", backend=backend, v_threshold=torch.linspace(0.5, 1, 5))
+        x = x_seq.clone().requires_grad_()
+        node(x).square().sum().backward()
+        return x.grad, *(held.grad for held in node.parameters())
+
+    with pytest.warns(RuntimeWarning, match=r"(?s)A backward pass runs as the slower eager loop .*gone mad") as told:
+        found = [gradients("auto") for _ in range(2)]
+    assert len(told) == 1
+    for a, b, c in zip(*found, gradients("torch"), strict=True):
+        assert torch.equal(a, b)
+        assert torch.allclose(a, c)
 
 
 @pytest.mark.skipif(GOOD is None, reason="needs g++")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from ..internals import is_plain
 from . import eager
+from .compiler import CompileError
 from .layout import first_state, real_dtype
 from .operator import call_backward_kernel, neuron, neuron_backward
 from .program import Values, program
@@ -67,20 +70,38 @@ def gradients(
         flat = (*state, *tensors, gy, gv_seq, *gstate)
         out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
         return out
-    numbers = list(call.numbers)
-    return call_backward_kernel(
-        x_seq,
-        state,
-        tensors,
-        checkpoints,
-        gy,
-        gv_seq,
-        gstate,
-        numbers,
-        call.starts,
-        wanted,
-        call.key,
-        call.backend,
+    try:
+        return call_backward_kernel(
+            x_seq,
+            state,
+            tensors,
+            checkpoints,
+            gy,
+            gv_seq,
+            gstate,
+            list(call.numbers),
+            call.starts,
+            wanted,
+            call.key,
+            call.backend,
+        )
+    except CompileError as error:
+        _tell(str(error))
+    leaves = [
+        None if held is None else held.detach().requires_grad_()
+        for held in (x_seq, *state, *tensors, gy, gv_seq, *gstate)
+    ]
+    with torch.enable_grad():
+        return [grad.detach() for grad in _eager_gradients(call, wanted, leaves, len(tensors))]
+
+
+@cache
+def _tell(reason: str) -> None:
+    """The forward kernel was made, and the compiler failed at that of the gradient."""
+    warnings.warn(
+        f"A backward pass runs as the slower eager loop on the CPU, for its kernel could not be compiled: {reason}",
+        RuntimeWarning,
+        stacklevel=2,
     )
 
 
