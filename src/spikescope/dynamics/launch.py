@@ -20,9 +20,9 @@ from .layout import BLOCK
 
 __all__ = ["OLDEST", "LaunchError", "available", "fault", "interpreted", "launch", "load"]
 
-OLDEST = (3, 5)
-"""The first Triton whose kernels give the spikes of the eager loop: older ones make subnormal quotients zero, or take
-no number in float64. `tests/sweeps/triton_versions.py` compiles the kernels with each version and reads what they do.
+OLDEST = (3, 6)
+"""The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
+a subnormal quotient zero. `tests/sweeps/triton_ptx.py` reads that in what a version compiles.
 """
 
 _PROBE = """import triton
@@ -57,7 +57,7 @@ def load(source: str) -> ModuleType:
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     module = ModuleType(name)
     module.__file__ = file
-    exec(compile(source, file, "exec"), vars(module))  # the text is of triton.py alone
+    exec(compile(source, file, "exec", dont_inherit=True), vars(module))  # the text is of triton.py alone
     return module
 
 

@@ -54,7 +54,7 @@ OPS: dict[object, Op] = {
     aten.div.Scalar: Op("({0} / {1})", "divide({0}, {1})"),
     aten.neg.default: both("(-{0})"),
     aten.reciprocal.default: Op("(1 / {0})", "divide(one, {0})"),
-    aten.abs.default: Op("std::fabs({0})", "tl.abs({0})"),
+    aten.abs.default: Op("std::fabs({0})", "magnitude({0})"),
     aten.sign.default: Op(
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
     ),
@@ -62,8 +62,8 @@ OPS: dict[object, Op] = {
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
     ),
     aten.round.default: Op("std::nearbyint({0})", "round_even({0})"),
-    aten.floor.default: Op("std::floor({0})", "tl.floor({0})"),
-    aten.ceil.default: Op("std::ceil({0})", "tl.ceil({0})"),
+    aten.floor.default: Op("std::floor({0})", "floor({0})"),
+    aten.ceil.default: Op("std::ceil({0})", "ceiling({0})"),
     aten.maximum.default: Op("maximum<real>({0}, {1})", "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.minimum.default: Op("minimum<real>({0}, {1})", "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.relu.default: Op("maximum<real>({0}, 0)", "tl.where({0} < 0, zero, {0})"),
