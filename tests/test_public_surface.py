@@ -43,10 +43,11 @@ def test_a_name_that_a_room_has_not_is_refused_in_words(room, name, text):
 
 
 def test_the_base_of_neurons_has_its_old_name_too():
-    assert spikescope.neuron.BaseNode is spikescope.neuron.Neuron
-    assert isinstance(spikescope.neuron.PSN(T=2), spikescope.neuron.BaseNode)
+    base = spikescope.neuron.BaseNode
+    assert base is spikescope.neuron.IntegrateAndFire
+    assert isinstance(spikescope.neuron.LIFNode(), base)
     assert "BaseNode" not in spikescope.neuron.registry
-    assert pickle.loads(pickle.dumps(spikescope.neuron.BaseNode)) is spikescope.neuron.Neuron
+    assert pickle.loads(pickle.dumps(base)) is base
 
 
 @pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda held: held)

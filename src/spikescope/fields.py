@@ -65,7 +65,8 @@ class Field:
         made = self.factory() if given is None else given
         if isinstance(made, type) or not callable(made):
             wanted = type(self.factory()).__name__
-            raise TypeError(f"{owner}: {name} must be a module, for example {wanted}(), but got {given!r}.")
+            cure = f" That is a class: make one of it, {made.__name__}()." if isinstance(made, type) else ""
+            raise TypeError(f"{owner}: {name} must be a module, for example {wanted}(), but got {given!r}.{cure}")
         return made
 
     def _admit_value(self, owner: str, name: str, given: Any) -> Any:
@@ -272,12 +273,16 @@ class Declared(nn.Module):
     def __setattr__(self, name: str, given: Any) -> None:
         spec = type(self).fields.get(name)
         if spec is not None:
-            given = spec.admit(type(self).__name__, name, given)
+            given = self._admit_field(name, spec, given)
             if not isinstance(given, nn.Parameter):
                 self.__dict__.get("_parameters", {}).pop(name, None)
         super().__setattr__(name, given)
         if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
             self._reform()
+
+    def _admit_field(self, name: str, spec: Field, given: Any) -> Any:
+        """The value to store in a field, or an error in words."""
+        return spec.admit(type(self).__name__, name, given)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -299,16 +304,18 @@ class Declared(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        shown = []
-        for name in type(self).fields:
-            held = getattr(self, name)
-            if held is None and not type(self).fields[name].init:
-                continue
-            if isinstance(held, Tensor):
-                size = "x".join(map(str, held.shape))
-                learnable = "learnable " if isinstance(held, nn.Parameter) else ""
-                held = f"{held.item():.4g} ({learnable}scalar)" if not size else f"<{learnable}tensor {size}>"
-                shown.append(f"{name}={held}")
-            elif not isinstance(held, nn.Module):
-                shown.append(f"{name}={held!r}")
-        return ", ".join(shown)
+        shown = [name for name, spec in type(self).fields.items() if spec.factory is None and self._shows(name, spec)]
+        return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in shown)
+
+    def _shows(self, name: str, spec: Field) -> bool:
+        """Whether the repr of the module shows a field."""
+        return spec.init or getattr(self, name) is not None
+
+
+def _shown(held: object) -> str:
+    """The value of a field as a repr shows it: a name without quotes, of a tensor its shape."""
+    if not isinstance(held, Tensor):
+        return str(held)
+    size = "x".join(map(str, held.shape))
+    learnable = "learnable " if isinstance(held, nn.Parameter) else ""
+    return f"<{learnable}tensor {size}>" if size else f"{held.item():.4g} ({learnable}scalar)"

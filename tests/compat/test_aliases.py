@@ -14,7 +14,7 @@ import spikescope
 from spikescope.compat import install, uninstall
 from spikescope.compat.aliases import SOURCES, installed_at
 from spikescope.compat.multi_step import multi_step
-from spikescope.neuron import IFNode, LIFNode, Neuron, registry
+from spikescope.neuron import IFNode, LIFNode, registry
 
 STATED = {
     "activation_based": "base neuron surrogate layer functional monitor encoding learning rnn ann2snn",
@@ -71,7 +71,7 @@ def test_names_are_ours(aliases):
     from spikingjelly.clock_driven import layer as old_layer
     from spikingjelly.clock_driven.monitor import Monitor
 
-    assert neuron.BaseNode is Neuron
+    assert neuron.BaseNode is IntegrateAndFire
     assert base.MemoryModule is spikescope.base.MemoryModule
     assert functional.reset_net is spikescope.functional.reset_net
     assert learning.fptt_online_training is spikescope.functional.fptt_online_training

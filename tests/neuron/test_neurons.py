@@ -132,7 +132,8 @@ def test_bad_arguments_are_refused_in_words(cls):
         with pytest.raises(ValueError, match=rf"{cls.__name__}: backend must be one of .*'gpu'"):
             make(cls, backend="gpu")
     for name in (name for name in cls.dynamic if cls.fields[name].init):
-        for wrong in (float("nan"), float("inf"), torch.tensor([0.5, float("inf")])):
+        infinite = (float("inf"), torch.tensor([0.5, float("inf")])) if not cls.fields[name].unreachable else ()
+        for wrong in (float("nan"), float("-inf"), torch.tensor([0.5, float("nan")]), *infinite):
             with pytest.raises(ValueError, match=rf"{cls.__name__}: {name} must be .*finite"):
                 make(cls, **{name: wrong})
         for wrong in ("1.0", True, torch.tensor(1)):
@@ -225,12 +226,44 @@ def test_a_sparse_input_is_refused_in_words(cls):
 
 
 @pytest.mark.parametrize("cls", NEURONS)
-def test_repr_shows_the_fields(cls):
+def test_repr_shows_what_is_not_at_its_default(cls):
     node = make(cls)
     shown = repr(node)
+    words = shown.replace("(\n  ", ", ").replace(f"{cls.__name__}(", ", ")
     for name, spec in cls.fields.items():
-        unused = not spec.init and getattr(node, name) is None  # nobody gave it, nobody needs to read it
-        assert ((f"({name}): " if spec.factory else f"{name}=") in shown) is not unused
+        held = getattr(node, name)
+        learned = isinstance(held, torch.nn.Parameter) and not spec.init
+        if spec.factory:
+            assert f"({name}): " in shown
+        elif (name in cls.printed and not learned) or (spec.init and name != "init_tau" and held != spec.default):
+            assert f", {name}=" in words
+        else:
+            assert f", {name}=" not in words
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: IFNode(step_mode="m"), "v_threshold=1.0, v_reset=0.0, detach_reset=False, step_mode=m, backend=auto"),
+        (
+            lambda: LIFNode(tau=4.0, v_reset=None, backend="torch"),
+            "tau=4.0, v_threshold=1.0, v_reset=None, detach_reset=False, step_mode=s, backend=torch",
+        ),
+        (
+            lambda: LIFNode(decay_input=False, store_v_seq=True),
+            "tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, detach_reset=False, step_mode=s, backend=auto, "
+            "store_v_seq=True",
+        ),
+        (
+            lambda: ParametricLIFNode(init_tau=3.0),
+            "tau=3.0, v_threshold=1.0, v_reset=0.0, detach_reset=False, step_mode=s, backend=auto",
+        ),
+    ],
+)
+def test_repr_is_one_line_and_the_surrogate(made, words):
+    node = made()
+    kind = type(node).__name__
+    assert repr(node) == f"{kind}(\n  {words}\n  (surrogate_function): Sigmoid(alpha=4.0, spiking=True)\n)"
 
 
 @pytest.mark.parametrize("cls", NEURONS)
@@ -245,8 +278,8 @@ def test_documented(cls):
 
 @pytest.mark.parametrize("method", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
 def test_a_method_that_nothing_calls_is_refused(method):
-    with pytest.raises(TypeError, match=rf"Mine defines {method}, which nothing calls.*charge\(p, s, x\)"):
-        type("Mine", (LIFNode,), {method: lambda self, x: x})
+    with pytest.raises(TypeError, match=rf"Mine defines {method}, which nothing calls.*step\(p, s, x\)"):
+        type("Mine", (PSN,), {method: lambda self, x: x})
     assert "Mine" not in registry
 
 
@@ -301,6 +334,8 @@ def test_the_backend_says_what_it_would_run():
 def test_v_seq_before_a_run_is_refused_in_words():
     with pytest.raises(StateError, match=r"IFNode has no v_seq: set store_v_seq=True \(now False\)"):
         IFNode().v_seq  # noqa: B018  # reading is the point
+    with pytest.raises(StateError, match=r"IFNode has no v_seq: it has not run since it was made or reset"):
+        IFNode(store_v_seq=True).v_seq  # noqa: B018
 
 
 def test_psn_has_no_single_steps():

@@ -4,6 +4,7 @@ from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, run_sequence, run_single
+from .taps import eager_taps
 
 __all__ = [
     "TAPS",
@@ -14,6 +15,7 @@ __all__ = [
     "Step",
     "backends",
     "deferred_taps",
+    "eager_taps",
     "plan",
     "run_sequence",
     "run_single",

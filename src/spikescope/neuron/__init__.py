@@ -3,20 +3,24 @@
 from ..errors import explain_absent as _explain_absent
 from .adaptive import *
 from .core import *
-from .core import Neuron
 from .core import registry as registry
 from .gated import *
 from .integrate import *
+from .integrate import IntegrateAndFire
 from .multilevel import *
 from .noisy import *
 from .nonlinear import *
 from .online import *
 from .parallel import *
 from .readout import *
+from .readout import ReadOut
 from .resonate import *
+from .stages import *
 from .synaptic import *
 
-BaseNode = Neuron
-"""The name of `Neuron` in SpikingJelly, for `isinstance(module, neuron.BaseNode)`."""
+BaseNode = SimpleBaseNode = IntegrateAndFire
+"""SpikingJelly's names for the base of the neurons that charge, fire and reset, for subclasses and `isinstance`."""
+
+NonSpikingBaseNode = ReadOut
 
 _explain_absent(__name__)

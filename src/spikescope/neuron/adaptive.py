@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..dynamics import Step
 from ..fields import Value, part, value
 from ..surrogate import Rect, Surrogate
-from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, fire, reset_to, rest_potential, subtracted
+from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, reset_to, rest_potential, subtracted
 from .nonlinear import quadratic
 
 __all__ = ["AdaptBaseNode", "AdaptiveLIFNode", "CLIFNode", "ComplementaryLIFNode", "IzhikevichNode"]
@@ -48,12 +47,15 @@ class AdaptBaseNode(IntegrateAndFire, abstract=True):
 
     State = Adapting
 
+    printed = IntegrateAndFire.printed | {"v_rest", "w_rest", "tau_w", "a", "b"}
+
     @classmethod
-    def step(cls, p: Any, s: Adapting, x: Tensor) -> Step:
-        h = cls.charge(p, s, x).v
-        w = s.w + (p.a * (h - p.v_rest) - s.w) / p.tau_w
-        spike = fire(p, h)
-        return Step(spike, Adapting(reset_to(p, h, spike), w + p.b * spike), h)
+    def adapt(cls, p: Any, s: Adapting) -> Adapting:
+        return s._replace(w=s.w + (p.a * (s.v - p.v_rest) - s.w) / p.tau_w)
+
+    @classmethod
+    def recover(cls, p: Any, s: Any, spike: Tensor) -> Any:
+        return s._replace(v=reset_to(p, s.v, spike), w=s.w + p.b * spike)
 
     @classmethod
     def rest(cls, p: Any) -> Adapting:
@@ -111,6 +113,8 @@ class IzhikevichNode(AdaptBaseNode):
     v_reset: Value | None = value(default=0.0, optional=True)
     v_rest: Value = value(default=-0.1)
 
+    printed = AdaptBaseNode.printed | {"v_c", "a0"}
+
     @staticmethod
     def charge(p: IzhikevichNode, s: Adapting, x: Tensor) -> Adapting:
         return s._replace(v=quadratic(p, s.v, x - s.w))
@@ -147,12 +151,14 @@ class ComplementaryLIFNode(SoftResetIntegrateAndFire):
 
     State = Complementary
 
+    @staticmethod
+    def charge(p: Any, s: Complementary, x: Tensor) -> Complementary:
+        return s._replace(v=decay(p, s.v) + x)
+
     @classmethod
-    def step(cls, p: Any, s: Complementary, x: Tensor) -> Step:
-        h = decay(p, s.v) + x
-        spike = fire(p, h)
-        m = s.m * torch.sigmoid(h / p.tau) + spike
-        return Step(spike, Complementary(reset_to(p, h, spike, subtracted(p) + torch.sigmoid(m)), m), h)
+    def recover(cls, p: Any, s: Any, spike: Tensor) -> Complementary:
+        m = s.m * torch.sigmoid(s.v / p.tau) + spike
+        return Complementary(reset_to(p, s.v, spike, subtracted(p) + torch.sigmoid(m)), m)
 
 
 CLIFNode = ComplementaryLIFNode

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..base import MemoryModule, moved
@@ -23,15 +23,17 @@ from ..dynamics import (
     run_single,
 )
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
-from ..fields import Declared, option, value
+from ..fields import Declared, Field, option, value
 from ..internals import in_transform
 from ..surrogate import Surrogate
+from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
 
 __all__ = ["Neuron", "PointwiseNeuron"]
 
 registry: dict[str, type[Neuron]] = {}
 
-_METHODS_OF_OTHERS = ("neuronal_charge", "neuronal_fire", "neuronal_reset", "neuronal_adaptation")
+HOOKS = ("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset")
+"""Methods on the state by which SpikingJelly's neurons are written; `stages.py` runs those of a subclass."""
 
 
 def wide(x: Tensor) -> Tensor:
@@ -44,17 +46,21 @@ class Neuron(Declared, MemoryModule):
 
     step_mode: str = option(default="s", shapes_dynamics=False, kw_only=True)
 
+    printed: ClassVar[frozenset[str]] = frozenset(  # what the repr shows also where it is at its default
+        ("tau", "v_threshold", "v_reset", "detach_reset", "step_mode", "backend")
+    )
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default, for a run of four steps
     abstract: ClassVar[bool] = True
+    takes_hooks: ClassVar[bool] = False  # whether the methods in HOOKS may be written anew
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        unused = [name for name in _METHODS_OF_OTHERS if name in vars(cls)]
-        if unused:
+        unused = [name for name in HOOKS if name in vars(cls)]
+        if unused and not cls.takes_hooks:
             raise TypeError(
-                f"{cls.__name__} defines {', '.join(unused)}, which nothing calls here: a neuron is one pure function. "
-                "Write charge(p, s, x), which gives the next state before the spike, for an integrate-and-fire neuron, "
-                "or step(p, s, x) for any other: both static methods; CONTRIBUTING.md has an example."
+                f"{cls.__name__} defines {', '.join(unused)}, which nothing calls in a neuron of this kind. Derive it "
+                "from BaseNode, IFNode or another integrate-and-fire neuron, or write step(p, s, x), a static method; "
+                "CONTRIBUTING.md has an example."
             )
         cls.abstract = abstract
         if not abstract:
@@ -67,6 +73,16 @@ class Neuron(Declared, MemoryModule):
 
     def extra_repr(self) -> str:
         return Declared.extra_repr(self)
+
+    def _shows(self, name: str, spec: Field) -> bool:
+        held = getattr(self, name)
+        if not spec.init and isinstance(held, nn.Parameter):
+            return False  # what it learns by itself is no argument
+        if name in type(self).printed:
+            return True
+        if not spec.init:
+            return held is not None
+        return isinstance(held, Tensor) or held != spec.default
 
 
 class PointwiseNeuron(Neuron, abstract=True):
@@ -97,10 +113,15 @@ class PointwiseNeuron(Neuron, abstract=True):
         """One time step: output, next state, and the membrane potential before the reset."""
         raise NotImplementedError("a pointwise neuron defines step(p, s, x)")
 
+    @staticmethod
+    def fed(p: Any, x: Tensor) -> Tensor:
+        """The input, or `x * x_scale + x_shift` where a normalisation was fused into the neuron."""
+        return x if p.x_scale is None else x * p.x_scale + p.x_shift
+
     @classmethod
     def fed_step(cls, p: Any, s: Any, x: Tensor) -> Step:
-        """The step of `x`, or of `x * x_scale + x_shift` where a normalisation was fused into the neuron."""
-        return cls.step(p, s, x if p.x_scale is None else x * p.x_scale + p.x_shift)
+        """The step of the input as it is fed."""
+        return cls.step(p, s, cls.fed(p, x))
 
     @classmethod
     def rest(cls, p: Any) -> Any:
@@ -192,8 +213,14 @@ class PointwiseNeuron(Neuron, abstract=True):
             return self._taps
         return () if self._live_taps and in_transform() else self._live_taps
 
-    def single_step_forward(self, x: Tensor) -> Tensor:
+    def _admit(self, x: Tensor) -> Tensor:
+        """The input, or an error in words."""
+        x = floating(type(self).__name__, x)
         check_floating(type(self).__name__, x)
+        return x
+
+    def single_step_forward(self, x: Tensor) -> Any:
+        x = self._admit(x)
         p = self.params()
         state = self._state(p, x.shape)
         driven = x if self._plainly_driven() else self._driven(x.unsqueeze(0)).squeeze(0)
@@ -212,8 +239,8 @@ class PointwiseNeuron(Neuron, abstract=True):
                 self._potentials = [torch.cat(self._potentials)]
         return output.to(x.dtype)
 
-    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
-        check_floating(type(self).__name__, x_seq)
+    def multi_step_forward(self, x_seq: Tensor) -> Any:
+        x_seq = self._admit(x_seq)
         check_sequence(type(self).__name__, x_seq)
         p = self.params()
         state = self._state(p, x_seq.shape[1:])
@@ -262,11 +289,13 @@ class PointwiseNeuron(Neuron, abstract=True):
     @v_seq.setter
     def v_seq(self, given: Any) -> None:
         self._assigned_v_seq = given
+        self._potentials = []
 
     def _no_v_seq(self) -> StateError:
-        return StateError(
-            f"{type(self).__name__} has no v_seq: set store_v_seq=True (now {self.store_v_seq}), then run it."
-        )
+        cure = "set store_v_seq=True (now False), then run it"
+        if self.store_v_seq:
+            cure = "it has not run since it was made or reset (store_v_seq is True)"
+        return StateError(f"{type(self).__name__} has no v_seq: {cure}.")
 
     def __getattr__(self, name: str) -> Any:
         if name == "v_seq":  # the property found none: PyTorch would say less
@@ -281,11 +310,19 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name == "backend":
-            check_choice(type(self).__name__, "backend", given, type(self).supported_backends)
+            given = self._admit_backend(given)
         rest = self._rest_values() if name in type(self).fields and self.__dict__.get("_memories") else None
         super().__setattr__(name, given)
         if rest is not None:
             self._rest_anew(rest)
+
+    def _admit_backend(self, given: str) -> str:
+        """The backend to store: ours, or in place of another library's the default."""
+        supported = (*self.supported_backends, "auto", "torch")
+        if given in BACKENDS_ELSEWHERE and given not in supported:
+            return backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
+        check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported))
+        return given
 
     def _rest_anew(self, before: dict[str, Any]) -> None:
         """Let a state that is still at rest, and where it rests, follow a field that was changed."""

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Step
-from ..fields import Value, option, part, value
+from ..fields import Field, Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
-from .core import PointwiseNeuron
+from .stages import StagedNeuron
 
 __all__ = [
     "HalfThresholdIFNode",
@@ -70,22 +69,33 @@ def subtracted(p: Any) -> Value:
     return 0.0 if never else p.v_threshold
 
 
+def hard_reset(v: Tensor, spike: Tensor, v_reset: Value) -> Tensor:
+    """The potential `v_reset` where there was a spike."""
+    return spike * v_reset + (1 - spike) * v
+
+
+def soft_reset(v: Tensor, spike: Tensor, v_threshold: Value) -> Tensor:
+    """The potential less the threshold where there was a spike."""
+    return v - spike * v_threshold
+
+
 def reset_to(p: Any, h: Tensor, spike: Tensor, by: Value | None = None) -> Tensor:
     """The membrane potential after the reset: to `v_reset`, or `by` the threshold where that is None."""
     if p.detach_reset:
         spike = spike.detach()
     if p.v_reset is None:
-        return h - spike * (subtracted(p) if by is None else by)
-    return spike * p.v_reset + (1 - spike) * h
+        return soft_reset(h, spike, subtracted(p) if by is None else by)
+    return hard_reset(h, spike, p.v_reset)
 
 
-class IntegrateAndFire(PointwiseNeuron, abstract=True):
+class IntegrateAndFire(StagedNeuron, abstract=True):
     r"""Base of the neurons that charge, fire at a threshold, and reset.
 
     $$S_t = \Theta(H_t - V_{th}) \qquad
       V_t = S_t V_{reset} + (1 - S_t) H_t \quad\text{or, with } V_{reset} = \text{None,}\quad V_t = H_t - S_t V_{th}$$
 
-    A subclass writes `charge(p, s, x)`, which returns the state with $H_t$ in place of the potential `v`.
+    A subclass writes `charge(p, s, x)`, which returns the state with $H_t$ in place of the potential `v`; or hooks, see
+    `StagedNeuron`.
 
     - `v_threshold`: $V_{th}$; a potential equal to it fires. An infinite one is never reached: $V_t = H_t$.
     - `v_reset`: $V_{reset}$, the hard reset, or None for the soft reset that subtracts the threshold.
@@ -100,20 +110,20 @@ class IntegrateAndFire(PointwiseNeuron, abstract=True):
 
     State: ClassVar[Any] = Membrane
 
-    @staticmethod
-    def charge(p: Any, s: Any, x: Tensor) -> Any:
-        """The state with `v` charged by `x`."""
-        raise NotImplementedError("an integrate-and-fire neuron defines charge(p, s, x)")
+    @classmethod
+    def emit(cls, p: Any, s: Any) -> Tensor:
+        return fire(p, s.v)
 
     @classmethod
-    def step(cls, p: Any, s: Any, x: Tensor) -> Step:
-        s = cls.charge(p, s, x)
-        spike = fire(p, s.v)
-        return Step(spike, s._replace(v=reset_to(p, s.v, spike)), s.v)
+    def recover(cls, p: Any, s: Any, spike: Tensor) -> Any:
+        return s._replace(v=reset_to(p, s.v, spike))
 
     @classmethod
     def rest(cls, p: Any) -> Any:
         return cls.State(v=rest_potential(p))
+
+    jit_hard_reset = staticmethod(hard_reset)
+    jit_soft_reset = staticmethod(soft_reset)
 
 
 class SoftResetIntegrateAndFire(IntegrateAndFire, abstract=True):
@@ -159,7 +169,7 @@ class HalfThresholdIFNode(SoftResetIntegrateAndFire):
     tensor([0.8750, 0.2500, 0.6250, 0.0000])
     """
 
-    v_threshold: Value = value(default=1.0, above=0.0)
+    v_threshold: Value = value(default=1.0, above=0.0, infinite=True)
 
     @staticmethod
     def charge(p: HalfThresholdIFNode, s: Membrane, x: Tensor) -> Membrane:
@@ -167,7 +177,10 @@ class HalfThresholdIFNode(SoftResetIntegrateAndFire):
 
     @classmethod
     def rest(cls, p: Any) -> Membrane:
-        return Membrane(p.v_threshold / 2)
+        half = p.v_threshold / 2
+        if isinstance(half, Tensor):
+            return Membrane(half.masked_fill(torch.isinf(half), 0.0))
+        return Membrane(0.0 if half == math.inf else half)
 
 
 class LeakyIntegrateAndFire(IntegrateAndFire, abstract=True):
@@ -177,8 +190,8 @@ class LeakyIntegrateAndFire(IntegrateAndFire, abstract=True):
     decay_input: bool = option(default=True, kind=bool)
 
     @staticmethod
-    def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
-        return Membrane(leak(p, s.v, x))
+    def charge(p: Any, s: Any, x: Tensor) -> Any:
+        return s._replace(v=leak(p, s.v, x))
 
 
 class LIFNode(LeakyIntegrateAndFire):
@@ -227,6 +240,13 @@ class ParametricLIFNode(IntegrateAndFire):
     def tau(self) -> float:
         """The present time constant."""
         return 1 / torch.sigmoid(self.w.detach()).item()
+
+    def extra_repr(self) -> str:
+        tau = f"tau={float(f'{self.tau:.6g}')}, " if self.w.numel() == 1 and not self.w.is_meta else ""
+        return tau + super().extra_repr()
+
+    def _shows(self, name: str, spec: Field) -> bool:
+        return name != "init_tau" and super()._shows(name, spec)
 
     @staticmethod
     def charge(p: ParametricLIFNode, s: Membrane, x: Tensor) -> Membrane:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..dynamics import Step
@@ -45,14 +46,16 @@ class ILIFNode(SoftResetIntegrateAndFire):
     """
 
     tau: Value = value(default=4 / 3, above=1.0)
-    v_threshold: Value = value(default=1.0, infinite=True, above=0.0)
+    v_threshold: Value = value(default=1.0, above=0.0, infinite=True)
     surrogate_function: Surrogate = part(factory=partial(MultiLevelSpikeCount, 4))
 
+    @staticmethod
+    def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(decay(p, s.v) + x)
+
     @classmethod
-    def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
-        h = decay(p, s.v) + x
-        count = p.surrogate_function(h / p.v_threshold)
-        return Step(count, Membrane(reset_to(p, h, count)), h)
+    def emit(cls, p: Any, s: Membrane) -> Tensor:
+        return p.surrogate_function(s.v / p.v_threshold)  # nothing of it where that is infinite
 
 
 class TernaryIntegrateAndFire(IntegrateAndFire, abstract=True):
@@ -68,14 +71,30 @@ class TernaryIntegrateAndFire(IntegrateAndFire, abstract=True):
     Guo et al., *Ternary spike: learning ternary spikes for spiking neural networks* (AAAI 2024).
     """
 
-    v_threshold: Value = value(default=1.0, infinite=True, above=0.0)
+    v_threshold: Value = value(default=1.0, above=0.0, infinite=True)
 
     @classmethod
-    def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
-        h = cls.charge(p, s, x).v
-        up, down = fire(p, h), fire(p, -h)
-        spike, fired = up - down, up + down
-        return Step(spike, Membrane(reset_to(p, h, spike if p.v_reset is None else fired)), h)
+    def step(cls, p: Any, s: Any, x: Tensor) -> Step:
+        s = cls.charge(p, s, x)
+        up, down = cls._fired(p, s)
+        return Step(up - down, cls._reset(p, s, up, down), s.v)
+
+    @classmethod
+    def emit(cls, p: Any, s: Membrane) -> Tensor:
+        up, down = cls._fired(p, s)
+        return up - down
+
+    @classmethod
+    def recover(cls, p: Any, s: Membrane, spike: Tensor) -> Membrane:
+        return cls._reset(p, s, torch.relu(spike), torch.relu(-spike))
+
+    @staticmethod
+    def _fired(p: Any, s: Any) -> tuple[Tensor, Tensor]:
+        return fire(p, s.v), fire(p, -s.v)
+
+    @staticmethod
+    def _reset(p: Any, s: Any, up: Tensor, down: Tensor) -> Membrane:
+        return Membrane(reset_to(p, s.v, up - down if p.v_reset is None else up + down))
 
 
 class TernaryIFNode(TernaryIntegrateAndFire):

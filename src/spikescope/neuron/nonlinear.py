@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Definition, Step
+from ..dynamics import Definition
 from ..fields import Value, option, value
-from .integrate import IntegrateAndFire, LeakyIntegrateAndFire, Membrane, fire, leak, reset_to, subtracted
+from .integrate import IntegrateAndFire, LeakyIntegrateAndFire, Membrane, leak, reset_to, subtracted
 
 __all__ = ["EIFNode", "KLIFNode", "LIAFNode", "QIFNode", "quadratic"]
 
@@ -47,6 +47,8 @@ class QIFNode(IntegrateAndFire):
     v_rest: Value = value(default=0.0)
     v_reset: Value | None = value(default=-0.1, optional=True)
 
+    printed = IntegrateAndFire.printed | {"v_c", "a0", "v_rest"}
+
     @staticmethod
     def charge(p: QIFNode, s: Membrane, x: Tensor) -> Membrane:
         return Membrane(quadratic(p, s.v, x))
@@ -78,6 +80,8 @@ class EIFNode(IntegrateAndFire):
     v_threshold: Value = value(default=1.0, infinite=True)
     v_rest: Value = value(default=0.0)
     v_reset: Value | None = value(default=-0.1, optional=True)
+
+    printed = IntegrateAndFire.printed | {"delta_T", "theta_rh"}
 
     @staticmethod
     def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
@@ -112,12 +116,15 @@ class KLIFNode(LeakyIntegrateAndFire):
         self.k = nn.Parameter(torch.tensor(1.0))
         super().prepare()
 
+    @staticmethod
+    def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(torch.relu(p.k * leak(p, s.v, x)))
+
     @classmethod
-    def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
-        f = torch.relu(p.k * leak(p, s.v, x))
-        spike = fire(p, f)
-        v = reset_to(p, f / p.k, spike, subtracted(p) / p.k) if p.scale_reset else reset_to(p, f, spike)
-        return Step(spike, Membrane(v), f)
+    def recover(cls, p: Any, s: Any, spike: Tensor) -> Membrane:
+        if not p.scale_reset:
+            return Membrane(reset_to(p, s.v, spike))
+        return Membrane(reset_to(p, s.v / p.k, spike, subtracted(p) / p.k))
 
 
 class LIAFNode(LeakyIntegrateAndFire):
@@ -158,7 +165,6 @@ class LIAFNode(LeakyIntegrateAndFire):
         return definition._replace(key=None)  # what may have weights, a mode or a closure must not enter a kernel
 
     @classmethod
-    def step(cls, p: Any, s: Membrane, x: Tensor) -> Step:
-        h = leak(p, s.v, x)
-        y = p.act(h - p.v_threshold if p.threshold_related else h)
-        return Step(y, Membrane(reset_to(p, h, fire(p, h))), h)
+    def give(cls, p: Any, s: Membrane, spike: Tensor) -> Tensor:
+        given: Tensor = p.act(s.v - p.v_threshold if p.threshold_related else s.v)
+        return given

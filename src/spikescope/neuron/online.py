@@ -6,9 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from ..dynamics import Step
 from ..fields import Value, option, value
-from .integrate import LeakyIntegrateAndFire, fire, leak, reset_to, rest_potential
+from .integrate import LeakyIntegrateAndFire, reset_to, rest_potential
+from .stages import derived
 
 __all__ = ["OTTTLIFNode", "SLTTLIFNode"]
 
@@ -56,16 +56,15 @@ class OTTTLIFNode(OnlineLeakyIntegrateAndFire):
     State: ClassVar[Any] = Traced
 
     @classmethod
-    def step(cls, p: Any, s: Any, x: Tensor) -> Step:
-        h = leak(p, s.v, x)
-        spike = fire(p, h)
+    def recover(cls, p: Any, s: Any, spike: Tensor) -> Any:
         trace = s.trace * (1 - 1 / p.tau) + spike.detach()
-        return Step(spike, Traced(reset_to(p, h, spike), trace), h)
+        return s._replace(v=reset_to(p, s.v, spike), trace=trace)
 
     @classmethod
     def rest(cls, p: Any) -> Traced:
         return Traced(v=rest_potential(p))
 
+    @derived
     def single_step_forward(self, x: Tensor) -> Any:
         spike = super().single_step_forward(x)
         return [spike, self.trace.to(x.dtype)] if self.training else spike

@@ -1,0 +1,49 @@
+"""What code written for another library gives a neuron, and what it becomes here, with one note a process."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+__all__ = ["BACKENDS_ELSEWHERE", "allow_integers", "backend_here", "floating"]
+
+BACKENDS_ELSEWHERE = ("cupy", "lava", "inductor")
+"""Backends of SpikingJelly that have another name here, or none."""
+
+_said: set[str] = set()
+_integers_allowed = False
+
+
+def _say_once(what: str, words: str) -> None:
+    if what not in _said:
+        _said.add(what)
+        warnings.warn(words, stacklevel=2)
+
+
+def backend_here(owner: str, given: str, default: str) -> str:
+    """The backend that stands for one of `BACKENDS_ELSEWHERE`: the default of the neuron."""
+    _say_once(
+        "backend",
+        f"{owner}: there is no backend {given!r} here; it becomes {default!r}. 'auto' is the fused kernel of "
+        "the device where there is one, 'torch' the eager loop. This is said once.",
+    )
+    return default
+
+
+def allow_integers(allowed: bool) -> None:
+    """Whether neurons take integers and booleans as float32, with a warning, or refuse them in words.
+
+    It holds for the process: the import aliases switch it on, since code that comes that way may rely on it.
+    """
+    global _integers_allowed
+    _integers_allowed = allowed
+
+
+def floating(owner: str, x: Tensor) -> Tensor:
+    """The input of a neuron; one of integers as float32 where `allow_integers` says so."""
+    if not _integers_allowed or not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
+        return x
+    _say_once("integers", f"{owner}: the input is of dtype {x.dtype}; it becomes float32. This is said once.")
+    return x.to(torch.float32)
