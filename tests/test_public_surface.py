@@ -25,7 +25,7 @@ def test_the_front_door_lists_its_rooms_and_refuses_others_in_words():
     ("room", "name", "text"),
     [
         ("neuron", "LIFNod", "has no attribute 'LIFNod'. Did you mean LIFNode or "),
-        ("surrogate", "atan", "has no attribute 'atan'. Did you mean ATan?"),
+        ("surrogate", "atn", "has no attribute 'atn'. Did you mean "),
         ("functional", "reset_nets", "Did you mean reset_net"),
         ("layer", "PrintShapeModule", "has no attribute 'PrintShapeModule'. See dir(spikescope.layer)"),
     ],

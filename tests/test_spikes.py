@@ -44,6 +44,8 @@ def test_packing_and_unpacking_is_the_identity(shape, dtype, seed):
     s = spikes(shape, seed, dtype)
     packed = float_spike_to_bool(s)
     back = bool_spike_to_float(*packed)
+    named = dict(zip(("spike_b", "s_dtype", "s_shape", "s_padding"), float_spike_to_bool(spike=s), strict=True))
+    assert torch.equal(bool_spike_to_float(**named), back)
     assert back.dtype == dtype
     assert torch.equal(back, s)
     assert packed[0].numel() == -(-s.numel() // 8)

@@ -14,7 +14,7 @@ import spikescope
 from spikescope.compat import install, uninstall
 from spikescope.compat.aliases import SOURCES, installed_at
 from spikescope.compat.multi_step import multi_step
-from spikescope.neuron import IFNode, LIFNode, registry
+from spikescope.neuron import IFNode, IntegrateAndFire, LIFNode, registry
 
 STATED = {
     "activation_based": "base neuron surrogate layer functional monitor encoding learning rnn ann2snn",

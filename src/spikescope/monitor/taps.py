@@ -34,7 +34,8 @@ def gives_spikes(module: nn.Module) -> bool:
 def _as_in_the_library(module: nn.Module) -> bool:
     """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
     methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step")
-    return all(getattr(module, name).__module__.startswith("spikescope.") for name in methods)
+    own = getattr(module, "custom", False) or getattr(module, "by_hooks", False)  # run step by step, in methods
+    return not own and all(getattr(module, name).__module__.startswith("spikescope.") for name in methods)
 
 
 def tapped(

@@ -66,12 +66,14 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
 
     takes_hooks: ClassVar[bool] = True
     by_hooks = False  # whether hooks say how the neuron steps
+    hooks_seen: ClassVar[tuple[object, ...]] = ()  # those of the class as it was defined
     custom: ClassVar[bool] = False  # whether the class has hooks or forwards of its own
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(abstract=abstract, **kwargs)
         cls.by_hooks = _first_is_a_hook(cls)
         cls.custom = cls.by_hooks or not all(is_derived(getattr(cls, name)) for name in _FORWARDS)
+        cls.hooks_seen = cls.neuronal_charge, cls.neuronal_fire, cls.neuronal_reset
         if cls.custom:
             cls.arguments = _with_default(cls.arguments, "backend", "torch")
 
@@ -173,10 +175,9 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
     def _has_hooks(self) -> bool:
         """Whether a hook is another than ours: of the class, of the instance, or put on a class later."""
         cls = type(self)
+        charge, fire, reset = cls.hooks_seen
         return self.by_hooks or not (
-            cls.neuronal_charge is StagedNeuron.neuronal_charge
-            and cls.neuronal_fire is StagedNeuron.neuronal_fire
-            and cls.neuronal_reset is StagedNeuron.neuronal_reset
+            cls.neuronal_charge is charge and cls.neuronal_fire is fire and cls.neuronal_reset is reset
         )
 
     def _by_methods(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,10 @@ ROWS_AT_ONCE = 255
 """How often a byte can count up before it overflows."""
 
 
-def float_spike_to_bool(s: Tensor) -> tuple[Tensor, torch.dtype, torch.Size, int]:
+def float_spike_to_bool(spike: Tensor) -> tuple[Tensor, torch.dtype, torch.Size, int]:
     """Pack spikes into bits, least significant first: `(bits, dtype, shape, padding)`.
 
-    - `s`: zeros and ones of any real dtype, any shape, on any device.
+    - `spike`: zeros and ones of any real dtype, any shape, on any device.
 
     `bits` is uint8 with `ceil(n / 8)` entries; `padding` is the number of zeros, 0 to 7, that fill the last one.
     A value that is neither 0 nor 1 is a ValueError.
@@ -34,12 +34,12 @@ def float_spike_to_bool(s: Tensor) -> tuple[Tensor, torch.dtype, torch.Size, int
     >>> float_spike_to_bool(spikes)  # 8 + 16 + 64 + 128 = 216 and 1 + 2 + 4 = 7
     (tensor([216,   7], dtype=torch.uint8), torch.float32, torch.Size([13]), 3)
     """
-    bits = pack(s, "float_spike_to_bool", rows=1)
-    return bits.flatten(), s.dtype, s.shape, -s.numel() % 8
+    bits = pack(spike, "float_spike_to_bool", rows=1)
+    return bits.flatten(), spike.dtype, spike.shape, -spike.numel() % 8
 
 
-def bool_spike_to_float(bits: Tensor, dtype: torch.dtype, shape: Sequence[int], padding: int = 0) -> Tensor:
-    """Unpack what `float_spike_to_bool` packed: a tensor of `shape` and `dtype`.
+def bool_spike_to_float(spike_b: Tensor, s_dtype: torch.dtype, s_shape: Sequence[int], s_padding: int = 0) -> Tensor:
+    """Unpack what `float_spike_to_bool` packed: `spike_b` to a tensor of `s_shape` and `s_dtype`.
 
     A padding of 8, which other packers report for 0, is taken with and without the empty byte that it speaks of.
 
@@ -49,18 +49,18 @@ def bool_spike_to_float(bits: Tensor, dtype: torch.dtype, shape: Sequence[int], 
     >>> bool_spike_to_float(*float_spike_to_bool(spikes)).equal(spikes)
     True
     """
-    check_bits("bool_spike_to_float", bits, 1)
-    size = math.prod(shape)
+    check_bits("bool_spike_to_float", spike_b, 1)
+    size = math.prod(s_shape)
     wanted = -(-size // 8)
-    held = bits.numel()
-    whole = padding == 8 and size % 8 == 0 and held in (wanted, wanted + 1)
-    if not whole and (held != wanted or padding != -size % 8):
+    held = spike_b.numel()
+    whole = s_padding == 8 and size % 8 == 0 and held in (wanted, wanted + 1)
+    if not whole and (held != wanted or s_padding != -size % 8):
         raise ShapeError(
-            f"bool_spike_to_float: the shape {dims(shape)} has {size} spikes, which take {wanted} bytes with a padding "
-            f"of {-size % 8}, but got {held} bytes with a padding of {padding}. "
+            f"bool_spike_to_float: the shape {dims(s_shape)} has {size} spikes, which take {wanted} bytes with "
+            f"a padding of {-size % 8}, but got {held} bytes with a padding of {s_padding}. "
             "Pass on all four values that float_spike_to_bool returned."
         )
-    return unpack(bits[:wanted].view(1, -1), size, dtype).reshape(torch.Size(shape))
+    return unpack(spike_b[:wanted].view(1, -1), size, s_dtype).reshape(torch.Size(s_shape))
 
 
 def check_bits(owner: str, bits: Tensor, axes: int) -> None:

@@ -3,6 +3,7 @@
 from ..errors import explain_absent as _explain_absent
 from .core import *
 from .core import registry as registry
+from .functions import *
 from .piecewise import *
 from .smooth import *
 from .special import *

@@ -10,9 +10,12 @@ from torch import Tensor
 from ..fields import Declared, option
 from ..internals import in_compiled_transform, in_forward_mode
 
-__all__ = ["Surrogate", "SurrogateFunctionBase", "heaviside"]
+__all__ = ["MultiArgsSurrogateFunctionBase", "Surrogate", "SurrogateFunctionBase", "heaviside"]
 
 registry: dict[str, type[Surrogate]] = {}
+
+_FORMULAS = ("gradient", "primitive", "spike", "fire")
+_FUNCTIONS = ("spiking_function", "primitive_function", "forward")
 
 
 def heaviside(x: Tensor) -> Tensor:
@@ -41,10 +44,20 @@ class Surrogate(Declared):
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default
     _function: ClassVar[type[torch.autograd.Function]]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    by_functions: ClassVar[bool] = False  # whether functions of x and numbers say what it computes, not formulas of p
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._function = _function(cls)
-        registry[cls.__name__] = cls
+        told = (
+            name
+            for base in cls.__mro__[: cls.__mro__.index(Surrogate)]
+            for name in (*_FUNCTIONS, *_FORMULAS)
+            if name in vars(base)
+        )
+        cls.by_functions = next(told, "") in _FUNCTIONS
+        if not abstract:
+            registry[cls.__name__] = cls
 
     @staticmethod
     def spike(p: Any, x: Tensor) -> Tensor:
@@ -64,7 +77,29 @@ class Surrogate(Declared):
     @classmethod
     def has_primitive(cls) -> bool:
         """Whether `spiking=False` and learnable fields are possible."""
+        if cls.by_functions:
+            return any(name in vars(b) for b in cls.__mro__ for name in _FUNCTIONS[1:] if b not in Surrogate.__mro__)
         return cls.primitive is not Surrogate.primitive
+
+    @classmethod
+    def spiking_function(cls, x: Tensor, *values: Any) -> Tensor:
+        """The spike of `x` with the fields `values`, in the order of the constructor."""
+        return cls.fire(cls._valued(values), x)
+
+    @classmethod
+    def primitive_function(cls, x: Tensor, *values: Any) -> Tensor:
+        """The primitive of `x` with the fields `values`, in the order of the constructor."""
+        return cls.primitive(cls._valued(values), x)
+
+    @classmethod
+    def _valued(cls, values: tuple[Any, ...]) -> Any:
+        bound = cls.arguments.bind(*values)
+        bound.apply_defaults()
+        return cls.Params(**bound.arguments)
+
+    @property
+    def form(self) -> str | None:
+        return None if type(self).by_functions else super().form
 
     @classmethod
     def fire(cls, p: Any, x: Tensor) -> Tensor:
@@ -78,6 +113,9 @@ class Surrogate(Declared):
         return y
 
     def forward(self, x: Tensor) -> Tensor:
+        if type(self).by_functions:
+            function = self.spiking_function if self.spiking else self.primitive_function
+            return function(x, *(getattr(self, name) for name in type(self).fields if name != "spiking"))
         p = self.params()
         if any(isinstance(held, Tensor) for held in p):  # in the dtype of the state, as the fields of a neuron
             dtype = torch.promote_types(x.dtype, torch.float32)
@@ -91,7 +129,7 @@ class Surrogate(Declared):
 
     def __setattr__(self, name: str, given: Any) -> None:
         if not type(self).has_primitive():
-            learnable = isinstance(given, Tensor) and given.requires_grad
+            learnable = isinstance(given, Tensor) and given.requires_grad and not type(self).by_functions
             if (name == "spiking" and given is False) or (name in type(self).dynamic and learnable):
                 wish = "spiking=False" if name == "spiking" else f"a learnable {name}"
                 raise ValueError(
@@ -156,4 +194,29 @@ class _LearnedBy(torch.autograd.Function):
         return grads[0], grads[0]
 
 
-SurrogateFunctionBase = Surrogate
+class SurrogateFunctionBase(Surrogate, abstract=True):
+    """Base of the surrogates with one number `alpha`.
+
+    Beside the two formulas of `Surrogate`, a subclass may be written as two static functions: then these are what runs,
+    in the eager loop of every neuron, and `alpha` may be anything that they take.
+
+    >>> class Window(SurrogateFunctionBase):
+    ...     @staticmethod
+    ...     def spiking_function(x, alpha):
+    ...         return spikescope.surrogate.rect.apply(x, alpha)
+    ...     @staticmethod
+    ...     def primitive_function(x, alpha):
+    ...         return torch.clamp(alpha * x + 0.5, 0, 1)
+    >>> window = Window(2.0, spiking=False)
+    >>> window(torch.tensor([-1.0, 0.125])), window.alpha
+    (tensor([0.0000, 0.7500]), 2.0)
+    """
+
+    alpha: Any = option()
+
+
+class MultiArgsSurrogateFunctionBase(Surrogate, abstract=True):
+    """Base of the surrogates that keep their numbers as attributes of their own, and write `forward` themselves."""
+
+    def __init__(self, spiking: bool = True, *args: Any, **kwargs: Any) -> None:
+        super().__init__(spiking=spiking)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..fields import Value, value
-from .core import Surrogate
+from .core import Surrogate, SurrogateFunctionBase
 
 __all__ = ["FakeNumericalGradient", "LeakyKReLU", "LogTailedReLU", "PiecewiseLeakyReLU", "PiecewiseQuadratic", "Rect"]
 
@@ -20,7 +20,7 @@ def constant(held: Value, x: Tensor) -> Tensor:
     return held * torch.ones_like(x)
 
 
-class PiecewiseQuadratic(Surrogate):
+class PiecewiseQuadratic(SurrogateFunctionBase):
     r"""The triangle: $g(x) = \max(0, \alpha - \alpha^2|x|)$, primitive
     $\frac{1}{2} + \alpha x - \frac{\alpha^2}{2} x|x|$ for $|x| < 1/\alpha$, 0 below that and 1 above.
 
@@ -102,7 +102,7 @@ class LeakyKReLU(Surrogate):
         return torch.where(x < 0, p.leak * x, p.k * x)
 
 
-class FakeNumericalGradient(Surrogate):
+class FakeNumericalGradient(SurrogateFunctionBase):
     r"""The height of the step over the distance to it, cut at $\alpha$: $g(x) = \min(1/|x|, \alpha)$; no primitive.
 
     Fang et al., *SpikingJelly* (Science Advances 2023).
@@ -123,7 +123,7 @@ class FakeNumericalGradient(Surrogate):
         return torch.where(far, 1 / divisor, p.alpha)
 
 
-class LogTailedReLU(Surrogate):
+class LogTailedReLU(SurrogateFunctionBase):
     r"""A leaky rectifier that flattens out: $g(x) = \alpha$ for $x \le 0$, 1 for $0 < x \le 1$, and $1/x$ above; the
     primitive is $\alpha x$, $x$ and $1 + \ln x$.
 
@@ -149,7 +149,7 @@ class LogTailedReLU(Surrogate):
         return torch.where(x > 1, tail, torch.where(x > 0, x, p.alpha * x))
 
 
-class Rect(Surrogate):
+class Rect(SurrogateFunctionBase):
     r"""The window: $g(x) = \alpha$ for $|x| < \frac{1}{2\alpha}$ and 0 elsewhere, primitive
     $\min(\max(\alpha x + \frac{1}{2}, 0), 1)$.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fields import Value, value
-from .core import Surrogate
+from .core import SurrogateFunctionBase
 
 __all__ = ["ATan", "Erf", "NonzeroSignLogAbs", "PiecewiseExp", "QPseudoSpike", "Sigmoid", "SoftSign", "SuperSpike"]
 
@@ -22,7 +22,7 @@ def magnitude(x: Tensor) -> Tensor:
     return torch.where(x < 0, -x, x)
 
 
-class Sigmoid(Surrogate):
+class Sigmoid(SurrogateFunctionBase):
     r"""The logistic function: $g(x) = \alpha\,\sigma(\alpha x)(1 - \sigma(\alpha x))$, primitive $\sigma(\alpha x)$.
 
     Neftci, Mostafa and Zenke, *Surrogate gradient learning in spiking neural networks* (IEEE SPM 2019).
@@ -46,7 +46,7 @@ class Sigmoid(Surrogate):
         return torch.sigmoid(p.alpha * x)
 
 
-class ATan(Surrogate):
+class ATan(SurrogateFunctionBase):
     r"""The arc tangent: $g(x) = \frac{\alpha/2}{1 + (\pi\alpha x/2)^2}$, primitive
     $\frac{1}{\pi}\arctan(\pi\alpha x/2) + \frac{1}{2}$.
 
@@ -70,7 +70,7 @@ class ATan(Surrogate):
         return torch.atan(math.pi / 2 * p.alpha * x) / math.pi + 0.5
 
 
-class PiecewiseExp(Surrogate):
+class PiecewiseExp(SurrogateFunctionBase):
     r"""The two-sided exponential: $g(x) = \frac{\alpha}{2} e^{-\alpha|x|}$, primitive $\frac{1}{2}e^{\alpha x}$ below 0
     and $1 - \frac{1}{2}e^{-\alpha x}$ above.
 
@@ -94,7 +94,7 @@ class PiecewiseExp(Surrogate):
         return torch.where(x < 0, tail, 1 - tail)
 
 
-class SoftSign(Surrogate):
+class SoftSign(SurrogateFunctionBase):
     r"""The soft sign: $g(x) = \frac{1}{2\alpha(1/\alpha + |x|)^2}$, primitive
     $\frac{1}{2}\left(\frac{\alpha x}{1 + \alpha|x|} + 1\right)$.
 
@@ -119,7 +119,7 @@ class SoftSign(Surrogate):
         return (x / (1 / p.alpha + magnitude(x)) + 1) / 2
 
 
-class SuperSpike(Surrogate):
+class SuperSpike(SurrogateFunctionBase):
     r"""The slope of a fast sigmoid: $g(x) = \frac{\alpha}{(1 + |x|)^2}$, used without a primitive.
 
     Zenke and Ganguli, *SuperSpike: supervised learning in multilayer spiking neural networks* (Neural Computation
@@ -139,7 +139,7 @@ class SuperSpike(Surrogate):
         return p.alpha / (distance * distance)
 
 
-class Erf(Surrogate):
+class Erf(SurrogateFunctionBase):
     r"""The Gaussian: $g(x) = \frac{\alpha}{\sqrt{\pi}} e^{-\alpha^2 x^2}$, primitive
     $\frac{1}{2}\operatorname{erfc}(-\alpha x)$.
 
@@ -164,7 +164,7 @@ class Erf(Surrogate):
         return torch.erfc(-p.alpha * x) / 2
 
 
-class NonzeroSignLogAbs(Surrogate):
+class NonzeroSignLogAbs(SurrogateFunctionBase):
     r"""The signed logarithm: $g(x) = \frac{1}{1/\alpha + |x|}$, primitive $\operatorname{sign}(x)\ln(\alpha|x| + 1)$.
 
     Its primitive is 0 at the threshold and has no bounds, so with `spiking=False` it is no rate between 0 and 1.
@@ -188,7 +188,7 @@ class NonzeroSignLogAbs(Surrogate):
         return torch.where(x < 0, -size, size)
 
 
-class QPseudoSpike(Surrogate):
+class QPseudoSpike(SurrogateFunctionBase):
     r"""The heavy tail of adjustable weight: $g(x) = \left(1 + \frac{2|x|}{\alpha - 1}\right)^{-\alpha}$, primitive
     $\frac{1}{2}\left(1 + \frac{2|x|}{\alpha - 1}\right)^{1-\alpha}$ below 0 and one minus this above.
 
