@@ -61,9 +61,8 @@ def test_with_every_surrogate(made, spiking):
         return
     x_seq = sequence(LIFNode) - 1
     for v_reset in (0.0, None):
-        node = LIFNode(
-            v_threshold=INF, v_reset=v_reset, step_mode="m", surrogate_function=made(**made.example, spiking=spiking)
-        )
+        made_of = made(**made.example, spiking=spiking)
+        node = LIFNode(v_threshold=INF, v_reset=v_reset, surrogate_function=made_of, step_mode="m", backend="torch")
         x = x_seq.clone().requires_grad_()
         y = node(x)
         (y.sum() + node.v.sum()).backward()
