@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: demo test bench damage clean
+.PHONY: demo test bench damage clean gpu triton
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -19,6 +19,20 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+# On a machine with a GPU, which needs no network: PART=tests, rows or step runs one of the three parts. Wheels of
+# SpikingJelly and of what it needs may lie in wheels/; without them the table says so.
+gpu:
+	PYTHONPATH=src:. $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m bench.gpu $(if $(PART),--part $(PART)) $(ARGS)
+
+# Reads in what Triton compiles for two GPUs, none of which need be here, whether it keeps PyTorch's bits.
+TRITONS ?= 3.6.0 3.9.0
+triton: $(READY)
+	for version in $(TRITONS); do \
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target build/triton-$$version triton==$$version && \
+	  TRITON_CACHE_DIR=build/triton-$$version/cache PYTHONPATH=build/triton-$$version:src \
+	    $(VENV)/bin/python tests/sweeps/triton_ptx.py || exit 1; \
+	done
 
 bench: $(BENCH_READY)
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)

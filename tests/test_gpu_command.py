@@ -1,0 +1,50 @@
+"""`make gpu`, rehearsed: small, on the CPU and in Triton's interpreter."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    run = [sys.executable, "-m", "bench.gpu", *arguments]
+    return subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400)
+
+
+@pytest.mark.parametrize("part", ["tests", "rows", "step"])
+def test_a_part_runs_to_its_end_and_writes_its_file(part, tmp_path):
+    pytest.importorskip("triton")
+    done = command("--rehearse", "--part", part, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (file,) = tmp_path.iterdir()
+    report = json.loads(file.read_text())
+    assert (report["part"], report["end"], report["rehearsed"]) == (part, "whole", True)
+    assert report["rows"]
+    assert not [row for row in report["rows"] if "error" in row]
+    assert f"== {part}: {len(report['rows'])} rows" in done.stdout
+    if part == "tests":
+        assert report["rows"][-1]["outcome"].split(", ")[0].endswith(" passed")
+    elif not any(row.get("ratio") for row in report["rows"]):
+        assert any(row.get("rival") == "rival absent" for row in report["rows"])
+
+
+def test_a_part_that_fails_takes_no_other_with_it_and_the_status_is_that_of_the_tests(tmp_path):
+    """Without a GPU and without a rehearsal every part ends at once, and says why."""
+    done = command("--part", "rows,step", "--output", str(tmp_path))
+    if "There is no GPU" not in done.stderr:
+        pytest.skip("there is a GPU")
+    assert done.returncode == 0  # no tests were asked for
+    assert len(list(tmp_path.iterdir())) == 2
+    assert command("--part", "tests", "--output", str(tmp_path)).returncode == 1
+
+
+def test_an_unknown_part_is_refused_in_words(tmp_path):
+    done = command("--part", "all", "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert "no parts are called all; there are tests, rows, step" in done.stderr
