@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: demo test bench damage clean gpu triton
+.PHONY: demo test bench damage fuzz clean gpu triton
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -33,6 +33,10 @@ triton: $(READY)
 	  TRITON_CACHE_DIR=build/triton-$$version/cache PYTHONPATH=build/triton-$$version:src \
 	    $(VENV)/bin/python tests/sweeps/triton_ptx.py || exit 1; \
 	done
+
+# Kernel against eager loop on random configurations: ARGS="N --seed S".
+fuzz: $(READY)
+	$(VENV)/bin/python tests/sweeps/fuzz_backends.py $(ARGS)
 
 bench: $(BENCH_READY)
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)
