@@ -74,7 +74,7 @@ class Subscriber(Protocol):
 
 def _token() -> Tensor:
     with torch.inference_mode(False):
-        return torch.zeros((), dtype=torch.int64)  # on the CPU: a CUDA graph would replay without calling Python
+        return torch.zeros((), dtype=torch.int64, device="cpu")  # whatever the default: taps belong to no device
 
 
 _forward_token, _backward_token = _token(), _token()
@@ -85,7 +85,8 @@ for _schema in (
     "tap(Tensor[] values, Tensor(a!) token, int handle, str form) -> ()",
     "tap_gradient(Tensor token, Tensor[] values, int handle, str form) -> ()",  # the first tensor gives the device
 ):
-    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+    # a CUDA graph would replay without calling Python: the compiler keeps these out of its graphs
+    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.cudagraph_unsafe))
 tap = torch.ops.spikescope.tap.default  # a fifth of the cost of a call of torch.library.custom_op
 tap_gradient = torch.ops.spikescope.tap_gradient.default
 

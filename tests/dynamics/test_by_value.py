@@ -1,5 +1,7 @@
 """What a call on a GPU makes besides what its kernel fills: nothing. No GPU is needed to count it."""
 
+import subprocess
+import sys
 import warnings
 from collections import Counter
 
@@ -9,6 +11,7 @@ from dynamics_cases import NEURONS, inputs, make, unround
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from spikescope import sockets
 from spikescope.dynamics import gpu, launch, layout, program
 from spikescope.dynamics.program import Values
 from spikescope.neuron import LIFNode
@@ -179,3 +182,12 @@ def test_a_kernel_that_cannot_be_started_later_says_so(a_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: warnings.catch_warnings())
     with pytest.raises(launch.LaunchError, match="backend='torch' runs the eager loop"):
         launch.launch(_no_compiler("").spikescope_probe, torch.device("cuda", 0), 3, [])
+
+
+def test_no_graph_replays_past_a_monitor():
+    """A replay calls no Python: what hands values to monitors must stay out of the compiler's graphs."""
+    for operator in (sockets.tap, sockets.tap_gradient):
+        assert torch.Tag.cudagraph_unsafe in operator.tags
+    script = "import torch; torch.set_default_device('meta'); from spikescope import sockets as s; "
+    script += "assert {s._forward_token.device.type, s._backward_token.device.type} == {'cpu'}"
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -130,6 +130,20 @@ def test_a_compiled_network(device, mode):
 
 
 @pytest.mark.parametrize("mode", [None, "reduce-overhead"], ids=["plain", "graphs"])
+def test_a_number_that_is_edited_reaches_compiled_code(device, mode):
+    torch._dynamo.reset()
+    net, reference = small_net(device), small_net(device, "torch")
+    compiled = torch.compile(net, mode=mode)
+    for call in range(6):
+        for each in (net, reference):
+            functional.reset_net(each)
+            each[1].v_threshold = 0.5 + 0.25 * (call // 2)
+        torch.compiler.cudagraph_mark_step_begin()
+        got = trained(net, compiled, frames(device, call))
+        assert_trained_alike(got, trained(reference, reference, frames(device, call)))
+
+
+@pytest.mark.parametrize("mode", [None, "reduce-overhead"], ids=["plain", "graphs"])
 def test_monitors_of_a_compiled_network_see_every_call(device, mode):
     torch._dynamo.reset()
     net, reference = small_net(device), small_net(device, "torch")
