@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .errors import RecomputeError, check_choice, check_sequence
-from .internals import in_backward
+from .errors import check_choice, check_sequence, refuse_script
+from .internals import exporting
 from .sockets import place_sockets
+from .start import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
 
 __all__ = ["MemoryModule", "MultiStepModule", "SingleStepModule", "StepModule", "recomputing"]
 
@@ -27,6 +26,8 @@ class StepModule:
     supported_step_modes: ClassVar[tuple[str, ...]] = ("s", "m")
     owns_children_step_mode: ClassVar[bool] = False  # whether set_step_mode leaves what is inside alone
     _step_mode: str = "s"
+
+    __prepare_scriptable__ = refuse_script
 
     def supported_step_mode(self) -> tuple[str, ...]:
         """The step modes that this module has."""
@@ -84,25 +85,6 @@ def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
     return _changed(move, value)
 
 
-class _Recompute(threading.local):
-    """Whether stateful modules may run inside a backward pass: of each thread, for a network may have one to itself."""
-
-    allowed = False
-
-
-_recompute = _Recompute()
-
-
-@contextmanager
-def recomputing() -> Iterator[None]:
-    """Let stateful modules run inside a backward pass of this thread: for code that puts the right state in place."""
-    before, _recompute.allowed = _recompute.allowed, True
-    try:
-        yield
-    finally:
-        _recompute.allowed = before
-
-
 class MemoryModule(StepModule, nn.Module):
     """A module with a state that lasts from call to call until `reset()`.
 
@@ -130,6 +112,8 @@ class MemoryModule(StepModule, nn.Module):
 
     _memories: dict[str, Any]
     _reset_values: dict[str, Any]
+    _placed: Placed | None = None
+    _traced: Traced | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,6 +136,7 @@ class MemoryModule(StepModule, nn.Module):
 
     def reset(self) -> None:
         """Put every state entry back to its reset value."""
+        note_placed(self, *self._memories)
         for name, value in self._reset_values.items():
             self._memories[name] = _own(value)
 
@@ -171,16 +156,18 @@ class MemoryModule(StepModule, nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step or one sequence, by `step_mode`."""
-        # in this order: compiled code must not depend on the flag, or a recomputation compiles it anew
-        if self._memories and in_backward() and not _recompute.allowed:
-            raise RecomputeError(
-                f"{type(self).__name__} keeps a state and was run again inside the backward pass, as "
-                "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
-                "Use spikescope.functional.checkpoint, which puts the right state back first."
-            )
+        if self._memories:
+            if not torch.compiler.is_compiling():
+                check_start(self)
+            elif exporting():
+                check_export(self)
         if self._step_mode == "s":
-            return self.single_step_forward(*args, **kwargs)
-        return self.multi_step_forward(*args, **kwargs)
+            out = self.single_step_forward(*args, **kwargs)
+        else:
+            out = self.multi_step_forward(*args, **kwargs)
+        if self._traced is not None:
+            note_end(self)
+        return out
 
     def single_step_forward(self, *args: Any, **kwargs: Any) -> Any:
         """One time step `[N, *]`."""
@@ -203,6 +190,7 @@ class MemoryModule(StepModule, nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         memories = self.__dict__.get("_memories")
         if memories is not None and name in memories:
+            note_placed(self, name)
             memories[name] = value
         else:
             super().__setattr__(name, value)
@@ -218,7 +206,7 @@ class MemoryModule(StepModule, nn.Module):
         return [*super().__dir__(), *self._memories]
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = {name: held for name, held in self.__dict__.items() if name not in ("_placed", "_traced")}
         state["_memories"], state["_reset_values"] = _changed(Tensor.detach, (self._memories, self._reset_values))
         return state
 

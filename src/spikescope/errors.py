@@ -52,6 +52,14 @@ def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     )
 
 
+def refuse_script(module: object) -> Never:
+    """What `torch.jit.script` asks for: the module in a form that it can take."""
+    raise TypeError(
+        f"torch.jit.script cannot take {type(module).__name__} from spikescope, whose code is Python. Use "
+        "torch.jit.trace, torch.export or torch.compile, or exchange.to_nir for other tools."
+    )
+
+
 def dims(shape: Iterable[int], names: str = "") -> str:
     """A shape with its leading axes named.
 

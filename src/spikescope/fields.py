@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from .errors import check_choice, did_you_mean
+from .errors import check_choice, did_you_mean, refuse_script
 
 __all__ = ["Declared", "Field", "Value", "forms", "option", "part", "value"]
 
@@ -202,6 +202,8 @@ class Declared(nn.Module):
     parts: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Signature]
     Params: ClassVar[Any]
+
+    __prepare_scriptable__ = refuse_script
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -65,6 +65,25 @@ def in_backward() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
+def recomputation() -> tuple[int, Any]:
+    """What tells one recomputation of an activation checkpoint from another: the backward pass, and what asked for it.
+
+    That is the node of the graph that stands before the engine; its number in the order of creation is its own.
+    """
+    node = torch._C._current_autograd_node()
+    return torch._C._current_graph_task_id(), None if node is None else node._sequence_nr()
+
+
+def after_backward(function: Callable[[], None]) -> None:
+    """Have `function` called when the backward pass that runs in this thread has ended. PyTorch has it for engines."""
+    torch.autograd.Variable._execution_engine.queue_callback(function)
+
+
+def jit_trace() -> Any:
+    """The trace that `torch.jit.trace` is making, or None; one is told from another by identity."""
+    return torch._C._get_tracing_state() if torch._C._is_tracing() else None
+
+
 def readable(x: Tensor) -> bool:
     """Whether Python may look at the values of `x`: not in compiled code, under `vmap`, or on the meta device.
 
@@ -115,17 +134,80 @@ def exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether `x` is a tensor with memory of its own, outside every mode and transform of PyTorch.
+_PLAIN_KEYS = 0
+for _key in ("CPU", "CUDA", "XPU", "ADInplaceOrView", "Negative"):
+    _PLAIN_KEYS |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _key)).raw_repr()
+for _key in ("CPU", "CUDA", "XPU"):
+    for _kind in ("Autograd", "Autocast"):
+        _PLAIN_KEYS |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _kind + _key)).raw_repr()
+_ODD_KEYS = ~_PLAIN_KEYS
 
-    Only then may a kernel be called on its address directly. PyTorch has no public question for modes and transforms.
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are tensors with memory of their own, outside every mode and transform of PyTorch.
+
+    Only then may a kernel be called on their addresses directly. What has no memory (a tensor of zeros that is none, a
+    fake one, one that a transform has left behind) looks like any other; the dispatcher alone knows them, by their
+    keys. PyTorch has no public question for these, nor for modes and transforms.
     """
-    return (
-        not torch.compiler.is_compiling()
-        and type(x) in (Tensor, nn.Parameter)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._are_functorch_transforms_active()
-    )
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return False
+    keys = torch._C._dispatch_keys
+    for held in tensors:  # a loop: a generator costs as much as the checks
+        if held is not None and (type(held) not in _PLAIN_TYPES or keys(held).raw_repr() & _ODD_KEYS):
+            return False
+    return True
+
+
+_PLAIN_TYPES = (Tensor, nn.Parameter)
+
+
+def is_left_behind(x: Any) -> bool:
+    """Whether `x` has no values outside of the mode or transform of PyTorch that has made it."""
+    if not isinstance(x, Tensor):
+        return False
+    functorch, fakes = torch._C._functorch, sys.modules.get("torch._subclasses.fake_tensor")
+    fake = fakes is not None and isinstance(x, fakes.FakeTensor)
+    return fake or x.is_meta or functorch.is_functorch_wrapped_tensor(x) or torch._is_functional_tensor(x)
+
+
+def materialized(x: Tensor | None) -> Tensor | None:
+    """A tensor of zeros or of a sparse layout as one with memory; others as they are.
+
+    PyTorch gives the zeros that have none as gradients and tangents; it fills them for an operator, not in a list.
+    """
+    if x is None or type(x) not in _PLAIN_TYPES:
+        return x
+    if x.layout is not torch.strided:
+        return x.to_dense()
+    return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if x._is_zerotensor() else x
+
+
+def is_batched_gradient(x: Tensor | None) -> bool:
+    """Whether `x` is one of many gradients that `torch.autograd.grad(..., is_grads_batched=True)` takes at once.
+
+    They are tensors of a `vmap` that is older than that of torch.func, and known to neither modes nor transforms.
+    """
+    return x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
+
+
+def takes_operations_alone() -> bool:
+    """Whether what runs is written down by `torch.jit.trace` or `torch.func.functionalize`.
+
+    Neither takes an autograd function, and a trace that is run elsewhere must hold no operator of ours.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._is_tracing():
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return any(level.key() == torch._C._functorch.TransformType.Functionalize for level in stack)
 
 
 def in_nested_grad() -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import is_plain
+from ..internals import is_batched_gradient, is_plain, materialized
 from . import eager
 from .compiler import CompileError
 from .layout import first_state, real_dtype
@@ -66,8 +66,10 @@ def gradients(
         gy = torch.zeros_like(x_seq[:1]).expand(x_seq.shape)
     gv_seq = grads[1 + call.states] if call.keep_v else None
     gstate = list(grads[1 : 1 + call.states])
-    if torch.is_grad_enabled() or not is_plain(x_seq):
-        flat = (*state, *tensors, gy, gv_seq, *gstate)
+    if any(map(is_batched_gradient, (gy, gv_seq, *gstate))):
+        return _by_the_eager_loop(call, wanted, [x_seq, *state, *tensors, gy, gv_seq, *gstate])
+    if torch.is_grad_enabled() or not is_plain(x_seq, checkpoints, *state, *tensors, gy, gv_seq, *gstate):
+        flat = (*state, *tensors, *map(materialized, (gy, gv_seq, *gstate)))
         out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
         return out
     try:
@@ -103,6 +105,23 @@ def _tell(reason: str) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def _by_the_eager_loop(call: Call, wanted: Sequence[int], flat: list[Any]) -> list[Tensor]:
+    """The vector-Jacobian product by autograd through the eager loop: for many gradients at once."""
+    count = len(flat) - 3 - call.held - call.states
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [_apart(held, again) for held in flat[: 1 + call.held + count]]
+        found = _eager_gradients(call, wanted, [*leaves, *flat[len(leaves) :]], count, again)
+    return list(found)
+
+
+def _apart(held: Tensor | None, again: bool) -> Tensor | None:
+    """A tensor to differentiate by, apart from what else depends on it; with its own graph where that goes on."""
+    if held is None:
+        return None
+    return held.view_as(held) if again and held.requires_grad else held.detach().requires_grad_()
 
 
 class _FusedGradient(torch.autograd.Function):
@@ -164,19 +183,25 @@ def _second(
     gstate: list[Tensor | None],
     ggrads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """The derivative of the vector-Jacobian product, by autograd through the eager loop."""
-    flat = [x_seq, *state, *tensors, gy, gv_seq, *gstate]
+    """The derivative of the vector-Jacobian product, by autograd through the eager loop; it has derivatives as well."""
+    flat, again = [x_seq, *state, *tensors, gy, gv_seq, *gstate], torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [None if held is None else held.detach().requires_grad_() for held in flat]
+        leaves = [_apart(held, again) for held in flat]
         out = _eager_gradients(call, wanted, leaves, len(tensors))
         pairs = [(o, g) for o, g in zip(out, ggrads, strict=True) if g is not None and o.requires_grad]
         inputs = [held for held in leaves if held is not None]
         outputs, given = [o for o, _ in pairs], [g for _, g in pairs]
-        found = iter(torch.autograd.grad(outputs, inputs, given, allow_unused=True) if pairs else [None] * len(inputs))
+        found = iter(
+            torch.autograd.grad(outputs, inputs, given, allow_unused=True, create_graph=again)
+            if pairs
+            else [None] * len(inputs)
+        )
     return [None if held is None else next(found) for held in leaves]
 
 
-def _eager_gradients(call: Call, wanted: Sequence[int], leaves: list[Any], count: int) -> Sequence[Tensor]:
+def _eager_gradients(
+    call: Call, wanted: Sequence[int], leaves: list[Any], count: int, create_graph: bool = True
+) -> Sequence[Tensor]:
     """What `spikescope::neuron_backward` computes, with a graph."""
     held = call.held
     x_seq, state, tensors = leaves[0], leaves[1 : 1 + held], leaves[1 + held : 1 + held + count]
@@ -195,7 +220,7 @@ def _eager_gradients(call: Call, wanted: Sequence[int], leaves: list[Any], count
         [o for o, _ in pairs],
         inputs,
         [g for _, g in pairs],
-        create_graph=True,
+        create_graph=create_graph,
         allow_unused=True,
         materialize_grads=True,
     )

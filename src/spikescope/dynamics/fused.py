@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..internals import LeanFunction, is_plain
+from ..errors import StateError
+from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
 from .operator import call_kernel, neuron
 
-__all__ = ["run_fused"]
+__all__ = ["check_present", "run_fused"]
 
 
 def run_fused(
@@ -31,6 +32,10 @@ def run_fused(
     """A run over time by a fused kernel, and the taps that were on; with `single` of one step `[N, *]`."""
     real = real_dtype(x_seq)
     shape = x_seq.shape if single else x_seq.shape[1:]
+    plain = is_plain(x_seq, *(s for s in state if isinstance(s, Tensor)), *tensors)
+    if not (plain or torch.compiler.is_compiling()):
+        check_present(state, tensors, x_seq)
+        state = state._make(materialized(s) if isinstance(s, Tensor) else s for s in state)
     starts = "".join("t" if isinstance(s, Tensor) else "n" for s in state)
     held = [_start(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
     numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
@@ -39,7 +44,7 @@ def run_fused(
     call = Call(tuple(numbers), starts, key, backend, keep_v, learns, ",".join(taps), single)
     out: Sequence[Tensor]
     if not torch.compiler.is_compiling():
-        out = _Fused.apply(call, *flat) if learns or not is_plain(x_seq) else _run(call, *flat)
+        out = _Fused.apply(call, *flat) if learns or not plain else tuple(_kernel(call, *flat))
     else:  # there the operator is the better known of the two
         y, *others = neuron(
             call.with_time(x_seq),
@@ -57,6 +62,21 @@ def run_fused(
     states = call.states
     run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))
+
+
+def check_present(state: Any, tensors: Sequence[Tensor], x: Tensor) -> None:
+    """Refuse a state or a field that a mode or transform of PyTorch has left behind to an input outside of it."""
+    if not is_plain(x):
+        return
+    named = [*((f"the state {name!r}", held) for name, held in state._asdict().items() if isinstance(held, Tensor))]
+    for name, held in (*named, *(("a field", held) for held in tensors)):
+        if is_left_behind(held):
+            kind = "a meta tensor" if held.is_meta else "a stand-in of FakeTensorMode, torch.compile or torch.func"
+            raise StateError(
+                f"{name} of shape {list(held.shape)} has no values: it is {kind}, left from another call, and the "
+                "input is a tensor with values. Call functional.reset_net(net) from spikescope between the two; "
+                "set a field anew."
+            )
 
 
 def _start(held: Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
@@ -114,10 +134,14 @@ def _saved(ctx: Any) -> Sequence[Any]:
         ) from error
 
 
-def _run(call: Call, x: Tensor, *rest: Tensor) -> list[Tensor]:
-    """The kernel on the memory of the tensors where they have one, else the operator."""
-    run = call_kernel if is_plain(x) else neuron
-    state, tensors = list(rest[: call.held]), list(rest[call.held :])
+def _run(call: Call, *flat: Tensor) -> list[Tensor]:
+    """The kernel on the memory of the tensors where they all have one, else the operator."""
+    return _kernel(call, *flat, run=call_kernel if is_plain(*flat) else neuron)
+
+
+def _kernel(call: Call, *flat: Tensor, run: Callable[..., list[Tensor]] = call_kernel) -> list[Tensor]:
+    x, *rest = flat
+    state, tensors = rest[: call.held], rest[call.held :]
     y, *others = run(
         call.with_time(x),
         state,

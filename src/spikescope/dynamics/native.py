@@ -58,11 +58,20 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _pointers(tensors: Sequence[Tensor | None]) -> Any:
-    return (ctypes.c_void_p * max(1, len(tensors)))(*[None if t is None else t.data_ptr() for t in tensors])
+    return (ctypes.c_void_p * max(1, len(tensors)))(*[_pointer(held) for held in tensors])
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+    if tensor is None:
+        return None
+    address = tensor.data_ptr()
+    if not address and tensor.numel():  # its storage was freed, or it never had one
+        raise RuntimeError(
+            f"A kernel was given a tensor of shape {list(tensor.shape)} that has no memory: it stands for a shape, "
+            "as on the meta device, or its storage was freed. Give it a tensor with values; if it is a state, call "
+            "functional.reset_net(net)."
+        )
+    return address
 
 
 def _longs(numbers: Sequence[int]) -> Any:

@@ -13,10 +13,17 @@ import torch
 from torch import Tensor
 
 from ..form import Deferred, computed
-from ..internals import constant_when_compiled, exporting, in_compiled_transform, in_forward_mode, in_nested_grad
+from ..internals import (
+    constant_when_compiled,
+    exporting,
+    in_compiled_transform,
+    in_forward_mode,
+    in_nested_grad,
+    takes_operations_alone,
+)
 from . import eager, launch
 from .compiler import CompileError, trouble
-from .fused import run_fused
+from .fused import check_present, run_fused
 from .layout import real_dtype
 from .program import program, refusal
 from .taps import eager_taps
@@ -83,6 +90,8 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
         return "PyTorch cannot compile the derivative of an operator inside torch.func"
     if in_nested_grad():
         return "the fused kernels have no second derivative under torch.func"
+    if takes_operations_alone():
+        return "torch.jit.trace and functionalize take PyTorch's own operations alone"
     if exporting():
         return "an exported graph must not depend on kernels of this machine"
     real = real_dtype(x)
@@ -141,6 +150,7 @@ def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> e
             return eager.Step(run.output, run.state, None)
         except CompileError as error:
             _without_kernel(backend, definition, error)
+    check_present(state, definition.tensors, x)
     return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
 
 
@@ -155,6 +165,7 @@ def run_sequence(
             return run._replace(taps=found) if taps else run
         except CompileError as error:
             _without_kernel(backend, definition, error)
+    check_present(state, definition.tensors, x_seq)
     first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
     start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
     run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..fields import Declared, option
-from ..internals import in_compiled_transform, in_forward_mode
+from ..internals import in_compiled_transform, in_forward_mode, takes_operations_alone
 
 __all__ = ["MultiArgsSurrogateFunctionBase", "Surrogate", "SurrogateFunctionBase", "heaviside"]
 
@@ -43,12 +43,13 @@ class Surrogate(Declared):
     pointwise: ClassVar[bool] = True  # whether `spike` depends on nothing but its arguments
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default
     _function: ClassVar[type[torch.autograd.Function]]
+    _forward_function: ClassVar[type[torch.autograd.Function]]
 
     by_functions: ClassVar[bool] = False  # whether functions of x and numbers say what it computes, not formulas of p
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._function = _function(cls)
+        cls._function, cls._forward_function = _autograd_functions(cls)
         told = (
             name
             for base in cls.__mro__[: cls.__mro__.index(Surrogate)]
@@ -107,10 +108,26 @@ class Surrogate(Declared):
         if not p.spiking:
             return cls.primitive(p, x)
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
-        y: Tensor = cls._function.apply(x, constants)
-        if any(isinstance(held, Tensor) and (held.requires_grad or in_compiled_transform()) for held in p):
+        if takes_operations_alone():
+            y = cls._in_operations(constants, x)
+        else:
+            y = (cls._forward_function if in_forward_mode() else cls._function).apply(x, constants)
+        hidden = in_compiled_transform() or in_forward_mode()  # there a tensor that learns does not say so
+        if any(isinstance(held, Tensor) and (held.requires_grad or hidden) for held in p):
             y = _learned_by(y, cls.primitive(p, x.detach()))
         return y
+
+    @classmethod
+    def _in_operations(cls, p: Any, x: Tensor) -> Tensor:
+        """Spike and slope without an autograd function: a zero is added that has the gradient of the slope.
+
+        Also under `no_grad`, where `torch.jit.trace` checks what it has traced: it must be the same graph.
+        """
+        y = cls.spike(p, x.detach())
+        if torch.onnx.is_in_onnx_export():
+            return y
+        zero = cls.gradient(p, x.detach()) * (x - x.detach())
+        return y + torch.where(x.detach().isfinite(), zero, torch.zeros_like(zero))
 
     def forward(self, x: Tensor) -> Tensor:
         if type(self).by_functions:
@@ -140,8 +157,8 @@ class Surrogate(Declared):
         super().__setattr__(name, given)
 
 
-def _function(cls: type[Surrogate]) -> type[torch.autograd.Function]:
-    """The autograd function of one surrogate: `apply(x, p)` with the fields as constants."""
+def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+    """The autograd function of one surrogate, `apply(x, p)` with the fields as constants; and for forward mode."""
 
     class Fire(torch.autograd.Function):
         generate_vmap_rule = True
@@ -158,18 +175,34 @@ def _function(cls: type[Surrogate]) -> type[torch.autograd.Function]:
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+            return grads[0] * Fire.slope(ctx), None
+
+        @staticmethod
+        def slope(ctx: Any) -> Tensor:
             x, *tensors = ctx.saved_tensors
             rest = iter(tensors)
-            p = ctx.p._make(next(rest) if v is None else v[0] for v in ctx.p)
-            return grads[0] * cls.gradient(p, x), None
+            return cls.gradient(ctx.p._make(next(rest) if v is None else v[0] for v in ctx.p), x)
+
+    class FireForward(Fire):
+        """With a derivative in forward mode, and for that alone: `torch.compile` refuses a function that has one."""
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            Fire.setup_context(ctx, inputs, output)
+            ctx.save_for_forward(*ctx.to_save)
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Any) -> Tensor:
+            found: Tensor = tangents[0] * Fire.slope(ctx)
+            return found
 
     Fire.__name__ = Fire.__qualname__ = f"{cls.__name__}Fire"
-    return Fire
+    return Fire, FireForward
 
 
 def _learned_by(y: Tensor, smooth: Tensor) -> Tensor:
     """The spike `y`; its gradient goes to the smooth function too, through which the fields learn."""
-    if not in_forward_mode():
+    if not (in_forward_mode() or takes_operations_alone()):
         learned: Tensor = _LearnedBy.apply(y, smooth)
         return learned
     zero = smooth - smooth.detach()

@@ -1,0 +1,162 @@
+"""Whether a call of a stateful module starts from the right state: in a recomputation, in a trace, after inference."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from .errors import RecomputeError, StateError
+from .internals import after_backward, in_backward, jit_trace, recomputation
+from .sockets import at_rest
+
+__all__ = ["Placed", "Traced", "check_export", "check_start", "note_end", "note_placed", "recomputing"]
+
+
+class _Recompute(threading.local):
+    """Whether stateful modules may run inside a backward pass: of each thread, for a network may have one to itself."""
+
+    allowed = False
+
+
+_recompute = _Recompute()
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Let stateful modules run inside a backward pass of this thread: for code that puts the right state in place."""
+    before, _recompute.allowed = _recompute.allowed, True
+    try:
+        yield
+    finally:
+        _recompute.allowed = before
+
+
+class Placed(NamedTuple):
+    """The state entries that a recomputation has put in place itself, and all of the state before that."""
+
+    recomputation: tuple[int, Any]
+    names: frozenset[str]
+    before: dict[str, Any]
+
+
+class Traced(NamedTuple):
+    """The trace that a module has run in, and the state that it left."""
+
+    trace: Any
+    left: tuple[Any, ...]
+
+
+def check_start(module: Any) -> None:
+    """Before a call outside compiled code: put right what can be, refuse in words what cannot."""
+    if in_backward() and not _recompute.allowed:
+        _check_recomputation(module)
+    trace = jit_trace()
+    if trace is not None or module._traced is not None:
+        _check_trace(module, trace)
+    if not torch.is_inference_mode_enabled():
+        for held in module._memories.values():
+            if type(held) is not float and _is_of_inference(held):
+                _leave_inference(module)
+                break
+
+
+def note_end(module: Any) -> None:
+    """After a call in a trace: remember the state that it left."""
+    if module._traced is not None:
+        module._traced = module._traced._replace(left=tuple(module._memories.values()))
+
+
+def note_placed(module: Any, *names: str) -> None:
+    """Somebody puts these state entries in place; inside a backward pass that is part of a recomputation."""
+    if not in_backward() or _recompute.allowed:
+        return
+    now = recomputation()
+    placed = module._placed
+    same_pass = placed is not None and placed.recomputation[0] == now[0]
+    known = placed.names if same_pass and placed.recomputation == now else frozenset()
+    module._placed = Placed(now, known.union(names), placed.before if same_pass else module._memories.copy())
+
+
+def _check_recomputation(module: Any) -> None:
+    """A recomputation gives what the first pass gave where it has put every entry of the state in place itself.
+
+    Then so did the first pass, since it is the same code. What was there before is the state of the end.
+    """
+    placed = module._placed
+    if placed is None or placed.recomputation != recomputation() or placed.names != module._memories.keys():
+        raise RecomputeError(
+            f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
+            "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
+            "Use spikescope.functional.checkpoint, which puts the right state back first, or call "
+            "functional.reset_net(net) inside the checkpointed function where every call starts from rest."
+        )
+    after_backward(lambda: _put_back(module))  # it leaves no trace
+
+
+def _put_back(module: Any) -> None:
+    if module._placed is not None:
+        module._memories.update(module._placed.before)
+        module._placed = None
+
+
+def _check_trace(module: Any, trace: Any) -> None:
+    """A trace holds operations alone: it starts from the state of a reset at every call and keeps none."""
+    before = module._traced
+    if before is not None and before.trace is not trace:
+        now = module._memories.values()
+        if len(before.left) == len(now) and all(a is b for a, b in zip(before.left, now, strict=True)):
+            module.reset()
+        module._traced = before = None
+    if trace is None or before is not None:
+        return
+    name = type(module).__name__
+    rest = module._reset_values
+    if not at_rest(module) or any(
+        isinstance(held, (int, float)) and held != rest[name] for name, held in module._memories.items()
+    ):
+        raise StateError(
+            f"{name} has a state from an earlier call, which torch.jit.trace would write into the graph as a constant. "
+            "Call functional.reset_net(net) from spikescope first: the traced network then starts from rest at every "
+            "call."
+        )
+    if module.step_mode == "s":
+        warnings.warn(
+            f"torch.jit.trace of {name} in step_mode='s': the traced graph starts from rest at every call and carries "
+            "no state from one to the next. Trace the loop over time, or use step_mode='m'.",
+            stacklevel=3,
+        )
+    module._traced = Traced(trace, ())
+
+
+def check_export(module: Any) -> None:
+    """The same for `torch.export`, as far as it runs the code itself: there a tensor of its own is no plain one."""
+    if torch.compiler.is_dynamo_compiling():
+        return
+    rest = module._reset_values
+    if any(type(held) is Tensor and held is not rest[name] for name, held in module._memories.items()):
+        raise StateError(
+            f"{type(module).__name__} has a state from an earlier call, which torch.export would write into the graph "
+            "as a constant. Call functional.reset_net(net) from spikescope first: the exported network then starts "
+            "from rest at every call."
+        )
+
+
+def _is_of_inference(held: Any) -> bool:
+    if isinstance(held, Tensor):
+        return held.is_inference()
+    return isinstance(held, (tuple, list, dict)) and any(
+        isinstance(leaf, Tensor) and leaf.is_inference() for leaf in pytree.tree_leaves(held)
+    )
+
+
+def _leave_inference(module: Any) -> None:
+    """Go on from a state of `torch.inference_mode` as from one of `torch.no_grad`: autograd takes no tensor of it."""
+    copied: Callable[[Tensor], Tensor] = lambda held: held.clone() if held.is_inference() else held  # noqa: E731
+    module._memories.update(pytree.tree_map_only(Tensor, copied, module._memories))
