@@ -304,3 +304,29 @@ def test_what_was_read_compiles_as_one_graph(name):
     functional.reset_net(back)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x_seq), wanted)
+
+
+def written_in_steps(kind, r, **more):
+    """A graph of a program that counts time in steps, without metadata of ours."""
+    given = (
+        {"r": np.full(2, r), "v_threshold": np.ones(2), "v_reset": np.zeros(2)}
+        if kind == "IF"
+        else {"r": np.full(2, r)}
+    )
+    return nir.NIRGraph.from_list(getattr(nir, kind)(**given | more))
+
+
+@pytest.mark.parametrize("kind", ["IF", "I"])
+def test_an_integrator_that_hardly_sees_its_input_is_said(kind):
+    graph = written_in_steps(kind, 1.0)
+    (name,) = (name for name, node in graph.nodes.items() if type(node).__name__ == kind)
+    with pytest.warns(
+        UserWarning, match=rf"node {name} \({kind}\).* at most 0.001, .* takes 1000 steps .*\.r /= 0.001"
+    ):
+        net = from_nir(graph, dt=1e-3, step_mode="m")
+    assert net(torch.ones(5, 1, 2)).max() < 0.1
+    graph.nodes[name].r = graph.nodes[name].r / 1e-3  # what the warning says
+    assert from_nir(graph, dt=1e-3, step_mode="m")(torch.ones(5, 1, 2)).min() >= 1.0
+    from_nir(written_in_steps(kind, 0.0), dt=1e-3)  # nothing to say: it is meant to see nothing
+    from_nir(written_in_steps(kind, 1.0), dt=1.0)
+    from_nir(to_nir(neuron.IFNode(v_threshold=500.0), (2,)))  # what we wrote is meant as it is

@@ -94,6 +94,21 @@ def test_lambda_is_followed_checked_and_saved():
         MaskedPSN(k=5, T=4)
 
 
+def test_a_file_with_lambda_and_the_masks_as_buffers_loads():
+    """As SpikingJelly writes it."""
+    node = make(MaskedPSN, k=2, T=3, lambda_init=0.25, step_mode="m")
+    mask = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    theirs = {"_lambda_": torch.tensor(0.25), "mask0": mask, "mask1": torch.ones(3, 3)}
+    theirs |= {name: held.detach() for name, held in node.named_parameters()}
+    fresh = torch.nn.Sequential(MaskedPSN(k=2, T=3, step_mode="m"))
+    fresh.load_state_dict({f"0.{name}": held for name, held in theirs.items()})
+    assert fresh[0].lambda_ == 0.25
+    x = torch.randn(3, 5, 7)
+    assert torch.equal(fresh(x), node(x))
+    with pytest.warns(UserWarning, match="mask in the file is not that of k=1 and T=3"):
+        MaskedPSN(k=1, T=3).load_state_dict(theirs)
+
+
 @pytest.mark.parametrize("backend", ["gemm", "conv"])
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
 def test_sliding_psn_is_a_window_over_the_inputs(k, backend):

@@ -102,7 +102,7 @@ class ScaledNeuron(MemoryModule):
         self.neuron.reset()
 
     def extra_repr(self) -> str:
-        return f"scale={_shown(self.scale)}, step_mode={self.step_mode!r}"
+        return ""  # as SpikingJelly: the neuron inside says it
 
 
 class SpikingMaxPool(MemoryModule):

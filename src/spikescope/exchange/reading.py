@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,13 @@ from ..neuron import ReadOut
 from ..surrogate import Sigmoid, Surrogate
 from .layers import Threshold, layer_from_nir
 from .network import NIRNetwork
-from .neurons import Reading, neuron_from_nir
+from .neurons import KEY, Reading, neuron_from_nir
 from .package import check_dt, field, nir_package, plain
 from .storage import read_nir
 
 __all__ = ["from_nir"]
 
+_MOST_STEPS = 100  # of an input of 1 until a spike, beyond which a gain is taken for a mistake
 _NEURONS = ("IF", "LIF", "CubaLIF", "I", "LI")
 
 
@@ -109,6 +111,7 @@ def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
         return None
     try:
         if kind in _NEURONS:
+            _warn_of_small_gain(name, node, reading)
             return neuron_from_nir(node, reading)
         if kind == "Threshold":
             return Threshold(field(plain(node.threshold)), reading.surrogate_function())
@@ -118,6 +121,25 @@ def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
     if made is None:
         raise ValueError(f"from_nir: there is no module for the node {name} ({kind}).")
     return made
+
+
+def _warn_of_small_gain(name: str, node: Any, reading: Reading) -> None:
+    """Say so where an integrator of another program hardly sees its input: programs that count in steps write r = 1."""
+    kind = type(node).__name__
+    if kind not in ("IF", "I") or KEY in (node.metadata or {}):
+        return
+    gain = np.abs(np.asarray(node.r, dtype=np.float64)) * reading.dt
+    height = np.abs(np.asarray(node.v_threshold, dtype=np.float64)) if kind == "IF" else 1.0
+    share = np.max(gain / np.maximum(height, np.finfo(np.float64).tiny), initial=0.0)
+    if 0 < share < 1 / _MOST_STEPS:
+        goal = "its threshold" if kind == "IF" else "the potential 1"
+        warnings.warn(
+            f"from_nir: the node {name} ({kind}) multiplies its input by r * dt, at most {gain.max():.3g}, so that an "
+            f"input of 1 takes {1 / share:.0f} steps to {goal}. Programs that count time in steps write r = 1 for the "
+            f"whole input. If this graph is of one of them, put it in seconds before it is read: "
+            f"graph.nodes[{name!r}].r /= {reading.dt:g}",
+            stacklevel=2,
+        )
 
 
 def _ends_named(nodes: dict[str, Any], edges: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -146,8 +147,11 @@ class MaskedPSN(ParallelNeuron):
 
     def masked_weight(self) -> Tensor:
         """The weights [T, T] under the mask."""
-        window = torch.ones_like(self.weight).tril().triu(1 - self.k)
-        return self.weight * (self._lambda * window + (1 - self._lambda))
+        return self.weight * (self._lambda * self._window() + (1 - self._lambda))
+
+    def _window(self) -> Tensor:
+        """Ones [T, T] where a step sees an input at lambda = 1."""
+        return torch.ones_like(self.weight).tril().triu(1 - self.k)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         self._check_steps(x_seq, self.T)
@@ -182,6 +186,19 @@ class MaskedPSN(ParallelNeuron):
             )
         if self.queue is not None:
             check_state("MaskedPSN", x.shape, {"queue": self.queue.new_empty(self.queue.shape[1:])})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The entries, also those of SpikingJelly, which has lambda and the masks as buffers."""
+        if f"{prefix}_lambda_" in state_dict:
+            mask, _ = (state_dict.pop(f"{prefix}{name}", None) for name in ("mask0", "mask1"))
+            if mask is not None and not torch.equal(mask.to(self._window()), self._window()):
+                warnings.warn(
+                    f"MaskedPSN: the mask in the file is not that of k={self.k} and T={self.T}, with which this neuron "
+                    "was made and which it keeps. Make it with the k of the network that was saved.",
+                    stacklevel=2,
+                )
+            state_dict[f"{prefix}_extra_state"] = state_dict.pop(f"{prefix}_lambda_")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self._lambda, dtype=torch.float64)

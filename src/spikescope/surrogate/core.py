@@ -144,6 +144,13 @@ class Surrogate(Declared):
         """True: spikes with a surrogate gradient. False: the primitive in both directions."""
         self.spiking = spiking
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The entries, also numbers that are fields here: the first SpikingJelly had its slopes in the files."""
+        for name in type(self).dynamic:
+            if prefix + name in state_dict and not isinstance(getattr(self, name), Tensor):
+                setattr(self, name, state_dict.pop(prefix + name).item())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def __setattr__(self, name: str, given: Any) -> None:
         if not type(self).has_primitive():
             learnable = isinstance(given, Tensor) and given.requires_grad and not type(self).by_functions
