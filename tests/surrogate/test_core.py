@@ -264,12 +264,12 @@ def test_whole_numbers_give_spikes_in_their_own_dtype():
 
 def test_a_number_in_a_file_is_the_value_of_the_field():
     """As the first SpikingJelly wrote it."""
-    node = nn.Sequential(neuron.LIFNode(surrogate_function=ATan(3.0)))
+    node = nn.Sequential(neuron.LIFNode(surrogate_function=Sigmoid(3.0)))
     node.load_state_dict({"0.surrogate_function.alpha": torch.tensor(1.5)})
     assert node[0].surrogate_function.alpha == 1.5
     with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "0\.surrogate_function\.beta"'):
         node.load_state_dict({"0.surrogate_function.beta": torch.tensor(1.5)})
-    learned = ATan(nn.Parameter(torch.tensor(3.0)))
+    learned = Sigmoid(nn.Parameter(torch.tensor(3.0)))
     learned.load_state_dict({"alpha": torch.tensor(1.5)})
     assert isinstance(learned.alpha, nn.Parameter)
     assert learned.alpha.item() == 1.5

@@ -158,8 +158,9 @@ def set_backend(
         for path, module in net.named_modules()
         if isinstance(module, instance) and has_own(module, "backend")
     ]
-    lacking = [held for held in chosen if backend not in getattr(held[1], "supported_backends", (backend,))]
-    taking = [held for held in chosen if held not in lacking]
+    taking, lacking = [], []
+    for held in chosen:
+        (taking if backend in getattr(held[1], "supported_backends", (backend,)) else lacking).append(held)
     _warn_of_foreign("set_backend sets", "backend", taking)
     for _, module in taking:
         module.backend = backend
