@@ -195,6 +195,7 @@ def test_multi_step_nodes_are_those_of_ours_in_multi_step_mode(aliases, name):
         assert torch.equal(twin(x_seq), node(x_seq))
 
 
+@pytest.mark.filterwarnings("ignore:.*there is no backend 'cupy' here:UserWarning")
 def test_multi_step_nodes_take_the_arguments_and_the_backends_of_their_time(aliases):
     from spikingjelly.clock_driven import neuron, surrogate
 
@@ -203,6 +204,10 @@ def test_multi_step_nodes_take_the_arguments_and_the_backends_of_their_time(alia
     assert (node.detach_reset, node.backend, node.step_mode) == (True, "auto", "m")
     assert neuron.MultiStepIFNode(backend="torch").backend == "torch"
     assert neuron.MultiStepIFNode(step_mode="s").step_mode == "s"
+    by_position = neuron.MultiStepLIFNode(2.0, True, 1.0, 0.0, None, True, "torch")
+    assert (by_position.backend, by_position.step_mode, by_position.store_v_seq) == ("torch", "m", True)
+    with pytest.raises(TypeError, match=r"MultiStepIFNode\(v_threshold.*\): too many positional arguments"):
+        neuron.MultiStepIFNode(1.0, 0.0, None, False, "torch", True, "m")
     with pytest.raises(ValueError, match="backend must be one of"):
         neuron.MultiStepIFNode(backend="opencl")
 
@@ -241,3 +246,14 @@ def test_a_second_make_of_a_multi_step_node_leaves_the_registry_alone():
     before = dict(registry)
     multi_step(IFNode)
     assert registry == before
+
+
+@pytest.mark.filterwarnings("ignore:IFNode. the input is of dtype:UserWarning")
+def test_integers_are_float32_under_the_aliases_alone(aliases):
+    from spikingjelly.activation_based import neuron
+
+    y = neuron.IFNode()(torch.ones(2, dtype=torch.int64))
+    assert (y.dtype, y.tolist()) == (torch.float32, [1.0, 1.0])
+    uninstall()
+    with pytest.raises(TypeError, match="IFNode integrates real numbers"):
+        IFNode()(torch.ones(2, dtype=torch.int64))

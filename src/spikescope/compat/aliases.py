@@ -118,6 +118,12 @@ class _AliasLoader(Loader):
             held = _names_of(name)
             vars(module).update(held)
             vars(module)["__all__"] = sorted(held)
+            _lenient(True)
+
+
+def _lenient(allowed: bool) -> None:
+    """Whether neurons take what code that comes by the aliases may rely on: integers, as float32."""
+    import_module("spikescope.neuron.leniency").allow_integers(allowed)
 
 
 class _AliasFinder(MetaPathFinder):
@@ -192,4 +198,6 @@ def uninstall() -> None:
             del sys.modules[name]
         sys.modules.update(_set_aside)
         _set_aside.clear()
+        if "spikescope.neuron" in sys.modules:
+            _lenient(False)
         importlib.invalidate_caches()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from typing import Any
 
 from ..neuron import (
@@ -29,9 +30,6 @@ __all__ = [
 DEFAULTS: dict[str, Any] = {"step_mode": "m", "store_v_seq": True}
 """A multi-step node of that interface keeps `v_seq` at every call."""
 
-BACKENDS = {"cupy": "auto", "lava": "torch"}
-"""Its backends by ours: the fused kernel where there is one, and plain PyTorch where the spikes are the same."""
-
 
 def multi_step(base: type[PointwiseNeuron], module: str = __name__) -> type[Any]:
     """`base` under the name `MultiStep...`, with sequences and `v_seq` as the default.
@@ -43,19 +41,23 @@ def multi_step(base: type[PointwiseNeuron], module: str = __name__) -> type[Any]
     (tensor([0., 1., 1.]), tensor([0.7500, 0.5000, 0.2500]))
     """
 
+    known = base.arguments.parameters.values()
+    own = [p.replace(default=DEFAULTS.get(p.name, p.default)) for p in known if p.name != "step_mode"]
+    mode = Parameter("step_mode", Parameter.KEYWORD_ONLY, default=DEFAULTS["step_mode"])
+    order = Signature([*own, mode])  # a node that had no step mode took its backend in that place
+
     def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
-        backend = kwargs.get("backend")
-        if backend in BACKENDS:
-            kwargs["backend"] = BACKENDS[backend]
-        base.__init__(self, *args, **(DEFAULTS | kwargs))
+        try:
+            given = order.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}{order}: {error}.") from None
+        base.__init__(self, **(DEFAULTS | given))
 
     name = f"MultiStep{base.__name__}"
     about = f"`neuron.{base.__name__}` with sequences `[T, N, *]` as the default, and `v_seq` kept."
     made: Any = type(name, (base,), {"__doc__": about, "__module__": module, "__init__": initialize})
     del registry[name]
-    made.__signature__ = base.arguments.replace(
-        parameters=[p.replace(default=DEFAULTS.get(p.name, p.default)) for p in base.arguments.parameters.values()]
-    )
+    made.__signature__ = order
     return made
 
 
