@@ -274,3 +274,20 @@ def test_a_surrogate_of_ones_own_without_a_primitive_says_so():
     bare = Bare(1.0)
     with pytest.raises(ValueError, match="Bare is given by its gradient alone"):
         bare.set_spiking_mode(False)
+
+
+@pytest.mark.parametrize("v_reset", [0.25, None])
+def test_the_helpers_of_an_adapting_neuron_are_its_equations(v_reset):
+    class ByHelpers(neuron.AdaptiveLIFNode):
+        def neuronal_adaptation(self):
+            self.w = self.jit_neuronal_adaptation(self.w, self.tau_w, self.a, self.v_rest, self.v)
+
+        def neuronal_reset(self, spike):
+            if self.v_reset is None:
+                self.v, self.w = self.jit_soft_reset(self.v, self.w, spike, self.v_threshold, self.b, spike)
+            else:
+                self.v, self.w = self.jit_hard_reset(self.v, self.w, spike, self.v_reset, self.b, spike)
+
+    made = [cls(v_reset=v_reset, a=0.5, step_mode="m") for cls in (ByHelpers, neuron.AdaptiveLIFNode)]
+    assert torch.equal(made[0](drive()), made[1](drive()))
+    assert torch.equal(made[0].w, made[1].w)

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ..fields import Value, part, value
 from ..surrogate import Rect, Surrogate
-from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, reset_to, rest_potential, subtracted
+from .integrate import (
+    IntegrateAndFire,
+    SoftResetIntegrateAndFire,
+    decay,
+    hard_reset,
+    reset_to,
+    rest_potential,
+    soft_reset,
+    subtracted,
+)
 from .nonlinear import quadratic
 
 __all__ = ["AdaptBaseNode", "AdaptiveLIFNode", "CLIFNode", "ComplementaryLIFNode", "IzhikevichNode"]
@@ -20,6 +29,16 @@ class Adapting(NamedTuple):
 
     v: Value = 0.0
     w: Value = 0.0
+
+
+def adapted(w: Value, tau_w: Value, a: Value, v_rest: Value, v: Value) -> Value:
+    """The adaptation current that the potential `v` drives, before the spike."""
+    return w + (a * (v - v_rest) - w) / tau_w
+
+
+def raised(w: Value, b: Value, spike: Tensor) -> Value:
+    """The adaptation current after the spike."""
+    return w + b * spike
 
 
 class AdaptBaseNode(IntegrateAndFire, abstract=True):
@@ -51,11 +70,27 @@ class AdaptBaseNode(IntegrateAndFire, abstract=True):
 
     @classmethod
     def adapt(cls, p: Any, s: Adapting) -> Adapting:
-        return s._replace(w=s.w + (p.a * (s.v - p.v_rest) - s.w) / p.tau_w)
+        return s._replace(w=adapted(s.w, p.tau_w, p.a, p.v_rest, s.v))
 
     @classmethod
     def recover(cls, p: Any, s: Any, spike: Tensor) -> Any:
-        return s._replace(v=reset_to(p, s.v, spike), w=s.w + p.b * spike)
+        return s._replace(v=reset_to(p, s.v, spike), w=raised(s.w, p.b, spike))
+
+    jit_neuronal_adaptation = staticmethod(adapted)
+
+    @staticmethod
+    def jit_hard_reset(  # type: ignore[override]  # the arguments that callers of this name give
+        v: Tensor, w: Tensor, spike_d: Tensor, v_reset: Value, b: Value, spike: Tensor
+    ) -> tuple[Tensor, Value]:
+        """Potential and adaptation current after a hard reset."""
+        return hard_reset(v, spike_d, v_reset), raised(w, b, spike)
+
+    @staticmethod
+    def jit_soft_reset(  # type: ignore[override]  # the arguments that callers of this name give
+        v: Tensor, w: Tensor, spike_d: Tensor, v_threshold: Value, b: Value, spike: Tensor
+    ) -> tuple[Tensor, Value]:
+        """Potential and adaptation current after a soft reset."""
+        return soft_reset(v, spike_d, v_threshold), raised(w, b, spike)
 
     @classmethod
     def rest(cls, p: Any) -> Adapting:
