@@ -158,9 +158,9 @@ def set_backend(
         for path, module in net.named_modules()
         if isinstance(module, instance) and has_own(module, "backend")
     ]
-    taking, lacking = [], []
-    for held in chosen:
-        (taking if backend in getattr(held[1], "supported_backends", (backend,)) else lacking).append(held)
+    takes = [backend in getattr(module, "supported_backends", (backend,)) for _, module in chosen]
+    taking = [held for held, fits in zip(chosen, takes, strict=True) if fits]
+    lacking = [held for held, fits in zip(chosen, takes, strict=True) if not fits]
     _warn_of_foreign("set_backend sets", "backend", taking)
     for _, module in taking:
         module.backend = backend

@@ -229,20 +229,14 @@ class SyncBatchNorm(BatchNorm):
 
 
 class SyncBatchNorm1d(SyncBatchNorm, BatchNorm1d):
-    """What becomes of a `BatchNorm1d`."""
-
     shapes = BatchNorm1d.shapes
 
 
 class SyncBatchNorm2d(SyncBatchNorm, BatchNorm2d):
-    """What becomes of a `BatchNorm2d`."""
-
     shapes = BatchNorm2d.shapes
 
 
 class SyncBatchNorm3d(SyncBatchNorm, BatchNorm3d):
-    """What becomes of a `BatchNorm3d`."""
-
     shapes = BatchNorm3d.shapes
 
 
