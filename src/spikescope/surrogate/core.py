@@ -98,9 +98,10 @@ class Surrogate(Declared):
         bound.apply_defaults()
         return cls.Params(**bound.arguments)
 
-    @property
-    def form(self) -> str | None:
-        return None if type(self).by_functions else super().form
+    def _reform(self) -> None:
+        super()._reform()
+        if type(self).by_functions:
+            self._form = None  # no text tells what they compute
 
     @classmethod
     def fire(cls, p: Any, x: Tensor) -> Tensor:
