@@ -354,3 +354,26 @@ def test_training_goes_on_from_a_state_of_inference_mode(cls, step_mode):
         found.append((y.detach(), leaf.grad))
     assert_equal(found[0][0], found[1][0], "output")
     assert_equal(found[0][1], found[1][1], "gradient")
+
+
+@pytest.mark.parametrize("cls", ALL_NEURONS, ids=lambda cls: cls.__name__)
+def test_the_users_default_device_and_dtype_decide_nothing_once_a_neuron_is_made(cls):
+    """An input of the CPU where new tensors would be made on the meta device, or in double precision."""
+    kernel = {"backend": "auto"} if cls in POINTWISE else {}
+    found = []
+    for device, dtype in (("cpu", torch.float32), ("meta", torch.float32), ("cpu", torch.float64)):
+        node, leaf = make_any(cls, step_mode="m", **kernel), sequence(cls).requires_grad_()
+        if cls in POINTWISE:
+            learn(node)
+        torch.manual_seed(1)
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(device):
+                y = node(leaf)
+                (grad,) = torch.autograd.grad(y.sum(), leaf)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found.append((y.detach(), grad))
+    for y, grad in found[1:]:
+        assert_equal(y, found[0][0], "output")
+        assert_equal(grad, found[0][1], "gradient")

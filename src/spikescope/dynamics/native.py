@@ -221,16 +221,17 @@ def backward(
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
-    gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype)
+    gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype, device="cpu")
     gstart = [
-        torch.empty_strided(step.shape, step.strides, dtype=real) if held.shape == step.shape else None
+        torch.empty_strided(step.shape, step.strides, dtype=real, device="cpu") if held.shape == step.shape else None
         for held in first
     ]
     blocks = -(-n // BLOCK)
     per_neuron = [
-        None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real) for i in wanted
+        None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real, device="cpu")
+        for i in wanted
     ]
-    sums = torch.empty(blocks, per_neuron.count(None), dtype=torch.float64)
+    sums = torch.empty(blocks, per_neuron.count(None), dtype=torch.float64, device="cpu")
     _backward_kernel(key, x_seq.dtype, wanted, constants.settled | constants_again.settled)(
         _pointer(x_seq),
         x_seq.stride(0),

@@ -82,7 +82,7 @@ def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
     kernel = _kernel(spikes.dtype)
     if kernel is None:
         return None
-    bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8)
+    bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device="cpu")
     threads = threads_for(spikes.numel())
     odd = kernel(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)
     return None if odd else bits
