@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .errors import check_choice, check_sequence, refuse_script
-from .internals import exporting
+from .errors import check_choice, check_sequence, check_state, refuse_script
+from .internals import exporting, memory_question
 from .sockets import place_sockets
 from .start import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
 
@@ -69,17 +69,44 @@ def _changed(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return pytree.tree_map_only(Tensor, once, value)
 
 
+def _without_graph(held: Tensor) -> Tensor:
+    """A tensor cut from its graph; one that has no past, such as a Parameter that a state starts from, stays itself."""
+    return held if held.is_leaf else held.detach()
+
+
+def _apart(value: Any, others: list[Tensor], shares: Callable[[Tensor, Tensor], bool]) -> Any:
+    """`value`, with a copy in place of each of its tensors that shares memory with one of `others`."""
+    if isinstance(value, Tensor):
+        for other in others:
+            if shares(value, other):
+                return value.clone()
+        return value
+    if isinstance(value, _NESTED):
+        return pytree.tree_map_only(Tensor, lambda held: _apart(held, others, shares), value)
+    return value
+
+
+_NESTED = (list, tuple, dict)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [held for held in pytree.tree_leaves(value) if isinstance(held, Tensor)]
+
+
 def _own(value: Any) -> Any:
     """A reset value whose containers belong to the state alone: what a step adds to them is not there after a reset."""
     return pytree.tree_map(lambda held: held, value) if isinstance(value, (list, tuple, dict)) else value
 
 
-def moved(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """`fn` over the tensors of a state; a state stays at least float32 when a network goes to half precision."""
+def moved(fn: Callable[[Tensor], Tensor], value: Any, wide: bool = True) -> Any:
+    """`fn` over the tensors of a state; a `wide` one stays at least float32 when a network goes to half precision."""
 
     def move(old: Tensor) -> Tensor:
+        if isinstance(old, nn.Parameter):  # it is trained elsewhere, and a copy would not follow
+            old.data = fn(old.data)
+            return old
         new = fn(old)
-        narrowed = new.is_floating_point() and new.element_size() < 4 <= old.element_size()
+        narrowed = wide and new.is_floating_point() and new.element_size() < 4 <= old.element_size()
         return old.to(new.device) if narrowed else new
 
     return _changed(move, value)
@@ -93,6 +120,8 @@ class MemoryModule(StepModule, nn.Module):
     which copy it without its autograd graph.
 
     A subclass writes `single_step_forward`; `multi_step_forward` applies it step by step unless it knows better.
+    What a call gives out shares no memory with the state or the input, and the state none with the input: each may be
+    changed in place afterwards, as in `y = net(x)` and `y += x`.
 
     >>> class Sum(MemoryModule):
     ...     def __init__(self):
@@ -110,16 +139,20 @@ class MemoryModule(StepModule, nn.Module):
     0.0
     """
 
+    wide_state: ClassVar[bool] = True  # whether it adds up, and so stays float32 in a network of half precision
+
     _memories: dict[str, Any]
     _reset_values: dict[str, Any]
     _placed: Placed | None = None
     _traced: Traced | None = None
+    _assigned: dict[str, bool]  # the memories that were assigned since the last call
 
     def __init__(self) -> None:
         super().__init__()
         place_sockets(self)
         self._memories = {}
         self._reset_values = {}
+        self._assigned = {}
 
     def register_memory(self, name: str, value: Any) -> None:
         """Declare a state entry and its reset value (a number, None, a tensor, or a tuple, list or dict of these)."""
@@ -139,12 +172,27 @@ class MemoryModule(StepModule, nn.Module):
         note_placed(self, *self._memories)
         for name, value in self._reset_values.items():
             self._memories[name] = _own(value)
+        self._assigned.clear()
 
     def detach(self) -> None:
         """Cut the state from its autograd graph. Tensors that somebody else holds stay as they are."""
         for name, value in self._memories.items():
             if value is not self._reset_values[name]:  # at rest there is no graph of a past
-                self._memories[name] = _changed(Tensor.detach, value)
+                self._memories[name] = _changed(_without_graph, value)
+
+    def fitting(self, name: str, shape: torch.Size, value: Any = None, cure: str = "") -> Any:
+        """The memory `name`, or `value` of it, as steps of this shape meet it.
+
+        A tensor that was assigned, or that stands for the reset, spreads over the step as in arithmetic, `[C]` over
+        `[N, C]`. What a call left has the shape of its step, and a step of another shape is a `ShapeError`.
+        """
+        held = self._memories[name] if value is None else value
+        if not isinstance(held, Tensor) or held.ndim == 0 or held.shape == shape:
+            return held
+        rest = self._reset_values[name]
+        given = name in self._assigned or self._memories[name] is rest or any(held is each for each in _tensors(rest))
+        check_state(type(self).__name__, shape, {name: held}, given, cure)
+        return held.expand(shape)
 
     def memories(self) -> Iterator[Any]:
         """The values of all state entries."""
@@ -162,12 +210,34 @@ class MemoryModule(StepModule, nn.Module):
             elif exporting():
                 check_export(self)
         if self._step_mode == "s":
-            out = self.single_step_forward(*args, **kwargs)
+            out = self._separated(self.single_step_forward(*args, **kwargs), args, kwargs)
         else:
-            out = self.multi_step_forward(*args, **kwargs)
+            out = self._separated(self.multi_step_forward(*args, **kwargs), args, kwargs)
         if self._traced is not None:
             note_end(self)
         return out
+
+    def _separated(self, out: Any, args: Any, kwargs: Any) -> Any:
+        """The output of a call, which shares no memory with the state or the input, and a state that shares none."""
+        shares, memories = memory_question(), self._memories
+        given = (
+            list(args) if len(args) == 1 and isinstance(args[0], Tensor) and not kwargs else _tensors((args, kwargs))
+        )
+        others = given.copy()
+        for name, value in memories.items():
+            if isinstance(value, Tensor):
+                kept = _apart(value, given, shares)
+                others.append(kept)
+            elif isinstance(value, _NESTED):
+                kept = _apart(value, given, shares)
+                others += _tensors(kept)
+            else:
+                continue
+            if kept is not value:
+                memories[name] = kept
+        if self._assigned:
+            self._assigned.clear()
+        return _apart(out, others, shares)
 
     def single_step_forward(self, *args: Any, **kwargs: Any) -> Any:
         """One time step `[N, *]`."""
@@ -192,6 +262,7 @@ class MemoryModule(StepModule, nn.Module):
         if memories is not None and name in memories:
             note_placed(self, name)
             memories[name] = value
+            self.__dict__["_assigned"][name] = True
         else:
             super().__setattr__(name, value)
 
@@ -207,12 +278,12 @@ class MemoryModule(StepModule, nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: held for name, held in self.__dict__.items() if name not in ("_placed", "_traced")}
-        state["_memories"], state["_reset_values"] = _changed(Tensor.detach, (self._memories, self._reset_values))
+        state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
         return state
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        memories, reset_values = moved(fn, (self._memories, self._reset_values))
+        memories, reset_values = moved(fn, (self._memories, self._reset_values), type(self).wide_state)
         self._memories.update(memories)
         self._reset_values.update(reset_values)
         return self
@@ -221,4 +292,5 @@ class MemoryModule(StepModule, nn.Module):
         replica: Self = super()._replicate_for_data_parallel()
         replica._memories = self._memories.copy()
         replica._reset_values = self._reset_values.copy()
+        replica._assigned = self._assigned.copy()
         return replica

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +73,15 @@ class StatefulEncoder(MemoryModule):
     A subclass writes `encode(x)`. StateError if a further call brings another input than the one that was encoded.
     """
 
+    wide_state = False
+
     spike: Tensor | None
     source: Tensor | None
     t: int
 
     def __init__(self, T: int, step_mode: str = "s") -> None:
         super().__init__()
+        self._encoded: tuple[weakref.ref[Tensor], int] | None = None  # the input itself, and its version then
         _check_count(type(self).__name__, "T", T)
         self.T = T
         self.register_memory("spike", None)
@@ -93,20 +98,30 @@ class StatefulEncoder(MemoryModule):
             if x is None:
                 raise StateError(f"{type(self).__name__} has nothing to encode yet: give the first call an input.")
             self.spike, self.source = self.encode(x), x
+            self._remember(x)
         elif x is not None:
             self._check_same(x)
         t, self.t = self.t, (self.t + 1) % self.T
         return self.spike[t]
 
     def _check_same(self, x: Tensor) -> None:
-        source = self.source
-        if x is source or source is None or torch.compiler.is_compiling():
+        source, known = self.source, self._encoded
+        if source is None or torch.compiler.is_compiling():
             return
-        if x.shape != source.shape or not torch.equal(x, source):
+        if known is not None and known[0]() is x and known[1] == x._version:
+            return  # without looking at the values, for which a GPU would have to be waited for
+        if x.shape != source.shape or not torch.equal(x, source.to(x)):
             raise StateError(
                 f"{type(self).__name__} still gives out the code of the input before, {dims(source.shape)}, and was "
                 f"called with another, {dims(x.shape)}. Call reset() before a new input."
             )
+
+    def _remember(self, x: Tensor) -> None:
+        if not torch.compiler.is_compiling():
+            self._encoded = None if x.is_inference() else (weakref.ref(x), x._version)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_encoded": None}
 
     def multi_step_forward(self, x: Tensor) -> Tensor:
         return self.encode(x)
@@ -155,7 +170,7 @@ class PeriodicEncoder(StatefulEncoder):
         if spike.ndim < 1:
             raise ShapeError("PeriodicEncoder: spike must be a sequence [T, N, *], but got a single number.")
         super().__init__(spike.shape[0], step_mode)
-        self.set_reset_value("spike", spike)
+        self.set_reset_value("spike", spike.clone())  # the caller's may be changed in place
         self.reset()
 
     def encode(self, x: Tensor | None = None) -> Tensor:
@@ -267,12 +282,8 @@ class DeltaEncoder(MemoryModule):
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("DeltaEncoder", x)
         wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-        reference = wide if self.reference is None else self.reference
-        if reference.shape != x.shape:
-            raise ShapeError(
-                f"DeltaEncoder cannot go on from its reference {dims(reference.shape)} with an input {dims(x.shape)}. "
-                "Call reset() before a batch of another shape."
-            )
+        held = self.fitting("reference", x.shape, cure="Call reset() before a batch of another shape.")
+        reference = wide if held is None else held
         moved = wide - reference
         on, off = (moved >= self.threshold).to(wide.dtype), (moved <= -self.threshold).to(wide.dtype)
         self.reference = reference + self.threshold * (on - off)

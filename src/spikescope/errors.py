@@ -6,6 +6,7 @@ Every text says what came, what was wanted, and what to do about it.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Never
@@ -101,6 +102,36 @@ def explain_absent(module: str) -> None:
     held["__getattr__"] = refuse
 
 
+def changed_in_place(owner: str) -> str:
+    """What to say where a backward pass needs a value of a call that has been overwritten.
+
+    >>> print(changed_in_place("LIFNode")[:69])
+    The backward pass of LIFNode needs its input and its state as they we
+    """
+    return (
+        f"The backward pass of {owner} needs its input and its state as they were in the call, but one of them was "
+        "changed in place afterwards, as x is by `y = node(x); x += y`. Write `x = x + y`, or hand over a copy, "
+        "`node(x.clone())`."
+    )
+
+
+def watch_input(owner: str, y: Tensor, x: Tensor) -> None:
+    """Say so in words when the backward pass of `y`, which needs `x`, finds that `x` has been changed in place.
+
+    A kernel of ours says it by itself; this is for an operation of PyTorch, which cannot name the module.
+    """
+    if torch.compiler.is_compiling() or y.grad_fn is None:  # in this order: compiled code knows no grad_fn
+        return
+    held, version = weakref.ref(x), x._version
+
+    def check(grads: object) -> None:
+        now = held()
+        if now is not None and now._version != version:
+            raise RuntimeError(changed_in_place(owner))
+
+    y.grad_fn.register_prehook(check)
+
+
 def check_choice(
     owner: str, name: str, value: object, choices: Iterable[object], error: type[ValueError] = ValueError
 ) -> None:
@@ -151,22 +182,48 @@ def check_rank(owner: str, x: Tensor, ranks: tuple[int, ...], wanted: str, step_
         )
 
 
-def check_state(owner: str, x_shape: torch.Size, state: Mapping[str, object]) -> None:
-    """Refuse to go on from a state that a batch of another shape left behind."""
+def check_state(
+    owner: str, x_shape: torch.Size, state: Mapping[str, object], given: bool = False, cure: str = ""
+) -> None:
+    """Refuse to go on from a state that a batch of another shape left behind, or, if `given`, that cannot spread.
+
+    - `cure`: what to do about it, where that is not to reset the network.
+    """
     for name, value in state.items():
-        if isinstance(value, Tensor) and value.ndim and value.shape != x_shape:
+        if not isinstance(value, Tensor) or not value.ndim or value.shape == x_shape:
+            continue
+        if not given:
             raise ShapeError(
                 f"{owner} cannot go on from its stored state: the shapes differ.\n"
                 f"  input of one step  {dims(x_shape, 'N')}\n"
                 f"  state {name}       {dims(value.shape, 'N')}, left by the call before\n"
-                "Call functional.reset_net(net) before a batch of another shape."
+                f"{cure or _cure(owner, x_shape, value.shape)}"
             )
+        if not _broadcasts(value.shape, x_shape):
+            raise ShapeError(
+                f"{owner}: {name} was set to a tensor {dims(value.shape)}, which does not broadcast to a step of the "
+                f"input, {dims(x_shape, 'N')}. Give it the shape of the step, or one that spreads over it: a value per "
+                "neuron of [N, C] has the shape [C], a value per channel of [N, C, H, W] the shape [C, 1, 1]."
+            )
+
+
+def _cure(owner: str, x_shape: torch.Size, left: torch.Size) -> str:
+    reset = "Call functional.reset_net(net) before a batch of another shape."
+    if x_shape[:1] != left[:1]:
+        return reset
+    return (
+        f"There are as many samples as before, of another shape: if this one {owner} is used at two places of the "
+        f"network, give each place a {owner} of its own. If it is not: {reset}"
+    )
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
 
 
 def check_fits(owner: str, name: str, value: Tensor, x_shape: torch.Size) -> None:
     """Refuse a tensor field that does not broadcast to the shape of one step."""
-    short = value.ndim - len(x_shape)
-    if short <= 0 and all(v in (1, s) for v, s in zip(reversed(value.shape), reversed(x_shape), strict=False)):
+    if _broadcasts(value.shape, x_shape):
         return
     raise ShapeError(
         f"{owner}: {name} has the shape {dims(value.shape)}, which does not broadcast to the input of one step, "

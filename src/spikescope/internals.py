@@ -23,6 +23,7 @@ __all__ = [
     "in_nested_grad",
     "is_plain",
     "made_by_conversion",
+    "memory_question",
     "readable",
     "vector_jacobian",
 ]
@@ -208,6 +209,22 @@ def takes_operations_alone() -> bool:
         return False
     stack = torch._C._functorch.get_interpreter_stack() or []
     return any(level.key() == torch._C._functorch.TransformType.Functionalize for level in stack)
+
+
+def memory_question() -> Callable[[Tensor, Tensor], bool]:
+    """The function that says whether a change of one tensor in place may be one of another.
+
+    PyTorch has no public one. In compiled code and under transforms a tensor has no memory yet; there the answer is
+    what is known of views.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _are_views
+    question: Callable[[Tensor, Tensor], bool] = torch._C._is_alias_of  # type: ignore[attr-defined]  # not in the stubs
+    return question
+
+
+def _are_views(a: Tensor, b: Tensor) -> bool:
+    return a is b or a._base is b or b._base is a or (a._base is not None and a._base is b._base)
 
 
 def in_nested_grad() -> bool:

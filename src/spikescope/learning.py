@@ -16,6 +16,11 @@ from .monitor import InputMonitor, OutputMonitor
 
 __all__ = ["MSTDPETLearner", "MSTDPLearner", "STDPLearner"]
 
+_CURE = (
+    "Call learner.reset() before a batch of another shape: functional.reset_net(net) does not reach the learner, which "
+    "is no part of the network. It forgets what was seen and not learned from."
+)
+
 WeightFunction = Callable[[Tensor], Tensor]
 
 
@@ -109,14 +114,13 @@ class _Learner(MemoryModule):
         raise NotImplementedError
 
     def _observations(self) -> list[tuple[Tensor, Tensor]]:
-        """Input and output of every step since the last call of `step`, at least in float32."""
+        """Input and output of every step since the last call of `step`, at least in float32; they are kept."""
         into, out = list(self.in_spike_monitor.records), list(self.out_spike_monitor.records)
         if len(into) != len(out):
             raise RuntimeError(
                 f"{type(self).__name__} saw {len(into)} calls of the synapse and {len(out)} of the neuron, which do "
                 "not pair. Run both equally often between two calls of step(); reset() forgets what was seen."
             )
-        self._forget()
         for module in self._observed if into else ():
             if isinstance(module, StepModule) and module.step_mode != self.step_mode:
                 raise ValueError(
@@ -125,14 +129,29 @@ class _Learner(MemoryModule):
                 )
         if self.step_mode == "m":
             into, out = ([x for x_seq in seqs for x in x_seq] for seqs in (into, out))
+        self._check_shapes([(x.shape, y.shape) for x, y in zip(into, out, strict=True)])
         wide = torch.promote_types(self.synapse.weight.dtype, torch.float32)
         return [(x.to(wide), y.to(wide)) for x, y in zip(into, out, strict=True)]
 
+    def _check_shapes(self, steps: list[tuple[torch.Size, torch.Size]]) -> None:
+        """Refuse steps that do not go on from the traces, or whose spikes do not lie where the synapse leads."""
+        owner, (synapse, sn) = type(self).__name__, self._observed
+        traces: list[Any] = [self.trace_pre, self.trace_post]
+        for shapes in dict.fromkeys(steps):
+            for name, trace, shape in zip(("trace_pre", "trace_post"), traces, shapes, strict=True):
+                check_state(owner, shape, {name: trace}, cure=_CURE)
+            traces = [torch.empty(shape, device="meta") for shape in shapes]
+            leads = _through(synapse, traces[0], self.synapse.weight.detach().to("meta", traces[0].dtype)).shape
+            if leads != shapes[1]:
+                raise ShapeError(
+                    f"{owner} pairs every output of the synapse with a spike of the neuron: both must have one shape. "
+                    f"The synapse ({type(synapse).__name__}) makes {dims(leads, 'N')} of its input, and the neuron "
+                    f"({type(sn).__name__}) gave out {dims(shapes[1], 'N')}. Let the neuron follow the synapse, and "
+                    "put a pooling or flattening between them behind the neuron. What was seen is kept until reset()."
+                )
+
     def _track(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of spikes up into the traces; these."""
-        owner = type(self).__name__
-        check_state(owner, x.shape, {"trace_pre": self.trace_pre})
-        check_state(owner, y.shape, {"trace_post": self.trace_post})
         pre = self._decay(self.trace_pre, self.taus["tau_pre"]) + x
         post = self._decay(self.trace_post, self.taus["tau_post"]) + y
         self.trace_pre, self.trace_post = pre, post
@@ -214,6 +233,7 @@ class STDPLearner(_Learner):
         `on_grad`: subtract `scale` times the change from `synapse.weight.grad`, for an optimizer. Else return it.
         """
         seen = self._observations()
+        self._forget()
         return self._deliver(scale * self._pairing(seen) if seen else None, on_grad)
 
 
@@ -261,7 +281,9 @@ class MSTDPLearner(_RewardLearner):
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with `reward`: a number, or one per sample `[N]`."""
         seen = self._observations()
-        return self._deliver(scale * self._pairing(seen, self._per_sample(reward, seen)) if seen else None, on_grad)
+        rewards = self._per_sample(reward, seen)
+        self._forget()
+        return self._deliver(scale * self._pairing(seen, rewards) if seen else None, on_grad)
 
     def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
         for _, y in seen:
@@ -276,7 +298,7 @@ class MSTDPLearner(_RewardLearner):
                 f"MSTDPLearner: reward must be a number or one per sample, [{self.batch_size}], "
                 f"but got {dims(reward.shape)}."
             )
-        return reward.view(-1, *[1] * (y.ndim - 1)).to(y)
+        return reward.view(-1, *[1] * (seen[0][1].ndim - 1)).to(seen[0][1]) if seen else 0.0
 
 
 class MSTDPETLearner(_RewardLearner):
@@ -325,7 +347,9 @@ class MSTDPETLearner(_RewardLearner):
             )
         reward = float(reward)
         total: Tensor | None = None
-        for step in self._observations():
+        seen = self._observations()
+        self._forget()
+        for step in seen:
             tau = self.taus["tau_trace"]
             self.trace_e = self._decay(self.trace_e, tau) + self._pairing([step]) / tau
             change = scale * reward * self.trace_e

@@ -42,7 +42,7 @@ def test_single_steps_draw_the_same_mask_as_a_sequence(made):
     assert torch.equal(many(x), y)
     torch.manual_seed(9)
     expanded = made(0.4, step_mode="m")(x[0].expand(x.shape))
-    assert is_expanded(expanded)
+    assert not is_expanded(expanded)  # its steps may be changed one by one
     assert torch.equal(expanded[2], y[0])
 
 

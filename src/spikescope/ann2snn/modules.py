@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..base import MemoryModule, StepModule
-from ..errors import ShapeError, check_floating, check_module, check_sequence, check_state, dims
+from ..errors import ShapeError, check_floating, check_module, check_sequence, dims
 from ..layer.fold import apply_folded, fold_time, unfold_time
 from ..neuron import IFNode
 from ..neuron.core import wide
@@ -139,8 +139,7 @@ class SpikingMaxPool(MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
-        check_state(type(self).__name__, x.shape, {"total": self.total})
-        self.total = self.total + wide(x)
+        self.total = self.fitting("total", x.shape) + wide(x)
         largest: Tensor = self.pool(self.total)
         before, self.largest = self.largest, largest
         return (largest - before).to(x.dtype)
@@ -148,13 +147,13 @@ class SpikingMaxPool(MemoryModule):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         check_floating(type(self).__name__, x_seq)
         check_sequence(type(self).__name__, x_seq, least=2)
-        check_state(type(self).__name__, x_seq.shape[1:], {"total": self.total})
-        totals = []
+        total, totals = self.fitting("total", x_seq.shape[1:]), []
         for x in wide(x_seq).unbind(0):  # in the order of single steps, to the last bit
-            self.total = self.total + x
-            totals.append(self.total)
+            total = total + x
+            totals.append(total)
         if not totals:
             return apply_folded(self.pool, x_seq)
+        self.total = total
         largest = apply_folded(self.pool, torch.stack(totals))
         before = torch.as_tensor(self.largest, dtype=largest.dtype, device=largest.device).expand_as(largest[0])
         self.largest = largest[-1]

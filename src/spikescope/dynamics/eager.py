@@ -53,10 +53,10 @@ def start(state: Any, x: Tensor) -> Any:
 
 
 def single(step: StepFunction, p: Any, state: Any, x: Tensor) -> Step:
-    """One step; the output in the dtype of the input."""
+    """One step; the output in the dtype of the input, and apart from what the graph keeps, to be changed in place."""
     dtype = state[0].dtype
     out = step(cast(p, dtype), state, x.to(dtype))
-    return out._replace(output=out.output.to(x.dtype))
+    return out._replace(output=out.output.to(x.dtype, copy=out.output.requires_grad))
 
 
 def sequence(step: StepFunction, p: Any, state: Any, x_seq: Tensor, keep_v: bool, keep_h: bool = False) -> Sequence:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import StateError
+from ..errors import StateError, changed_in_place
 from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
@@ -119,11 +119,13 @@ class _Fused(LeanFunction):
 
 
 def _saved(ctx: Any) -> Sequence[Any]:
-    """The saved tensors; where they are gone, the likely reason."""
+    """The saved tensors; where they are gone or have been changed, the likely reason."""
     try:
         saved: Sequence[Any] = ctx.saved_tensors
         return saved
     except RuntimeError as error:
+        if "modified" in str(error) and "inplace" in str(error):
+            raise RuntimeError(changed_in_place(ctx.call.key.partition("@")[0])) from error
         if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
             raise
         raise RuntimeError(
@@ -154,4 +156,5 @@ def _kernel(call: Call, *flat: Tensor, run: Callable[..., list[Tensor]] = call_k
         call.keep_checkpoints,
         call.taps,
     )
-    return [call.without_time(y), *others]
+    # in place, for a view among several results of an autograd function could never be changed by who gets it
+    return [y.squeeze_(0) if call.single else y, *others]

@@ -83,7 +83,7 @@ class NIRNetwork(MemoryModule):
             before = {name: x.new_zeros(len(x), *self._shapes[name]) for name, _ in self.waiting}
         for name, given in before.items():  # a batch of one would broadcast
             check_state("NIRNetwork", torch.Size((len(x), *given.shape[1:])), {f"of {name}": given})
-        values = self._run(x, before)
+        values = self._run(x, {name: given.to(x.dtype) for name, given in before.items()})
         self.fed_back = {name: values[name] for name, _ in self.waiting}
         return values["output"]
 

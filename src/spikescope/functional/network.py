@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -45,11 +46,41 @@ def reset_net(net: nn.Module) -> None:
     0.0
     """
     check_module("reset_net", net)
-    for path, module in net.named_modules():
-        if has_own(module, "reset"):
-            if not isinstance(module, MemoryModule):
-                logger.warning("reset_net resets %s, which has a reset() but is no MemoryModule.", label(path, module))
-            module.reset()
+
+    def reset(path: str, module: Any) -> None:
+        if not isinstance(module, MemoryModule):
+            logger.warning("reset_net resets %s, which has a reset() but is no MemoryModule.", label(path, module))
+        module.reset()
+
+    _each_once(net, "reset", reset)
+
+
+class _Running(threading.local):
+    """For each method that a thread is calling all over a network, the modules that have had their call."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, set[nn.Module]] = {}
+
+
+_running = _Running()
+
+
+def _each_once(net: nn.Module, method: str, call: Callable[[str, Any], None]) -> None:
+    """`call` with every module of `net` that has `method`, and its path.
+
+    A module may call for all of its network in that very method, as `def reset(self): reset_net(self)`: it is then
+    not called again, and what is inside has one call.
+    """
+    outermost = method not in _running.done
+    done = _running.done.setdefault(method, set())
+    try:
+        for path, module in net.named_modules():
+            if has_own(module, method) and module not in done:
+                done.add(module)
+                call(path, module)
+    finally:
+        if outermost:
+            del _running.done[method]
 
 
 def detach_net(net: nn.Module) -> None:
@@ -65,10 +96,10 @@ def detach_net(net: nn.Module) -> None:
     False
     """
     check_module("detach_net", net)
+    done = _running.done.get("detach", set())
     targets: list[tuple[str, Any]] = [held for held in net.named_modules() if has_own(held[1], "detach")]
-    _warn_of_foreign("detach_net detaches", "detach()", targets)
-    for _, module in targets:
-        module.detach()
+    _warn_of_foreign("detach_net detaches", "detach()", [held for held in targets if held[1] not in done])
+    _each_once(net, "detach", lambda path, module: module.detach())
 
 
 def _warn_of_foreign(doing: str, has: str, targets: list[tuple[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule, MultiStepModule, StepModule
-from ..errors import ShapeError, check_floating, check_sequence, check_state, dims
+from ..errors import ShapeError, check_floating, check_sequence, dims
 from .fold import apply_folded, loop_over_time, over_time
 from .stateless import check_axes, registry
 
@@ -211,6 +211,7 @@ class ElementWiseRecurrentContainer(MemoryModule):
     """
 
     owns_children_step_mode = True
+    wide_state = False
 
     y: Tensor | None
 
@@ -229,8 +230,8 @@ class ElementWiseRecurrentContainer(MemoryModule):
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
         _check_inside(self)
-        check_state(type(self).__name__, x.shape, {"y": self.y})
-        y = torch.zeros_like(x) if self.y is None else self.y
+        held = self.fitting("y", x.shape)
+        y = torch.zeros_like(x) if held is None else held.to(x.dtype)
         y = self.sub_module(self.element_wise_function(y, x))
         if y.shape != x.shape:
             raise ShapeError(
@@ -258,6 +259,7 @@ class LinearRecurrentContainer(MemoryModule):
     """
 
     owns_children_step_mode = True
+    wide_state = False
 
     y: Tensor | None
 
@@ -285,8 +287,8 @@ class LinearRecurrentContainer(MemoryModule):
                 f"LinearRecurrentContainer takes steps of [N, *, {self.in_features}], but got {dims(x.shape, 'N')}."
             )
         before = torch.Size((*x.shape[:-1], self.out_features))
-        check_state(type(self).__name__, before, {"y": self.y})
-        y = x.new_zeros(before) if self.y is None else self.y
+        held = self.fitting("y", before)
+        y = x.new_zeros(before) if held is None else held.to(x.dtype)
         y = self.sub_module(self.rc(torch.cat((x, y), -1)))
         if y.shape != before:
             raise ShapeError(

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..base import MemoryModule
-from ..errors import check_floating, check_sequence, check_state
-from .fold import expand_time, frame_of, is_expanded
+from ..errors import check_floating, check_sequence
+from .fold import frame_of, is_expanded, repeat_in_time
 
 __all__ = ["Dropout", "Dropout2d"]
 
@@ -41,26 +41,31 @@ class Dropout(MemoryModule):
         """A new mask for steps like `x`."""
         return F.dropout(torch.ones_like(x), self.p, training=True)
 
-    def single_step_forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """One step or one sequence, by `step_mode`; in eval the input itself, as PyTorch's dropout gives it."""
         check_floating(type(self).__name__, x)
-        return x * self._mask_for(x) if self.training else x
+        if self._step_mode == "m":
+            check_sequence(type(self).__name__, x)
+        y: Tensor = super().forward(x) if self.training else x
+        return y
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        return x * self._mask_for(x)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
-        check_floating(type(self).__name__, x_seq)
-        check_sequence(type(self).__name__, x_seq)
-        if not self.training or not len(x_seq):
+        if not len(x_seq):
             return x_seq
         mask = self._mask_for(x_seq[0])
         if is_expanded(x_seq, self):
-            return expand_time(frame_of(x_seq) * mask, len(x_seq))
+            return repeat_in_time(frame_of(x_seq) * mask, len(x_seq))
         return x_seq * mask
 
     def _mask_for(self, x: Tensor) -> Tensor:
         """The mask in force, drawn now if there is none, in the dtype of the step `x`."""
-        check_state(type(self).__name__, x.shape, {"mask": self.mask})
-        if self.mask is None:
-            self.mask = self.draw(x.detach())
-        return self.mask.to(x.dtype)
+        held: Tensor | None = self.fitting("mask", x.shape)
+        if held is None:
+            held = self.mask = self.draw(x.detach())
+        return held.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, {super().extra_repr()}"

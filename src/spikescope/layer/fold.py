@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, check_sequence, dims
-from ..internals import gradient_is_watched
+from ..internals import gradient_is_watched, in_transform
 
 __all__ = [
     "apply_folded",
-    "expand_time",
     "fold_time",
     "frame_of",
     "is_expanded",
     "loop_over_time",
     "over_time",
+    "repeat_in_time",
     "unfold_time",
 ]
 
@@ -26,16 +26,78 @@ __all__ = [
 def is_expanded(x_seq: Tensor, *modules: nn.Module) -> bool:
     """Whether a sequence is one frame shown T > 1 times, so that one frame is all there is to compute.
 
-    Such a sequence has stride 0 in time: `x.unsqueeze(0).expand(T, ...)`, the usual direct encoding. A computation on
-    the one frame hands the sum of the gradients of all steps to that frame, which is what the frame is due; but the
-    share of each step is lost. Therefore a sequence that is watched is not taken as expanded: a leaf that wants a
-    gradient, one with `retain_grad` or a hook, or one that enters any of `modules` that has a backward hook.
+    Such a sequence has stride 0 in time, `x.unsqueeze(0).expand(T, ...)`, the usual direct encoding; or it is what
+    `repeat_in_time` gave, and nobody has changed it since. A computation on the one frame hands the sum of the
+    gradients of all steps to that frame, which is what the frame is due; but the share of each step is lost. Therefore
+    a sequence that is watched is not taken as expanded: a leaf that wants a gradient, one with `retain_grad` or a
+    hook, or one that enters any of `modules` that has a backward hook.
 
     >>> frame = torch.zeros(2, 3)
     >>> is_expanded(frame.expand(4, 2, 3)), is_expanded(frame.repeat(4, 1, 1)), is_expanded(frame.expand(1, 2, 3))
     (True, False, False)
     """
-    return x_seq.ndim > 0 and x_seq.shape[0] > 1 and x_seq.stride(0) == 0 and not gradient_is_watched(x_seq, *modules)
+    if not x_seq.ndim or x_seq.shape[0] <= 1 or (x_seq.stride(0) and _known_frame(x_seq) is None):
+        return False
+    return not gradient_is_watched(x_seq, *modules)
+
+
+class _Repeat(torch.autograd.Function):
+    """A frame repeated over time, in memory of its own for each step; its node in the graph keeps the frame."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(frame: Tensor, T: int) -> Tensor:
+        return _copies(frame, T)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.frame, ctx.T = inputs
+        ctx.versions = ctx.frame._version, output._version
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0].sum(0), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _copies(tangents[0], ctx.T)
+
+
+def _copies(frame: Tensor, T: int) -> Tensor:
+    return torch.stack([frame] * T)
+
+
+def _known_frame(x_seq: Tensor) -> Tensor | None:
+    """The frame of what `repeat_in_time` gave, if neither has been changed in place since.
+
+    A change in place puts another node into the graph, or, where no graph is recorded, counts up the version.
+    """
+    if torch.compiler.is_compiling() or in_transform():
+        return None
+    frame: Tensor | None = getattr(x_seq.grad_fn, "frame", None)
+    if frame is None or x_seq.grad_fn.versions != (frame._version, x_seq._version):  # type: ignore[union-attr]
+        return None
+    return frame
+
+
+def repeat_in_time(frame: Tensor, T: int) -> Tensor:
+    """One frame `[N, *]` as the sequence `[T, N, *]` that repeats it: a tensor like any other, to be changed at will.
+
+    The next layer of ours still computes one frame where the sequence is part of a graph: see `is_expanded`.
+
+    >>> frame = torch.ones(1, requires_grad=True)
+    >>> y = repeat_in_time(frame * 2, 3)
+    >>> is_expanded(y)
+    True
+    >>> y[0] = 0
+    >>> y.flatten().tolist(), is_expanded(y)
+    ([0.0, 2.0, 2.0], False)
+    """
+    if not frame.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _copies(frame, T)
+    y: Tensor = _Repeat.apply(frame, T)
+    return y
 
 
 class _Frame(torch.autograd.Function):
@@ -56,7 +118,8 @@ class _Frame(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return expand_time(grads[0] / ctx.T, ctx.T)
+        share = grads[0] / ctx.T
+        return share.unsqueeze(0).expand(ctx.T, *share.shape)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
@@ -71,15 +134,13 @@ def frame_of(x_seq: Tensor) -> Tensor:
     >>> x.grad
     tensor([1.])
     """
+    known = _known_frame(x_seq)
+    if known is not None:
+        return known
     if torch.compiler.is_compiling() or not x_seq.requires_grad:
         return x_seq[0]  # the compiler does not write the zeros either
     frame: Tensor = _Frame.apply(x_seq)
     return frame
-
-
-def expand_time(y: Tensor, T: int) -> Tensor:
-    """One frame `[N, *]` as the sequence `[T, N, *]` that repeats it, without a copy."""
-    return y.unsqueeze(0).expand(T, *y.shape)
 
 
 def fold_time(x_seq: Tensor) -> Tensor:
@@ -138,7 +199,7 @@ def over_time(
     if not shared and not batched:
         return function(*args, **kwargs)
     out = function(*(enter(given) for given in args), **{name: enter(given) for name, given in kwargs.items()})
-    return _each(lambda y: expand_time(y, x_seq.shape[0]), out) if shared else _unfolded(out, x_seq)
+    return _each(lambda y: repeat_in_time(y, x_seq.shape[0]), out) if shared else _unfolded(out, x_seq)
 
 
 def loop_over_time(function: Callable[[Tensor], Tensor], x_seq: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..base import StepModule
 from ..errors import check_module, check_rank, check_tensor
 from ..internals import made_by_conversion
 from ..sockets import place_sockets
-from .fold import apply_folded, expand_time, frame_of, is_expanded
+from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
 from .stateless import noted
 from .sync import synchronized_norm
 
@@ -64,7 +64,7 @@ class BatchNorm(StepModule, _BatchNorm):
             return self.normalize(input)
         if is_expanded(input, self) and self._knows_one_frame(input[0]):
             T = input.shape[0]
-            return expand_time(self._one_frame(frame_of(input), T), T)
+            return repeat_in_time(self._one_frame(frame_of(input), T), T)
         return apply_folded(self.normalize, input)
 
     def normalize(self, x: Tensor) -> Tensor:

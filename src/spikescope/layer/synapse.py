@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule
-from ..errors import ShapeError, check_floating, check_state, check_tensor, dims
+from ..errors import ShapeError, check_floating, check_tensor, dims
 from .stateless import stateless
 
 __all__ = ["Delay", "SynapseFilter", "VotingLayer"]
@@ -54,11 +54,12 @@ class SynapseFilter(MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("SynapseFilter", x)
-        check_state("SynapseFilter", x.shape, {"out_i": self.out_i})
+        held = self.fitting("out_i", x.shape)
         rate = 1 / self._tau if self.w is None else torch.sigmoid(self.w)
         spike = x.to(torch.promote_types(x.dtype, torch.float32))
-        self.out_i = self.out_i - rate * (1 - spike) * self.out_i + spike
-        return self.out_i.to(x.dtype)
+        current: Tensor = held - rate * (1 - spike) * held + spike
+        self.out_i = current
+        return current.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:.6g}, learnable={self.w is not None}, {super().extra_repr()}"
@@ -73,6 +74,8 @@ class Delay(MemoryModule):
     >>> layer(torch.tensor([[1.0], [2.0], [3.0]])).flatten(), layer(torch.tensor([[4.0], [5.0]])).flatten()
     (tensor([0., 0., 1.]), tensor([2., 3.]))
     """
+
+    wide_state = False
 
     queue: list[Tensor]
 
@@ -90,13 +93,17 @@ class Delay(MemoryModule):
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_tensor("Delay", "the input", x)
-        check_state("Delay", x.shape, {f"queue[{i}]": held for i, held in enumerate(self.queue[:1])})
-        waiting = [*self.queue, x]
+        waiting = [*(self.fitting("queue", x.shape, held) for held in self.queue), x]
         if len(waiting) <= self._delay_steps:
             self.queue = waiting
             return torch.zeros_like(x)
+        if len(waiting) > self._delay_steps + 1:
+            raise ValueError(
+                f"Delay: a queue of {len(self.queue)} values was set, but only {self._delay_steps} wait. Set "
+                "delay_steps of them or fewer, the oldest first."
+            )
         self.queue = waiting[1:]
-        return waiting[0]
+        return waiting[0].to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"delay_steps={self.delay_steps}, {super().extra_repr()}"

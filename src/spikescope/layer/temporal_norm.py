@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import MemoryModule, MultiStepModule
-from ..errors import ShapeError, StateError, check_floating, check_rank, check_state, check_tensor, dims
+from ..errors import ShapeError, StateError, check_floating, check_rank, check_tensor, dims
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 __all__ = [
@@ -265,10 +265,10 @@ class NeuNorm(MemoryModule):
     def single_step_forward(self, in_spikes: Tensor) -> Tensor:
         self._check_spikes(in_spikes)
         place = torch.Size((in_spikes.shape[0], 1, *self.w.shape[1:]))
-        check_state("NeuNorm", place, {"x": self.x})
+        held = self.fitting("x", place)
         dtype = torch.promote_types(in_spikes.dtype, torch.float32)
         fired = in_spikes.to(dtype).sum(1, keepdim=True)
-        self.x = self.k * self.x + (1 - self.k) / self.in_channels**2 * fired
+        self.x = self.k * held + (1 - self.k) / self.in_channels**2 * fired
         return (in_spikes - self.w * self.x).to(in_spikes.dtype)
 
     def _check_spikes(self, in_spikes: Tensor) -> None:

@@ -22,7 +22,7 @@ from ..dynamics import (
     run_sequence,
     run_single,
 )
-from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence, check_state
+from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, Field, option, value
 from ..internals import in_transform
 from ..surrogate import Surrogate
@@ -150,12 +150,11 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _state(self, p: Any, x_shape: torch.Size) -> Any:
         """The stored state, checked against the input and with the entries at rest filled in."""
         owner, cls = type(self).__name__, type(self)
-        check_state(owner, x_shape, {name: self._memories[name] for name in cls.State._fields})
         for name in cls.dynamic:
             held = getattr(p, name)
             if isinstance(held, Tensor):
                 check_fits(owner, name, held, x_shape)
-        held = cls.State(*(self._memories[name] for name in cls.State._fields))
+        held = cls.State(*(self.fitting(name, x_shape) for name in cls.State._fields))
         rest = cls.rest(p)
         return cls.State(*(r if h is None else h for h, r in zip(held, rest, strict=True)))
 
@@ -234,10 +233,10 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _single(self, output: Tensor, state: Any, x: Tensor) -> Tensor:
         self._keep(state)
         if self.store_v_seq:
-            self._potentials.append(state.v.unsqueeze(0))
+            self._potentials.append(state.v.unsqueeze(0).clone())  # not the state itself: it is given out
             if torch.compiler.is_compiling():  # it is compiled anew for every length of a list
                 self._potentials = [torch.cat(self._potentials)]
-        return output.to(x.dtype)
+        return output if output.dtype is x.dtype else output.to(x.dtype)
 
     def multi_step_forward(self, x_seq: Tensor) -> Any:
         x_seq = self._admit(x_seq)
@@ -311,9 +310,11 @@ class PointwiseNeuron(Neuron, abstract=True):
     def __setattr__(self, name: str, given: Any) -> None:
         if name == "backend":
             given = self._admit_backend(given)
-        rest = self._rest_values() if name in type(self).fields and self.__dict__.get("_memories") else None
+        follows = name in type(self).fields and self.__dict__.get("_memories")
+        rest = self._known_rest() if follows else None
         super().__setattr__(name, given)
-        if rest is not None:
+        if rest is not None and all(hasattr(self, field) for field in type(self).fields):
+            self.__dict__.pop("_rest_before", None)
             self._rest_anew(rest)
 
     def _admit_backend(self, given: str) -> str:
@@ -323,6 +324,16 @@ class PointwiseNeuron(Neuron, abstract=True):
             return backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
         check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported))
         return given
+
+    def __delattr__(self, name: str) -> None:
+        if name in type(self).fields:  # to be set anew, as a Parameter in place of a number
+            self.__dict__["_rest_before"] = self._known_rest()
+        super().__delattr__(name)
+
+    def _known_rest(self) -> dict[str, Any]:
+        """Where the state rests; while a field is deleted, where it did with it."""
+        before: dict[str, Any] | None = self.__dict__.get("_rest_before")
+        return self._rest_values() if before is None else before
 
     def _rest_anew(self, before: dict[str, Any]) -> None:
         """Let a state that is still at rest, and where it rests, follow a field that was changed."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics import Step
-from ..errors import StateError, check_fits
+from ..errors import StateError, check_fits, watch_input
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
@@ -116,7 +116,10 @@ class GatedLIFNode(PointwiseNeuron):
         gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(conduct))
         self.t: int = end
         gain = gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
-        return x_seq * gain
+        driven = x_seq * gain
+        if gain.requires_grad:
+            watch_input(type(self).__name__, driven, x_seq)
+        return driven
 
     @classmethod
     def step(cls, p: Any, s: Gated, x: Tensor) -> Step:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError, StateError, check_floating, check_sequence, check_state, dims
+from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
 from .core import Neuron, wide
@@ -31,8 +31,17 @@ class ParallelNeuron(Neuron, abstract=True):
 
     def _fire(self, weight: Tensor, bias: Tensor, inputs: Tensor, out: torch.dtype) -> Tensor:
         """The spikes of `weight` [steps, inputs] applied to `inputs` [inputs, N, *], in the dtype `out`."""
-        h = _weighted(weight.to(inputs.dtype), inputs) + _over_steps(bias.to(inputs.dtype), inputs)
+        h = _weighted(weight.to(inputs.dtype), inputs)
+        if weight.requires_grad:
+            watch_input(type(self).__name__, h, inputs)
+        h = h + _over_steps(bias.to(inputs.dtype), inputs)
         return self.surrogate_function(h).to(out)
+
+    def _queued(self, queue: Tensor, x_shape: torch.Size) -> Tensor:
+        """The inputs that wait, `[steps, N, *]`; those that were assigned spread over a step."""
+        if queue.shape[1:] == x_shape or not len(queue):
+            return queue.reshape(len(queue), *x_shape)
+        return torch.stack([self.fitting("queue", x_shape, held) for held in queue])
 
     def _check_steps(self, x_seq: Tensor, steps: int) -> None:
         owner = type(self).__name__
@@ -166,8 +175,8 @@ class MaskedPSN(ParallelNeuron):
         t = self.time_step
         self._check_single(x, t)
         inputs = wide(x).unsqueeze(0)
-        if self.queue is not None:
-            inputs = torch.cat([self.queue.to(inputs), inputs])
+        before = [] if self.queue is None else [self._queued(self.queue, x.shape).to(inputs)]
+        inputs = torch.cat([*before, inputs])  # never the input itself, which is the caller's to change
         weight = self.masked_weight()[t : t + 1, t + 1 - len(inputs) : t + 1]
         self.time_step = t + 1
         self.queue = inputs[max(0, len(inputs) - self.k + 1) :]
@@ -184,8 +193,6 @@ class MaskedPSN(ParallelNeuron):
             raise ShapeError(
                 f"MaskedPSN was made for T={self.T} steps, got step {t + 1}. Call functional.reset_net(net) first."
             )
-        if self.queue is not None:
-            check_state("MaskedPSN", x.shape, {"queue": self.queue.new_empty(self.queue.shape[1:])})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """The entries, also those of SpikingJelly, which has lambda and the masks as buffers."""
@@ -256,8 +263,7 @@ class SlidingPSN(ParallelNeuron):
         queue, new = self.queue, wide(x_seq)
         if queue is None:
             queue = new.new_zeros(self.k - 1, *x_seq.shape[1:])
-        check_state("SlidingPSN", x_seq.shape[1:], {"queue": queue.new_empty(queue.shape[1:])})
-        inputs = torch.cat([queue.to(new), new])
+        inputs = torch.cat([self._queued(queue, x_seq.shape[1:]).to(new), new])
         self.queue = inputs[len(x_seq) :].clone()  # a view would keep the whole sequence
         if self.backend == "gemm":
             return self._fire(self.gen_gemm_weight(len(x_seq)), self.bias, inputs, x_seq.dtype)
