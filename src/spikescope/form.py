@@ -10,8 +10,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-__all__ = ["Deferred", "Failure", "computed", "described", "rebuilt", "tensors_of", "unpacked", "with_own_tensors"]
+__all__ = [
+    "Deferred",
+    "Failure",
+    "computed",
+    "described",
+    "leaves_of",
+    "mapped",
+    "rebuilt",
+    "tensors_of",
+    "unpacked",
+    "with_own_tensors",
+]
 
 _ERROR = "spikescope error: "
 _DEFERRED = "spikescope deferred"
@@ -66,6 +78,39 @@ def tensors_of(value: Any) -> list[Tensor]:
     for item in value:
         found += tensors_of(item)
     return found
+
+
+def leaves_of(value: Any) -> list[Any]:
+    """What tuples, lists and dicts hold, in order, whatever it is.
+
+    >>> leaves_of((1, {"a": [2, None]}))
+    [1, 2, None]
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (tuple, list)):
+        return [value]
+    found = []
+    for item in value:
+        found += leaves_of(item)
+    return found
+
+
+def mapped(change: Callable[[Any], Any], value: Any, *, all: bool = False) -> Any:
+    """A value with its tensors, or with `all` that it holds, changed. A shape stays one.
+
+    >>> mapped(lambda held: held + 1, (torch.ones(1), torch.Size([2])))
+    (tensor([2.]), torch.Size([2]))
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if all:
+        return pytree.tree_map(change, value, is_leaf=_is_shape)
+    return pytree.tree_map_only(Tensor, change, value, is_leaf=_is_shape)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, torch.Size)
 
 
 def unpacked(value: Any) -> Any:

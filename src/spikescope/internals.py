@@ -262,17 +262,6 @@ def in_transform() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def set_permanent_hooks(module: nn.Module, key: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
-    """Hooks before and after the forward of a module, with its keyword arguments, under a name instead of a number.
-
-    `register_forward_hook` numbers its hooks; the numbers start anew in every process, so that the first hook put on
-    an unpickled module could take the place of one that came with it.
-    """
-    held: Any = module
-    held._forward_pre_hooks[key], held._forward_pre_hooks_with_kwargs[key] = before, True
-    held._forward_hooks[key], held._forward_hooks_with_kwargs[key] = after, True
-
-
 def has_own_hooks(module: nn.Module) -> bool:
     """Whether somebody has put a hook on `module`. PyTorch numbers those; the permanent ones of ours have a name."""
     kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)

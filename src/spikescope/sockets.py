@@ -1,29 +1,25 @@
-"""Sockets: the permanent, empty hooks of a module. Monitors plug in at any time, also after `torch.compile`.
+"""Sockets: the empty hooks of a module. Monitors plug in at any time, also after `torch.compile`.
 
-PyTorch ignores a hook that is put on a module after its first compiled call. A socket is there before that call, and
-compiled code watches what is plugged into it: a new set of points is one recompilation, the same set again is none,
-and switching a subscriber on or off never is one.
+PyTorch ignores a hook that is put on a module after its first compiled call. The socket of a module of ours is there
+before that call, and compiled code watches what is plugged into it: a new set of points is one recompilation, the same
+set again is none, and switching a subscriber on or off never is one. Other modules have a socket while somebody
+listens, unless `instrument` gave them one; putting it there costs a recompilation.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .form import Deferred, Failure, described, rebuilt, tensors_of, unpacked, with_own_tensors
-from .internals import (
-    exporting,
-    in_backward,
-    in_transform,
-    keep_in_order,
-    never_a_frame_of_its_own,
-    set_permanent_hooks,
-)
+from .form import Deferred, Failure, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
+from .hooks import forget_compiled_code, put_hooks, take_hooks_off
+from .internals import exporting, in_backward, in_transform, keep_in_order, never_a_frame_of_its_own
 
 __all__ = [
     "KINDS",
@@ -31,6 +27,7 @@ __all__ = [
     "Signal",
     "Subscriber",
     "at_rest",
+    "forget",
     "instrument",
     "place_sockets",
     "subscribe",
@@ -45,6 +42,7 @@ _AT_ENTRY = frozenset(KINDS[:4])
 _FIRST = {"start": 0, "grad_input": 1}
 
 _KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
+_CUT = "cut "  # before the form of a value that has a graph, which an operator cannot hand over
 _points: weakref.WeakValueDictionary[int, Point] = weakref.WeakValueDictionary()
 _handles = itertools.count()
 
@@ -52,7 +50,7 @@ _handles = itertools.count()
 class Signal(NamedTuple):
     """What is to be seen of a module: a kind and, for an attribute or a tap, its name.
 
-    An output named `spike` is that of a neuron that gives a list, as for online training: the first item of it.
+    An output, or its gradient, named `spike` is that of a neuron that gives a list, as for online training: its first.
     With `taps`, what the kernel of a neuron tells besides comes along: a value is a pair of itself and these by name.
     """
 
@@ -68,8 +66,8 @@ class Subscriber(Protocol):
     def enabled(self) -> bool:
         """Whether it wants values now."""
 
-    def receive(self, value: Any, compiled: bool) -> None:
-        """Take one value; what it keeps of it, it copies."""
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+        """Take one value; what it keeps of it, it copies. `cut`: it had a graph in compiled code, which it left."""
 
 
 def _token() -> Tensor:
@@ -106,7 +104,7 @@ def _tap_gradient(token: Tensor, values: list[Tensor], handle: int, form: str) -
     """The same in a backward pass, which may be of many calls: each has saved the token, so that none may change it."""
     point = _points.get(handle)
     if point is not None and point.live:
-        point.deliver(rebuilt(form, values), compiled=True)
+        point.deliver(rebuilt(form.removeprefix(_CUT), values), compiled=True, cut=form.startswith(_CUT))
 
 
 def _nothing(*args: Any) -> None:
@@ -148,10 +146,10 @@ class Point:
         """All that the kernel has to tell."""
         return (self.signal.name, *self.signal.taps) if self.signal.kind == "tap" else self.signal.taps
 
-    def deliver(self, value: Any, compiled: bool = False) -> None:
+    def deliver(self, value: Any, compiled: bool = False, cut: bool = False) -> None:
         for subscriber in self.subscribers:
             if subscriber.enabled:
-                subscriber.receive(value, compiled)
+                subscriber.receive(value, compiled, cut)
 
     def send(self, value: Any, gradient: bool = False) -> None:
         """Deliver now, or from compiled code when it runs."""
@@ -160,30 +158,39 @@ class Point:
         elif not exporting():
             tensors: list[Tensor] = []
             form = described(value, tensors)
+            if not gradient and any(tensor.requires_grad for tensor in tensors):
+                form = _CUT + form
             values = [tensor.detach() for tensor in tensors]
             if gradient and _ORDERED:
                 tap_gradient(torch.zeros((), device="cpu"), values, self.handle, form)
             else:  # a gradient like this: then a backward pass is of one call alone
                 tap(values, _backward_token if gradient else _forward_token, self.handle, form)
 
-    def gradient(self, grad: Tensor | None) -> None:
+    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1) -> None:
         """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
         if torch.compiler.is_compiling() or self.live:
-            self.send(grad, gradient=True)
+            self.send(grad if count == 1 or grad is None else _placed({place: grad}, count), gradient=True)
 
-    def gradients(self, grads: Sequence[Tensor | None]) -> None:
+    def gradients(self, grads: Sequence[Tensor | None], places: Sequence[int], count: int) -> None:
         if self.live:
-            self.send(tuple(grads) if any(grad is not None for grad in grads) else None, gradient=True)
+            found = any(grad is not None for grad in grads)
+            self.send(_placed(dict(zip(places, grads, strict=True)), count) if found else None, gradient=True)
 
     def watch(self, value: Any) -> None:
-        """Ask for the gradients of the tensors in `value`."""
-        wanted = [tensor for tensor in tensors_of(value) if tensor.requires_grad]
-        if len(wanted) == 1:
-            wanted[0].register_hook(self.gradient)
-        elif wanted and not torch.compiler.is_compiling():
-            torch.autograd.graph.register_multi_grad_hook(wanted, self.gradients)
-        elif wanted:
+        """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none."""
+        leaves = leaves_of(value)
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        if len(places) == 1:
+            leaves[places[0]].register_hook(partial(self.gradient, place=places[0], count=len(leaves)))
+        elif places and not torch.compiler.is_compiling():
+            told = partial(self.gradients, places=places, count=len(leaves))
+            torch.autograd.graph.register_multi_grad_hook([leaves[place] for place in places], told)
+        elif places:
             self.send(_SEVERAL)
+
+
+def _placed(grads: Mapping[int, Tensor | None], count: int) -> tuple[Tensor | None, ...]:
+    return tuple([grads.get(place) for place in range(count)])
 
 
 _SEVERAL = Failure(
@@ -193,17 +200,20 @@ _SEVERAL = Failure(
 
 
 class Socket:
-    """What both hooks of a module share. Copies of a module by `deepcopy`, pickle or `torch.save` are unmonitored.
+    """What both hooks of a module share; it comes after all hooks that others have put there.
+
+    Copies of a module by `deepcopy`, pickle or `torch.save` are unmonitored.
 
     A shallow copy (`copy.copy`, a replica of `nn.DataParallel`) has the same hooks: it is the module for a monitor.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passing: bool) -> None:
+        self.passing = passing  # goes when nobody listens any more
         self.points: tuple[Point, ...] = ()  # a tuple: compiled code is guarded by it
         self.known: tuple[Point, ...] = ()  # with those that nobody listens to: used again, they compile nothing anew
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"points": (), "known": ()}
+        return {"passing": self.passing, "points": (), "known": ()}
 
     def skips(self, point: Point) -> bool:
         """Whether a value is not to be taken: nobody listens, or it is computed for the second time."""
@@ -259,7 +269,7 @@ class Exit(Socket):
             kind = point.signal.kind
             if kind == "grad_output":
                 if torch.compiler.is_compiling() or point.live:
-                    point.watch(out)
+                    point.watch(_given(out, point.signal.name))
             elif self.skips(point):
                 continue
             elif kind == "after":
@@ -333,13 +343,19 @@ def _same_tensors(held: Any, rest: Any) -> bool:
     return len(tensors) == len(given) and all(a is b for a, b in zip(tensors, given, strict=True))
 
 
-def place_sockets(module: nn.Module) -> tuple[Entry, Exit]:
-    """The sockets of a module, put there if it has none."""
+def found_sockets(module: nn.Module) -> tuple[Entry, Exit] | None:
+    """The sockets of a module, if it has them."""
     entry, leave = module._forward_pre_hooks.get(_KEY), module._forward_hooks.get(_KEY)  # type: ignore[call-overload]
-    if not isinstance(entry, Entry) or not isinstance(leave, Exit):
-        entry, leave = Entry(), Exit()
-        set_permanent_hooks(module, _KEY, entry, leave)
-    return entry, leave
+    return (entry, leave) if isinstance(entry, Entry) and isinstance(leave, Exit) else None
+
+
+def place_sockets(module: nn.Module, passing: bool = False) -> tuple[Entry, Exit]:
+    """The sockets of a module that no compiled code knows yet, put there if it has none."""
+    sockets = found_sockets(module)
+    if sockets is None:
+        sockets = Entry(passing), Exit(passing)
+        put_hooks(module, _KEY, *sockets)
+    return sockets
 
 
 def instrument(net: nn.Module) -> nn.Module:
@@ -351,14 +367,20 @@ def instrument(net: nn.Module) -> nn.Module:
     >>> net(torch.zeros(3, 2)).shape
     torch.Size([3, 1])
     """
-    for module in net.modules():
-        place_sockets(module)
+    modules = list(net.modules())
+    if any(found_sockets(module) is None for module in modules):
+        forget_compiled_code()
+    for module in modules:
+        for socket in place_sockets(module):
+            socket.passing = False
     return net
 
 
 def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, states: tuple[nn.Module, ...] = ()) -> Point:
     """Plug in. `states` are the modules whose state tells the start of a sequence, for that signal alone."""
-    socket = place_sockets(module)[signal.kind not in _AT_ENTRY]
+    if found_sockets(module) is None:
+        forget_compiled_code()
+    socket = place_sockets(module, passing=True)[signal.kind not in _AT_ENTRY]
     point = next((known for known in socket.known if known.signal == signal and known.states == states), None)
     if point is None:
         point = Point(module, signal, states)
@@ -373,9 +395,20 @@ def unsubscribe(point: Point, subscriber: Subscriber) -> None:
     """Unplug; a second time does nothing."""
     point.subscribers = tuple(held for held in point.subscribers if held is not subscriber)
     module = point.module()
-    if module is not None:
-        _replug(place_sockets(module)[point.signal.kind not in _AT_ENTRY])
+    sockets = None if module is None else found_sockets(module)
+    if module is not None and sockets is not None:
+        _replug(sockets[point.signal.kind not in _AT_ENTRY])
+        if sockets[0].passing and not (sockets[0].points or sockets[1].points):
+            take_hooks_off(module, _KEY)
     point.refresh()
+
+
+def forget(point: Point) -> None:
+    """Drop a point that nobody listens to: of a signal that changes again and again they would pile up."""
+    module = point.module()
+    sockets = None if module is None or point.subscribers else found_sockets(module)
+    for socket in sockets or ():
+        socket.known = tuple(known for known in socket.known if known is not point)
 
 
 def _replug(socket: Socket) -> None:
@@ -387,7 +420,8 @@ def _replug(socket: Socket) -> None:
 
 def _request_taps(module: Any) -> None:
     """Tell a neuron what its kernel has to give besides the output."""
-    points = [point for point in place_sockets(module)[1].known if point.taps and point.subscribers]
+    sockets = found_sockets(module)
+    points = [point for point in sockets[1].known if point.taps and point.subscribers] if sockets else []
     module.request_taps(_taps(points), live=_taps(point for point in points if point.live))
 
 

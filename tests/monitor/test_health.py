@@ -1,6 +1,7 @@
 """Health: networks with a known illness, and healthy ones."""
 
 import gc
+import math
 import weakref
 
 import pytest
@@ -474,3 +475,43 @@ def test_dropping_it_leaves_nothing_behind():
     assert gone() is None
     assert all(not socket.points for held in net.modules() for socket in place_sockets(held))
     assert not net[0]._taps
+
+
+def advice_of(watch):
+    return {found.kind: found.advice for found in watch.findings}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_state_that_is_not_finite_is_no_silence(value, step_mode):
+    net = nn.Sequential(neuron.IFNode(step_mode=step_mode), neuron.IFNode(step_mode=step_mode))
+    with health(net) as watch:
+        net(torch.zeros(4, 2, 3))
+        net[0].v = torch.full_like(net[0].v, value)
+        net(torch.zeros(4, 2, 3))
+        assert net[0].v.isfinite().all() == (value == math.inf)  # a spike resets what is above
+    kinds = advice_of(watch)
+    if value != math.inf:
+        assert "non-finite state" in kinds
+        assert not {"silent layer", "silent neurons", "outside the surrogate"} & kinds.keys()
+        assert not any("raise the gain" in text or "Lower v_threshold" in text for text in kinds.values())
+
+
+@pytest.mark.parametrize("node", [neuron.IFNode, neuron.LIFNode])
+def test_potentials_that_explode_are_not_to_be_driven_further(node):
+    net = nn.Sequential(node(step_mode="m"))
+    with health(net) as watch:
+        net(torch.full((4, 2, 3), -1e6))
+    kinds = advice_of(watch)
+    assert "Scale the weights and the input down" in kinds["exploding state"]
+    assert not {"silent layer", "outside the surrogate"} & kinds.keys()
+    assert watch.findings[0].number > 1e5
+
+
+def test_silence_of_inhibited_neurons_does_not_call_for_a_higher_gain():
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    for drive, word in ((-0.5, "raise the bias"), (0.01, "raise the gain of the weights")):
+        functional.reset_net(net)
+        with health(net) as watch:
+            net(torch.full((4, 2, 3), drive))
+        assert word in advice_of(watch)["silent layer"]

@@ -24,8 +24,9 @@ def net_of(layers):
 def recorded(reducers, layers=3, shape=(6, 2, 5)):
     torch.manual_seed(0)
     net = net_of(layers)
-    with monitor.record(net, reducers) as recording:
-        net(2 * torch.rand(shape))
+    signal = "grad_output" if reducers == "gradient norm" else "spike"
+    with monitor.record(net, reducers, signal=signal) as recording:
+        net((2 * torch.rand(shape)).requires_grad_()).sum().backward()
     return recording
 
 

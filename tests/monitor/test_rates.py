@@ -210,3 +210,19 @@ def test_a_reset_counts_again_what_an_error_had_ended():
     node(torch.ones(3, 1, 5))
     assert counter[""] == (15.0, 15)
     assert counter.train("").shape == (3, 1, 5)
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize(("backend", "kind"), [("torch", torch.Tensor), ("numpy", np.float64)])
+def test_rates_are_numbers_of_the_backend(step_mode, backend, kind):
+    net = nn.Sequential(neuron.IFNode(step_mode=step_mode))
+    monitor = Monitor(net, device="cpu", backend=backend)
+    monitor.enable()
+    x = torch.tensor([[1.0, 0.0]])
+    net(x if step_mode == "s" else x.unsqueeze(0))
+    asked = (monitor.get_avg_firing_rate(), monitor.get_avg_firing_rate(False, "0"), monitor.get_nonfire_ratio())
+    for rate in asked:
+        assert type(rate) is kind
+        assert rate == 0.5
+        if backend == "torch":
+            assert repr(rate) == "tensor(0.5000)"

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from spikescope import functional, monitor, neuron
 from spikescope.base import MemoryModule
 from spikescope.monitor import BudgetError, Subset, every, reduce
+from spikescope.sockets import place_sockets
 
 
 def outputs(net, x):
@@ -404,3 +405,26 @@ def test_courses_and_histograms_are_drawn_as_lines():
 def test_what_does_not_fit_is_refused_in_words(options, error, text):
     with pytest.raises(error, match=text):
         monitor.record(spiking_net(), **options)
+
+
+@pytest.mark.parametrize("signal", ["spike", "output", "input", "current", "h", "v"])
+@pytest.mark.parametrize("given", ["gradient norm", reduce.GradientNorm, {"mine": reduce.GradientNorm()}])
+def test_a_gradient_norm_is_one_of_gradients(signal, given):
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with pytest.raises(
+        ValueError, match=rf"'gradient norm' says nothing of the signal '{signal}'; give .*'norm' tells"
+    ):
+        monitor.record(net, given, signal=signal)
+    assert not place_sockets(net[0])[1].points
+
+
+def test_the_support_of_a_surrogate_is_one_of_potentials():
+    with pytest.raises(ValueError, match="'support share' says nothing of the signal 'spike'; give signal='h'"):
+        monitor.record(neuron.IFNode(), reduce.SupportShare(-0.5, 0.5))
+
+
+def test_a_gradient_among_several_inputs_is_reduced():
+    net = nn.Bilinear(3, 3, 2)
+    with monitor.record(net, "gradient norm", nn.Bilinear, "grad_input") as recording:
+        net(torch.rand(2, 3, requires_grad=True), torch.rand(2, 3)).sum().backward()
+    assert recording[""].shape == (1,)

@@ -112,7 +112,8 @@ def test_keyword_inputs_are_seen():
     with InputMonitor(net) as monitor, GradInputMonitor(net) as gradients:
         net(x=torch.ones(2), gain=torch.full((2,), 3.0, requires_grad=True))["y"].sum().backward()
         assert [held.tolist() for held in monitor[0]] == [[1.0, 1.0], [3.0, 3.0]]
-        assert gradients[0].tolist() == [1.0, 1.0]
+        x, gain = gradients[0]  # each in its place
+        assert (x, gain.tolist()) == (None, [1.0, 1.0])
 
 
 def test_dicts_and_nested_outputs_are_recorded_with_their_gradients():

@@ -186,10 +186,10 @@ def test_a_tap_that_was_not_told_ends_the_recording_in_words(compiled, signal, r
         module.tapped = {name: held for name, held in module.tapped.items() if name != missing}
 
     node = neuron.IFNode(step_mode="m")
-    node.register_forward_hook(forget, prepend=True)
     net = torch.nn.Sequential(node)
     run = torch.compile(net, backend="eager", fullgraph=True) if compiled else net
     with monitor.record(net, reducers, signal=signal) as recording:
+        node.register_forward_hook(forget)
         with pytest.warns(RuntimeWarning, match=f"did not tell '{missing}'"):
             run(torch.ones(2, 1, 3))
         with pytest.raises(ValueError, match=f"did not tell '{missing}'"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -237,6 +238,9 @@ class NetworkState(Mapping[str, Mapping[str, Any]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NetworkState, (pytree.tree_map_only(Tensor, Tensor.detach, self._memories),)
+
+
+torch.serialization.add_safe_globals([NetworkState])  # what was saved of it is read by `torch.load` as it is
 
 
 def get_state(net: nn.Module) -> NetworkState:

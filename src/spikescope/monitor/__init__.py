@@ -12,6 +12,7 @@ from .probe import Probe as Probe
 from .probe import ProbeReport as ProbeReport
 from .rates import *
 from .record import *
+from .recorder import Recorder as Recorder
 from .recorders import *
 from .results import Results as Results
 from .select import *

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import ShapeError, check_module, dims
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
-from .memory import Budget, Moment
+from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
 from .probe import Probe
 from .probes import Probes, weakly
@@ -70,7 +70,7 @@ class SpikeCounter:
         self,
         net: nn.Module,
         keep_train: bool = False,
-        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+        budget: Budget | int | str | None = None,
     ) -> None:
         check_module("SpikeCounter", net)
         self._modules = _spiking(net)
@@ -142,6 +142,16 @@ class SpikeCounter:
         self._probes.close()
         if self._train is not None:
             self._train.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: it holds the counts, but listens to nothing."""
+        train = None if self._train is None else (self._train[:], self._train.moments)
+        return self.__dict__ | {"_probes": None, "_train": train}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._train = None if state["_train"] is None else Records.restored(*state["_train"])
+        self._probes = Probes(self, [])
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -40,8 +40,19 @@ ADVICE = {
     "rate.",
     "state carried over": "The number counts runs that began with the state of the one before, and no reset was seen. "
     "Call functional.reset_net before each batch; where the state is meant to go on, as of a stream, nothing is wrong.",
+    "non-finite state": "The number is the step after which it was seen; spikes hide it. Scale weights and input "
+    "down, or add a normalisation; lower the learning rate.",
+    "exploding state": "The number is the largest distance of a potential from rest, in that of the threshold. "
+    "Scale the weights and the input down, add a normalisation, or let the neuron leak faster.",
     "not watched": "The number counts probes that an error has ended; spikes, gradients and potentials raise theirs.",
 }
+
+
+INHIBITED = (
+    "The potentials lie below rest, where a higher gain drives them further down: raise the bias, or put a "
+    "normalisation before the layer."
+)
+"""The advice on silence that is not a lack of input."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,8 @@ def health(
     - `support`: findings below this share of potentials at which the surrogate has over a tenth of its largest
       gradient. Surrogates without such an interval and neurons with several thresholds are not judged.
     - `vanishing`, `exploding`: findings below and above these ratios of gradient norms: in depth of a layer to the
-      last one, in time of the first step to the last. They need a backward pass.
+      last one, in time of the first step to the last. They need a backward pass. Above `exploding` is a finding, too,
+      how far a potential is from rest, in units of the distance of the threshold.
 
     Two things are findings at any number. A state that goes on from sequence to sequence, which a forgotten reset
     leaves: not where functional.detach_net cut it, nor within one graph, nor once a reset was seen; single steps tell
@@ -118,6 +130,7 @@ class Health:
         firing = where(lambda name, held: isinstance(held, Neuron) and not isinstance(held, (ReadOut, LIAFNode)))
         supports = _supports(net)
         self._limits = limits
+        self._kept: list[Finding] | None = None  # of a copy
         reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
@@ -137,7 +150,9 @@ class Health:
 
         What is not finite comes first: from the first neuron that it reached on, it spoils what comes after it.
         """
-        broken = [*self._not_finite(), *self._carried_over()]
+        if self._kept is not None:
+            return list(self._kept)
+        broken = [*self._not_finite(), *self._exploding(), *self._carried_over()]
         return [*broken, *self._activity(), *self._support(), *self._depth(), *self._time(), *self._not_watched()]
 
     def _activity(self) -> Iterator[Finding]:
@@ -145,16 +160,19 @@ class Health:
         for name, row in self.spikes.sound().items():
             if name in spoiled:
                 continue
-            if row["silent"] >= limits.silent:
+            state = self._origin.states[name]
+            if row["silent"] >= limits.silent and state.reach <= limits.exploding:
                 kind = "silent layer" if row["silent"] == 1 else "silent neurons"
-                yield _finding(name, kind, row["silent"], limits.silent)
+                found = _finding(name, kind, row["silent"], limits.silent)
+                yield replace(found, advice=INHIBITED) if state.below else found
             if row["saturated"] >= limits.saturated:
                 yield _finding(name, "saturated neurons", row["saturated"], limits.saturated)
 
     def _support(self) -> Iterator[Finding]:
         spoiled = self._origin.spoiled()
         for name, share in ({} if self.potentials is None else self.potentials.sound()).items():
-            if share < self._limits.support and name not in spoiled:
+            far = self._origin.states[name].reach > self._limits.exploding
+            if share < self._limits.support and name not in spoiled and not far:
                 yield _finding(name, "outside the surrogate", share, self._limits.support)
 
     def _depth(self) -> Iterator[Finding]:
@@ -190,9 +208,17 @@ class Health:
         if (origin := self._origin.first()) is not None:
             name, step = origin
             yield _finding(name, "non-finite output", step, 0)
+        for name, step in self._origin.broken_states().items():
+            yield _finding(name, "non-finite state", step, 0)
         bad = self._bad_steps()
         for name in [name for name, steps in bad.items() if steps][-1:]:  # the backward pass begins at the end
             yield _finding(name, "non-finite gradient", bad[name], 0)
+
+    def _exploding(self) -> Iterator[Finding]:
+        spoiled, limit = self._origin.spoiled(), self._limits.exploding
+        for name, state in self._origin.states.items():
+            if state.reach > limit and name not in spoiled:
+                yield _finding(name, "exploding state", state.reach, limit)
 
     def _carried_over(self) -> Iterator[Finding]:
         carried = self._origin.carried
@@ -211,7 +237,7 @@ class Health:
     def table(self) -> str:
         """The findings as text, each with its advice."""
         found = self.findings
-        if not found and not self.spikes.sound():
+        if not found and self._kept is None and not self.spikes.sound():
             return "Nothing was seen: run the network while health watches it."
         if not found:
             return "No findings."
@@ -221,8 +247,14 @@ class Health:
         advice = dict.fromkeys((f.kind, f.advice) for f in found)
         return "\n".join([head, *lines, "", *(f"{kind}: {text}" for kind, text in advice)])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: it holds the findings, but listens to nothing."""
+        return {"_kept": self.findings}
+
     def close(self) -> None:
         """Stop for good; the findings stay. A second time does nothing."""
+        if self._kept is not None:
+            return
         for held in (self.spikes, self.gradients, self.potentials, self._origin):
             if held is not None:
                 held.close()

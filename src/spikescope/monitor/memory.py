@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import check_choice
+from ..form import mapped, tensors_of
 from ..spikes import CompressedSpikes, PackedSpikes
+from .room import Room
 
-__all__ = ["Budget", "BudgetError", "Moment", "Records", "budget", "nbytes"]
+__all__ = ["UNLIMITED", "Budget", "BudgetError", "Moment", "Records", "budget", "device_of", "nbytes"]
 
 _UNITS = {"": 1, "k": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _POLICIES = ("error", "drop oldest", "every n-th", "spill")
@@ -38,6 +42,12 @@ def nbytes(value: Any) -> int:
     elif not isinstance(value, (tuple, list)):
         return 64
     return sum(nbytes(item) for item in value)
+
+
+def device_of(value: Any) -> torch.device:
+    """Where a value lies: the device of its first tensor."""
+    held = value.bits if isinstance(value, PackedSpikes) else next(iter(tensors_of(value)), None)
+    return torch.device("cpu") if held is None else held.device
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,13 @@ class Budget:
         return int(float(found[1]) * _UNITS[found[2]])
 
 
-def budget(given: Budget | int | str) -> Budget:
-    """A budget from itself or from its limit."""
+UNLIMITED = Budget("unlimited")
+
+
+def budget(given: Budget | int | str | None) -> Budget:
+    """A budget from itself or from its limit; None is no limit."""
+    if given is None:
+        return UNLIMITED
     return given if isinstance(given, Budget) else Budget(given)
 
 
@@ -101,20 +116,36 @@ class Moment(NamedTuple):
     scale: float = 1.0  # what a gradient was divided by, see GradScaler
 
 
+class _New(NamedTuple):
+    """A value that somebody puts among the records."""
+
+    value: Any
+
+
 class Records(list[Any]):
     """The values of a recorder in the order in which they came, within a budget.
 
-    A list to read, to slice and to clear; what may be in it is the recorder's affair. `moments` says of each value
-    where it belongs. A copy of records, and what is saved of them, is a plain list.
+    A list like any other. Whatever is done to it, `moments` says of each value where it belongs (None of one that
+    somebody put in), and `by_name`, which the owner may fill, where the values of each module stand. A copy of records,
+    and what is saved of them, is a plain list.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        super().__init__()
+    def __init__(self, budget: Budget = UNLIMITED, values: Iterable[Any] = ()) -> None:
+        super().__init__(values)
         self.budget = budget
-        self.moments: list[Moment] = []
-        self.nbytes = 0
+        self.moments: list[Moment | None] = list(values.moments) if isinstance(values, Records) else [None] * len(self)
+        self.by_name: dict[str, list[int]] = {}
+        self.nbytes = sum(map(nbytes, self))
         self.dropped = 0
         self.stride = 1  # of the policy 'every n-th'
+        self._room = Room()
+
+    @classmethod
+    def restored(cls, values: Iterable[Any], moments: Iterable[Moment | None]) -> Self:
+        """Records as they were."""
+        made = cls(values=values)
+        made.moments[:] = moments
+        return made
 
     def keep(self, value: Any, moment: Moment) -> None:
         """Take a value, by the rules of the budget."""
@@ -130,6 +161,8 @@ class Records(list[Any]):
         super().append(value)
         self.moments.append(moment)
         self.nbytes += size
+        if limit is None:
+            self._room.check(self.nbytes, device_of(value))
 
     def _make_room(self, size: int, limit: int, call: int) -> None:
         if self.budget.policy == "error" or size > limit:
@@ -139,12 +172,10 @@ class Records(list[Any]):
             while self.nbytes + size - freed > limit:
                 freed += nbytes(self[count])
                 count += 1
-            super().__delitem__(slice(count))
-            del self.moments[:count]
+            del self[:count]
             self.dropped += count
-            self.nbytes -= freed
             return
-        last = max(call, *(moment.call for moment in self.moments))
+        last = max(call, *(moment.call for moment in self.moments if moment is not None))
         while self.nbytes + size > limit and self.stride <= last:
             self.stride *= 2
             self._thin()
@@ -160,30 +191,89 @@ class Records(list[Any]):
 
     def _thin(self) -> None:
         """Keep one call in `stride` of each module."""
-        kept = [i for i, moment in enumerate(self.moments) if moment.call % self.stride == 0]
-        values, moments = [self[i] for i in kept], [self.moments[i] for i in kept]
+        kept = [i for i, moment in enumerate(self.moments) if moment is None or moment.call % self.stride == 0]
         self.dropped += len(self) - len(kept)
-        super().__setitem__(slice(None), values)
-        self.moments[:] = moments
-        self.nbytes = sum(map(nbytes, values))
+        self._arrange(kept)
 
     def of(self, name: str) -> list[Any]:
         """The records of one module."""
-        return [value for value, moment in zip(self, self.moments, strict=True) if moment.name == name]
+        return [value for value, moment in zip(self, self.moments, strict=True) if moment and moment.name == name]
 
     def close(self) -> None:
         """No more will come; what is there stays."""
 
     def clear(self) -> None:
-        super().clear()
-        self.moments.clear()
-        self.nbytes, self.dropped, self.stride = 0, 0, 1
+        self._arrange([])
+        self.dropped, self.stride = 0, 1
+
+    def _arrange(self, order: Sequence[int | _New]) -> None:
+        """Put the values at these positions, and new ones, in this order."""
+        values = [held.value if isinstance(held, _New) else self[held] for held in order]
+        moments = [None if isinstance(held, _New) else self.moments[held] for held in order]
+        places: dict[int, list[int]] = {}
+        for place, held in enumerate(order):
+            if not isinstance(held, _New):
+                places.setdefault(held, []).append(place)
+        super().__setitem__(slice(None), values)
+        self.moments[:] = moments
+        for positions in self.by_name.values():
+            positions[:] = sorted(place for held in positions for place in places.get(held, ()))
+        self.nbytes = sum(map(nbytes, values))
+
+    def _change(self, change: Callable[[list[Any]], object]) -> None:
+        """Have the same done to the values as `change` does to a list of their positions."""
+        order: list[Any] = list(range(len(self)))
+        change(order)
+        self._arrange(order)
+
+    def append(self, value: Any) -> None:
+        super().append(value)
+        self.moments.append(None)
+        self.nbytes += nbytes(value)
+
+    def extend(self, values: Iterable[Any]) -> None:
+        for value in list(values):
+            self.append(value)
+
+    def pop(self, index: SupportsIndex = -1) -> Any:
+        value = self[index]
+        del self[index]
+        return value
+
+    def __delitem__(self, key: SupportsIndex | slice) -> None:
+        if isinstance(key, slice) or self.by_name:
+            self._change(lambda held: held.__delitem__(key))
+            return
+        self.nbytes -= nbytes(self[key])  # often many are taken, one by one
+        super().__delitem__(key)
+        del self.moments[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        new: Any = [_New(held) for held in value] if isinstance(key, slice) else _New(value)
+        self._change(lambda held: held.__setitem__(key, new))
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:  # type: ignore[misc]  # as for every list
+        self.extend(values)
+        return self
+
+    def __imul__(self, times: SupportsIndex) -> Self:
+        self._change(lambda held: held.__imul__(times))
+        return self
+
+    def insert(self, index: SupportsIndex, value: Any) -> None:
+        self._change(lambda held: held.insert(index, _New(value)))
+
+    def remove(self, value: Any) -> None:
+        del self[self.index(value)]
+
+    def reverse(self) -> None:
+        self._change(list.reverse)
+
+    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
+        self._change(lambda held: held.sort(key=lambda i: self[i] if key is None else key(self[i]), reverse=reverse))
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
-        return list, (list(self),)
+        return list, (mapped(Tensor.detach, list(self)),)
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("Records are written by their monitor alone. Make a list of your own with list(records).")
 
-    append = extend = insert = pop = remove = reverse = sort = _refuse
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+torch.serialization.add_safe_globals([list])  # what was saved of records is read by `torch.load` as it is

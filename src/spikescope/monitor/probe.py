@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ..base import StepModule
-from ..form import tensors_of
+from ..form import mapped, tensors_of
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
-from ..sockets import Point, Signal, at_rest, place_sockets, subscribe, unsubscribe
+from ..sockets import Point, Signal, at_rest, forget, subscribe, unsubscribe
 from .memory import Moment
 from .select import named, unwrapped
 from .signals import GRADIENTS, keeps_state
 from .subset import Subset
-
-logger = logging.getLogger("spikescope")
+from .warn import warn
 
 __all__ = ["GradScale", "Probe", "ProbeReport"]
 
@@ -68,7 +64,7 @@ class _Start:
     def enabled(self) -> bool:
         return self.probe.on
 
-    def receive(self, value: Any, compiled: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         self.probe.begin()
 
 
@@ -82,6 +78,7 @@ class Probe:
     - `root`: the network; a module without a state of its own counts time from where the network begins.
     - `scaler`: a GradScaler, by whose scale gradients are divided.
     - `every`: take one run in `every`; during the others a kernel is not asked for anything.
+    - `cut`: called where a value comes from compiled code, which had to leave its graph there.
     - `missed`: called where a backward pass comes by without a gradient, which is no value.
     """
 
@@ -99,11 +96,13 @@ class Probe:
         every: int = 1,
         enabled: bool = True,
         missed: Callable[[], None] | None = None,
+        cut: Callable[[], None] | None = None,
     ) -> None:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
-        self.keep_graph, self.scaler, self.every, self.missed = keep_graph, scaler, every, missed
+        self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
         self._check_time()
+        self.given: Any = None  # the value that is being taken, whole and with its graph
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
@@ -169,24 +168,28 @@ class Probe:
         if self._start is not None:
             self._start[0].refresh()
 
-    def receive(self, value: Any, compiled: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """Take one value from the socket."""
         began = time.perf_counter_ns()
         try:
             if torch.is_inference_mode_enabled():
                 with torch.inference_mode(False):  # records are tensors like any other
-                    self._receive(value, compiled)
+                    self._receive(value, cut)
             else:
-                self._receive(value, compiled)
+                self._receive(value, cut)
         except Exception as error:
             self.fail(error)
+        self.given = None
         self.nanoseconds += time.perf_counter_ns() - began
 
-    def _receive(self, value: Any, compiled: bool) -> None:
+    def _receive(self, value: Any, cut: bool) -> None:
         if isinstance(value, Exception):
+            if self.signal.kind == "before" and self.calls == 0:  # the first call may make the attribute
+                self.calls = 1
+                return
             raise value
-        if self.keep_graph and compiled:
-            raise RuntimeError("keep_graph=True has no meaning in compiled code, whose values carry no graph.")
+        if cut and self.cut is not None:
+            self.cut()
         if value is None and self.signal.kind in GRADIENTS:
             if self.missed is not None:
                 self.missed()
@@ -194,12 +197,12 @@ class Probe:
         value, taps = value if self.signal.taps else (value, None)
         moment, steps, timed = self._moment(value)
         self.fired += 1
+        self.given = value
         with torch.set_grad_enabled(self.keep_graph and torch.is_grad_enabled()):
             if not self.keep_graph:
-                plain = isinstance(value, Tensor)
-                value = value.detach() if plain else pytree.tree_map_only(Tensor, Tensor.detach, value)
+                value = mapped(Tensor.detach, value)
             if moment.scale != 1.0:
-                value = pytree.tree_map_only(Tensor, lambda held: held / moment.scale, value)
+                value = mapped(lambda held: held / moment.scale, value)
             if not self.subset.everything:
                 value = self._part(value, steps, timed)
                 if value is None:
@@ -252,7 +255,7 @@ class Probe:
         self._check_time()
         if not timed and not self.subset.wants(steps.start):
             return None
-        parts = pytree.tree_map_only(Tensor, lambda held: self.subset.take(held, steps if timed else None), value)
+        parts = mapped(lambda held: self.subset.take(held, steps if timed else None), value)
         return None if isinstance(value, Tensor) and parts is None else parts
 
     def fail(self, error: Exception) -> None:
@@ -263,26 +266,16 @@ class Probe:
             f"The probe of {self.signal.kind} of {self.name or 'the network'!r} is off: {type(error).__name__}: {error}"
             " The network runs on; reading the records raises this error."
         )
-        try:
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-        except RuntimeWarning:  # made an exception by the user's filters: it must not kill the training step
-            logger.error(text)
+        warn(text)
 
     def retune(self, signal: Signal) -> None:
         """Listen to another signal of the module from now on."""
         before = self.point
         unsubscribe(before, self)
-        self._forget(before)
+        forget(before)
         self.signal, self.point = signal, subscribe(self.module, signal, self)
         so_far = before.recomputes - self._skipped[0], before.transforms - self._skipped[1]
         self._skipped = self.point.recomputes - so_far[0], self.point.transforms - so_far[1]
-
-    def _forget(self, point: Point) -> None:
-        """Drop a point that nobody listens to: of a signal that changes again and again they would pile up."""
-        if point.subscribers:
-            return
-        for socket in place_sockets(self.module):
-            socket.known = tuple(known for known in socket.known if known is not point)
 
     def close(self) -> None:
         """Unplug; a second time does nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from ..errors import check_choice, check_module
 from ..neuron import PointwiseNeuron
 from ..neuron.readout import ReadOut
 from ..sockets import Signal
-from .memory import Budget, Moment
+from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
 from .probe import Probe
 from .probes import Probes, weakly
@@ -38,7 +39,7 @@ class Monitor:
     >>> monitor.enable()
     >>> _ = net(torch.full((2, 1, 1), 0.5))
     >>> monitor.s["0"], monitor.v["0"], monitor.get_avg_firing_rate()
-    ([tensor([[0.]]), tensor([[1.]])], [tensor([[0.5000]]), tensor([[0.]])], 0.5)
+    ([tensor([[0.]]), tensor([[1.]])], [tensor([[0.5000]]), tensor([[0.]])], tensor(0.5000))
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Monitor:
         net: nn.Module,
         device: torch.device | str | None = None,
         backend: str = "numpy",
-        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+        budget: Budget | int | str | None = None,
     ) -> None:
         check_module("Monitor", net)
         check_choice("Monitor", "backend", backend, ("numpy", "torch"))
@@ -97,7 +98,8 @@ class Monitor:
         lists: dict[str, list[Any]] = {name: [] for name in self._names[kind]}
         records = self._records[kind]
         for value, moment in zip(records, records.moments, strict=True):
-            lists[moment.name].append(value)
+            if moment is not None:
+                lists[moment.name].append(value)
         return lists
 
     @property
@@ -110,24 +112,31 @@ class Monitor:
         """Membrane potentials after each step, likewise."""
         return self._lists("v")
 
-    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> float:
-        """The mean of the spikes over time, batch and neurons.
+    def get_avg_firing_rate(self, all: bool = True, module_name: str | None = None) -> Any:
+        """The mean of the spikes over time, batch and neurons, as a number of the backend.
 
         Of one layer, or (`all`) over all layers, weighted by their numbers of neurons.
         """
         layers = self._asked(all, module_name)
         rates = [sum(map(_spikes, steps)) / sum(map(_size, steps)) for steps in layers]
         weights = [_size(steps[0][0]) for steps in layers]
-        return sum(rate * weight for rate, weight in zip(rates, weights, strict=True)) / sum(weights)
+        return self._number(sum(rate * weight for rate, weight in zip(rates, weights, strict=True)) / sum(weights))
 
-    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> float:
+    def get_nonfire_ratio(self, all: bool = True, module_name: str | None = None) -> Any:
         """The share of neurons that never fired, in no step of no sample; of one layer or of all."""
         silent = neurons = 0
         for steps in self._asked(all, module_name):
             fired = sum((step != 0).any(0) for step in steps) > 0
             silent += _size(fired) - int(fired.sum())
             neurons += _size(fired)
-        return silent / neurons
+        return self._number(silent / neurons)
+
+    def _number(self, value: float) -> Any:
+        """A number as the records are: a 0-dim tensor where they lie, or a scalar of numpy."""
+        if self.backend == "numpy":
+            return np.float64(value)
+        device = self._records["s"][-1].device if self.device is None else self.device
+        return torch.tensor(value, dtype=torch.float32, device=device)
 
     def _asked(self, all: bool, module_name: str | None) -> list[list[Any]]:
         lists = self.s
@@ -146,6 +155,16 @@ class Monitor:
         self._probes.close()
         for records in self._records.values():
             records.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: it holds the records, but listens to nothing."""
+        held = {kind: (records[:], records.moments) for kind, records in self._records.items()}
+        return self.__dict__ | {"_probes": None, "_records": held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._records = {kind: Records.restored(*held) for kind, held in state["_records"].items()}
+        self._probes = Probes(self, [])
 
     def __enter__(self) -> Self:
         return self

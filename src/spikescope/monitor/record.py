@@ -20,7 +20,7 @@ from .probes import Probes
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
-from .results import Results
+from .results import Recorded, Results
 from .select import by_role, by_type, named, select
 from .signals import GRADIENTS, keeps_state, signal_of, spikes_of
 from .subset import Subset
@@ -55,7 +55,7 @@ def record(
 
     - `reducers`: what to keep: a reducer, its class, its name such as `'rate'` or `'silent share'`, or a function of
       name and module that gives one; or several in a list or a dict.
-    - `where`: the modules, see `BaseMonitor`; None takes the neurons, for `signal='spike'` without the read-outs.
+    - `where`: the modules, see `Recorder`; None takes the neurons, for `signal='spike'` without the read-outs.
     - `signal`: `'spike'`, `'current'`, `'h'`, `'v'`, `'output'`, `'input'`, `'grad_output'` or `'grad_input'`.
     - `every`: take one run in `every`. A run lasts from reset to reset; in a `net` without a state, one call.
     - `subset`: some of the neurons and samples. `scaler`: divides gradients by its scale.
@@ -83,7 +83,21 @@ def record(
         )
     modules = select(net, _chosen(signal) if where is None else where, "record")
     signals = {name: signal_of(signal, module) for name, module in modules.items()}
-    return Recording(net, modules, signals, reducers, every, subset, scaler, limits.bytes)
+    made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
+    for row in made.values():
+        for held in row.values():
+            _check_signal(held, signal)
+    single = not isinstance(reducers, (list, tuple, Mapping))
+    return Recording(net, modules, signals, made, single, every, subset, scaler, limits.bytes)
+
+
+def _check_signal(reducer: Reducer, signal: str) -> None:
+    """Refuse a reducer whose name would say something else than what it is of."""
+    if reducer.signals and signal not in reducer.signals:
+        label, wanted = words(type(reducer).__name__), " or ".join(f"signal={held!r}" for held in reducer.signals)
+        raise ValueError(
+            f"record: {label!r} says nothing of the signal {signal!r}; give {wanted}. {reducer.instead}".rstrip()
+        )
 
 
 def _chosen(signal: str) -> Any:
@@ -102,14 +116,14 @@ class Recording(Results):
         net: nn.Module,
         modules: Mapping[str, nn.Module],
         signals: Mapping[str, Signal],
-        reducers: Any,
+        made: Mapping[str, Mapping[str, Reducer]],
+        single: bool,
         every: int,
         subset: Subset | None,
         scaler: GradScale | None,
         limit: int | None,
     ) -> None:
-        self.single = not isinstance(reducers, (list, tuple, Mapping))
-        made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
+        self.single = single
         self._ledger = Ledger(limit)
         self._probes: list[Probe] = []  # those whose values are measured
         plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
@@ -223,6 +237,12 @@ class Recording(Results):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is what was seen so far: it listens to nothing, and holds no module."""
+        errors = {name: f"{type(error).__name__}: {error}" for name, error in self.errors.items()}
+        rows = {name: self._row(name) for name, track in self._tracks.items() if track.seen and name not in errors}
+        return Recorded, (rows, self.single, sorted(self.courses), self.never_fired, errors)
 
     def __repr__(self) -> str:
         return f"Recording({len(self)} of {len(self._tracks)} modules)"

@@ -1,92 +1,47 @@
-"""What all recorders share: choosing modules, keeping records, switching, closing, and telling what went wrong."""
+"""What the five documented recorders share: choosing modules, switching, closing, and telling what went wrong."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import weakref
-from collections import deque
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from ..errors import check_module
 from ..sockets import Signal, at_rest
+from .basis import BaseMonitor
+from .graph import let_go, own_copy
 from .memory import Budget, Moment, Records
 from .memory import budget as as_budget
 from .probe import GradScale, Probe, ProbeReport
 from .probes import Probes, weakly
-from .select import named, select, unwrapped
+from .select import named, select_as_named
 from .signals import GRADIENTS, keeps_state
 from .spill import SpilledRecords, records_within
 from .subset import Subset
+from .warn import warn
 
-__all__ = ["BaseMonitor", "own_copy", "same"]
+__all__ = ["Recorder", "same"]
 
 logger = logging.getLogger("spikescope")
-
-_SIMPLE = (type(None), bool, int, float, str, bytes, type)
 
 
 def same(value: Any) -> Any:
     return value
 
 
-def own_copy(value: Any, given: Any) -> Any:
-    """A value that nothing else changes: tensors that share memory with `given` are copied, as is all that can change.
-
-    `given` is what the module holds; a tensor that a function made of it is nobody else's already. PyTorch refuses the
-    deepcopy of a tensor with a graph: those inside of other objects are copied first.
-    """
-    shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors_within(given)}
-
-    def keep(held: Any) -> Any:
-        if not isinstance(held, Tensor):
-            return copy.deepcopy(held, {id(t): t.clone() for t in _tensors_within(held) if not t.is_leaf})
-        if isinstance(held, nn.Parameter) or held.untyped_storage().data_ptr() in shared or held._base is not None:
-            return held.clone()
-        return held
-
-    return keep(value) if isinstance(value, Tensor) else pytree.tree_map(keep, value)
-
-
-def _tensors_within(value: Any) -> list[Tensor]:
-    """The tensors in a value of any kind, in the attributes of objects too."""
-    found: list[Tensor] = []
-    todo, seen = [value], {}
-    while todo:
-        held = todo.pop()
-        if isinstance(held, Tensor):
-            found.append(held)
-        elif not isinstance(held, _SIMPLE) and id(held) not in seen:
-            seen[id(held)] = held
-            todo += _parts(held)
-    return found
-
-
-def _parts(held: Any) -> list[Any]:
-    """What a collection or an object holds."""
-    if isinstance(held, nn.Module):  # its hooks lead to everything that watches it
-        return [*held.parameters(), *held.buffers()]
-    parts = list(held.values()) if isinstance(held, Mapping) else []
-    if isinstance(held, (tuple, list, set, frozenset, deque)):
-        parts += held
-    slots = (name for cls in type(held).__mro__ for name in getattr(cls, "__slots__", ()))
-    parts += [getattr(held, name) for name in slots if hasattr(held, name)]
-    return parts + list(getattr(held, "__dict__", {}).values())
-
-
-class BaseMonitor:
-    """Base of the recorders: one signal of the chosen modules of a network, kept in the order in which it comes.
+class Recorder(BaseMonitor):
+    """Base of the documented recorders: one signal of the chosen modules of a network, kept in the order of execution.
 
     - `where`: the modules: a class, a tuple of classes, a name or glob, a selector of `monitor.select`; None takes
-      those of the class of `net`.
+      those of the class of `net`. Their names are those of `named_modules()`; as an index, and in `where`, they may be
+      without what a wrapper such as DistributedDataParallel puts before them.
     - `function`: makes the record of a value; a tuple of one is unpacked first.
-    - `keep_graph`: keep the autograd graph, for a loss on the records; else records are detached.
-    - `budget`: a `Budget`, bytes, or a text such as `'64 MB'` or `'unlimited'`.
+    - `keep_graph`: None keeps the autograd graph, for a loss on the records, until a backward pass has gone through the
+      value; True for ever; False not at all. Compiled code gives values without a graph.
+    - `budget`: None for no limit, a `Budget`, bytes, or a text such as `'64 MB'`.
     - `subset`: some of the neurons, samples and time steps.
     - `scaler`: the `torch.amp.GradScaler` in use, by whose scale gradients are divided.
 
@@ -100,62 +55,90 @@ class BaseMonitor:
         signal: Signal,
         function: Callable[[Any], Any] = same,
         *,
-        keep_graph: bool = False,
-        budget: Budget | int | str = Budget(),  # noqa: B008  # frozen
+        keep_graph: bool | None = None,
+        budget: Budget | int | str | None = None,
         subset: Subset | None = None,
         scaler: GradScale | None = None,
     ) -> None:
+        super().__init__()
         owner = type(self).__name__
         check_module(owner, net)
         if not callable(function):
             raise TypeError(f"{owner}: the function makes the record of a value, but got {function!r}.")
-        modules = select(net, type(unwrapped(net)) if where is None else where, owner)
+        modules, self._short = select_as_named(net, type(net) if where is None else where, owner)
         self.monitored_layers = list(modules)
         self.function = function
-        self.keep_graph = keep_graph
-        self._records = records_within(as_budget(budget), keep_graph)
-        self._check_modules(modules)
-        take = weakly(self._take)
-        options: dict[str, Any] = {"root": net, "subset": subset, "keep_graph": keep_graph, "scaler": scaler}
-        self._probes = Probes(self, [Probe(name, held, signal, take, **options) for name, held in modules.items()])
+        limits = as_budget(budget)
+        self._records = records_within(limits, keep_graph is True)
+        self.keep_graph = False if limits.policy == "spill" else keep_graph
+        self._told_of_cut = False
+        take, cut = weakly(self._take), weakly(self._cut)
+        options: dict[str, Any] = {"root": net, "subset": subset, "scaler": scaler, "cut": cut}
+        options["keep_graph"] = self.keep_graph is not False
+        probes = {name: Probe(name, held, signal, take, **options) for name, held in modules.items()}
+        self._probes = Probes(self, probes.values())
+        self._by_name = probes
         self._signal = signal
         self._closed = False
-        self._net = weakref.ref(net)
+        self._net: weakref.ref[nn.Module] | None = weakref.ref(net)
         self._rested = self._at_rest()
 
-    def _check_modules(self, modules: dict[str, nn.Module]) -> None:
-        """Refuse modules that do not have the signal."""
-
     def _take(self, value: Any, moment: Moment) -> None:
-        made = self.function(value)
-        self._records.keep(own_copy(made, value), moment)
+        made = own_copy(self.function(value), value)
+        if self.keep_graph is None:
+            let_go(made, self._by_name[moment.name].given)
+        self._records.keep(made, moment)
+
+    def _cut(self) -> None:
+        """A value comes from compiled code, where its graph had to stay."""
+        if self.keep_graph:
+            raise RuntimeError("keep_graph=True has no meaning in compiled code, whose values carry no graph.")
+        if self.keep_graph is None and not self._told_of_cut:
+            self._told_of_cut = True
+            warn(
+                f"{type(self).__name__}: a record of compiled code is detached, so that a loss on it has no gradient. "
+                "Run the network without torch.compile for that; keep_graph=False says that it is meant so."
+            )
 
     @property
-    def records(self) -> Records | SpilledRecords:
+    def records(self) -> Any:
         """All records in the order in which they came. Raises the error that ended a probe, if one did."""
         self._probes.raise_error(self.monitored_layers)
         return self._records
 
-    @property
-    def moments(self) -> list[Moment]:
-        """Of each record the module, the call, the time steps and the batch."""
-        return self._records.moments
+    @records.setter
+    def records(self, given: Any) -> None:
+        if isinstance(self._records, SpilledRecords):
+            raise TypeError("Records that spill to disk are read only; clear_recorded_data() forgets them.")
+        if given is not self._records:
+            self._replace(Records(self._records.budget, given))
 
-    def incomplete_records(self) -> Records | SpilledRecords:
+    def _positions(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {name: [] for name in self.monitored_layers}
+        for i, moment in enumerate(self._records.moments):
+            if moment is not None:
+                found[moment.name].append(i)
+        return found
+
+    @property
+    def moments(self) -> list[Moment | None]:
+        """Of each record the module, the call, the time steps and the batch; None of one that somebody else put in."""
+        held: list[Moment | None] = self._records.moments
+        return held
+
+    def incomplete_records(self) -> Any:
         """What was recorded before an error ended a probe, or the budget was used up."""
         return self._records
 
+    def _named(self, name: str) -> str:
+        return super()._named(name if name in self.monitored_layers else self._short.get(name, name))
+
     def __getitem__(self, key: int | slice | str) -> Any:
-        """A record by its number, several by a slice, those of one module by its name."""
         if not isinstance(key, str):
             return self.records[key]
-        if key not in self.monitored_layers:
-            raise KeyError(f"{key!r} is not monitored; there is {', '.join(map(repr, self.monitored_layers))}.")
-        self._probes.raise_error((key,))
-        return self._records.of(key)
-
-    def __len__(self) -> int:
-        return len(self._records)
+        name = self._named(key)
+        self._probes.raise_error((name,))
+        return self._records.of(name)
 
     def enable(self) -> None:
         """Record from now on; a monitor is made enabled."""
@@ -184,7 +167,7 @@ class BaseMonitor:
 
     def _at_rest(self) -> bool:
         """Whether no module of the network has a state. Of a network that is gone nobody knows."""
-        net = self._net()
+        net = None if self._net is None else self._net()
         return net is None or all(at_rest(held) for held in named(net).values() if keeps_state(held))
 
     def never_fired(self) -> list[str]:
@@ -192,7 +175,7 @@ class BaseMonitor:
         return [probe.name for probe in self._probes if not probe.fired]
 
     def remove_hooks(self) -> None:
-        """Stop for good; the records stay. A second time does nothing."""
+        """Stop for good: no hook stays on a module of others, the records do. A second time does nothing."""
         if self._closed:
             return
         listening = self._probes.enabled
@@ -201,20 +184,18 @@ class BaseMonitor:
         silent = self.never_fired() if listening else []
         if silent and self._ran():
             logger.warning(
-                "%s saw nothing of %s: %s, run by a direct call of forward(), which passes hooks by, or compiled "
-                "before it had a socket (sockets.instrument puts it there).",
+                "%s saw nothing of %s: %s, or run by a direct call of forward(), which passes hooks by.",
                 type(self).__name__,
                 ", ".join(map(repr, silent)),
                 "no backward pass came by" if self._signal.kind in GRADIENTS else "not run",
             )
-        self._records.close()
+        super().remove_hooks()
 
-    close = remove_hooks
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: held for name, held in state.items() if name not in ("function", "_probes", "_by_name", "_net")}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove_hooks()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.function, self._by_name, self._closed = same, {}, True
+        self._probes, self._net = Probes(self, []), None

@@ -1,6 +1,6 @@
 """The five classic monitors: outputs, inputs, attributes, and the gradients of inputs and outputs.
 
-The `options` of all five are those of `BaseMonitor`.
+The `options` of all five are those of `Recorder`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from ..sockets import Signal
-from .recorder import BaseMonitor, same
+from .basis import BaseMonitor
+from .recorder import Recorder, same
 
 __all__ = [
     "AttributeMonitor",
@@ -23,12 +24,12 @@ __all__ = [
 ]
 
 
-class OutputMonitor(BaseMonitor):
+class OutputMonitor(Recorder):
     """Records what the modules give out.
 
-    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `net`, `instance`: the network and which modules of it, as `where` of `Recorder` says.
     - `function_on_output`: makes the record of an output.
-    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
+    - `options`: `budget`, `subset` and `keep_graph`, see `Recorder`.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode(), spikescope.neuron.IFNode())
     >>> with OutputMonitor(net, spikescope.neuron.IFNode) as monitor:
@@ -43,12 +44,12 @@ class OutputMonitor(BaseMonitor):
         super().__init__(net, instance, Signal("output"), function_on_output, **options)
 
 
-class InputMonitor(BaseMonitor):
+class InputMonitor(Recorder):
     """Records what goes into the modules, before they run: all arguments, those given by keyword after the others.
 
-    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `net`, `instance`: the network and which modules of it, as `where` of `Recorder` says.
     - `function_on_input`: makes the record of an input.
-    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
+    - `options`: `budget`, `subset` and `keep_graph`, see `Recorder`.
 
     >>> net = nn.Sequential(nn.ReLU(inplace=True))
     >>> with InputMonitor(net, nn.ReLU) as monitor:
@@ -63,16 +64,16 @@ class InputMonitor(BaseMonitor):
         super().__init__(net, instance, Signal("input"), function_on_input, **options)
 
 
-class AttributeMonitor(BaseMonitor):
+class AttributeMonitor(Recorder):
     """Records an attribute of the modules, before or after each call. A record is a copy, whatever the attribute is.
 
     With `step_mode='m'` the attribute `v` of a neuron is the potential after the last step; all are in `v_seq`.
     An attribute whose name ends in `_seq` has time as its first axis; any other holds one moment.
 
     - `pre_forward`: before each call instead of after it.
-    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `net`, `instance`: the network and which modules of it, as `where` of `Recorder` says.
     - `function_on_attribute`: makes the record of a value.
-    - `options`: `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
+    - `options`: `budget`, `subset` and `keep_graph`, see `Recorder`.
 
     >>> node = spikescope.neuron.IFNode()
     >>> with AttributeMonitor("v", False, node, spikescope.neuron.IFNode) as monitor:
@@ -96,21 +97,14 @@ class AttributeMonitor(BaseMonitor):
         signal = Signal("before" if pre_forward else "after", attribute_name)
         super().__init__(net, instance, signal, function_on_attribute, **options)
 
-    def _check_modules(self, modules: dict[str, nn.Module]) -> None:
-        for name, module in modules.items():
-            if self.attribute_name not in dir(module):
-                raise AttributeError(
-                    f"AttributeMonitor: {name!r} ({type(module).__name__}) has no attribute {self.attribute_name!r}."
-                )
 
-
-class GradInputMonitor(BaseMonitor):
+class GradInputMonitor(Recorder):
     """Records dL/dX of the modules: of their inputs that want a gradient, the share that flows through the module.
 
     The order is that of the backward pass: the last module first, and of single steps the last first.
-    - `net`, `instance`: the network and which modules of it, as `where` of `BaseMonitor` says.
+    - `net`, `instance`: the network and which modules of it, as `where` of `Recorder` says.
     - `function_on_grad_input`: makes the record of a gradient.
-    - `options`: `scaler`, `budget`, `subset` and `keep_graph`, see `BaseMonitor`.
+    - `options`: `scaler`, `budget`, `subset` and `keep_graph`, see `Recorder`.
 
     >>> net = nn.Sequential(nn.Linear(1, 1, bias=False))
     >>> net[0].weight.data.fill_(3.0)
@@ -127,7 +121,7 @@ class GradInputMonitor(BaseMonitor):
         super().__init__(net, instance, Signal("grad_input"), function_on_grad_input, **options)
 
 
-class GradOutputMonitor(BaseMonitor):
+class GradOutputMonitor(Recorder):
     """Records dL/dY of the modules, in the order of the backward pass; arguments and options as of `GradInputMonitor`.
 
     >>> net = nn.Sequential(nn.Linear(1, 2))

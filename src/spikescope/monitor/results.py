@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ..errors import did_you_mean
 from .plain import laid_out, means, plain
@@ -11,11 +13,14 @@ from .plain import laid_out, means, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Results"]
+__all__ = ["Recorded", "Results"]
 
 
 class Row(dict[str, Any]):
     """The results of one module by the name of the reducer: a dict that says what there is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Row, (dict(self),)
 
     def __missing__(self, name: object) -> Any:
         raise KeyError(
@@ -26,13 +31,16 @@ class Row(dict[str, Any]):
 class Results(Mapping[str, Any]):
     """The name of a module to its result, or, where several reducers were asked for, to their results by name.
 
+    `courses` are the names of the reducers that give a value for each step.
+
     >>> Results({"layer1": {"rate": 0.25}}, single=True)["layer1"]
     0.25
     """
 
-    def __init__(self, rows: Mapping[str, Mapping[str, Any]], single: bool) -> None:
+    def __init__(self, rows: Mapping[str, Mapping[str, Any]], single: bool, courses: Iterable[str] = ()) -> None:
         self._rows = {name: dict(row) for name, row in rows.items()}
         self.single = single
+        self.courses = frozenset(courses)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The results of each module by the name of the reducer, whether there is one or several: what sinks take."""
@@ -70,9 +78,6 @@ class Results(Mapping[str, Any]):
         cells += [[name or "(network)", *(line.get(key, "") for key in columns)] for name, line in lines.items()]
         return laid_out(cells)
 
-    courses: frozenset[str] = frozenset()
-    """The names of the reducers that give a value for each step."""
-
     def plot(self) -> Figure:
         """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
         from .pictures import draw_results
@@ -82,5 +87,60 @@ class Results(Mapping[str, Any]):
         return draw_results(self.rows(), self.courses)
 
 
+class Recorded(Results):
+    """What a recording had seen when it was copied or saved: the same results, of which no more will come.
+
+    - `never_fired`: the modules of which nothing was seen.
+    - `errors`: by module, what ended its probe; reading raises it.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, Mapping[str, Any]],
+        single: bool,
+        courses: Iterable[str] = (),
+        never_fired: Iterable[str] = (),
+        errors: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(rows, single, courses)
+        self.never_fired = tuple(never_fired)
+        self.errors = {
+            name: RuntimeError(f"The probe of {name!r} was ended: {text}") for name, text in (errors or {}).items()
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.errors:
+            raise self.errors[name]
+        return super().__getitem__(name)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        self._check()
+        return super().rows()
+
+    def __iter__(self) -> Iterator[str]:
+        self._check()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._check()
+        return super().__len__()
+
+    def _check(self) -> None:
+        for error in self.errors.values():  # a table without the modules that failed would look whole
+            raise error
+
+    def close(self) -> None:
+        """It listens to nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        errors = {name: str(error) for name, error in self.errors.items()}
+        return Recorded, (self._rows, self.single, sorted(self.courses), self.never_fired, errors)
+
+
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     return {key: f"{held:.4g}" for key, held in means(row).items()}
+
+
+torch.serialization.add_safe_globals(
+    [Results, Row, Recorded]
+)  # what was saved of them is read by `torch.load` as it is

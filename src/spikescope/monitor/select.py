@@ -13,7 +13,19 @@ from torch.optim.swa_utils import AveragedModel
 from ..errors import check_choice
 from ..neuron import Neuron
 
-__all__ = ["Selector", "by_glob", "by_name", "by_regex", "by_role", "by_type", "named", "select", "unwrapped", "where"]
+__all__ = [
+    "Selector",
+    "by_glob",
+    "by_name",
+    "by_regex",
+    "by_role",
+    "by_type",
+    "named",
+    "select",
+    "select_as_named",
+    "unwrapped",
+    "where",
+]
 
 _WRAPPED = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -185,6 +197,28 @@ def select(net: nn.Module, which: Any, owner: str = "select") -> dict[str, nn.Mo
         deeper = " In a glob * stays within one part of a name; ** crosses dots." if "glob '" in chosen.text else ""
         raise LookupError(f"{owner} found no module with {chosen.text}.{deeper} The network has {_held(everything)}.")
     return found
+
+
+def select_as_named(net: nn.Module, which: Any, owner: str) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The chosen modules by the names of `named_modules()`, and these names by those without wrappers.
+
+    A name may be chosen by either. A wrapper is a module of its own.
+
+    >>> select_as_named(nn.DataParallel(nn.Sequential(nn.ReLU())), nn.ReLU, "here")
+    ({'module.0': ReLU()}, {'0': 'module.0'})
+    """
+    everything: dict[str, nn.Module] = dict(net.named_modules())
+    chosen = selector(which)
+    plain: dict[nn.Module, str] = {module: name for name, module in named(net).items()}
+    short = {name: plain.get(module, name) for name, module in everything.items()}
+    found = {
+        name: module
+        for name, module in everything.items()
+        if chosen.matches(name, module) or (module in plain and chosen.matches(short[name], module))
+    }
+    if not found:
+        select(net, which, owner)  # tells what there is
+    return found, {short[name]: name for name in found}
 
 
 def _held(modules: dict[str, nn.Module]) -> str:

@@ -33,7 +33,9 @@ def signal_of(name: str, module: nn.Module) -> Signal:
         return Signal("tap", name)
     if name in _ALIASES and not isinstance(module, Neuron):
         raise TypeError(f"The signal {name!r} is one of neurons, but {owner} is none; take {_ALIASES[name]!r}.")
-    return spikes_of(module) if name == "spike" else Signal(_ALIASES.get(name, name))
+    if name in ("spike", "grad_output"):
+        return spikes_of(module)._replace(kind=_ALIASES.get(name, name))
+    return Signal(_ALIASES.get(name, name))
 
 
 def spikes_of(module: nn.Module) -> Signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ class Threshold:
         self.now = module.v_threshold
         self.point = None if isinstance(self.now, Tensor) else subscribe(module, Signal("before", "v_threshold"), self)
 
-    def receive(self, value: Any, compiled: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """The threshold of the call that comes; of compiled code, whose kernel has its orders, of the one after it."""
         if value is self.now:
             return
@@ -76,7 +77,7 @@ class Carried:
         self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
         self.point = subscribe(neuron, Signal("before", "step_mode"), self)
 
-    def receive(self, value: Any, compiled: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """A call comes. Also in compiled code, which writes the state at its end, the one before is still there."""
         self._joined = _has_graph(self.neuron)
 
@@ -112,6 +113,50 @@ def _has_graph(neuron: Neuron) -> bool:
     return any(held.requires_grad for held in tensors_of(neuron._memories))
 
 
+class State:
+    """What the state of a neuron shows after its calls; in compiled code, which writes it last, after the one before.
+
+    Spikes tell nothing of it: a potential that is NaN, or far below rest, is as silent as one that lacks input.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.neuron: Any = neuron
+        self.broken: int | None = None  # the step after which it was not finite
+        self.reach = 0.0  # the largest distance of a potential from rest, in those from rest to threshold
+        self._side, self._calls = 0.0, 0  # the sum of the mean distances from rest, with their sign
+
+    def look(self, step: int) -> None:
+        """A call is over."""
+        if self.broken is None and any(_bad_step(held, _ONE_STEP) is not None for held in self._tensors()):
+            self.broken = step
+        v = self.neuron._memories.get("v")
+        if self.broken is None and isinstance(v, Tensor) and v.numel() and v.is_floating_point():
+            rest = _number(getattr(self.neuron, "v_reset", None))
+            distance = abs(_number(getattr(self.neuron, "v_threshold", None), 1.0) - rest)
+            above = (v.detach() - rest) / (distance or 1.0)
+            self.reach = max(self.reach, above.abs().amax().item())
+            self._side, self._calls = self._side + above.mean(dtype=torch.float64).item(), self._calls + 1
+
+    @property
+    def below(self) -> bool:
+        """Whether the potentials lie well below rest, on the whole: what drives them there is input, not its lack."""
+        return self._side < -0.1 * self._calls
+
+    def _tensors(self) -> list[Tensor]:
+        return [held.detach() for held in tensors_of(self.neuron._memories)]
+
+
+_ONE_STEP = Moment("", 0, 0, 0, 1, None)
+
+
+def _number(value: Any, missing: float = 0.0) -> float:
+    """A field as one number: of many the mean."""
+    if value is None:
+        return missing
+    found = value.detach().double().mean().item() if isinstance(value, Tensor) else float(value)
+    return found if math.isfinite(found) else missing
+
+
 class Origin:
     """The first run and step in which a module without children gave a value that is not finite, and which one.
 
@@ -133,9 +178,12 @@ class Origin:
             name: Carried(held, [backwards[name]] if name in backwards else everyone) for name, held in neurons.items()
         }
 
+        states = {name: State(held) for name, held in neurons.items()}
+
         def take(value: Any, moment: Moment) -> None:
             if moment.name in carried:
                 carried[moment.name].look(moment)
+                states[moment.name].look((moment.stop or 1) - 1)
             place = order.setdefault(moment.name, len(order))
             if moment.name in found:
                 return
@@ -147,7 +195,7 @@ class Origin:
             if found and moment.name not in fed and _first_bad(value, moment) is not None:
                 fed.add(moment.name)
 
-        self._found, self._order, self._fed, self._carried = found, order, fed, carried
+        self._found, self._order, self._fed, self._carried, self._states = found, order, fed, carried, states
         self._probes = [Probe(name, held, Signal("input"), feed, root=net) for name, held in neurons.items()]
         self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
         self._closed = closed_with(self, [*self._probes, *carried.values()])
@@ -165,9 +213,18 @@ class Origin:
         Spikes are finite whatever a neuron was given, so that nothing tells how far it reaches. Before a neuron it may
         be meant, and end: a mask of infinities does in a softmax.
         """
-        bad = self._fed | (self._found.keys() & self._carried.keys())
+        bad = self._fed | (self._found.keys() & self._carried.keys()) | self.broken_states().keys()
         first = min((self._order[name] for name in bad if name in self._order), default=len(self._order))
         return {name for name, place in self._order.items() if place >= first}
+
+    def broken_states(self) -> dict[str, int]:
+        """The neurons whose own state is not finite, though nothing else was, and the step at which it was seen."""
+        return {name: held.broken for name, held in self._states.items() if held.broken is not None}
+
+    @property
+    def states(self) -> dict[str, State]:
+        """What the state of each neuron shows."""
+        return self._states
 
     @property
     def carried(self) -> dict[str, int]:

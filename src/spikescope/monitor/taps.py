@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ..hooks import may_change_output
 from ..neuron import PointwiseNeuron
 from ..neuron.integrate import IntegrateAndFire
 from ..neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
@@ -27,8 +28,12 @@ def is_binary(module: nn.Module) -> bool:
 
 
 def gives_spikes(module: nn.Module) -> bool:
-    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead."""
-    return is_binary(module) and bool(getattr(module.surrogate_function, "spiking", False))
+    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead.
+
+    A hook of somebody may make another value of it, which is what counts.
+    """
+    spiking = is_binary(module) and bool(getattr(module.surrogate_function, "spiking", False))
+    return spiking and not may_change_output(module)
 
 
 def _as_in_the_library(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..base import StepModule
 from ..errors import check_sequence
+from ..form import tensors_of
 from ..neuron.readout import ReadOut
 from .memory import BudgetError, Moment
 from .reduce import Along, Reducer, nbytes
@@ -222,7 +223,7 @@ class GradientTrack(Track):
         run = self._turn(moment)
         if run != before:
             self._stop = 0
-        self._length = len(self._chunk(value, moment.name))
+        self._length = len(self._chunk(next(iter(tensors_of(value)), value), moment.name))
         self.steps += self._length
         self._ahead = self._until = self.steps
 
@@ -235,7 +236,8 @@ class GradientTrack(Track):
     def take(self, value: Any, moment: Moment) -> None:
         if self.run % self.every:
             return
-        chunk = self._chunk(value, moment.name)
+        there = tensors_of(value)
+        chunk = self._chunk(there[0] if len(there) == 1 else value, moment.name)  # of several inputs one wants it
         if len(chunk) > self._ahead:  # of a graph that was walked before, or whose forward pass was not seen
             self._land()
             self._end()

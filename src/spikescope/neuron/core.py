@@ -277,13 +277,15 @@ class PointwiseNeuron(Neuron, abstract=True):
 
         Where nothing is stored, a value of your own may be assigned, such as a list that a hook fills.
         """
-        if self._potentials:
-            if len(self._potentials) > 1:
-                self._potentials = [torch.cat(self._potentials)]
-            return self._potentials[0]
-        if "_assigned_v_seq" in self.__dict__:
-            return self._assigned_v_seq
-        raise self._no_v_seq()
+        if not self._potentials and "_assigned_v_seq" not in self.__dict__:
+            raise self._no_v_seq()
+        return self._kept_v_seq()
+
+    def _kept_v_seq(self) -> Any:
+        """What is stored, or was assigned; None where nothing is."""
+        if len(self._potentials) > 1:
+            self._potentials = [torch.cat(self._potentials)]
+        return self._potentials[0] if self._potentials else self.__dict__.get("_assigned_v_seq")
 
     @v_seq.setter
     def v_seq(self, given: Any) -> None:
@@ -297,9 +299,12 @@ class PointwiseNeuron(Neuron, abstract=True):
         return StateError(f"{type(self).__name__} has no v_seq: {cure}.")
 
     def __getattr__(self, name: str) -> Any:
-        if name == "v_seq":  # the property found none: PyTorch would say less
-            raise self._no_v_seq()
-        return super().__getattr__(name)
+        held = self.__dict__.get(name)
+        if held is None and name == "v_seq" and "_potentials" in self.__dict__:
+            held = self._kept_v_seq()
+            if held is None:  # the property found none: PyTorch would say less
+                raise self._no_v_seq()
+        return super().__getattr__(name) if held is None else held  # older monitors call this method for any attribute
 
     def implementation(self, x: Tensor) -> Plan:
         """Which backend would run an input like `x` (in the present step mode), and why."""

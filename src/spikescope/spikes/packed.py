@@ -178,6 +178,9 @@ class PackedSpikes:
 
     __hash__ = None  # type: ignore[assignment]  # a value that holds a tensor
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.bits, self.shape, self.dtype, self.order)  # made, and so checked, when it is read
+
     def __repr__(self) -> str:
         return f"PackedSpikes({dims(self.shape, 'TN')}, {self.dtype}, order={self.order!r}, {self.nbytes} bytes)"
 
@@ -230,6 +233,9 @@ class CompressedSpikes:
         frame = _zstandard().ZstdCompressor(level=level, write_checksum=True).compress(held)
         return cls(frame, spikes.shape, spikes.dtype)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.frame, self.shape, self.dtype)
+
     @property
     def nbytes(self) -> int:
         """The size of the frame in bytes."""
@@ -260,6 +266,9 @@ class CompressedSpikes:
         made = PackedSpikes(bits, self.shape, self.dtype, order="time")
         made.check_end("CompressedSpikes")
         return made
+
+
+torch.serialization.add_safe_globals([PackedSpikes, CompressedSpikes])  # `torch.load` reads them as it is
 
 
 def _zstandard() -> Any:

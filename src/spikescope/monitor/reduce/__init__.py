@@ -1,5 +1,9 @@
 """Reducers: what to keep of a signal that arrives in chunks, with one law for all: any cut gives the same."""
 
+from typing import Any
+
+import torch
+
 from .core import Along, Reducer, Rule, nbytes, registry, rules
 from .count import Count, Rate, SaturatedShare, SilentShare
 from .histogram import Bins, Histogram, LogBins, LogHistogram
@@ -50,3 +54,6 @@ __all__ = [
     "registry",
     "rules",
 ]
+
+_RESULTS: list[Any] = [Bins, Extent, FirstSpike, FoundNonFinite, Intervals, LogBins, MomentValues, SynapticOperations]
+torch.serialization.add_safe_globals(_RESULTS)  # what was saved of them is read by `torch.load` as it is

@@ -89,6 +89,8 @@ class Reducer:
 
     Summary: ClassVar[Any]
     taps: Any = ()  # names; a property where they depend on the arguments
+    signals: ClassVar[tuple[str, ...]] = ()  # of which alone it is told; of any where empty
+    instead: ClassVar[str] = ""  # what to take of another, in a sentence
     example: ClassVar[Mapping[str, Any]] = {}  # values for the arguments that have no default
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:

@@ -77,7 +77,7 @@ class RateOverTime(StepReducer):
 
 @dataclass(frozen=True)
 class GradientNorm(StepReducer):
-    r"""The L2 norm of the signal in each step `[T]`, over all samples and neurons: of a gradient, its course in time.
+    r"""The L2 norm of a gradient in each step `[T]`, over all samples and neurons: its course in time.
 
     It grows with the longest run.
 
@@ -87,6 +87,9 @@ class GradientNorm(StepReducer):
     >>> norm.result(norm.measure(torch.tensor([[[3.0, 4.0]], [[0.0, 2.0]]]))).tolist()
     [5.0, 2.0]
     """
+
+    signals = ("grad_output", "grad_input")
+    instead = "Of any signal 'norm' tells the L2 norm over all steps."
 
     def chunk(self, x: Tensor, start: int) -> Series:
         return _series(step_squares(x), x, start)

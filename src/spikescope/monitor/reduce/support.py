@@ -38,6 +38,7 @@ class SupportShare(Reducer):
         inside: Annotated[Tensor, SUM]
         seen: Annotated[int, SUM]
 
+    signals = ("h",)
     example = {"low": -0.5, "high": 0.5}
 
     def __post_init__(self) -> None:

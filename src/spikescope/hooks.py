@@ -1,0 +1,88 @@
+"""The hooks of a module: those of ours stay behind all others, and go without a trace."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Hooks", "forget_compiled_code", "may_change_output", "put_hooks", "take_hooks_off"]
+
+_KINDS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+class Hooks(OrderedDict[Any, Callable[..., Any]]):
+    """Hooks of a module, of which those under a name stay behind the numbered ones, whenever these are put on.
+
+    PyTorch numbers the hooks that it registers; a name is one of ours, which so sees what the others have made of a
+    value. A copy of the module is without hooks that are `passing`.
+    """
+
+    def __setitem__(self, key: Any, hook: Callable[..., Any]) -> None:
+        super().__setitem__(key, hook)
+        for name in [held for held in self if isinstance(held, str)]:
+            self.move_to_end(name)
+
+    def __reduce__(self) -> Any:
+        lasting = [(key, hook) for key, hook in self.items() if not getattr(hook, "passing", False)]
+        return Hooks, (), None, None, iter(lasting)
+
+
+def put_hooks(module: nn.Module, name: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
+    """Hooks before and after the forward of a module, with its keyword arguments, under a name and behind all others.
+
+    `register_forward_hook` numbers its hooks; the numbers start anew in every process, so that the first hook put on
+    an unpickled module could take the place of one that came with it.
+    """
+    for kind, hook in zip(_KINDS, (before, after), strict=True):
+        held = getattr(module, kind)
+        if not isinstance(held, Hooks):
+            held = _taken_over(held)
+            module.__dict__[kind] = held  # what torch.compile wraps would give an attribute to the module inside
+        held[name] = hook
+        getattr(module, f"{kind}_with_kwargs")[name] = True
+
+
+def take_hooks_off(module: nn.Module, name: str) -> None:
+    """Remove what `put_hooks` put there."""
+    for kind in _KINDS:
+        getattr(module, kind).pop(name, None)
+        getattr(module, f"{kind}_with_kwargs").pop(name, None)
+
+
+def _taken_over(hooks: OrderedDict[Any, Any]) -> Hooks:
+    """The same hooks; the handles that remove them, which know the collection alone, lead to the new one."""
+    made = Hooks(hooks)
+    references = weakref.getweakrefs(hooks) if hooks else []
+    for holder in gc.get_referrers(*references) if references else []:
+        held = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+        if any(held.get("hooks_dict_ref") is reference for reference in references):
+            held["hooks_dict_ref"] = weakref.ref(made)
+    return made
+
+
+def may_change_output(module: nn.Module) -> bool:
+    """Whether a hook of somebody, on the module or on all modules, is given its output before that goes on."""
+    of_all: Any = torch.nn.modules.module._global_forward_hooks
+    return bool(of_all) or any(not isinstance(key, str) for key in module._forward_hooks)
+
+
+def forget_compiled_code() -> None:
+    """Have all that `torch.compile` has compiled compiled anew, each when it is called next.
+
+    Compiled code does not notice a first hook on a module (its setting `skip_nnmodule_hook_guards`), and nothing tells
+    which code a module is part of. `torch.compiler.reset` would forget what belongs to others besides.
+    """
+    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
+    if frames is None:
+        return
+    for reference in (*frames.input_codes.seen, *frames.output_codes.seen):
+        code = reference()
+        if code is not None:
+            torch._C._dynamo.eval_frame.reset_code(code)
