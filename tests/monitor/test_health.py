@@ -53,7 +53,7 @@ def test_a_silent_layer_far_from_its_surrogate():
     assert head.split() == ["layer", "finding", "number", "threshold"]
     assert first.split() == ["0", "silent", "layer", "1", "0.5"]
     assert second.split()[-2:] == ["0", "0.01"]
-    assert advice[1].startswith("silent layer: Lower v_threshold")
+    assert advice[1].startswith("silent layer: The potentials lie below rest")
 
 
 class Gain(nn.Module):
@@ -489,12 +489,10 @@ def test_a_state_that_is_not_finite_is_no_silence(value, step_mode):
         net(torch.zeros(4, 2, 3))
         net[0].v = torch.full_like(net[0].v, value)
         net(torch.zeros(4, 2, 3))
-        assert net[0].v.isfinite().all() == (value == math.inf)  # a spike resets what is above
     kinds = advice_of(watch)
-    if value != math.inf:
-        assert "non-finite state" in kinds
-        assert not {"silent layer", "silent neurons", "outside the surrogate"} & kinds.keys()
-        assert not any("raise the gain" in text or "Lower v_threshold" in text for text in kinds.values())
+    assert "non-finite state" in kinds
+    assert not {"silent layer", "silent neurons", "outside the surrogate"} & kinds.keys()
+    assert not any("raise the gain" in text or "Lower v_threshold" in text for text in kinds.values())
 
 
 @pytest.mark.parametrize("node", [neuron.IFNode, neuron.LIFNode])

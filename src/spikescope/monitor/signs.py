@@ -218,8 +218,12 @@ class Origin:
         return {name for name, place in self._order.items() if place >= first}
 
     def broken_states(self) -> dict[str, int]:
-        """The neurons whose own state is not finite, though nothing else was, and the step at which it was seen."""
-        return {name: held.broken for name, held in self._states.items() if held.broken is not None}
+        """The first neuron whose state is not finite, though no value was before, and the step at which it was seen."""
+        broken = {name: held.broken for name, held in self._states.items() if held.broken is not None}
+        if self._found or not broken:
+            return {}
+        name = min(broken, key=lambda held: self._order.get(held, 0))
+        return {name: broken[name]}
 
     @property
     def states(self) -> dict[str, State]:
