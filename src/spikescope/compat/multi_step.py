@@ -52,6 +52,7 @@ def multi_step(base: type[PointwiseNeuron], module: str = __name__) -> type[Any]
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}{order}: {error}.") from None
         base.__init__(self, **(DEFAULTS | given))
+        self.v_seq = None  # before the first run, as there
 
     name = f"MultiStep{base.__name__}"
     about = f"`neuron.{base.__name__}` with sequences `[T, N, *]` as the default, and `v_seq` kept."

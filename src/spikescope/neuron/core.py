@@ -281,16 +281,16 @@ class PointwiseNeuron(Neuron, abstract=True):
             raise self._no_v_seq()
         return self._kept_v_seq()
 
+    @v_seq.setter
+    def v_seq(self, given: Any) -> None:
+        self._assigned_v_seq = given
+        self._potentials = []
+
     def _kept_v_seq(self) -> Any:
         """What is stored, or was assigned; None where nothing is."""
         if len(self._potentials) > 1:
             self._potentials = [torch.cat(self._potentials)]
         return self._potentials[0] if self._potentials else self.__dict__.get("_assigned_v_seq")
-
-    @v_seq.setter
-    def v_seq(self, given: Any) -> None:
-        self._assigned_v_seq = given
-        self._potentials = []
 
     def _no_v_seq(self) -> StateError:
         cure = "set store_v_seq=True (now False), then run it"
