@@ -12,42 +12,27 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from .absent import AREAS, absent, area_of, reason
+from .catalogue import catalogue
+from .sources import ROOT, SOURCES, home
+
 __all__ = ["install", "uninstall"]
 
-ROOT = "spikingjelly"
-_ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "ann2snn")
-_ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
-
-SOURCES: dict[str, tuple[str, ...]] = {
-    **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
-    "activation_based.learning": ("spikescope.learning", *(f"spikescope.functional:{name}" for name in _ONLINE)),
-    "activation_based.cuda_kernel.tensor_cache": ("spikescope.spikes",),
-    **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("functional", "surrogate", "monitor", "encoding")},
-    "clock_driven.neuron": ("spikescope.neuron", "spikescope.compat.multi_step"),
-    "clock_driven.layer": (
-        "spikescope.layer",
-        "spikescope.layer:SynapseFilter=LowPassSynapse",
-        "spikescope.layer:TemporalWiseAttention=MultiStepTemporalWiseAttention",
-        "spikescope.layer:MultiDimensionalAttention=MultiStepMultiDimensionalAttention",
-        "spikescope.compat.multi_step_layer",
-    ),
-    "cext.neuron": ("spikescope.compat.extension",),
-}
-"""Where the names of each alias come from, what stands later taking precedence.
-
-A source is a module, or `module:name`, or `module:name=alias`.
-"""
+_NOTHING = {"cupy", "slayer", "triton", "lynpy"}  # packages that it tries to import, and that are None where they are not
 
 
-def _packages() -> set[str]:
-    """The aliases that hold nothing but other aliases, relative to the root, which is ''."""
-    parts = [name.split(".") for name in SOURCES]
-    return {".".join(part[:depth]) for part in parts for depth in range(len(part))}
+def _known(name: str) -> bool:
+    """Whether an alias has this name relative to the root: ours, in a catalogue, or in a part that is not here."""
+    inside = any(other.startswith(f"{name}.") for other in (*SOURCES, *AREAS)) if name else True
+    return inside or name in SOURCES or name in AREAS or name in catalogue() or area_of(name) is not None
 
 
 def _is_alias(fullname: str) -> bool:
-    name = fullname.removeprefix(ROOT).removeprefix(".")
-    return name in SOURCES or name in _packages()
+    return _known(_relative(fullname))
+
+
+def _relative(fullname: str) -> str:
+    return fullname.removeprefix(ROOT).removeprefix(".")
 
 
 def _path(name: str) -> str:
@@ -55,23 +40,24 @@ def _path(name: str) -> str:
 
 
 def _beside(name: str) -> list[str]:
-    """The aliases right below the package `name`."""
-    known = {*SOURCES, *_packages()} - {""}
-    return sorted(_path(other) for other in known if other.rpartition(".")[0] == name)
+    """The aliases of ours right below the package `name`."""
+    depth = name.count(".") + 2 if name else 1
+    below = {".".join(other.split(".")[:depth]) for other in SOURCES if not name or other.startswith(f"{name}.")}
+    return sorted(_path(other) for other in below)
 
 
 def _missing(fullname: str) -> str:
     """What to say of a module or name that no alias has."""
-    parent, _, last = fullname.removeprefix(f"{ROOT}.").rpartition(".")
+    parent, _, last = _relative(fullname).rpartition(".")
     if parent in SOURCES:
         from ..errors import did_you_mean  # only now: it brings torch
 
         names = _names_of(parent)
         if last in names:
             return f"{fullname} is no module: write `from {_path(parent)} import {last}`."
-        home, hint = SOURCES[parent][0], did_you_mean(last, names)
-        return f"{_path(parent)} is an alias of {home}, which has no {last}.{hint} See dir({home}) for what is there."
-    while parent and parent not in _packages():
+        ours, hint = SOURCES[parent][0], did_you_mean(last, names)
+        return f"{_path(parent)} is an alias of {ours}, which has no {last}.{hint} See dir({ours}) for what is there."
+    while parent and not _known(parent):
         parent = parent.rpartition(".")[0]
     return (
         f"There is no {fullname} among the aliases of spikescope; there is {', '.join(_beside(parent))}. "
@@ -80,7 +66,7 @@ def _missing(fullname: str) -> str:
 
 
 def _names_of(name: str) -> dict[str, Any]:
-    """The names that the alias `name` holds."""
+    """The names of ours that the alias `name` holds."""
     held: dict[str, Any] = {}
     for source in SOURCES[name]:
         where, _, wanted = source.partition(":")
@@ -94,15 +80,49 @@ def _names_of(name: str) -> dict[str, Any]:
     return {key: value for key, value in held.items() if not isinstance(value, ModuleType)}
 
 
+def _ours(name: str) -> dict[str, Any]:
+    """The names of ours in the module `name`: all of its own, or those that its catalogue lists."""
+    if name in SOURCES:
+        return _names_of(name)
+    source = home(name)
+    entry = catalogue().get(name)
+    if source is None or entry is None:
+        return {}
+    return {key: value for key, value in _names_of(source).items() if key in entry.names}
+
+
+def _imported(link: str) -> Any:
+    """What `module` or `module:name` stands for; an ImportError if that package is not here."""
+    module, _, name = link.partition(":")
+    found = import_module(module)
+    return getattr(found, name) if name else found
+
+
+def _there(link: str) -> bool:
+    """Whether what a module imports is here, without importing it."""
+    top = link.partition(":")[0].partition(".")[0]
+    return top == ROOT or top in sys.modules or importlib.util.find_spec(top) is not None
+
+
 class _Alias(ModuleType):
-    """A module whose names are ours; what it has not is refused in words."""
+    """A module whose names are ours; what it has not is refused in words, now or when it is used."""
 
     def __getattr__(self, name: str) -> Any:
+        own = _relative(self.__name__)
         fullname = f"{self.__name__}.{name}"
         if name.startswith("__"):  # asked for by tools, not by a script
             raise AttributeError(f"There is no {fullname}.")
-        if _is_alias(fullname):
+        entry, area = catalogue().get(own), area_of(own)
+        if name in _NOTHING:
+            return None
+        if entry is not None and name in entry.names:
+            return absent(name, reason(fullname, area, SOURCES[own][0] if own in SOURCES else ""))
+        if entry is not None and name in entry.imports and _there(entry.imports[name]):
+            return _imported(entry.imports[name])
+        if _is_alias(fullname) and (area is None or f"{own}.{name}" in catalogue() or f"{own}.{name}" in AREAS):
             return import_module(fullname)
+        if area is not None:
+            return absent(name, reason(fullname, area))
         raise AttributeError(_missing(fullname))
 
 
@@ -113,11 +133,14 @@ class _AliasLoader(Loader):
         return _Alias(spec.name, f"Alias made by spikescope.compat for code that imports {spec.name}.")
 
     def exec_module(self, module: ModuleType) -> None:
-        name = module.__name__.removeprefix(ROOT).removeprefix(".")
-        if name in SOURCES:
-            held = _names_of(name)
-            vars(module).update(held)
-            vars(module)["__all__"] = sorted(held)
+        name = _relative(module.__name__)
+        held = _ours(name)
+        vars(module).update(held)
+        entry = catalogue().get(name)
+        if held or entry is not None:  # `import *` hands on what a module imports, too
+            known = {} if entry is None else {key: link for key, link in entry.imports.items() if _there(link)}
+            vars(module)["__all__"] = sorted({*held, *known, *(() if entry is None else entry.names)})
+        if held:
             _lenient(True)
 
 

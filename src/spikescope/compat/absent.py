@@ -1,0 +1,111 @@
+"""What published code imports and this library has not: it can be imported, and is refused in words when it is used.
+
+A script often imports more than it uses; it should not stop at its first lines for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+__all__ = ["absent", "area_of", "reason"]
+
+_KERNELS = (
+    "kernels are not written by hand here: each is derived from the step of a neuron. Write charge(p, s, x) or "
+    "step(p, s, x), as CONTRIBUTING.md shows, and backend='auto' has the kernel"
+)
+
+AREAS: dict[str, str] = {
+    "activation_based.auto_cuda": _KERNELS,
+    "activation_based.cuda_kernel": _KERNELS,
+    "activation_based.cuda_utils": _KERNELS,
+    "activation_based.neuron_kernel": _KERNELS,
+    "activation_based.spike_op": _KERNELS,
+    "activation_based.triton_kernel": _KERNELS,
+    "activation_based.neuron.flexsn": _KERNELS,
+    "activation_based.neuron.flexsn_hop": _KERNELS,
+    "activation_based.neuron.flexsn_trace": _KERNELS,
+    "clock_driven.cu_kernel_opt": _KERNELS,
+    "clock_driven.neuron_kernel": _KERNELS,
+    "clock_driven.spike_op": _KERNELS,
+    "clock_driven.accelerating": _KERNELS,
+    "activation_based.lava_exchange": "there is no exchange with Lava; spikescope.exchange writes and reads NIR",
+    "clock_driven.lava_exchange": "there is no exchange with Lava; spikescope.exchange writes and reads NIR",
+    "activation_based.lynxi_exchange": "there is no exchange with Lynxi; spikescope.exchange writes and reads NIR",
+    "activation_based.distributed": (
+        "training in many processes is PyTorch's own here: torchrun with DistributedDataParallel, "
+        "functional.convert_sync_batchnorm(net), and monitor.sync"
+    ),
+    "activation_based.op_counter": (
+        "operations are counted by a monitor here: monitor.record(net, ['synops']) counts the additions that spikes cause"
+    ),
+    "activation_based.precision": "precision is PyTorch's own here: torch.autocast, or net.half(), with states in float32",
+    "activation_based.memopt": (
+        "memory is saved by functional.checkpoint(module, x) here, which knows the state of the neurons"
+    ),
+    "activation_based.profiler": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
+    "activation_based.onnx2snn": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
+    "activation_based.examples": "the programs beside that package are not part of a library; copy the class you need",
+    "clock_driven.examples": "the programs beside that package are not part of a library; copy the class you need",
+    "activation_based.ann2snn.sample_models": "these networks are not part of a library; copy the class you need",
+    "clock_driven.ann2snn.sample_models": "these networks are not part of a library; copy the class you need",
+    "activation_based.ann2snn.examples": "the programs beside that package are not part of a library",
+    "clock_driven.ann2snn.examples": "the programs beside that package are not part of a library",
+    "clock_driven.ann2snn.kernels": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
+    "timing_based": "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps",
+    "event_driven": "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps",
+    "nsys": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
+    "models": "networks are built by spikescope.models.create(name)",
+    "sequence": "attention and recurrent layers are in spikescope.layer and spikescope.rnn",
+}
+"""Whole parts of that package that are not here, and what to use instead."""
+
+
+def area_of(name: str) -> str | None:
+    """The part that is not here to which a module belongs.
+
+    >>> area_of("activation_based.auto_cuda.cfunction"), area_of("activation_based.neuron")
+    ('activation_based.auto_cuda', None)
+    """
+    parts = name.split(".")
+    return next((area for n in range(len(parts), 0, -1) if (area := ".".join(parts[:n])) in AREAS), None)
+
+
+def reason(fullname: str, area: str | None, home: str = "") -> str:
+    """Why there is no such thing, and what to do."""
+    if area is not None:
+        return f"{fullname} is not here: {AREAS[area]}."
+    where = f"{home} has no counterpart" if home else "there is no counterpart"
+    return f"{fullname} is not here: {where}. docs/guide/moving.md lists what there is."
+
+
+class _Absent(type):
+    """The class of what is not here: it may be imported, and derived from, but not used."""
+
+    _why: str
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(cls._why)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"{cls.__name__} has no attribute {name}; {cls._why}")
+        return absent(name, cls._why)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return False
+
+    def __repr__(cls) -> str:
+        return f"<not here: {cls.__name__}>"
+
+
+def absent(name: str, why: str) -> Any:
+    """A name that can be imported. Calling it raises NotImplementedError with `why`; nothing is an instance of it.
+
+    >>> kernel = absent("kernel", "kernel is not here: use step(p, s, x).")
+    >>> kernel(1)
+    Traceback (most recent call last):
+    NotImplementedError: kernel is not here: use step(p, s, x).
+    """
+    if name.endswith("_AVAILABLE"):
+        return False
+    return _Absent(name, (), {"_why": why, "__module__": __name__, "__doc__": why})
