@@ -14,6 +14,8 @@ _KERNELS = (
     "step(p, s, x), as CONTRIBUTING.md shows, and backend='auto' has the kernel"
 )
 
+_TIMES = "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps"
+
 AREAS: dict[str, str] = {
     "activation_based.auto_cuda": _KERNELS,
     "activation_based.cuda_kernel": _KERNELS,
@@ -51,8 +53,8 @@ AREAS: dict[str, str] = {
     "activation_based.ann2snn.examples": "the programs beside that package are not part of a library",
     "clock_driven.ann2snn.examples": "the programs beside that package are not part of a library",
     "clock_driven.ann2snn.kernels": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
-    "timing_based": "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps",
-    "event_driven": "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps",
+    "timing_based": _TIMES,
+    "event_driven": _TIMES,
     "nsys": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
     "models": "networks are built by spikescope.models.create(name)",
     "sequence": "attention and recurrent layers are in spikescope.layer and spikescope.rnn",

@@ -18,7 +18,12 @@ from .sources import ROOT, SOURCES, home
 
 __all__ = ["install", "uninstall"]
 
-_NOTHING = {"cupy", "slayer", "triton", "lynpy"}  # packages that it tries to import, and that are None where they are not
+_NOTHING = {
+    "cupy",
+    "slayer",
+    "triton",
+    "lynpy",
+}  # packages that it tries to import, and that are None where they are not
 
 
 def _known(name: str) -> bool:

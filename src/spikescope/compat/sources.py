@@ -18,6 +18,8 @@ _MULTI_STEP_LAYERS = (
 
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
+    "activation_based.base": ("spikescope.base", "spikescope.compat.memories"),
+    "activation_based.functional": ("spikescope.functional", "spikescope.compat.steps"),
     "activation_based.neuron": ("spikescope.neuron", "spikescope.compat.multi_step"),
     "activation_based.learning": ("spikescope.learning", *(f"spikescope.functional:{name}" for name in _ONLINE)),
     "activation_based.ann2snn": _ANN2SNN,
