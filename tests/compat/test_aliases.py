@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import pickle
 import sys
-import types
 
 import pytest
 import torch
@@ -22,7 +21,8 @@ STATED = {
     "clock_driven": "neuron layer functional surrogate monitor encoding",
     "cext": "neuron",
 }
-PATHS = [f"{package}.{name}" for package, names in STATED.items() for name in names.split()]
+STATED_PATHS = [f"{package}.{name}" for package, names in STATED.items() for name in names.split()]
+PATHS = list(SOURCES)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def aliases():
     uninstall()
 
 
-def test_the_paths_of_the_contract_are_those_of_the_table():
-    assert set(PATHS) == set(SOURCES)
+def test_the_paths_of_the_contract_are_in_the_table():
+    assert set(STATED_PATHS) <= set(PATHS)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -54,7 +54,9 @@ def test_every_path_imports_in_every_form(aliases, path):
     assert walked is module
     assert module.__all__
     assert set(module.__all__) <= set(dir(module))
-    assert not [held for held in module.__all__ if isinstance(getattr(module, held), types.ModuleType)]
+    scope = {}
+    exec(f"from {full} import *", scope)
+    assert set(module.__all__) <= set(scope)
 
 
 def test_an_attribute_of_a_package_is_imported_when_it_is_used(aliases):
@@ -89,13 +91,10 @@ def test_names_are_ours(aliases):
 @pytest.mark.parametrize(
     ("statement", "text"),
     [
-        ("import spikingjelly.datasets", "no spikingjelly.datasets among the aliases .* spikingjelly.clock_driven"),
-        ("from spikingjelly import visualizing", "no spikingjelly.visualizing among the aliases"),
-        ("from spikingjelly.activation_based import model", r"activation_based.model .*activation_based.neuron"),
-        (
-            "import spikingjelly.activation_based.model.spiking_resnet",
-            r"activation_based.model .*activation_based.layer",
-        ),
+        ("import spikingjelly.training", "no spikingjelly.training among the aliases .* spikingjelly.clock_driven"),
+        ("from spikingjelly import pictures", "no spikingjelly.pictures among the aliases"),
+        ("import spikingjelly.activation_based.recurrent", r"activation_based.recurrent .*activation_based.neuron"),
+        ("import spikingjelly.activation_based.layer.folds.one", r"has no folds"),
         (
             "from spikingjelly.activation_based.neuron import LIFNodes",
             r"alias of spikescope.neuron, which has no LIFNodes. Did you mean .*LIFNode",

@@ -218,11 +218,11 @@ def test_an_import_of_one_module_is_enough(tmp_path):
         "from spikingjelly.activation_based.neuron import IFNode\n"
         "import spikingjelly.activation_based.functional as functional\n"
         "print(IFNode is neuron.IFNode, functional.reset_net.__module__.startswith('spikescope'))\n"
-        "from spikingjelly.activation_based import model\n"
+        "from spikingjelly.activation_based import recurrent\n"
     )
     path = write(tmp_path / "one.py", text)
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
     assert done.stdout == "True True\n"
     assert done.returncode == 1
-    assert "There is no spikingjelly.activation_based.model among the aliases of spikescope" in done.stderr
+    assert "There is no spikingjelly.activation_based.recurrent among the aliases of spikescope" in done.stderr
     assert Path(path).name in done.stderr

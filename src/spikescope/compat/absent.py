@@ -38,9 +38,11 @@ AREAS: dict[str, str] = {
         "functional.convert_sync_batchnorm(net), and monitor.sync"
     ),
     "activation_based.op_counter": (
-        "operations are counted by a monitor here: monitor.record(net, ['synops']) counts the additions that spikes cause"
+        "operations are counted by a monitor here: monitor.record(net, ['synops']) counts the additions of spikes"
     ),
-    "activation_based.precision": "precision is PyTorch's own here: torch.autocast, or net.half(), with states in float32",
+    "activation_based.precision": (
+        "precision is PyTorch's own here: torch.autocast, or net.half(), with states in float32"
+    ),
     "activation_based.memopt": (
         "memory is saved by functional.checkpoint(module, x) here, which knows the state of the neurons"
     ),

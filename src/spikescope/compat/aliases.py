@@ -18,12 +18,7 @@ from .sources import ROOT, SOURCES, home
 
 __all__ = ["install", "uninstall"]
 
-_NOTHING = {
-    "cupy",
-    "slayer",
-    "triton",
-    "lynpy",
-}  # packages that it tries to import, and that are None where they are not
+_NOTHING = {"cupy", "slayer", "triton", "lynpy"}  # what it tries to import, and has as None where that is not here
 
 
 def _known(name: str) -> bool:
@@ -105,8 +100,12 @@ def _imported(link: str) -> Any:
 
 def _there(link: str) -> bool:
     """Whether what a module imports is here, without importing it."""
-    top = link.partition(":")[0].partition(".")[0]
-    return top == ROOT or top in sys.modules or importlib.util.find_spec(top) is not None
+    module, _, name = link.partition(":")
+    top = module.partition(".")[0]
+    if top == ROOT:  # what that module imports in its turn
+        entry = catalogue().get(_relative(module))
+        return entry is None or name not in entry.imports or _there(entry.imports[name])
+    return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
 class _Alias(ModuleType):
@@ -129,6 +128,9 @@ class _Alias(ModuleType):
         if area is not None:
             return absent(name, reason(fullname, area))
         raise AttributeError(_missing(fullname))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*vars(self), *vars(self).get("__all__", ())})
 
 
 class _AliasLoader(Loader):

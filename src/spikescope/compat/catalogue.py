@@ -25,8 +25,8 @@ class Entry(NamedTuple):
 def catalogue() -> dict[str, Entry]:
     """The modules of all releases by name, relative to the package.
 
-    >>> catalogue()["clock_driven.monitor"].names
-    {'Monitor': '4 12 14'}
+    >>> catalogue()["clock_driven.monitor"].names["Monitor"]
+    '4 12 14'
     """
     held = json.loads(Path(__file__).with_name("names.json").read_text())
     return {module: Entry(**entry) for module, entry in held.items()}
