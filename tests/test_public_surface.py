@@ -27,7 +27,7 @@ def test_the_front_door_lists_its_rooms_and_refuses_others_in_words():
         ("neuron", "LIFNod", "has no attribute 'LIFNod'. Did you mean LIFNode or "),
         ("surrogate", "atn", "has no attribute 'atn'. Did you mean "),
         ("functional", "reset_nets", "Did you mean reset_net"),
-        ("layer", "PrintShapeModule", "has no attribute 'PrintShapeModule'. See dir(spikescope.layer)"),
+        ("layer", "Zzzz", "has no attribute 'Zzzz'. See dir(spikescope.layer)"),
     ],
 )
 def test_a_name_that_a_room_has_not_is_refused_in_words(room, name, text):

@@ -11,8 +11,8 @@ import torch
 
 import spikescope
 from spikescope.compat import install, uninstall
+from spikescope.compat.ages.neurons import multi_step
 from spikescope.compat.aliases import SOURCES, installed_at
-from spikescope.compat.multi_step import multi_step
 from spikescope.neuron import IFNode, IntegrateAndFire, LIFNode, registry
 
 STATED = {
@@ -222,7 +222,8 @@ def test_nodes_of_the_extension(aliases, name, surrogate):
     assert node.surrogate_function.alpha == 3.5
     assert type(cls(alpha=2.0).surrogate_function) is spikescope.surrogate.ATan
     assert cls().surrogate_function.alpha == 2.0
-    wanted = registry[name](step_mode="m", surrogate_function=getattr(spikescope.surrogate, surrogate)(3.5))
+    tau = {"tau": 100.0} if name == "LIFNode" else {}
+    wanted = registry[name](**tau, step_mode="m", surrogate_function=getattr(spikescope.surrogate, surrogate)(3.5))
     x_seq = torch.rand(4, 2, 3, requires_grad=True)
     grads = [torch.autograd.grad(made(x_seq).sum(), x_seq)[0] for made in (node, wanted)]
     assert torch.equal(*grads)

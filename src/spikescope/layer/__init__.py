@@ -3,6 +3,7 @@
 from ..errors import explain_absent as _explain_absent
 from .attention import *
 from .container import *
+from .dropconnect import *
 from .dropout import *
 from .norm import *
 from .online import *

@@ -81,6 +81,9 @@ class Dropout2d(Dropout):
     True
     """
 
+    def __init__(self, p: float = 0.2, step_mode: str = "s") -> None:
+        super().__init__(p, step_mode)
+
     def draw(self, x: Tensor) -> Tensor:
         channels = x.new_ones(x.shape[:2])
         mask = F.dropout(channels, self.p, training=True)

@@ -174,6 +174,7 @@ class SpikingLSTMCell(GatedCell):
 
     gates = 4
     states = ("h", "c")
+    highest: ClassVar[float] = 1.0  # the bound of c
 
     def forward(self, x: Tensor, hc: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`(h, c)` after one step `[N, input_size]`, from `hc`, both `[N, hidden_size]`, or from zeros."""
@@ -190,7 +191,7 @@ class SpikingLSTMCell(GatedCell):
             i, f, g, o = total.chunk(4, -1)
             i, f, g, o = gate(i), gate(f), candidate(g), gate(o)
         charged = c * f + i * g
-        c = charged.clamp(max=1)
+        c = charged.clamp(max=self.highest)
         if gate.spiking:
             c = with_gradient_of(c, charged)
         return (c * o).to(h.dtype), c

@@ -1,0 +1,49 @@
+"""Functions that only older ages had, or had with other arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ... import functional
+from .watched import set_monitor
+
+__all__ = ["bidirectional_rnn_cell_forward", "download_url", "fuse_convbn2d", "set_monitor", "spike_mse_loss"]
+
+
+def spike_mse_loss(x: Tensor, spikes: Tensor) -> Tensor:
+    """The mean squared error of `x` to spikes; its gradient to the spikes is not that of `F.mse_loss`.
+
+    >>> spike_mse_loss(torch.tensor([0.5, 0.0]), torch.tensor([1.0, 1.0]))
+    tensor(0.6250)
+    """
+    return (x.square() + (1 - 2 * x) * spikes).mean()
+
+
+def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: nn.BatchNorm2d, k: Any = None, b: Any = None) -> nn.Conv2d:
+    """`functional.fuse_convbn2d`; `k` and `b` did nothing in that age and do nothing here."""
+    return functional.fuse_convbn2d(conv2d, bn2d)
+
+
+def bidirectional_rnn_cell_forward(
+    cell: nn.Module, cell_reverse: nn.Module, x: Tensor, states: Any, states_reverse: Any
+) -> tuple[Tensor, Any, Any]:
+    """The outputs `[T, N, 2 H]` of two cells, one of which runs through `x` backwards, and the last state of each."""
+    first, ends = _through(cell, list(x), states)
+    second, ends_reverse = _through(cell_reverse, list(x.flip(0)), states_reverse)
+    return torch.cat((torch.stack(first), torch.stack(second[::-1])), -1), ends, ends_reverse
+
+
+def _through(cell: nn.Module, steps: list[Tensor], states: Any) -> tuple[list[Tensor], Any]:
+    outputs = []
+    for x in steps:
+        states = cell(x, states)
+        outputs.append(states if isinstance(states, Tensor) else states[0])
+    return outputs, states
+
+
+def download_url(url: str, dst: str) -> None:
+    """Refused in words: nothing is fetched from a network here."""
+    raise NotImplementedError(f"Nothing is downloaded here: fetch {url} yourself and put it at {dst}.")
