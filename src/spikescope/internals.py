@@ -25,6 +25,7 @@ __all__ = [
     "made_by_conversion",
     "memory_question",
     "readable",
+    "runs_otherwise",
     "vector_jacobian",
 ]
 
@@ -260,6 +261,24 @@ def in_transform() -> bool:
     PyTorch has no public question for it; compiled code answers in its own way.
     """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def runs_otherwise(module: nn.Module) -> bool:
+    """Whether a call of `module` is more than its class says: through hooks, its own or of all modules, or a `forward`
+    that was put on the instance.
+    """
+    every: Any = nn.modules.module
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+        or every._global_forward_hooks
+        or every._global_forward_pre_hooks
+        or every._global_backward_hooks
+        or every._global_backward_pre_hooks
+    )
 
 
 def has_own_hooks(module: nn.Module) -> bool:

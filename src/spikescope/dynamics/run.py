@@ -19,8 +19,10 @@ from ..internals import (
     in_compiled_transform,
     in_forward_mode,
     in_nested_grad,
+    runs_otherwise,
     takes_operations_alone,
 )
+from ..surrogate import Surrogate
 from . import eager, launch
 from .compiler import CompileError, trouble
 from .fused import check_present, run_fused
@@ -39,7 +41,7 @@ class Definition(NamedTuple):
 
     neuron: type[Any]
     p: Any
-    key: str | None  # None where a part is no surrogate of the library
+    key: str | None  # None where no text tells what a part of it computes
     tensors: list[Tensor]
     numbers: list[float]
 
@@ -83,7 +85,7 @@ def _check_devices(definition: Definition, x: Tensor) -> None:
 def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
     """What about this very call only the eager loop can do."""
     if definition.key is None:
-        return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
+        return _without_key(definition)
     if in_forward_mode():
         return "the fused kernels have no forward-mode derivative"
     if in_compiled_transform():
@@ -98,6 +100,14 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
     if any(isinstance(held, Tensor) and torch.promote_types(held.dtype, real) is not real for held in state):
         return f"its state is wider than {real}"
     return None
+
+
+def _without_key(definition: Definition) -> str:
+    for name in definition.neuron.parts:
+        part = getattr(definition.p, name)
+        if isinstance(part, Surrogate) and runs_otherwise(part):
+            return f"there are hooks on its {name}, or a forward of its own, which the eager loop calls at every step"
+    return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
 
 
 @constant_when_compiled

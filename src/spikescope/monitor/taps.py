@@ -32,8 +32,8 @@ def gives_spikes(module: nn.Module) -> bool:
 
     A hook of somebody may make another value of it, which is what counts.
     """
-    spiking = is_binary(module) and bool(getattr(module.surrogate_function, "spiking", False))
-    return spiking and not may_change_output(module)
+    surrogate = getattr(module, "surrogate_function", None)
+    return is_binary(module) and getattr(surrogate, "gives_spikes", False) and not may_change_output(module)
 
 
 def _as_in_the_library(module: nn.Module) -> bool:

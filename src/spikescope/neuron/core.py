@@ -35,6 +35,9 @@ registry: dict[str, type[Neuron]] = {}
 HOOKS = ("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset")
 """Methods on the state by which SpikingJelly's neurons are written; `stages.py` runs those of a subclass."""
 
+FORMULAS = frozenset(("step", "fed_step", "fed", "rest", "charge", "adapt", "emit", "give", "recover"))
+"""What a class of neurons computes by: pure functions, never called on an instance."""
+
 
 def wide(x: Tensor) -> Tensor:
     """The input in the precision of a state: at least float32."""
@@ -165,7 +168,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         key = self.form
         for name in cls.parts:
             part = getattr(p, name)
-            form = part.form if isinstance(part, Surrogate) else None
+            form = part.form if isinstance(part, Surrogate) and part.as_written else None
             if key is None or form is None:
                 return Definition(cls, p, None, [], [])
             key = f"{key}|{form}"
@@ -313,6 +316,11 @@ class PointwiseNeuron(Neuron, abstract=True):
         return plan(self.backend, self._definition(p), self._state(p, x_shape), x)
 
     def __setattr__(self, name: str, given: Any) -> None:
+        if name in FORMULAS and callable(given):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is of the class; one that is set on an instance would never be called. "
+                "Write a subclass with it."
+            )
         if name == "backend":
             given = self._admit_backend(given)
         follows = name in type(self).fields and self.__dict__.get("_memories")

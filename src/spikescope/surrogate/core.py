@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ..fields import Declared, option
-from ..internals import in_compiled_transform, in_forward_mode, takes_operations_alone
+from ..internals import in_compiled_transform, in_forward_mode, runs_otherwise, takes_operations_alone
 
 __all__ = ["MultiArgsSurrogateFunctionBase", "Surrogate", "SurrogateFunctionBase", "heaviside"]
 
 registry: dict[str, type[Surrogate]] = {}
 
 _FORMULAS = ("gradient", "primitive", "spike", "fire")
-_FUNCTIONS = ("spiking_function", "primitive_function", "forward")
+_FUNCTIONS = ("spiking_function", "primitive_function", "forward", "__call__")
 
 
 def heaviside(x: Tensor) -> Tensor:
@@ -103,6 +103,18 @@ class Surrogate(Declared):
         if type(self).by_functions:
             self._form = None  # no text tells what they compute
 
+    @property
+    def as_written(self) -> bool:
+        """Whether a call gives what the formulas say: no hook of somebody and no other `forward` comes in between."""
+        return not (type(self).by_functions or runs_otherwise(self))
+
+    @property
+    def gives_spikes(self) -> bool:
+        """Whether a call gives zeros and ones, and a one where its argument is not negative."""
+        cls = type(self)
+        heaviside_alone = cls.spike is Surrogate.spike and cls.fire.__func__ is Surrogate.fire.__func__  # type: ignore[attr-defined]
+        return bool(self.spiking) and heaviside_alone and self.as_written
+
     @classmethod
     def fire(cls, p: Any, x: Tensor) -> Tensor:
         """The surrogate as a pure function of its fields: spike forwards, `gradient` backwards."""
@@ -153,6 +165,11 @@ class Surrogate(Declared):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __setattr__(self, name: str, given: Any) -> None:
+        if name in (*_FORMULAS, *_FUNCTIONS[:2]) and not type(self).by_functions:
+            raise TypeError(
+                f"{type(self).__name__}: {name} is of the class; one that is set on an instance would never be called. "
+                "Write a subclass with it, or assign a forward."
+            )
         if not type(self).has_primitive():
             learnable = isinstance(given, Tensor) and given.requires_grad and not type(self).by_functions
             if (name == "spiking" and given is False) or (name in type(self).dynamic and learnable):

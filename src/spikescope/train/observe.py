@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
 from ..monitor.reduce import Packed, Raw, Reducer
-from ..monitor.taps import is_binary
+from ..monitor.taps import gives_spikes
 from ..neuron import PointwiseNeuron
 from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
 from ..spikes import PackedSpikes
@@ -69,7 +69,7 @@ def at_rest(net: nn.Module) -> Iterator[None]:
 
 def _all_spikes(name: str, module: nn.Module) -> Reducer:
     """A bit for each spike; the values themselves of neurons that give other than 0 and 1."""
-    return Packed() if is_binary(module) else Raw()
+    return Packed() if gives_spikes(module) else Raw()
 
 
 def view_sample(net: nn.Module, x: Tensor, label: int, steps: int, trained_steps: int) -> SampleView:
