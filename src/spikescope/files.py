@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -9,11 +10,11 @@ import stat
 import tempfile
 import weakref
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["FolderLock", "OutputError", "append_line", "claim_folder", "open_regular", "write_whole"]
+__all__ = ["FolderLock", "LineFile", "OutputError", "append_line", "claim_folder", "open_regular", "write_whole"]
 
 
 class OutputError(OSError):
@@ -119,8 +120,63 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[by
             draft.unlink(missing_ok=True)
 
 
+class LineFile:
+    """A file that grows by whole lines, kept open; a link, a pipe, a device or a folder in its place is refused.
+
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     with closing(LineFile(Path(place) / "log")) as file:
+    ...         file.add("one\\ntwo\\n")
+    ...         file.add("three\\n")
+    ...     (Path(place) / "log").read_text()
+    'one\\ntwo\\nthree\\n'
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            held = os.open(path, flags, 0o666)
+        except OSError as error:
+            why = "it is a symbolic link; give the file itself" if error.errno == errno.ELOOP else _reason(error)
+            raise OutputError(f"{path} could not be written: {why}.") from error
+        self.close = weakref.finalize(self, os.close, held)
+        self._file = held
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            self.close()
+            raise OutputError(f"{path} could not be written: it is there, and is no file.")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return not self.close.alive
+
+    def add(self, text: str) -> None:
+        """Add whole lines, all of them or nothing: where the disk is full, the file ends as it did before."""
+        content = memoryview(text.encode())
+        before = self.size
+        try:
+            while content:  # what a first write leaves gets the reason from the second
+                content = content[os.write(self._file, content) :]
+        except OSError as error:
+            self.cut(before)
+            raise OutputError(f"{self.path} could not be written: {_reason(error)}.") from error
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return os.fstat(self._file).st_size
+
+    def read(self, start: int, count: int) -> bytes:
+        """The bytes from `start` on."""
+        return os.pread(self._file, count, start)
+
+    def cut(self, size: int) -> None:
+        """Drop what comes after `size` bytes."""
+        os.ftruncate(self._file, size)
+
+
 def append_line(path: str | os.PathLike[str], line: str) -> None:
-    """Add a line to a file, all of it or nothing: where the disk is full, the file ends as it did before.
+    """Add a line to a file as `LineFile` does, and close it.
 
     >>> with tempfile.TemporaryDirectory() as place:
     ...     append_line(Path(place) / "log", "one")
@@ -128,28 +184,8 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     ...     (Path(place) / "log").read_text()
     'one\\ntwo\\n'
     """
-    content = f"{line}\n".encode()
-    try:
-        file = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
-        )
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise OutputError(f"{path} could not be written: it is there, and is no file.")
-            before = os.fstat(file).st_size
-            try:
-                written = os.write(file, content)
-                if written < len(content):  # the rest gets the reason, if there is one
-                    os.write(file, content[written:])
-            except OSError:
-                os.ftruncate(file, before)
-                raise
-        finally:
-            os.close(file)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {_reason(error)}.") from error
+    with closing(LineFile(path)) as file:
+        file.add(f"{line}\n")
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

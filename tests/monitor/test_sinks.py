@@ -1,8 +1,10 @@
 """Sinks: what is in the files, also after a process was killed in the middle of a line."""
 
 import csv
+import errno
 import json
 import logging
+import os
 import sys
 import threading
 
@@ -12,6 +14,7 @@ from torch import nn
 
 from spikescope import functional, neuron
 from spikescope.errors import MissingExtraError
+from spikescope.files import OutputError
 from spikescope.monitor import Console, Csv, GPUMonitor, GPUSample, JsonLines, TensorBoard, record
 from spikescope.monitor.reduce import Bins, Extent, Histogram, LogHistogram
 from spikescope.monitor.results import Results
@@ -62,6 +65,65 @@ def test_half_a_line_of_a_killed_process_is_cut_off_and_told(tmp_path, caplog, h
         sink.write(5, {})
     assert path.read_text() == '{"step": 3}\n{"step": 5, "values": {}}\n'
     assert "half a line" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make", "held", "then"),
+    [
+        (JsonLines, b'{"step": 3, "values": {}}', b'{"step": 3, "values": {}}\n{"step": 5, "values": {}}\n'),
+        (JsonLines, b'{"st', b'{"step": 5, "values": {}}\n'),
+        (Csv, b"step,lay", b"step,layer,quantity,value\n"),
+        (Csv, b"step,layer,quantity,value\n3,a,rate,0.2", b"step,layer,quantity,value\n"),
+    ],
+)
+def test_a_last_line_without_its_end(tmp_path, make, held, then):
+    path = tmp_path / "run"
+    path.write_bytes(held)
+    with make(path) as sink:
+        sink.write(5, {})
+    assert path.read_bytes() == then
+
+
+@pytest.mark.parametrize("make", [JsonLines, Csv])
+@pytest.mark.parametrize("held", [b"\x00\x01weights", b"x" * 9001, b'{\n "step": 1}', b"a,b\n1,2", b"step,layer\n3,a"])
+def test_a_file_of_somebody_else_is_left_alone(tmp_path, make, held):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(held)
+    with pytest.raises(
+        ValueError, match=r"weights\.bin is another file, whose last line has no end\. Choose a new file"
+    ):
+        make(path)
+    assert path.read_bytes() == held
+
+
+@pytest.mark.parametrize("make", [JsonLines, Csv])
+def test_links_pipes_and_folders_are_refused(tmp_path, make):
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (("link", "symbolic link"), ("folder", "is a directory"), ("pipe", "is no file")):
+        with pytest.raises(OutputError, match=f"{name} could not be written: .*{why}"):
+            make(tmp_path / name)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    write, left = os.write, [9]
+
+    def full(file, content):
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, content[: left.pop()])
+
+    with JsonLines(tmp_path / "run.jsonl") as sink:
+        sink.write(1, {})
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            with pytest.raises(OutputError, match=r"run\.jsonl could not be written: no space left on device"):
+                sink.write(2, VALUES)
+        sink.write(3, {})
+    assert (tmp_path / "run.jsonl").read_text() == '{"step": 1, "values": {}}\n{"step": 3, "values": {}}\n'
 
 
 def test_a_csv_of_something_else_is_refused_and_left_alone(tmp_path):
@@ -193,10 +255,10 @@ def test_the_load_of_a_gpu_is_read_back_by_tensorboard(tmp_path):
     monitor = GPUMonitor(tmp_path, (0, 1), interval=60, sampler=sampler)
     assert asked.wait(20)
     monitor.stop()
-    monitor._thread.join(20)
+    monitor.join(20)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [events.Scalars(f"gpu {gpu}/busy in per cent")[0].value for gpu in (0, 1)] == [40.0, 41.0]
-    assert events.Scalars("gpu 1/memory in GiB")[0].value == 1.0
+    assert [events.Scalars(f"gpu {gpu}/utilization in %")[0].value for gpu in (0, 1)] == [40.0, 41.0]
+    assert events.Scalars("gpu 1/memory in MiB")[0].value == 1024.0
 
 
 def test_numbers_without_a_row_and_a_missing_folder_are_refused_in_words(tmp_path):

@@ -288,11 +288,11 @@ def test_without_v_seq_a_node_says_so_to_hasattr_and_in_words():
 def test_v_seq_may_be_a_list_that_a_hook_fills():
     node = LIFNode()
     node.v_seq = []
-    node.register_forward_hook(lambda module, args, y: module.v_seq.append(module.v))
+    hook = node.register_forward_hook(lambda module, args, y: module.v_seq.append(module.v))
     node(torch.rand(2, 3)), node(torch.rand(2, 3))
     assert len(node.v_seq) == 2
     node(torch.rand(2, 3, requires_grad=True))
-    node._forward_hooks.popitem()
+    hook.remove()
     for copied in (copy.deepcopy(node), pickle.loads(pickle.dumps(node))):
         assert torch.equal(torch.stack(copied.v_seq), torch.stack(node.v_seq))
     node.store_v_seq = True

@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, ClassVar, Protocol, Self, TextIO
 
 import torch
 from torch import Tensor
 
 from ..errors import missing_extra
+from ..files import LineFile
 from .plain import plain, scalars
 from .reduce import Bins, LogBins
 from .results import Results
@@ -72,40 +73,49 @@ def _check_rows(owner: str, values: Any) -> None:
 class _Lines:
     """A file that grows by whole lines: each step is one write, and half a line of a killed process is cut off."""
 
+    opening: ClassVar[str]  # what every file of the kind begins with
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"{type(self).__name__}: there is no folder {self.path.parent}. Make it first.")
-        self._file = self.path.open("ab+", buffering=0)
-        self._cut_half_line()
+        self._file = LineFile(self.path)
+        try:
+            self._end_the_last_line()
+        except BaseException:
+            self.close()
+            raise
 
-    def _cut_half_line(self) -> None:
-        size = self._file.seek(0, os.SEEK_END)
-        end = size
-        while end:
-            start = max(0, end - 4096)
-            self._file.seek(start)
-            found = self._file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
-                break
-            end = start
-        if end < size:
-            self._file.truncate(end)
-            logger.warning("%s ended in half a line, of a process that was killed; it was cut off.", self.path)
+    def _end_the_last_line(self) -> None:
+        """Cut off half a line that one of its kind has left; a file of somebody else is left alone."""
+        size = self._file.size
+        if not size or self._file.read(size - 1, 1) == b"\n":
+            return
+        opening = self.opening.encode()
+        if self._file.read(0, len(opening)) != opening[:size]:
+            raise ValueError(
+                f"{type(self).__name__}: {self.path} is another file, whose last line has no end. Choose a new file."
+            )
+        held, last = size, b""
+        while held and b"\n" not in last:
+            held = max(0, size - 2 * (size - held) - 4096)
+            last = self._file.read(held, size - held)
+        last = last[last.rfind(b"\n") + 1 :]
+        if self._is_whole(last):
+            self._file.add("\n")
+            return
+        self._file.cut(size - len(last))
+        logger.warning("%s ended in half a line, of a process that was killed; it was cut off.", self.path)
 
-    def first_line(self) -> str:
-        """The first line, or nothing."""
-        self._file.seek(0)
-        return self._file.readline().decode().rstrip("\r\n")
+    def _is_whole(self, line: bytes) -> bool:
+        """Whether nothing but its end is missing of a line."""
+        return False
 
     def append(self, text: str) -> None:
         """Add whole lines."""
         if self._file.closed:
             raise ValueError(f"{type(self).__name__}: {self.path} is closed.")
-        content = memoryview(text.encode())
-        while content:
-            content = content[self._file.write(content) :]
+        self._file.add(text)
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""
@@ -125,6 +135,15 @@ class JsonLines(_Lines):
     before a process was killed stays readable, and a new one goes on behind it.
     """
 
+    opening = '{"step": '
+
+    def _is_whole(self, line: bytes) -> bool:
+        try:
+            json.loads(line)
+        except ValueError:
+            return False
+        return True
+
     def write(self, step: int, values: Values) -> None:
         _check_rows("JsonLines", values)
         self.append(json.dumps({"step": step, "values": plain(values)}, allow_nan=False) + "\n")
@@ -137,16 +156,16 @@ class Csv(_Lines):
     begins with another header is a ValueError.
     """
 
-    HEADER = ("step", "layer", "quantity", "value")
+    opening = "step,layer,quantity,value\n"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        held = self.first_line()
-        if held and held != ",".join(self.HEADER):
+        header = self._file.read(0, 4096).partition(b"\n")[0].decode(errors="replace").rstrip("\r")
+        if header and header != self.opening.rstrip("\n"):
             self.close()
-            raise ValueError(f"Csv: {self.path} holds another table, with the header {held!r}. Choose a new file.")
-        if not held:
-            self.append(",".join(self.HEADER) + "\n")
+            raise ValueError(f"Csv: {self.path} holds another table, with the header {header!r}. Choose a new file.")
+        if not header:
+            self.append(self.opening)
 
     def write(self, step: int, values: Values) -> None:
         _check_rows("Csv", values)
