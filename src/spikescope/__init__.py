@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from . import (
         ann2snn,
         base,
+        datasets,
         encoding,
         exchange,
         functional,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ann2snn",
     "base",
+    "datasets",
     "encoding",
     "exchange",
     "functional",

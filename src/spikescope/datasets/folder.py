@@ -1,0 +1,324 @@
+"""A data set of event recordings in folders: fetched, extracted, converted, integrated to frames, each once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from ..errors import check_choice
+from .convert import run_jobs, under_construction
+from .events import Array, StoredPath
+from .faults import MissingFilesError, OptionError
+from .integrate import (
+    check_count,
+    check_positive,
+    integrate_events_by_fixed_duration,
+    integrate_events_by_fixed_frames_number,
+)
+from .resources import Resource, require_files, unpack_all
+from .settings import COMPRESSED, WORKERS, setting
+from .storage import load_events, load_npz_frames, np_savez
+
+__all__ = ["NeuromorphicDatasetFolder", "Options", "SampleFolder"]
+
+SAMPLES = (".npz", ".npy")
+
+
+class SampleFolder(Dataset[Any]):
+    """Samples in files, a folder a class: `samples` are pairs of file and label, classes in alphabetical order."""
+
+    def __init__(
+        self,
+        root: StoredPath,
+        loader: Callable[[Any], Any],
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.root, self.loader, self.extensions = os.fspath(root), loader, SAMPLES
+        self.transform, self.target_transform = transform, target_transform
+        if not os.path.isdir(self.root):
+            raise MissingFilesError(
+                f"There is no folder {self.root}. If a conversion was interrupted or another set was put here, delete "
+                "the folder above it, and it is made anew; datasets.check says what is there."
+            )
+        self.classes = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        self.samples = [(file, label) for name, label in self.class_to_idx.items() for file in self._files_of(name)]
+        self.targets = [label for _, label in self.samples]
+        if not self.samples:
+            raise MissingFilesError(
+                f"{self.root} has {'no samples in its folders' if self.classes else 'no folders of classes'}. The "
+                "conversion that made it was interrupted, or met nothing to convert: see datasets.check, and delete "
+                "the folder to have it made anew."
+            )
+        there = set(self.targets)
+        if empty := [name for name, label in self.class_to_idx.items() if label not in there]:
+            warnings.warn(f"{self.root} has no samples of the classes {', '.join(empty)}.", stacklevel=3)
+
+    def _files_of(self, name: str) -> list[str]:
+        found = []
+        for folder, _, files in sorted(os.walk(os.path.join(self.root, name), followlinks=True)):
+            found += [os.path.join(folder, file) for file in sorted(files) if file.lower().endswith(SAMPLES)]
+        return found
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        file, label = self.samples[index]
+        sample, target = self.loader(file), label
+        if self.transform is not None:
+            sample = self.transform(sample)
+        return sample, target if self.target_transform is None else self.target_transform(target)
+
+
+class Options:
+    """What is asked of a data set, checked; and the name of the folder that holds it."""
+
+    def __init__(
+        self,
+        owner: str,
+        data_type: str,
+        frames_number: int | None,
+        split_by: str | None,
+        duration: float | None,
+        custom: Callable[..., Any] | None,
+        custom_name: str | None,
+    ) -> None:
+        check_choice(owner, "data_type", data_type, ("event", "frame"), OptionError)
+        self.frames_number, self.split_by, self.duration, self.custom = frames_number, split_by, duration, custom
+        self.frames = data_type == "frame"
+        if not self.frames:
+            return
+        ways = {"frames_number": frames_number, "duration": duration, "custom_integrate_function": custom}
+        given = [name for name, value in ways.items() if value is not None]
+        if not given:
+            raise OptionError(
+                f"{owner}: data_type='frame' needs one of frames_number (with split_by), duration, or "
+                "custom_integrate_function, but none is given."
+            )
+        if frames_number is not None:
+            check_count(f"{owner}: frames_number", frames_number)
+            check_choice(owner, "split_by", split_by, ("time", "number"), OptionError)
+            self.folder = f"frames_number_{frames_number}_split_by_{split_by}"
+        elif duration is not None:
+            check_positive(f"{owner}: duration", duration)
+            self.folder = f"duration_{duration}"
+        else:
+            self.folder = custom_name or str(getattr(custom, "__name__", type(custom).__name__))
+            taken = ("download", "extract", "events_np", "..", ".")
+            if Path(self.folder).name != self.folder or self.folder in (*taken, "<lambda>"):
+                raise OptionError(
+                    f"{owner}: the frames of a function of your own need a folder under the root, but {self.folder!r} "
+                    "is no name for one. Give custom_integrated_frames_dir_name."
+                )
+        if len(given) > 1:
+            warnings.warn(f"{owner}: of {', '.join(given)} the first is used. Give one.", stacklevel=4)
+
+    def integrate(self, events: Any, H: int, W: int) -> Array:
+        """The frames of one sample."""
+        if self.frames_number is not None:
+            return integrate_events_by_fixed_frames_number(events, str(self.split_by), self.frames_number, H, W)
+        if self.duration is not None:
+            return integrate_events_by_fixed_duration(events, self.duration, H, W)
+        assert self.custom is not None
+        return self.custom(events, H, W)
+
+    def file_name(self, source: Path, frames: Array) -> str:
+        """The name of the file of frames: by duration it ends with their number."""
+        by_duration = self.frames and self.frames_number is None and self.duration is not None
+        return f"{source.stem}_{len(frames)}.npz" if by_duration else f"{source.stem}.npz"
+
+
+class NeuromorphicDatasetFolder(SampleFolder):
+    """The base of the data sets: a class of your own says where its files are, and how one recording is read.
+
+    - `root`: under it are `download/` (the published files), `extract/`, `events_np/` (an .npz file a sample with `t`,
+      `x`, `y`, `p`), and a folder for each way of making frames: `frames_number_{T}_split_by_{how}/`,
+      `duration_{d}/`, or one with the name of your function. What is there is used as it is, also if SpikingJelly made
+      it; what is not is made, once, beside and then renamed.
+    - `train`: the subfolder `train` or `test`; None for a set without that division.
+    - `data_type`: `'event'` for the events, `'frame'` for frames `[T, 2, H, W]` by one of
+      `frames_number` with `split_by` (`'number'` or `'time'`), `duration` (in the unit of the times), or
+      `custom_integrate_function(events, H, W)`.
+    - `workers`, `compressed`: how many processes convert, and whether files are compressed; by default a process a
+      processor, and yes.
+
+    A set of your own gives `get_H_W` and `create_events_np_files`, and where it has files to be fetched,
+    `resource_url_md5` (and `extract_downloaded_files`, where unpacking every archive is not all):
+
+    >>> import numpy as np, tempfile
+    >>> from spikescope.datasets import convert_files
+    >>> class Blinks(NeuromorphicDatasetFolder):
+    ...     @staticmethod
+    ...     def get_H_W():
+    ...         return 1, 2
+    ...     @staticmethod
+    ...     def create_events_np_files(extract_root, events_np_root):
+    ...         for name, x in (("left", 0), ("right", 1)):
+    ...             events = {"t": np.arange(4), "x": np.full(4, x), "y": np.zeros(4, int), "p": np.ones(4, int)}
+    ...             convert_files(lambda _: events, [(name, Path(events_np_root) / name / "0.npz")])
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     frames, label = Blinks(root, data_type="frame", frames_number=2, split_by="time")[1]
+    >>> frames.tolist(), label
+    ([[[[0.0, 0.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[0.0, 3.0]]]], 1)
+    """
+
+    def __init__(
+        self,
+        root: StoredPath,
+        train: bool | None = None,
+        data_type: str = "event",
+        frames_number: int | None = None,
+        split_by: str | None = None,
+        duration: float | None = None,
+        custom_integrate_function: Callable[..., Any] | None = None,
+        custom_integrated_frames_dir_name: str | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        *,
+        workers: int | None = None,
+        compressed: bool | None = None,
+    ) -> None:
+        owner, place = type(self).__name__, Path(root)
+        if train is not None and not isinstance(train, (bool, int)):
+            raise OptionError(f"{owner}: train must be True, False or None, but got {train!r}.")
+        options = Options(
+            owner,
+            data_type,
+            frames_number,
+            split_by,
+            duration,
+            custom_integrate_function,
+            custom_integrated_frames_dir_name,
+        )
+        with setting(WORKERS, workers), setting(COMPRESSED, compressed):
+            chosen = self._prepare(place, options)
+        held = chosen / ("train" if train else "test") if train is not None else Path(self._split_root(chosen))
+        super().__init__(held, load_npz_frames if options.frames else self.load_events_np, transform, target_transform)
+        if options.frames:
+            _compare_with_events(chosen, place / "events_np", held)
+
+    def _prepare(self, place: Path, options: Options) -> Path:
+        """Make what is not there yet; the folder that is asked for."""
+        events = place / "events_np"
+        chosen = place / options.folder if options.frames else events
+        if not options.frames or not chosen.exists():
+            with under_construction(events) as draft:
+                if draft is not None:
+                    self._make_events(place, draft)
+        if options.frames:
+            with under_construction(chosen) as draft:
+                if draft is not None:
+                    self._make_frames(events, draft, options)
+        return chosen
+
+    def _make_events(self, place: Path, draft: Path) -> None:
+        download, extract = place / "download", place / "extract"
+        resources = self.resource_url_md5()
+        if resources and not extract.exists():
+            require_files(type(self).__name__, download, resources, self.downloadable())
+            with under_construction(extract) as unpacked:
+                if unpacked is not None:
+                    self.extract_downloaded_files(download, unpacked)
+        try:
+            self.create_raw_from_extracted(extract, draft)
+        except FileExistsError:  # it does not go on with what is there: from the beginning
+            for left in draft.iterdir():
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            self.create_raw_from_extracted(extract, draft)
+        if not any(file.lower().endswith(SAMPLES) for _, _, files in os.walk(draft) for file in files):
+            raise MissingFilesError(f"{type(self).__name__} found nothing to convert in {extract}.")
+
+    def _make_frames(self, events: Path, draft: Path, options: Options) -> None:
+        H, W = self.get_H_W()
+        jobs = []
+        for folder, _, files in sorted(os.walk(events, followlinks=True)):
+            made = draft / Path(folder).relative_to(events)
+            made.mkdir(exist_ok=True)
+            there = _by_source(made, options)
+            sources = [Path(folder, file) for file in sorted(files) if file.lower().endswith(SAMPLES)]
+            jobs += [
+                (_integrate_file, (source, self.load_events_np, options, H, W, made))
+                for source in sources
+                if source.stem not in there
+            ]
+        run_jobs(jobs, "samples")
+
+    def _split_root(self, root: Path) -> StoredPath:
+        """The hook of either age by which a set without train and test chooses its own part."""
+        newer = getattr(self, "get_root_when_train_is_none", None)
+        return newer(root) if newer is not None else self.set_root_when_train_is_none(os.fspath(root))
+
+    def set_root_when_train_is_none(self, _root: StoredPath) -> StoredPath:
+        """The folder of the samples where `train` is None: all of them, unless a set says otherwise."""
+        return _root
+
+    @staticmethod
+    def load_events_np(fname: StoredPath) -> Any:
+        """The events in a file of `events_np`."""
+        return load_events(fname)
+
+    @staticmethod
+    def resource_url_md5() -> list[Resource]:
+        """The published files: name, address and MD5 of each."""
+        return []
+
+    @staticmethod
+    def downloadable() -> bool:
+        """Whether a program may fetch the files."""
+        return False
+
+    @staticmethod
+    def extract_downloaded_files(download_root: StoredPath, extract_root: StoredPath) -> None:
+        """Unpack the published files."""
+        unpack_all(Path(download_root), Path(extract_root))
+
+    @staticmethod
+    def create_events_np_files(extract_root: StoredPath, events_np_root: StoredPath) -> None:
+        """Convert the recordings to .npz files with `t`, `x`, `y`, `p`, for which there is `convert_files`."""
+        raise NotImplementedError("A data set of your own must say how its recordings are converted.")
+
+    def create_raw_from_extracted(self, extract_root: Any, raw_root: Any) -> None:
+        """The same by its name of SpikingJelly 2.0."""
+        self.create_events_np_files(extract_root, raw_root)
+
+    @staticmethod
+    def get_H_W() -> tuple[int, int]:
+        """Height and width of the sensor."""
+        raise NotImplementedError("A data set of your own must say how large its sensor is.")
+
+
+def _by_source(made: Path, options: Options) -> set[str]:
+    """The samples whose frames are there already."""
+    by_duration = options.frames_number is None and options.duration is not None
+    stems = [file.stem for file in made.glob("*.npz")]
+    return {stem.rpartition("_")[0] if by_duration else stem for stem in stems}
+
+
+def _integrate_file(source: Path, load: Callable[[Any], Any], options: Options, H: int, W: int, made: Path) -> None:
+    frames = options.integrate(load(source), H, W)
+    np_savez(made / options.file_name(source, frames), frames=frames)
+
+
+def _compare_with_events(chosen: Path, events: Path, held: Path) -> None:
+    """Warn of frames of fewer samples than there are events of, as an interrupted conversion leaves them."""
+    source = events / held.relative_to(chosen) if held.is_relative_to(chosen) else events
+    if not source.is_dir():
+        return
+    counts = [
+        sum(file.lower().endswith(SAMPLES) for _, _, files in os.walk(folder, followlinks=True) for file in files)
+        for folder in (source, held)
+    ]
+    if counts[1] < counts[0]:
+        warnings.warn(
+            f"{held} has frames of {counts[1]} samples, but there are events of {counts[0]}: the conversion that made "
+            "it was interrupted. Delete the folder to have it made anew; datasets.check names what is missing.",
+            stacklevel=4,
+        )

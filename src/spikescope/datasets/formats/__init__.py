@@ -1,0 +1,20 @@
+"""Parsers, a file a format: each gives arrays `t`, `x`, `y`, `p`, or says what is wrong with a file."""
+
+from __future__ import annotations
+
+from .aedat import load_aedat2, load_aedat_v3
+from .arrays import from_structured, load_mat, load_numpy, to_structured
+from .atis import load_ATIS_bin, load_td_dat
+from .hdf5 import SpikesFile
+
+__all__ = [
+    "SpikesFile",
+    "from_structured",
+    "load_ATIS_bin",
+    "load_aedat2",
+    "load_aedat_v3",
+    "load_mat",
+    "load_numpy",
+    "load_td_dat",
+    "to_structured",
+]

@@ -1,0 +1,69 @@
+"""Events in arrays: .npy and .npz files with `t`, `x`, `y`, `p`, structured arrays as tonic's, MATLAB's .mat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import missing_extra
+from ..events import Array, StoredPath, columns
+from ..faults import FormatError
+from ..storage import load_events
+
+__all__ = ["from_structured", "load_mat", "load_numpy", "to_structured"]
+
+
+def load_numpy(file_name: StoredPath) -> dict[str, Array]:
+    """The events in an .npz file, or in the structured array of an .npy file, as arrays `t`, `x`, `y`, `p`."""
+    return from_structured(load_events(file_name))
+
+
+def from_structured(events: Any) -> dict[str, Array]:
+    """Events of any kind as a dict of arrays.
+
+    >>> tonic = np.array([(3, 1, 50, True)], [("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")])
+    >>> from_structured(tonic)
+    {'t': array([50]), 'x': array([3], dtype=int16), 'y': array([1], dtype=int16), 'p': array([ True])}
+    """
+    return dict(zip("txyp", columns(events), strict=True))
+
+
+def to_structured(events: Any) -> Array:
+    """Events as a structured array `(x, y, t, p)`, which tonic's transforms take.
+
+    >>> to_structured({"t": np.array([50]), "x": np.array([3]), "y": np.array([1]), "p": np.array([1])})
+    array([(3, 1, 50,  True)],
+          dtype=[('x', '<i2'), ('y', '<i2'), ('t', '<i8'), ('p', '?')])
+    """
+    t, x, y, p = columns(events)
+    made = np.empty(len(t), [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+    for name, values in (("x", x), ("y", y), ("t", t), ("p", p)):
+        made[name] = values
+    return made
+
+
+def load_mat(file_name: StoredPath, names: tuple[str, str, str, str] = ("ts", "x", "y", "pol")) -> dict[str, Array]:
+    """The events in a .mat file, as arrays `t`, `x`, `y`, `p` of the types in the file; `names` are theirs there."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise missing_extra("scipy", "events", "MATLAB's files") from error
+    if not Path(file_name).exists():
+        raise FileNotFoundError(f"There is no file {file_name}.")
+    try:
+        held = loadmat(file_name, variable_names=names)
+    except Exception as error:  # whatever a damaged file makes the parser do
+        raise FormatError(
+            f"{file_name} cannot be read as MATLAB's .mat: {error}. It may be cut off or damaged."
+        ) from error
+    if absent := [name for name in names if name not in held]:
+        raise FormatError(f"{file_name} has no {', '.join(absent)}. The variables of events are {', '.join(names)}.")
+    return dict(
+        zip(
+            "txyp",
+            columns({name: np.atleast_1d(held[old].squeeze()) for name, old in zip("txyp", names, strict=True)}),
+            strict=True,
+        )
+    )

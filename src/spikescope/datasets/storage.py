@@ -1,0 +1,71 @@
+"""Files of events and of frames as NumPy keeps them, each written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import write_whole
+from .events import Array, StoredPath
+from .faults import FormatError
+from .settings import compressed
+
+__all__ = ["load_events", "load_npz_frames", "np_savez", "save_frames_to_npz_and_print"]
+
+
+def np_savez(file: StoredPath, **arrays: Any) -> None:
+    """Save arrays as `np.savez` does, compressed unless that is switched off, so that a crash leaves no half file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     np_savez(Path(place) / "sample", frames=np.ones(2))
+    ...     load_npz_frames(Path(place) / "sample.npz")
+    array([1., 1.], dtype=float32)
+    """
+    path = Path(file)
+    if path.suffix != ".npz":
+        path = path.with_name(f"{path.name}.npz")
+    content = io.BytesIO()
+    (np.savez_compressed if compressed() else np.savez)(content, **arrays)
+    write_whole(path, content.getbuffer().tobytes())
+
+
+def save_frames_to_npz_and_print(fname: StoredPath, frames: Array) -> None:
+    """Save frames, and say so."""
+    np_savez(fname, frames=frames)
+    print(f"Frames [{fname}] saved.")
+
+
+def load_npz_frames(file_name: StoredPath) -> Array:
+    """The frames in a file, as float32."""
+    held = _opened(file_name)
+    if isinstance(held, np.ndarray):
+        return held.astype(np.float32)
+    if "frames" not in held:
+        raise FormatError(f"{file_name} holds {', '.join(held) or 'nothing'}, but no 'frames'.")
+    return held["frames"].astype(np.float32)
+
+
+def load_events(file_name: StoredPath) -> Any:
+    """The events in a file: a dict of arrays from .npz, what .npy holds otherwise (a structured array).
+
+    Arrays of Python objects are refused: reading them would run code that the file brings.
+    """
+    return _opened(file_name)
+
+
+def _opened(file_name: StoredPath) -> Any:
+    try:
+        with open(file_name, "rb") as file:
+            held = np.load(file)
+            return held if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
+    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(
+            f"{file_name} cannot be read as NumPy's .npy or .npz: {error}. It may be cut off or damaged; delete it and "
+            "have it made again, or see datasets.check for all that are."
+        ) from error

@@ -1,0 +1,122 @@
+"""Recordings made up for the tests, and a writer for each format."""
+
+import io
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+
+HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2016-09-14 14:09:33 (TZ+0200)\r\n"
+END = b"#!END-HEADER\r\n"
+TONIC = [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")]
+
+
+def recording(number=500, H=128, W=128, seed=0, last=100_000, dtype=np.int64):
+    """Events in order of time, by a generator that is the same everywhere."""
+    state, drawn = seed * 2654435761 % 2**32 + 1, []
+    for _ in range(4 * number):
+        state = state * 1664525 + 1013904223 & 0xFFFFFFFF
+        drawn.append(state >> 8)
+    t, x, y, p = np.array(drawn, np.int64).reshape(4, number)
+    t = t % last if last < 1 << 24 else t * last >> 24
+    columns = {"t": np.sort(t), "x": x % W, "y": y % H, "p": p >> 7 & 1}
+    return {name: values.astype(dtype) for name, values in columns.items()}
+
+
+def same(ours, theirs):
+    assert set(ours) == set(theirs)
+    for name, values in theirs.items():
+        assert np.array_equal(ours[name], values), name
+
+
+def packet(events, kind=1, overflow=0, capacity=None, number=None, size=8, offset=4):
+    """A packet of AEDAT 3.1: its head and its events."""
+    held = len(events["t"])
+    address = (events["x"] << 17 | events["y"] << 2 | events["p"] << 1 | 1).astype("<u4")
+    pairs = np.stack([address, (events["t"] & 0x7FFFFFFF).astype("<u4")], axis=1)
+    body = b"".join(pair.tobytes() + bytes(size - 8) for pair in pairs)
+    capacity, number = held if capacity is None else capacity, held if number is None else number
+    return struct.pack("<HHIIIIII", kind, 1, size, offset, overflow, capacity, number, number) + body
+
+
+def aedat31(events, each=200, header=HEADER + END):
+    """A file of AEDAT 3.1 in packets of `each` events, cut also where the time runs over."""
+    parts, start = [header], 0
+    while start < len(events["t"]):
+        overflow = int(events["t"][start]) >> 31
+        end = min(start + each, int(np.searchsorted(events["t"], (overflow + 1) << 31)))
+        parts.append(packet({name: values[start:end] for name, values in events.items()}, overflow=overflow))
+        start = end
+    return b"".join(parts)
+
+
+def cifar_aedat(events, header=b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n"):
+    """AEDAT 2.0 as CIFAR10-DVS has it."""
+    address = (127 - events["x"]) << 8 | (127 - events["y"]) << 1 | (1 - events["p"])
+    return header + np.stack([address, events["t"]], axis=1).astype(">u4").tobytes()
+
+
+def atis_bin(events):
+    rows = [events["x"], events["y"], events["p"] << 7 | events["t"] >> 16, events["t"] >> 8 & 255, events["t"] & 255]
+    return np.stack(rows, axis=1).astype(np.uint8).tobytes()
+
+
+def td_dat(events, header=b"% Data file containing CD events.\n% Version 2\n", size=8):
+    words = events["t"] | events["x"] << 32 | events["y"] << 41 | events["p"] << 49
+    return header + (bytes([0, size]) if header else b"") + words.astype("<u8").tobytes()
+
+
+def evt2(events, header=b"% evt 2.0\n% format EVT2;height=720;width=1280\n% end\n"):
+    words, high = [], None
+    for t, x, y, p in zip(*(events[name].tolist() for name in "txyp"), strict=True):
+        if t >> 6 != high:
+            high = t >> 6
+            words.append(0x8 << 28 | high)
+        words.append(p << 28 | (t & 63) << 22 | x << 11 | y)
+    return header + np.array(words, "<u4").tobytes()
+
+
+def structured(events):
+    made = np.empty(len(events["t"]), TONIC)
+    for name in "xytp":
+        made[name] = events[name]
+    return made
+
+
+def zipped(files):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return held.getvalue()
+
+
+def tarred(files):
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return held.getvalue()
+
+
+def put(root, files):
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def gesture_files(recordings):
+    """The published tree of DVS128 Gesture: recordings of a few events for each split, `{split: {name: samples}}`."""
+    files = {}
+    for split, named in recordings.items():
+        files[f"DvsGesture/trials_to_{split}.txt"] = "".join(f"{name}.aedat\n" for name in named).encode() + b"\n"
+        for name, (events, rows) in named.items():
+            files[f"DvsGesture/{name}.aedat"] = aedat31(events)
+            table = ["class,startTime_usec,endTime_usec", *(",".join(map(str, row)) for row in rows)]
+            files[f"DvsGesture/{name}_labels.csv"] = "\n".join(table).encode()
+    return files
