@@ -6,8 +6,58 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import functional, layer, learning, neuron
+from spikescope import encoding, functional, layer, learning, neuron
 from spikescope.errors import ShapeError
+
+STATEFUL = {name: lambda cls=cls: cls(**cls.example) for name, cls in sorted(neuron.registry.items())}
+STATEFUL |= {
+    "ElementWise": lambda: layer.ElementWiseRecurrentContainer(nn.Identity(), torch.add),
+    "LinearRecurrent": lambda: layer.LinearRecurrentContainer(nn.Identity(), 4, 4),
+    "SynapseFilter": lambda: layer.SynapseFilter(3.0),
+    "Delta": lambda: encoding.DeltaEncoder(0.1),
+}
+COUNTERS = ("queue", "t", "time_step", "steps")  # memories that are no number a neuron
+
+
+def memory_cases():
+    for name, make in STATEFUL.items():
+        module = make()
+        for memory in dict(module.named_memories()):
+            for backend in set(getattr(module, "supported_backends", (None,))) & {"cpp", "torch", None}:
+                for mode in module.supported_step_mode() if memory not in COUNTERS else ():
+                    yield pytest.param(make, memory, backend, mode, id=f"{name}-{memory}-{backend}-{mode}")
+
+
+@pytest.mark.parametrize(("make", "memory", "backend", "mode"), sorted(memory_cases(), key=lambda held: held.id))
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+@pytest.mark.parametrize("how", ["assigned", "reset"])
+def test_an_initial_value_of_any_memory_spreads_and_learns(make, memory, backend, mode, shape, how):
+    """As one for every neuron does: the same values, and the sum of the gradients of all that it stands for."""
+    told = []
+    for spread in (False, True):
+        torch.manual_seed(0)
+        module = make()
+        module.step_mode = mode
+        if backend:
+            module.backend = backend
+        start = nn.Parameter(torch.linspace(0.1, 0.7, 4).expand(shape).contiguous())
+        value = start.expand(3, 4) if spread else start
+        if how == "assigned":
+            setattr(module, memory, value)
+        else:
+            module.set_reset_value(memory, value)
+            module.reset()
+        steps = (getattr(module, "example", {}).get("T", 4),) if mode == "m" else ()
+        out = module(torch.rand(*steps, 3, 4, generator=torch.Generator().manual_seed(1)))
+        found = [*(out if isinstance(out, list) else [out]), *module.memories()]
+        found = [held for held in found if isinstance(held, torch.Tensor) and held.requires_grad]
+        (gradient,) = torch.autograd.grad(sum(held.sum() for held in found), start) if found else (None,)
+        told.append((out, gradient))
+    (out, gradient), (wanted_out, wanted) = told
+    assert all(map(torch.equal, *(held if isinstance(held, list) else [held] for held in (out, wanted_out))))
+    assert (gradient is None) == (wanted is None)
+    if gradient is not None:
+        torch.testing.assert_close(gradient, wanted)
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 4)])

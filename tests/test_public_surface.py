@@ -91,3 +91,10 @@ def test_the_front_door_alone_does_not_load_torch():
     command = "import sys, spikescope; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda held: held)
+def test_a_repr_has_no_quotes(room, name):
+    held = getattr(getattr(spikescope, room), name)
+    own = vars(held).get("extra_repr") if inspect.isclass(held) else None
+    assert own is None or "!r" not in inspect.getsource(own)

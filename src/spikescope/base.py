@@ -249,7 +249,7 @@ class MemoryModule(StepModule, nn.Module):
         return torch.stack([self.single_step_forward(x, *args, **kwargs) for x in x_seq.unbind(0)])
 
     def extra_repr(self) -> str:
-        return f"step_mode={self.step_mode!r}"
+        return f"step_mode={self.step_mode}"
 
     def __getattr__(self, name: str) -> Any:
         memories = self.__dict__.get("_memories")

@@ -60,7 +60,7 @@ class StatelessEncoder(StepModule, nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines no forward(x).")
 
     def extra_repr(self) -> str:
-        return f"step_mode={self.step_mode!r}"
+        return f"step_mode={self.step_mode}"
 
 
 class StatefulEncoder(MemoryModule):
@@ -127,7 +127,7 @@ class StatefulEncoder(MemoryModule):
         return self.encode(x)
 
     def extra_repr(self) -> str:
-        return f"T={self.T}, step_mode={self.step_mode!r}"
+        return f"T={self.T}, step_mode={self.step_mode}"
 
 
 class PoissonEncoder(StatelessEncoder):
@@ -220,7 +220,7 @@ class LatencyEncoder(StatefulEncoder):
         return (fires.round() == steps).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"T={self.T}, enc_function={self.enc_function!r}, step_mode={self.step_mode!r}"
+        return f"T={self.T}, enc_function={self.enc_function}, step_mode={self.step_mode}"
 
 
 class WeightedPhaseEncoder(StatefulEncoder):
@@ -290,7 +290,7 @@ class DeltaEncoder(MemoryModule):
         return (on - off if self.off_spike else on).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"threshold={self.threshold}, off_spike={self.off_spike}, step_mode={self.step_mode!r}"
+        return f"threshold={self.threshold}, off_spike={self.off_spike}, step_mode={self.step_mode}"
 
 
 class _PopulationEncoder(nn.Module):

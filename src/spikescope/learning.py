@@ -183,7 +183,7 @@ class _Learner(MemoryModule):
     def extra_repr(self) -> str:
         taus = ", ".join(f"{name}={tau}" for name, tau in self.taus.items())
         synapse, sn = (type(module).__name__ for module in self._observed)
-        return f"step_mode={self.step_mode!r}, synapse={synapse}, sn={sn}, {taus}"
+        return f"step_mode={self.step_mode}, synapse={synapse}, sn={sn}, {taus}"
 
 
 class STDPLearner(_Learner):

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .form import Deferred, Failure, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
-from .hooks import forget_compiled_code, put_hooks, take_hooks_off
+from .form import Deferred, Failure, computed, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
+from .hooks import forget_compiled_code, may_change_output, put_hooks, take_hooks_off
 from .internals import exporting, in_backward, in_transform, keep_in_order, never_a_frame_of_its_own
 
 __all__ = [
@@ -300,11 +300,26 @@ def _told(module: Any, name: str) -> Any:
     """A tap of the last call, or why there is none: that belongs to whoever listens, not to the forward pass."""
     if name in module.tapped:
         held = module.tapped[name]
+        if name == "v" and may_change_output(module):
+            held = Deferred(_ENDING, (held, module.step_mode, module.v))
         if isinstance(held, Deferred) and not torch.compiler.is_compiling():
             return held.value()  # of a neuron that is compiled by itself: its own hooks run outside of the graph
         return held
     text = f"{type(module).__name__} did not tell {name!r}: its step has no such potential, or it was asked too late."
     return Failure(text) if torch.compiler.is_compiling() else ValueError(text)
+
+
+_ENDING = "another last step"
+
+
+@computed(_ENDING)
+def _with_another_end(held: Any, step_mode: str, last: Any) -> Tensor:
+    """The potentials of a call, the last of them as a hook has left it: what the network goes on from."""
+    told: Tensor = held.value() if isinstance(held, Deferred) else held
+    now = last.detach().to(told.dtype) if isinstance(last, Tensor) else told.new_tensor(last)
+    if step_mode == "s":
+        return now.expand(told.shape).clone()
+    return torch.cat((told[:-1], now.expand(told[-1:].shape))) if len(told) else told
 
 
 def _to_be_kept(told: Any) -> dict[str, Any]:

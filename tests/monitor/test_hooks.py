@@ -245,3 +245,39 @@ def test_the_hooks_of_a_compiled_wrapper_are_its_own():
     assert (wrapper.monitored_layers, inside.monitored_layers) == ([""], [""])
     assert torch.equal(wrapper[0], y)
     assert hooks_of(compiled) == [("_orig_mod", "_forward_hooks", handle.id)]
+
+
+def halves(held, args, out):
+    held.v = held.v * 0.5
+
+
+def halves_in_place(held, args, out):
+    held.v.mul_(0.5)
+
+
+def levels(held, args, out):
+    held.v = 0.25
+
+
+@pytest.mark.parametrize("change", [halves, halves_in_place, levels], ids=lambda held: held.__name__)
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_the_potential_is_the_one_that_a_hook_has_left(change, backend, step_mode):
+    node = neuron.LIFNode(step_mode=step_mode, backend=backend, v_threshold=2.0)
+    node.register_forward_hook(change)
+    x = torch.rand(1 if change is levels else 4, 2, 3)
+    with record(node, "raw", signal="v") as recording:
+        for part in x if step_mode == "s" else [x]:
+            node(part)
+    assert torch.equal(recording[""][-1], node.v if isinstance(node.v, torch.Tensor) else torch.full((2, 3), node.v))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_the_potential_is_the_one_that_a_hook_in_compiled_code_has_left(step_mode):
+    net = nn.Sequential(neuron.LIFNode(step_mode=step_mode, v_threshold=2.0))
+    net[0].register_forward_hook(halves)
+    torch._dynamo.reset()
+    with record(net, "raw", signal="v") as recording:
+        torch.compile(net, backend="aot_eager")(torch.rand(4, 2, 3))
+    assert torch.equal(recording["0"].reshape(-1, 2, 3)[-1], net[0].v.reshape(-1, 2, 3)[-1])

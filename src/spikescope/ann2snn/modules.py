@@ -206,7 +206,7 @@ class Folded(StepModule, nn.Module):
         return unfold_time(y, T, N)
 
     def extra_repr(self) -> str:
-        return f"{getattr(self.function, '__name__', self.function)}, step_mode={self.step_mode!r}"
+        return f"{getattr(self.function, '__name__', self.function)}, step_mode={self.step_mode}"
 
 
 class VoltageHook(nn.Module):
@@ -259,7 +259,7 @@ class VoltageHook(nn.Module):
         return torch.maximum(self.scale, now) if self.momentum is None else torch.lerp(self.scale, now, self.momentum)
 
     def extra_repr(self) -> str:
-        return f"scale={_shown(self.scale)}, momentum={self.momentum}, mode={self.mode!r}"
+        return f"scale={_shown(self.scale)}, momentum={self.momentum}, mode={self.mode}"
 
 
 def _measure_of(mode: str | float) -> tuple[float, float | None]:

@@ -88,7 +88,7 @@ class SelfAttention(StepModule, nn.Module):
         return spikes.unflatten(-2, (parts, self.num_heads, self.dim // self.num_heads)).unbind(-4)
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, num_heads={self.num_heads}, step_mode={self.step_mode!r}"
+        return f"dim={self.dim}, num_heads={self.num_heads}, step_mode={self.step_mode}"
 
 
 class SpikingSelfAttention(SelfAttention):
@@ -185,7 +185,7 @@ class QKAttention(SelfAttention):
         return self.proj_lif(self.proj_conv_bn((mask * k).flatten(-3, -2)))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, qka_type={self.qka_type!r}"
+        return f"{super().extra_repr()}, qka_type={self.qka_type}"
 
 
 class TokenQKAttention(QKAttention):
