@@ -1,0 +1,102 @@
+"""What the families share: how neurons are made, convolutions, the time axis of an image, and weights not loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from .. import layer
+from ..base import StepModule
+from ..errors import ShapeError, check_tensor, dims
+from ..functional import set_step_mode
+from ..neuron import LIFNode
+
+__all__ = ["NeuronMaker", "SequenceModel", "conv1x1", "conv3x3", "make_neuron", "named", "refuse_pretrained"]
+
+NeuronMaker = Callable[..., nn.Module]
+"""A class of neurons, or a function that makes one from keywords."""
+
+Build = TypeVar("Build", bound=Callable[..., nn.Module])
+
+
+def make_neuron(
+    maker: NeuronMaker | None, options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """A neuron by `maker` from its own copy of `options`; without a maker a LIF neuron, from `defaults` too.
+
+    >>> make_neuron(None, {"tau": 3.0}, {"tau": 2.0, "detach_reset": True}).tau
+    3.0
+    """
+    own: dict[str, Any] = deepcopy(dict(options))
+    if maker is None:
+        return LIFNode(**{**deepcopy(dict(defaults or {})), **own})
+    if not callable(maker) or isinstance(maker, nn.Module):
+        raise TypeError(
+            "spiking_neuron must be a class of neurons or a function that makes one from keywords, such as "
+            f"neuron.LIFNode or lambda **options: neuron.LIFNode(tau=3.0, **options), but got {maker!r}."
+        )
+    return maker(**own)
+
+
+def conv3x3(in_planes: int, out_planes: int, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Module:
+    """A 3x3 convolution without bias that keeps the size, or divides it by `stride`."""
+    return layer.Conv2d(in_planes, out_planes, 3, stride, dilation, dilation, groups, bias=False)
+
+
+def conv1x1(in_planes: int, out_planes: int, stride: int = 1) -> nn.Module:
+    """A 1x1 convolution without bias."""
+    return layer.Conv2d(in_planes, out_planes, 1, stride, bias=False)
+
+
+class SequenceModel(StepModule, nn.Module):
+    """Base of the models that make a sequence of an image themselves.
+
+    - `step_mode='m'`: takes `[T, N, C, H, W]`, or images `[N, C, H, W]`, which it sees for `T` steps.
+    - `step_mode='s'`: takes `[N, C, H, W]` as one step. The mean of the outputs over the steps is that of `'m'`.
+    """
+
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        if not isinstance(T, int) or isinstance(T, bool) or T < 1:
+            raise ValueError(f"{type(self).__name__}: T must be an int of at least 1, but got {T!r}.")
+        self.T = T
+
+    def finish(self, step_mode: str) -> None:
+        """Set the step mode of all that has been built."""
+        set_step_mode(self, step_mode)
+
+    def frames(self, x: Tensor) -> Tensor:
+        """The input as the layers take it. Images are repeated without a copy, so that layers compute them once."""
+        owner = type(self).__name__
+        check_tensor(owner, "the input", x)
+        if self.step_mode == "m" and x.ndim == 4:
+            return x.unsqueeze(0).expand(self.T, *x.shape)
+        if x.ndim != (4 if self.step_mode == "s" else 5):
+            wanted = "a step [N, C, H, W]" if self.step_mode == "s" else "[T, N, C, H, W], or images [N, C, H, W]"
+            raise ShapeError(f"{owner} in step_mode={self.step_mode!r} takes {wanted}, but got {dims(x.shape)}.")
+        return x
+
+    def over_steps(self, x: Tensor) -> Tensor:
+        """The mean over the steps of a sequence; one step stays as it is."""
+        return x.mean(0) if self.step_mode == "m" else x
+
+
+def named(build: Build, name: str, module: str, doc: str) -> Build:
+    """A function under the name by which its module has it, so that repr, pickle and help know it."""
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = module
+    build.__doc__ = doc
+    return build
+
+
+def refuse_pretrained(pretrained: bool, name: str, file: str, source: str) -> None:
+    """Say where weights for a model are and how to load them, since nothing is ever downloaded."""
+    if pretrained:
+        raise NotImplementedError(
+            f"{name}(pretrained=True): nothing is downloaded here. The weights are {file}, whose address is {source}. "
+            f"Fetch the file, then: net = {name}(...); net.load_state_dict(torch.load(path, weights_only=True)). They "
+            "are those of a network of ReLUs, from which training with spikes starts."
+        )

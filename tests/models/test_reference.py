@@ -1,0 +1,56 @@
+"""Names, shapes, counts, first weights and outputs are those of the reference, as `reference.py` stored them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from model_cases import REFERENCE, beginnings, exact, frames, size_of, structure
+
+from spikescope import functional, models, neuron
+from spikescope.models.table import VARIANTS
+
+STORED = json.loads(Path(__file__).with_name("reference.json").read_text())
+
+
+def test_every_family_has_outputs_or_cannot_be_exact():
+    families = {VARIANTS[name].family for name in REFERENCE}
+    assert {row.family for row in VARIANTS.values()} - families == {
+        "spiking_vgg",  # 130 million parameters, 100 million of them in one layer
+        "spiking_vggws_ottt",  # divides by deviations, and runs single steps
+    }
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_names_shapes_and_counts(name):
+    with torch.device("meta"):
+        net = models.create(name)
+    stored = STORED[name]
+    assert structure(net) == {"entries": stored["entries"], "fingerprint": stored["fingerprint"]}
+    assert sum(held.numel() for held in net.parameters()) == stored["parameters"]
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_first_weights_and_outputs(name):
+    given = dict(REFERENCE[name])
+    kind = given.pop("neuron", None)
+    torch.manual_seed(0)
+    net = models.create(name, neuron=kind and getattr(neuron, kind), step_mode="m", **given)
+    for ours, theirs in zip(beginnings(net), STORED[name]["beginnings"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    functional.set_backend(exact(net), "torch")
+    with torch.no_grad():
+        y = net(frames((2, 2, VARIANTS[name].image[0], *size_of(VARIANTS[name]))))
+    theirs = torch.tensor(STORED[name]["outputs"])
+    assert theirs.unique().numel() > 2
+    assert torch.equal(y, theirs)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_counts_are_those_of_the_table_and_of_the_papers(name):
+    with torch.device("meta"):
+        net = models.create(name)
+    count = sum(held.numel() for held in net.parameters())
+    assert count == VARIANTS[name].parameters
+    if VARIANTS[name].paper is not None:
+        assert count / 1e6 == pytest.approx(VARIANTS[name].paper, rel=0.005)
