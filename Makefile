@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: demo test bench damage fuzz clean gpu triton
+.PHONY: demo test bench damage fuzz clean gpu triton models
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -53,6 +53,10 @@ damage: $(READY)
 
 matrix: # each supported version of PyTorch and Python; an hour or more, and up to 6 GB at a time
 	$(PYTHON) tests/sweeps/matrix.py $(ARGS)
+
+# All models in their full size, compiled too: half an hour and 8 GB.
+models: $(READY)
+	SPIKESCOPE_ALL_MODELS=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build runs .mypy_cache .ruff_cache

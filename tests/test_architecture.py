@@ -47,6 +47,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "report": {"errors", "files", "spikes"},
     "ann2snn": {"base", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
+    "models": {"base", "errors", "functional", "layer", "neuron", "surrogate"},
     "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "spikes", "surrogate"},
     "cli": {"errors", "files", "neuron", "train"},
     "compat": {
@@ -59,6 +60,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "functional",
         "layer",
         "learning",
+        "models",
         "monitor",
         "neuron",
         "quantize",

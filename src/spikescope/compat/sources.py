@@ -21,6 +21,27 @@ _UP_TO_14 = tuple(
 )
 
 
+_FAMILIES = (
+    "ms_resnet",
+    "parametric_lif_net",
+    "qkformer",
+    "spike_driven_transformer",
+    "spiking_vgg",
+    "spiking_vggws_ottt",
+)
+_OF_SPIKFORMER = tuple(
+    f"spikescope.models.spikformer:Spikformer{part}"
+    for part in ("Block", "Conv2dBN", "Conv2dBNLIF", "MLP", "PatchStem")
+)
+
+
+def _with_blocks(family: str) -> tuple[str, ...]:
+    """A family of residual networks and the blocks that networks of one's own are built of."""
+    blocks = (f"spikescope.models.{family}:{name}" for name in ("BasicBlock", "Bottleneck", "conv1x1", "conv3x3"))
+    join = ("spikescope.models.sew_resnet:sew_function",) if family == "sew_resnet" else ()
+    return (f"spikescope.models.{family}", *blocks, *join)
+
+
 def _room(alias: str, room: str) -> dict[str, tuple[str, ...]]:
     """The entry of a room that an installation may lack."""
     return {alias: (f"spikescope.{room}",)} if importlib.util.find_spec(f"spikescope.{room}") else {}
@@ -50,8 +71,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
     **_room("datasets", "datasets"),
-    **_room("activation_based.model", "models"),
-    **_room("clock_driven.model", "models"),
+    "activation_based.model": ("spikescope.models",),
+    **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
+    **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
+    "activation_based.model.spikformer": ("spikescope.models.spikformer", *_OF_SPIKFORMER),
+    "clock_driven.model": ("spikescope.models",),
     "visualizing": ("spikescope.compat.visualizing",),
     "configure": ("spikescope.compat.configure",),
 }
@@ -65,7 +89,7 @@ names of the alias.
 def home(name: str) -> str | None:
     """The alias in `SOURCES` that gives a module its names: itself, or the one that it lies in.
 
-    >>> home("activation_based.neuron.lif"), home("activation_based.model")
+    >>> home("activation_based.neuron.lif"), home("activation_based.memopt")
     ('activation_based.neuron', None)
     """
     parts = name.split(".")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..base import StepModule
 from ..errors import check_module, check_tensor, dims
@@ -113,7 +112,10 @@ class _Ledger(TorchDispatchMode):
     """Books what is computed and what is kept on the module that is running."""
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
+        from torch.utils.flop_counter import flop_registry  # only now: it brings triton
+
         super().__init__()
+        self._formulas = flop_registry
         self.running: list[str] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.macs: dict[str, int] = {}
@@ -124,7 +126,7 @@ class _Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = self._formulas.get(func._overloadpacket)
         if formula is not None and self.running:
             operations: int = formula(*args, **(kwargs or {}), out_val=out)
             self.macs[self.running[-1]] = self.macs.get(self.running[-1], 0) + operations // 2

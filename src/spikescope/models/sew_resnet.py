@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..errors import check_choice
 from ..neuron import IFNode
 from .blocks import NeuronMaker, make_neuron, named
+from .blocks import conv1x1 as conv1x1
+from .blocks import conv3x3 as conv3x3
 from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Norm, ResNet, refuse_imagenet
 
 __all__ = [

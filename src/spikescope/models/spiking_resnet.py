@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..neuron import IFNode
 from .blocks import NeuronMaker, named
+from .blocks import conv1x1 as conv1x1
+from .blocks import conv3x3 as conv3x3
 from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, ResNet, refuse_imagenet
 
 __all__ = [
