@@ -13,6 +13,7 @@ from .base import MemoryModule, StepModule
 from .errors import ShapeError, StateError, check_choice, check_floating, check_probability, check_tensor, dims
 
 __all__ = [
+    "BiPoissonEncoder",
     "DeltaEncoder",
     "LatencyEncoder",
     "PeriodicEncoder",
@@ -153,6 +154,17 @@ class PoissonEncoder(StatelessEncoder):
         if not torch.compiler.is_compiling():
             check_probability(type(self).__name__, x)
         return _bernoulli(x, self.generator)
+
+
+class BiPoissonEncoder(PoissonEncoder):
+    """Rate code with a sign: a spike of the sign of `x` with the probability `|x|`, for `x` from -1 to 1.
+
+    >>> BiPoissonEncoder()(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-1.,  0.,  1.])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs()) * x.sign()
 
 
 class PeriodicEncoder(StatefulEncoder):

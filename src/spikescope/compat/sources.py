@@ -12,6 +12,12 @@ _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "enco
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
 _ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.functions:download_url")
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
+
+
+def _later(names: str) -> tuple[str, ...]:
+    return tuple(f"spikescope.compat.ages.later:{name}" for name in names.split())
+
+
 _MULTI_STEP_NEURONS = tuple(
     f"spikescope.compat.ages.neurons:MultiStep{name}Node"
     for name in ("IF", "LIF", "ParametricLIF", "QIF", "EIF", "Izhikevich", "LIAF")
@@ -50,17 +56,28 @@ def _room(alias: str, room: str) -> dict[str, tuple[str, ...]]:
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
     "activation_based.base": ("spikescope.base", "spikescope.compat.memories"),
-    "activation_based.functional": ("spikescope.functional", "spikescope.compat.steps"),
-    "activation_based.neuron": ("spikescope.neuron", *_MULTI_STEP_NEURONS),
+    "activation_based.functional": (
+        "spikescope.functional",
+        "spikescope.compat.steps",
+        *_later(
+            "t_last_multi_step_forward t_last_seq_to_ann_forward collect_reset_modules reset_collected_modules "
+            "invalidate_reset_cache"
+        ),
+    ),
+    "activation_based.neuron": ("spikescope.neuron", *_MULTI_STEP_NEURONS, *_later("SimpleIFNode SimpleLIFNode")),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
     "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS),
+    "activation_based.layer": ("spikescope.layer", *_later("TLastMultiStepContainer TLastSeqToANNContainer")),
+    "activation_based.quantize": ("spikescope.quantize", "spikescope.compat.ages.straight"),
+    "activation_based.monitor": ("spikescope.monitor", "spikescope.compat.ages.straight:unpack_len1_tuple"),
     "activation_based.learning": ("spikescope.learning", *(f"spikescope.functional:{name}" for name in _ONLINE)),
     "activation_based.ann2snn": _ANN2SNN,
     "activation_based.ann2snn.modules": _ANN2SNN,
-    "activation_based.nir_exchange": ("spikescope.exchange:to_nir=export_to_nir", "spikescope.exchange"),
+    "activation_based.nir_exchange": ("spikescope.exchange", *_later("export_to_nir import_from_nir")),
     "activation_based.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "activation_based.cuda_kernel.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
-    **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("base", "monitor", "encoding")},
+    **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("base", "monitor")},
+    "clock_driven.encoding": ("spikescope.encoding", "spikescope.encoding:StatelessEncoder=BaseEncoder"),
     "clock_driven.neuron": ("spikescope.neuron", "spikescope.compat.ages.neurons"),
     "clock_driven.functional": ("spikescope.functional", "spikescope.compat.ages.functions"),
     "clock_driven.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.recurrent"),

@@ -1,0 +1,83 @@
+"""Names of SpikingJelly 2.0 and small helpers, under the aliases."""
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope.compat import install, uninstall
+
+
+@pytest.fixture(autouse=True)
+def aliases():
+    uninstall()
+    install(force=True)
+    yield
+    uninstall()
+
+
+def test_time_may_be_the_last_axis():
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    x_seq = torch.rand(2, 3, 5)
+    linear = nn.Linear(3, 4)
+    wanted = torch.stack([linear(x) for x in x_seq.unbind(-1)], -1)
+    torch.testing.assert_close(layer.TLastSeqToANNContainer(linear)(x_seq), wanted)
+    assert torch.equal(functional.t_last_multi_step_forward(x_seq, linear), wanted)
+    node = neuron.SimpleLIFNode(tau=1.5)
+    spikes = layer.TLastMultiStepContainer(linear, node)(3 * x_seq)
+    node.reset()
+    assert torch.equal(spikes, torch.stack([node(linear(3 * x)) for x in x_seq.unbind(-1)], -1))
+
+
+def test_modules_with_a_state_are_collected_and_reset():
+    from spikingjelly.activation_based import functional, neuron
+
+    net = nn.Sequential(nn.Linear(2, 2), neuron.IFNode(), nn.Sequential(neuron.LIFNode()))
+    net(torch.rand(1, 2))
+    held = functional.collect_reset_modules(net)
+    assert held == (net[1], net[2][0])
+    functional.reset_collected_modules(held)
+    functional.invalidate_reset_cache(net)
+    assert (net[1].v, net[2][0].v) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_networks_go_to_nir_and_back_by_these_names(mode, tmp_path):
+    pytest.importorskip("nir")
+    from spikingjelly.activation_based import functional, layer, neuron
+    from spikingjelly.activation_based.nir_exchange import export_to_nir, import_from_nir
+
+    net = nn.Sequential(layer.Linear(3, 4), neuron.LIFNode(decay_input=False))
+    functional.set_step_mode(net, mode)
+    x = 4 * torch.rand(5, 2, 3) if mode == "m" else 4 * torch.rand(2, 3)
+    graph = export_to_nir(net, x, tmp_path / "net.nir")
+    functional.reset_net(net)
+    wanted = net(x)
+    for given in (graph, tmp_path / "net.nir"):
+        assert torch.equal(import_from_nir(given, step_mode=mode)(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("round", ()), ("ceil", ()), ("floor", ()), ("clamp", (0.1, 0.5)), ("step_quantize", (0.25,))]
+)
+def test_rounding_has_its_gradient_as_a_class_too(name, args):
+    from spikingjelly.activation_based import quantize
+
+    results = []
+    for function in (getattr(quantize, name), getattr(quantize, f"{name}_atgf").apply):
+        x = torch.tensor([0.3, 0.7, -0.2], requires_grad=True)
+        y = function(x, *args)
+        y.sum().backward()
+        results.append((y.tolist(), x.grad.tolist()))
+    assert results[0] == results[1]
+
+
+def test_a_signed_rate_code():
+    from spikingjelly.activation_based.encoding import BiPoissonEncoder
+
+    torch.manual_seed(0)
+    spikes = BiPoissonEncoder("m")(torch.tensor([-0.5, 0.0, 0.25]).expand(4000, 3))
+    assert spikes.unique().tolist() == [-1.0, 0.0, 1.0]
+    torch.testing.assert_close(spikes.mean(0), torch.tensor([-0.5, 0.0, 0.25]), rtol=0, atol=0.03)
+    with pytest.raises(ValueError, match="BiPoissonEncoder"):
+        BiPoissonEncoder()(torch.tensor([-1.5]))
