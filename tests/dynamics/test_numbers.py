@@ -10,22 +10,12 @@ from torch import nn
 
 from spikescope.dynamics.program import program
 from spikescope.neuron import EIFNode, IFNode, LIFNode, ResonateAndFireNode
-from spikescope.neuron.core import registry
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import ATan, NonzeroSignLogAbs, PiecewiseLeakyReLU, QPseudoSpike, Sigmoid
 from spikescope.surrogate.core import _learned_by
 
 MIXES = [mix for mix in itertools.product("nsa", repeat=3) if len(set(mix)) > 1]
 SPECIAL = [math.nan, math.inf, -math.inf, -0.0, 0.0, 1e-40, -1e-40, 3e38, -3e38, 1.0]
-
-
-@pytest.fixture
-def temporary_neurons():
-    """Neurons that a test defines leave the registry with it."""
-    before = dict(registry)
-    yield
-    registry.clear()
-    registry.update(before)
 
 
 def of_kind(kind, number, dtype):
@@ -65,7 +55,7 @@ DIVIDED = {
 
 @pytest.mark.parametrize("real", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", DIVIDED)
-def test_arithmetic_of_fields_is_that_of_python(case, real, temporary_neurons):
+def test_arithmetic_of_fields_is_that_of_python(case, real):
     class ChargedNode(IntegrateAndFire):
         @staticmethod
         def charge(p, s, x):
@@ -80,7 +70,7 @@ def test_arithmetic_of_fields_is_that_of_python(case, real, temporary_neurons):
     assert make(ChargedNode, "auto", fields).implementation(inputs(7, 257, dtype=real)).backend == "cpp"
 
 
-def test_a_step_that_rounds_a_number_in_its_own_way_is_not_exact(temporary_neurons):
+def test_a_step_that_rounds_a_number_in_its_own_way_is_not_exact():
     class NarrowNode(IntegrateAndFire):
         @staticmethod
         def charge(p, s, x):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from dynamics_cases import assert_equal, inputs
 
+from registries import apart
 from spikescope.dynamics import launch
 from spikescope.dynamics.eager import Step
 from spikescope.dynamics.ops import OPS, PASS
 from spikescope.dynamics.program import program
 from spikescope.neuron import PointwiseNeuron
-from spikescope.neuron.core import registry
 
 aten = torch.ops.aten
 OPERATIONS = {
@@ -97,21 +97,19 @@ AWKWARD = [0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.37, 1.2, 1e-30, -1e-30, 7.0, -7.0, 
 
 @pytest.fixture(scope="module")
 def node_class():
-    before = dict(registry)
+    with apart():
 
-    class EveryOperationNode(PointwiseNeuron):
-        State = namedtuple(
-            "State", ["v", *(f"o_{name}" for name in OPERATIONS)], defaults=[0.0] * (len(OPERATIONS) + 1)
-        )
+        class EveryOperationNode(PointwiseNeuron):
+            State = namedtuple(
+                "State", ["v", *(f"o_{name}" for name in OPERATIONS)], defaults=[0.0] * (len(OPERATIONS) + 1)
+            )
 
-        @staticmethod
-        def step(p, s, x):
-            found = [function(x, s.v) for function in OPERATIONS.values()]
-            return Step(x, type(s)(s.v, *found), x)
+            @staticmethod
+            def step(p, s, x):
+                found = [function(x, s.v) for function in OPERATIONS.values()]
+                return Step(x, type(s)(s.v, *found), x)
 
-    yield EveryOperationNode
-    registry.clear()
-    registry.update(before)
+        yield EveryOperationNode
 
 
 def results(cls, backend, x, v):

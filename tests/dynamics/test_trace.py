@@ -14,21 +14,11 @@ from spikescope.dynamics.ops import Op
 from spikescope.dynamics.trace import UnsupportedOperationError
 from spikescope.fields import option
 from spikescope.neuron import EIFNode, GatedLIFNode, IFNode, LIAFNode, LIFNode, ParametricLIFNode, ResonateAndFireNode
-from spikescope.neuron.core import registry
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import PoissonPass, SuperSpike
 
 aten = torch.ops.aten
 INEXACT = {"EIFNode", "LIAFNode", "ComplementaryLIFNode"}  # exp, tanh and sigmoid of the potential
-
-
-@pytest.fixture
-def temporary_neurons():
-    """Neurons that a test defines leave the registry with it."""
-    before = dict(registry)
-    yield
-    registry.clear()
-    registry.update(before)
 
 
 def key_of(node):
@@ -59,7 +49,7 @@ def test_the_modules_share_one_table():
     assert printing.OPS is trace.OPS is ops.OPS
 
 
-def test_an_operation_without_a_row(temporary_neurons):
+def test_an_operation_without_a_row():
     class BesselNode(IntegrateAndFire):
         @staticmethod
         def charge(p, s, x):
@@ -79,7 +69,7 @@ def test_an_operation_without_a_row(temporary_neurons):
     assert_equal(node(x_seq), BesselNode(step_mode="m", backend="torch")(x_seq), "output")
 
 
-def test_an_operation_without_a_row_in_the_backward_pass_alone(temporary_neurons):
+def test_an_operation_without_a_row_in_the_backward_pass_alone():
     class GammaNode(IntegrateAndFire):
         @staticmethod
         def charge(p, s, x):
@@ -145,7 +135,7 @@ def test_the_backward_graph_has_only_the_gradients_that_are_wanted():
     assert len(made.backward(torch.float32, ()).nodes) < len(made.backward(torch.float32, (0, 1)).nodes)
 
 
-def test_numbers_are_rounded_as_python_floats(temporary_neurons):
+def test_numbers_are_rounded_as_python_floats():
     """Their functions in double precision, then one rounding where they meet a tensor."""
 
     class LeakyThirdNode(IntegrateAndFire):
@@ -254,7 +244,7 @@ NOT_TRACED = {
 
 
 @pytest.mark.parametrize("case", NOT_TRACED)
-def test_what_a_kernel_would_say_otherwise_stays_eager(case, temporary_neurons):
+def test_what_a_kernel_would_say_otherwise_stays_eager(case):
     function, words = NOT_TRACED[case]
     cls = with_charge(function)
     x_seq = inputs(5, 4)
@@ -282,11 +272,11 @@ TRACED = {
 @pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")  # of Triton's interpreter
 @pytest.mark.parametrize("case", TRACED)
 @pytest.mark.parametrize("backend", ["cpp", "triton"])
-def test_what_a_kernel_says_alike_is_traced(case, backend, temporary_neurons):
+def test_what_a_kernel_says_alike_is_traced(case, backend):
     parity(with_charge(TRACED[case]), inputs(5, 37), backend=backend)
 
 
-def test_a_number_that_is_rounded_before_it_meets_a_float64_state_stays_eager(temporary_neurons):
+def test_a_number_that_is_rounded_before_it_meets_a_float64_state_stays_eager():
     cls = with_charge(lambda p, s, x: s.v + (x > 0) * 0.3)  # the product is in the default precision
     node = cls(step_mode="m")
     assert node.implementation(inputs(5, 4)).backend == "cpp"
@@ -295,7 +285,7 @@ def test_a_number_that_is_rounded_before_it_meets_a_float64_state_stays_eager(te
     assert_equal(node(x_seq), cls(step_mode="m", backend="torch")(x_seq), "output")
 
 
-def test_each_precision_is_traced_for_itself(temporary_neurons):
+def test_each_precision_is_traced_for_itself():
     cls = with_charge(lambda p, s, x: s.v + x.double())
     node = cls(step_mode="m")
     assert "gives torch.float64" in node.implementation(inputs(5, 4)).reason
@@ -313,11 +303,11 @@ def with_option(given):
     return ChosenNode
 
 
-def test_an_option_may_hold_any_text(temporary_neurons):
+def test_an_option_may_hold_any_text():
     parity(with_option("a|b|n"), inputs(5, 37))
 
 
-def test_an_option_that_may_change_in_place_stays_eager(temporary_neurons):
+def test_an_option_that_may_change_in_place_stays_eager():
     node = with_option(())(step_mode="m", mode=[1])
     x_seq = inputs(3, 4)
     assert node.implementation(x_seq).backend == "torch"

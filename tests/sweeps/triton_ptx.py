@@ -15,7 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-os.environ["TRITON_INTERPRET"] = "0"
+if __name__ == "__main__":
+    os.environ["TRITON_INTERPRET"] = "0"  # before triton is imported
 sys.path.insert(0, str(Path(__file__).parents[1] / "dynamics"))
 
 import torch
