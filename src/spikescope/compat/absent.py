@@ -5,6 +5,7 @@ A script often imports more than it uses; it should not stop at its first lines 
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 __all__ = ["absent", "area_of", "reason"]
@@ -64,6 +65,69 @@ AREAS: dict[str, str] = {
 """Whole parts of that package that are not here, and what to use instead."""
 
 
+_STEPS = (
+    "a neuron with step_mode='m' takes sequences; functional.get_state and functional.set_state hand its state around"
+)
+_RECIPE = "networks are converted from PyTorch here by ann2snn.Converter(dataloader)(net)"
+
+INSTEAD: tuple[tuple[str, str], ...] = (
+    ("download_url", "nothing is downloaded; fetch the file yourself and put it where the program looks for it"),
+    ("*GeneralNode", "derive a neuron from neuron.BaseNode and write charge(p, s, x), as CONTRIBUTING.md shows"),
+    (
+        "check_backend*",
+        "node.supported_backends lists the backends, and node.implementation(x) says what runs, and why",
+    ),
+    ("SingleModule", "base.StepModule is the base of what knows a step mode"),
+    ("check_manual_grad", "every surrogate is tested against autograd of its primitive; see tests/surrogate"),
+    ("check_cuda_grad", "backends are compared with the eager loop by `make fuzz`"),
+    ("*_backward", "surrogate.ATan.gradient(p, x) and its like are the slopes, and autograd calls it"),
+    ("plot_surrogate_function", "evaluate surrogate(x) and its gradient on a grid, and draw them with matplotlib"),
+    ("*_multi_step", _STEPS),
+    ("*if_charge", _STEPS),
+    ("voltage_reset", _STEPS),
+    ("stdp_*step", "learning.STDPLearner keeps the traces and calls the rule itself"),
+    ("mstdp*", "learning.MSTDPLearner and MSTDPETLearner keep the traces and call the rule themselves"),
+    (
+        "STDPLearner",
+        "learning.STDPLearner(step_mode, synapse, sn, tau_pre, tau_post) is the rule for a layer and a neuron",
+    ),
+    ("*ATGF", "the functions of quantize have their gradients: quantize.round(x), quantize.clamp(x, low, high), ..."),
+    ("k_bit_quantize_forward", "quantize.k_bit_quantize(x, k)"),
+    ("step_quantize_forward", "quantize.step_quantize(x, step)"),
+    ("*SparseLinear", "layer.Linear is dense, on all devices"),
+    ("sparse_mm_dense*", "torch.sparse multiplies sparse matrices"),
+    ("*Recipe", _RECIPE),
+    ("*FXConverter", _RECIPE),
+    ("ModuleConverter", _RECIPE),
+    ("TD*", _RECIPE),
+    ("SpikeZIP*", _RECIPE),
+    ("Qwen2*", _RECIPE),
+    ("*Hook", _RECIPE),
+    ("simulator", "ann2snn.Converter(dataloader)(net) gives a network that runs like any other"),
+    ("*_psd_gaussian", "neuron.NoisyLIFNode and its kind draw their noise themselves"),
+    ("Noisy*", "neuron.NoisyLIFNode and its kind are the noisy neurons"),
+    ("ILC*", "feedback through weights is a container here: layer.LinearRecurrentContainer"),
+    ("PopEncoder", "encoding.PopSpikeEncoderDeterministic and PopSpikeEncoderRandom code by populations"),
+    ("*TuningCurveEncoder", "encoding.PopSpikeEncoderDeterministic and PopSpikeEncoderRandom code by populations"),
+    ("IntervalEncoder", "encoding.PeriodicEncoder(spike) repeats a train that has a spike each T_in steps"),
+    ("bit_spike_*", "spikes.PackedSpikes keeps spikes as bits"),
+    ("*packed_spike*", "spikes.PackedSpikes keeps spikes as bits"),
+    (
+        "*_step",
+        "functional.get_state and functional.set_state hand the state of a module around; the steps of most neurons are here",
+    ),
+    ("*hard_reset*", _KERNELS),
+    ("*soft_reset*", _KERNELS),
+    ("*bptt*", _KERNELS),
+    ("*_template", _KERNELS),
+    ("LIF*Step", _KERNELS),
+    ("IF*Step", _KERNELS),
+    ("*CUDACode", _KERNELS),
+    ("FlexSN", _KERNELS),
+)
+"""What to use in place of single names, by patterns; the first that fits."""
+
+
 def area_of(name: str) -> str | None:
     """The part that is not here to which a module belongs.
 
@@ -78,8 +142,12 @@ def reason(fullname: str, area: str | None, home: str = "") -> str:
     """Why there is no such thing, and what to do."""
     if area is not None:
         return f"{fullname} is not here: {AREAS[area]}."
+    last = fullname.rpartition(".")[2]
+    for pattern, words in INSTEAD:
+        if fnmatchcase(last, pattern):
+            return f"{fullname} is not here: {words}."
     where = f"{home} has no counterpart" if home else "there is no counterpart"
-    return f"{fullname} is not here: {where}. docs/guide/moving.md lists what there is."
+    return f"{fullname} is not here: {where}. docs/guide/names.md lists what there is."
 
 
 class _Absent(type):

@@ -18,7 +18,8 @@ from .sources import ROOT, SOURCES, home
 
 __all__ = ["install", "uninstall"]
 
-_NOTHING = {"cupy", "slayer", "triton", "lynpy"}  # what it tries to import, and has as None where that is not here
+OTHER_PACKAGES = {"cupy", "slayer", "triton", "lynpy"}
+"""What that package tries to import, and has as None where it is not here."""
 
 
 def _known(name: str) -> bool:
@@ -117,7 +118,7 @@ class _Alias(ModuleType):
         if name.startswith("__"):  # asked for by tools, not by a script
             raise AttributeError(f"There is no {fullname}.")
         entry, area = catalogue().get(own), area_of(own)
-        if name in _NOTHING:
+        if name in OTHER_PACKAGES:
             return None
         if entry is not None and name in entry.names:
             return absent(name, reason(fullname, area, SOURCES[own][0] if own in SOURCES else ""))

@@ -10,7 +10,7 @@ ROOT = "spikingjelly"
 
 _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "quantize")
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
-_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.functions:download_url")
+_ANN2SNN = ("spikescope.ann2snn",)
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ... import functional
 from .watched import set_monitor
 
-__all__ = ["bidirectional_rnn_cell_forward", "download_url", "fuse_convbn2d", "set_monitor", "spike_mse_loss"]
+__all__ = ["bidirectional_rnn_cell_forward", "fuse_convbn2d", "set_monitor", "spike_mse_loss"]
 
 
 def spike_mse_loss(x: Tensor, spikes: Tensor) -> Tensor:
@@ -42,8 +42,3 @@ def _through(cell: nn.Module, steps: list[Tensor], states: Any) -> tuple[list[Te
         states = cell(x, states)
         outputs.append(states if isinstance(states, Tensor) else states[0])
     return outputs, states
-
-
-def download_url(url: str, dst: str) -> None:
-    """Refused in words: nothing is fetched from a network here."""
-    raise NotImplementedError(f"Nothing is downloaded here: fetch {url} yourself and put it at {dst}.")

@@ -1,0 +1,71 @@
+"""What published code imports is here, and the tables of names in the guide are those of the aliases."""
+
+import importlib
+import re
+
+import pytest
+from count_names import counts, in_a_release
+from name_table import GUIDE, table
+
+import spikescope
+from spikescope.compat import install, uninstall
+from spikescope.compat.absent import AREAS, INSTEAD
+
+
+@pytest.fixture(autouse=True)
+def aliases():
+    uninstall()
+    yield
+    uninstall()
+
+
+def test_the_names_of_published_code_can_be_imported():
+    held = counts()
+    assert held["names here"] + held["names refused"] + held["names unknown"] == held["names"] == 549
+    assert held["names here"] >= 476
+    assert held["names unknown"] == held["names unknown to every release"]  # nobody's release has what we have not
+    assert held["names unknown"] <= 20
+    assert held["repositories"] == 139
+    assert held["repositories unknown"] <= 12
+
+
+def test_a_name_is_looked_up_in_the_releases():
+    assert in_a_release("spikingjelly.activation_based.neuron.LIFNode")
+    assert in_a_release("spikingjelly.datasets")
+    assert not in_a_release("spikingjelly.activation_based.neuron.LIFNodes")
+
+
+def test_the_table_in_the_guide_is_that_of_the_aliases():
+    written = GUIDE.read_text()
+    assert written == table(), "run `python tests/compat/name_table.py`"
+
+
+ADVICE = [words for _, words in INSTEAD] + list(AREAS.values())
+
+
+@pytest.mark.parametrize("words", sorted(set(ADVICE)))
+def test_advice_names_what_there_is(words):
+    for room, name in re.findall(r"\b([a-z]\w+)\.(\w+)", words):
+        if room in spikescope.__all__:
+            assert hasattr(getattr(spikescope, room), name), f"{room}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("dotted", "words"),
+    [
+        ("clock_driven.neuron.GeneralNode", r"neuron.GeneralNode is not here: derive a neuron from neuron.BaseNode"),
+        ("clock_driven.ann2snn.download_url", "nothing is downloaded"),
+        ("activation_based.surrogate.atan_backward", r"surrogate.ATan.gradient\(p, x\) and its like"),
+        ("activation_based.auto_cuda.generator.analyse_graph", "kernels are not written by hand here"),
+        ("activation_based.lava_exchange.to_lava_block", "there is no exchange with Lava"),
+        ("timing_based.neuron.Tempotron", "neurons of precise spike times"),
+        ("activation_based.functional.lif_multi_step", "a neuron with step_mode='m' takes sequences"),
+    ],
+)
+def test_what_is_not_here_imports_and_is_refused_on_use(dotted, words):
+    install(force=True)
+    module, _, name = f"spikingjelly.{dotted}".rpartition(".")
+    held = getattr(importlib.import_module(module), name)
+    assert not isinstance(spikescope.neuron.LIFNode(), held)
+    with pytest.raises(NotImplementedError, match=words):
+        held(1)
