@@ -257,3 +257,22 @@ def test_integers_are_float32_under_the_aliases_alone(aliases):
     uninstall()
     with pytest.raises(TypeError, match="IFNode integrates real numbers"):
         IFNode()(torch.ones(2, dtype=torch.int64))
+
+
+def test_settings_that_a_script_assigns_reach_the_data_sets(aliases, monkeypatch, caplog):
+    from spikingjelly import configure
+
+    from spikescope.datasets import settings
+
+    monkeypatch.setenv(settings.WORKERS, "1")
+    monkeypatch.setenv(settings.COMPRESSED, "1")
+    configure.max_threads_number_for_datasets_preprocess = 3
+    configure.save_datasets_compressed = False
+    assert (settings.workers(), settings.compressed()) == (3, False)
+    assert configure.max_threads_number_for_datasets_preprocess == 3
+    assert not caplog.records
+    for _ in range(2):
+        configure.cuda_threads = 1024
+    assert [record.message.partition(",")[0] for record in caplog.records] == [
+        "configure.cuda_threads steers kernels written by hand"
+    ]

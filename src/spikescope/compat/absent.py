@@ -114,7 +114,7 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ("*packed_spike*", "spikes.PackedSpikes keeps spikes as bits"),
     (
         "*_step",
-        "functional.get_state and functional.set_state hand the state of a module around; the steps of most neurons are here",
+        "functional.get_state and functional.set_state hand a state around; most neurons have a step here",
     ),
     ("*hard_reset*", _KERNELS),
     ("*soft_reset*", _KERNELS),

@@ -130,6 +130,11 @@ class _Alias(ModuleType):
             return absent(name, reason(fullname, area))
         raise AttributeError(_missing(fullname))
 
+    def __setattr__(self, name: str, given: Any) -> None:
+        super().__setattr__(name, given)
+        if _relative(self.__name__) == "configure":  # the one module that is written to
+            import_module("spikescope.compat.configure").assigned(name, given)
+
     def __dir__(self) -> list[str]:
         return sorted({*vars(self), *vars(self).get("__all__", ())})
 

@@ -6,6 +6,11 @@ whether its files are compressed. The others steer kernels written by hand, whic
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+from .ages.made import say_once
+
 __all__ = [
     "cuda_compiler_backend",
     "cuda_compiler_options",
@@ -26,3 +31,16 @@ cuda_compiler_backend = "nvrtc"
 save_spike_as_bool_in_neuron_kernel = False
 save_bool_spike_level = 0
 triton_neuron_kernel_static_range_max_T = 32
+
+_VARIABLES = {
+    "max_threads_number_for_datasets_preprocess": "SPIKESCOPE_DATASET_WORKERS",
+    "save_datasets_compressed": "SPIKESCOPE_DATASET_COMPRESSED",
+}
+
+
+def assigned(name: str, given: Any) -> None:
+    """What follows where a script assigns a setting: the variable by which `datasets` is told, or a note."""
+    if name in _VARIABLES:
+        os.environ[_VARIABLES[name]] = str(int(given))
+    elif name in __all__:
+        say_once(name, f"configure.{name} steers kernels written by hand, which are not here; it does nothing.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 __all__ = ["ROOT", "SOURCES", "home"]
 
 ROOT = "spikingjelly"
@@ -48,11 +46,6 @@ def _with_blocks(family: str) -> tuple[str, ...]:
     return (f"spikescope.models.{family}", *blocks, *join)
 
 
-def _room(alias: str, room: str) -> dict[str, tuple[str, ...]]:
-    """The entry of a room that an installation may lack."""
-    return {alias: (f"spikescope.{room}",)} if importlib.util.find_spec(f"spikescope.{room}") else {}
-
-
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
     "activation_based.base": ("spikescope.base", "spikescope.compat.memories"),
@@ -87,7 +80,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.ann2snn.modules": _ANN2SNN,
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
-    **_room("datasets", "datasets"),
+    "datasets": ("spikescope.datasets",),
     "activation_based.model": ("spikescope.models",),
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
     **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
