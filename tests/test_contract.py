@@ -94,7 +94,7 @@ CONTRACT = {
         *(f"TemporalEffectiveBatchNorm{axes}d(T)" for axes in (1, 2, 3)),
         *(f"BatchNormThroughTime{axes}d(T, num_features)" for axes in (1, 2, 3)),
         "Dropout(p=0.5)",
-        "Dropout2d(p=0.5)",
+        "Dropout2d(p=0.2)",
         "SeqToANNContainer()",
         "MultiStepContainer()",
         "StepModeContainer(stateful)",
@@ -131,8 +131,8 @@ CONTRACT = {
         "ottt_online_training(model, optimizer, x_seq, target_seq, f_loss_t, online)",
     ],
     "spikes": [
-        "float_spike_to_bool(s)",
-        "bool_spike_to_float(bits, dtype, shape, padding=0)",
+        "float_spike_to_bool(spike)",
+        "bool_spike_to_float(spike_b, s_dtype, s_shape, s_padding=0)",
         "PackedSpikes(bits, shape, dtype=_)",
     ],
     "monitor": [

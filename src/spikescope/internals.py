@@ -264,15 +264,12 @@ def in_transform() -> bool:
 
 
 def runs_otherwise(module: nn.Module) -> bool:
-    """Whether a call of `module` is more than its class says: through hooks, its own or of all modules, or a `forward`
-    that was put on the instance.
+    """Whether a call of `module` is more than its class says: through hooks, somebody's own or of all modules, or a
+    `forward` that was put on the instance.
     """
     every: Any = nn.modules.module
     return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        has_own_hooks(module)
         or "forward" in module.__dict__
         or every._global_forward_hooks
         or every._global_forward_pre_hooks
@@ -284,7 +281,7 @@ def runs_otherwise(module: nn.Module) -> bool:
 def has_own_hooks(module: nn.Module) -> bool:
     """Whether somebody has put a hook on `module`. PyTorch numbers those; the permanent ones of ours have a name."""
     kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(isinstance(key, int) for hooks in kinds for key in hooks)
+    return any(hooks and any(isinstance(key, int) for key in hooks) for hooks in kinds)
 
 
 def vector_jacobian(outputs: list[Tensor], inputs: list[Tensor], grads: list[Tensor]) -> tuple[Tensor, ...]:

@@ -283,7 +283,7 @@ def test_names_stay_and_stand_beside_their_callers():
     assert isinstance(snn.get_submodule("3.conv1"), layer.Conv2d)
     assert type(snn.get_submodule("5")) is SpikingMaxPool
     assert "(3): Module(\n    (conv1): Conv2d(4, 4, kernel_size=(3, 3)" in repr(snn)
-    assert "scale=" in repr(snn)
+    assert "(2): ScaledNeuron(\n    (neuron): IFNode(\n" in repr(snn)
     assert type(snn).__name__ == "Sequential"
     assert not any(module.training for module in snn.modules())
 

@@ -115,14 +115,15 @@ def _demo(arguments: argparse.Namespace) -> int:
     except (MissingExtraError, ValueError) as error:
         return _refuse(error)
     torch.set_num_threads(arguments.threads)
-    outcome = run_demo(
-        RunFolder(out),
-        Settings(epochs=arguments.epochs, steps=arguments.steps, seed=arguments.seed),
-        neuron=arguments.neuron,
-        device=device,
-        quiet=arguments.quiet,
-        target=arguments.accuracy,
-    )
+    with RunFolder(out) as folder:
+        outcome = run_demo(
+            folder,
+            Settings(epochs=arguments.epochs, steps=arguments.steps, seed=arguments.seed),
+            neuron=arguments.neuron,
+            device=device,
+            quiet=arguments.quiet,
+            target=arguments.accuracy,
+        )
     print(f"{outcome.summary}\n\nRun folder         {out}")
     if outcome.interrupted:
         count = len(outcome.history)

@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
@@ -34,6 +34,16 @@ class RunFolder:
         self.path = claim_folder(path)
         self._lock = FolderLock(self.path)
         claim_folder(self.path)  # another run may have begun and ended in between
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another run write to the folder; what is in it stays."""
+        self._lock.release()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.json`."""
