@@ -14,7 +14,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "errors": set(),
     "internals": set(),
     "files": {"errors"},
-    "fields": {"errors"},
+    "fields": {"errors", "internals"},
     "surrogate": {"errors", "fields", "internals"},
     "dynamics": {"errors", "fields", "form", "internals", "surrogate"},
     "form": set(),

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import check_choice, did_you_mean, refuse_script
+from .internals import constant_when_compiled, exporting
 
-__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "value"]
+__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "value"]
 
 Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
@@ -24,6 +25,18 @@ _REQUIRED: Any = Parameter.empty
 
 forms: dict[str, tuple[type[Declared], dict[str, Any]]] = {}
 """Class and options by form; see `Declared.form`. Two modules of one form differ in nothing but their numbers."""
+
+
+_NONE: Mapping[str, Tensor] = {}
+_compiled: set[str] = set()
+"""The forms of the modules that were compiled, with their numbers as constants."""
+
+
+@constant_when_compiled
+def _note_compiled(form: str) -> bool:
+    """A module of this form is being compiled; see `Declared._follow`."""
+    _compiled.add(form)
+    return True
 
 
 @dataclass(frozen=True)
@@ -203,6 +216,8 @@ class Declared(nn.Module):
     arguments: ClassVar[Signature]
     Params: ClassVar[Any]
 
+    _moving: Mapping[str, Tensor] = {}  # the numbers that change from call to call; see `_follow`
+
     __prepare_scriptable__ = refuse_script
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -249,6 +264,25 @@ class Declared(nn.Module):
         """The present values of all fields as a named tuple."""
         return type(self).Params._make(getattr(self, name) for name in type(self).fields)
 
+    def moving_numbers(self) -> Mapping[str, Tensor]:
+        """For compiled code, the numbers that it reads from tensors; see `_follow`."""
+        return self._moving if torch.compiler.is_compiling() and not exporting() else _NONE
+
+    def values(self, p: Any) -> list[tuple[str, Any]]:
+        """The values of the equations among the fields `p` of this module, each with a letter for its kind.
+
+        'n' is a number, in compiled code perhaps told by a tensor; 's' a 0-dim tensor, 'a' a tensor with axes.
+        """
+        moving, found = self.moving_numbers(), []
+        for name in type(self).dynamic:
+            if name in moving:
+                found.append(("n", moving[name]))
+            elif (held := getattr(p, name)) is not None:
+                found.append(("n" if not isinstance(held, Tensor) else "s" if held.ndim == 0 else "a", held))
+        if torch.compiler.is_compiling() and self._form is not None:
+            _note_compiled(self._form)
+        return found
+
     @property
     def form(self) -> str | None:
         """A text that stands for the class and its options: all that is fixed when a kernel is made of it.
@@ -278,9 +312,26 @@ class Declared(nn.Module):
             given = self._admit_field(name, spec, given)
             if not isinstance(given, nn.Parameter):
                 self.__dict__.get("_parameters", {}).pop(name, None)
+            if spec.dynamic:
+                self._follow(name, given)
         super().__setattr__(name, given)
         if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
             self._reform()
+
+    def _follow(self, name: str, given: Any) -> None:
+        """Have compiled code read a number from a tensor from now on, where it has it as a constant and it changes.
+
+        With a number that follows a schedule, every value would need a graph of its own. A new tensor for each value:
+        a backward pass reads that of its forward pass.
+        """
+        if type(given) is not float or torch.compiler.is_compiling():
+            if name in self._moving:
+                self._moving = {held: tensor for held, tensor in self._moving.items() if held != name}
+            return
+        before = self.__dict__.get(name)
+        changes = type(before) is float and before != given
+        if name in self._moving or (changes and self.__dict__.get("_form") in _compiled):
+            self._moving = {**self._moving, name: told_by_a_tensor(given)}
 
     def _admit_field(self, name: str, spec: Field, given: Any) -> Any:
         """The value to store in a field, or an error in words."""
@@ -312,6 +363,12 @@ class Declared(nn.Module):
     def _shows(self, name: str, spec: Field) -> bool:
         """Whether the repr of the module shows a field."""
         return spec.init or getattr(self, name) is not None
+
+
+def told_by_a_tensor(number: float) -> Tensor:
+    """A number as compiled code takes an input, in the precision of Python."""
+    with torch.inference_mode(False):
+        return torch.tensor(number, dtype=torch.float64, device="cpu")
 
 
 def _shown(held: object) -> str:

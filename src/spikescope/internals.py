@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ __all__ = [
     "made_by_conversion",
     "memory_question",
     "readable",
+    "recording",
     "runs_otherwise",
     "vector_jacobian",
 ]
@@ -125,6 +127,16 @@ def checkpoint_may_keep_state() -> bool:
     It is a setting of the user's, there from PyTorch 2.11 on.
     """
     return bool(getattr(torch._dynamo.config, "skip_fwd_side_effects_in_bwd_under_checkpoint", False))
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Have autograd record inside an operator, which runs below it. PyTorch has no public way up."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for key in (torch._C.DispatchKey.AutogradFunctionality, torch._C.DispatchKey.ADInplaceOrView):
+        excluded = excluded.remove(key)
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded), torch.enable_grad():
+        yield
 
 
 def exporting() -> bool:

@@ -11,7 +11,7 @@ from spikescope.base import MemoryModule, recomputing
 from spikescope.encoding import PoissonEncoder
 from spikescope.errors import RecomputeError, StateError
 from spikescope.functional import checkpoint
-from spikescope.neuron import IFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
+from spikescope.neuron import AdaptiveLIFNode, IFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
 from spikescope.surrogate import Sigmoid
 
 # of torch.compile itself
@@ -166,6 +166,59 @@ def test_torch_checkpoint_alone_is_refused_in_words():
     node = IFNode(step_mode="m")
     x = torch.rand(3, 2, requires_grad=True)
     y = torch.utils.checkpoint.checkpoint(node, x, use_reentrant=False)
+    with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
+        y.sum().backward()
+
+
+def resets(net, x, v):
+    functional.reset_net(net)
+    return net(x)
+
+
+def sets_all(net, x, v):
+    net[1].v, net[1].w = v, 2 * v
+    return net(x)
+
+
+def goes_on(net, x, v):
+    return net(x)
+
+
+def sets_a_part(net, x, v):
+    net[1].v = v
+    return net(x)
+
+
+def adapting():
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(3, 5), AdaptiveLIFNode(v_threshold=0.2, surrogate_function=Sigmoid(2.0)))
+    functional.set_step_mode(net, "m")
+    return net, torch.rand(4, 6, 3).requires_grad_(), torch.rand(6, 5).requires_grad_()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("function", [resets, sets_all])
+def test_torch_checkpoint_alone_where_the_function_puts_the_state_in_place(function, reentrant):
+    results = []
+    for plainly in (True, False):
+        net, x, v = adapting()
+        for scale in (1.0, 2.0):  # the second call ends in another state than the first
+            if plainly:
+                y = function(net, scale * x, v)
+            else:
+                y = torch.utils.checkpoint.checkpoint(function, net, scale * x, v, use_reentrant=reentrant)
+            y.square().sum().backward()
+        results.append([y, x.grad, net[0].weight.grad, net[1].v, net[1].w] + [v.grad] * (function is sets_all))
+    assert results[0][1].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        assert torch.equal(want, got)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("function", [goes_on, sets_a_part])
+def test_torch_checkpoint_alone_is_refused_where_a_part_of_the_state_is_not_put_in_place(function, reentrant):
+    net, x, v = adapting()
+    y = torch.utils.checkpoint.checkpoint(function, net, x, v, use_reentrant=reentrant)
     with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
         y.sum().backward()
 

@@ -32,8 +32,7 @@ def _all_arrays(key: str) -> str:
     return f"{forms}|{kinds.replace('s', 'a')}"
 
 
-@operator.neuron.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> Any:
+def _forward(info: Any, in_dims: Any, *args: Any) -> Any:
     x_seq, state, tensors, numbers, starts, key, backend, keep_v, keep_checkpoints, taps = args
     x_dim, state_dims, tensor_dims, *_ = in_dims
     size = info.batch_size
@@ -55,8 +54,7 @@ def _(info: Any, in_dims: Any, *args: Any) -> Any:
     return out, dims
 
 
-@operator.neuron_backward.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> Any:
+def _backward(info: Any, in_dims: Any, *args: Any) -> Any:
     x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = args
     x_dim, state_dims, tensor_dims, checkpoint_dim, gy_dim, gv_dim, gstate_dims, *_ = in_dims
     size, shapes = (
@@ -87,6 +85,10 @@ def _(info: Any, in_dims: Any, *args: Any) -> Any:
         for held, s in zip(rest, wanted_shapes, strict=True)
     ]
     return [gx, *rest], [1, *(0 for _ in rest)]
+
+
+operator.neuron.register_vmap(_forward)
+operator.neuron_backward.register_vmap(_backward)
 
 
 def _each(dims: Any, tensors: list[Any]) -> list[int | None]:

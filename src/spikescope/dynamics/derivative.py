@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..internals import is_batched_gradient, is_plain, materialized
-from . import eager
+from . import loop
 from .compiler import CompileError
-from .layout import first_state, real_dtype
-from .operator import call_backward_kernel, neuron, neuron_backward
-from .program import Values, program
+from .layout import first_state
+from .moving import has_moving, settled
+from .operator import call_backward_kernel, operators
+from .program import Values
 
 __all__ = ["Call", "gradients"]
 
@@ -68,7 +69,11 @@ def gradients(
     gstate = list(grads[1 : 1 + call.states])
     if any(map(is_batched_gradient, (gy, gv_seq, *gstate))):
         return _by_the_eager_loop(call, wanted, [x_seq, *state, *tensors, gy, gv_seq, *gstate])
-    if torch.is_grad_enabled() or not is_plain(x_seq, checkpoints, *state, *tensors, gy, gv_seq, *gstate):
+    if (
+        torch.is_grad_enabled()
+        or has_moving(call.key)
+        or not is_plain(x_seq, checkpoints, *state, *tensors, gy, gv_seq, *gstate)
+    ):
         flat = (*state, *tensors, *map(materialized, (gy, gv_seq, *gstate)))
         out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
         return out
@@ -135,7 +140,7 @@ class _FusedGradient(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
         return tuple(
-            neuron_backward(
+            operators[has_moving(call.key)].backward(
                 x_seq,
                 state,
                 tensors,
@@ -206,24 +211,11 @@ def _eager_gradients(
     held = call.held
     x_seq, state, tensors = leaves[0], leaves[1 : 1 + held], leaves[1 + held : 1 + held + count]
     gy, gv_seq, *gstate = leaves[1 + held + count :]
-    made = program(call.key).model
-    values = Values(made.kinds, tensors, call.numbers).slots(real_dtype(x_seq))
-    first = eager.start(made.State(*first_state(call.starts, state, call.numbers)), x_seq[0])
-    out = eager.sequence(made.step, made.params(values), first, x_seq, gv_seq is not None)
-    pairs = [
-        (o, g)
-        for o, g in zip((out.output, out.v_seq, *out.state), (gy, gv_seq, *gstate), strict=True)
-        if o is not None and g is not None and o.requires_grad
-    ]
+    made = settled(call.key, tensors, call.numbers)
+    values = Values(made.kinds, made.tensors, tuple(made.numbers))
+    first = first_state(call.starts, state, made.numbers)
     inputs = [x_seq, *state, *(tensors[i] for i in wanted)]
-    return torch.autograd.grad(
-        [o for o, _ in pairs],
-        inputs,
-        [g for _, g in pairs],
-        create_graph=create_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    return loop.vector_jacobian(made.key, x_seq, first, values, inputs, (gy, gv_seq, *gstate), create_graph)
 
 
 def _no_gradient(numbers: Sequence[float]) -> list[None] | None:
@@ -251,9 +243,6 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     return out[0], list(out[1 : 1 + held]), gtensors, _no_gradient(numbers), *[None] * 6
 
 
-neuron.register_autograd(_backward, setup_context=_setup)
-
-
 def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = inputs
     ctx.save_for_backward(x_seq, *state, *tensors, gy, gv_seq, *gstate)
@@ -273,4 +262,6 @@ def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
     return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
 
 
-neuron_backward.register_autograd(_second_backward, setup_context=_setup_second)
+for _operator in operators:
+    _operator.forward.register_autograd(_backward, setup_context=_setup)
+    _operator.backward.register_autograd(_second_backward, setup_context=_setup_second)

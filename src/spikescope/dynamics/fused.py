@@ -13,7 +13,8 @@ from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
-from .operator import call_kernel, neuron
+from .moving import handed_over, has_moving
+from .operator import call_kernel, neuron, operators
 
 __all__ = ["check_present", "run_fused"]
 
@@ -40,13 +41,14 @@ def run_fused(
     held = [_start(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
     numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
     flat = (x_seq, *held, *tensors)
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    learns = backend != "torch" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
     call = Call(tuple(numbers), starts, key, backend, keep_v, learns, ",".join(taps), single)
     out: Sequence[Tensor]
     if not torch.compiler.is_compiling():
         out = _Fused.apply(call, *flat) if learns or not plain else tuple(_kernel(call, *flat))
     else:  # there the operator is the better known of the two
-        y, *others = neuron(
+        key, tensors, numbers = handed_over(key, tensors, numbers)
+        y, *others = operators[has_moving(key)].forward(
             call.with_time(x_seq),
             held,
             tensors,

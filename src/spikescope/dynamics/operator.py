@@ -1,21 +1,23 @@
 """The fused run over time as PyTorch operators, with rules for fake tensors (torch.compile).
 
 `spikescope::neuron` is the run forwards, `spikescope::neuron_backward` its vector-Jacobian product. `derivative.py`
-holds their rules for autograd, `batching.py` those for vmap (torch.func).
+holds their rules for autograd, `batching.py` those for vmap (torch.func). `spikescope::moving_neuron` and
+`spikescope::moving_neuron_backward` are the same for numbers that tensors tell; see `moving.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import gpu, native
+from . import gpu, loop, native
 from .layout import Outputs, first_state, layout, make_outputs, real_dtype
+from .moving import settled
 from .program import Values, program
 
-__all__ = ["call_backward_kernel", "call_kernel", "neuron", "neuron_backward"]
+__all__ = ["Operators", "call_backward_kernel", "call_kernel", "neuron", "neuron_backward", "operators"]
 
 _Tensors = list[Tensor]
 
@@ -56,14 +58,27 @@ def _flat(out: Outputs, taps: str) -> _Tensors:
 
 
 def _module(backend: str) -> Any:
-    return {"cpp": native, "triton": gpu}[backend]
+    return {"cpp": native, "triton": gpu, "torch": loop}[backend]
 
 
-neuron = torch.library.custom_op("spikescope::neuron", call_kernel, mutates_args=())
+def _call_settled(
+    x_seq: Tensor,
+    state: _Tensors,
+    tensors: _Tensors,
+    numbers: list[float],
+    starts: str,
+    key: str,
+    backend: str,
+    keep_v: bool,
+    keep_checkpoints: bool,
+    taps: str,
+) -> _Tensors:
+    call = settled(key, tensors, numbers)
+    rest = (starts, call.key, backend, keep_v, keep_checkpoints, taps)
+    return call_kernel(x_seq, state, call.tensors, call.numbers, *rest)
 
 
-@neuron.register_fake
-def _(
+def _fake(
     x_seq: Tensor,
     state: _Tensors,
     tensors: _Tensors,
@@ -116,11 +131,26 @@ def _unaliased(held: Tensor, others: list[Tensor]) -> Tensor:
     return held.clone() if held._base is not None or any(held is other for other in others) else held
 
 
-neuron_backward = torch.library.custom_op("spikescope::neuron_backward", call_backward_kernel, mutates_args=())
+def _call_backward_settled(
+    x_seq: Tensor,
+    state: _Tensors,
+    tensors: _Tensors,
+    checkpoints: Tensor | None,
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    gstate: list[Tensor | None],
+    numbers: list[float],
+    starts: str,
+    wanted: list[int],
+    key: str,
+    backend: str,
+) -> _Tensors:
+    call = settled(key, tensors, numbers)
+    grads = (gy, gv_seq, gstate, call.numbers, starts, [call.places.index(i) for i in wanted], call.key, backend)
+    return call_backward_kernel(x_seq, state, call.tensors, checkpoints, *grads)
 
 
-@neuron_backward.register_fake
-def _(
+def _fake_backward(
     x_seq: Tensor,
     state: _Tensors,
     tensors: _Tensors,
@@ -140,3 +170,30 @@ def _(
         held.new_empty(()) if held.ndim == 0 else held.new_empty_strided(step.shape, step.strides) for held in state
     ]
     return [gx, *gstates, *(torch.empty_like(tensors[i]) for i in wanted)]
+
+
+class Operators(NamedTuple):
+    """A run and its vector-Jacobian product."""
+
+    forward: Any
+    backward: Any
+
+
+def _operators(name: str, forward: Any, backward: Any, *tags: torch.Tag) -> Operators:
+    made = Operators(
+        torch.library.custom_op(f"spikescope::{name}", forward, mutates_args=(), tags=tags),
+        torch.library.custom_op(f"spikescope::{name}_backward", backward, mutates_args=(), tags=tags),
+    )
+    made.forward.register_fake(_fake)
+    made.backward.register_fake(_fake_backward)
+    return made
+
+
+operators = (
+    _operators("neuron", call_kernel, call_backward_kernel),
+    # a CUDA graph would read a number once and for ever
+    _operators("moving_neuron", _call_settled, _call_backward_settled, torch.Tag.cudagraph_unsafe),
+)
+"""Those for numbers that are constants of the call, and those for keys with a number that a tensor tells."""
+
+neuron, neuron_backward = operators[0]

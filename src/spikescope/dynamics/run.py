@@ -7,6 +7,7 @@ eager loop, and if nothing asks for what only the eager loop has; else the eager
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -40,10 +41,10 @@ class Definition(NamedTuple):
     """A neuron as data: its class, its fields, and the same fields as a key and numbers."""
 
     neuron: type[Any]
-    p: Any
+    params: Callable[[], Any]  # its fields; compiled code takes their numbers for constants
     key: str | None  # None where no text tells what a part of it computes
     tensors: list[Tensor]
-    numbers: list[float]
+    numbers: list[Any]  # in compiled code some of them may be told by tensors
 
 
 class Plan(NamedTuple):
@@ -75,7 +76,7 @@ def _check_devices(definition: Definition, x: Tensor) -> None:
     """A kernel takes addresses: one on another device is none of its own."""
     for held in definition.tensors:
         if held.device != x.device and (held.ndim or held.device.type != "cpu"):
-            names = [name for name, value in definition.p._asdict().items() if value is held]
+            names = [name for name, value in definition.params()._asdict().items() if value is held]
             raise RuntimeError(
                 f"{definition.neuron.__name__}: {names[0] if names else 'a field of its surrogate'} is on the device "
                 f"{str(held.device)!r}, but the input on {str(x.device)!r}. Move both to one, as with net.to(x.device)."
@@ -104,10 +105,23 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
 
 def _without_key(definition: Definition) -> str:
     for name in definition.neuron.parts:
-        part = getattr(definition.p, name)
+        part = getattr(definition.params(), name)
         if isinstance(part, Surrogate) and runs_otherwise(part):
             return f"there are hooks on its {name}, or a forward of its own, which the eager loop calls at every step"
     return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
+
+
+def _hands_over(definition: Definition, state: Any, x: Tensor) -> bool:
+    """Whether the eager loop runs inside the operator: what compiled code would make of it has numbers as constants."""
+    if not any(isinstance(number, Tensor) for number in definition.numbers) or _odd(definition, state, x) is not None:
+        return False
+    assert definition.key is not None
+    return _has_model(definition.key, real_dtype(x))
+
+
+@constant_when_compiled
+def _has_model(key: str, real: torch.dtype) -> bool:
+    return refusal(key, False, real) is None
 
 
 @constant_when_compiled
@@ -154,14 +168,14 @@ def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
     """One step from `state` by the planned backend."""
     planned = plan(backend, definition, state, x).backend
-    if planned != "torch":
+    if planned != "torch" or _hands_over(definition, state, x):
         try:
             run, _ = _fused(planned, definition, state, x, False, (), single=True)
             return eager.Step(run.output, run.state, None)
         except CompileError as error:
             _without_kernel(backend, definition, error)
     check_present(state, definition.tensors, x)
-    return eager.single(definition.neuron.fed_step, definition.p, eager.start(state, x), x)
+    return eager.single(definition.neuron.fed_step, definition.params(), eager.start(state, x), x)
 
 
 def run_sequence(
@@ -169,7 +183,7 @@ def run_sequence(
 ) -> eager.Sequence:
     """All steps from `state` by the planned backend; `taps` are names of `layout.TAPS`, in any backend the same."""
     planned = plan(backend, definition, state, x_seq).backend
-    if planned != "torch":
+    if planned != "torch" or _hands_over(definition, state, x_seq):
         try:
             run, found = _fused(planned, definition, state, x_seq, keep_v, taps)
             return run._replace(taps=found) if taps else run
@@ -178,7 +192,7 @@ def run_sequence(
     check_present(state, definition.tensors, x_seq)
     first = x_seq[0] if len(x_seq) else x_seq.new_empty(x_seq.shape[1:])
     start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
-    run = eager.sequence(definition.neuron.fed_step, definition.p, start, x_seq, keep_v, keep_h)
+    run = eager.sequence(definition.neuron.fed_step, definition.params(), start, x_seq, keep_v, keep_h)
     return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
 
 

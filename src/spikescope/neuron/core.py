@@ -23,7 +23,7 @@ from ..dynamics import (
     run_single,
 )
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence
-from ..fields import Declared, Field, option, value
+from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform
 from ..surrogate import Surrogate
 from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
@@ -39,9 +39,9 @@ FORMULAS = frozenset(("step", "fed_step", "fed", "rest", "charge", "adapt", "emi
 """What a class of neurons computes by: pure functions, never called on an instance."""
 
 
-def wide(x: Tensor) -> Tensor:
-    """The input in the precision of a state: at least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def wide(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor in the precision that a state has with input of its dtype, or of another: at least float32."""
+    return x.to(torch.promote_types(x.dtype if dtype is None else dtype, torch.float32))
 
 
 class Neuron(Declared, MemoryModule):
@@ -150,36 +150,38 @@ class PointwiseNeuron(Neuron, abstract=True):
         rest = type(self).rest(self.params())._asdict()
         return {name: None if isinstance(held, Tensor) else held for name, held in rest.items()}
 
-    def _state(self, p: Any, x_shape: torch.Size) -> Any:
+    def _state(self, p: Any, x: Tensor, x_shape: torch.Size) -> Any:
         """The stored state, checked against the input and with the entries at rest filled in."""
-        owner, cls = type(self).__name__, type(self)
+        owner, cls, moving = type(self).__name__, type(self), self.moving_numbers()
         for name in cls.dynamic:
-            held = getattr(p, name)
-            if isinstance(held, Tensor):
+            if name not in moving and isinstance(held := getattr(p, name), Tensor):
                 check_fits(owner, name, held, x_shape)
-        held = cls.State(*(self.fitting(name, x_shape) for name in cls.State._fields))
-        rest = cls.rest(p)
-        return cls.State(*(r if h is None else h for h, r in zip(held, rest, strict=True)))
+        state = [self.fitting(name, x_shape) for name in cls.State._fields]
+        rest = None
+        for i, name in enumerate(cls.State._fields):
+            if state[i] is None and name in moving:
+                state[i] = wide(moving[name], x.dtype)
+            elif state[i] is None:
+                rest = cls.rest(p) if rest is None else rest
+                state[i] = rest[i]
+        return cls.State(*state)
 
     def _definition(self, p: Any) -> Definition:
         """This neuron as data: the text and the numbers from which a fused kernel is made and called."""
-        cls = type(self)
-        held = [getattr(p, name) for name in cls.dynamic]
-        key = self.form
+        cls, key = type(self), self.form
+        held = self.values(p)
         for name in cls.parts:
             part = getattr(p, name)
             form = part.form if isinstance(part, Surrogate) and part.as_written else None
             if key is None or form is None:
-                return Definition(cls, p, None, [], [])
+                return Definition(cls, self.params, None, [], [])
             key = f"{key}|{form}"
-            held += [getattr(part, field) for field in type(part).dynamic]
+            held += part.values(part)
         if key is None:
-            return Definition(cls, p, None, [], [])
-        held = [v for v in held if v is not None]
-        kinds = ["n" if not isinstance(v, Tensor) else "s" if v.ndim == 0 else "a" for v in held]
-        tensors = [v for v in held if isinstance(v, Tensor)]
-        numbers = [v for v in held if not isinstance(v, Tensor)]
-        return Definition(cls, p, f"{key}|{''.join(kinds)}", tensors, numbers)
+            return Definition(cls, self.params, None, [], [])
+        tensors = [v for kind, v in held if kind != "n"]
+        numbers = [v for kind, v in held if kind == "n"]
+        return Definition(cls, self.params, f"{key}|{''.join([kind for kind, _ in held])}", tensors, numbers)
 
     def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
         """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS` or by
@@ -224,7 +226,7 @@ class PointwiseNeuron(Neuron, abstract=True):
     def single_step_forward(self, x: Tensor) -> Any:
         x = self._admit(x)
         p = self.params()
-        state = self._state(p, x.shape)
+        state = self._state(p, x, x.shape)
         driven = x if self._plainly_driven() else self._driven(x.unsqueeze(0)).squeeze(0)
         if taps := self._wanted_taps():
             run = self._tap(p, state, driven.unsqueeze(0), False, taps)
@@ -245,7 +247,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         x_seq = self._admit(x_seq)
         check_sequence(type(self).__name__, x_seq)
         p = self.params()
-        state = self._state(p, x_seq.shape[1:])
+        state = self._state(p, x_seq, x_seq.shape[1:])
         if taps := self._wanted_taps():
             out = self._tap(p, state, self._driven(x_seq), self.store_v_seq, taps)
         else:
@@ -307,13 +309,15 @@ class PointwiseNeuron(Neuron, abstract=True):
             held = self._kept_v_seq()
             if held is None:  # the property found none: PyTorch would say less
                 raise self._no_v_seq()
-        return super().__getattr__(name) if held is None else held  # older monitors call this method for any attribute
+        if held is None:  # older monitors call this method for any attribute
+            held = super().__getattr__(name)
+        return self._moving[name].item() if held is None and name in self._moving else held
 
     def implementation(self, x: Tensor) -> Plan:
         """Which backend would run an input like `x` (in the present step mode), and why."""
         p = self.params()
         x_shape = x.shape if self.step_mode == "s" else x.shape[1:]
-        return plan(self.backend, self._definition(p), self._state(p, x_shape), x)
+        return plan(self.backend, self._definition(p), self._state(p, x, x_shape), x)
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name in FORMULAS and callable(given):
@@ -354,9 +358,12 @@ class PointwiseNeuron(Neuron, abstract=True):
         for name, held in changed.items():
             now = self._memories[name]
             at_rest = self._reset_values[name]
+            stored = held
+            if held is not None and self._moving:  # compiled code would take it for a constant
+                stored, self._moving = None, {**self._moving, name: told_by_a_tensor(held)}
             if not isinstance(now, Tensor) and not isinstance(at_rest, Tensor) and now == at_rest:
-                self._memories[name] = held
-            self._reset_values[name] = held
+                self._memories[name] = stored
+            self._reset_values[name] = stored
 
     def __getstate__(self) -> dict[str, Any]:
         unmonitored: dict[str, Any] = {"_taps": (), "_live_taps": (), "_deferring": False, "tapped": {}}

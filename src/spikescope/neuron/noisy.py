@@ -42,10 +42,18 @@ class NoisyLIFNode(LeakyIntegrateAndFire):
     example = {"sigma": 0.0}
 
     def drive(self, x_seq: Tensor) -> Tensor:
-        if not isinstance(self.sigma, Tensor) and self.sigma == 0:
+        moving = self.moving_numbers()
+        told = moving.get("sigma")
+        sigma = self.sigma if told is None else told
+        if not isinstance(sigma, Tensor) and sigma == 0:
             return x_seq
-        noise = [torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=self.generator) for x in x_seq]
-        return x_seq + self.sigma * torch.stack(noise) if noise else x_seq
+        given: dict[str, Any] = {} if self.generator is None else {"generator": self.generator}
+        noise = [torch.randn(x.shape, dtype=x.dtype, device=x.device, **given) for x in x_seq]
+        return x_seq + sigma * torch.stack(noise) if noise else x_seq
+
+    def _follow(self, name: str, given: Any) -> None:
+        """Without noise none is drawn, so that a 0 is a switch and no number."""
+        super()._follow(name, None if name == "sigma" and type(given) is float and not given else given)
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name == "generator" and not (given is None or isinstance(given, torch.Generator)):
