@@ -145,6 +145,7 @@ class MemoryModule(StepModule, nn.Module):
     _reset_values: dict[str, Any]
     _placed: Placed | None = None
     _traced: Traced | None = None
+    _seen_by_export = False
     _assigned: dict[str, bool]  # the memories that were assigned since the last call
 
     def __init__(self) -> None:

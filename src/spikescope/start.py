@@ -136,9 +136,13 @@ def _check_trace(module: Any, trace: Any) -> None:
 
 
 def check_export(module: Any) -> None:
-    """The same for `torch.export`, as far as it runs the code itself: there a tensor of its own is no plain one."""
+    """The same for `torch.export`. Where that runs the code itself, a tensor of its own is no plain one; where it reads
+    the code, the first call of a module tells, and what it notes is gone with the trace.
+    """
     if torch.compiler.is_dynamo_compiling():
-        return
+        if module._seen_by_export:
+            return
+        module._seen_by_export = True
     rest = module._reset_values
     if any(type(held) is Tensor and held is not rest[name] for name, held in module._memories.items()):
         raise StateError(

@@ -16,8 +16,11 @@ from spikescope.monitor.signals import signal_of
 from spikescope.neuron import EIFNode, HalfThresholdIFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
 from spikescope.surrogate import Sigmoid
 
+# of torch.compile itself
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),  # of torch.compile itself
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning"),
 ]
 
 
@@ -81,8 +84,9 @@ def test_each_number_alone_in_ten_values(cls, name):
 
 
 @pytest.mark.parametrize("dynamic", [None, False, True])
-@pytest.mark.parametrize("backend", ["torch", "auto"])
-@pytest.mark.parametrize("cls", [LIFNode, EIFNode, HalfThresholdIFNode, NoisyLIFNode], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    ("cls", "backend"), [(LIFNode, "torch"), (NoisyLIFNode, "auto"), (EIFNode, "auto"), (HalfThresholdIFNode, "auto")]
+)
 def test_single_steps(cls, backend, dynamic):
     fields = {"sigma": 0.3} if cls is NoisyLIFNode else {}
     graphs = graphs_of(cls(**fields, backend=backend), change_all, dynamic)

@@ -264,6 +264,40 @@ def test_an_exported_network_gives_its_numbers_and_leaves_no_state(strict):
             torch.export.export(net, (x,), strict=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of PyTorch itself
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_strict_export_of_a_state_that_is_not_at_rest_is_refused_in_words(step_mode):
+    node, x = LIFNode(step_mode=step_mode), torch.rand(4, 3)
+    node(x)
+    with pytest.raises(Exception, match=r"has a state from an earlier call, which torch\.export would write"):
+        torch.export.export(node, (x,), strict=True)
+    node.reset()
+    exported = torch.export.export(node, (x,), strict=True).module()
+    assert_equal(exported(x), LIFNode(step_mode=step_mode)(x), "output")
+    node(x)
+    node.reset()
+    node.v = torch.full((3,), 0.25)
+    with pytest.raises(Exception, match="has a state from an earlier call"):
+        torch.export.export(node, (x,), strict=True)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_onnx(tmp_path):
+    """A network exported at rest gives its numbers in another runtime; one that is not at rest is refused."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), LIFNode(step_mode="m"), nn.Linear(8, 4), IFNode(v_reset=None, step_mode="m"))
+    x, file = 3 * torch.rand(4, 2, 6), str(tmp_path / "net.onnx")
+    torch.onnx.export(net, (x,), file, dynamo=True, verbose=False)
+    session = runtime.InferenceSession(file)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert_equal(torch.from_numpy(found), net(x), "output")
+    with pytest.raises(Exception, match=r"Failed to export the model|has a state from an earlier call"):
+        torch.onnx.export(net, (x,), file, dynamo=True, verbose=False)
+
+
 def test_functionalize_and_make_fx():
     x = inputs(4, 2, 6)
     for transform in (
