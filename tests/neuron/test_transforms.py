@@ -264,8 +264,7 @@ def test_an_exported_network_gives_its_numbers_and_leaves_no_state(strict):
             torch.export.export(net, (x,), strict=False)
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of PyTorch itself
-@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")
+@pytest.mark.filterwarnings("ignore")  # of PyTorch itself
 @pytest.mark.parametrize("step_mode", ["m", "s"])
 def test_strict_export_of_a_state_that_is_not_at_rest_is_refused_in_words(step_mode):
     node, x = LIFNode(step_mode=step_mode), torch.rand(4, 3)
