@@ -85,7 +85,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
     **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
     "activation_based.model.spikformer": ("spikescope.models.spikformer", *_OF_SPIKFORMER),
-    "clock_driven.model": ("spikescope.models",),
+    "clock_driven.model": ("spikescope.compat.ages.models",),
     "visualizing": ("spikescope.compat.visualizing",),
     "configure": ("spikescope.compat.configure",),
 }

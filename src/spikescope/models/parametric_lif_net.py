@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +24,8 @@ class _PLIFNet(nn.Module):
     (ICCV 2021).
     """
 
+    conv_bias: ClassVar[bool] = False
+
     def _build(
         self,
         convolutions: list[tuple[int, int]],
@@ -37,7 +39,7 @@ class _PLIFNet(nn.Module):
 
         parts: list[nn.Module] = []
         for at, (inputs, outputs) in enumerate(convolutions, 1):
-            conv = layer.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            conv = layer.Conv2d(inputs, outputs, 3, padding=1, bias=self.conv_bias)
             parts += [conv, layer.BatchNorm2d(outputs), spikes()]
             if at % pool_every == 0:
                 parts.append(layer.MaxPool2d(2, 2))

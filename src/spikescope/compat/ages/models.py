@@ -1,0 +1,179 @@
+"""The networks of the clock-driven interface: `single_step_neuron` for steps, and `MultiStep...` for sequences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ... import layer, models, neuron
+from ...errors import ShapeError
+from ...functional import set_step_mode
+from ...models import parametric_lif_net, resnet, sew_resnet, spiking_resnet, spiking_vgg
+
+_NORMS: dict[Any, Any] = {nn.BatchNorm2d: layer.BatchNorm2d, nn.SyncBatchNorm: layer.SyncBatchNorm}
+_PARTS = {
+    nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.MaxPool2d: "pool", nn.Linear: "fc",
+    layer.Dropout: "dp", layer.Flatten: "flatten", layer.VotingLayer: "voting",
+}  # fmt: skip
+
+
+class _Sequences(nn.Module):
+    """A network of sequences `[T, N, *]`, which sees images `[N, *]` for `T` steps."""
+
+    def __init__(self, *args: Any, T: int | None = None, multi_step_neuron: Any = neuron.IFNode, **kwargs: Any) -> None:
+        norm = kwargs.get("norm_layer")
+        super().__init__(*args, **{**kwargs, "spiking_neuron": multi_step_neuron, "norm_layer": _NORMS.get(norm, norm)})
+        self.T = T
+        set_step_mode(self, "m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores of each step."""
+        return super().forward(_for_steps(self, x, self.T))
+
+
+def _for_steps(net: nn.Module, x: Tensor, T: int | None) -> Tensor:
+    """The input as a sequence; images are repeated without a copy."""
+    if x.ndim != 4:
+        return x
+    if T is None:
+        raise ShapeError(f"{type(net).__name__} needs T to see an image [N, C, H, W] for so many steps, but T is None.")
+    return x.unsqueeze(0).expand(T, *x.shape)
+
+
+class MultiStepSEWResNet(_Sequences, sew_resnet.SEWResNet):
+    """`models.SEWResNet` for sequences, or for images that it sees for `T` steps."""
+
+
+class MultiStepSpikingResNet(_Sequences, spiking_resnet.SpikingResNet):
+    """`models.SpikingResNet` for sequences, or for images that it sees for `T` steps."""
+
+
+class MultiStepSpikingVGG(_Sequences, spiking_vgg.SpikingVGG):
+    """`models.SpikingVGG` for sequences, or for images that it sees for `T` steps."""
+
+
+def _parameters(made: Callable[..., nn.Module], neurons: str, T: tuple[str, ...]) -> list[Parameter]:
+    """The arguments of a function in the order of that age: what it had, T, cnf, the neurons."""
+    own = {held.name: held.default for held in signature(made).parameters.values() if held.name != "kwargs"}
+    last = ("cnf", "spiking_neuron")
+    order = [*(name for name in own if name not in last), *T, *(name for name in own if name == "cnf"), neurons]
+    defaults = own | {"T": None, neurons: neuron.IFNode}
+    return [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name]) for name in order]
+
+
+def _function(name: str, made: Callable[..., nn.Module], of_sequences: Callable[..., nn.Module] | None) -> Any:
+    """The function of that age for what `made` makes, for single steps or by `of_sequences`."""
+    neurons = "multi_step_neuron" if of_sequences else "single_step_neuron"
+    parameters = _parameters(made, neurons, ("T",) if of_sequences else ())
+
+    def build(*args: Any, **kwargs: Any) -> nn.Module:
+        given = dict(zip([held.name for held in parameters], args, strict=False)) | kwargs
+        if of_sequences is None:
+            norm, kind = given.pop("norm_layer", None), given.pop(neurons, neuron.IFNode)
+            norms = {} if norm is None else {"norm_layer": _NORMS.get(norm, norm)}
+            return made(**given, **norms, spiking_neuron=kind)
+        if given.pop("pretrained", False):
+            return made(pretrained=True)  # which says where weights are
+        given.pop("progress", None)
+        return of_sequences(**given)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"`models.{made.__name__}` by the arguments of the clock-driven interface."
+    vars(build)["__signature__"] = Signature([*parameters, Parameter("kwargs", Parameter.VAR_KEYWORD)])
+    return build
+
+
+def _residual(of: Any, home: Any, arch: str) -> Callable[..., nn.Module]:
+    """What makes a residual network of sequences."""
+    kind, layers, fixed = resnet.ARCHITECTURES[arch]
+    block = {"basic": home.BasicBlock, "bottleneck": home.Bottleneck}[kind]
+    return lambda **given: of(block, layers, **given | fixed)
+
+
+def _vgg(arch: str, normed: bool) -> Callable[..., nn.Module]:
+    """What makes a VGG of sequences."""
+    return lambda **given: MultiStepSpikingVGG(spiking_vgg.CONFIGURATIONS[arch], normed, **given)
+
+
+class _Net(nn.Module):
+    """A network of the PLIF paper, under the names that its layers had."""
+
+    made: ClassVar[type[nn.Module]]
+    neurons: ClassVar[str] = "single_step_neuron"
+
+    def __init__(self, channels: int | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        given: Any = args[0] if args else kwargs.pop(self.neurons, neuron.IFNode)
+        sizes = {} if channels is None else {"channels": channels}
+        parts: Any = type(self).made(**sizes, spiking_neuron=given, **kwargs).conv_fc
+        count: Counter[str] = Counter()
+        self._order: list[str] = []
+        for part in parts:
+            kind = next((name for cls, name in _PARTS.items() if isinstance(part, cls)), "sn")
+            count["stage"] += kind in ("conv", "dp")
+            self._order.append(kind if kind in ("voting", "flatten") else f"{kind}{count['stage']}")
+            self.add_module(self._order[-1], part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The firing rate of each class in one step."""
+        for name in self._order:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class _NetOfSequences(_Net):
+    """The same for sequences, or for images that it sees for `T` steps."""
+
+    neurons = "multi_step_neuron"
+
+    def __init__(self, channels: int | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(channels, *args, **kwargs)
+        set_step_mode(self, "m")
+
+    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
+        """The firing rate of each class in each step."""
+        return super().forward(_for_steps(self, x, T))
+
+
+def _functions() -> dict[str, Any]:
+    """Every function, by its name."""
+    made: dict[str, Any] = {}
+    makers: dict[str, Callable[..., nn.Module]] = {}
+    for arch in resnet.ARCHITECTURES:
+        makers[f"sew_{arch}"] = _residual(MultiStepSEWResNet, sew_resnet, arch)
+        makers[f"spiking_{arch}"] = _residual(MultiStepSpikingResNet, spiking_resnet, arch)
+    for arch in spiking_vgg.CONFIGURATIONS:
+        makers |= {f"spiking_{arch}": _vgg(arch, False), f"spiking_{arch}_bn": _vgg(arch, True)}
+    for name, of_sequences in makers.items():
+        function = getattr(models, name)
+        made[name] = _function(name, function, None)
+        made[f"multi_step_{name}"] = _function(f"multi_step_{name}", function, of_sequences)
+    return made
+
+
+def _nets() -> dict[str, Any]:
+    """Every network of the PLIF paper, by its name."""
+    made: dict[str, Any] = {}
+    for name in parametric_lif_net.__all__:
+        doc = f"`models.{name}` under the names and by the arguments of the clock-driven interface."
+        of = getattr(parametric_lif_net, name)
+        biased = type(name, (of,), {"conv_bias": name in ("CIFAR10DVSNet", "DVSGestureNet")})
+        own = {"made": biased, "__doc__": doc, "__module__": __name__}
+        made[name] = type(name, (_Net,), own)
+        made[f"MultiStep{name}"] = type(f"MultiStep{name}", (_NetOfSequences,), own)
+    return made
+
+
+NAMES: dict[str, Any] = {
+    **_functions(),
+    **_nets(),
+    **{cls.__name__: cls for cls in (MultiStepSEWResNet, MultiStepSpikingResNet, MultiStepSpikingVGG)},
+    **{cls.__name__: cls for cls in (sew_resnet.SEWResNet, spiking_resnet.SpikingResNet, spiking_vgg.SpikingVGG)},
+    "VotingLayer": layer.VotingLayer,
+}
+globals().update(NAMES)
+__all__ = list(NAMES)
