@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,9 @@ def test_importing_brings_torch_and_numpy_alone():
     )
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_that_are_no_python_are_in_the_package():
+    stated = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    there = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.*") if p.suffix not in (".py", ".pyc") and p.is_file()}
+    assert there == set(stated["spikescope"])

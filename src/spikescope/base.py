@@ -57,6 +57,16 @@ class MultiStepModule(StepModule):
     _step_mode = "m"
 
 
+def kind_of(module: nn.Module) -> type[Any]:
+    """The class whose equations a module has: its own, or the one that its class says it is the `same_as`.
+
+    >>> kind_of(spikescope.neuron.IFNode()).__name__
+    'IFNode'
+    """
+    kind: type[Any] = vars(type(module)).get("same_as", type(module))
+    return kind
+
+
 def _changed(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     """`change` over the tensors of a state; one that stands in several places stays one."""
     made: dict[int, Tensor] = {}

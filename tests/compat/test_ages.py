@@ -159,3 +159,22 @@ def test_the_steep_window_is_a_surrogate_like_others():
     assert grads == [2.0, 1.0]
     assert spikescope.surrogate.PiecewiseLeakyReLU in type(old).__mro__
     assert spikescope.surrogate.registry["PiecewiseLeakyReLU"] is spikescope.surrogate.PiecewiseLeakyReLU
+
+
+@pytest.mark.parametrize("kind", ["LIFNode", "MultiStepLIFNode"])
+def test_neurons_of_an_age_go_to_nir(kind):
+    pytest.importorskip("nir")
+    from spikingjelly.clock_driven import layer, neuron
+
+    from spikescope import exchange
+
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), getattr(neuron, kind)(2.0), layer.MultiStepDropout(0.5))
+    graph = exchange.to_nir(net.eval(), (3,))
+    assert [type(node).__name__ for node in graph.nodes.values()] == ["Input", "Affine", "LIF", "Output"]
+
+    class Own(neuron.LIFNode):
+        def neuronal_charge(self, x):
+            self.v = self.v + 2 * x
+
+    with pytest.raises(ValueError, match="Own"):
+        exchange.to_nir(torch.nn.Sequential(Own()), (3,))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..base import kind_of
 from ..neuron import CUBALIFNode, IFNode, LIFNode, NonSpikingIFNode, NonSpikingLIFNode, ParametricLIFNode
 from ..surrogate import Surrogate
 from .package import Array, Unrepresentable, field, filled, in_steps, nir_package, plain, wide, without_rounding
@@ -119,7 +120,7 @@ def neuron_to_nir(node: Any, shape: tuple[int, ...], dt: float, soft_reset: str)
             "its reset is soft (v_reset=None), and all neurons of NIR reset hard. With soft_reset='metadata' the soft "
             "reset is written into the metadata, where spikescope will find it; other programs may reset hard"
         )
-    kind, values = _TO_NIR[type(node).__name__](node, dt)
+    kind, values = _TO_NIR[kind_of(node).__name__](node, dt)
     made = getattr(nir_package(), kind)(**{name: filled(held, shape) for name, held in values.items()})
     made.metadata = _fields_of(node)
     return made
@@ -129,7 +130,7 @@ def _fields_of(node: Any) -> dict[str, Any]:
     """All that makes this neuron what it is, as numbers, texts and arrays; None is left out."""
     held = {name: getattr(node, name) for name in type(node).fields if name not in _FREE}
     written = {name: wide(value) if isinstance(value, Tensor) else value for name, value in held.items()}
-    return {KEY: type(node).__name__, **{name: value for name, value in written.items() if value is not None}}
+    return {KEY: kind_of(node).__name__, **{name: value for name, value in written.items() if value is not None}}
 
 
 def neuron_from_nir(node: Any, reading: Reading) -> nn.Module:

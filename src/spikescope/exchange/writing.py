@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .. import __version__
-from ..base import MemoryModule, StepModule
+from ..base import MemoryModule, StepModule, kind_of
 from ..errors import ShapeError, check_choice, check_module, dims
 from ..layer import (
     ElementWiseRecurrentContainer,
@@ -193,12 +193,12 @@ class _Walk:
         return [name]
 
     def _module(self, name: str, module: nn.Module, x: Tensor, sources: list[Any]) -> tuple[Tensor, list[Any]]:
-        if type(module) in WITHOUT_EFFECT:
+        if kind_of(module) in WITHOUT_EFFECT:
             return x, sources
         if isinstance(module, _RECURRENT):
             return self._recurrent(name, module, x, sources)
         kind = type(module).__name__
-        if type(module) not in LAYERS | _NEURONS:
+        if kind_of(module) not in LAYERS | _NEURONS:
             advice = next((f" {text}." for part, text in _ADVICE.items() if part in kind), "")
             known = ", ".join(sorted({held.__name__ for held in LAYERS | _NEURONS}))
             raise ValueError(f"to_nir: NIR has no node for {name} ({kind}).{advice} There are nodes for {known}.")
@@ -211,7 +211,7 @@ class _Walk:
             ) from error
         sizes = tuple(x.shape[1:]), tuple(y.shape[1:])
         try:
-            if type(module) in _NEURONS:
+            if kind_of(module) in _NEURONS:
                 made = neuron_to_nir(module, sizes[0], self.dt, self.soft_reset)
             else:
                 made = layer_to_nir(module, *sizes, self.dt)

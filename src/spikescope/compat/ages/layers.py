@@ -46,12 +46,16 @@ MultiStepThresholdDependentBatchNorm3d = ThresholdDependentBatchNorm3d
 class MultiStepDropout(Dropout):
     """`layer.Dropout` for sequences: `step_mode='m'` from the start."""
 
+    same_as = Dropout
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p, step_mode="m")
 
 
 class MultiStepDropout2d(Dropout2d):
     """`layer.Dropout2d` for sequences: `step_mode='m'` from the start."""
+
+    same_as = Dropout2d
 
     def __init__(self, p: float = 0.2) -> None:
         super().__init__(p, step_mode="m")

@@ -73,5 +73,6 @@ def aged(
     own = {"__doc__": about, "__module__": module, "__init__": initialize, **(members or {})}
     made: Any = kind(name, (*mixins, base), own, abstract=True)  # so that it is not registered
     made.abstract = False
+    made.same_as = vars(base).get("same_as", base)
     made.__signature__ = signature
     return made
