@@ -178,3 +178,10 @@ def test_neurons_of_an_age_go_to_nir(kind):
 
     with pytest.raises(ValueError, match="Own"):
         exchange.to_nir(torch.nn.Sequential(Own()), (3,))
+
+
+def test_the_share_of_dropped_channels_is_that_of_the_age():
+    from spikingjelly.activation_based import layer as new
+    from spikingjelly.clock_driven import layer as old
+
+    assert (new.Dropout2d().p, old.Dropout2d().p, old.MultiStepDropout2d().p) == (0.2, 0.2, 0.5)

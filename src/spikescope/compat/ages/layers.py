@@ -57,7 +57,7 @@ class MultiStepDropout2d(Dropout2d):
 
     same_as = Dropout2d
 
-    def __init__(self, p: float = 0.2) -> None:
+    def __init__(self, p: float = 0.5) -> None:
         super().__init__(p, step_mode="m")
 
 
