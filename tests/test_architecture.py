@@ -28,7 +28,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "functional": {"base", "errors", "fields", "internals", "layer", "neuron"},
     "encoding": {"base", "errors", "fields"},
     "datasets": {"errors", "files"},
-    "spikes": {"dynamics", "errors"},
+    "spikes": {"dynamics", "errors", "internals"},
     "monitor": {
         "base",
         "dynamics",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikescope.errors import MissingExtraError, ShapeError
 from spikescope.spikes import CompressedSpikes, PackedSpikes, bool_spike_to_float, float_spike_to_bool
@@ -279,3 +280,23 @@ def test_the_kernel_leaves_to_others_what_it_does_not_know(monkeypatch):
     assert pack_rows(x.int(), 2, 1 << 14) is None
     monkeypatch.setattr("spikescope.spikes.kernel.compiler", lambda: None)
     assert pack_rows(x, 2, 1 << 14) is None
+
+
+@pytest.mark.parametrize("size", [(8, 16), (64, 1024)])  # by NumPy, and by the kernel
+def test_spikes_without_memory_of_their_own_are_read_or_refused_in_words(size):
+    assert not PackedSpikes.from_dense(torch._efficientzerotensor(size)).dense().any()
+    fired = -(torch.rand(size) > 0.5).float()
+    assert torch.equal(PackedSpikes.from_dense(torch._neg_view(fired)).dense(), -fired)
+    freed = torch.zeros(size)
+    freed.untyped_storage().resize_(0)
+    with FakeTensorMode():
+        fake = torch.zeros(size)
+    for held, why in (
+        (freed, "storage was freed"),
+        (torch.zeros(size, device="meta"), "meta"),
+        (fake, "FakeTensorMode"),
+    ):
+        with pytest.raises(TypeError, match=f"has no values: .*{why}"):
+            PackedSpikes.from_dense(held)
+    with pytest.raises(TypeError, match=r"torch\.func"):
+        torch.vmap(lambda held: PackedSpikes.from_dense(held).dense())(torch.zeros(3, *size))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ShapeError, check_tensor, dims
+from ..internals import is_left_behind, materialized
 from .kernel import pack_rows
 
 __all__ = ["bool_spike_to_float", "float_spike_to_bool"]
@@ -78,6 +79,8 @@ def pack(spikes: Tensor, owner: str, rows: int) -> Tensor:
     check_tensor(owner, "the spikes", spikes)
     if spikes.is_complex():
         raise TypeError(f"{owner} packs real zeros and ones, but got {spikes.dtype}. Take the real part first.")
+    if not torch.compiler.is_compiling():
+        spikes = _present(owner, spikes)
     spikes = spikes.detach()
     columns = spikes.numel() // rows if rows else math.prod(spikes.shape[1:])
     quick = pack_rows(spikes, rows, columns)
@@ -91,6 +94,19 @@ def pack(spikes: Tensor, owner: str, rows: int) -> Tensor:
             "scale first, and compare other signals with a threshold, for example x > 0.5."
         )
     return fired
+
+
+def _present(owner: str, spikes: Tensor) -> Tensor:
+    """The spikes in memory of their own, to be read by their address; or an error in words where they have none."""
+    if spikes.is_meta or is_left_behind(spikes):
+        kind = "a meta tensor" if spikes.is_meta else "a stand-in of FakeTensorMode or a transform of torch.func"
+        raise TypeError(f"{owner} packs spikes, but {dims(spikes.shape)} has no values: it is {kind}.")
+    held = materialized(spikes)
+    assert held is not None
+    held = held.resolve_neg()
+    if type(held) is Tensor and held.numel() and not held.untyped_storage().nbytes():
+        raise TypeError(f"{owner} packs spikes, but {dims(spikes.shape)} has no values: its storage was freed.")
+    return held
 
 
 def _is_one(spikes: Tensor) -> Tensor:
