@@ -42,7 +42,7 @@ def with_buffers(rank):
 
 def test_every_rank_has_its_own_records(tmp_path):
     (seen, summaries), (seen_by_second, summaries_of_second) = in_two_ranks(train, tmp_path / "meeting")
-    assert seen == seen_by_second == (["1", "3"], 6, 6, True)
+    assert seen == seen_by_second == (["module.1", "module.3"], 6, 6, True)
     (first, first_records), (second, second_records) = summaries, summaries_of_second
     assert (first, second) == (first_records, second_records)
     assert 0 < first != second > 0, "what the ranks saw differs, and so would a broadcast"

@@ -206,3 +206,14 @@ def test_a_monitor_keeps_neither_the_network_nor_its_graph():
     del net, monitors
     gc.collect()
     assert gone() is None
+
+
+def test_a_run_on_tensors_without_values_is_an_error_in_words_and_not_one_of_the_network():
+    net = nn.Sequential(neuron.LIFNode(step_mode="m"))
+    with record(net, ["rate", "silent share"]) as recording:
+        with pytest.warns(RuntimeWarning, match="A value without numbers came"):
+            net(torch.rand(8, 2, 4, device="meta"))
+        functional.reset_net(net)
+        assert net(torch.rand(8, 2, 4)).shape == (8, 2, 4)
+        with pytest.raises(ValueError, match="A value without numbers came"):
+            recording.rows()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..base import StepModule
 from ..errors import check_sequence
 from ..form import tensors_of
+from ..internals import is_left_behind
 from ..neuron.readout import ReadOut
 from .memory import BudgetError, Moment
 from .reduce import Along, Reducer, nbytes
@@ -121,6 +122,11 @@ class Track:
         self._take(value, moment, None)
 
     def _take(self, value: Any, moment: Moment, taps: dict[str, Tensor] | None) -> None:
+        if is_left_behind(value):
+            raise ValueError(
+                "A value without numbers came: of a meta tensor, FakeTensorMode or a transform. Record "
+                "a run on tensors with values."
+            )
         chunk = self._chunk(value, moment.name)
         if self._turn(moment) % self.every:
             return
