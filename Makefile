@@ -6,7 +6,11 @@ READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
-.PHONY: demo test bench damage fuzz clean gpu triton models
+PROGRAMS_VENV := .venv-programs
+PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
+AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
+
+.PHONY: demo test bench damage fuzz clean gpu triton models programs
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -38,6 +42,20 @@ triton: $(READY)
 fuzz: $(READY)
 	$(VENV)/bin/python tests/sweeps/fuzz_backends.py $(ARGS)
 
+# Programs of published kinds beside the real package of their age: ARGS="NAME ... --rounds N --store".
+programs: $(PROGRAMS_READY)
+	PYTHONPATH=src $(PROGRAMS_VENV)/bin/python tests/sweeps/programs.py $(ARGS)
+
+$(PROGRAMS_READY): constraints.txt
+	$(PYTHON) -m venv $(PROGRAMS_VENV)
+	$(PROGRAMS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  torch==2.13.0 numpy scipy tqdm matplotlib tensorboard requests loguru
+	for age in $(AGES); do \
+	  $(PROGRAMS_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target $(PROGRAMS_VENV)/ages/$$age spikingjelly==$$age || exit 1; \
+	done
+	touch $(PROGRAMS_READY)
+
 bench: $(BENCH_READY)
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)
 
@@ -59,4 +77,4 @@ models: $(READY)
 	SPIKESCOPE_ALL_MODELS=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) build runs .mypy_cache .ruff_cache
