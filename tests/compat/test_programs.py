@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spikescope import compat
+from spikescope import compat, neuron, surrogate
 from spikescope.neuron import IFNode
 
 HERE = Path(__file__).parent / "programs"
@@ -33,11 +33,15 @@ ELSEWHERE = 0.1
 
 @contextmanager
 def aliases():
+    known = [(registry, dict(registry)) for registry in (neuron.registry, surrogate.registry)]
     compat.install(force=True)
     try:
         yield
     finally:
         compat.uninstall()
+        for registry, held in known:
+            registry.clear()  # of what the program defined
+            registry.update(held)
 
 
 def check(name, got, tolerance):

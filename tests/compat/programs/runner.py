@@ -37,7 +37,7 @@ def said(name, what, default=None):
 
 def names():
     """The programs, by name."""
-    others = {"conftest", "data", "runner"}
+    others = {"data", "runner"}
     return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in others)
 
 
