@@ -17,6 +17,11 @@ _KERNELS = (
 
 _TIMES = "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps"
 
+_TRAINING = (
+    "a training program is the user's own here: networks come from spikescope.models.create(name), and examples/ has "
+    "whole programs to start from"
+)
+
 AREAS: dict[str, str] = {
     "activation_based.auto_cuda": _KERNELS,
     "activation_based.cuda_kernel": _KERNELS,
@@ -49,6 +54,10 @@ AREAS: dict[str, str] = {
     ),
     "activation_based.profiler": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
     "activation_based.onnx2snn": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
+    "activation_based.model.train_classify": _TRAINING,
+    "activation_based.model.train_imagenet_example": _TRAINING,
+    "clock_driven.model.train_classify": _TRAINING,
+    "clock_driven.model.train_imagenet": _TRAINING,
     "activation_based.examples": "the programs beside that package are not part of a library; copy the class you need",
     "clock_driven.examples": "the programs beside that package are not part of a library; copy the class you need",
     "activation_based.ann2snn.sample_models": "these networks are not part of a library; copy the class you need",

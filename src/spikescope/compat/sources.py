@@ -85,6 +85,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
     **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
     "activation_based.model.spikformer": ("spikescope.models.spikformer", *_OF_SPIKFORMER),
+    "activation_based.model.tv_ref_classify.utils": ("spikescope.compat.accuracy",),
     "clock_driven.model": ("spikescope.compat.ages.models",),
     "visualizing": ("spikescope.compat.visualizing",),
     "configure": ("spikescope.compat.configure",),
