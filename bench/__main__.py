@@ -35,6 +35,7 @@ GROUPS = {
     "norm": "(n) batch normalisation in the kernel of the neuron",
     "monitors": "(m) what watching costs",
     "steady": "(l) a long training with every reducer on",
+    "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",
     "online": "(o) online learning: memory against T",
 }
 
