@@ -42,7 +42,7 @@ def _rival() -> Any:
             __import__(name)
             continue
         module: Any = types.ModuleType(name)
-        module.__getattr__ = lambda _: object
+        module.__path__, module.transforms, module.DatasetFolder = [], None, object
         sys.modules[name] = module
     try:
         package: Any = types.ModuleType("spikingjelly.datasets")  # its __init__ imports torchaudio
