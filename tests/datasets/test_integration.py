@@ -252,3 +252,14 @@ def test_numbers_of_frames_and_durations_must_be_above_0(value):
 def test_another_way_of_splitting_is_refused():
     with pytest.raises(datasets.OptionError, match="'number' or 'time', but got 'rate'"):
         datasets.integrate_events_by_fixed_frames_number(GOOD, "rate", 2, 3, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float32, bool])
+def test_every_polarity_but_0_is_on_and_small_types_of_it_do_not_overflow(dtype):
+    p = np.array([0, 1, 100, 1]).astype(dtype)
+    frames = datasets.integrate_events_segment_to_frame(np.arange(4), np.full(4, 199), p, 200, 4)
+    assert frames[:, 199].tolist() == [[1, 0, 0, 0], [0, 1, 1, 1]]
+    p = np.array([0, 1, -1 if np.dtype(dtype).kind in "if" else 1, 1]).astype(dtype)
+    assert datasets.integrate_events_segment_to_frame(np.arange(4), np.full(4, 199), p, 200, 4)[1].sum() == 3
+    p = np.array([0, 1, 1, 0]).astype(dtype)
+    assert datasets.integrate_events_segment_to_frame(np.arange(4), np.full(4, 199), p, 200, 4)[1, 199].sum() == 2

@@ -157,14 +157,15 @@ def _frames(x: Array, y: Array, p: Array, H: int, W: int, left: Array, right: Ar
     check_inside("x", x, W)
     check_inside("y", y, H)
     frames = np.zeros([len(left), 2 * H * W])
-    place, on = np.empty(BLOCK, np.intp), np.empty(BLOCK, bool)
+    place = np.empty(BLOCK, np.intp)
+    if p.dtype.kind not in "biu" or (p.size and (p.max() > 1 or p.min() < 0)):
+        p = p != 0
     for frame, start, end in zip(frames, left.tolist(), right.tolist(), strict=True):
         for at in range(start, end, BLOCK):
             part = slice(at, min(at + BLOCK, end))
             size = part.stop - at
             where = place[:size]
-            np.not_equal(p[part], 0, out=on[:size])
-            np.multiply(on[:size], H, out=where)
+            np.multiply(p[part], H, out=where, dtype=np.intp, casting="unsafe")
             np.add(where, y[part], out=where, casting="unsafe")
             where *= W
             np.add(where, x[part], out=where, casting="unsafe")

@@ -37,18 +37,22 @@ def load_aedat_v3(file_name: StoredPath) -> dict[str, Array]:
     if version.startswith(b"#!AER-DAT") and not version.startswith(b"#!AER-DAT3"):
         said = version[9:].decode("ascii", "replace").strip()
         raise FormatError(f"{file_name} is AEDAT {said}, and this reads 3.x. load_aedat2 reads 2.0.")
-    parts = list(_packets(file_name, held, _end_of_header(file_name, held)))
-    address, time = (np.concatenate(found) for found in zip(*parts, strict=True)) if parts else (_none(), _none())
-    return {
-        "t": time,
-        "x": address >> 17 & 0x7FFF,
-        "y": address >> 2 & 0x7FFF,
-        "p": address >> 1 & 1,
-    }
+    parts, overflows = [np.zeros((0, 2), "<u4")], [0]
+    for pairs, overflow in _packets(file_name, held, _end_of_header(file_name, held)):
+        parts.append(pairs)
+        overflows.append(overflow)
+    address, low = np.concatenate(parts).T
+    time = low.astype(np.int64)
+    if any(overflows):
+        time |= np.repeat(np.array(overflows, np.int64) << 31, [len(pairs) for pairs in parts])
+    return {"t": time, "x": _bits(address, 17), "y": _bits(address, 2), "p": _bits(address, 1, 1)}
 
 
-def _none() -> Array:
-    return np.zeros(0, np.int64)
+def _bits(address: Array, first: int, mask: int = 0x7FFF) -> Array:
+    values = address.astype(np.int64)
+    values >>= first
+    values &= mask
+    return values
 
 
 def _end_of_header(file_name: StoredPath, held: bytes) -> int:
@@ -65,8 +69,8 @@ def _end_of_header(file_name: StoredPath, held: bytes) -> int:
     return at
 
 
-def _packets(file_name: StoredPath, held: bytes, at: int) -> Iterator[tuple[Array, Array]]:
-    """Address and time of the events of each packet of polarity events."""
+def _packets(file_name: StoredPath, held: bytes, at: int) -> Iterator[tuple[Array, int]]:
+    """Of each packet of polarity events pairs `[N, 2]` of address and time, and its overflow of the time."""
     while at < len(held):
         if len(held) - at < HEAD.size:
             raise cut_off(file_name, f"{len(held) - at} bytes are left where a packet's head of {HEAD.size} should be")
@@ -79,9 +83,10 @@ def _packets(file_name: StoredPath, held: bytes, at: int) -> Iterator[tuple[Arra
         if kind == POLARITY:
             events = np.frombuffer(held, np.uint8, there // size * size, at).reshape(-1, size)
             pairs = np.ascontiguousarray(events[:, :8]).view("<u4")
-            # places beyond the number that the head says are padding, unless something is in them
-            pairs = np.concatenate([pairs[:number], pairs[number:][pairs[number:].any(1)]])
-            yield pairs[:, 0].astype(np.int64), pairs[:, 1] | np.int64(overflow) << 31
+            if number < len(pairs):
+                # places beyond the number that the head says are padding, unless something is in them
+                pairs = np.concatenate([pairs[:number], pairs[number:][pairs[number:].any(1)]])
+            yield pairs, overflow
         at += there
 
 
