@@ -240,5 +240,5 @@ def test_folding_keeps_constants_out():
     torch.testing.assert_close(linear(x, weight, bias=bias), x @ weight.T + bias)
     folded = Folded(torch.flatten, ((True,), {}))
     folded.step_mode = "m"
-    with pytest.raises(ShapeError, match=r"flatten, step_mode='m' was called on T\*N = 6 samples and gave \[24\]"):
+    with pytest.raises(ShapeError, match=r"flatten, step_mode=m was called on T\*N = 6 samples and gave \[24\]"):
         folded(x)

@@ -1,0 +1,49 @@
+"""Which versions of PyTorch run, and that pyproject.toml, the code and the page of results say the same."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from spikescope.internals import NEWEST, OLDEST, check_version
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "tests" / "sweeps" / "matrix.json"
+MEASURED = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.1+cu128", "1.13.1"])
+def test_an_older_one_is_refused_in_words(version):
+    with pytest.raises(ImportError, match=re.escape(f"this is {version}. Install one: pip install")):
+        check_version(version)
+
+
+@pytest.mark.parametrize("version", ["2.14.0", "2.15.0a0+git1234567", "3.0.0.dev20270101"])
+def test_a_newer_one_runs_with_a_note(version, caplog):
+    with caplog.at_level(logging.WARNING, "spikescope"):
+        check_version(version)
+    (note,) = caplog.messages
+    assert note.startswith(f"PyTorch {version} is newer than any")
+
+
+@pytest.mark.parametrize("version", ["2.13.0+cpu", "2.11.0+cu130", "2.12.1"])
+def test_one_that_was_tried_says_nothing(version, caplog):
+    with caplog.at_level(logging.WARNING, "spikescope"):
+        check_version(version)
+    assert not caplog.messages
+
+
+def test_all_say_the_same_range():
+    stated = re.search(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert stated[1] == ".".join(map(str, OLDEST))
+    pinned = re.search(r"^torch==(\d+)\.(\d+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert NEWEST >= tuple(map(int, pinned.groups()))
+
+
+@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['torch']}-{row['python']}")
+def test_the_page_shows_what_was_measured(row):
+    cells = (row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped"))
+    assert f"| {' | '.join(map(str, cells))} |" in (ROOT / "docs" / "versions.md").read_text()
+    assert OLDEST <= tuple(int(part) for part in row["torch"].split(".")[:2]) <= NEWEST
