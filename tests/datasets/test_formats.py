@@ -2,7 +2,20 @@
 
 import numpy as np
 import pytest
-from recordings import END, HEADER, aedat31, atis_bin, cifar_aedat, packet, put, recording, same, structured, td_dat
+from recordings import (
+    END,
+    HEADER,
+    aedat31,
+    atis_bin,
+    cifar_aedat,
+    evt2,
+    packet,
+    put,
+    recording,
+    same,
+    structured,
+    td_dat,
+)
 
 from spikescope import datasets
 from spikescope.datasets import formats
@@ -156,6 +169,19 @@ def test_atis_and_dat_are_read_back(tmp_path):
     events["t"] -= events["t"][0]
     for header in (b"% one\n% two\n", b""):
         same(formats.load_td_dat(written(tmp_path, td_dat(events, header))), events)
+
+
+def test_evt_2_is_read_back_and_others_are_refused(tmp_path):
+    events = recording(300, 720, 1280)
+    content = evt2(events)
+    same(formats.load_evt2(written(tmp_path, content + np.array([0xA << 28, 0xE << 28], "<u4").tobytes())), events)
+    for damaged, said in (
+        (content[:-1], "take 4 bytes each"),
+        (content.replace(b"EVT2", b"EVT3"), "of another EVT than 2.0"),
+        (b"% evt 2.0\n" + np.array([1 << 28], "<u4").tobytes(), "before the first high bits"),
+    ):
+        with pytest.raises(datasets.FormatError, match=said):
+            formats.load_evt2(written(tmp_path, damaged))
 
 
 def test_events_of_dat_that_go_back_in_time_are_dropped(tmp_path):

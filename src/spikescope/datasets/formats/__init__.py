@@ -5,6 +5,7 @@ from __future__ import annotations
 from .aedat import load_aedat2, load_aedat_v3
 from .arrays import from_structured, load_mat, load_numpy, to_structured
 from .atis import load_ATIS_bin, load_td_dat
+from .evt import load_evt2
 from .hdf5 import SpikesFile
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "load_ATIS_bin",
     "load_aedat2",
     "load_aedat_v3",
+    "load_evt2",
     "load_mat",
     "load_numpy",
     "load_td_dat",
