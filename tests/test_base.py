@@ -40,7 +40,7 @@ def test_step_modes():
     assert module.supported_step_mode() == ("s", "m")
     module.step_mode = "m"
     assert module(torch.tensor([[1.0], [2.0]])).flatten().tolist() == [2.0, 6.0]
-    assert "step_mode='m'" in repr(module)
+    assert "step_mode=m" in repr(module)
     for wrong in ("t", None, "S", 1):
         with pytest.raises(ValueError, match=f"Sum: step_mode must be one of 's', 'm', but got {wrong!r}"):
             module.step_mode = wrong

@@ -116,7 +116,7 @@ def test_a_backward_pass_takes_the_numbers_of_its_forward_pass():
             for tau in (2.5, 3.5):
                 module.tau, module.v_threshold = tau, tau / 3
                 module.reset()
-                y = (call or module)(x)
+                y = (module if call is None else call)(x)
             module.tau, module.surrogate_function.alpha = 9.0, 1.0
             grads.append(torch.autograd.grad(y.sum(), x)[0])
         torch.testing.assert_close(*grads, rtol=0, atol=0)
@@ -148,7 +148,7 @@ def test_a_tensor_or_none_in_place_of_a_number_that_moved():
     for threshold, reset in ((torch.tensor(0.5), -0.25), (nn.Parameter(torch.tensor(0.6)), None), (0.7, -0.125)):
         node.v_threshold, node.v_reset = threshold, reset
         node.reset()
-        compiled = compiled or torch.compile(node, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(node, fullgraph=True, backend="aot_eager") if compiled is None else compiled
         fresh = LIFNode(step_mode="m", v_threshold=threshold, v_reset=reset)
         torch.testing.assert_close(compiled(inputs(5, 2, 6)), fresh(inputs(5, 2, 6)), rtol=0, atol=0)
 

@@ -80,7 +80,7 @@ def test_gradients_precision_and_copies():
     assert module(torch.zeros(0, 2, 6)).shape == (0, 2, 6)
     module.reset()
     assert module(torch.zeros(3, 0, 6)).shape == (3, 0, 6)
-    assert "p=0.5, step_mode='m'" in repr(module)
+    assert "p=0.5, step_mode=m" in repr(module)
 
 
 def test_compiled():
