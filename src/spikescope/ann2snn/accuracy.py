@@ -131,7 +131,7 @@ def accuracy_over_time(
     check_steps("accuracy_over_time", steps)
     neurons = neurons_of("accuracy_over_time", snn)
     mode = next(iter(neurons.values())).step_mode
-    right, spikes = torch.zeros(steps, dtype=torch.int64), torch.zeros(steps, dtype=torch.float64)
+    right, spikes = (torch.zeros(steps, dtype=dtype, device="cpu") for dtype in (torch.int64, torch.float64))
     samples = before = 0
     judge = None if ann is None else copy.deepcopy(ann).eval()
     for inputs, labels in _labelled(data):

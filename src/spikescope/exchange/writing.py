@@ -7,6 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -73,9 +74,9 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], dt: float = 1e-4, soft_re
     with torch.no_grad():
         y, sources = walk.run(copied, "", torch.zeros(1, *shape, dtype=given), ["input"])
     nodes = {
-        "input": nir.Input({"input": torch.tensor(shape).numpy()}),
+        "input": nir.Input({"input": np.array(shape)}),
         **walk.nodes,
-        "output": nir.Output({"output": torch.tensor(y.shape[1:]).numpy()}),
+        "output": nir.Output({"output": np.array(y.shape[1:])}),
     }
     edges = [*walk.edges, *((source, "output") for source in sources)]
     return nir.NIRGraph(nodes, edges, metadata={"dt": dt, "written_by": f"spikescope {__version__}"})

@@ -159,7 +159,7 @@ def _tensor(held: list[Any], take: Callable[[int], bytearray]) -> Tensor:
         flat = torch.frombuffer(take(size), dtype=torch.uint8)
         made = (flat != 0 if dtype is torch.bool else flat.view(dtype)).reshape(shape)  # a byte of 7 is no bool
     else:
-        made = torch.empty(shape, dtype=dtype)
+        made = torch.empty(shape, dtype=dtype, device="cpu")
     return made.to(device) if _is_here(device) else made
 
 

@@ -39,7 +39,7 @@ class _Random:
 
     def __call__(self, size: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.randperm(size, generator=generator)[: self.k].sort().values
+        return torch.randperm(size, generator=generator, device="cpu")[: self.k].sort().values
 
 
 def random_choice(k: int, seed: int = 0) -> Callable[[int], Tensor]:
@@ -114,7 +114,7 @@ def _picked(value: Tensor, axis: int, index: Index) -> Tensor:
         index = index(size)
     if isinstance(index, slice):
         return value[(slice(None),) * axis + (index,)]
-    chosen = torch.as_tensor(index)
+    chosen = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     if chosen.dtype is torch.bool:
         chosen = chosen.flatten()
         if chosen.numel() != size:

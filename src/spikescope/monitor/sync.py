@@ -142,7 +142,7 @@ def _fields(entry: Entry, shape: Any) -> dict[str, Any]:
         if rule.batch == "span":
             made[name] = Span(*held)
         elif rule.batch == "cat":
-            made[name] = torch.zeros(held[0], dtype=held[1])
+            made[name] = torch.zeros(held[0], dtype=held[1], device="cpu")
         elif isinstance(held, str):
             made[name] = 0
         else:
@@ -153,9 +153,9 @@ def _fields(entry: Entry, shape: Any) -> dict[str, Any]:
 def _identity(rule: str, held: tuple[tuple[int, ...], torch.dtype]) -> Tensor:
     shape, dtype = held
     if dtype.is_floating_point or rule == "sum":
-        return torch.full(shape, _IDENTITY[rule], dtype=dtype)
+        return torch.full(shape, _IDENTITY[rule], dtype=dtype, device="cpu")
     limits = torch.iinfo(dtype)
-    return torch.full(shape, limits.max if rule == "min" else limits.min, dtype=dtype)
+    return torch.full(shape, limits.max if rule == "min" else limits.min, dtype=dtype, device="cpu")
 
 
 def _reduce(fields: dict[int, dict[str, Any]], reducers: list[Reducer], device: torch.device, group: Any) -> None:
@@ -170,7 +170,7 @@ def _reduce(fields: dict[int, dict[str, Any]], reducers: list[Reducer], device: 
                 kind = "sum" if rule.batch == "sum" else "min"
                 buckets.setdefault((kind, dtype), []).append((held, name, rule.batch == "max"))
     for (kind, dtype), places in sorted(buckets.items(), key=str):
-        parts = [torch.as_tensor(held[name]).to(device, dtype).flatten() for held, name, _ in places]
+        parts = [torch.as_tensor(held[name], dtype=dtype, device=device).flatten() for held, name, _ in places]
         flat = torch.cat([-part if negated else part for part, (_, _, negated) in zip(parts, places, strict=True)])
         operation = distributed.ReduceOp.SUM if kind == "sum" else distributed.ReduceOp.MIN
         distributed.all_reduce(flat, operation, group=group)

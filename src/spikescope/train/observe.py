@@ -110,5 +110,5 @@ def _threshold(module: PointwiseNeuron) -> float | None:
     """The threshold that all neurons of a layer share, where there is one."""
     if "v_threshold" not in type(module).fields:
         return None
-    held = torch.as_tensor(module.v_threshold)
+    held = torch.as_tensor(module.v_threshold, device="cpu")
     return held.item() if held.numel() == 1 else None

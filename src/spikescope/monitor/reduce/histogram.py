@@ -73,7 +73,8 @@ class Histogram(Reducer):
     def result(self, a: Binned) -> Bins:
         below, *_, above = a.counts.tolist()
         nan = int(a.nan)
-        return Bins(a.counts[1:-1], torch.tensor(self.edges, dtype=torch.float64), below, above - nan, nan)
+        edges = torch.tensor(self.edges, dtype=torch.float64, device="cpu")
+        return Bins(a.counts[1:-1], edges, below, above - nan, nan)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class LogHistogram(Reducer):
     def result(self, a: Binned) -> LogBins:
         below, *_, above = a.counts.tolist()
         nan, zeros = int(a.nan), int(a.zeros)
-        edges = torch.tensor(self.edges, dtype=torch.float64)
+        edges = torch.tensor(self.edges, dtype=torch.float64, device="cpu")
         return LogBins(a.counts[1:-1], edges, zeros, below - zeros, above - nan, nan)
 
 
@@ -126,8 +127,10 @@ def binned(x: Tensor, edges: tuple[float, ...]) -> Binned:
     if values.dtype != torch.float64:
         small = values.dtype in (torch.float16, torch.bfloat16, torch.float32)
         values = values.to(torch.float32 if small else torch.float64)
-    exact = torch.tensor(edges, dtype=torch.float64)
-    exact[-1] = torch.nextafter(exact[-1], torch.tensor(math.inf, dtype=torch.float64))  # the last bin has its end
+    exact = torch.tensor(edges, dtype=torch.float64, device="cpu")
+    exact[-1] = torch.nextafter(
+        exact[-1], torch.tensor(math.inf, dtype=torch.float64, device="cpu")
+    )  # the last bin has its end
     bounds = exact.to(values.dtype)
     short = bounds.double() < exact  # the first number of this dtype at or above the edge parts the values as it does
     bounds = torch.where(short, torch.nextafter(bounds, torch.full_like(bounds, math.inf)), bounds).to(x.device)

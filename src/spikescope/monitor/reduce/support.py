@@ -82,7 +82,7 @@ class SupportShare(Reducer):
 
 def support(gradient: Callable[[Tensor], Tensor], share: float, name: str) -> tuple[float, float]:
     """The ends of the one interval where a gradient is above a share of its maximum, by scanning and bisection."""
-    half = torch.logspace(-4, 4, 4001, dtype=torch.float64)
+    half = torch.logspace(-4, 4, 4001, dtype=torch.float64, device="cpu")
     grid = torch.cat((-half.flip(0), half.new_zeros(1), half))
     slopes = gradient(grid).detach().expand_as(grid)
     least = share * slopes.max().item()

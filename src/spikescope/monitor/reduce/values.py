@@ -178,7 +178,7 @@ class NonFinite(Reducer):
     def chunk(self, x: Tensor, start: int) -> Summary:
         span = Span(start, start + len(x))
         if x.device.type == "cpu" and _surely_finite(x):
-            return self.Summary(span, torch.zeros((), dtype=torch.int64), torch.tensor(self.NEVER))
+            return self.Summary(span, x.new_zeros((), dtype=torch.int64), x.new_full((), self.NEVER, dtype=torch.int64))
         bad = (~x.isfinite()).reshape(len(x), math.prod(x.shape[1:])).sum(1)
         steps = torch.arange(start, start + len(x), device=x.device)
         never = torch.full((1,), self.NEVER, device=x.device)

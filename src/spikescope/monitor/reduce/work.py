@@ -83,7 +83,7 @@ def fan_out(module: nn.Module, input_shape: Sequence[int]) -> Tensor:
     shape = torch.Size(input_shape)
     if isinstance(module, nn.Linear):
         _check_input(module, shape, shape[-1:] == (module.in_features,), f"[*, {module.in_features}]")
-        return torch.full(shape, float(module.out_features), dtype=torch.float64)
+        return torch.full(shape, float(module.out_features), dtype=torch.float64, device="cpu")
     kind = next((kind for kind in CONVOLUTIONS if isinstance(module, kind)), None)
     if kind is None:
         layers: list[type[nn.Module]] = [nn.Linear, *CONVOLUTIONS]
@@ -96,8 +96,8 @@ def fan_out(module: nn.Module, input_shape: Sequence[int]) -> Tensor:
     axes = len(held.kernel_size)
     fits = len(shape) == axes + 1 and shape[0] == held.in_channels
     _check_input(module, shape, fits, f"[{held.in_channels}" + ", *" * axes + "]")
-    with torch.enable_grad():
-        x = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad(), torch.device("cpu"):
+        x = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True, device="cpu")
         (reached,) = torch.autograd.grad(_ones_like(kind, held)(x).sum(), x)
     return reached[0].round()
 
