@@ -10,7 +10,7 @@ from torch import nn
 
 from spikescope import layer
 from spikescope.errors import ShapeError
-from spikescope.functional import seq_to_ann_forward
+from spikescope.functional import fuse_convbn2d, seq_to_ann_forward, set_step_mode
 from spikescope.layer.fold import is_expanded
 from spikescope.neuron import IFNode, LIFNode
 
@@ -58,6 +58,8 @@ def test_a_repeated_frame_is_shared_only_among_known_children():
     for given in (x[:, :2, 0], x.contiguous()[:, :2, 0]):  # N = 2 would pass for the channels of one sample
         with pytest.raises(ShapeError, match=r"Conv2d .* takes \[N, C, H, W\], but got \[.* with 3 axes"):
             container(given)
+    with pytest.raises(ShapeError, match="3 axes"):  # nor T*N in a layer of ours
+        layer.SeqToANNContainer(layer.Conv2d(T * N, 2, 3))(torch.zeros(T, N, 5, 5))
 
 
 def test_loops():
@@ -153,12 +155,74 @@ def test_recurrent_gradients_copies_and_cutting():
     torch.testing.assert_close(compiled(x), net(x))
 
 
+@pytest.mark.parametrize("put", ["forward", "before", "backward", "every module", "instance"])
+def test_a_repeated_frame_is_not_shared_where_a_hook_could_mix_the_samples(put):
+    def numbered(x):
+        return x + torch.arange(len(x)).view(-1, 1)
+
+    relu = nn.ReLU()
+    handles = {
+        "forward": lambda: relu.register_forward_hook(lambda module, args, y: numbered(y)),
+        "before": lambda: relu.register_forward_pre_hook(lambda module, args: (numbered(args[0]),)),
+        "backward": lambda: relu.register_full_backward_hook(lambda module, grad_in, grad_out: None),
+        "every module": lambda: nn.modules.module.register_module_forward_hook(
+            lambda module, args, y: numbered(y) if module is relu else None
+        ),
+        "instance": lambda: setattr(relu, "forward", numbered),
+    }
+    container = layer.SeqToANNContainer(relu)
+    x = torch.ones(1, N, 2).expand(T, N, 2)
+    handle = handles[put]()
+    try:
+        want = x if put == "backward" else 1 + torch.arange(T * N).view(T, N, 1).expand(T, N, 2)
+        assert torch.equal(container(x), want)
+        frame = torch.ones(N, 2, requires_grad=True)
+        assert not is_expanded(container((frame * 1).expand(T, N, 2)))
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def test_a_hook_keeps_samples_apart_no_more_in_compiled_code():
+    relu = nn.ReLU()
+    relu.register_forward_hook(lambda module, args, y: y + torch.arange(len(y)).view(-1, 1))
+    compiled = torch.compile(layer.SeqToANNContainer(relu), fullgraph=True, backend="eager")
+    x = torch.ones(1, N, 2).expand(T, N, 2)
+    assert torch.equal(compiled(x), 1 + torch.arange(T * N).view(T, N, 1).expand(T, N, 2))
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_layers_without_a_state_take_the_folded_batch_for_one_step(compiling):
+    torch.manual_seed(4)
+    conv, bn = layer.Conv2d(2, 3, 3, bias=False), layer.BatchNorm2d(3).eval()
+    bn.running_mean.normal_()
+    net = nn.Sequential(layer.SeqToANNContainer(conv, bn), IFNode(), layer.SeqToANNContainer(layer.AvgPool2d(3)))
+    x = torch.randn(T, N, 2, 5, 5)
+    net[1].step_mode = "m"
+    want = net(x)
+    net[1].reset()
+    net[0] = layer.SeqToANNContainer(fuse_convbn2d(conv, bn))
+    for module in (net, net[0][0], net[2][0]):
+        set_step_mode(module, "m")
+    assert net[0][0].step_mode == net[2][0].step_mode == "m"
+    run = torch.compile(net, fullgraph=True, backend="eager") if compiling else net
+    torch.testing.assert_close(run(x), want)
+    assert net[0][0].step_mode == net[2][0].step_mode == "m"  # only as long as the call
+    torch.testing.assert_close(seq_to_ann_forward(x, nn.Sequential(net[0][0])), net[0](x))
+    with pytest.raises(ShapeError, match="3 axes"):
+        net[0](x[:, :, 0])
+    assert net[0][0].step_mode == "m"
+
+
 def test_modules_that_see_time_themselves_are_refused():
     x = torch.zeros(T, N, 4)
-    for container in (layer.SeqToANNContainer, layer.MultiStepContainer):
-        net = container(nn.Sequential(layer.Linear(4, 4, step_mode="m")))
-        with pytest.raises(ValueError, match=r"to the modules inside, but 0\.0 \(Linear\) has step_mode='m'"):
-            net(x)
+    inner = layer.SeqToANNContainer(nn.ReLU())
+    for container, seen, name in (
+        (layer.SeqToANNContainer, inner, "SeqToANNContainer"),
+        (layer.MultiStepContainer, layer.Linear(4, 4, step_mode="m"), "Linear"),
+    ):
+        with pytest.raises(ValueError, match=rf"to the modules inside, but 0\.0 \({name}\) has step_mode='m'"):
+            container(nn.Sequential(seen))(x)
     with pytest.raises(ValueError, match=r"0 \(IFNode\) has step_mode='m'"):
         layer.StepModeContainer(True, IFNode(step_mode="m"))(x[0])
     for net in (

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ..base import StepModule
 from ..errors import ShapeError, check_sequence, check_tensor, dims
-from ..layer.container import check_folded
+from ..layer.container import as_single_steps, check_folded
 from ..layer.fold import apply_folded
 from ..layer.stateless import Stateless
 
@@ -91,16 +91,17 @@ def _filled(function: Callable[[Any], Any], out: Any, chunks: Sequence[Tensor], 
 def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
     """Apply stateless modules once to all steps of `x_seq` `[T, N, *]`, folded into one batch `[T*N, *]`.
 
-    - `stateless_module`: a module in `step_mode='s'`, a list or tuple of them, or any callable. A module that keeps a
-      state takes that batch for one step (with `step_mode='m'`, for T*N steps), with a warning.
+    - `stateless_module`: a module, a list or tuple of them, or any callable. A layer of ours takes that batch for one
+      step, whatever its `step_mode`. A module that keeps a state takes it for one step (with `step_mode='m'`, for T*N
+      steps), with a warning.
 
     >>> seq_to_ann_forward(torch.ones(4, 2, 3, 8, 8), nn.Conv2d(3, 5, 3)).shape
     torch.Size([4, 2, 5, 6, 6])
     """
     function = _composed("seq_to_ann_forward", stateless_module)
     _check(x_seq, "seq_to_ann_forward", 2)
-    check_folded("seq_to_ann_forward", [held for held in _elements(stateless_module) if isinstance(held, nn.Module)])
-    return apply_folded(function, x_seq)
+    held = [module for module in _elements(stateless_module) if isinstance(module, nn.Module)]
+    return as_single_steps(check_folded("seq_to_ann_forward", held), apply_folded, function, x_seq)
 
 
 def _check(x_seq: Tensor, owner: str, least: int = 1) -> None:

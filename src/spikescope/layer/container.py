@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ..base import MemoryModule, MultiStepModule, StepModule
 from ..errors import ShapeError, check_floating, check_sequence, dims
+from ..internals import runs_otherwise
 from .fold import apply_folded, loop_over_time, over_time
-from .stateless import check_axes, registry
+from .norm import BatchNorm
+from .stateless import Stateless, check_axes, registry
 
 __all__ = [
     "ElementWiseRecurrentContainer",
@@ -31,13 +33,15 @@ _POINTWISE = (
 
 def _keeps_samples_apart(module: nn.Module) -> bool:
     """Whether each sample of the output is known to depend on that sample of the input alone."""
-    known = {*_POINTWISE, *registry.values(), *_axes()}
-    return type(module) in known and not (isinstance(module, nn.Flatten) and module.start_dim <= 0)
+    known = {*_POINTWISE, *_axes()}
+    if type(module) not in known or runs_otherwise(module):
+        return False
+    return not (isinstance(module, nn.Flatten) and module.start_dim <= 0)
 
 
 def _axes() -> dict[type[nn.Module], tuple[str, ...]]:
-    """The axes of one step for every class of PyTorch in the table."""
-    return {made.torch_class: made.axes for made in registry.values()}
+    """The axes of one step for every class of the table, PyTorch's and ours."""
+    return {held: made.axes for made in registry.values() for held in (made.torch_class, made)}
 
 
 _SAID = "_said_that_it_is_folded"  # an attribute of a module that keeps a state
@@ -54,17 +58,23 @@ def _check_inside(container: nn.Module) -> None:
             )
 
 
-def check_folded(owner: str, modules: Sequence[nn.Module]) -> None:
+def check_folded(owner: str, modules: Sequence[nn.Module]) -> list[StepModule]:
     """Warn, once, of a module that keeps a state where T steps of N samples are one call.
 
     It runs as if the T*N samples were one step, or that many steps with `step_mode='m'`: time and samples are mixed.
-    Other modules that see time themselves are refused.
+    Layers without a state that are set to sequences are given back, for `as_single_steps`; other modules that see time
+    themselves are refused.
     """
     found = [held for place, module in enumerate(modules) for held in module.named_modules(prefix=str(place))]
     stateful = [module for _, module in found if isinstance(module, MemoryModule)]
     inside = {held for node in stateful for held in node.modules()}
+    layers: list[StepModule] = []
     for name, module in found:
-        if module not in inside and isinstance(module, StepModule) and module.step_mode != "s":
+        if module in inside or not isinstance(module, StepModule) or module.step_mode == "s":
+            continue
+        if isinstance(module, (Stateless, BatchNorm)) and "s" in module.supported_step_mode():
+            layers.append(module)
+        else:
             raise ValueError(
                 f"{owner} hands [T*N, *] to the modules inside, but {name} ({type(module).__name__}) has "
                 f"step_mode={module.step_mode!r}. Set its step_mode to 's', or apply it outside."
@@ -79,6 +89,18 @@ def check_folded(owner: str, modules: Sequence[nn.Module]) -> None:
             "outside, or use MultiStepContainer, StepModeContainer(True, ...) or multi_step_forward.",
             stacklevel=3,
         )
+    return layers
+
+
+def as_single_steps(layers: Sequence[StepModule], function: Callable[..., Any], *args: Any) -> Any:
+    """`function` while `layers`, which are set to sequences, take what they get for one step."""
+    for module in layers:
+        module.step_mode = "s"
+    try:
+        return function(*args)
+    finally:
+        for module in layers:
+            module.step_mode = "m"
 
 
 class _Row(MultiStepModule, nn.Sequential):
@@ -116,10 +138,12 @@ def _entries(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 class SeqToANNContainer(_Row):
     """Stateless modules in a row, run once on `[T*N, *]`: a sequence `[T, N, *]` goes in and comes out.
 
-    A module that keeps a state takes that for one step, or for T*N steps with `step_mode='m'`, with one warning.
+    A layer of ours without a state takes that for one step, whatever its `step_mode`. A module that keeps a state
+    takes it for one step, or for T*N steps with `step_mode='m'`, with one warning.
 
-    A sequence that repeats one frame is computed once where all modules are known to keep samples apart: the classes
-    of `layer.stateless` and of PyTorch that these are made of, and pointwise activations.
+    A sequence that repeats one frame is computed once where all modules are known to keep samples apart, and have no
+    hook that could mix them: the classes of `layer.stateless` and of PyTorch that these are made of, and pointwise
+    activations.
 
     >>> SeqToANNContainer(nn.Conv2d(1, 2, 3), nn.ReLU())(torch.zeros(4, 3, 1, 5, 5)).shape
     torch.Size([4, 3, 2, 3, 3])
@@ -128,13 +152,13 @@ class SeqToANNContainer(_Row):
     def forward(self, x_seq: Tensor) -> Any:
         """A sequence `[T, N, *]`."""
         check_sequence(type(self).__name__, x_seq, least=2)
-        check_folded(type(self).__name__, list(self))
+        layers = check_folded(type(self).__name__, list(self))
         if all(_keeps_samples_apart(module) for module in self):
-            return over_time(self, self._apart, (x_seq,), {})
-        return apply_folded(super().forward, x_seq)
+            return as_single_steps(layers, over_time, self, self._apart, (x_seq,), {})
+        return as_single_steps(layers, apply_folded, super().forward, x_seq)
 
     def _apart(self, x: Tensor) -> Any:
-        """The modules in a row; PyTorch's would take an input without the axis N for one sample of another shape."""
+        """The modules in a row; many would take an input without the axis N for one sample of another shape."""
         axes = _axes()
         for module in self:
             if type(module) in axes:
