@@ -213,6 +213,27 @@ def test_a_neuron_that_decides_by_its_backend_is_on_torch():
         Module(backend="cpp")(drive())
 
 
+@pytest.mark.parametrize("calls_ours", [False, True])
+def test_v_seq_of_single_steps_of_ones_own(calls_ours):
+    class Stepped(IFNode):
+        def single_step_forward(self, x):
+            if calls_ours:
+                return super().single_step_forward(x)
+            self.v_float_to_tensor(x)
+            self.neuronal_charge(x)
+            spike = self.neuronal_fire()
+            self.neuronal_reset(spike)
+            return spike
+
+    node = Stepped(store_v_seq=True)
+    for x in (0.75, 0.5, 0.25):
+        node(torch.tensor([x]))
+    assert node.v_seq.tolist() == [[0.75], [0.0], [0.25]]
+    node.reset()
+    node(torch.tensor([0.5]))
+    assert node.v_seq.tolist() == [[0.5]]
+
+
 def test_a_memory_v_seq_of_ones_own():
     class Keeping(BaseNode):
         def __init__(self):

@@ -38,7 +38,7 @@ def test_filter_learns_its_time_constant():
 
     assert torch.autograd.gradcheck(run, (x, module.w))
     assert torch.autograd.gradgradcheck(run, (x, module.w))
-    assert "learnable=True" in repr(module)
+    assert repr(module) == "SynapseFilter(tau=4.0, learnable=True, step_mode=m)"
 
 
 @pytest.mark.parametrize("build", [lambda: layer.SynapseFilter(3.0), lambda: layer.Delay(2), lambda: layer.Delay(0)])

@@ -62,7 +62,7 @@ class SynapseFilter(MemoryModule):
         return current.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau:.6g}, learnable={self.w is not None}, {super().extra_repr()}"
+        return f"tau={float(f'{self.tau:.6g}')}, learnable={self.w is not None}, {super().extra_repr()}"
 
 
 class Delay(MemoryModule):

@@ -199,6 +199,17 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         return getattr(cls, stage).__func__ is not getattr(StagedNeuron, stage).__func__
 
     @derived
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        own = type(self).custom and self._step_mode == "s" and not is_derived(type(self).single_step_forward)
+        before = self._potentials[-1:]
+        out = super().forward(*args, **kwargs)
+        if own and self.store_v_seq and "_assigned_v_seq" not in self.__dict__ and isinstance(self.v, Tensor):
+            now = self._potentials[-1:]
+            if not now or (before and now[0] is before[0]):  # the step called none of ours, which keeps it
+                self._potentials.append(self.v.unsqueeze(0).clone())
+        return out
+
+    @derived
     def single_step_forward(self, x: Tensor) -> Any:
         if not self._has_hooks():
             return super().single_step_forward(x)
