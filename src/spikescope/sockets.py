@@ -29,6 +29,7 @@ __all__ = [
     "at_rest",
     "forget",
     "instrument",
+    "is_watched",
     "place_sockets",
     "subscribe",
     "unsubscribe",
@@ -362,6 +363,12 @@ def found_sockets(module: nn.Module) -> tuple[Entry, Exit] | None:
     """The sockets of a module, if it has them."""
     entry, leave = module._forward_pre_hooks.get(_KEY), module._forward_hooks.get(_KEY)  # type: ignore[call-overload]
     return (entry, leave) if isinstance(entry, Entry) and isinstance(leave, Exit) else None
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether something of ours listens to a module."""
+    sockets = found_sockets(module)
+    return sockets is not None and any(socket.points for socket in sockets)
 
 
 def place_sockets(module: nn.Module, passing: bool = False) -> tuple[Entry, Exit]:

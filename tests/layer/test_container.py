@@ -12,6 +12,7 @@ from spikescope import layer
 from spikescope.errors import ShapeError
 from spikescope.functional import fuse_convbn2d, seq_to_ann_forward, set_step_mode
 from spikescope.layer.fold import is_expanded
+from spikescope.monitor import OutputMonitor, instrument
 from spikescope.neuron import IFNode, LIFNode
 
 T, N = 5, 3
@@ -192,6 +193,19 @@ def test_a_hook_keeps_samples_apart_no_more_in_compiled_code():
 
 
 @pytest.mark.parametrize("compiling", [False, True])
+def test_a_monitor_inside_sees_every_step_of_a_repeated_frame(compiling):
+    net = instrument(layer.SeqToANNContainer(layer.Linear(2, 2), nn.ReLU()))
+    x = torch.rand(N, 2).expand(T, N, 2)
+    run = torch.compile(net, fullgraph=True, backend="eager") if compiling else net
+    for _ in range(2):  # before it and after it the frame is shared
+        assert is_expanded(net((x[0] * torch.ones((), requires_grad=True)).expand(T, N, 2)))
+        with OutputMonitor(net, (layer.Linear, nn.ReLU)) as monitor:
+            y = run(x)
+        assert [record.shape for record in monitor.records] == [(T * N, 2), (T * N, 2)]
+        torch.testing.assert_close(monitor["1"][0].unflatten(0, (T, N)), y)
+
+
+@pytest.mark.parametrize("compiling", [False, True])
 def test_layers_without_a_state_take_the_folded_batch_for_one_step(compiling):
     torch.manual_seed(4)
     conv, bn = layer.Conv2d(2, 3, 3, bias=False), layer.BatchNorm2d(3).eval()
@@ -209,6 +223,7 @@ def test_layers_without_a_state_take_the_folded_batch_for_one_step(compiling):
     torch.testing.assert_close(run(x), want)
     assert net[0][0].step_mode == net[2][0].step_mode == "m"  # only as long as the call
     torch.testing.assert_close(seq_to_ann_forward(x, nn.Sequential(net[0][0])), net[0](x))
+    torch.testing.assert_close(layer.StepModeContainer(False, net[0][0], step_mode="m")(x), net[0](x))
     with pytest.raises(ShapeError, match="3 axes"):
         net[0](x[:, :, 0])
     assert net[0][0].step_mode == "m"

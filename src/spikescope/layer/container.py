@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..base import MemoryModule, MultiStepModule, StepModule
 from ..errors import ShapeError, check_floating, check_sequence, dims
 from ..internals import runs_otherwise
+from ..sockets import is_watched
 from .fold import apply_folded, loop_over_time, over_time
 from .norm import BatchNorm
 from .stateless import Stateless, check_axes, registry
@@ -32,9 +33,9 @@ _POINTWISE = (
 
 
 def _keeps_samples_apart(module: nn.Module) -> bool:
-    """Whether each sample of the output is known to depend on that sample of the input alone."""
+    """Whether each sample of the output is known to depend on that sample of the input alone, and no monitor counts."""
     known = {*_POINTWISE, *_axes()}
-    if type(module) not in known or runs_otherwise(module):
+    if type(module) not in known or runs_otherwise(module) or is_watched(module):
         return False
     return not (isinstance(module, nn.Flatten) and module.start_dim <= 0)
 
@@ -141,9 +142,9 @@ class SeqToANNContainer(_Row):
     A layer of ours without a state takes that for one step, whatever its `step_mode`. A module that keeps a state
     takes it for one step, or for T*N steps with `step_mode='m'`, with one warning.
 
-    A sequence that repeats one frame is computed once where all modules are known to keep samples apart, and have no
-    hook that could mix them: the classes of `layer.stateless` and of PyTorch that these are made of, and pointwise
-    activations.
+    A sequence that repeats one frame is computed once where all modules are known to keep samples apart, with no hook
+    that could mix them and no monitor that counts them: the classes of `layer.stateless` and of PyTorch that these are
+    made of, and pointwise activations.
 
     >>> SeqToANNContainer(nn.Conv2d(1, 2, 3), nn.ReLU())(torch.zeros(4, 3, 1, 5, 5)).shape
     torch.Size([4, 3, 2, 3, 3])
@@ -208,13 +209,11 @@ class StepModeContainer(StepModule, nn.Sequential):
 
     def forward(self, x: Tensor) -> Any:
         """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
+        if self._step_mode == "m" and not self.stateful:
+            layers = check_folded(type(self).__name__, list(self))
+            return as_single_steps(layers, apply_folded, super().forward, x)
         _check_inside(self)
-        if self._step_mode == "s":
-            return super().forward(x)
-        if self.stateful:
-            return loop_over_time(super().forward, x)
-        check_folded(type(self).__name__, list(self))
-        return apply_folded(super().forward, x)
+        return super().forward(x) if self._step_mode == "s" else loop_over_time(super().forward, x)
 
     def extra_repr(self) -> str:
         return f"stateful={self.stateful}, step_mode={self.step_mode}"
