@@ -10,7 +10,7 @@ PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test bench damage fuzz clean gpu triton models programs
+.PHONY: demo test bench damage fuzz gpu matrix models programs triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
