@@ -1,5 +1,7 @@
 """Names of SpikingJelly 2.0 and small helpers, under the aliases."""
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -81,3 +83,23 @@ def test_a_signed_rate_code():
     torch.testing.assert_close(spikes.mean(0), torch.tensor([-0.5, 0.0, 0.25]), rtol=0, atol=0.03)
     with pytest.raises(ValueError, match="BiPoissonEncoder"):
         BiPoissonEncoder()(torch.tensor([-1.5]))
+
+
+@pytest.mark.parametrize("name", ["if", "lif", "ilif", "qif", "eif"])
+def test_runs_as_functions_are_the_runs_of_the_neurons(name):
+    from spikingjelly.activation_based import functional, neuron
+
+    run = getattr(functional, f"{name}_multi_step")
+    given = {key: held.default for key, held in inspect.signature(run).parameters.items()}
+    shown = ("tau", "decay_input", "v_reset", "v_rest", "v_c", "a0", "theta_rh", "delta_t")
+    fields = {key.replace("delta_t", "delta_T"): given[key] for key in shown if key in given}
+    node = getattr(neuron, f"{name.upper()}Node")(step_mode="m", store_v_seq=True, v_threshold=0.75, **fields)
+    x_seq, v = 2 * torch.rand(5, 3, 4), torch.rand(3, 4, requires_grad=True)
+    node.v = v
+    wanted = node(x_seq)
+    spikes, last, v_seq = run(x_seq, v, v_threshold=0.75, store_v_seq=True)
+    assert torch.equal(spikes, wanted)
+    assert torch.equal(last, node.v)
+    assert torch.equal(v_seq, node.v_seq)
+    assert run(x_seq, v, v_threshold=0.75)[2] is None
+    assert torch.equal(torch.autograd.grad(spikes.sum(), v)[0], torch.autograd.grad(wanted.sum(), v)[0])

@@ -59,7 +59,7 @@ def test_advice_names_what_there_is(words):
         ("activation_based.auto_cuda.generator.analyse_graph", "kernels are not written by hand here"),
         ("activation_based.lava_exchange.to_lava_block", "there is no exchange with Lava"),
         ("timing_based.neuron.Tempotron", "neurons of precise spike times"),
-        ("activation_based.functional.lif_multi_step", "a neuron with step_mode='m' takes sequences"),
+        ("activation_based.functional.plif_multi_step", "a neuron with step_mode='m' takes sequences"),
     ],
 )
 def test_what_is_not_here_imports_and_is_refused_on_use(dotted, words):

@@ -52,6 +52,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.functional": (
         "spikescope.functional",
         "spikescope.compat.steps",
+        "spikescope.compat.sequences",
         *_later(
             "t_last_multi_step_forward t_last_seq_to_ann_forward collect_reset_modules reset_collected_modules "
             "invalidate_reset_cache"
