@@ -358,7 +358,11 @@ class Declared(nn.Module):
 
     def extra_repr(self) -> str:
         shown = [name for name, spec in type(self).fields.items() if spec.factory is None and self._shows(name, spec)]
-        return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in shown)
+        return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in self._in_order(shown))
+
+    def _in_order(self, names: list[str]) -> list[str]:
+        """The fields of a repr in the order in which it shows them."""
+        return names
 
     def _shows(self, name: str, spec: Field) -> bool:
         """Whether the repr of the module shows a field."""
@@ -374,7 +378,7 @@ def told_by_a_tensor(number: float) -> Tensor:
 def _shown(held: object) -> str:
     """The value of a field as a repr shows it: a name without quotes, of a tensor its shape."""
     if not isinstance(held, Tensor):
-        return str(held)
+        return getattr(held, "__name__", str(held))  # a function by its name, not by its address
     size = "x".join(map(str, held.shape))
     learnable = "learnable " if isinstance(held, nn.Parameter) else ""
     return f"<{learnable}tensor {size}>" if size else f"{held.item():.4g} ({learnable}scalar)"

@@ -68,7 +68,7 @@ class Dropout(MemoryModule):
         return held.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, {super().extra_repr()}"
+        return f"p={self.p}" + (", step_mode=m" if self._step_mode == "m" else "")
 
 
 class Dropout2d(Dropout):

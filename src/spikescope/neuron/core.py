@@ -44,14 +44,17 @@ def wide(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return x.to(torch.promote_types(x.dtype if dtype is None else dtype, torch.float32))
 
 
+SHOWN = ("tau", "v_threshold", "v_reset", "detach_reset", "step_mode", "backend")
+"""The fields that every repr shows, in this order; those of a neuron's own stand behind tau, these at the end:"""
+LAST = ("store_v_seq", "x_scale", "x_shift")
+
+
 class Neuron(Declared, MemoryModule):
     """Base of all neurons. Defining a subclass registers it, unless it says `abstract=True`."""
 
     step_mode: str = option(default="s", shapes_dynamics=False, kw_only=True)
 
-    printed: ClassVar[frozenset[str]] = frozenset(  # what the repr shows also where it is at its default
-        ("tau", "v_threshold", "v_reset", "detach_reset", "step_mode", "backend")
-    )
+    printed: ClassVar[frozenset[str]] = frozenset(SHOWN)  # what the repr shows also where it is at its default
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default, for a run of four steps
     abstract: ClassVar[bool] = True
     takes_hooks: ClassVar[bool] = False  # whether the methods in HOOKS may be written anew
@@ -76,6 +79,10 @@ class Neuron(Declared, MemoryModule):
 
     def extra_repr(self) -> str:
         return Declared.extra_repr(self)
+
+    def _in_order(self, names: list[str]) -> list[str]:
+        places = {name: place for place, name in enumerate((*SHOWN, *LAST))}
+        return sorted(names, key=lambda name: places.get(name, 0.5))
 
     def _shows(self, name: str, spec: Field) -> bool:
         held = getattr(self, name)
