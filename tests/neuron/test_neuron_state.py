@@ -213,7 +213,10 @@ def test_per_channel_fields():
         assert torch.equal(node.v[:, channel], alone.v)
 
 
-def test_a_field_edited_before_the_first_call_is_followed():
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "after compiled code"])
+def test_a_field_edited_before_the_first_call_is_followed(compiled):
+    if compiled:  # from then on the numbers that change are inputs of graphs
+        torch.compile(LIFNode(), backend="eager")(torch.rand(2))
     node = make(LIFNode)
     node.v_reset = -0.5
     assert node.v == -0.5

@@ -366,7 +366,9 @@ class PointwiseNeuron(Neuron, abstract=True):
             now = self._memories[name]
             at_rest = self._reset_values[name]
             stored = held
-            if held is not None and self._moving:  # compiled code would take it for a constant
+            if held is None and name in self._moving:  # now a tensor says it, at the first input
+                self._moving = {key: number for key, number in self._moving.items() if key != name}
+            elif held is not None and self._moving:  # compiled code would take it for a constant
                 stored, self._moving = None, {**self._moving, name: told_by_a_tensor(held)}
             if not isinstance(now, Tensor) and not isinstance(at_rest, Tensor) and now == at_rest:
                 self._memories[name] = stored
