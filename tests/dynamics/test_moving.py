@@ -11,8 +11,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from spikescope import functional
-from spikescope.monitor.probe import Probe
-from spikescope.monitor.signals import signal_of
+from spikescope.monitor.choose.signals import signal_of
+from spikescope.monitor.probe.single import Probe
 from spikescope.neuron import EIFNode, HalfThresholdIFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
 from spikescope.surrogate import Sigmoid
 

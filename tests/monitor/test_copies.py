@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 import torch
-from monitor_cases import sequence, spiking_net
 from torch import nn
 
+from monitor_cases import sequence, spiking_net
 from spikescope import functional, layer, neuron
 from spikescope.monitor import (
     GradOutputMonitor,

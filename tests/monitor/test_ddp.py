@@ -1,10 +1,10 @@
 """Monitors in two processes that train one network together."""
 
 import torch
-from monitor_cases import sequence, spiking_net
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from monitor_cases import sequence, spiking_net
 from ranks import in_two_ranks
 from spikescope import functional, layer, neuron
 from spikescope.monitor import GradOutputMonitor, OutputMonitor, record

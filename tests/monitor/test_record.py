@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from monitor_cases import Named, sequence, spiking_net
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from monitor_cases import Named, sequence, spiking_net
 from spikescope import functional, monitor, neuron
 from spikescope.base import MemoryModule
 from spikescope.monitor import BudgetError, Subset, every, reduce

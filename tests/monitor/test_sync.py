@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from monitor_cases import sequence, spiking_net
 from torch import distributed
 
+from monitor_cases import sequence, spiking_net
 from ranks import in_two_ranks
 from spikescope import functional, monitor, neuron
 from spikescope.monitor import reduce

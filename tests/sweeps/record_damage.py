@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from spikescope.monitor import Moment, open_records
-from spikescope.monitor.chunk import MAGIC, write_chunk
+from spikescope.recording.segment import MAGIC, write_chunk
 from spikescope.spikes import CompressedSpikes, PackedSpikes
 
 NAME = "00000000-1.records"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, check_tensor, dims
-from ..monitor.plain import laid_out
+from ..monitor.show.plain import laid_out
 from ..report.style import COLOURS, GREY, blank, heading, note, styled, tidy
 from .driving import Tally, check_steps, drive, neurons_of
 from .tracing import on_device

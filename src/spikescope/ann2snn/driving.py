@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from ..errors import check_module
 from ..functional import reset_net
 from ..monitor import Probe
-from ..monitor.signals import signal_of
+from ..monitor.choose.signals import signal_of
 from .modules import ScaledNeuron
 
 __all__ = ["Tally", "drive", "neurons_of"]

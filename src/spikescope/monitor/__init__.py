@@ -1,23 +1,23 @@
 """Seeing inside a network while it runs."""
 
+from ..recording import Budget as Budget
+from ..recording import BudgetError as BudgetError
+from ..recording import Moment as Moment
+from ..recording import SpilledRecords as SpilledRecords
+from ..recording import open_records as open_records
 from ..sockets import instrument as instrument
-from .counts import *
-from .gpu import *
-from .health import *
-from .memory import Budget as Budget
-from .memory import BudgetError as BudgetError
-from .memory import Moment as Moment
-from .preview import *
-from .probe import Probe as Probe
-from .probe import ProbeReport as ProbeReport
-from .rates import *
+from .choose.modules import *
+from .choose.preview import *
+from .choose.subset import *
+from .classic.counts import *
+from .classic.gpu import *
+from .classic.monitors import *
+from .classic.rates import *
+from .classic.recorder import Recorder as Recorder
+from .health.findings import *
+from .probe.single import Probe as Probe
+from .probe.single import ProbeReport as ProbeReport
 from .record import *
-from .recorder import Recorder as Recorder
-from .recorders import *
 from .results import Results as Results
-from .select import *
-from .sinks import *
-from .spill import SpilledRecords as SpilledRecords
-from .spill import open_records as open_records
-from .subset import *
+from .show.sinks import *
 from .sync import sync

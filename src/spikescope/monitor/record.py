@@ -11,20 +11,20 @@ from torch import nn
 
 from ..errors import check_module
 from ..neuron.readout import ReadOut
+from ..recording.budget import Budget
+from ..recording.budget import budget as as_budget
 from ..sockets import Signal
-from .memory import Budget
-from .memory import budget as as_budget
-from .plain import words
-from .probe import GradScale, Probe
-from .probes import Probes
+from .choose.modules import by_role, by_type, named, select
+from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of
+from .choose.subset import Subset
+from .probe.group import Probes
+from .probe.single import GradScale, Probe
+from .probe.taps import gives_spikes, tapped
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Recorded, Results
-from .select import by_role, by_type, named, select
-from .signals import GRADIENTS, keeps_state, signal_of, spikes_of
-from .subset import Subset
-from .taps import gives_spikes, tapped
+from .show.plain import words
 from .track import GradientTrack, Ledger, Track, decoded
 
 __all__ = ["Cost", "Recording", "record"]

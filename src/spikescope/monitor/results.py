@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import did_you_mean
-from .plain import laid_out, means, plain
+from .show.plain import laid_out, means, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ class Results(Mapping[str, Any]):
 
     def plot(self) -> Figure:
         """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
-        from .pictures import draw_results
+        from .show.pictures import draw_results
 
         if not len(self):
             raise ValueError(self.table())

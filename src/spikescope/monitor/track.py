@@ -12,7 +12,8 @@ from ..errors import check_sequence
 from ..form import tensors_of
 from ..internals import is_left_behind
 from ..neuron.readout import ReadOut
-from .memory import BudgetError, Moment
+from ..recording.budget import BudgetError
+from ..recording.records import Moment
 from .reduce import Along, Reducer, nbytes
 from .reduce.count import CountReducer
 from .reduce.tally import Tally

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
+from ..monitor.probe.taps import gives_spikes
 from ..monitor.reduce import Packed, Raw, Reducer
-from ..monitor.taps import gives_spikes
 from ..neuron import PointwiseNeuron
 from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
 from ..spikes import PackedSpikes

@@ -1,0 +1,1 @@
+"""Choosing what to look at: which modules, which signal, which neurons, samples and steps of it."""

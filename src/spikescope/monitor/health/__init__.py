@@ -1,0 +1,3 @@
+"""What is wrong with a network while it trains."""
+
+from .findings import *

@@ -1,0 +1,290 @@
+"""A probe: one signal of one module, brought to whoever wants it, whatever that one's code does."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...base import StepModule
+from ...form import mapped, tensors_of
+from ...neuron import Neuron
+from ...neuron.readout import ReadOut
+from ...recording.records import Moment
+from ...sockets import Point, Signal, at_rest, forget, subscribe, unsubscribe
+from ...warn import warn
+from ..choose.modules import named, unwrapped
+from ..choose.signals import GRADIENTS, keeps_state
+from ..choose.subset import Subset
+
+__all__ = ["GradScale", "Probe", "ProbeReport"]
+
+
+class GradScale(Protocol):
+    """What is asked of a `torch.amp.GradScaler`."""
+
+    def get_scale(self) -> float:
+        """The factor that the gradients carry."""
+
+
+class ProbeReport(NamedTuple):
+    """What a probe has done and cost."""
+
+    name: str
+    signal: str
+    fired: int  # values that came
+    recomputes: int  # that were skipped because an activation checkpoint computed them again
+    transforms: int  # that were skipped because torch.func hides them
+    milliseconds: float
+    error: BaseException | None
+
+
+def _without_frames(error: Exception) -> Exception:
+    """An error to be kept: its traceback as a note, for the frames would keep all the values of that forward pass."""
+    if error.__traceback__ is not None:
+        error.add_note("Where it came up:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    held: BaseException | None = error
+    while held is not None:
+        held.__traceback__ = None
+        held = held.__cause__ or held.__context__
+    return error
+
+
+class _Start:
+    """Listens for the beginning of a sequence."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    @property
+    def enabled(self) -> bool:
+        return self.probe.on
+
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+        self.probe.begin()
+
+
+class Probe:
+    """Brings the values of a signal to `take(value, moment)` from the moment it is made until `close()`.
+
+    The value has no graph unless `keep_graph`; what `take` keeps of it, it has to copy. An exception in `take` ends
+    this probe and nothing else: it is warned of once and kept as `error`.
+
+    - `signal`: if it has taps, `take` is given pairs of the value and the taps by name.
+    - `root`: the network; a module without a state of its own counts time from where the network begins.
+    - `scaler`: a GradScaler, by whose scale gradients are divided.
+    - `every`: take one run in `every`; during the others a kernel is not asked for anything.
+    - `cut`: called where a value comes from compiled code, which had to leave its graph there.
+    - `missed`: called where a backward pass comes by without a gradient, which is no value.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        signal: Signal,
+        take: Callable[[Any, Moment], None],
+        *,
+        root: nn.Module | None = None,
+        subset: Subset | None = None,
+        keep_graph: bool = False,
+        scaler: GradScale | None = None,
+        every: int = 1,
+        enabled: bool = True,
+        missed: Callable[[], None] | None = None,
+        cut: Callable[[], None] | None = None,
+    ) -> None:
+        self.name, self.module, self.signal, self.take = name, module, signal, take
+        self.subset = Subset() if subset is None else subset
+        self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
+        self._check_time()
+        self.given: Any = None  # the value that is being taken, whole and with its graph
+        self._asleep = False  # in a run that is not taken
+        self.error: BaseException | None = None
+        self.fired = self.nanoseconds = 0
+        self.began = False  # whether the start of a sequence was seen
+        self._enabled = enabled
+        self._start: tuple[Point, _Start] | None = None
+        self.restart()
+        self.point = subscribe(module, signal, self)
+        self._skipped = (self.point.recomputes, self.point.transforms)
+        self._listen_for_start(module if root is None else unwrapped(root))
+        self.restart()
+
+    def _listen_for_start(self, root: nn.Module) -> None:
+        if self.signal.kind in GRADIENTS:
+            return  # backwards, time is not counted
+        alone = isinstance(self.module, Neuron)
+        owner = self.module if alone else root
+        states = (owner,) if alone else tuple(held for held in named(root).values() if keeps_state(held))
+        if not states:
+            return
+        listener = _Start(self)
+        self._start = subscribe(owner, Signal("start"), listener, states), listener
+
+    def restart(self) -> None:
+        """Count calls, runs and steps from zero."""
+        self.calls, self.run, self.step, self._begun, self._asleep = 0, 0, 0, False, False
+        self._timed = self._at_rest()
+
+    def _at_rest(self) -> bool:
+        """Whether nothing has run since the reset, so that the next step is the first."""
+        return self._start is None or all(at_rest(held) for held in self._start[0].states)
+
+    def begin(self) -> None:
+        """A sequence begins."""
+        self.began = True
+        self.run += self._begun
+        asleep = self.run % self.every != 0
+        self.step, self._begun, self._timed = 0, asleep, True
+        if asleep != self._asleep:
+            self._asleep = asleep
+            self.point.refresh()
+
+    @property
+    def on(self) -> bool:
+        """Whether it is switched on, and no error has ended it."""
+        return self._enabled and self.error is None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether values are taken now."""
+        return self.on and not self._asleep
+
+    @enabled.setter
+    def enabled(self, given: bool) -> None:
+        if given and not self._enabled:
+            self._timed = self._at_rest()  # else the steps in between were not seen
+        self._enabled = given
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Tell the sockets whether this probe is on."""
+        self.point.refresh()
+        if self._start is not None:
+            self._start[0].refresh()
+
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+        """Take one value from the socket."""
+        began = time.perf_counter_ns()
+        try:
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # records are tensors like any other
+                    self._receive(value, cut)
+            else:
+                self._receive(value, cut)
+        except Exception as error:
+            self.fail(error)
+        self.given = None
+        self.nanoseconds += time.perf_counter_ns() - began
+
+    def _receive(self, value: Any, cut: bool) -> None:
+        if isinstance(value, Exception):
+            if self.signal.kind == "before" and self.calls == 0:  # the first call may make the attribute
+                self.calls = 1
+                return
+            raise value
+        if cut and self.cut is not None:
+            self.cut()
+        if value is None and self.signal.kind in GRADIENTS:
+            if self.missed is not None:
+                self.missed()
+            return
+        value, taps = value if self.signal.taps else (value, None)
+        moment, steps, timed = self._moment(value)
+        self.fired += 1
+        self.given = value
+        with torch.set_grad_enabled(self.keep_graph and torch.is_grad_enabled()):
+            if not self.keep_graph:
+                value = mapped(Tensor.detach, value)
+            if moment.scale != 1.0:
+                value = mapped(lambda held: held / moment.scale, value)
+            if not self.subset.everything:
+                value = self._part(value, steps, timed)
+                if value is None:
+                    return
+            self.take(value if taps is None else (value, taps), moment)
+
+    def _moment(self, value: Any) -> tuple[Moment, range, bool]:
+        """Where the value belongs, its steps, and whether its first axis is time."""
+        shape: tuple[int, ...] = next((held.shape for held in tensors_of(value)), ())
+        timed = len(shape) > 0 and self._has_time()
+        count = shape[0] if timed else 1
+        batch = next(iter(shape[timed:]), None)
+        call, start = self.calls, self.step
+        self.calls += 1
+        scale = 1.0
+        if self.signal.kind in GRADIENTS:
+            scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
+            return Moment(self.name, call, self.run, None, None, batch, scale), range(count), timed
+        self._begun = True
+        if timed and self._in_steps():  # all that was stored since the reset
+            self.step, start = start + 1, 0
+        else:
+            self.step = start + count
+        known = self._timed and self.signal.kind in ("input", "output", "tap")
+        steps = range(start, start + count)
+        begin, end = (steps.start, steps.stop) if known else (None, None)
+        return Moment(self.name, call, self.run, begin, end, batch, scale), steps, timed
+
+    def _in_steps(self) -> bool:
+        return not (isinstance(self.module, StepModule) and self.module.step_mode == "m")
+
+    def _has_time(self) -> bool:
+        """Whether the first axis is time: of an attribute where its name ends in `_seq`, as `v_seq`."""
+        if self.signal.kind in ("before", "after"):
+            return isinstance(self.module, StepModule) and self.signal.name.endswith("_seq")
+        decoded = isinstance(self.module, ReadOut) and self.signal.kind in ("output", "grad_output")
+        return not (self._in_steps() or decoded)
+
+    def _check_time(self) -> None:
+        """Refuse to choose steps where a value of a whole sequence has none."""
+        if self.subset.time is None or self._in_steps() or self._has_time():
+            return
+        kind, module = self.signal.name or self.signal.kind, type(self.module).__name__
+        raise ValueError(
+            f"Subset: {kind!r} of {self.name or 'the network'!r} ({module}) has no time axis in step_mode='m', so that "
+            "time= has no steps to choose from. Leave time out; the membrane potential of every step is 'v_seq'."
+        )
+
+    def _part(self, value: Any, steps: range, timed: bool) -> Any:
+        self._check_time()
+        if not timed and not self.subset.wants(steps.start):
+            return None
+        parts = mapped(lambda held: self.subset.take(held, steps if timed else None), value)
+        return None if isinstance(value, Tensor) and parts is None else parts
+
+    def fail(self, error: Exception) -> None:
+        """End this probe and nothing else."""
+        self.error = _without_frames(error)
+        self.refresh()
+        text = (
+            f"The probe of {self.signal.kind} of {self.name or 'the network'!r} is off: {type(error).__name__}: {error}"
+            " The network runs on; reading the records raises this error."
+        )
+        warn(text)
+
+    def retune(self, signal: Signal) -> None:
+        """Listen to another signal of the module from now on."""
+        before = self.point
+        unsubscribe(before, self)
+        forget(before)
+        self.signal, self.point = signal, subscribe(self.module, signal, self)
+        so_far = before.recomputes - self._skipped[0], before.transforms - self._skipped[1]
+        self._skipped = self.point.recomputes - so_far[0], self.point.transforms - so_far[1]
+
+    def close(self) -> None:
+        """Unplug; a second time does nothing."""
+        unsubscribe(self.point, self)
+        if self._start is not None:
+            unsubscribe(*self._start)
+
+    def report(self) -> ProbeReport:
+        """What the probe has done and cost so far."""
+        recomputes, transforms = self.point.recomputes - self._skipped[0], self.point.transforms - self._skipped[1]
+        signal = ":".join(filter(None, self.signal[:2]))
+        return ProbeReport(self.name, signal, self.fired, recomputes, transforms, self.nanoseconds / 1e6, self.error)

@@ -1,0 +1,179 @@
+"""What a recording holds, as a figure: bars for numbers, lines for courses and histograms, rasters for spikes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...report.style import COLOURS, GREY, blank, note, room, styled, tidy
+from ...report.trains import draw_rasters, raster_height, trains_of
+from ...spikes import PackedSpikes
+from ..reduce import Bins, LogBins
+from .plain import means, scalars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_results"]
+
+IN_A_ROW = 4
+BAR = (0.24, 0.14)  # inches of a bar, and of one among many
+
+UNITS = {
+    "count": "spikes",
+    "rate": "spikes per step",
+    "rate over time": "spikes per neuron",
+    "silent share": "share of the neurons",
+    "saturated share": "share of the neurons",
+    "support share": "share of the potentials",
+    "inter spike interval.number": "intervals",
+    "inter spike interval.mean": "steps",
+    "inter spike interval.cv": "deviation / mean",
+    "first spike latency.mean": "steps",
+    "first spike latency.fired": "share of the samples",
+    "fano": "variance / mean of the counts",
+    "synchrony": "from 0 (independent) to 1 (alike)",
+    "syn ops.total": "synaptic operations",
+    "syn ops.per_sample": "synaptic operations",
+    "gradient norm": "L2 norm",
+    "norm": "L2 norm of all values",
+}
+"""What the axis of a reducer says, by its own name; of another it says 'value'."""
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+@styled
+def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
+    """A panel for each reducer, or for each number that it gives; of packed spikes a raster of each layer.
+
+    - `courses`: the reducers with a value for each step.
+    """
+    rows = {name or "(network)": row for name, row in rows.items()}
+    drawn = {label: value for row in rows.values() for label, value in row.items()}
+    packed = [label for label, value in drawn.items() if isinstance(value, PackedSpikes)]
+    lines = [label for label, value in drawn.items() if label in courses or isinstance(value, (Bins, LogBins))]
+    numbers = {n: means({k: v for k, v in row.items() if k not in (*lines, *packed)}) for n, row in rows.items()}
+    bars = list(dict.fromkeys(key for row in numbers.values() for key in row))
+    rasters = [trains_of({n: row[label] for n, row in rows.items() if label in row}, 0) for label in packed]
+
+    count = len(bars) + len(lines)
+    across, down = min(count, IN_A_ROW), -(-count // IN_A_ROW)
+    trains = sum(map(len, rasters))
+    heights = _heights(len(bars), len(lines), len(rows)) + ([trains * raster_height(trains)] if rasters else [])
+    figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters else 0.0), sum(heights))
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    top = [grid[row].subgridspec(1, across) for row in range(down)]
+    panels = [figure.add_subplot(top[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
+    for place, (axes, key) in enumerate(zip(panels, bars, strict=False)):
+        _bars(axes, {name: row.get(key, math.nan) for name, row in numbers.items()}, named=place % IN_A_ROW == 0)
+        tidy(axes, key, _unit(key, rows), "layer" if place % IN_A_ROW == 0 else "", grid="x")
+    for axes, label in zip(panels[len(bars) :], lines, strict=True):
+        _curves(axes, label, {name: row[label] for name, row in rows.items() if label in row})
+    if rasters:  # in one grid, so that a step is at one place in all
+        held = grid[down].subgridspec(trains, 1)
+        below = iter([figure.add_subplot(held[row]) for row in range(trains)])
+    for layers in rasters:
+        draw_rasters([next(below) for _ in layers], layers, raster_height(trains))
+    return figure
+
+
+def _heights(bars: int, lines: int, layers: int) -> list[float]:
+    """The inches of each row of panels, of which the first hold bars and the last lines."""
+    barred = 1.3 + layers * room(layers, *BAR)
+    starts = range(0, bars + lines, IN_A_ROW)
+    return [
+        max(barred if start < bars else 0.0, 2.8 if bars < min(start + IN_A_ROW, bars + lines) else 0.0)
+        for start in starts
+    ]
+
+
+def _unit(key: str, rows: Rows) -> str:
+    """What a bar measures; of a tensor it shows the mean."""
+    names = {name for row in rows.values() for label, value in row.items() for name in scalars(value, label)}
+    mean = ", mean of all" if {f"{key}.mean", f"{key}.min"} <= names else ""
+    return f"{UNITS.get(key, 'value')}{mean}"
+
+
+def _bars(axes: Axes, values: Mapping[str, float], named: bool) -> None:
+    drawn = [value if math.isfinite(value) else 0.0 for value in values.values()]
+    axes.barh(range(len(values)), drawn, color=COLOURS[0])
+    axes.set_yticks(range(len(values)), list(values) if named else [""] * len(values))
+    axes.set_ylim(len(values) - 0.4, -0.6)  # the first layer at the top, as in the table
+    points = 0.8 * 72 * room(len(values), *BAR)  # what a word may be high
+    axes.tick_params(axis="y", labelsize=min(10, points))
+    if not any(drawn):
+        axes.set_xlim(0, 1)  # matplotlib would have it from -0.05 to 0.05
+    if _missing(values.values()):
+        axes.set_xticks([])
+    left = sum(axes.get_xlim()) < 0  # most bars go to the left, and the words with them
+    side: dict[str, Any] = {"shift": (-4, 0), "ha": "right"} if left else {"shift": (4, 0)}
+    for place, value in enumerate(values.values()):
+        if word := _missing([value]):
+            note(axes, 0, place, word, fontsize=min(9, points), **side)
+
+
+def _missing(values: Iterable[float]) -> str:
+    """The word that stands where none of these can be drawn, or ''.
+
+    >>> _missing([math.nan, 1.0]), _missing([math.nan]), _missing([math.nan, math.inf])
+    ('', 'no value', 'not finite')
+    """
+    held = list(values)
+    if any(map(math.isfinite, held)):
+        return ""
+    return "no value" if all(map(math.isnan, held)) else "not finite"
+
+
+def _shades(count: int) -> list[Any]:
+    """A colour for each layer; of more than the palette has, from dark to light with depth."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.95 * index / (count - 1)) for index in range(count)]
+
+
+def _curves(axes: Axes, label: str, values: Mapping[str, Any]) -> None:
+    """A line for each layer: over the steps, or the counts of bins. Of many layers the first and the last are named."""
+    outer = {next(iter(values)), next(reversed(list(values)))}
+    for (name, value), colour in zip(values.items(), _shades(len(values)), strict=True):
+        named = len(values) <= len(COLOURS) or name in outer
+        style: dict[str, Any] = {"color": colour, "label": name if named else None}
+        if isinstance(value, (Bins, LogBins)):
+            edges = value.edges.double().cpu().numpy()
+            axes.stairs(value.counts.double().cpu().numpy(), edges, **style)
+            if edges[0] > 0 and edges[-1] > 100 * edges[0]:
+                axes.set_xscale("log")
+        else:
+            if named and (word := _missing(value.tolist())):
+                style["label"] = f"{name}: {word}"
+            axes.plot(range(1, len(value) + 1), value.double().cpu().numpy(), marker=".", **style)
+    kinds = {type(value) for value in values.values()}
+    if LogBins in kinds and (ends := [end for value in values.values() for end in _filled(value)]):
+        axes.set_xlim(min(ends) / 10, max(ends) * 10)  # its bins go far beyond most signals
+    if kinds & {Bins, LogBins}:
+        tidy(axes, label, "magnitude" if LogBins in kinds else "value", "values in the bin")
+    else:
+        tidy(axes, label, "time step", UNITS.get(label, "value"))
+        _steps(axes, list(values.values()))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1)
+
+
+def _steps(axes: Axes, courses: list[Any]) -> None:
+    """All steps on the axis of time, in whole numbers, and a word where no course has a point."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0.5, max(1, *map(len, courses)) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    if word := _missing(value for course in courses for value in course.tolist()):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, word, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def _filled(held: LogBins) -> list[float]:
+    """The ends of the bins that hold anything."""
+    filled = held.counts.nonzero().flatten().tolist()
+    return [float(held.edges[filled[0]]), float(held.edges[filled[-1] + 1])] if filled else []
