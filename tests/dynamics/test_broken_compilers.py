@@ -8,11 +8,12 @@ import time
 import pytest
 import torch
 
-from spikescope.dynamics import compiler, derivative, native, run
-from spikescope.dynamics.compiler import CompileError, load
+from spikescope.dynamics import derivative, native, run
 from spikescope.neuron import LIFNode, ParametricLIFNode
 from spikescope.spikes import PackedSpikes
 from spikescope.spikes import kernel as packing
+from spikescope.toolchain import compiler
+from spikescope.toolchain.compiler import CompileError, load
 
 GOOD = shutil.which("g++")
 VERSION = 'case " $* " in *" --version "*) echo any compiler 1.0; exit 0 ;; esac\n'

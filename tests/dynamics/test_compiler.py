@@ -11,9 +11,10 @@ import pytest
 import torch
 from dynamics_cases import assert_equal, inputs, make
 
-from spikescope.dynamics import compiler, native
-from spikescope.dynamics.compiler import CompileError, load
+from spikescope.dynamics import native
 from spikescope.neuron import LIFNode
+from spikescope.toolchain import compiler
+from spikescope.toolchain.compiler import CompileError, load
 
 
 def source(number):
@@ -170,7 +171,7 @@ exec {compiler.compiler()} "$@"
 RUN = """
 import sys
 import torch
-from spikescope.dynamics import compiler
+from spikescope.toolchain import compiler
 from spikescope.neuron import LIFNode
 built, build = [], compiler._build
 compiler._build = lambda *args: built.append(args) or build(*args)

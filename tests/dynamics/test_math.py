@@ -7,7 +7,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from spikescope.dynamics.compiler import load
+from spikescope.toolchain.compiler import load
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
-from spikescope.dynamics import compiler
 from spikescope.dynamics.cpp import backward_source, forward_source
 from spikescope.dynamics.program import program
+from spikescope.toolchain import compiler
 
 
 def sources(cls):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..internals import is_batched_gradient, is_plain, materialized
+from ..toolchain.compiler import CompileError
 from . import loop
-from .compiler import CompileError
 from .layout import first_state
 from .moving import has_moving, settled
 from .operator import call_backward_kernel, operators

@@ -24,8 +24,8 @@ from ..internals import (
     takes_operations_alone,
 )
 from ..surrogate import Surrogate
+from ..toolchain.compiler import CompileError, trouble
 from . import eager, launch
-from .compiler import CompileError, trouble
 from .fused import check_present, run_fused
 from .layout import real_dtype
 from .program import program, refusal

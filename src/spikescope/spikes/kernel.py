@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dynamics.compiler import CompileError, compiler, load
 from ..dynamics.native import threads_for
+from ..toolchain.compiler import CompileError, compiler, load
 
 __all__ = ["pack_rows"]
 

@@ -14,14 +14,16 @@ import signal
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
 
-__all__ = ["CompileError", "cache_folder", "command", "compiler", "load", "private_folder", "trouble"]
+__all__ = ["CompileError", "cache_folder", "command", "compiler", "function", "load", "private_folder", "trouble"]
 
 FLAGS = (
     "-O3",
@@ -114,8 +116,8 @@ def _trouble() -> str:
         name = shlex.join(command())
         found, reason = f"The C++ compiler {name} does not work ({told})", f"the C++ compiler does not work: {told}"
     warnings.warn(
-        f"{found}, so neurons run as the slower eager loop on the CPU. Install g++ or clang++ "
-        "(on Debian: apt install g++), or name one in the environment variable CXX.",
+        f"{found}, so neurons run as the slower eager loop on the CPU, and events are counted by NumPy. Install g++ or "
+        "clang++ (on Debian: apt install g++), or name one in the environment variable CXX.",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -157,6 +159,18 @@ def load(source: str) -> ctypes.CDLL:
         except CompileError as error:
             _failed[name] = error
             raise
+
+
+def function(source: str, name: str, *arguments: Any) -> Callable[..., Any] | None:
+    """A function of the library of `source`, given the types of its arguments; None where none can be made."""
+    if trouble():
+        return None
+    try:
+        made: Callable[..., Any] = getattr(load(source), name)
+    except CompileError:
+        return None
+    made.argtypes = list(arguments)  # type: ignore[attr-defined]  # of ctypes
+    return made
 
 
 def _load(source: str, flags: tuple[str, ...], name: str) -> ctypes.CDLL:

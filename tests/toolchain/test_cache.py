@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spikescope.dynamics import cache, compiler
-from spikescope.dynamics.cache import distrust, drafted, kernel_folder, open_library, private_folder
-from spikescope.dynamics.compiler import load
+from spikescope.toolchain import cache, compiler
+from spikescope.toolchain.cache import distrust, drafted, kernel_folder, open_library, private_folder
+from spikescope.toolchain.compiler import load
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
 NOBODY = 65534
@@ -161,7 +161,11 @@ def test_a_kernel_under_the_name_of_another_is_not_loaded(folder):
 
 
 def test_a_damaged_kernel_is_built_anew_by_the_next_process(folder):
-    run = [sys.executable, "-c", f"from spikescope.dynamics.compiler import load; print(load({source(11)!r}).answer())"]
+    run = [
+        sys.executable,
+        "-c",
+        f"from spikescope.toolchain.compiler import load; print(load({source(11)!r}).answer())",
+    ]
     for _ in range(2):
         assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "11\n"
         path = only(folder)
@@ -179,7 +183,7 @@ def test_many_kernels_through_one_number_of_an_open_folder_stay_apart(folder):
 
 def test_the_draft_of_a_dead_process_goes_and_that_of_a_living_one_stays(folder):
     load(source(30))
-    working = "import sys, time; from pathlib import Path; from spikescope.dynamics.cache import drafted\n"
+    working = "import sys, time; from pathlib import Path; from spikescope.toolchain.cache import drafted\n"
     working += f"with drafted(Path({str(folder)!r})) as draft:\n    print(draft, flush=True); time.sleep(60)"
     processes = [subprocess.Popen([sys.executable, "-c", working], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     dead, living = (Path(process.stdout.readline().strip()) for process in processes)
