@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from spikescope import datasets
-from spikescope.datasets.convert import run_jobs
+from spikescope.datasets.folders.convert import run_jobs
 
 from ..harness import Agreement, Options, Row, measure, versus
 

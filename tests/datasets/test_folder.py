@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from spikescope import datasets
 from spikescope.datasets import NeuromorphicDatasetFolder, convert_files
-from spikescope.datasets.settings import COMPRESSED, WORKERS
+from spikescope.datasets.folders.settings import COMPRESSED, WORKERS
 
 H, W, EACH = 8, 6, 40
 

@@ -26,6 +26,7 @@ def written(tmp_path, content):
     return tmp_path / "file"
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize(
     "header",
     [
@@ -42,18 +43,21 @@ def test_aedat_3_with_every_header(header, tmp_path):
     same(datasets.load_aedat_v3(written(tmp_path, aedat31(events, header=header))), events)
 
 
+@pytest.mark.usefixtures("ways")
 def test_a_packet_that_begins_like_a_comment_is_not_one(tmp_path):
     events = recording(0x23, seed=3)
     content = HEADER + END + packet(events, kind=0x23) + packet(events)  # 0x23 is a '#'
     same(datasets.load_aedat_v3(written(tmp_path, content)), events)
 
 
+@pytest.mark.usefixtures("ways")
 def test_times_of_aedat_3_run_over(tmp_path):
     events = recording(400, last=5 * 2**31)
     assert events["t"][-1] > 2**33
     same(datasets.load_aedat_v3(written(tmp_path, aedat31(events))), events)
 
 
+@pytest.mark.usefixtures("ways")
 def test_other_packets_and_padding_are_passed_over(tmp_path):
     events, half = recording(30), {name: values[:15] for name, values in recording(30).items()}
     rest = {name: values[15:] for name, values in events.items()}
@@ -67,11 +71,13 @@ def test_other_packets_and_padding_are_passed_over(tmp_path):
     same(datasets.load_aedat_v3(written(tmp_path, HEADER + END + b"".join(content))), events)
 
 
+@pytest.mark.usefixtures("ways")
 def test_events_may_be_larger_than_8_bytes(tmp_path):
     events = recording(30)
     same(datasets.load_aedat_v3(written(tmp_path, HEADER + END + packet(events, size=12))), events)
 
 
+@pytest.mark.usefixtures("ways")
 def test_a_header_alone_has_no_events(tmp_path):
     held = datasets.load_aedat_v3(written(tmp_path, HEADER + END))
     assert {name: (len(values), values.dtype) for name, values in held.items()} == dict.fromkeys("txyp", (0, np.int64))
@@ -108,6 +114,7 @@ def test_every_cut_of_a_file_is_refused_or_ends_between_packets(tmp_path):
             assert len(held["t"]) % 20 == 0
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("seed", range(40))
 def test_noise_is_refused_or_read_but_never_crashes(seed, tmp_path):
     drawn = np.random.default_rng(seed)

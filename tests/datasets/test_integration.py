@@ -16,7 +16,10 @@ from recordings import aedat31, atis_bin, cifar_aedat, recording, structured, td
 
 from spikescope import datasets
 from spikescope.datasets import formats
-from spikescope.datasets.integrate import duration_bounds, segments
+from spikescope.datasets.frames import counting
+from spikescope.datasets.frames.integrate import duration_bounds, segments
+
+pytestmark = pytest.mark.usefixtures("ways")
 
 REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text())
 SETTINGS = [(500, 128, 128, np.int64), (37, 34, 34, np.uint32), (1000, 180, 240, np.int64), (3, 4, 5, np.int64)]
@@ -263,3 +266,53 @@ def test_every_polarity_but_0_is_on_and_small_types_of_it_do_not_overflow(dtype)
     assert datasets.integrate_events_segment_to_frame(np.arange(4), np.full(4, 199), p, 200, 4)[1].sum() == 3
     p = np.array([0, 1, 1, 0]).astype(dtype)
     assert datasets.integrate_events_segment_to_frame(np.arange(4), np.full(4, 199), p, 200, 4)[1, 199].sum() == 2
+
+
+TYPES = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "f2", "b1", ">i2", ">u8", ">f4"]
+
+
+def columns_of(data, number, low, fraction):
+    """x, y and p of types and strides of all kinds; below 0 and beyond the sensor too, where `low` is below 0."""
+    for most in (3, 2, 1):
+        dtype = np.dtype(data.draw(st.sampled_from(TYPES)))
+        least = low if dtype.kind in "if" else 0
+        beyond = 1 if dtype.kind == "b" else most - min(0, low)
+        values = np.array(data.draw(st.lists(st.integers(least, beyond), min_size=number, max_size=number)), dtype)
+        if dtype.kind == "f":
+            values += fraction
+        packed = np.zeros(number, [("before", "u1"), ("values", dtype)])  # neither contiguous nor aligned
+        packed["values"] = values
+        yield data.draw(st.sampled_from([values, packed["values"], values[::-1].copy()[::-1]]))
+
+
+@given(st.data(), st.integers(0, 40), st.sampled_from([(0, 0), (-1, 0), (0, 0.5)]))
+def test_the_loop_and_numpy_count_and_refuse_alike(data, number, faults):
+    x, y, p = columns_of(data, number, *faults)
+    bounds = np.sort(data.draw(st.lists(st.integers(0, number), min_size=3, max_size=3)))
+    left, right = data.draw(st.sampled_from([(bounds[:-1], bounds[1:]), (np.array([0]), np.array([number]))]))
+    asked = (x, y, p, 3, 4, left, right)
+    told = []
+    for count in (counting.count_by_numpy, counting.count_by_loop):
+        try:
+            told.append(count(*asked))
+        except datasets.EventsError as error:
+            told.append(str(error))
+    wanted, found = told
+    if found is None:  # the words are NumPy's
+        assert isinstance(wanted, str) or np.dtype("f2") in (x.dtype, y.dtype, p.dtype) or counting._kernel() is None
+    elif isinstance(wanted, str):
+        assert found == wanted
+    else:
+        assert found.dtype == wanted.dtype == np.float64
+        assert np.array_equal(found, wanted)
+
+
+def test_one_event_and_none_in_a_frame():
+    one = {"t": np.array([7]), "x": np.array([2]), "y": np.array([1]), "p": np.array([0])}
+    for frames in (
+        datasets.integrate_events_by_fixed_frames_number(one, "number", 3, 2, 4),
+        datasets.integrate_events_by_fixed_frames_number(one, "time", 3, 2, 4),
+    ):
+        assert frames.sum((1, 2, 3)).tolist() == [0, 0, 1]
+        assert frames[2, 0, 1, 2] == 1
+    assert datasets.integrate_events_by_fixed_duration(one, 5, 2, 4)[0, 0, 1, 2] == 1

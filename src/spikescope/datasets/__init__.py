@@ -17,33 +17,34 @@ from .batches import (
     time_first,
 )
 from .bullying10k import BULLYING10K_CATEGORY_LABEL, Bullying10kClassification
-from .checking import Finding, Report, check
 from .cifar10_dvs import CIFAR10DVS, CIFAR10DVS_CLASS_NAMES
-from .convert import convert_files
 from .dvs128_gesture import DVS128Gesture
 from .dvs_lip import DVSLip
 from .es_imagenet import ESImageNet
 from .faults import ConversionError, EventsError, FormatError, MissingFilesError, OptionError, UnsortedWarning
-from .files_of_frames import (
+from .folders.checking import Finding, Report, check
+from .folders.convert import convert_files
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.files_of_frames import (
     integrate_events_file_to_frames_file_by_fixed_duration,
     integrate_events_file_to_frames_file_by_fixed_frames_number,
 )
-from .folder import NeuromorphicDatasetFolder
+from .folders.storage import load_events, load_npz_frames, np_savez, save_frames_to_npz_and_print
+from .folders.trees import create_same_directory_structure, create_sub_dataset
 from .formats import load_aedat_v3, load_ATIS_bin
-from .hardvs import HARDVS
-from .integrate import (
+from .frames.integrate import (
     cal_fixed_frames_number_segment_index,
     integrate_events_by_fixed_duration,
     integrate_events_by_fixed_frames_number,
     integrate_events_segment_to_frame,
 )
+from .hardvs import HARDVS
 from .n_caltech101 import NCaltech101
 from .n_mnist import NMNIST
 from .nav_gesture import NAVGestureSit, NAVGestureWalk
 from .playing import play_frame, save_as_pic
 from .shd import SpikingHeidelbergDigits, SpikingSpeechCommands, integrate_spikes
 from .speechcommands import SPEECHCOMMANDS, SpeechCommands
-from .storage import load_events, load_npz_frames, np_savez, save_frames_to_npz_and_print
 from .transform import (
     CenterCrop,
     Compose,
@@ -56,6 +57,5 @@ from .transform import (
     ToTensor,
     random_temporal_delete,
 )
-from .trees import create_same_directory_structure, create_sub_dataset
 
 _explain_absent(__name__)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .convert import convert_files
 from .events import Array, StoredPath
 from .faults import FormatError, OptionError
-from .folder import NeuromorphicDatasetFolder
-from .recordings import subfolders
-from .resources import Resource
-from .unpickled import load_object_array
+from .folders.convert import convert_files
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import subfolders
+from .folders.resources import Resource
+from .formats.unpickled import load_object_array
 
 __all__ = ["BULLYING10K_CATEGORY_LABEL", "Bullying10kClassification"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from .events import Array, StoredPath
-from .folder import NeuromorphicDatasetFolder
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import convert_tree
+from .folders.resources import Resource
 from .formats import load_aedat2
-from .recordings import convert_tree
-from .resources import Resource
 
 __all__ = ["CIFAR10DVS", "CIFAR10DVS_CLASS_NAMES"]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .convert import run_jobs
 from .events import Array, StoredPath
 from .faults import FormatError, OptionError
-from .folder import NeuromorphicDatasetFolder
+from .folders.convert import run_jobs
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.resources import Resource
+from .folders.storage import np_savez
 from .formats import load_aedat_v3
-from .resources import Resource
-from .storage import np_savez
 
 __all__ = ["DVS128Gesture"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from .events import Array, StoredPath
 from .faults import OptionError
-from .folder import NeuromorphicDatasetFolder
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import link_tree, subfolders
+from .folders.resources import Resource
 from .formats import load_numpy
-from .recordings import link_tree, subfolders
-from .resources import Resource
 
 __all__ = ["DVSLip"]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from .events import Array, StoredPath
 from .faults import FormatError, MissingFilesError, OptionError
-from .folder import NeuromorphicDatasetFolder
-from .recordings import link_tree, subfolders
-from .resources import Resource
-from .storage import load_events
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import link_tree, subfolders
+from .folders.resources import Resource
+from .folders.storage import load_events
 
 __all__ = ["ESImageNet"]
 

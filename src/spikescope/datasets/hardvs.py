@@ -8,10 +8,10 @@ from typing import Any
 
 from .events import Array, StoredPath
 from .faults import FormatError, OptionError
-from .folder import NeuromorphicDatasetFolder
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import link_tree
+from .folders.resources import Resource, extract_archive
 from .formats import load_numpy
-from .recordings import link_tree
-from .resources import Resource, extract_archive
 
 __all__ = ["HARDVS"]
 

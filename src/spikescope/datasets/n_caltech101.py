@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from .events import Array, StoredPath
-from .folder import NeuromorphicDatasetFolder
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import convert_tree
+from .folders.resources import Resource, extract_archive
 from .formats import load_ATIS_bin
-from .recordings import convert_tree
-from .resources import Resource, extract_archive
 
 __all__ = ["NCaltech101"]
 

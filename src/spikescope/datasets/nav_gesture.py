@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .convert import convert_files
 from .events import Array, StoredPath
 from .faults import FormatError
-from .folder import NeuromorphicDatasetFolder
+from .folders.convert import convert_files
+from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.recordings import subfolders
+from .folders.resources import Resource, unpack_nested
 from .formats import load_td_dat
-from .recordings import subfolders
-from .resources import Resource, unpack_nested
 
 __all__ = ["NAVGestureSit", "NAVGestureWalk"]
 

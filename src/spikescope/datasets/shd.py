@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from .convert import run_jobs, under_construction
 from .events import Array, StoredPath, columns
 from .faults import MissingFilesError, OptionError
-from .folder import Options
+from .folders.convert import run_jobs, under_construction
+from .folders.options import Options
+from .folders.resources import Resource, require_files, unpack_all
+from .folders.settings import COMPRESSED, WORKERS, setting
+from .folders.storage import load_npz_frames, np_savez
 from .formats import SpikesFile
-from .integrate import cal_fixed_frames_number_segment_index, duration_bounds, integrate_units
-from .resources import Resource, require_files, unpack_all
-from .settings import COMPRESSED, WORKERS, setting
-from .storage import load_npz_frames, np_savez
+from .frames.integrate import cal_fixed_frames_number_segment_index, duration_bounds, integrate_units
 
 __all__ = ["SpikingHeidelbergDigits", "SpikingSpeechCommands", "integrate_spikes"]
 

@@ -18,7 +18,7 @@ from ..errors import check_choice
 from ..files import write_whole
 from .events import StoredPath
 from .faults import FormatError, MissingFilesError, OptionError
-from .resources import extract_archive, require_files
+from .folders.resources import extract_archive, require_files
 
 __all__ = ["SPEECHCOMMANDS", "SpeechCommands", "load_speechcommands_item"]
 

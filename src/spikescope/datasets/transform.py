@@ -16,7 +16,7 @@ from torch import nn
 
 from .events import Array, columns
 from .faults import OptionError
-from .integrate import (
+from .frames.integrate import (
     check_count,
     check_positive,
     integrate_events_by_fixed_duration,

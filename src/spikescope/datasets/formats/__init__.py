@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .aedat import load_aedat2, load_aedat_v3
+from .aedat2 import load_aedat2
+from .aedat3 import load_aedat_v3
 from .arrays import from_structured, load_mat, load_numpy, to_structured
 from .atis import load_ATIS_bin, load_td_dat
 from .evt import load_evt2

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import missing_extra
 from ..events import Array, StoredPath, columns
 from ..faults import FormatError
-from ..storage import load_events
+from ..folders.storage import load_events
 
 __all__ = ["from_structured", "load_mat", "load_numpy", "to_structured"]
 

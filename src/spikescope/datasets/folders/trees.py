@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .events import StoredPath
-from .faults import OptionError
+from ..events import StoredPath
+from ..faults import OptionError
 
 __all__ = ["create_same_directory_structure", "create_sub_dataset"]
 

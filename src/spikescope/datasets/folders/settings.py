@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .faults import OptionError
+from ..faults import OptionError
 
 __all__ = ["COMPRESSED", "WORKERS", "compressed", "setting", "workers"]
 

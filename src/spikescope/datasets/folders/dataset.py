@@ -11,21 +11,15 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..errors import check_choice
+from ..events import StoredPath
+from ..faults import MissingFilesError, OptionError
 from .convert import run_jobs, under_construction
-from .events import Array, StoredPath
-from .faults import MissingFilesError, OptionError
-from .integrate import (
-    check_count,
-    check_positive,
-    integrate_events_by_fixed_duration,
-    integrate_events_by_fixed_frames_number,
-)
+from .options import Options
 from .resources import Resource, require_files, unpack_all
 from .settings import COMPRESSED, WORKERS, setting
 from .storage import load_events, load_npz_frames, np_savez
 
-__all__ = ["NeuromorphicDatasetFolder", "Options", "SampleFolder"]
+__all__ = ["NeuromorphicDatasetFolder", "SampleFolder"]
 
 SAMPLES = (".npz", ".npy")
 
@@ -76,64 +70,6 @@ class SampleFolder(Dataset[Any]):
         if self.transform is not None:
             sample = self.transform(sample)
         return sample, target if self.target_transform is None else self.target_transform(target)
-
-
-class Options:
-    """What is asked of a data set, checked; and the name of the folder that holds it."""
-
-    def __init__(
-        self,
-        owner: str,
-        data_type: str,
-        frames_number: int | None,
-        split_by: str | None,
-        duration: float | None,
-        custom: Callable[..., Any] | None,
-        custom_name: str | None,
-    ) -> None:
-        check_choice(owner, "data_type", data_type, ("event", "frame"), OptionError)
-        self.frames_number, self.split_by, self.duration, self.custom = frames_number, split_by, duration, custom
-        self.frames = data_type == "frame"
-        if not self.frames:
-            return
-        ways = {"frames_number": frames_number, "duration": duration, "custom_integrate_function": custom}
-        given = [name for name, value in ways.items() if value is not None]
-        if not given:
-            raise OptionError(
-                f"{owner}: data_type='frame' needs one of frames_number (with split_by), duration, or "
-                "custom_integrate_function, but none is given."
-            )
-        if frames_number is not None:
-            check_count(f"{owner}: frames_number", frames_number)
-            check_choice(owner, "split_by", split_by, ("time", "number"), OptionError)
-            self.folder = f"frames_number_{frames_number}_split_by_{split_by}"
-        elif duration is not None:
-            check_positive(f"{owner}: duration", duration)
-            self.folder = f"duration_{duration}"
-        else:
-            self.folder = custom_name or str(getattr(custom, "__name__", type(custom).__name__))
-            taken = ("download", "extract", "events_np", "..", ".")
-            if Path(self.folder).name != self.folder or self.folder in (*taken, "<lambda>"):
-                raise OptionError(
-                    f"{owner}: the frames of a function of your own need a folder under the root, but {self.folder!r} "
-                    "is no name for one. Give custom_integrated_frames_dir_name."
-                )
-        if len(given) > 1:
-            warnings.warn(f"{owner}: of {', '.join(given)} the first is used. Give one.", stacklevel=4)
-
-    def integrate(self, events: Any, H: int, W: int) -> Array:
-        """The frames of one sample."""
-        if self.frames_number is not None:
-            return integrate_events_by_fixed_frames_number(events, str(self.split_by), self.frames_number, H, W)
-        if self.duration is not None:
-            return integrate_events_by_fixed_duration(events, self.duration, H, W)
-        assert self.custom is not None
-        return self.custom(events, H, W)
-
-    def file_name(self, source: Path, frames: Array) -> str:
-        """The name of the file of frames: by duration it ends with their number."""
-        by_duration = self.frames and self.frames_number is None and self.duration is not None
-        return f"{source.stem}_{len(frames)}.npz" if by_duration else f"{source.stem}.npz"
 
 
 class NeuromorphicDatasetFolder(SampleFolder):

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .events import Array, check_inside, column, columns
-from .faults import EventsError, OptionError, UnsortedWarning
+from ..events import Array, check_inside, column, columns
+from ..faults import EventsError, OptionError, UnsortedWarning
+from .counting import count_frames
 
 __all__ = [
     "cal_fixed_frames_number_segment_index",
@@ -23,8 +24,6 @@ __all__ = [
     "integrate_units",
     "segments",
 ]
-
-BLOCK = 1 << 16  # events counted at once: what is between input and count stays in the processor's cache
 
 
 def cal_fixed_frames_number_segment_index(
@@ -105,7 +104,7 @@ def integrate_events_segment_to_frame(
     """
     part = slice(j_l, j_r)
     x, y, p = (np.asarray(values)[part] for values in (x, y, p))
-    return _frames(x, y, p, H, W, np.array([0]), np.array([len(x)]))[0]
+    return count_frames(x, y, p, H, W, np.array([0]), np.array([len(x)]))[0]
 
 
 def integrate_events_by_fixed_frames_number(events: Any, split_by: str, frames_num: int, H: int, W: int) -> Array:
@@ -116,7 +115,7 @@ def integrate_events_by_fixed_frames_number(events: Any, split_by: str, frames_n
     [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
     """
     t, x, y, p = columns(events)
-    return _frames(x, y, p, H, W, *cal_fixed_frames_number_segment_index(t, split_by, frames_num))
+    return count_frames(x, y, p, H, W, *cal_fixed_frames_number_segment_index(t, split_by, frames_num))
 
 
 def integrate_events_by_fixed_duration(events: Any, duration: float, H: int, W: int) -> Array:
@@ -128,7 +127,7 @@ def integrate_events_by_fixed_duration(events: Any, duration: float, H: int, W: 
     """
     t, x, y, p = columns(events)
     bounds = duration_bounds(t, duration)
-    return _frames(x, y, p, H, W, bounds[:-1], bounds[1:])
+    return count_frames(x, y, p, H, W, bounds[:-1], bounds[1:])
 
 
 def integrate_units(x: Array, W: int, left: Array, right: Array) -> Array:
@@ -151,26 +150,6 @@ def segments(events: Any, split_by: str | None, frames_number: int | None, durat
         raise OptionError("Give frames_number with split_by, or duration.")
     bounds = duration_bounds(t, duration)
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
-
-
-def _frames(x: Array, y: Array, p: Array, H: int, W: int, left: Array, right: Array) -> Array:
-    check_inside("x", x, W)
-    check_inside("y", y, H)
-    frames = np.zeros([len(left), 2 * H * W])
-    place = np.empty(BLOCK, np.intp)
-    if p.dtype.kind not in "biu" or (p.size and (p.max() > 1 or p.min() < 0)):
-        p = p != 0
-    for frame, start, end in zip(frames, left.tolist(), right.tolist(), strict=True):
-        for at in range(start, end, BLOCK):
-            part = slice(at, min(at + BLOCK, end))
-            size = part.stop - at
-            where = place[:size]
-            np.multiply(p[part], H, out=where, dtype=np.intp, casting="unsafe")
-            np.add(where, y[part], out=where, casting="unsafe")
-            where *= W
-            np.add(where, x[part], out=where, casting="unsafe")
-            frame[:] += np.bincount(where, minlength=2 * H * W)
-    return frames.reshape(len(left), 2, H, W)
 
 
 def in_order(t: Array) -> bool:

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .events import StoredPath
-from .faults import ConversionError
+from ..events import StoredPath
+from ..faults import ConversionError
 from .settings import workers
 from .storage import np_savez
 

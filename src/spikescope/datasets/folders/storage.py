@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_whole
-from .events import Array, StoredPath
-from .faults import FormatError
+from ...files import write_whole
+from ..events import Array, StoredPath
+from ..faults import FormatError
 from .settings import compressed
 
 __all__ = ["load_events", "load_npz_frames", "np_savez", "save_frames_to_npz_and_print"]

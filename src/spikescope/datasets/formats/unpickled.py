@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .events import StoredPath
-from .faults import FormatError
-from .formats.reading import content
+from ..events import StoredPath
+from ..faults import FormatError
+from .reading import content
 
 __all__ = ["load_object_array"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..events import StoredPath
+from ..faults import MissingFilesError
 from .convert import convert_files
-from .events import StoredPath
-from .faults import MissingFilesError
 
 __all__ = ["convert_tree", "link_tree", "subfolders"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .events import StoredPath, check_inside, columns, has_column
-from .folder import SAMPLES, NeuromorphicDatasetFolder
-from .integrate import in_order
+from ..events import StoredPath, check_inside, columns, has_column
+from ..frames.integrate import in_order
+from .dataset import SAMPLES, NeuromorphicDatasetFolder
 from .resources import file_md5
 from .storage import load_events
 

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from .events import StoredPath
-from .faults import FormatError, MissingFilesError
+from ..events import StoredPath
+from ..faults import FormatError, MissingFilesError
 
 __all__ = ["Resource", "extract_archive", "file_md5", "require_files", "unpack_all"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .events import StoredPath
-from .integrate import integrate_events_by_fixed_duration, integrate_events_by_fixed_frames_number
+from ..events import StoredPath
+from ..frames.integrate import integrate_events_by_fixed_duration, integrate_events_by_fixed_frames_number
 from .storage import np_savez
 
 __all__ = [
