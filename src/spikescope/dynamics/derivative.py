@@ -15,7 +15,7 @@ from ..toolchain.compiler import CompileError
 from . import loop
 from .layout import first_state
 from .moving import has_moving, settled
-from .operator import call_backward_kernel, operators
+from .operator import all_operators, call_backward_kernel, operators
 from .program import Values
 
 __all__ = ["Call", "gradients"]
@@ -140,7 +140,7 @@ class _FusedGradient(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
         return tuple(
-            operators[has_moving(call.key)].backward(
+            operators(call.key).backward(
                 x_seq,
                 state,
                 tensors,
@@ -262,6 +262,6 @@ def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
     return gx, gstate, gtensors, None, ggy, ggv, ggstate if given else None, *tail
 
 
-for _operator in operators:
+for _operator in all_operators:
     _operator.forward.register_autograd(_backward, setup_context=_setup)
     _operator.backward.register_autograd(_second_backward, setup_context=_setup_second)

@@ -13,7 +13,7 @@ from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
-from .moving import handed_over, has_moving
+from .moving import handed_over
 from .operator import call_kernel, neuron, operators
 
 __all__ = ["check_present", "run_fused"]
@@ -48,7 +48,7 @@ def run_fused(
         out = _Fused.apply(call, *flat) if learns or not plain else tuple(_kernel(call, *flat))
     else:  # there the operator is the better known of the two
         key, tensors, numbers = handed_over(key, tensors, numbers)
-        y, *others = operators[has_moving(key)].forward(
+        y, *others = operators(key).forward(
             call.with_time(x_seq),
             held,
             tensors,

@@ -14,10 +14,18 @@ from torch import Tensor
 
 from . import gpu, loop, native
 from .layout import Outputs, first_state, layout, make_outputs, real_dtype
-from .moving import settled
+from .moving import has_moving, settled
 from .program import Values, program
 
-__all__ = ["Operators", "call_backward_kernel", "call_kernel", "neuron", "neuron_backward", "operators"]
+__all__ = [
+    "Operators",
+    "all_operators",
+    "call_backward_kernel",
+    "call_kernel",
+    "neuron",
+    "neuron_backward",
+    "operators",
+]
 
 _Tensors = list[Tensor]
 
@@ -189,11 +197,17 @@ def _operators(name: str, forward: Any, backward: Any, *tags: torch.Tag) -> Oper
     return made
 
 
-operators = (
+all_operators = (
     _operators("neuron", call_kernel, call_backward_kernel),
     # a CUDA graph would read a number once and for ever
     _operators("moving_neuron", _call_settled, _call_backward_settled, torch.Tag.cudagraph_unsafe),
 )
-"""Those for numbers that are constants of the call, and those for keys with a number that a tensor tells."""
 
-neuron, neuron_backward = operators[0]
+
+def operators(key: str) -> Operators:
+    """Those for numbers that are constants of the call, or those for a key with a number that a tensor tells."""
+    # no index by a bool: Dynamo of PyTorch 2.11 takes that of a tuple for an error
+    return all_operators[1] if has_moving(key) else all_operators[0]
+
+
+neuron, neuron_backward = all_operators[0]
