@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,13 @@ from ..choose.signals import spikes_of
 from ..probe.group import Probes, weakly
 from ..probe.single import Probe
 
-__all__ = ["Count", "Scaled", "SpikeCounter"]
+__all__ = ["Count", "SpikeCounter"]
 
 
-@runtime_checkable
-class Scaled(Protocol):
-    """A module around a neuron whose output is spikes times `scale`, as `ann2snn.ScaledNeuron`."""
-
-    scale: Any
-    neuron: nn.Module
+def _scaled(module: nn.Module) -> bool:
+    """Whether it is a module around a neuron whose output is spikes times `scale`, as `ann2snn.ScaledNeuron`."""
+    # no protocol: from Python 3.12 on its isinstance sees neither parameters nor children of a module
+    return hasattr(module, "scale") and isinstance(getattr(module, "neuron", None), nn.Module)
 
 
 class Count(NamedTuple):
@@ -44,7 +42,7 @@ class Count(NamedTuple):
 
 def _spiking(net: nn.Module) -> dict[str, nn.Module]:
     """The outermost spiking modules: scaled ones, and neurons that are not inside of one."""
-    scaled = {module for module in named(net).values() if isinstance(module, Scaled)}
+    scaled = {module for module in named(net).values() if _scaled(module)}
     inner = {held for module in scaled for held in module.modules() if held is not module}
 
     def chosen(name: str, module: nn.Module) -> bool:
@@ -83,7 +81,7 @@ class SpikeCounter:
     def _add(self, value: Tensor, moment: Moment) -> None:
         module = self._modules[moment.name]
         counted = value.abs()
-        if isinstance(module, Scaled):
+        if _scaled(module):
             scale = torch.as_tensor(module.scale, dtype=value.dtype, device=value.device)  # as the outputs hold it
             counted = counted / scale.detach().abs()
         self._spikes[moment.name] = self._spikes[moment.name] + counted.sum(dtype=torch.float64)
