@@ -10,13 +10,17 @@ PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test bench damage fuzz gpu matrix models programs triton clean
+.PHONY: demo test test-all bench damage fuzz gpu matrix models programs triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
 
 test: $(READY)
 	./check
+
+# Every sweep whole, where `make test` takes a sample, and the coverage: an hour or more, and 8 GB.
+test-all: $(READY)
+	SPIKESCOPE_TEST_ALL=1 ./check --cov --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -74,7 +78,7 @@ matrix: # each supported version of PyTorch and Python; an hour or more, and up 
 
 # All models in their full size, compiled too: half an hour and 8 GB.
 models: $(READY)
-	SPIKESCOPE_ALL_MODELS=1 $(VENV)/bin/pytest tests/models $(ARGS)
+	SPIKESCOPE_TEST_ALL=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) build runs .mypy_cache .ruff_cache

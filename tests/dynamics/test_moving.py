@@ -10,6 +10,7 @@ from dynamics_cases import NEURONS, SURROGATES, inputs
 from torch import nn
 from torch._dynamo.utils import counters
 
+from sample import sample
 from spikescope import functional
 from spikescope.monitor.choose.signals import signal_of
 from spikescope.monitor.probe.single import Probe
@@ -76,16 +77,28 @@ def test_the_numbers_of_every_neuron_may_change(cls):
     assert graphs_of(node, change_all, dynamic=False) <= 2
 
 
-@pytest.mark.parametrize("name", ["tau", "delta_T", "theta_rh", "v_threshold", "v_rest", "v_reset"])
-@pytest.mark.parametrize("cls", [LIFNode, EIFNode])
-def test_each_number_alone_in_ten_values(cls, name):
-    if name in cls.dynamic:
-        assert graphs_of(cls(step_mode="m"), change_one(None, name), values=10) <= 2
+ALONE = [(cls, name) for cls in (LIFNode, EIFNode) for name in cls.dynamic]
 
 
-@pytest.mark.parametrize("dynamic", [None, False, True])
 @pytest.mark.parametrize(
-    ("cls", "backend"), [(LIFNode, "torch"), (NoisyLIFNode, "auto"), (EIFNode, "auto"), (HalfThresholdIFNode, "auto")]
+    ("cls", "name"),
+    sample(ALONE, (LIFNode, "tau"), (LIFNode, "v_reset"), (EIFNode, "delta_T"), (EIFNode, "v_threshold")),
+)
+def test_each_number_alone_in_ten_values(cls, name):
+    assert graphs_of(cls(step_mode="m"), change_one(None, name), values=10) <= 2
+
+
+SINGLE = [(LIFNode, "torch"), (NoisyLIFNode, "auto"), (EIFNode, "auto"), (HalfThresholdIFNode, "auto")]
+
+
+@pytest.mark.parametrize(
+    ("cls", "backend", "dynamic"),
+    sample(
+        [(*made, dynamic) for made in SINGLE for dynamic in (None, False, True)],
+        *((*made, None) for made in SINGLE),
+        (LIFNode, "torch", True),
+        (EIFNode, "auto", False),
+    ),
 )
 def test_single_steps(cls, backend, dynamic):
     fields = {"sigma": 0.3} if cls is NoisyLIFNode else {}

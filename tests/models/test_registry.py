@@ -1,9 +1,8 @@
 """Laws over all models: forward, backward, both step modes, a state that comes back, compiled code, half precision.
 
-The largest are built with `SPIKESCOPE_ALL_MODELS=1`, which is what `make models` does.
+The largest are built with `SPIKESCOPE_TEST_ALL=1`, which is what `make models` does.
 """
 
-import os
 import pickle
 
 import pytest
@@ -11,10 +10,10 @@ import torch
 from model_cases import LARGE, SMALL, exact, frames, size_of, without_large_layers
 from torch import nn
 
+from sample import WHOLE
 from spikescope import functional, models, surrogate
 from spikescope.models.table import VARIANTS
 
-ALL = os.environ.get("SPIKESCOPE_ALL_MODELS") == "1"
 NARROWED = ("spiking_vgg", "spiking_vggws_ottt")
 CLASSES = 10
 SAMPLE = ("sew_resnet18", "max_resnet18", "MNISTNet", "spikformer_cifar10", "qkformer_10_384", "sdt_2_512_cifar")
@@ -22,8 +21,8 @@ SAMPLE = ("sew_resnet18", "max_resnet18", "MNISTNet", "spikformer_cifar10", "qkf
 
 def quick(name):
     if name.startswith("ottt_spiking_vgg1") and "11" not in name:
-        return ALL
-    return ALL or name in SMALL or VARIANTS[name].family in NARROWED or VARIANTS[name].parameters < LARGE
+        return WHOLE
+    return WHOLE or name in SMALL or VARIANTS[name].family in NARROWED or VARIANTS[name].parameters < LARGE
 
 
 BUILT = [name for name in VARIANTS if quick(name)]
@@ -36,7 +35,7 @@ def built(name, step_mode="m", **options):
     options |= SMALL.get(name, {})
     if VARIANTS[name].family != "parametric_lif_net":
         options["num_classes"] = CLASSES
-    if VARIANTS[name].family in NARROWED and not ALL:
+    if VARIANTS[name].family in NARROWED and not WHOLE:
         with torch.device("meta"):
             net = models.create(name, **options)
         net = without_large_layers(net)
@@ -82,7 +81,7 @@ def test_a_sequence_is_its_steps_its_state_comes_back_and_every_weight_learns(na
         assert held.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize("name", SEQUENCES if ALL else SAMPLE)
+@pytest.mark.parametrize("name", SEQUENCES if WHOLE else SAMPLE)
 def test_autocast_gives_finite_scores_and_gradients(name):
     torch.manual_seed(0)
     net = built(name)
@@ -123,7 +122,7 @@ OTHERS_COMPILED = {
     "qkformer": lambda: models.QKFormer(embed_dims=48, depths=(1, 1, 1), num_classes=CLASSES),
     "sdt": lambda: models.SpikeDrivenTransformer(embed_dims=32, depths=1, num_classes=CLASSES),
 }
-if ALL:
+if WHOLE:
     COMPILED |= OTHERS_COMPILED
 
 

@@ -1,6 +1,7 @@
 """The front of the monitors against the whole signal, worked out at once."""
 
 import gc
+import itertools
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from monitor_cases import Named, sequence, spiking_net
+from sample import sample
 from spikescope import functional, monitor, neuron
 from spikescope.base import MemoryModule
 from spikescope.monitor import BudgetError, Subset, every, reduce
@@ -218,19 +220,25 @@ LEVELS = {
 }
 
 
+ASKED = {
+    "spikes": ("spike", {**MANY, "course": reduce.RateOverTime}, {"rate", "silent", "packed", "course"}),
+    "levels": ("h", LEVELS, set(LEVELS)),
+    "levels and more": ("h", {**LEVELS, "moments": reduce.Moments}, set(LEVELS)),
+}
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
-@pytest.mark.parametrize("backend", ["auto", "torch"])
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
-    ("signal", "reducers", "tapped"),
-    [
-        ("spike", {**MANY, "course": reduce.RateOverTime}, {"rate", "silent", "packed", "course"}),
-        ("h", LEVELS, set(LEVELS)),
-        ("h", {**LEVELS, "moments": reduce.Moments}, set(LEVELS)),
-    ],
-    ids=["spikes", "levels", "levels and more"],
+    ("asked", "compiled", "backend"),
+    sample(
+        itertools.product(ASKED, (False, True), ("auto", "torch")),
+        *((asked, False, backend) for asked in ASKED for backend in ("auto", "torch")),
+        *((asked, True, "auto") for asked in ASKED),
+        ("levels and more", True, "torch"),
+    ),
 )
-def test_what_the_kernel_tells_and_what_is_measured_agree(backend, compiled, signal, reducers, tapped, monkeypatch):
+def test_what_the_kernel_tells_and_what_is_measured_agree(backend, compiled, asked, monkeypatch):
+    signal, reducers, tapped = ASKED[asked]
     torch.compiler.reset()  # PyTorch counts how often it compiles the code of a class
     net, x = spiking_net(), sequence(5, 3)
     functional.set_backend(net, backend)
