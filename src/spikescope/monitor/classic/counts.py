@@ -82,7 +82,8 @@ class SpikeCounter:
         module = self._modules[moment.name]
         counted = value.abs()
         if _scaled(module):
-            scale = torch.as_tensor(module.scale, dtype=value.dtype, device=value.device)  # as the outputs hold it
+            held: Any = module.scale
+            scale = torch.as_tensor(held, dtype=value.dtype, device=value.device)  # as the outputs hold it
             counted = counted / scale.detach().abs()
         self._spikes[moment.name] = self._spikes[moment.name] + counted.sum(dtype=torch.float64)
         self._steps[moment.name] += value.numel()
