@@ -1,0 +1,82 @@
+"""Spikes as flat arrays: of each its run, sample, neuron and step. No object a neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ShapeError, dims
+from ..spikes import PackedSpikes, places
+
+__all__ = ["Events", "Whole", "events_of"]
+
+Whole = NDArray[np.int64]
+
+
+class Values(Protocol):
+    """What is asked of a block: see `recording.Block`."""
+
+    @property
+    def run(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def sample(self) -> int: ...
+    @property
+    def values(self) -> Tensor | PackedSpikes: ...
+
+
+class Events(NamedTuple):
+    """Spikes in the order of run, sample, neuron, step: four arrays of one length.
+
+    - `neuron_shape`: the axes of a sample; `neuron` counts through them, flat.
+    - `runs`: of each run its steps and samples, also where no spike fell; `(0, 0)` where there is none of that number.
+
+    >>> found = events_of(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))
+    >>> found.neuron, found.step, found.runs
+    (array([0, 0, 1]), array([0, 1, 1]), ((2, 1),))
+    """
+
+    run: Whole
+    sample: Whole
+    neuron: Whole
+    step: Whole
+    neuron_shape: tuple[int, ...]
+    runs: tuple[tuple[int, int], ...]
+
+
+class _Held(NamedTuple):
+    run: int
+    step: int
+    sample: int
+    values: Tensor | PackedSpikes
+
+
+def events_of(spikes: Tensor | PackedSpikes | Iterable[Values]) -> Events:
+    """The events of spikes `[T, N, *F]`, or of blocks in the order of run and time. Any value but 0 is a spike."""
+    blocks = [_Held(0, 0, 0, spikes)] if isinstance(spikes, (Tensor, PackedSpikes)) else spikes
+    parts: list[tuple[Whole, Whole, Whole, Whole]] = []
+    sizes: dict[int, tuple[int, int]] = {}
+    shape: tuple[int, ...] | None = None
+    run, cut = -1, False  # whether a run came in parts, whose events are not in order
+    for block in blocks:
+        steps, samples, *neurons = block.values.shape
+        if shape is not None and shape != tuple(neurons):
+            raise ShapeError(f"Events are of neurons of one shape, but got {dims(shape)} and {dims(neurons)}.")
+        shape = tuple(neurons)
+        train, step = places(block.values)
+        sample, neuron = np.divmod(train, max(1, int(np.prod(neurons, dtype=np.int64))))
+        parts.append((np.full_like(train, block.run), sample + block.sample, neuron, step + block.step))
+        before = sizes.get(block.run, (0, 0))
+        sizes[block.run] = max(before[0], block.step + steps), max(before[1], block.sample + samples)
+        cut, run = cut or block.run <= run, block.run
+    made = [np.concatenate([part[i] for part in parts] or [np.zeros(0, dtype=np.int64)]) for i in range(4)]
+    if cut:
+        order = np.lexsort(made[::-1])
+        made = [held[order] for held in made]
+    runs = tuple(sizes.get(i, (0, 0)) for i in range(max(sizes, default=-1) + 1))
+    return Events(made[0], made[1], made[2], made[3], shape or (), runs)

@@ -1,0 +1,59 @@
+"""A recording as it is read: modules by name, what is known of each call, and what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import did_you_mean
+from .signal import Layer
+
+__all__ = ["StoredRecording"]
+
+
+class StoredRecording(Mapping[str, Layer]):
+    """The name of a module to its signals: what `open_recording` gives.
+
+    - `head`: what is needed to read it and to run the network again: versions, the class and fields of each module, the
+      subset that was recorded, the seed if it was given.
+    - `notes`: of each run what `recording.note` was told, as `{"run": 0, "label": [3, 1]}`.
+    - `damage`: what is not as it was written, in words; the rest can be read.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Layer],
+        head: Mapping[str, Any],
+        notes: list[dict[str, Any]],
+        damage: tuple[str, ...] = (),
+    ) -> None:
+        self._layers, self.head = dict(layers), dict(head)
+        self.notes, self.damage = notes, list(damage)
+
+    @property
+    def dt(self) -> float | None:
+        """The seconds of a step, if they were given."""
+        given = self.head.get("dt")
+        return None if given is None else float(given)
+
+    @property
+    def nbytes(self) -> int:
+        """What the signals take."""
+        return sum(signal.nbytes for layer in self._layers.values() for signal in layer.values())
+
+    def __getitem__(self, name: str) -> Layer:
+        if name not in self._layers:
+            there = ", ".join(map(repr, self._layers)) or "nothing"
+            raise KeyError(f"{name!r} was not recorded; there is {there}.{did_you_mean(name, self._layers)}")
+        return self._layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        runs = max((len(signal) for layer in self._layers.values() for signal in layer.values()), default=0)
+        damage = f", {len(self.damage)} damaged" if self.damage else ""
+        return f"{type(self).__name__}({len(self)} modules, {runs} runs, {self.nbytes:,} bytes{damage})"
