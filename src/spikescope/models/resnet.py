@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from .. import layer
 from ..neuron import IFNode
-from .blocks import NeuronMaker, conv1x1, conv3x3, make_neuron, refuse_pretrained
+from .blocks import Build, NeuronMaker, conv1x1, conv3x3, make_neuron, named, refuse_pretrained
 
-__all__ = ["ARCHITECTURES", "BasicPath", "BottleneckPath", "ResNet", "refuse_imagenet"]
+__all__ = ["ARCHITECTURES", "BasicPath", "BottleneckPath", "Path", "ResNet", "refuse_imagenet", "variant"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -41,114 +41,98 @@ _FILES = {
 }
 
 
+def variant(build: Build, network: type[nn.Module], prefix: str, arch: str) -> Build:
+    """A function that makes a `network` of an architecture, with the name and the words that belong to it."""
+    kind, layers, _ = ARCHITECTURES[arch]
+    words = f"""A `{network.__name__}` of {kind} blocks, {"-".join(map(str, layers))}, for images `[N, 3, H, W]`.
+
+    `kwargs` are arguments of `{network.__name__}` and of the neurons.
+    """
+    return named(build, f"{prefix}_{arch}", network.__module__, words)
+
+
 def refuse_imagenet(pretrained: bool, name: str, arch: str) -> None:
     """Say where the weights of a residual network are."""
     source = f"torchvision.models.get_model_weights({arch!r}).IMAGENET1K_V1.url"
     refuse_pretrained(pretrained, name, f"{_FILES[arch]}, trained on ImageNet", source)
 
 
-class _Path(nn.Module):
-    """The convolutions of a block, each with its norm, and its neurons. Subclasses say how the shortcut joins."""
+class Path(nn.Module):
+    """The convolutions of a block, each with its norm and its neuron. Subclasses say how the shortcut joins."""
 
     expansion: ClassVar[int]
 
-    downsample: nn.Module | None
-    stride: int
+    def __init__(
+        self, inplanes: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, groups: int = 1,
+        base_width: int = 64, dilation: int = 1, norm_layer: Norm | None = None,
+        spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        norm = norm_layer or layer.BatchNorm2d
+        convolutions = self.convolutions(inplanes, planes, stride, groups, base_width, dilation)
+        for at, conv in enumerate(convolutions, 1):
+            self.add_module(f"conv{at}", conv)
+            self.add_module(f"bn{at}", norm(conv.out_channels))
+            self.add_module(f"sn{at}", make_neuron(spiking_neuron or IFNode, kwargs))
+        self.depth = len(convolutions)
+        self.downsample, self.stride = downsample, stride
+
+    def convolutions(
+        self, inplanes: int, planes: int, stride: int, groups: int, base_width: int, dilation: int
+    ) -> list[Any]:
+        """The convolutions one after another."""
+        raise NotImplementedError
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The input, in the shape of the output."""
         return x if self.downsample is None else self.downsample(x)
 
+    def before_last_neuron(self, x: Tensor) -> Tensor:
+        """What the last neuron of the path gets, without the shortcut."""
+        for at in range(1, self.depth + 1):
+            x = self.get_submodule(f"bn{at}")(self.get_submodule(f"conv{at}")(x))
+            if at < self.depth:
+                x = self.get_submodule(f"sn{at}")(x)
+        return x
 
-class BasicPath(_Path):
+    @property
+    def last_norm(self) -> Any:
+        """The norm before the last neuron."""
+        return self.get_submodule(f"bn{self.depth}")
+
+    @property
+    def last_neuron(self) -> nn.Module:
+        """The neuron that ends the path."""
+        return self.get_submodule(f"sn{self.depth}")
+
+
+class BasicPath(Path):
     """Two convolutions of 3x3."""
 
     expansion = 1
 
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        groups: int = 1,
-        base_width: int = 64,
-        dilation: int = 1,
-        norm_layer: Norm | None = None,
-        spiking_neuron: NeuronMaker | None = IFNode,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
+    def convolutions(
+        self, inplanes: int, planes: int, stride: int, groups: int, base_width: int, dilation: int
+    ) -> list[Any]:
         if groups != 1 or base_width != 64 or dilation != 1:
             raise ValueError(
                 f"{type(self).__name__} has groups=1, base_width=64 and dilation=1, but got {groups}, {base_width} and "
                 f"{dilation}. Take a network of Bottleneck blocks, from 50 layers on."
             )
-        norm = norm_layer or layer.BatchNorm2d
-        self.conv1, self.bn1 = conv3x3(inplanes, planes, stride), norm(planes)
-        self.sn1 = make_neuron(spiking_neuron or IFNode, kwargs)
-        self.conv2, self.bn2 = conv3x3(planes, planes), norm(planes)
-        self.sn2 = make_neuron(spiking_neuron or IFNode, kwargs)
-        self.downsample, self.stride = downsample, stride
-
-    def before_last_neuron(self, x: Tensor) -> Tensor:
-        """What the last neuron of the path gets, without the shortcut."""
-        return self.bn2(self.conv2(self.sn1(self.bn1(self.conv1(x)))))
-
-    @property
-    def last_norm(self) -> Any:
-        """The norm before the last neuron."""
-        return self.bn2
-
-    @property
-    def last_neuron(self) -> nn.Module:
-        """The neuron that ends the path."""
-        return self.sn2
+        return [conv3x3(inplanes, planes, stride), conv3x3(planes, planes)]
 
 
-class BottleneckPath(_Path):
+class BottleneckPath(Path):
     """A convolution of 3x3 between two of 1x1; the second one takes the stride."""
 
     expansion = 4
 
-    def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        groups: int = 1,
-        base_width: int = 64,
-        dilation: int = 1,
-        norm_layer: Norm | None = None,
-        spiking_neuron: NeuronMaker | None = IFNode,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        norm = norm_layer or layer.BatchNorm2d
-        width, out = int(planes * (base_width / 64)) * groups, planes * self.expansion
-        self.conv1, self.bn1 = conv1x1(inplanes, width), norm(width)
-        self.sn1 = make_neuron(spiking_neuron or IFNode, kwargs)
-        self.conv2, self.bn2 = conv3x3(width, width, stride, groups, dilation), norm(width)
-        self.sn2 = make_neuron(spiking_neuron or IFNode, kwargs)
-        self.conv3, self.bn3 = conv1x1(width, out), norm(out)
-        self.sn3 = make_neuron(spiking_neuron or IFNode, kwargs)
-        self.downsample, self.stride = downsample, stride
-
-    def before_last_neuron(self, x: Tensor) -> Tensor:
-        """What the last neuron of the path gets, without the shortcut."""
-        inner = self.sn2(self.bn2(self.conv2(self.sn1(self.bn1(self.conv1(x))))))
-        return self.bn3(self.conv3(inner))
-
-    @property
-    def last_norm(self) -> Any:
-        """The norm before the last neuron."""
-        return self.bn3
-
-    @property
-    def last_neuron(self) -> nn.Module:
-        """The neuron that ends the path."""
-        return self.sn3
+    def convolutions(
+        self, inplanes: int, planes: int, stride: int, groups: int, base_width: int, dilation: int
+    ) -> list[Any]:
+        width = int(planes * (base_width / 64)) * groups
+        inner = conv3x3(width, width, stride, groups, dilation)
+        return [conv1x1(inplanes, width), inner, conv1x1(width, planes * self.expansion)]
 
 
 class ResNet(nn.Module):
@@ -164,7 +148,7 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[BasicPath] | type[BottleneckPath],
+        block: type[Path],
         layers: Sequence[int],
         num_classes: int = 1000,
         zero_init_residual: bool = False,
@@ -201,7 +185,7 @@ class ResNet(nn.Module):
 
     def _stage(
         self,
-        block: type[BasicPath] | type[BottleneckPath],
+        block: type[Path],
         planes: int,
         blocks: int,
         stride: int,
@@ -232,7 +216,7 @@ class ResNet(nn.Module):
                 nn.init.zeros_(module.bias)
         if zero_init_residual:
             for module in self.modules():
-                if isinstance(module, (BasicPath, BottleneckPath)):
+                if isinstance(module, Path):
                     nn.init.zeros_(module.last_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:

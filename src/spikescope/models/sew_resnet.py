@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..errors import check_choice
 from ..neuron import IFNode
-from .blocks import NeuronMaker, make_neuron, named
+from .blocks import NeuronMaker, make_neuron
 from .blocks import conv1x1 as conv1x1
 from .blocks import conv3x3 as conv3x3
-from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Norm, ResNet, refuse_imagenet
+from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Norm, Path, ResNet, refuse_imagenet, variant
 
 __all__ = [
     "SEWResNet",
@@ -45,35 +45,26 @@ def sew_function(x: Tensor, y: Tensor, cnf: str) -> Tensor:
     return JOINS[cnf](y, x)
 
 
-class _Joined(nn.Module):
+class _Joined(Path):
     """What makes a block of a path: a neuron for a shortcut with weights, and the function that joins the two."""
 
     def __init__(
-        self,
-        inplanes: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        groups: int = 1,
-        base_width: int = 64,
-        dilation: int = 1,
-        norm_layer: Norm | None = None,
-        cnf: str = "ADD",
-        spiking_neuron: NeuronMaker | None = IFNode,
-        **kwargs: Any,
-    ) -> None:
+        self, inplanes: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, groups: int = 1,
+        base_width: int = 64, dilation: int = 1, norm_layer: Norm | None = None, cnf: str = "ADD",
+        spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any,
+    ) -> None:  # fmt: skip
         check_choice(type(self).__name__, "cnf", cnf, JOINS)
-        path: Any = super().__init__
-        path(inplanes, planes, stride, downsample, groups, base_width, dilation, norm_layer, spiking_neuron, **kwargs)
+        super().__init__(
+            inplanes, planes, stride, downsample, groups, base_width, dilation, norm_layer, spiking_neuron, **kwargs
+        )
         if downsample is not None:
             self.downsample_sn = make_neuron(spiking_neuron or IFNode, kwargs)
         self.cnf = cnf
 
     def forward(self, x: Tensor) -> Tensor:
         """One step or one sequence."""
-        held: Any = self
-        path = held.last_neuron(held.before_last_neuron(x))
-        identity = x if held.downsample is None else self.downsample_sn(held.downsample(x))
+        path = self.last_neuron(self.before_last_neuron(x))
+        identity = x if self.downsample is None else self.downsample_sn(self.downsample(x))
         return sew_function(identity, path, self.cnf)
 
     def extra_repr(self) -> str:
@@ -106,7 +97,7 @@ class SEWResNet(ResNet):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: type[Path],
         layers: Sequence[int],
         num_classes: int = 1000,
         zero_init_residual: bool = False,
@@ -131,7 +122,6 @@ class SEWResNet(ResNet):
 def _variant(arch: str) -> Any:
     kind, layers, fixed = ARCHITECTURES[arch]
     block: Any = {"basic": BasicBlock, "bottleneck": Bottleneck}[kind]
-    name = f"sew_{arch}"
 
     def build(
         pretrained: bool = False,
@@ -140,14 +130,10 @@ def _variant(arch: str) -> Any:
         spiking_neuron: NeuronMaker = IFNode,
         **kwargs: Any,
     ) -> SEWResNet:
-        refuse_imagenet(pretrained, name, arch)
+        refuse_imagenet(pretrained, f"sew_{arch}", arch)
         return SEWResNet(block, layers, cnf=cnf, spiking_neuron=spiking_neuron, **kwargs | fixed)
 
-    doc = f"""A `SEWResNet` of {block.__name__} blocks, {"-".join(map(str, layers))}, for images `[N, 3, H, W]`.
-
-    `kwargs` are arguments of `SEWResNet` and of the neurons.
-    """
-    return named(build, name, __name__, doc)
+    return variant(build, SEWResNet, "sew", arch)
 
 
 sew_resnet18 = _variant("resnet18")

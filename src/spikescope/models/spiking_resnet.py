@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ..neuron import IFNode
-from .blocks import NeuronMaker, named
+from .blocks import NeuronMaker
 from .blocks import conv1x1 as conv1x1
 from .blocks import conv3x3 as conv3x3
-from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, ResNet, refuse_imagenet
+from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Path, ResNet, refuse_imagenet, variant
 
 __all__ = [
     "SpikingResNet",
@@ -26,20 +26,20 @@ __all__ = [
 ]  # fmt: skip
 
 
-class BasicBlock(BasicPath):
+class _Summed(Path):
+    r"""What makes a block of a path: the shortcut joins before the last neuron, $y = \text{SN}(F(x) + x)$."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One step or one sequence."""
+        return self.last_neuron(self.before_last_neuron(x) + self.shortcut(x))
+
+
+class BasicBlock(_Summed, BasicPath):
     r"""Two convolutions, and the shortcut joins before the last neuron: $y = \text{SN}(F(x) + x)$."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """One step or one sequence."""
-        return self.last_neuron(self.before_last_neuron(x) + self.shortcut(x))
 
-
-class Bottleneck(BottleneckPath):
+class Bottleneck(_Summed, BottleneckPath):
     r"""Three convolutions, and the shortcut joins before the last neuron: $y = \text{SN}(F(x) + x)$."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One step or one sequence."""
-        return self.last_neuron(self.before_last_neuron(x) + self.shortcut(x))
 
 
 class SpikingResNet(ResNet):
@@ -59,19 +59,14 @@ class SpikingResNet(ResNet):
 def _variant(arch: str) -> Any:
     kind, layers, fixed = ARCHITECTURES[arch]
     block: Any = {"basic": BasicBlock, "bottleneck": Bottleneck}[kind]
-    name = f"spiking_{arch}"
 
     def build(
         pretrained: bool = False, progress: bool = True, spiking_neuron: NeuronMaker = IFNode, **kwargs: Any
     ) -> SpikingResNet:
-        refuse_imagenet(pretrained, name, arch)
+        refuse_imagenet(pretrained, f"spiking_{arch}", arch)
         return SpikingResNet(block, layers, spiking_neuron=spiking_neuron, **kwargs | fixed)
 
-    doc = f"""A `SpikingResNet` of {block.__name__} blocks, {"-".join(map(str, layers))}, for images `[N, 3, H, W]`.
-
-    `kwargs` are arguments of `SpikingResNet` and of the neurons.
-    """
-    return named(build, name, __name__, doc)
+    return variant(build, SpikingResNet, "spiking", arch)
 
 
 spiking_resnet18 = _variant("resnet18")
