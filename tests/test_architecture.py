@@ -15,6 +15,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "errors": set(),
     "internals": set(),
     "files": {"errors"},
+    "weights": set(),
     "fields": {"errors", "internals"},
     "surrogate": {"errors", "fields", "internals"},
     "toolchain": set(),
@@ -53,7 +54,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "report": {"errors", "files", "recording", "spikes"},
     "ann2snn": {"base", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
-    "models": {"base", "errors", "functional", "layer", "neuron", "surrogate"},
+    "models": {"base", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
     "train": {"base", "errors", "files", "functional", "layer", "monitor", "neuron", "report", "spikes", "surrogate"},
     "cli": {"errors", "files", "neuron", "train"},
     "compat": {
@@ -74,6 +75,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "rnn",
         "spikes",
         "surrogate",
+        "weights",
     },
 }
 FRONT_DOORS = {"__init__", "__main__"}

@@ -22,7 +22,8 @@ SMALL = {  # options that make a network quick without another structure
         for name, row in VARIANTS.items()
         if row.family in ("spikformer", "spike_driven_transformer")
     },
-    **{name: {"depths": (1, 1, 1)} for name, row in VARIANTS.items() if row.family == "qkformer"},
+    **{name: {"depths": (1, 1, 1)} for name in VARIANTS if name.startswith("qkformer") and "dvs" not in name},
+    "qkformer_2_256_dvs": {},
 }
 FIXED_SIZE = {"parametric_lif_net"}  # families whose linear layer follows a flattened map
 

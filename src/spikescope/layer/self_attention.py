@@ -266,5 +266,8 @@ class SpikeDrivenSelfAttention(SelfAttention):
         q = self.q_lif(self.q_bn(self.q_conv(spikes)))
         k = self.k_lif(self.k_bn(self.k_conv(spikes)))
         v = self.v_lif(self.v_bn(self.v_conv(spikes)))
-        mask = self.attn_lif((k * v).sum((-2, -1), keepdim=True))
-        return self.proj_bn(self.proj_conv(q * mask)) + x
+        return self.proj_bn(self.proj_conv(self.mixed(q, k, v))) + x
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The queries, where keys and values of all tokens together let them pass."""
+        return q * self.attn_lif((k * v).sum((-2, -1), keepdim=True))

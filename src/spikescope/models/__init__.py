@@ -4,6 +4,7 @@ from ..errors import explain_absent as _explain_absent
 from .inspection import *
 from .ms_resnet import *
 from .parametric_lif_net import *
+from .published import *
 from .qkformer import *
 from .sew_resnet import *
 from .spike_driven_transformer import *

@@ -24,6 +24,7 @@ class _MSBlock(nn.Module):
 
     norm_weight: ClassVar[float] = 0.5
     last_norm_weight: ClassVar[float] = 0.0
+    pools: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class _MSBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.spike1 = make_neuron(spiking_neuron, options, self.neuron_defaults())
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.conv1 = conv3x3(in_channels, out_channels, 1 if self.pools else stride)
         self.bn1 = _norm(out_channels, self.norm_weight)
         self.spike2 = make_neuron(spiking_neuron, options, self.neuron_defaults())
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = _norm(out_channels, self.last_norm_weight)
         self.downsample = downsample
+        if self.pools:
+            self.max_pool = layer.MaxPool2d(3, stride, 1)
 
     @classmethod
     def neuron_defaults(cls) -> dict[str, Any]:
@@ -54,14 +57,12 @@ class _MSBlock(nn.Module):
             "surrogate_function": surrogate.Rect(alpha=2.0),
         }
 
-    def between(self, x: Tensor) -> Tensor:
-        """What happens between the two convolutions: nothing."""
-        return x
-
     def forward(self, x: Tensor) -> Tensor:
         """One step or one sequence."""
         identity = x if self.downsample is None else self.downsample(x)
-        inner = self.between(self.bn1(self.conv1(self.spike1(x))))
+        inner = self.bn1(self.conv1(self.spike1(x)))
+        if self.pools:
+            inner = self.max_pool(inner)
         return self.bn2(self.conv2(self.spike2(inner))) + identity
 
 
@@ -78,20 +79,7 @@ class _MaxBlock(_MSBlock):
 class _MaxTransition(_MaxBlock):
     """The block that halves the size: by a max pool between its convolutions, not by a stride."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        downsample: nn.Module | None,
-        spiking_neuron: NeuronMaker | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(in_channels, out_channels, 1, downsample, spiking_neuron, options)
-        self.max_pool = layer.MaxPool2d(3, stride, 1)
-
-    def between(self, x: Tensor) -> Tensor:
-        return self.max_pool(x)
+    pools = True
 
 
 class MSResNet(SequenceModel):
@@ -100,6 +88,8 @@ class MSResNet(SequenceModel):
     - `T`: for how many steps images are seen. `layers`: how many blocks each of the three or four stages has.
     - `base_channels`: of the stem, a convolution of `stem_kernel_size` and `stem_stride`, with `stem_pool` a max pool
       behind it. `stage_channels`: of each stage; None doubles them from stage to stage.
+    - `deep`: whether the stem has three convolutions of 3x3 with biases in the place of one, and shortcuts halve the
+      size by mean pools, as in the paper's code for 104 layers.
     - `spiking_neuron`, `kwargs`: what makes the neurons, and from which arguments; None takes a LIF neuron with tau =
       4/3, threshold 0.5 and a rectangular surrogate.
 
@@ -128,6 +118,7 @@ class MSResNet(SequenceModel):
         stage_channels: Sequence[int] | None = None,
         spiking_neuron: NeuronMaker | None = None,
         step_mode: str = "m",
+        deep: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(T)
@@ -137,18 +128,19 @@ class MSResNet(SequenceModel):
                 f"{type(self).__name__}: layers must be three or four numbers of blocks, and stage_channels None or as "
                 f"many numbers of channels, but got {layers!r} and {stage_channels!r}."
             )
-        stem_norm = _norm(base_channels, self._block.norm_weight)
-        stem = layer.Conv2d(
-            in_channels, base_channels, stem_kernel_size, stem_stride, stem_kernel_size // 2, bias=False
-        )
-        self.stem = nn.Sequential(stem, stem_norm)
+        shape = {"stride": stem_stride, "padding": stem_kernel_size // 2, "bias": False}
+        stem = [layer.Conv2d(in_channels, base_channels, stem_kernel_size, **shape)]
+        if deep:
+            inner = (layer.Conv2d(base_channels, base_channels, 3, padding=1) for _ in range(2))
+            stem = [layer.Conv2d(in_channels, base_channels, 3, stem_stride, 1), *inner]
+        self.stem = nn.Sequential(*stem, _norm(base_channels, self._block.norm_weight))
         if stem_pool:
             self.stem.append(layer.MaxPool2d(3, 2, 1))
         self.stages = len(layers)
         inputs = base_channels
         for stage, (outputs, blocks) in enumerate(zip(widths, layers, strict=True)):
             stride = self._first_stride if stage == 0 else 2
-            made = self._stage(inputs, outputs, blocks, stride, spiking_neuron, kwargs)
+            made = self._stage(inputs, outputs, blocks, stride, deep, spiking_neuron, kwargs)
             self.add_module(f"layer{stage + 1}", made)
             inputs = outputs
         self.head_lif = make_neuron(spiking_neuron, kwargs, self._block.neuron_defaults())
@@ -162,13 +154,14 @@ class MSResNet(SequenceModel):
         outputs: int,
         blocks: int,
         stride: int,
+        deep: bool,
         spiking_neuron: NeuronMaker | None,
         options: Mapping[str, Any],
     ) -> nn.Sequential:
         downsample = None
         if stride != 1 or inputs != outputs:
-            norm = _norm(outputs, self._block.norm_weight)
-            downsample = nn.Sequential(conv1x1(inputs, outputs, stride), norm)
+            halved = [layer.AvgPool2d(2), conv1x1(inputs, outputs)] if deep else [conv1x1(inputs, outputs, stride)]
+            downsample = nn.Sequential(*halved, _norm(outputs, self._block.norm_weight))
         first = self._block if stride == 1 else self._transition
         made = [first(inputs, outputs, stride, downsample, spiking_neuron, options)]
         made += [self._block(outputs, outputs, 1, None, spiking_neuron, options) for _ in range(1, blocks)]

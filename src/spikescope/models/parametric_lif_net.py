@@ -16,7 +16,7 @@ __all__ = ["CIFAR10DVSNet", "CIFAR10Net", "DVSGestureNet", "FashionMNISTNet", "M
 class _PLIFNet(nn.Module):
     """Convolutions with norms and pools, two linear layers with dropout, and votes of ten neurons a class.
 
-    - `channels`: of every convolution.
+    - `channels`: of every convolution. `hidden`: neurons between the two linear layers.
     - `spiking_neuron`, `kwargs`: what makes the neurons, and from which arguments; the paper takes
       `neuron.ParametricLIFNode` with `init_tau=2.0`, `detach_reset=True` and `surrogate.ATan()`.
 
@@ -61,9 +61,11 @@ class MNISTNet(_PLIFNet):
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any) -> None:
+    def __init__(
+        self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 2048, **kwargs: Any
+    ) -> None:
         super().__init__()
-        linear = [(channels * 7 * 7, 2048), (2048, 100)]
+        linear = [(channels * 7 * 7, hidden), (hidden, 100)]
         self._build([(1, channels), (channels, channels)], linear, spiking_neuron, kwargs)
 
 
@@ -82,10 +84,12 @@ class NMNISTNet(MNISTNet):
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any) -> None:
-        super().__init__(channels, spiking_neuron, **kwargs)
+    def __init__(
+        self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 2048, **kwargs: Any
+    ) -> None:
+        super().__init__(channels, spiking_neuron, hidden, **kwargs)
         self.conv_fc[0] = layer.Conv2d(2, channels, 3, padding=1, bias=False)
-        self.conv_fc[10] = layer.Linear(channels * 8 * 8, 2048)
+        self.conv_fc[10] = layer.Linear(channels * 8 * 8, hidden)
 
 
 class CIFAR10Net(_PLIFNet):
@@ -95,24 +99,30 @@ class CIFAR10Net(_PLIFNet):
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 256, spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any) -> None:
+    def __init__(
+        self, channels: int = 256, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 2048, **kwargs: Any
+    ) -> None:
         super().__init__()
         convolutions = [(3, channels), *[(channels, channels)] * 5]
-        linear = [(channels * 8 * 8, 2048), (2048, 100)]
+        linear = [(channels * 8 * 8, hidden), (hidden, 100)]
         self._build(convolutions, linear, spiking_neuron, kwargs, pool_every=3)
 
 
 class CIFAR10DVSNet(_PLIFNet):
     """For CIFAR10-DVS, `[N, 2, 128, 128]`: four convolutions.
 
+    The paper's code has `hidden=2048`.
+
     >>> CIFAR10DVSNet(channels=8)(torch.rand(2, 2, 128, 128)).shape
     torch.Size([2, 10])
     """
 
-    def __init__(self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any) -> None:
+    def __init__(
+        self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 512, **kwargs: Any
+    ) -> None:
         super().__init__()
         convolutions = [(2, channels), *[(channels, channels)] * 3]
-        self._build(convolutions, [(channels * 8 * 8, 512), (512, 100)], spiking_neuron, kwargs)
+        self._build(convolutions, [(channels * 8 * 8, hidden), (hidden, 100)], spiking_neuron, kwargs)
 
 
 class DVSGestureNet(_PLIFNet):
@@ -122,7 +132,9 @@ class DVSGestureNet(_PLIFNet):
     torch.Size([2, 11])
     """
 
-    def __init__(self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, **kwargs: Any) -> None:
+    def __init__(
+        self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 512, **kwargs: Any
+    ) -> None:
         super().__init__()
         convolutions = [(2, channels), *[(channels, channels)] * 4]
-        self._build(convolutions, [(channels * 4 * 4, 512), (512, 110)], spiking_neuron, kwargs)
+        self._build(convolutions, [(channels * 4 * 4, hidden), (hidden, 110)], spiking_neuron, kwargs)

@@ -3,63 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_choice
 from ..layer import QKAttention, SpikingSelfAttention
 from .blocks import NeuronMaker, SequenceModel, make_neuron
 
-__all__ = ["QKFormer", "qkformer_10_384", "qkformer_10_512", "qkformer_10_768"]
+__all__ = [
+    "QKFormer",
+    "qkformer_2_256_dvs",
+    "qkformer_4_384",
+    "qkformer_10_384",
+    "qkformer_10_512",
+    "qkformer_10_768",
+]
 
 
-def _shortcut(inputs: int, outputs: int, spiking_neuron: NeuronMaker | None, options: Mapping[str, Any]) -> nn.Module:
-    """A convolution that halves the size, with norm and neuron."""
-    conv = layer.Conv2d(inputs, outputs, 1, stride=2)
-    return nn.Sequential(conv, layer.BatchNorm2d(outputs), make_neuron(spiking_neuron, options))
+class _Patches(nn.Module):
+    """Convolutions of 3x3, each with norm and neuron, and a shortcut with weights around the later ones.
 
-
-class _PatchEmbedInit(nn.Module):
-    """An image to tokens of 4x4 pixels: a convolution, and the two of a patch embedding."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, spiking_neuron: NeuronMaker | None, options: Mapping[str, Any]
-    ) -> None:
-        super().__init__()
-        hidden = out_channels // 2
-        self.conv1, self.bn1 = layer.Conv2d(in_channels, hidden, 3, padding=1), layer.BatchNorm2d(hidden)
-        self.pool1, self.lif1 = layer.MaxPool2d(3, 2, 1), make_neuron(spiking_neuron, options)
-        self.conv2, self.bn2 = layer.Conv2d(hidden, out_channels, 3, padding=1), layer.BatchNorm2d(out_channels)
-        self.pool2, self.lif2 = layer.MaxPool2d(3, 2, 1), make_neuron(spiking_neuron, options)
-        self.conv3, self.bn3 = layer.Conv2d(out_channels, out_channels, 3, padding=1), layer.BatchNorm2d(out_channels)
-        self.lif3 = make_neuron(spiking_neuron, options)
-        self.shortcut = _shortcut(hidden, out_channels, spiking_neuron, options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[*, C, H, W]` to a quarter of the size."""
-        x = self.lif1(self.pool1(self.bn1(self.conv1(x))))
-        path = self.lif2(self.pool2(self.bn2(self.conv2(x))))
-        return self.lif3(self.bn3(self.conv3(path))) + self.shortcut(x)
-
-
-class _PatchEmbedStage(nn.Module):
-    """Tokens to a quarter as many: two convolutions, and a shortcut that spikes."""
+    - `widths`: channels before and behind each convolution. `pools`: for each a `'1'` if a pool halves the size between
+      norm and neuron. `first`: how many convolutions stand before the shortcut begins.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, spiking_neuron: NeuronMaker | None, options: Mapping[str, Any]
+        self,
+        widths: Sequence[int],
+        pools: str,
+        first: int,
+        spiking_neuron: NeuronMaker | None,
+        options: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = layer.Conv2d(in_channels, out_channels, 3, padding=1), layer.BatchNorm2d(out_channels)
-        self.pool, self.lif1 = layer.MaxPool2d(3, 2, 1), make_neuron(spiking_neuron, options)
-        self.conv2, self.bn2 = layer.Conv2d(out_channels, out_channels, 3, padding=1), layer.BatchNorm2d(out_channels)
-        self.lif2 = make_neuron(spiking_neuron, options)
-        self.shortcut = _shortcut(in_channels, out_channels, spiking_neuron, options)
+        self.first, self.count = first, len(pools)
+        for at, (inputs, outputs, pool) in enumerate(zip(widths[:-1], widths[1:], pools, strict=True), 1):
+            self.add_module(f"conv{at}", layer.Conv2d(inputs, outputs, 3, padding=1))
+            self.add_module(f"bn{at}", layer.BatchNorm2d(outputs))
+            self.add_module(f"pool{at}", layer.MaxPool2d(3, 2, 1) if pool == "1" else nn.Identity())
+            self.add_module(f"lif{at}", make_neuron(spiking_neuron, options))
+        conv = layer.Conv2d(widths[first], widths[-1], 1, stride=2 ** pools[first:].count("1"))
+        self.shortcut = nn.Sequential(conv, layer.BatchNorm2d(widths[-1]), make_neuron(spiking_neuron, options))
+
+    def _through(self, x: Tensor, begin: int, end: int) -> Tensor:
+        for at in range(begin + 1, end + 1):
+            for part in ("conv", "bn", "pool", "lif"):
+                x = self.get_submodule(f"{part}{at}")(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*, C, H, W]` to half of the size."""
-        path = self.lif1(self.pool(self.bn1(self.conv1(x))))
-        return self.lif2(self.bn2(self.conv2(path))) + self.shortcut(x)
+        """`[*, C, H, W]` to tokens of more channels and, with pools, a smaller size."""
+        x = self._through(x, 0, self.first)
+        return self._through(x, self.first, self.count) + self.shortcut(x)
+
+
+class _Stem(NamedTuple):
+    """How an image becomes the tokens of the first stage: their channels are divided by `divisors` on the way there.
+
+    `later`: the pools of the embeddings between the stages, which have two convolutions.
+    """
+
+    divisors: tuple[int, ...]
+    pools: str
+    first: int
+    later: str
+
+
+_STEMS = {4: _Stem((2, 1, 1), "110", 1, "10"), 1: _Stem((2, 1), "00", 1, "01"), 8: _Stem((8, 4, 2, 1), "0111", 2, "01")}
+"""To each size of a patch the stem that makes it: for ImageNet, for images of 32x32, for event frames of 128x128."""
 
 
 class _MLP(nn.Module):
@@ -94,11 +107,12 @@ class _Block(nn.Module):
 
 
 class QKFormer(SequenceModel):
-    """A transformer of three stages: Q-K attention in the first two, spiking self-attention in the last.
+    """A transformer of two or three stages: spiking self-attention in the last, Q-K attention before it.
 
     - `T`: for how many steps images are seen. `embed_dims`: channels of a token in the last stage, of which the stages
       before it have a half and a quarter. `depths`, `num_heads`: blocks and heads of each stage.
     - `mlp_ratio`: how many times wider an MLP is. `qka_type`: `'token'` or `'channel'`, see `layer.QKAttention`.
+    - `patch_size`: how many pixels wide a token of the first stage is: 4, or 1 for small images, or 8 for event frames.
     - `spiking_neuron`, `kwargs`: what makes the neurons, and from which arguments; None takes `LIFNode()`, in the
       attention with `detach_reset=True`.
 
@@ -123,30 +137,35 @@ class QKFormer(SequenceModel):
         qka_type: str = "token",
         spiking_neuron: NeuronMaker | None = None,
         step_mode: str = "m",
+        patch_size: int = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(T)
-        if len(num_heads) != 3 or len(depths) != 3 or embed_dims % 4:
+        if len(depths) not in (2, 3) or len(num_heads) != len(depths) or embed_dims % 4:
             raise ValueError(
-                "QKFormer has three stages: num_heads and depths must be three numbers each, and embed_dims a multiple "
-                f"of 4, but got {num_heads!r}, {depths!r} and {embed_dims!r}."
+                "QKFormer has two or three stages: num_heads and depths must be as many numbers each, and embed_dims a "
+                f"multiple of 4, but got {num_heads!r}, {depths!r} and {embed_dims!r}."
             )
-        inputs = in_channels
-        for stage in (1, 2, 3):
-            width = embed_dims >> (3 - stage)
-            embed = _PatchEmbedInit if stage == 1 else _PatchEmbedStage
-            self.add_module(f"patch_embed{stage}", embed(inputs, width, spiking_neuron, kwargs))
-            inputs = width
+        check_choice("QKFormer", "patch_size", patch_size, _STEMS)
+        stem, last = _STEMS[patch_size], len(depths)
+        self.stages = last
+        sizes = [embed_dims >> (last - stage) for stage in range(1, last + 1)]
+        for stage, width in enumerate(sizes, 1):
+            if stage == 1:
+                widths, pools, first = [in_channels, *(width // of for of in stem.divisors)], stem.pools, stem.first
+            else:
+                widths, pools, first = [sizes[stage - 2], width, width], stem.later, 0
+            self.add_module(f"patch_embed{stage}", _Patches(widths, pools, first, spiking_neuron, kwargs))
 
-        def block(width: int, heads: int, last: bool) -> nn.Module:
-            if last:
+        def block(width: int, heads: int, is_last: bool) -> nn.Module:
+            if is_last:
                 attention: nn.Module = SpikingSelfAttention(width, heads, spiking_neuron, **kwargs)
             else:
                 attention = QKAttention(width, heads, qka_type, spiking_neuron, **kwargs)
             return _Block(attention, _MLP(width, int(width * mlp_ratio), spiking_neuron, kwargs))
 
         for stage, (blocks, heads) in enumerate(zip(depths, num_heads, strict=True), 1):
-            made = (block(embed_dims >> (3 - stage), heads, stage == 3) for _ in range(blocks))
+            made = (block(sizes[stage - 1], heads, stage == last) for _ in range(blocks))
             self.add_module(f"stage{stage}", nn.ModuleList(made))
         self.head = nn.Linear(embed_dims, num_classes)
         self.finish(step_mode)
@@ -154,7 +173,7 @@ class QKFormer(SequenceModel):
     def forward(self, x: Tensor) -> Tensor:
         """The scores `[N, num_classes]`."""
         x = self.frames(x)
-        for stage in (1, 2, 3):
+        for stage in range(1, self.stages + 1):
             x = self.get_submodule(f"patch_embed{stage}")(x)
             blocks: Any = self.get_submodule(f"stage{stage}")
             for block in blocks:
@@ -197,4 +216,28 @@ def qkformer_10_768(
     7
     """
     sizes = {"embed_dims": 768, "num_heads": (12, 12, 12)}
+    return qkformer_10_384(T, in_channels, num_classes, spiking_neuron, **sizes | kwargs)
+
+
+def qkformer_4_384(
+    T: int = 4, in_channels: int = 3, num_classes: int = 10, spiking_neuron: NeuronMaker | None = None, **kwargs: Any
+) -> QKFormer:
+    """`QKFormer` of 4 blocks, 384 channels in the last stage, for the images of 32x32 of CIFAR.
+
+    >>> qkformer_4_384(T=1, depths=(1, 1, 1))(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 10])
+    """
+    sizes = {"num_heads": (8, 8, 8), "depths": (1, 1, 2), "patch_size": 1}
+    return qkformer_10_384(T, in_channels, num_classes, spiking_neuron, **sizes | kwargs)
+
+
+def qkformer_2_256_dvs(
+    T: int = 16, in_channels: int = 2, num_classes: int = 10, spiking_neuron: NeuronMaker | None = None, **kwargs: Any
+) -> QKFormer:
+    """`QKFormer` of 2 blocks in two stages, 256 channels in the last one, for event frames of 128x128.
+
+    >>> qkformer_2_256_dvs(num_classes=11)(torch.rand(2, 1, 2, 64, 64)).shape
+    torch.Size([1, 11])
+    """
+    sizes = {"embed_dims": 256, "num_heads": (16, 16), "depths": (1, 1), "patch_size": 8}
     return qkformer_10_384(T, in_channels, num_classes, spiking_neuron, **sizes | kwargs)

@@ -59,6 +59,26 @@ class _PatchEmbed(nn.Module):
         return self.rpe_bn(self.rpe_conv(self.final_lif(x))) + x
 
 
+class _PooledAttention(SpikeDrivenSelfAttention):
+    """The attention for event frames, whose spikes are few: each one spreads over its neighbours.
+
+    Keys and values spread over the map; the products of both, and what comes out, over the tokens of each head.
+    """
+
+    def _over_tokens(self, x: Tensor) -> Tensor:
+        heads = x.flatten(-2).unflatten(-2, (self.num_heads, -1)).mT  # [*, heads, tokens, channels of a head]
+        return _spread(heads).mT.flatten(-3, -2).view_as(x)
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        products = self._over_tokens(_spread(k) * _spread(v))
+        return self._over_tokens(q * self.attn_lif(products.sum((-2, -1), keepdim=True)))
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The largest of the 3x3 neighbours in the last two axes."""
+    return nn.functional.max_pool2d(x.flatten(0, -4), 3, 1, 1).view_as(x)
+
+
 class _MLP(nn.Module):
     """Two linear layers over the channels, each behind a neuron, with a shortcut of potentials."""
 
@@ -89,11 +109,13 @@ class _Block(nn.Module):
         dim: int,
         num_heads: int,
         mlp_ratio: float,
+        dvs_mode: bool,
         spiking_neuron: NeuronMaker | None,
         options: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.attn = SpikeDrivenSelfAttention(dim, num_heads, spiking_neuron, **options)
+        attention = _PooledAttention if dvs_mode else SpikeDrivenSelfAttention
+        self.attn = attention(dim, num_heads, spiking_neuron, **options)
         self.mlp = _MLP(dim, int(dim * mlp_ratio), spiking_neuron, options)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,8 +128,10 @@ class SpikeDrivenTransformer(SequenceModel):
 
     - `T`: for how many steps images are seen. `embed_dims`: channels of a token. `depths`: the number of blocks, whose
       MLP has `mlp_ratio` times as many channels. `num_heads`: without influence on the result, see
-      `layer.SpikeDrivenSelfAttention`.
+      `layer.SpikeDrivenSelfAttention`, except with `dvs_mode`.
     - `pooling_stat`: for each of the four convolutions of the stem a `'1'` if a pool halves the size behind it.
+    - `dvs_mode`: whether spikes in the attention spread over their neighbours, by max pools of 3x3, as the paper's code
+      has it for CIFAR10-DVS.
     - `spiking_neuron`, `kwargs`: what makes the neurons, and from which arguments; None takes `LIFNode()`, in the
       attention with `detach_reset=True`.
 
@@ -132,6 +156,7 @@ class SpikeDrivenTransformer(SequenceModel):
         pooling_stat: str = "1111",
         spiking_neuron: NeuronMaker | None = None,
         step_mode: str = "m",
+        dvs_mode: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(T)
@@ -140,7 +165,7 @@ class SpikeDrivenTransformer(SequenceModel):
                 f"SpikeDrivenTransformer: pooling_stat must be four of '0' and '1', but got {pooling_stat!r}."
             )
         self.patch_embed = _PatchEmbed(in_channels, embed_dims, pooling_stat, spiking_neuron, kwargs)
-        blocks = (_Block(embed_dims, num_heads, mlp_ratio, spiking_neuron, kwargs) for _ in range(depths))
+        blocks = (_Block(embed_dims, num_heads, mlp_ratio, dvs_mode, spiking_neuron, kwargs) for _ in range(depths))
         self.blocks = nn.ModuleList(blocks)
         self.head_lif = make_neuron(spiking_neuron, kwargs)
         self.head = nn.Linear(embed_dims, num_classes)
@@ -186,4 +211,4 @@ sdt_8_512 = _variant(8, 512)
 sdt_10_512 = _variant(10, 512)
 sdt_8_768 = _variant(8, 768)
 sdt_2_512_cifar = _variant(2, 512, "_cifar", num_classes=10, pooling_stat="0011")
-sdt_2_256_dvs = _variant(2, 256, "_dvs", num_classes=10, in_channels=2)
+sdt_2_256_dvs = _variant(2, 256, "_dvs", num_classes=10, in_channels=2, pooling_stat="0011", dvs_mode=True)

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_choice
 from ..layer import SpikingSelfAttention
-from .blocks import NeuronMaker, SequenceModel, make_neuron
+from .blocks import NeuronMaker, SequenceModel, make_neuron, named
 
 __all__ = [
     "Spikformer",
@@ -29,14 +30,9 @@ class SpikformerConv2dBN(nn.Module):
     """A convolution without bias and its norm, with `pool` a max pool that halves the size."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
         pool: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         conv = layer.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.block = nn.Sequential(conv, layer.BatchNorm2d(out_channels))
@@ -52,29 +48,32 @@ class SpikformerConv2dBNLIF(nn.Module):
     """`SpikformerConv2dBN` and the neuron behind it."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        pool: bool = False,
-        spiking_neuron: NeuronMaker | None = None,
-        **kwargs: Any,
-    ) -> None:
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        pool: bool = False, spiking_neuron: NeuronMaker | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.conv_bn = SpikformerConv2dBN(in_channels, out_channels, kernel_size, stride, padding, pool)
         self.neuron = make_neuron(spiking_neuron, kwargs, NEURON)
+        self.pool: nn.Module | None = None
+
+    def pool_behind(self) -> None:
+        """Put the pool behind the neuron, where it takes the largest of spikes, not of potentials."""
+        if len(self.conv_bn.block) == 3:
+            pool = self.conv_bn.block[2]
+            del self.conv_bn.block[2]
+            self.pool = pool
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """One step or one sequence."""
-        return self.neuron(self.conv_bn(x_seq))
+        spikes = self.neuron(self.conv_bn(x_seq))
+        return spikes if self.pool is None else self.pool(spikes)
 
 
 class SpikformerPatchStem(nn.Module):
     """An image to a map of tokens, by four convolutions and one that tells their places.
 
     - `patch_size`: 16, with a pool behind each of the four convolutions, or 4, with one behind the last two.
+    - `pools`: `'before'` the neurons, as SpikingJelly has them, or `'behind'` them, as the paper's code.
     """
 
     def __init__(
@@ -85,22 +84,32 @@ class SpikformerPatchStem(nn.Module):
         in_channels: int = 3,
         embed_dims: int = 256,
         spiking_neuron: NeuronMaker | None = None,
+        pools: str = "before",
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        check_choice(type(self).__name__, "pools", pools, ("before", "behind"))
         if patch_size not in (4, 16):
             raise ValueError(f"{type(self).__name__}: patch_size must be 4 or 16, but got {patch_size!r}.")
         self.image_size, self.patch_size, self.embed_dims = (img_size_h, img_size_w), patch_size, embed_dims
         self.grid_size = (img_size_h // patch_size, img_size_w // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         widths = [in_channels, embed_dims // 8, embed_dims // 4, embed_dims // 2, embed_dims]
-        pools = [patch_size == 16, patch_size == 16, True, True]
+        pooled = [patch_size == 16, patch_size == 16, True, True]
 
         def stage(inputs: int, outputs: int, pool: bool) -> nn.Module:
             return SpikformerConv2dBNLIF(inputs, outputs, 3, 1, 1, pool, spiking_neuron, **kwargs)
 
-        self.stages = nn.Sequential(*map(stage, widths[:-1], widths[1:], pools))
+        self.stages = nn.Sequential(*map(stage, widths[:-1], widths[1:], pooled))
         self.positional_encoding = stage(embed_dims, embed_dims, False)
+        if pools == "behind":
+            self.pool_behind()
+
+    def pool_behind(self) -> None:
+        """Put the pools behind the neurons."""
+        stages: Any = self.stages
+        for stage in stages:
+            stage.pool_behind()
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """`[*, C, H, W]` to `[*, embed_dims, H / patch_size, W / patch_size]`."""
@@ -161,6 +170,7 @@ class Spikformer(SequenceModel):
       other sizes pass too.
     - `patch_size`: 4 for small images, or 16. `embed_dims`: channels of a token. `depths`: the number of blocks, whose
       MLP has `mlp_ratio` times as many channels. `num_heads`: a divisor of `embed_dims`.
+    - `pools`: where the max pools of the stem stand, see `SpikformerPatchStem`.
     - `spiking_neuron`, `kwargs`: what makes the neurons, and from which arguments; None takes a LIF neuron with tau = 2
       and `detach_reset=True`.
 
@@ -187,12 +197,13 @@ class Spikformer(SequenceModel):
         depths: int = 4,
         spiking_neuron: NeuronMaker | None = None,
         step_mode: str = "m",
+        pools: str = "before",
         **kwargs: Any,
     ) -> None:
         super().__init__(T)
         self.num_classes, self.embed_dims, self.num_heads, self.depths = num_classes, embed_dims, num_heads, depths
         self.patch_embed = SpikformerPatchStem(
-            img_size_h, img_size_w, patch_size, in_channels, embed_dims, spiking_neuron, **kwargs
+            img_size_h, img_size_w, patch_size, in_channels, embed_dims, spiking_neuron, pools, **kwargs
         )
         blocks = (SpikformerBlock(embed_dims, num_heads, mlp_ratio, spiking_neuron, **kwargs) for _ in range(depths))
         self.blocks = nn.ModuleList(blocks)
@@ -224,44 +235,32 @@ def _spikformer(given: dict[str, Any], **fixed: Any) -> Spikformer:
     return Spikformer(**fixed | given)
 
 
-def spikformer_ti(
-    T: int = 4,
-    in_channels: int = 3,
-    img_size_h: int = 224,
-    img_size_w: int = 224,
-    num_classes: int = 1000,
-    spiking_neuron: NeuronMaker | None = None,
-    **kwargs: Any,
-) -> Spikformer:
-    """A `Spikformer` of 4 blocks of 256 channels for images like those of ImageNet.
+def _variant(name: str, depths: int, embed_dims: int, num_heads: int) -> Any:
+    def build(
+        T: int = 4,
+        in_channels: int = 3,
+        img_size_h: int = 224,
+        img_size_w: int = 224,
+        num_classes: int = 1000,
+        spiking_neuron: NeuronMaker | None = None,
+        **kwargs: Any,
+    ) -> Spikformer:
+        return _spikformer(
+            kwargs, T=T, in_channels=in_channels, img_size_h=img_size_h, img_size_w=img_size_w,
+            num_classes=num_classes, embed_dims=embed_dims, num_heads=num_heads, depths=depths,
+            spiking_neuron=spiking_neuron,
+        )  # fmt: skip
 
-    >>> spikformer_ti(T=1, num_classes=10, depths=1)(torch.rand(1, 3, 32, 32)).shape
+    words = f"""A `Spikformer` of {depths} blocks of {embed_dims} channels for images like those of ImageNet.
+
+    >>> {name}(T=1, num_classes=10, depths=1)(torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 1, 10])
     """
-    return _spikformer(
-        kwargs, T=T, in_channels=in_channels, img_size_h=img_size_h, img_size_w=img_size_w, num_classes=num_classes,
-        embed_dims=256, num_heads=8, depths=4, spiking_neuron=spiking_neuron,
-    )  # fmt: skip
+    return named(build, name, __name__, words)
 
 
-def spikformer_s(
-    T: int = 4,
-    in_channels: int = 3,
-    img_size_h: int = 224,
-    img_size_w: int = 224,
-    num_classes: int = 1000,
-    spiking_neuron: NeuronMaker | None = None,
-    **kwargs: Any,
-) -> Spikformer:
-    """A `Spikformer` of 6 blocks of 384 channels for images like those of ImageNet.
-
-    >>> spikformer_s(T=1, num_classes=10, depths=1)(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 1, 10])
-    """
-    return _spikformer(
-        kwargs, T=T, in_channels=in_channels, img_size_h=img_size_h, img_size_w=img_size_w, num_classes=num_classes,
-        embed_dims=384, num_heads=12, depths=6, spiking_neuron=spiking_neuron,
-    )  # fmt: skip
+spikformer_ti = _variant("spikformer_ti", 4, 256, 8)
+spikformer_s = _variant("spikformer_s", 6, 384, 12)
 
 
 def spikformer_cifar10(

@@ -95,21 +95,23 @@ VARIANTS: dict[str, Variant] = {
     "qkformer_10_384": Variant("qkformer", _IMAGENET, 16_472_584, 16.47),
     "qkformer_10_512": Variant("qkformer", _IMAGENET, 29_077_864, 29.08),
     "qkformer_10_768": Variant("qkformer", _IMAGENET, 64_960_552, 64.96),
+    "qkformer_4_384": Variant("qkformer", _CIFAR, 6_707_146, 6.74),
+    "qkformer_2_256_dvs": Variant("qkformer", _DVS, 1_999_866),
     "sdt_8_384": Variant("spike_driven_transformer", _IMAGENET, 16_816_744, 16.81),
     "sdt_6_512": Variant("spike_driven_transformer", _IMAGENET, 23_374_312, 23.37),
     "sdt_8_512": Variant("spike_driven_transformer", _IMAGENET, 29_690_344, 29.68),
     "sdt_10_512": Variant("spike_driven_transformer", _IMAGENET, 36_006_376, 36.01),
     "sdt_8_768": Variant("spike_driven_transformer", _IMAGENET, 66_340_072, 66.34),
     "sdt_2_512_cifar": Variant("spike_driven_transformer", _CIFAR, 10_234_378, 10.28),
-    "sdt_2_256_dvs": Variant("spike_driven_transformer", _DVS, 2_567_146, 2.57),
+    "sdt_2_256_dvs": Variant("spike_driven_transformer", (2, 64, 64), 2_567_146, 2.57),
 }
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names that `create` takes, with `*` and `?` in a pattern for any characters and any one.
 
-    >>> list_models("sew_*18"), list_models("qkformer*")
-    (['sew_resnet18'], ['qkformer_10_384', 'qkformer_10_512', 'qkformer_10_768'])
+    >>> list_models("sew_*18"), list_models("qkformer*512")
+    (['sew_resnet18'], ['qkformer_10_512'])
     """
     return [name for name in VARIANTS if fnmatchcase(name, pattern)]
 
