@@ -33,7 +33,9 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "spikes": {"dynamics", "errors", "internals", "toolchain"},
     "warn": set(),
     "recording": {"errors", "files", "form", "spikes", "warn"},
+    "analysis": {"errors", "functional", "recording", "spikes"},
     "monitor": {
+        "analysis",
         "base",
         "dynamics",
         "errors",
@@ -51,7 +53,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "rnn": {"base", "errors", "layer", "neuron", "surrogate"},
     "quantize": {"errors", "internals"},
-    "report": {"errors", "files", "recording", "spikes"},
+    "report": {"analysis", "errors", "files", "recording", "spikes"},
     "ann2snn": {"base", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
     "models": {"base", "errors", "functional", "layer", "neuron", "surrogate", "weights"},

@@ -17,7 +17,7 @@ SHOWN = [(room, name) for room in ROOMS for name in dir(getattr(spikescope, room
 
 def test_the_front_door_lists_its_rooms_and_refuses_others_in_words():
     assert set(ROOMS) <= set(dir(spikescope))
-    with pytest.raises(AttributeError, match="has no attribute 'neurons'; its rooms are ann2snn"):
+    with pytest.raises(AttributeError, match="has no attribute 'neurons'; its rooms are analysis"):
         spikescope.neurons  # noqa: B018  # the access is what is tested
 
 

@@ -37,7 +37,7 @@ def places(spikes: Tensor | PackedSpikes) -> Places:
     if held.is_floating_point() and bool(held.isnan().any()):
         raise ValueError("places: a spike is any value but 0, but some values are NaN. Look for where they come from.")
     fired = (held != 0).cpu().numpy()
-    return _turned(*fired.shape, lambda first, last: fired[:, first:last])
+    return _turned(fired.shape[0], fired.shape[1], lambda first, last: fired[:, first:last])
 
 
 def _of_bits(spikes: PackedSpikes) -> Places:

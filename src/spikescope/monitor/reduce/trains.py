@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
+from ...analysis.formulas import spread
 from .core import OPEN_MIN, OPEN_OWN, SPAN, SUM, Reducer, Span
 
 __all__ = ["FirstSpike", "FirstSpikeLatency", "InterSpikeInterval", "Intervals"]
@@ -85,11 +86,8 @@ class InterSpikeInterval(Reducer):
         return a._replace(span=Span(0, 0), first=a.first[:0], last=a.last[:0])
 
     def result(self, a: Summary) -> Intervals:
-        near = a.total // a.number.clamp(min=1)  # sums about a whole number next to the mean are exact and small
-        off = (a.total - a.number * near).double() / a.number
-        squares = (a.squares - 2 * near * a.total + a.number * near * near).double() / a.number
-        mean = near + off
-        return Intervals(a.number, mean, (squares - off * off).clamp(min=0).sqrt() / mean)
+        mean, variance = spread(a.number, a.total, a.squares)
+        return Intervals(a.number, mean, variance.sqrt() / mean)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
+from ...analysis.formulas import chi, fano, spread, synchrony_sums
 from .core import OPEN_OWN, OPEN_SUM, SPAN, SUM, Reducer, Span
 from .count import check_whole
 from .trains import check_samples
 
 __all__ = ["Fano", "Synchrony"]
-
-EPSILON = torch.finfo(torch.float64).eps
-"""Times the sum of squares this bounds what rounding makes of a variance: up to there, nothing changes in time."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,7 @@ class Fano(Reducer):
             return torch.full_like(a.total, math.nan, dtype=torch.float64)
         check_whole("Fano", a.total)
         check_whole("Fano", a.squares)  # a half and a half are whole together
-        sums, powers = a.total.long(), a.squares.long()
-        near = sums // a.trials  # sums about a whole number next to the mean are exact and small
-        off = (sums - a.trials * near).double() / a.trials
-        squares = (powers - 2 * near * sums + a.trials * near * near).double() / a.trials
-        return (squares - off * off) / (near + off)
+        return fano(spread(a.trials, a.total.long(), a.squares.long()))
 
     def _border(self, start: int) -> int:
         """The first border of a window at or after a step."""
@@ -148,19 +142,15 @@ class Synchrony(Reducer):
         return self.Summary(Span(start, start + steps), sums, squares, crowd, none, none)
 
     def close(self, a: Summary) -> Summary:
-        steps, size = a.span.stop - a.span.start, a.sums.shape[1]
+        steps = a.span.stop - a.span.start
         if steps:
-            together = a.crowd / steps - (a.sums.sum(1) / steps) ** 2
-            single = (a.squares / steps - ((a.sums / steps) ** 2).sum(1)) * size
-            still = single <= EPSILON * size * a.squares
-            together, single = (held.masked_fill(still, 0.0).sum() for held in (together, single))
+            together, single = synchrony_sums(a.sums, a.squares, a.crowd, steps)
             a = a._replace(together=a.together + together, single=a.single + single)
         return a._replace(span=Span(0, 0), sums=a.sums[:0], squares=a.squares[:0], crowd=a.crowd[:0])
 
     def result(self, a: Summary) -> float:
         closed = self.close(a)
-        together, single = max(closed.together.item(), 0.0), closed.single.item()
-        return math.sqrt(together / single) if single > 0 else math.nan
+        return chi(closed.together, closed.single)
 
 
 def _counts(x: Tensor, axis: int) -> Tensor:

@@ -1,0 +1,153 @@
+"""Spikes as they come: a tensor, bits, events, or the blocks of a recording, as chunks of one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import ShapeError, check_choice, check_sequence, dims
+from ..recording import Block, Events, Signal
+from ..spikes import PackedSpikes, Places, places
+
+__all__ = ["Array", "Block", "Chunk", "Per", "Spikes", "check_per", "chunks", "grown"]
+
+Array = NDArray[Any]
+Per = Literal["neuron", "train"]
+
+
+Spikes = Tensor | PackedSpikes | Events | Signal | Iterable[Block]
+"""`[T, N, *]`: a tensor or packed spikes of one run, `Events`, or a signal of a recording, or blocks in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Steps `start` to before `start + steps` of the samples `first` to before `first + samples` of a run."""
+
+    owner: str  # whom it is for, in words
+    run: int
+    start: int
+    steps: int
+    first: int
+    samples: int
+    neuron_shape: torch.Size
+    held: Tensor | PackedSpikes | Places
+
+    @property
+    def size(self) -> int:
+        """The neurons."""
+        return self.neuron_shape.numel()
+
+    @cached_property
+    def places(self) -> Places:
+        """The train, `sample * size + neuron`, and the step of each spike, both counted from the start of the run."""
+        if isinstance(self.held, tuple):
+            return self.held
+        if isinstance(self.held, Tensor):
+            _check_spikes(self.owner, self.held)
+        train, step = places(self.held)
+        return train + self.first * self.size, step + self.start
+
+    @cached_property
+    def counts(self) -> Array:
+        """The spikes of each of its trains, int64 `[samples, size]`."""
+        train = self.places[0] - self.first * self.size
+        return np.bincount(train, minlength=self.samples * self.size).reshape(self.samples, self.size)
+
+    @cached_property
+    def together(self) -> Array:
+        """The spikes of all neurons at each step, int64 `[samples, steps]`."""
+        train, step = self.places
+        at = (train // max(1, self.size) - self.first) * self.steps + step - self.start
+        return np.bincount(at, minlength=self.samples * self.steps).reshape(self.samples, self.steps)
+
+
+def chunks(owner: str, spikes: Spikes) -> Iterator[Chunk]:
+    """The spikes in order of run, then time. Any value but 0 is one spike; NaN is a ValueError."""
+    if isinstance(spikes, (Tensor, PackedSpikes)):
+        yield _chunk(owner, 0, 0, 0, spikes)
+    elif isinstance(spikes, Events):
+        yield from _of_events(owner, spikes)
+    else:
+        yield from _of_blocks(owner, spikes)
+
+
+def _chunk(owner: str, run: int, start: int, first: int, held: Tensor | PackedSpikes) -> Chunk:
+    if isinstance(held, Tensor):
+        check_sequence(owner, held, least=2)
+    steps, samples, *neurons = held.shape
+    return Chunk(owner, run, start, steps, first, samples, torch.Size(neurons), held)
+
+
+def _of_events(owner: str, spikes: Events) -> Iterator[Chunk]:
+    shape = torch.Size(spikes.neuron_shape)
+    borders = np.searchsorted(spikes.run, np.arange(len(spikes.runs) + 1))
+    for run, (steps, samples) in enumerate(spikes.runs):
+        if not steps and not samples:  # there is none of this number
+            continue
+        part = slice(borders[run], borders[run + 1])
+        train = np.asarray(spikes.sample[part]) * shape.numel() + spikes.neuron[part]
+        yield Chunk(owner, run, 0, steps, 0, samples, shape, (train, np.asarray(spikes.step[part])))
+
+
+def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
+    blocks = spikes.blocks() if isinstance(spikes, Signal) else spikes
+    if not isinstance(blocks, Iterable) or isinstance(blocks, (str, bytes, dict)):
+        raise TypeError(
+            f"{owner} takes spikes [T, N, *] as a tensor, PackedSpikes, Events, a signal of a recording such as "
+            f"recording['conv1']['spike'], or its blocks, but got {type(spikes).__name__}."
+        )
+    before: Chunk | None = None
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(
+                f"{owner} takes blocks with run, step, sample and values, as signal.blocks() gives them, but got "
+                f"{type(block).__name__}. Join tensors along time with torch.cat first."
+            )
+        chunk = _chunk(owner, block.run, block.step, block.sample, block.values)
+        if before is not None:
+            _check_order(owner, before, chunk)
+        before = chunk
+        yield chunk
+    if before is None:
+        raise ValueError(f"{owner} got no block of spikes. Record something first.")
+
+
+def _check_order(owner: str, a: Chunk, b: Chunk) -> None:
+    if a.neuron_shape != b.neuron_shape:
+        raise ShapeError(
+            f"{owner} takes blocks of the same neurons, but got {dims(a.neuron_shape)} and {dims(b.neuron_shape)}."
+        )
+    beside = (a.start, a.steps) == (b.start, b.steps) and b.first >= a.first + a.samples
+    if not (b.run > a.run or (b.run == a.run and (b.start >= a.start + a.steps or beside))):
+        raise ValueError(
+            f"{owner} takes blocks in the order of runs and time, but step {b.start} of run {b.run} came after the "
+            f"steps {a.start} to {a.start + a.steps - 1} of run {a.run}."
+        )
+
+
+def _check_spikes(owner: str, x: Tensor) -> None:
+    """Refuse what is no spikes: potentials, whose values that are not 0 would all count as one."""
+    odd = x[x != x.round()] if x.is_floating_point() else x[:0]
+    if odd.numel():
+        raise ValueError(
+            f"{owner} takes spikes, whole numbers, but got the value {odd[0].item():.6g}. Choose the spikes as the "
+            "signal, or divide scaled spikes by their scale; NaN comes from the network."
+        )
+
+
+def grown(held: Array, length: int, value: int = 0) -> Array:
+    """An array of at least this length, filled up with a value."""
+    missing = max(0, length - len(held))
+    return np.concatenate((held, np.full((missing, *held.shape[1:]), value, held.dtype))) if missing else held
+
+
+def check_per(owner: str, per: str) -> None:
+    """Refuse an unknown grouping."""
+    check_choice(owner, "per", per, ("neuron", "train"))
