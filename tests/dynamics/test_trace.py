@@ -18,7 +18,7 @@ from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import PoissonPass, SuperSpike
 
 aten = torch.ops.aten
-INEXACT = {"EIFNode", "LIAFNode", "ComplementaryLIFNode"}  # exp, tanh and sigmoid of the potential
+INEXACT = {"EIFNode", "LIAFNode", "ComplementaryLIFNode"}  # on a GPU: exp, tanh and sigmoid of the potential
 
 
 def key_of(node):
@@ -105,10 +105,13 @@ def test_a_tensor_in_a_surrogate_that_cannot_learn():
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_which_neurons_are_exact(cls):
     node = make(cls, "auto")
-    assert program.program(key_of(node)).exact(torch.float32) is (cls.__name__ not in INEXACT)
-    planned = node.implementation(inputs(4, 3))
-    assert planned.backend == ("torch" if cls.__name__ in INEXACT else "cpp")
-    assert "spikes" in planned.reason
+    made = program.program(key_of(node))
+    for real in (torch.float32, torch.float64):
+        assert made.inexact(real, "cpp") is None
+        assert (made.inexact(real, "triton") is None) is (cls.__name__ not in INEXACT)
+        planned = node.implementation(inputs(4, 3, dtype=real))
+        assert planned.backend == "cpp"
+        assert "spikes" in planned.reason
 
 
 def names(body):
@@ -120,7 +123,7 @@ def test_functions_of_fields_alone_are_hoisted(cls):
     made = program.program(key_of(make(cls, "cpp")))
     body = made.forward(torch.float32)
     assert "sigmoid" not in names(body)
-    assert made.exact(torch.float32)
+    assert made.inexact(torch.float32, "triton") is None
     results = body.prologue(*(torch.tensor(0.3) for _ in made.model.kinds))
     assert any(torch.equal(held, torch.sigmoid(torch.tensor(0.3))) for held in results)
     assert "sigmoid" in names(program.program(key_of(make(EIFNode, "cpp"))).backward(torch.float32, ()))

@@ -29,6 +29,8 @@ def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):
         flags = [*compiler.FLAGS, *compiler._own_flags(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]
         told = subprocess.run([compiler.compiler(), *flags, path], capture_output=True, text=True, check=True).stderr
         done = {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
-        loops = [i for i, line in enumerate(source.splitlines(), 1) if "#pragma omp simd" in line]
+        lines = source.splitlines()
+        loops = [i for i, line in enumerate(lines, 1) if "#pragma omp simd" in line]
         assert loops
-        assert [i for i in loops if not done & {i, i + 1, i + 2}] == []
+        ends = [next(j for j in range(i, len(lines)) if lines[j].strip() == "}") for i in loops]
+        assert [i for i, end in zip(loops, ends, strict=True) if done.isdisjoint(range(i, end + 1))] == []

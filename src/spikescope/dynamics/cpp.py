@@ -11,8 +11,10 @@ from importlib import resources
 
 import torch
 
+from .borrowed import Borrowed, declarations
 from .layout import BLOCK, TAPS, supports
-from .printing import each, print_body
+from .phases import Phases, in_the_path_of_conditions, phases
+from .printing import each
 from .trace import Body
 
 __all__ = ["backward_source", "forward_source"]
@@ -28,7 +30,24 @@ def _block(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
-def _prelude(io: torch.dtype, states: int, taps: frozenset[str] = frozenset()) -> str:
+def _real(io: torch.dtype) -> torch.dtype:
+    return torch.float64 if io is torch.float64 else torch.float32
+
+
+def _loops(body: Phases, opening: list[str], closing: list[str], indent: int, reduction: str = "") -> str:
+    """The loops over the neurons of a block, one a phase, each with the `opening`, the last with the `closing`."""
+    lines = []
+    for phase in body.phases:
+        last = phase is body.phases[-1]
+        lines += [f"#pragma omp simd{reduction if last else ''}", "for (long i = 0; i < e; i++) {"]
+        lines += [f"  {line}" for line in (*opening, *phase.lines, *(closing if last else ()))]
+        lines += ["}", *phase.calls]
+    return _block(lines, indent)
+
+
+def _prelude(
+    io: torch.dtype, states: int, taps: frozenset[str] = frozenset(), functions: frozenset[Borrowed] = frozenset()
+) -> str:
     real = "double" if io is torch.float64 else "float"
     math = resources.files(__package__).joinpath("math.h").read_text()
     defined = "#define PACKED" if "packed" in taps else ""
@@ -37,7 +56,7 @@ def _prelude(io: torch.dtype, states: int, taps: frozenset[str] = frozenset()) -
 using real = {real};
 using io = {IO_TYPES[io]};
 constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
-"""
+{declarations(functions)}"""
 
 
 def _numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
@@ -73,9 +92,13 @@ def forward_source(
     `settled` names constants for whose value the kernel is made, see `print_body`.
     """
     states = len(body.inputs) - 1
-    lines, (y, *rest) = print_body(body, "cpp", settled=settled)
+    needed = range(1 + states + any(name not in ("count", "packed") for name in taps))  # the last is h
+    printed = phases(body, _real(io), settled, needed)
+    y, *rest = printed.outputs
     begin, step, row, end = _taps(taps, y, rest[-1])
-    return f"""{_prelude(io, states, taps)}
+    opening = ["const real x = xt[i];", *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    results = [f"yt[i] = io(real({y}));", *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
+    return f"""{_prelude(io, states, taps, printed.functions)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, const double* W, long T, long n, int threads) {{
@@ -88,7 +111,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
     const long e = n - o < B ? n - o : B;
     {_block(each("alignas(64) real s@_[B]; for (long i = 0; i < e; i++) s@_[i] = S0[@][L[@] * (o + i)];", states), 4)}
     {_block(_arrays(body, "A", "P"), 4)}
-    {_block(begin, 4)}
+    {_block(begin + printed.arrays, 4)}
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
       io* __restrict yt = Y + t * n + o;
@@ -102,15 +125,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t % K == 0;
       {_block(each("if (keep) std::memcpy(CK + (t / K * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
-      #pragma omp simd
-      for (long i = 0; i < e; i++) {{
-        const real x = xt[i];
-        {_block(each("const real s@ = s@_[i];", states) + _array_values(body), 8)}
-        {_block(lines, 8)}
-        yt[i] = io(real({y}));
-        {_block([f"s{j}_[i] = {rest[j]};" for j in range(states)], 8)}
-        {_block(step, 8)}
-      }}
+      {_loops(printed, opening, results, 6)}
       if (V) std::memcpy(V + t * n + o, s0_, e * sizeof(real));
       {_block(row, 6)}
     }}
@@ -147,6 +162,11 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     return begin, step, row, end
 
 
+def _apart(*bodies: Phases) -> list[str]:
+    """The arrays of the bodies; a name that both have is of one array, for one is done before the other begins."""
+    return sorted({line for body in bodies for line in body.arrays})
+
+
 def backward_source(
     body: Body, again: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
 ) -> str:
@@ -155,12 +175,26 @@ def backward_source(
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
     """
     states = len(again.inputs) - 1
-    lines, (gx, *grads) = print_body(body, "cpp", settled=settled)
-    redo, (_, *redone) = print_body(again, "cpp", settled=settled)
+    real = _real(io)
+    back = phases(body, real, settled, among=in_the_path_of_conditions(body))
+    redo = phases(again, real, settled, range(1, 1 + states))
+    gx, *grads = back.outputs
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
     reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
-    return f"""{_prelude(io, states)}
+    forth = ["const real x = xt[i];", *each("const real s@ = now[@ * B + i];", states), *_array_values(again)]
+    reached = [f"next[{j} * B + i] = {redo.outputs[j]};" for j in range(states)]
+    opening = [
+        "const real x = xt[i], gy = gyt[i];",
+        *each("const real s@ = now[@ * B + i], g@ = g@_[i];", states),
+        *_array_values(body),
+    ]
+    results = [
+        f"gxt[i] = io(real({gx}));",
+        *(f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)),
+        *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
+    ]
+    return f"""{_prelude(io, states, functions=back.functions | redo.functions)}
 extern "C" void backward(const io* __restrict X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const double* FC, const real* const* FA, const long* FP,
     const real* __restrict CK, long K, const io* __restrict GY, long sgy, const real* __restrict GV,
@@ -176,7 +210,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     const long e = n - o < B ? n - o : B;
     {_block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
     {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
-    {_block(_arrays(body, "A", "P") + _arrays(again, "FA", "FP"), 4)}
+    {_block(_arrays(body, "A", "P") + _arrays(again, "FA", "FP") + _apart(back, redo), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
       for (long i = 0; i < e; i++) {{
@@ -191,13 +225,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         const real* __restrict now = scratch + (t - from) * S * B;
         real* __restrict next = scratch + (t - from + 1) * S * B;
         if (t + AHEAD < T) fetch(xt + AHEAD * sx, e);
-        #pragma omp simd
-        for (long i = 0; i < e; i++) {{
-          const real x = xt[i];
-          {_block(each("const real s@ = now[@ * B + i];", states) + _array_values(again), 10)}
-          {_block(redo, 10)}
-          {_block([f"next[{j} * B + i] = {redone[j]};" for j in range(states)], 10)}
-        }}
+        {_loops(redo, forth, reached, 8)}
       }}
       for (long t = to - 1; t >= from; t--) {{
         const io* __restrict xt = X + t * sx + o;
@@ -214,15 +242,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         {_block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {_block([f"real q{j} = 0;" for j in totals], 8)}
-        #pragma omp simd{reduction}
-        for (long i = 0; i < e; i++) {{
-          const real x = xt[i], gy = gyt[i];
-          {_block(each("const real s@ = now[@ * B + i], g@ = g@_[i];", states) + _array_values(body), 10)}
-          {_block(lines, 10)}
-          gxt[i] = io(real({gx}));
-          {_block([f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)], 10)}
-          {_block([f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)], 10)}
-        }}
+        {_loops(back, opening, results, 8, reduction)}
         {_block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}

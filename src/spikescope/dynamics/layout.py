@@ -21,6 +21,7 @@ __all__ = [
     "checkpoint_shape",
     "field_in_layout",
     "first_state",
+    "in_one_order",
     "kinds_of_taps",
     "layout",
     "make_outputs",
@@ -104,6 +105,30 @@ def layout(x_seq: Tensor) -> tuple[Tensor, Layout]:
         x_seq = x_seq.contiguous()
         step = x_seq[0]
     return x_seq, Layout(tuple(step.shape), tuple(step.stride()), step.numel())
+
+
+def in_one_order(strides: Sequence[int], shape: Sequence[int], others: Sequence[object]) -> bool:
+    """Whether a step of this shape and the tensors among `others` lie in memory in one order of the axes, so that
+    PyTorch goes over the neurons in the order of a kernel. A tensor may be of a shape from which it is broadcast.
+    """
+    order = _order(shape, strides)
+    held = [t for t in others if isinstance(t, Tensor) and sum(size > 1 for size in t.shape) > 1]
+    return order is not None and all(_order(t.shape, t.stride()) is order for t in held)
+
+
+def _order(shape: Sequence[int], strides: Sequence[int]) -> torch.memory_format | None:
+    """Whether the axes come in the order of the shape, maybe with gaps, or with the channels last; else None."""
+    found = [stride for stride, size in zip(strides, shape, strict=True) if size > 1]
+    if found == sorted(found, reverse=True):
+        return torch.contiguous_format
+    if len(shape) not in (4, 5):
+        return None
+    distance = 1
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
+        if shape[axis] > 1 and strides[axis] != distance:
+            return None
+        distance *= shape[axis]
+    return torch.channels_last if len(shape) == 4 else torch.channels_last_3d
 
 
 def segment_length(backend: str, steps: int, states: int) -> int:

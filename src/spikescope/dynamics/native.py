@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..toolchain.compiler import load
+from .borrowed import load
 from .cpp import backward_source, forward_source
 from .layout import (
     BLOCK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -12,7 +12,7 @@ from .graph import Node
 from .ops import CONDITION_OF, CONDITIONS, DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
-__all__ = ["LITERAL", "Language", "each", "print_body"]
+__all__ = ["LITERAL", "Assignment", "Language", "assignments", "each", "print_body"]
 
 Language = Literal["cpp", "triton"]
 
@@ -22,9 +22,29 @@ _OTHERWISE = {torch.ops.aten.where.self: 2, torch.ops.aten.masked_fill.Scalar: 0
 """Which operand is the result where the condition is false."""
 
 
+class Assignment(NamedTuple):
+    """One line of a printed body: the value of a node under a name."""
+
+    node: Node
+    name: str
+    expression: str
+    operands: list[str]
+    reads: list[str]  # the names of the values that it is computed from
+
+
 def print_body(
     body: Body, language: Language, reciprocal: Collection[str] = (), settled: frozenset[str] = frozenset()
 ) -> tuple[list[str], list[str]]:
+    """The assignments of the body as lines, and the text of each output; see `assignments`."""
+    made, outputs = assignments(body, language, reciprocal, settled)
+    if language == "cpp":
+        return [f"const auto {name} = {expression};" for _, name, expression, *_ in made], outputs
+    return [f"{name} = {expression}" for _, name, expression, *_ in made], outputs
+
+
+def assignments(
+    body: Body, language: Language, reciprocal: Collection[str] = (), settled: frozenset[str] = frozenset()
+) -> tuple[list[Assignment], list[str]]:
     """The assignments of the body, and the text of each output.
 
     A division by one of the constants `reciprocal` is a product with its reciprocal, as PyTorch computes it on a GPU
@@ -33,9 +53,7 @@ def print_body(
     reciprocal, `c_inverse`, is the exact quotient; a condition among them is false.
     """
     text: dict[Node, str] = {**body.inputs, **body.constants}
-    declare = "const auto " if language == "cpp" else ""
-    end = ";" if language == "cpp" else ""
-    lines = []
+    made = []
 
     def operand(argument: Any) -> str:
         return text[argument] if isinstance(argument, Node) else literal(argument, language)
@@ -57,8 +75,8 @@ def print_body(
             text[node] = operand(node.args[0])
         else:
             text[node] = f"v_{node.name}"  # a name of the graph may be that of a function
-            lines.append(f"{declare}{text[node]} = {expression}{end}")
-    return lines, [operand(out) for out in body.outputs]
+            made.append(Assignment(node, text[node], expression, operands, [text[held] for held in node.inputs]))
+    return made, [operand(out) for out in body.outputs]
 
 
 def each(text: str, count: int) -> list[str]:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ..fields import forms
 from ..surrogate import Surrogate
+from .borrowed import borrowed, missing
 from .graph import Node
+from .ops import PASS, meaning
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
 
 __all__ = ["Program", "Values", "program", "refusal"]
@@ -74,9 +76,30 @@ class Program:
         found = self._bodies.get((real,))
         return found or self._bodies.setdefault((real,), _apart(trace_forward, self.model, real))
 
-    def exact(self, real: torch.dtype) -> bool:
-        """Whether the kernel's spikes and states are bit for bit those of the eager loop."""
-        return self.forward(real).exact
+    def inexact(self, real: torch.dtype, backend: str) -> str | None:
+        """Why spikes and states of the kernel are not bit for bit those of the eager loop; None if they are."""
+        body = self.forward(real)
+        if not body.alike:
+            return "its step rounds a number in a way of its own"
+        for target in sorted(body.inexact, key=str):
+            why = missing(target, real) if backend == "cpp" else "a kernel on a GPU has a function of its own"
+            if why is None and self.positional(real) and self._takes_an_input(target, body):
+                why = "of an input or a state as it is, its last bit depends on how that lies in memory"
+            if why is not None:
+                return f"its step uses {str(target).split('.')[1]}, which rounds otherwise in a kernel ({why})"
+        return None
+
+    def _takes_an_input(self, target: object, body: Body) -> bool:
+        as_given = set(body.inputs)
+        for node in body.nodes:
+            if meaning(node) in PASS and as_given.issuperset(node.inputs):
+                as_given.add(node)
+        return any(meaning(node) is target and not as_given.isdisjoint(node.inputs) for node in body.nodes)
+
+    def positional(self, real: torch.dtype) -> bool:
+        """Whether the last bit of its values depends on where in memory a neuron lies."""
+        functions = (borrowed(target, real) for target in self.forward(real).inexact)
+        return any(function is not None and function.positional for function in functions)
 
     def tells_h(self, real: torch.dtype) -> bool:
         """Whether its step tells the potential before the reset."""

@@ -27,7 +27,7 @@ from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
 from . import eager, launch
 from .fused import check_present, run_fused
-from .layout import real_dtype
+from .layout import in_one_order, real_dtype
 from .program import program, refusal
 from .taps import eager_taps
 from .trace import UnsupportedOperationError
@@ -54,8 +54,8 @@ class Plan(NamedTuple):
     reason: str
 
 
-def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
-    """Decide for an input like `x`; a forced backend that cannot run is an error in words."""
+def plan(backend: str, definition: Definition, state: Any, x: Tensor, single: bool = False) -> Plan:
+    """Decide for an input like `x`, a sequence or one step; a forced backend that cannot run is an error in words."""
     if backend == "torch":
         return Plan("torch", "the backend is set to 'torch'")
     name = definition.neuron.__name__
@@ -65,6 +65,10 @@ def plan(backend: str, definition: Definition, state: Any, x: Tensor) -> Plan:
     if odd is None:
         assert definition.key is not None
         found = decide(backend, definition.key, x.device.type, torch.is_grad_enabled(), real_dtype(x))
+        if backend == "auto" and found.backend == "cpp" and _positional(definition.key, real_dtype(x)):
+            shape = x.shape if single else x.shape[1:]
+            if not in_one_order(x.stride()[-len(shape) :] if shape else (), shape, (*state, *definition.tensors)):
+                found = Plan("torch", _OF_ITS_PLACE)
     else:
         found = Plan("torch", odd)
     if backend not in ("auto", found.backend):
@@ -124,6 +128,17 @@ def _has_model(key: str, real: torch.dtype) -> bool:
     return refusal(key, False, real) is None
 
 
+_OF_ITS_PLACE = (
+    "its step uses sigmoid, whose last bit in PyTorch depends on where in memory a neuron lies, and input, state and "
+    "fields lie in several orders (x.contiguous() sets that right)"
+)
+
+
+@constant_when_compiled
+def _positional(key: str, real: torch.dtype) -> bool:
+    return program(key).positional(real)
+
+
 @constant_when_compiled
 def _tells_h(key: str, real: torch.dtype) -> bool:
     return program(key).tells_h(real)
@@ -143,10 +158,9 @@ def decide(backend: str, key: str, device: str, gradients: bool, real: torch.dty
         if backend != "auto":
             raise UnsupportedOperationError(refused)
         return Plan("torch", refused)
-    if backend == "auto" and not program(key).exact(real):
-        return Plan(
-            "torch", "its step uses a function (such as exp) that rounds otherwise in a kernel: spikes may flip"
-        )
+    inexact = program(key).inexact(real, fused) if backend == "auto" else None
+    if inexact is not None:
+        return Plan("torch", f"{inexact}: spikes may flip")
     if backend == "auto":
         return Plan(fused, "'auto': the fused kernel of this device gives the same spikes")
     return Plan(fused, f"the backend is set to {backend!r}")
@@ -167,7 +181,7 @@ def _fused_backend(backend: str, device: str) -> tuple[str | None, str]:
 
 def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> eager.Step:
     """One step from `state` by the planned backend."""
-    planned = plan(backend, definition, state, x).backend
+    planned = plan(backend, definition, state, x, single=True).backend
     if planned != "torch" or _hands_over(definition, state, x):
         try:
             run, _ = _fused(planned, definition, state, x, False, (), single=True)

@@ -86,8 +86,14 @@ class Body:
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
     conditions: frozenset[str]  # the constants that are conditions
-    exact: bool
+    alike: bool  # whether it rounds numbers as the eager loop does
+    inexact: frozenset[Any]  # the operations whose texts do not give the very bits of PyTorch
     prologue: Callable[..., list[Tensor]]  # values -> constants, of numbers in double precision
+
+    @property
+    def exact(self) -> bool:
+        """Whether the texts of its operations give the very bits of PyTorch."""
+        return self.alike and not self.inexact
 
 
 def trace_forward(model: Model, real: torch.dtype) -> Body:
@@ -148,7 +154,8 @@ def _split(
             constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
         ),
         conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
-        exact=all(_exact(node) for node in body) and rounds_alike(graph, function, model.kinds, real, told),
+        alike=rounds_alike(graph, function, model.kinds, real, told),
+        inexact=frozenset(meaning(node) for node in body if not _exact(node)),
         prologue=prologue,
     )
 

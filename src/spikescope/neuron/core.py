@@ -323,8 +323,9 @@ class PointwiseNeuron(Neuron, abstract=True):
     def implementation(self, x: Tensor) -> Plan:
         """Which backend would run an input like `x` (in the present step mode), and why."""
         p = self.params()
-        x_shape = x.shape if self.step_mode == "s" else x.shape[1:]
-        return plan(self.backend, self._definition(p), self._state(p, x, x_shape), x)
+        single = self.step_mode == "s"
+        state = self._state(p, x, x.shape if single else x.shape[1:])
+        return plan(self.backend, self._definition(p), state, x, single)
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name in FORMULAS and callable(given):

@@ -1,0 +1,186 @@
+"""Functions of PyTorch that the C++ kernels call, for the very bits of the eager loop: exp, tanh, the sigmoid, ...
+
+What rounds these functions is a library inside PyTorch's own: MKL for whole arrays, Sleef for vectors. A kernel gets
+their addresses and calls them on a block of neurons at a time. Which of them an operation runs depends on how PyTorch
+was built and on the processor, so each is tried against the operation on a few thousand numbers before it is taken;
+where it cannot be had or differs, the kernel has an approximation, and `'auto'` takes the eager loop, in words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..toolchain.compiler import CompileError
+from ..toolchain.compiler import load as load_alone
+
+__all__ = ["Borrowed", "borrowed", "declarations", "load", "missing"]
+
+aten = torch.ops.aten
+
+_OF_ARRAYS = {
+    aten.exp.default: "Exp",
+    aten.tanh.default: "Tanh",
+    aten.log.default: "Ln",
+    aten.sqrt.default: "Sqrt",
+    aten.sin.default: "Sin",
+    aten.cos.default: "Cos",
+    aten.erf.default: "Erf",
+    aten.erfc.default: "Erfc",
+    aten.atan.default: "Atan",
+}
+"""What PyTorch computes by MKL, and the name there."""
+
+_OF_VECTORS = {aten.log1p.default: "log1p", aten.sigmoid.default: "exp"}
+"""What it computes by Sleef, and the name there."""
+
+_WIDTHS = {"AVX2": 32, "AVX512": 64}
+"""Bytes of the vectors of PyTorch's code for a processor."""
+
+_THREADS = "_ZN2at15get_num_threadsEv"
+
+
+class Borrowed(NamedTuple):
+    """A function of PyTorch as a kernel calls it."""
+
+    symbols: tuple[str, ...]  # in PyTorch's library; the first is the function
+    call: str  # on the block `@` of `e` numbers
+    positional: bool = False  # whether the last bit of a result depends on where in memory its number is
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    folder = Path(torch.__file__).parent / "lib"
+    name = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
+    try:
+        return ctypes.CDLL(str(folder / name))  # it is loaded already
+    except OSError:
+        return None
+
+
+def _address(symbol: str) -> int | None:
+    try:
+        return ctypes.cast(getattr(_library(), symbol), ctypes.c_void_p).value
+    except AttributeError:
+        return None
+
+
+def _wanted(target: object, real: torch.dtype) -> Borrowed | None:
+    """What PyTorch would call for an operation, as far as is known."""
+    letter, width = ("d" if real is torch.float64 else "s"), _WIDTHS.get(torch.backends.cpu.get_cpu_capability())
+    if target in _OF_ARRAYS:
+        symbol = f"vm{letter}{_OF_ARRAYS[target]}"
+        return Borrowed((symbol,), f"by_array({symbol}, @, e);")
+    if target not in _OF_VECTORS or width is None:
+        return None
+    lanes = f"d{width // 8}" if real is torch.float64 else f"f{width // 4}"
+    symbol = f"Sleef_{_OF_VECTORS[target]}{lanes}_u10"
+    if target is aten.sigmoid.default:
+        return Borrowed((symbol, _THREADS), f"sigmoid({symbol}, @, e, o, n, share({_THREADS}, n));", True)
+    return Borrowed((symbol,), f"by_vector({symbol}, @, e);")
+
+
+def borrowed(target: object, real: torch.dtype) -> Borrowed | None:
+    """The function of PyTorch for an operation on a state of the dtype `real`; None if there is none to be had."""
+    return _wanted(target, real) if missing(target, real) is None else None
+
+
+@cache
+def missing(target: object, real: torch.dtype) -> str | None:
+    """Why a kernel cannot call PyTorch's function for an operation; None if it can."""
+    wanted, name = _wanted(target, real), str(target).removeprefix("aten.").partition(".")[0]
+    if wanted is None:
+        return f"nothing is known of how this PyTorch computes {name}"
+    if any(_address(symbol) is None for symbol in wanted.symbols):
+        return f"this PyTorch has no function {wanted.symbols[0]} that a kernel could call for {name}"
+    try:
+        with ThreadPoolExecutor(1) as thread:  # a caller may be under modes of PyTorch
+            alike = thread.submit(_alike, target, wanted, real).result()
+    except CompileError as error:
+        return f"{name} could not be tried: {error}"
+    return None if alike else f"{wanted.symbols[0]} gives other bits than {name}"
+
+
+def _trials(real: torch.dtype) -> list[Tensor]:
+    """Numbers of all sizes, in lengths with every remainder, and so many that PyTorch's threads share them."""
+    steps = torch.arange(40_001, dtype=torch.float64, device="cpu")
+    waves = torch.sin(steps) * torch.exp(((steps * 0.7548776662466927) % 1) * 14 - 9)  # up to e^5, down to e^-9
+    edges = [
+        0.0,
+        -0.0,
+        torch.inf,
+        -torch.inf,
+        torch.nan,
+        88.7,
+        88.8,
+        -87.4,
+        -103.9,
+        -104.0,
+        1e-40,
+        -1e-40,
+        710.0,
+        -746.0,
+    ]
+    long = torch.cat([torch.tensor(edges, dtype=torch.float64, device="cpu"), waves]).to(real)
+    return [long, *(long[64 + 31 * size :][:size] for size in range(1, 100, 3))]
+
+
+def _alike(target: Any, wanted: Borrowed, real: torch.dtype) -> bool:
+    """Whether the function gives what the operation gives, on all trials."""
+    attempt, trials = _attempt(wanted, real), _trials(real)
+    with torch.no_grad():
+        pairs = [(target(x), x.clone()) for x in trials]
+    for _, got in pairs:
+        attempt(got.data_ptr(), len(got))
+    return all(torch.allclose(got, want, rtol=0, atol=0, equal_nan=True) for want, got in pairs)
+
+
+def _attempt(wanted: Borrowed, real: torch.dtype) -> Any:
+    """The function on an array of any length, in blocks as a kernel has them."""
+    text = f"""#include <cmath>
+#include <cstring>
+using real = {"double" if real is torch.float64 else "float"};
+constexpr long B = 256;
+{declarations([wanted])}
+extern "C" void attempt(real* x, long n) {{
+  for (long o = 0; o < n; o += B) {{
+    const long e = n - o < B ? n - o : B;
+    alignas(64) real block[B] = {{}};
+    std::memcpy(block, x + o, e * sizeof(real));
+    {wanted.call.replace("@", "block")}
+    std::memcpy(x + o, block, e * sizeof(real));
+  }}
+}}
+"""
+    attempt = load(text).attempt
+    attempt.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    return attempt
+
+
+def declarations(functions: Collection[Borrowed]) -> str:
+    """What a kernel that calls these functions begins with, after `real` and `B`; empty where it calls none."""
+    if not functions:
+        return ""
+    width = _WIDTHS.get(torch.backends.cpu.get_cpu_capability(), 32)
+    symbols = sorted({symbol for function in functions for symbol in function.symbols})
+    held = [f'static void* {s};\nextern "C" void lend_{s}(void* address) {{ {s} = address; }}' for s in symbols]
+    text = resources.files(__package__).joinpath("borrowed.h").read_text()
+    return "\n".join([f"#define WIDTH {width}", text, *held])
+
+
+def load(source: str) -> ctypes.CDLL:
+    """The library of a kernel's text, which has the addresses of the functions of PyTorch that it calls."""
+    library = load_alone(source)
+    for symbol in re.findall(r'^extern "C" void lend_(\w+)', source, re.MULTILINE):
+        getattr(library, f"lend_{symbol}")(ctypes.c_void_p(_address(symbol)))
+    return library

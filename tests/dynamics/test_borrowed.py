@@ -1,0 +1,155 @@
+"""Every neuron of the registry is fused under 'auto' and has the bits of the eager loop, also where it uses exp."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from dynamics_cases import NEURONS, assert_equal, inputs, make
+
+from spikescope.dynamics import borrowed
+from spikescope.dynamics.borrowed import _OF_ARRAYS, _OF_VECTORS, missing
+from spikescope.neuron import ComplementaryLIFNode, EIFNode, LIAFNode
+
+aten = torch.ops.aten
+REAL = [torch.float32, torch.float64]
+pytestmark = pytest.mark.skipif(
+    missing(aten.exp.default, torch.float32) is not None or missing(aten.sigmoid.default, torch.float32) is not None,
+    reason="this PyTorch computes exp and sigmoid in a way that no kernel can follow",
+)
+
+SHAPES = {
+    "one neuron": (4, 1),
+    "one step": (1, 3, 37),
+    "a vector and one": (3, 17),
+    "two vectors": (3, 32),
+    "less than two vectors": (2, 31),
+    "a block and one": (3, 257),
+    "several": (5, 3, 333),
+}
+LAYOUTS = {
+    "gaps": lambda x: x[..., ::2],
+    "time second": lambda x: x.transpose(0, 1),
+    "channels last": lambda x: x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, x.shape[:2]),
+    "transposed": lambda x: x.transpose(-1, -2),
+    "expanded": lambda x: x[:1].expand(x.shape),
+}
+
+
+def both(cls, x, **options):
+    """Output and state under 'auto' and in the eager loop, for two calls in a row."""
+    found = []
+    for backend in ("auto", "torch"):
+        torch.manual_seed(0)  # of the noise, for a neuron that has it
+        node = make(cls, backend, options)
+        with torch.no_grad():
+            outputs = [node(x), node(x)]
+        found.append((outputs, [getattr(node, name) for name in type(node).State._fields]))
+    return found
+
+
+def assert_alike(cls, x, **options):
+    (got, got_state), (want, want_state) = both(cls, x, **options)
+    for a, b in zip((*got, *got_state), (*want, *want_state), strict=True):
+        assert_equal(a, b, f"{cls.__name__}, {tuple(x.shape)}, {x.dtype}")
+
+
+@pytest.mark.parametrize("dtype", [*REAL, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_every_neuron_is_fused_and_bit_for_bit_the_eager_loop(cls, dtype):
+    for shape in SHAPES.values():
+        x = inputs(*shape, dtype=dtype)
+        assert make(cls, "auto").implementation(x).backend == "cpp"
+        assert_alike(cls, x)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_every_neuron_in_every_order_of_memory(cls, name):
+    assert_alike(cls, LAYOUTS[name](inputs(4, 4, 6, 5, 6)))
+
+
+@pytest.mark.parametrize("real", REAL, ids=str)
+@pytest.mark.parametrize("target", [*_OF_ARRAYS, *_OF_VECTORS], ids=str)
+def test_every_function_that_a_kernel_borrows(target, real):
+    assert missing(target, real) is None
+    text = borrowed.borrowed(target, real).call
+    assert text.endswith(";")
+    assert "@" in text
+
+
+def rounded_in_two_ways(real):
+    """Numbers whose sigmoid is another where PyTorch takes them one by one."""
+    x = 6 * torch.randn(1 << 20, dtype=real, generator=torch.Generator().manual_seed(0))
+    spread = torch.stack([x, x], 1)[:, 0]  # with gaps, for which PyTorch has no vectors
+    return x[torch.sigmoid(spread) != torch.sigmoid(x)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("real", REAL, ids=str)
+def test_a_sigmoid_is_rounded_as_where_it_lies_and_as_many_threads_do(real, threads):
+    odd = rounded_in_two_ways(real)
+    assert len(odd)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for size in (1, 15, 31, 33, 100, 255, 257, 1000, 32_768, 32_769, 70_001, 100_003):
+            x = 2 * odd.repeat(-(-size // len(odd)))[:size].unsqueeze(0)  # H = X / 2
+            assert_alike(LIAFNode, x, act=torch.sigmoid, threshold_related=False)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_sigmoid_of_values_in_two_orders_is_left_to_the_eager_loop():
+    last = LAYOUTS["channels last"](inputs(4, 2, 3, 5, 7))
+    node = ComplementaryLIFNode(step_mode="m")
+    assert node.implementation(last).backend == "cpp"
+    node(last.contiguous())
+    assert "in several orders" in node.implementation(last).reason
+    assert node.implementation(last.contiguous()).backend == "cpp"
+    assert "in several orders" in ComplementaryLIFNode(step_mode="s").implementation(inputs(3, 5).t()).reason
+    assert EIFNode(step_mode="s").implementation(inputs(3, 5).t()).backend == "cpp"
+
+
+@pytest.fixture
+def forgetful():
+    missing.cache_clear()
+    yield
+    missing.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "told"),
+    [
+        ("_address", lambda symbol: None, "this PyTorch has no function vmsExp that a kernel could call for exp"),
+        ("_wanted", lambda target, real: None, "nothing is known of how this PyTorch computes exp"),
+        (
+            "_wanted",
+            lambda target, real: borrowed.Borrowed(("vmsTanh",), "by_array(vmsTanh, @, e);"),
+            "vmsTanh gives other bits than exp",
+        ),
+    ],
+)
+def test_where_a_function_cannot_be_had_the_eager_loop_runs_and_says_so(name, instead, told, monkeypatch, forgetful):
+    monkeypatch.setattr(borrowed, name, instead)
+    planned = EIFNode(step_mode="m").implementation(inputs(4, 3))
+    assert planned.backend == "torch"
+    assert told in planned.reason
+    assert "spikes may flip" in planned.reason
+
+
+def test_on_other_processors():
+    program = (
+        "import torch; from spikescope.neuron import *; x = 3 * torch.rand(4, 1003)\n"
+        "for make in (ComplementaryLIFNode, EIFNode):\n"
+        "    nodes = [make(step_mode='m', backend=backend) for backend in ('auto', 'torch')]\n"
+        "    assert torch.equal(*[node(x) for node in nodes])\n"
+        "    print(nodes[0].implementation(x).backend)\n"
+    )
+    for capability, backends in (("avx2", ["cpp", "cpp"]), ("default", ["torch", "cpp"])):
+        environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+        told = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert told.stdout.split() == backends, told.stderr
