@@ -10,7 +10,7 @@ PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage fuzz gpu matrix models programs triton clean
+.PHONY: demo test test-all bench damage fuzz gpu matrix models programs resumes triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -72,6 +72,10 @@ $(BENCH_READY): bench/constraints.txt
 
 damage: $(READY)
 	$(VENV)/bin/python tests/sweeps/record_damage.py 10000
+
+# Trainings killed at random moments and taken up again: ARGS="KILLS SEED".
+resumes: $(READY)
+	$(VENV)/bin/python tests/sweeps/kill_training.py $(ARGS)
 
 matrix: # each supported version of PyTorch and Python; an hour or more, and up to 6 GB at a time
 	$(PYTHON) tests/sweeps/matrix.py $(ARGS)

@@ -183,8 +183,8 @@ class Reader(nn.Module):
 @pytest.fixture(scope="module")
 def trained_reader():
     pytest.importorskip("sklearn")
+    from spikescope.train import load_digits
     from spikescope.train.data import batches
-    from spikescope.train.digits import load_digits
 
     digits = load_digits()
     shuffle = torch.Generator().manual_seed(0)

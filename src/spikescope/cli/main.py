@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..files import OutputError, claim_folder
+from .training import add_evaluate, add_train
 
 __all__ = ["main"]
 
@@ -27,7 +28,8 @@ _EPILOG = """exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments `argv` (those of the process by default) and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(argv).parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spikescope",
         description="Train spiking neural networks and see inside them while they run.",
@@ -78,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         help="CPU threads (1; two are faster on an idle machine, and far slower on a busy one)",
     )
     demo.add_argument("--quiet", action="store_true", help="print the result alone")
+    add_train(commands, whole="train" in argv)
+    add_evaluate(commands)
     return parser
 
 

@@ -18,8 +18,8 @@ _KERNELS = (
 _TIMES = "neurons of precise spike times (Tempotron, SRM) are not here; spikescope.neuron is for networks in steps"
 
 _TRAINING = (
-    "a training program is the user's own here: networks come from spikescope.models.create(name), and examples/ has "
-    "whole programs to start from"
+    "trainings are run by `spikescope train` here, with the option names of that program (spikescope.train.Trainer in "
+    "code); networks come from spikescope.models.create(name)"
 )
 
 AREAS: dict[str, str] = {

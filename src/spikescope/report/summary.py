@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .views import Epoch, LayerWork
+from .views import Epoch, LayerActivity, LayerWork
 
-__all__ = ["summary", "work_table"]
+__all__ = ["activity_table", "summary", "work_table"]
 
 
 def summary(history: Sequence[Epoch]) -> str:
@@ -30,13 +30,23 @@ def summary(history: Sequence[Epoch]) -> str:
         f"in {sum(epoch.seconds for epoch in history):.1f} s",
         "",
     ]
-    names = max(8, *(len(layer.name) for layer in last.layers))
-    kinds = max(8, *(len(layer.kind) for layer in last.layers))
-    lines.append(f"{'layer':<{names}}  {'neuron':<{kinds}}  {'neurons':>7}  spikes per 100 steps  silent")
+    return "\n".join([*lines, activity_table(last.layers)])
+
+
+def activity_table(layers: Sequence[LayerActivity]) -> str:
+    """The activity of each layer of neurons, as plain text.
+
+    >>> print(activity_table([LayerActivity("neuron1", "LIFNode", 2048, 0.125, 0.25)]))
+    layer     neuron    neurons  spikes per 100 steps  silent
+    neuron1   LIFNode     2,048                  12.5  25.0 %
+    """
+    names = max([8, *(len(layer.name) for layer in layers)])
+    kinds = max([8, *(len(layer.kind) for layer in layers)])
+    lines = [f"{'layer':<{names}}  {'neuron':<{kinds}}  {'neurons':>7}  spikes per 100 steps  silent"]
     lines += [
         f"{layer.name:<{names}}  {layer.kind:<{kinds}}  {layer.neurons:>7,}  {100 * layer.rate:>20.1f}  "
         f"{100 * layer.silent:>4.1f} %"
-        for layer in last.layers
+        for layer in layers
     ]
     return "\n".join(lines)
 

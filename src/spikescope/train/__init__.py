@@ -1,9 +1,15 @@
-"""Training: data, the loop over epochs, and the folder of a run."""
+"""Training: a recipe and the trainer, data, the folder of a run, and the demo."""
 
+from .checkpoint import *
 from .console import *
 from .data import *
 from .demo import *
-from .digits import *
-from .loop import *
+from .networks import *
 from .observe import *
+from .program import *
+from .ranks import *
+from .recipe import *
 from .run_folder import *
+from .seeding import *
+from .sources import *
+from .trainer import *

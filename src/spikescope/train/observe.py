@@ -13,6 +13,7 @@ from ..functional import reset_net
 from ..monitor import Recording, by_type, record
 from ..monitor.probe.taps import gives_spikes
 from ..monitor.reduce import Packed, Raw, Reducer
+from ..monitor.sync import sync
 from ..neuron import PointwiseNeuron
 from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
 from ..spikes import PackedSpikes
@@ -28,8 +29,9 @@ class Activity:
         self._net = net
         self._recording = recording
 
-    def layers(self) -> tuple[LayerActivity, ...]:
-        """The activity of every layer that has run, from the first in the network to the last."""
+    def layers(self, over_ranks: bool = False) -> tuple[LayerActivity, ...]:
+        """The activity of every layer that has run, from the first in the network to the last; `over_ranks` of all."""
+        results = sync(self._recording) if over_ranks else self._recording
         return tuple(
             LayerActivity(
                 name=name,
@@ -38,7 +40,7 @@ class Activity:
                 rate=found["rate"].mean().item(),
                 silent=found["silent share"],
             )
-            for name, found in self._recording.items()
+            for name, found in results.items()
         )
 
 

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
@@ -28,12 +29,22 @@ class RunFolder:
     - `metrics.jsonl`: one JSON object per epoch.
     - `model.safetensors`: the weights after the last finished epoch.
     - `summary.txt` and the pictures, written at the end.
+
+    `RunFolder.again(path)` is the folder of a run that is taken up again.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = claim_folder(path)
         self._lock = FolderLock(self.path)
         claim_folder(self.path)  # another run may have begun and ended in between
+
+    @classmethod
+    def again(cls, path: str | os.PathLike[str]) -> Self:
+        """The folder of a run that has begun already, for its one writer; OutputError if another is at it."""
+        made = cls.__new__(cls)
+        made.path = Path(path)
+        made._lock = FolderLock(made.path)
+        return made
 
     def __enter__(self) -> Self:
         return self
@@ -53,15 +64,23 @@ class RunFolder:
         """Append a line to `metrics.jsonl`; it is on its way to the disk when this returns."""
         append_line(self.path / "metrics.jsonl", json.dumps(epoch.row()))
 
-    def save_checkpoint(self, net: nn.Module, **notes: object) -> None:
-        """Write the weights of `net` to `model.safetensors`, with `notes` as its metadata."""
+    def keep_epochs(self, history: Iterable[Epoch]) -> None:
+        """Write `metrics.jsonl` anew with these epochs alone, as a run does that goes on from a checkpoint."""
+        write_whole(self.path / "metrics.jsonl", "".join(f"{json.dumps(epoch.row())}\n" for epoch in history))
+
+    def write_recipe(self, text: str) -> None:
+        """Write `recipe.toml`."""
+        write_whole(self.path / "recipe.toml", text)
+
+    def save_checkpoint(self, net: nn.Module, name: str = "model", **notes: object) -> None:
+        """Write the weights of `net` to `name`.safetensors, with `notes` as its metadata."""
         try:
             from safetensors.torch import save
         except ImportError:
             raise missing_extra("safetensors", "train", "Checkpoints") from None
         tensors = {name: held.detach().cpu().contiguous().clone() for name, held in net.state_dict().items()}
         content = save(tensors, metadata={name: str(note) for name, note in notes.items()})
-        write_whole(self.path / "model.safetensors", content)
+        write_whole(self.path / f"{name}.safetensors", content)
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a picture as `name`.png."""

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 
@@ -14,20 +14,21 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .. import monitor
-from ..errors import missing_extra
-from ..report import figures
-from ..report.summary import summary, work_table
-from ..report.views import Epoch, GradientFlow
-from .console import TrainingProgress
-from .data import Dataset, shift_images
+from ... import monitor
+from ...errors import missing_extra
+from ...report import figures
+from ...report.summary import summary, work_table
+from ...report.views import Epoch, GradientFlow
+from ..console import TrainingProgress
+from ..data import Dataset, shift_images
+from ..observe import gradients, view_sample
+from ..program import Outcome
+from ..run_folder import RunFolder, load_checkpoint
+from ..work import count_work
 from .digits import digits_network, load_digits
 from .loop import Settings, classify, fit
-from .observe import gradients, view_sample
-from .run_folder import RunFolder, load_checkpoint
-from .work import count_work
 
-__all__ = ["Outcome", "check_extras", "choose_device", "run_demo"]
+__all__ = ["check_extras", "choose_device", "run_demo"]
 
 SHIFTED_SHARE = 0.3
 INSIGHT_SAMPLES = 256  # for the operations per sample and the health of the network
@@ -39,20 +40,6 @@ _EXTRAS = (
     ("rich", "rich", "train", "Progress bars"),
     ("matplotlib", "matplotlib", "report", "Pictures"),
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run has come to: its finished epochs, its summary, and whether it was interrupted."""
-
-    history: tuple[Epoch, ...]
-    summary: str
-    interrupted: bool
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy after the last epoch in per cent; 0 without an epoch."""
-        return 100 * self.history[-1].test_accuracy if self.history else 0.0
 
 
 def check_extras() -> None:
@@ -150,7 +137,7 @@ def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> tuple[str,
 
 
 def _config(settings: Settings, neuron: str, device: torch.device | str, dataset: Dataset) -> dict[str, object]:
-    from .. import __version__
+    from ... import __version__
 
     return {
         "job": "demo",

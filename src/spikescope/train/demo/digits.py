@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import layer, neuron
-from ..errors import check_choice, missing_extra
-from ..surrogate import ATan
-from .data import Dataset
+from ... import layer, neuron
+from ...errors import check_choice, missing_extra
+from ...surrogate import ATan
+from ..data import Dataset
 
 __all__ = ["digits_network", "load_digits"]
 

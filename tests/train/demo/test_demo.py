@@ -73,7 +73,7 @@ def test_looking_into_the_network_leaves_it_as_it_was_trained(tmp_path, small_da
 
     viewed = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spikescope.train.demo.view_sample", view)
+        patch.setattr("spikescope.train.demo.job.view_sample", view)
         run_demo(RunFolder(tmp_path), QUICK, dataset=small_dataset, quiet=True, on_epoch=keep)
     assert seen.keys() == viewed[0].keys()
     assert all(torch.equal(held, viewed[0][name]) for name, held in seen.items())
@@ -99,7 +99,7 @@ def test_an_interrupt_in_the_first_epoch(tmp_path, small_dataset, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikescope.train.demo.fit", interrupted)
+    monkeypatch.setattr("spikescope.train.demo.job.fit", interrupted)
     outcome = run_demo(RunFolder(tmp_path), QUICK, dataset=small_dataset, quiet=True)
     assert outcome.interrupted
     assert outcome.accuracy == 0.0

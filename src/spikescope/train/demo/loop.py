@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..functional import reset_net
-from ..report.views import Epoch
-from .data import Dataset, batches, direct_encoding
-from .observe import observe
+from ...functional import reset_net
+from ...report.views import Epoch
+from ..data import Dataset, batches, direct_encoding
+from ..observe import observe
 
 __all__ = ["Settings", "classify", "evaluate", "fit"]
 

@@ -1,0 +1,123 @@
+"""The network that a recipe names, made to fit its data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import models, neuron, surrogate
+from ..errors import UnknownNameError, did_you_mean
+from ..functional import set_step_mode
+from ..weights import load_whole, read_weights, state_of, without_prefixes
+from .checkpoint import read_checkpoint
+from .recipe import Recipe
+from .run_folder import load_checkpoint
+from .sources import Split, by_import
+
+__all__ = ["load_weights", "make_network"]
+
+_OF_ONE_SIZE = ("parametric_lif_net",)  # families whose networks have the classes of their data set
+_KINDS = {"neuron": neuron.registry, "spiking_neuron": neuron.registry}
+
+
+def make_network(recipe: Recipe, data: Split) -> nn.Module:
+    """The network of a recipe in its step mode, with as many classes as the data has; weights follow from the seed.
+
+    A neuron or a surrogate may be given by its name: `model_args={"neuron": "LIFNode", "surrogate_function": "ATan"}`.
+    An argument that the function has and the recipe leaves out is filled in: `num_classes`, `T`, `in_channels`.
+
+    >>> split = spikescope.train.load_data("digits", None, 4, {})
+    >>> make_network(Recipe(model="spikescope.train:digits_network", data="digits"), split).readout
+    Linear(in_features=256, out_features=10, bias=True)
+    """
+    own = sized = ":" in recipe.model
+    if own:
+        build: Any = by_import(recipe.model, "model")
+        known = inspect.signature(build).parameters
+    else:
+        if recipe.model not in models.VARIANTS:
+            raise UnknownNameError(
+                f"There is no model {recipe.model!r}.{did_you_mean(recipe.model, models.VARIANTS)} "
+                "`spikescope train --list-models` has the names; module:function names a function of your own."
+            )
+        variant = models.VARIANTS[recipe.model]
+        known = inspect.signature(variant.function(recipe.model)).parameters
+        sized = variant.family in _OF_ONE_SIZE
+
+        def build(**arguments: Any) -> nn.Module:
+            return models.create(recipe.model, **arguments)
+
+    arguments = {name: _named(name, held) for name, held in recipe.model_args.items()}
+    open_ended = any(held.kind is inspect.Parameter.VAR_KEYWORD for held in known.values())
+    sample = torch.as_tensor(data.train[0][0])
+    channels = sample.shape[-3] if sample.dim() >= 3 else None
+    filled = {"num_classes": data.classes, "T": recipe.T, "in_channels": channels}
+    for name, held in filled.items():
+        if (
+            held is not None
+            and name not in arguments
+            and (name in known or (name == "num_classes" and open_ended and not sized))
+        ):
+            arguments[name] = held
+    try:
+        net = build(**arguments)
+    except TypeError as error:
+        words = ", ".join(f"{name}={held!r}" for name, held in arguments.items())
+        raise TypeError(f"{recipe.model} cannot be made with {words}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{recipe.model} must give a torch.nn.Module, but gave {net!r}.")
+    set_step_mode(net, recipe.step_mode)
+    if not own:
+        _check_channels(recipe.model, net, sample)
+    return net
+
+
+def load_weights(path: Path, net: nn.Module) -> None:
+    """Load weights into `net`: a `.safetensors` of a run, a checkpoint of a training, or a `.pth` with a state_dict.
+
+    ValueError if the file is damaged or holds another network; then `net` stays as it was.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            load_checkpoint(path, net)
+        except RuntimeError as error:
+            if not path.name.startswith("checkpoint-"):
+                raise ValueError(f"{path} holds another network: {error}") from error
+            held = read_checkpoint(path)
+            held.load_module("net", net)
+        return
+    own = net.state_dict()
+    _, state = state_of(read_weights(path), str(path), None, own)
+    renamed = without_prefixes(state, own)
+    load_whole(net, {renamed.get(name, name): held for name, held in state.items()}, own, str(path))
+
+
+def _named(name: str, held: Any) -> Any:
+    """The class that a text stands for, where the argument is a neuron or a surrogate."""
+    if not isinstance(held, str):
+        return held
+    if name == "surrogate_function":
+        return _look_up(surrogate.registry, held, "surrogate")()
+    return _look_up(_KINDS[name], held, "neuron") if name in _KINDS else held
+
+
+def _look_up(registry: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in registry:
+        raise UnknownNameError(f"There is no {what} {name!r}.{did_you_mean(name, registry)}")
+    return registry[name]
+
+
+def _check_channels(name: str, net: nn.Module, sample: Tensor) -> None:
+    """Refuse images of other channels than the first convolution takes, which PyTorch would say in the middle."""
+    first = next((held for held in net.modules() if isinstance(held, nn.Conv2d)), None)
+    if first is not None and sample.dim() >= 3 and first.in_channels != sample.shape[-3]:
+        raise ValueError(
+            f"{name} takes images of {first.in_channels} channels, but the data has {sample.shape[-3]}. Choose a model "
+            "that is made for such data (models.VARIANTS has the images), or write module:function with a first "
+            "convolution of your own."
+        )

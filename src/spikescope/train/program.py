@@ -1,0 +1,180 @@
+"""From a recipe to a filled run folder: data, network, training, checkpoints, metrics, findings, pictures."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import monitor
+from ..functional import reset_net
+from ..report import figures
+from ..report.summary import summary
+from ..report.views import Epoch, GradientFlow
+from .checkpoint import Checkpoint, newest_checkpoint
+from .console import TrainingProgress
+from .data import direct_encoding
+from .networks import load_weights, make_network
+from .observe import gradients
+from .ranks import Ranks, joined_ranks
+from .recipe import Recipe, read_recipe
+from .run_folder import RunFolder
+from .seeding import keeping_generators, seed_all
+from .sources import load_data
+from .trainer import Trainer
+from .updates import loss_of
+
+__all__ = ["Outcome", "evaluate_run", "resume", "train"]
+
+LOOKED_AT = 64  # samples that the findings and the picture of gradients are made from
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has come to: its finished epochs, its summary, and whether it was interrupted."""
+
+    history: tuple[Epoch, ...]
+    summary: str
+    interrupted: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch in per cent; 0 without an epoch."""
+        return 100 * self.history[-1].test_accuracy if self.history else 0.0
+
+
+def train(recipe: Recipe, path: Path, *, quiet: bool = False) -> Outcome:
+    """Train by a recipe, in this process or in those that `torchrun` has started, into the new folder `path`.
+
+    The folder holds `recipe.toml`, `config.json`, a line an epoch in `metrics.jsonl`, the last checkpoints, the best
+    weights in `best.safetensors`, those of the end in `model.safetensors`, `summary.txt` and pictures.
+
+    >>> import tempfile
+    >>> recipe = Recipe(model="spikescope.train:digits_network", data="digits", T=2, epochs=1, batch_size=256)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     outcome = train(recipe, Path(place) / "run", quiet=True)
+    >>> outcome.interrupted, len(outcome.history)
+    (False, 1)
+    """
+    with joined_ranks(recipe.device) as ranks, ExitStack() as around:
+        folder = around.enter_context(RunFolder(path)) if ranks.first else None
+        if folder is not None:
+            folder.write_recipe(recipe.toml())
+            folder.write_config(_config(recipe, ranks))
+        return _run(recipe, folder, ranks, None, quiet)
+
+
+def resume(path: Path, *, quiet: bool = False) -> Outcome:
+    """Go on with the training in a run folder from its newest whole checkpoint, as though it had never stopped.
+
+    FileNotFoundError if there is none: the run ended before its first, and is begun anew in another folder.
+    """
+    recipe = Recipe.of(read_recipe(path / "recipe.toml"), str(path / "recipe.toml"))
+    with joined_ranks(recipe.device) as ranks, ExitStack() as around:
+        folder = around.enter_context(RunFolder.again(path)) if ranks.first else None
+        found = newest_checkpoint(path)
+        if found is None:
+            raise FileNotFoundError(f"{path} holds no checkpoint yet; begin the training anew, in another folder.")
+        if folder is not None:
+            folder.keep_epochs([Epoch.from_row(row) for row in found[1].head["progress"]["history"]])
+        return _run(recipe, folder, ranks, found[1], quiet)
+
+
+def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = None) -> tuple[Recipe, Epoch]:
+    """Test the network of a run folder again: that of its best epoch, or other `weights`."""
+    recipe = Recipe.of(read_recipe(path / "recipe.toml"), str(path / "recipe.toml"))
+    data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
+    net = make_network(recipe, data)
+    load_weights(weights or path / "best.safetensors", net)
+    with joined_ranks(device) as ranks:
+        loss, accuracy, layers = Trainer(net, data, recipe, ranks=ranks).test()
+    return recipe, Epoch(0, float("nan"), float("nan"), loss, accuracy, 0.0, layers)
+
+
+def _run(recipe: Recipe, folder: RunFolder | None, ranks: Ranks, found: Checkpoint | None, quiet: bool) -> Outcome:
+    data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
+    with keeping_generators():
+        seed_all(recipe.seed)
+        net = make_network(recipe, data)
+    if recipe.weights is not None and found is None:
+        load_weights(Path(recipe.weights), net)
+    place = folder.path if folder is not None else None
+    trainer = Trainer(net, data, recipe, folder=place, ranks=ranks, checkpoint=found)
+    history = [Epoch.from_row(row) for row in trainer.progress.history]
+    done = trainer.progress.epoch * trainer.batches + trainer.progress.batch
+    with ExitStack() as around:
+        shown = None
+        if folder is not None and not quiet:
+            shown = around.enter_context(TrainingProgress(recipe.epochs * trainer.batches, done=done))
+
+        def finished(epoch: Epoch) -> None:
+            if folder is None:
+                return
+            folder.add_epoch(epoch)
+            if epoch.epoch == trainer.progress.best_epoch:
+                folder.save_checkpoint(trainer.tested, "best", epoch=epoch.epoch, model=recipe.model)
+            if shown is not None:
+                shown.epoch(epoch)
+
+        history = trainer.run(on_batch=shown.batch if shown else None, on_epoch=finished)
+    text = summary(history)
+    if folder is not None and history:
+        folder.save_checkpoint(trainer.tested, "model", epoch=history[-1].epoch, model=recipe.model)
+        health, flow = _look(trainer)
+        text += f"\n\nHealth\n{health}"
+        _save_pictures(folder, history, flow)
+    if trainer.stopped:
+        text += "\n\nStopped by a signal. `spikescope train --resume DIR` goes on from here."
+    if folder is not None:
+        folder.write_summary(text + "\n")
+    return Outcome(tuple(history), text, trainer.stopped)
+
+
+def _look(trainer: Trainer) -> tuple[str, GradientFlow | None]:
+    """The findings on a copy of the trained network over some samples, and how far its gradients reach."""
+    net, recipe, data = deepcopy(trainer.net), trainer.recipe, trainer.data
+    with keeping_generators():
+        seed_all(recipe.seed)
+        pairs = [data.train[index] for index in range(min(LOOKED_AT, len(data.train)))]
+        device = trainer.ranks.device
+        x = torch.stack([torch.as_tensor(x) for x, _ in pairs]).to(device)
+        y = torch.tensor([int(y) for _, y in pairs], device=device)
+        x_seq = x.transpose(0, 1).contiguous() if data.sequences else direct_encoding(x, recipe.T)
+        net.train()
+        reset_net(net)
+        layers = monitor.by_role("synapse") | monitor.by_role("neuron")
+        with (
+            monitor.health(net) as health,
+            monitor.record(net, "gradient norm", layers, "grad_output") as norms,
+        ):
+            loss_of(trainer.scores(net, x_seq), y, recipe).backward()
+    return health.table(), gradients(norms) if recipe.step_mode == "m" and len(norms) else None
+
+
+def _save_pictures(folder: RunFolder, history: list[Epoch], flow: GradientFlow | None) -> None:
+    """Draw what there is; without matplotlib there are no pictures, and the summary is complete all the same."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return
+    folder.save_figure("learning_curves", figures.learning_curves(history))
+    folder.save_figure("firing_rates", figures.firing_rates(history))
+    if flow is not None:
+        folder.save_figure("gradient_flow", figures.gradient_flow(flow))
+
+
+def _config(recipe: Recipe, ranks: Ranks) -> dict[str, object]:
+    from .. import __version__
+
+    return {
+        "job": "train",
+        "recipe": recipe.as_dict(),
+        "device": ranks.device.type,
+        "processes": ranks.count,
+        "threads": torch.get_num_threads(),
+        "versions": {"spikescope": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -1,0 +1,95 @@
+"""One process or many: what `torchrun` says of them, and the few sums that they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+__all__ = ["Ranks", "joined_ranks"]
+
+_PATIENCE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together: `rank` of `count`, on `device`.
+
+    >>> Ranks(0, 1, torch.device("cpu")).first
+    True
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes, the same on each."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool, now: bool = True) -> bool:
+        """Whether `flag` holds on one of the processes; several ask each other only when it is the moment, `now`."""
+        if self.count == 1:
+            return flag
+        return now and bool(self.total(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def agree(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the values of the first."""
+        if self.count > 1:
+            for held in tensors:
+                distributed.broadcast(held, src=0)
+
+    def share(self, path: str) -> str:
+        """The text that the first process has, on each."""
+        held = [path]
+        if self.count > 1:
+            distributed.broadcast_object_list(held, src=0, device=self.device)
+        return held[0]
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """The processes that `torchrun` has started, joined in a group while the block runs; or this one alone.
+
+    - `device`: `'auto'`, `'cpu'`, `'cuda'`, `'cuda:1'`. Of several processes each takes the GPU of its LOCAL_RANK.
+
+    A process that dies makes the others fail within ten minutes, in the words of PyTorch; `torchrun` ends them at once.
+    """
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if distributed.is_initialized():
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _device(name: str, local: int) -> torch.device:
+    if name in ("auto", "cuda"):
+        if torch.cuda.is_available():
+            return torch.device("cuda", local)
+        if name == "auto":
+            return torch.device("cpu")
+    chosen = torch.device(name)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("There is no CUDA device that PyTorch can use; choose the device 'cpu' or 'auto'.")
+    return chosen

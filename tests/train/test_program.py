@@ -1,0 +1,220 @@
+"""The run folder of a training, its resume, its evaluation, and data and networks by their names."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from spikescope import models
+from spikescope.cli.main import main
+from spikescope.errors import UnknownNameError
+from spikescope.files import OutputError
+from spikescope.train import (
+    SOURCES,
+    Recipe,
+    RunFolder,
+    Split,
+    evaluate_run,
+    load_data,
+    make_network,
+    read_metrics,
+    resume,
+    train,
+)
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """A file of small images: 40 to train on and 20 to test on, of 4 classes."""
+    generator = np.random.default_rng(0)
+    y = np.arange(60) % 4
+    x = generator.random((60, 1, 8, 8), dtype=np.float32) * 0.2
+    x[np.arange(60), 0, y] += 0.8
+    np.savez(tmp_path / "data.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    return tmp_path / "data.npz"
+
+
+def network(num_classes=10, channels=3):
+    """What module:function names in these tests."""
+    from spikescope.train import digits_network
+
+    net = digits_network(channels=(channels, channels), hidden=8)
+    net.readout = type(net.readout)(8, num_classes)
+    return net
+
+
+OWN = f"{__name__}:network"
+
+
+@pytest.fixture
+def recipe(arrays):
+    return Recipe(model=OWN, data="npz", root=str(arrays), T=2, epochs=2, batch_size=8, lr=1e-2, device="cpu")
+
+
+def test_the_run_folder(tmp_path, recipe):
+    outcome = train(recipe, tmp_path / "run", quiet=True)
+    names = {entry.name for entry in (tmp_path / "run").iterdir()}
+    assert names == {
+        "recipe.toml",
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint-000000005.safetensors",
+        "checkpoint-000000010.safetensors",
+        "best.safetensors",
+        "model.safetensors",
+        "summary.txt",
+        "learning_curves.png",
+        "firing_rates.png",
+        "gradient_flow.png",
+    }
+    assert tuple(read_metrics(tmp_path / "run" / "metrics.jsonl")) == outcome.history
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"] == recipe.as_dict()
+    assert "Health" in (tmp_path / "run" / "summary.txt").read_text()
+    again, epoch = evaluate_run(tmp_path / "run", device="cpu")
+    best = max(outcome.history, key=lambda held: held.test_accuracy)
+    assert (again, epoch.test_accuracy, epoch.test_loss) == (recipe, best.test_accuracy, best.test_loss)
+    _, last = evaluate_run(
+        tmp_path / "run", device="cpu", weights=tmp_path / "run" / "checkpoint-000000010.safetensors"
+    )
+    assert last.test_loss == outcome.history[-1].test_loss
+
+
+def test_a_run_is_resumed_in_its_folder_alone(tmp_path, recipe):
+    with pytest.raises(FileNotFoundError):
+        resume(tmp_path / "nothing")
+    train(recipe, tmp_path / "run", quiet=True)
+    with RunFolder.again(tmp_path / "run"), pytest.raises(OutputError, match="being written to by another run"):
+        resume(tmp_path / "run", quiet=True)
+    for path in (tmp_path / "run").glob("checkpoint-*10.safetensors"):
+        path.unlink()
+    outcome = resume(tmp_path / "run", quiet=True)
+    assert [epoch.epoch for epoch in outcome.history] == [1, 2]
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2
+    for path in (tmp_path / "run").glob("checkpoint-*"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint yet; begin the training anew"):
+        resume(tmp_path / "run")
+
+
+def test_the_command_trains_resumes_and_evaluates(tmp_path, arrays, capsys):
+    out = tmp_path / "run"
+    options = f"--model {OWN} --model-arg channels=2 --data npz --root {arrays} -T 2 --epochs 1 -b 8 --device cpu --amp"
+    assert main(["train", *options.split(), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "epoch   loss" in shown
+    assert f"Run folder         {out}" in shown
+    assert 'amp = "bf16"' in (out / "recipe.toml").read_text()
+    assert 'model_args = {"channels" = 2}' in (out / "recipe.toml").read_text()
+    assert main(["train", "--resume", str(out), "--quiet"]) == 0
+    assert main(["evaluate", str(out)]) == 0
+    assert "Test accuracy" in capsys.readouterr().out
+    assert (
+        main(["train", "--recipe", str(out / "recipe.toml"), "--epochs", "2", "--out", str(tmp_path / "b"), "--quiet"])
+        == 0
+    )
+    assert len(read_metrics(tmp_path / "b" / "metrics.jsonl")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--data digits", "needs model"),
+        ("--model sew_resnet18 --data digit", "There is no data 'digit'. Did you mean digits"),
+        ("--model sew_resnet_18 --data digits", "There is no model 'sew_resnet_18'. Did you mean sew_resnet18"),
+        ("--model sew_resnet18 --data digits", "takes images of 3 channels, but the data has 1"),
+        ("--model sew_resnet18 --data npz", "--root is missing"),
+        ("--model nowhere:net --data digits", "cannot be imported"),
+        ("--model spikescope.train:digits_network --model-arg colour=red --data digits", "colour='red'"),
+        ("--model spikescope.train:digits_network --data digits --data-arg colour=red", "colour"),
+        ("--model spikescope.train:digits_network --data digits --lr -1", "lr must be at least 0"),
+        ("--resume . --epochs 3", "leave the other options out"),
+    ],
+)
+def test_what_cannot_begin_is_told(tmp_path, capsys, options, words):
+    assert (
+        main(["train", *options.split(), "--out", str(tmp_path / "run")][: None if "--resume" not in options else -2])
+        == 2
+    )
+    assert words in capsys.readouterr().err
+
+
+def test_the_lists(capsys):
+    assert main(["train", "--list-models"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(models.VARIANTS)
+    assert main(["train", "--list-data"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(SOURCES)
+
+
+def test_a_pair_without_a_value_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--model-arg", "tau"])
+    assert "NAME=VALUE is wanted, but got 'tau'" in capsys.readouterr().err
+
+
+def test_a_file_that_holds_other_arrays_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
+    with pytest.raises(ValueError, match=r"a\.npz is no \.npz with x_train, y_train, x_test, y_test"):
+        load_data("npz", str(tmp_path / "a.npz"), 4, {})
+
+
+def test_sequences_need_their_own_number_of_steps(tmp_path):
+    x, y = np.zeros((4, 3, 2, 8, 8), dtype=np.float32), np.arange(4)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert load_data("npz", str(tmp_path / "a.npz"), 3, {}).sequences
+    with pytest.raises(ValueError, match="train with -T 3"):
+        load_data("npz", str(tmp_path / "a.npz"), 4, {})
+
+
+def test_event_data_by_name_is_trained_on(tmp_path):
+    """A cache of frames as the reference makes it, of two digits, is N-MNIST as far as the trainer sees."""
+    from spikescope import datasets
+
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in "01":
+            folder = tmp_path / "events_np" / part / label
+            folder.mkdir(parents=True)
+            for k in range(3):
+                t = np.sort(generator.integers(0, 1000, 50))
+                x, y, p = (generator.integers(0, size, 50) for size in (34, 34, 2))
+                datasets.np_savez(folder / f"{k}.npz", t=t, x=x, y=y, p=p)
+    split = load_data("nmnist", str(tmp_path), 2, {})
+    assert split.sequences
+    assert split.train[0][0].shape == (2, 2, 34, 34)
+    recipe = Recipe(model="spiking_vgg11", data="nmnist", T=2)
+    with pytest.raises(ValueError, match="takes images of 3 channels, but the data has 2"):
+        make_network(recipe, split)
+    assert (
+        make_network(Recipe(model="NMNISTNet", data="nmnist", model_args={"channels": 2}), split)(
+            split.train[0][0][:, None]
+        ).shape[-1]
+        == 10
+    )
+
+
+def test_neurons_and_surrogates_by_name():
+    split = Split([(torch.zeros(3, 32, 32), 0)], [(torch.zeros(3, 32, 32), 0)], 7)
+    args = {"neuron": "ParametricLIFNode", "surrogate_function": "ATan"}
+    net = make_network(Recipe(model="sew_resnet18", data="own", model_args=args), split)
+    assert type(net.sn1).__name__ == "ParametricLIFNode"
+    assert type(net.sn1.surrogate_function).__name__ == "ATan"
+    assert net.fc.out_features == 7
+    with pytest.raises(UnknownNameError, match=r"no neuron 'LIF'.*Did you mean"):
+        make_network(Recipe(model="sew_resnet18", data="own", model_args={"neuron": "LIF"}), split)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_of_other_programs_begin_a_training(tmp_path, prefix):
+    from spikescope.train import digits_network, load_weights
+
+    net, other = digits_network(channels=(2, 2), hidden=4), digits_network(channels=(2, 2), hidden=4)
+    torch.save(
+        {"model": {prefix + name: held for name, held in other.state_dict().items()}, "epoch": 3}, tmp_path / "a.pth"
+    )
+    load_weights(tmp_path / "a.pth", net)
+    assert all(torch.equal(held, other.state_dict()[name]) for name, held in net.state_dict().items())
+    with pytest.raises(ValueError, match=r"a\.pth"):
+        load_weights(tmp_path / "a.pth", digits_network(channels=(2, 3), hidden=4))

@@ -1,0 +1,63 @@
+"""Recipes: every option once, told when it does not fit, and the same after TOML."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from spikescope.errors import UnknownNameError
+from spikescope.train import Recipe, options, read_recipe
+
+GIVEN = {"model": "sew_resnet18", "data": "digits"}
+
+
+def test_toml_gives_every_option_back(tmp_path):
+    recipe = Recipe(**GIVEN, model_args={"cnf": "IAND", 'odd "key"': [1, 2.5, True]}, lr=3e-5, clip_grad_norm=1.0)
+    (tmp_path / "recipe.toml").write_text(recipe.toml())
+    assert Recipe.of(read_recipe(tmp_path / "recipe.toml")) == recipe
+
+
+def test_toml_of_numbers_without_end_is_read_again():
+    recipe = Recipe(**GIVEN, clip_grad_norm=float("inf"))
+    assert tomllib.loads(recipe.toml())["clip_grad_norm"] == float("inf")
+
+
+@pytest.mark.parametrize("option", list(options()), ids=lambda option: option.name)
+def test_every_option_refuses_another_type_and_names_itself(option):
+    wrong = 3 if option.kind in (str, bool, dict) else "three"
+    with pytest.raises(TypeError, match=f"^{option.name} must be"):
+        Recipe(**{**GIVEN, option.name: wrong})
+
+
+@pytest.mark.parametrize("option", [held for held in options() if held.choices], ids=lambda option: option.name)
+def test_every_choice_is_checked(option):
+    with pytest.raises(ValueError, match=option.name):
+        Recipe(**{**GIVEN, option.name: "anything"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, but got 0"),
+        ({"epochs": True}, "epochs must be a whole number, but got True"),
+        ({"lr": float("nan")}, "lr must be at least 0, but got nan"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),
+        ({"loss": "tet", "step_mode": "s"}, "take step_mode='m'"),
+        ({"model": ""}, "needs model"),
+    ],
+)
+def test_values_that_make_no_sense_are_told(given, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        Recipe(**{**GIVEN, **given})
+
+
+def test_an_option_that_is_none_is_told_with_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"it\.toml has no option 'epoch'\. Did you mean epochs"):
+        Recipe.of({**GIVEN, "epoch": 3}, "it.toml")
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path):
+    (tmp_path / "recipe.toml").write_text("model = ")
+    with pytest.raises(ValueError, match=r"recipe\.toml is no TOML"):
+        read_recipe(tmp_path / "recipe.toml")
