@@ -18,7 +18,11 @@ from .settings import compressed
 __all__ = ["load_events", "load_npz_frames", "np_savez", "save_frames_to_npz_and_print"]
 
 
-def np_savez(file: StoredPath, **arrays: Any) -> None:
+LEVEL = 4
+"""Of zlib: six times as fast as its own default, 6, on events and frames, for files that are a twentieth larger."""
+
+
+def np_savez(file: StoredPath, *unnamed: Any, **arrays: Any) -> None:
     """Save arrays as `np.savez` does, compressed unless that is switched off, so that a crash leaves no half file.
 
     >>> import tempfile
@@ -31,7 +35,11 @@ def np_savez(file: StoredPath, **arrays: Any) -> None:
     if path.suffix != ".npz":
         path = path.with_name(f"{path.name}.npz")
     content = io.BytesIO()
-    (np.savez_compressed if compressed() else np.savez)(content, **arrays)
+    method = zipfile.ZIP_DEFLATED if compressed() else zipfile.ZIP_STORED
+    with zipfile.ZipFile(content, "w", method, compresslevel=LEVEL) as archive:
+        for name, values in {**{f"arr_{number}": values for number, values in enumerate(unnamed)}, **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
     write_whole(path, content.getbuffer().tobytes())
 
 
