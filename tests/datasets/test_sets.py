@@ -1,6 +1,7 @@
 """Every data set, from small files as they are published to samples; and the words where files are missing."""
 
 import hashlib
+import inspect
 import io
 import wave
 
@@ -26,6 +27,7 @@ SETS = [
     datasets.ASLDVS,
     datasets.Bullying10kClassification,
     datasets.CIFAR10DVS,
+    datasets.CIFAR10DVSTEBNSplit,
     datasets.DVS128Gesture,
     datasets.DVSLip,
     datasets.ESImageNet,
@@ -39,6 +41,7 @@ SETS = [
 ]
 DIVIDED = {
     datasets.Bullying10kClassification: {"train": True},
+    datasets.CIFAR10DVSTEBNSplit: {"train": True},
     datasets.DVS128Gesture: {"train": True},
     datasets.DVSLip: {"train": True},
     datasets.ESImageNet: {"train": True},
@@ -84,6 +87,32 @@ def test_missing_files_are_named_with_their_address_folder_and_checksum(kind, tm
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == []
 
 
+SHARED = [
+    "data_type",
+    "frames_number",
+    "split_by",
+    "duration",
+    "custom_integrate_function",
+    "custom_integrated_frames_dir_name",
+    "transform",
+    "target_transform",
+]
+
+
+@pytest.mark.parametrize("kind", [*SETS, datasets.NeuromorphicDatasetFolder])
+def test_every_set_shows_its_arguments_in_the_documented_order(kind):
+    shown = inspect.signature(kind).parameters
+    part = list(DIVIDED.get(kind, {})) or ["train"] * (kind is datasets.NeuromorphicDatasetFolder)
+    assert [*shown] == ["root", *part, *SHARED, "workers", "compressed"]
+    assert all(argument in inspect.getdoc(kind.__init__) for argument in (*part, *SHARED, "workers", "compressed"))
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_arguments_may_be_given_by_place(kind, tmp_path):
+    with pytest.raises(datasets.OptionError, match="'events'"):
+        kind(tmp_path, *DIVIDED.get(kind, {}).values(), "events")
+
+
 @pytest.mark.parametrize("kind", SETS)
 def test_every_set_answers_what_the_reference_asks(kind):
     H, W = kind.get_H_W()
@@ -97,6 +126,37 @@ def test_a_divided_set_asks_for_its_part(kind, tmp_path):
     with pytest.raises(datasets.OptionError, match="but got None") as refused:
         kind(tmp_path, None)
     assert isinstance(refused.value, AssertionError)
+
+
+def test_cifar10_dvs_is_divided_as_in_the_paper_on_tebn(tmp_path):
+    numbers = [*range(97, 103), 999]
+    held = {
+        f"{name}/cifar10_{name}_{n}.aedat": cifar_aedat(recording(20, seed=n))
+        for n in numbers
+        for name in datasets.CIFAR10DVS_CLASS_NAMES
+    }
+    put(tmp_path / "extract", held)
+    asked = {"data_type": "frame", "duration": 40_000}  # their names end with one more number
+    train, test = (datasets.CIFAR10DVSTEBNSplit(tmp_path, part, **asked) for part in (True, False))
+    assert (len(train), len(test)) == (40, 30)
+    assert train.targets == [label for label in range(10) for _ in range(4)]
+    assert {"cifar10_bird_97", "cifar10_bird_99"} <= {
+        name.split("/")[-1].rpartition("_")[0] for name, _ in test.samples
+    }
+    for part, chosen in (("test", numbers[:3]), ("train", numbers[3:])):  # the links that SpikingJelly makes inside
+        for name in datasets.CIFAR10DVS_CLASS_NAMES:
+            folder = tmp_path / "events_np" / part / name
+            folder.mkdir(parents=True)
+            for n in chosen:
+                (folder / f"cifar10_{name}_{n}.npz").symlink_to(folder.parents[1] / name / f"cifar10_{name}_{n}.npz")
+    assert len(datasets.CIFAR10DVS(tmp_path)) == 70
+    assert len(datasets.CIFAR10DVSTEBNSplit(tmp_path, False, "frame", 2, "time")) == 30
+    assert sorted(path.name for path in (tmp_path / "frames_number_2_split_by_time").iterdir()) == sorted(
+        datasets.CIFAR10DVS_CLASS_NAMES
+    )
+    (tmp_path / "events_np" / "bird" / "mine.npz").write_bytes(npz(**recording(5)))
+    with pytest.raises(datasets.FormatError, match=r"must be cifar10_<class>_<number>\.npz"):
+        datasets.CIFAR10DVSTEBNSplit(tmp_path)
 
 
 def test_dvs128_gesture(tmp_path):

@@ -17,14 +17,14 @@ from .batches import (
     time_first,
 )
 from .bullying10k import BULLYING10K_CATEGORY_LABEL, Bullying10kClassification
-from .cifar10_dvs import CIFAR10DVS, CIFAR10DVS_CLASS_NAMES
+from .cifar10_dvs import CIFAR10DVS, CIFAR10DVS_CLASS_NAMES, CIFAR10DVSTEBNSplit
 from .dvs128_gesture import DVS128Gesture
 from .dvs_lip import DVSLip
 from .es_imagenet import ESImageNet
 from .faults import ConversionError, EventsError, FormatError, MissingFilesError, OptionError, UnsortedWarning
 from .folders.checking import Finding, Report, check
 from .folders.convert import convert_files
-from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.dataset import NeuromorphicDatasetFolder, UndividedDatasetFolder
 from .folders.files_of_frames import (
     integrate_events_file_to_frames_file_by_fixed_duration,
     integrate_events_file_to_frames_file_by_fixed_frames_number,

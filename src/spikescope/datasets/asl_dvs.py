@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .events import Array, StoredPath
-from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.dataset import UndividedDatasetFolder
 from .folders.recordings import convert_tree
 from .folders.resources import Resource, unpack_nested
 from .formats import load_mat
@@ -16,17 +15,13 @@ __all__ = ["ASLDVS"]
 ARCHIVE = "ICCV2019_DVS_dataset.zip"
 
 
-class ASLDVS(NeuromorphicDatasetFolder):
+class ASLDVS(UndividedDatasetFolder):
     """ASL-DVS: 24 letters, 100,800 samples, 180 x 240, MATLAB's .mat (needs scipy); no official division.
 
-    The archive is packed anew at each download, so that it has no checksum. The arguments are those of
-    `NeuromorphicDatasetFolder` without `train`.
+    The archive is packed anew at each download, so that it has no checksum.
 
     Paper: Y. Bi et al., Graph-based object classification for neuromorphic vision sensing, ICCV 2019.
     """
-
-    def __init__(self, root: StoredPath, data_type: str = "event", *arguments: Any, **options: Any) -> None:
-        super().__init__(root, None, data_type, *arguments, **options)
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from .events import Array, StoredPath
-from .faults import FormatError, OptionError
+from .faults import FormatError
 from .folders.convert import convert_files
 from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.options import followed_by
 from .folders.recordings import subfolders
 from .folders.resources import Resource
 from .formats.unpickled import load_object_array
@@ -35,16 +36,17 @@ BULLYING10K_CATEGORY_LABEL = {name: label for label, (name, _, _) in enumerate(F
 class Bullying10kClassification(NeuromorphicDatasetFolder):
     """Bullying10K for classification: 10 actions, 10,000 samples, 260 x 346; every fifth recording is for testing.
 
-    The published .npy files hold pickled lists; they are read without running what a pickle may ask for. The arguments
-    are those of `NeuromorphicDatasetFolder`; `train` is True by default.
+    The published .npy files hold pickled lists; they are read without running what a pickle may ask for.
 
     Paper: Y. Dong et al., Bullying10K: a large-scale neuromorphic dataset towards privacy-preserving bullying
     recognition, NeurIPS 2023.
     """
 
+    divided = True
+
+    @followed_by(NeuromorphicDatasetFolder.__init__)
     def __init__(self, root: StoredPath, train: bool | None = True, *arguments: Any, **options: Any) -> None:
-        if train is None:
-            raise OptionError("Bullying10kClassification is divided: train must be True or False, but got None.")
+        """Make what is not there yet, and take the part for training or that for testing."""
         super().__init__(root, train, *arguments, **options)
 
     @staticmethod

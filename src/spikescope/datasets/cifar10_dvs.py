@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from .events import Array, StoredPath
-from .folders.dataset import NeuromorphicDatasetFolder
+from .faults import FormatError, OptionError
+from .folders.dataset import NeuromorphicDatasetFolder, UndividedDatasetFolder
+from .folders.options import followed_by
 from .folders.recordings import convert_tree
 from .folders.resources import Resource
 from .formats import load_aedat2
 
-__all__ = ["CIFAR10DVS", "CIFAR10DVS_CLASS_NAMES"]
+__all__ = ["CIFAR10DVS", "CIFAR10DVS_CLASS_NAMES", "CIFAR10DVSTEBNSplit"]
 
 FILES = (
     ("airplane", 7712788, "0afd5c4bf9ae06af762a77b180354fdd"),
@@ -26,18 +29,17 @@ FILES = (
     ("truck", 7712839, "89f3922fd147d9aeff89e76a2b0b70a7"),
 )
 CIFAR10DVS_CLASS_NAMES = tuple(name for name, _, _ in FILES)
+TESTED = 100
+"""Samples of each class for testing, by the division of the paper on TEBN."""
 
 
-class CIFAR10DVS(NeuromorphicDatasetFolder):
+class CIFAR10DVS(UndividedDatasetFolder):
     """CIFAR10-DVS: 10 classes of 1,000 samples, 128 x 128, AEDAT 2.0; no official division (`split_to_train_test_set`).
-
-    The arguments are those of `NeuromorphicDatasetFolder` without `train`.
 
     Paper: H. Li et al., CIFAR10-DVS: an event-stream dataset for object classification, Frontiers in Neuroscience 2017.
     """
 
-    def __init__(self, root: StoredPath, data_type: str = "event", *arguments: Any, **options: Any) -> None:
-        super().__init__(root, None, data_type, *arguments, **options)
+    class_names = CIFAR10DVS_CLASS_NAMES
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:
@@ -70,3 +72,29 @@ class CIFAR10DVS(NeuromorphicDatasetFolder):
     def get_H_W() -> tuple[int, int]:
         """Height and width of the sensor."""
         return 128, 128
+
+
+class CIFAR10DVSTEBNSplit(CIFAR10DVS):
+    """CIFAR10-DVS divided as in the paper below: samples 0 to 99 of a class are for testing, the others for training.
+
+    Accuracies on this division are above those on a random one: compare like with like.
+
+    Paper: C. Duan et al., Temporal effective batch normalization in spiking neural networks, NeurIPS 2022.
+    """
+
+    @followed_by(NeuromorphicDatasetFolder.__init__)
+    def __init__(self, root: StoredPath, train: bool | None = True, *arguments: Any, **options: Any) -> None:
+        """Make what is not there yet, and take the part for training or that for testing."""
+        if train is None:
+            raise OptionError("CIFAR10DVSTEBNSplit is divided: train must be True or False, but got None.")
+        super().__init__(root, *arguments, **options)
+        self.samples = [sample for sample in self.samples if (_number(sample[0]) >= TESTED) == bool(train)]
+        self.targets = [label for _, label in self.samples]
+
+
+def _number(file: str) -> int:
+    """The number of a sample, `cifar10_<class>_<number>`, which frames by duration end with one more."""
+    found = re.match(r"cifar10_[a-z]+_(\d+)", Path(file).name)
+    if found is None:
+        raise FormatError(f"The name of {file} must be cifar10_<class>_<number>.npz to tell the part that it is of.")
+    return int(found[1])

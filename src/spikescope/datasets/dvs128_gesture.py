@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .events import Array, StoredPath
-from .faults import FormatError, OptionError
+from .faults import FormatError
 from .folders.convert import run_jobs
 from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.resources import Resource
@@ -24,16 +23,12 @@ PAGE = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/501675
 class DVS128Gesture(NeuromorphicDatasetFolder):
     """DVS128 Gesture: 11 gestures, 1,176 samples for training and 288 for testing, 128 x 128, AEDAT 3.1.
 
-    A recording is cut where its table of labels says so: a sample has the events with start <= t < end. The arguments
-    are those of `NeuromorphicDatasetFolder`; `train` must be given.
+    A recording is cut where its table of labels says so: a sample has the events with start <= t < end.
 
     Paper: A. Amir et al., A low power, fully event-based gesture recognition system, CVPR 2017.
     """
 
-    def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
-        if train is None:
-            raise OptionError("DVS128Gesture is divided: train must be True or False, but got None.")
-        super().__init__(root, train, *arguments, **options)
+    divided = True
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .events import Array, StoredPath
-from .faults import OptionError
 from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.recordings import link_tree, subfolders
 from .folders.resources import Resource
@@ -18,16 +16,13 @@ __all__ = ["DVSLip"]
 class DVSLip(NeuromorphicDatasetFolder):
     """DVS-Lip: 100 words, 128 x 128, structured arrays in .npy files; `train` must be given.
 
-    `events_np` has links to the files in `extract`. The arguments are those of `NeuromorphicDatasetFolder`.
+    `events_np` has links to the files in `extract`.
 
     Paper: G. Tan et al., Multi-grained spatio-temporal features perceived network for event-based lip-reading,
     CVPR 2022.
     """
 
-    def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
-        if train is None:
-            raise OptionError("DVSLip is divided: train must be True or False, but got None.")
-        super().__init__(root, train, *arguments, **options)
+    divided = True
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .events import Array, StoredPath
-from .faults import FormatError, MissingFilesError, OptionError
+from .faults import FormatError, MissingFilesError
 from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.recordings import link_tree, subfolders
 from .folders.resources import Resource
@@ -51,16 +50,13 @@ class ESImageNet(NeuromorphicDatasetFolder):
     """ES-ImageNet: 1,000 classes, 1.3 million samples, 256 x 256, .npz with `pos` and `neg`; `train` must be given.
 
     The published archive is a RAR in 25 parts, which has to be unpacked by hand. `events_np` has links to the files in
-    `extract`. The arguments are those of `NeuromorphicDatasetFolder`.
+    `extract`.
 
     Paper: Y. Lin et al., ES-ImageNet: a million event-stream classification dataset for spiking neural networks,
     Frontiers in Neuroscience 2021.
     """
 
-    def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
-        if train is None:
-            raise OptionError("ESImageNet is divided: train must be True or False, but got None.")
-        super().__init__(root, train, *arguments, **options)
+    divided = True
 
     @staticmethod
     def load_events_np(fname: StoredPath) -> dict[str, Array]:

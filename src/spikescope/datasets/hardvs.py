@@ -9,6 +9,7 @@ from typing import Any
 from .events import Array, StoredPath
 from .faults import FormatError, OptionError
 from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.options import followed_by
 from .folders.recordings import link_tree
 from .folders.resources import Resource, extract_archive
 from .formats import load_numpy
@@ -23,13 +24,14 @@ PAGE = "https://github.com/Event-AHU/HARDVS"
 class HARDVS(NeuromorphicDatasetFolder):
     """HARDVS (its small edition): 300 actions, 260 x 346, .npz; `train_test_val` is `'train'`, `'val'` or `'test'`.
 
-    `events_np` has links to the files in `extract`. The other arguments are those of `NeuromorphicDatasetFolder`
-    without `train`.
+    `events_np` has links to the files in `extract`.
 
     Paper: X. Wang et al., HARDVS: revisiting human activity recognition with dynamic vision sensors, AAAI 2024.
     """
 
+    @followed_by(NeuromorphicDatasetFolder.__init__)
     def __init__(self, root: StoredPath, train_test_val: str | None = None, *arguments: Any, **options: Any) -> None:
+        """Make what is not there yet, and take one part: `train_test_val` is `'train'`, `'val'` or `'test'`."""
         if train_test_val not in SPLITS:
             raise OptionError(f"HARDVS: train_test_val must be one of {', '.join(SPLITS)}, but got {train_test_val!r}.")
         self.train_test_val = train_test_val

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .events import Array, StoredPath
-from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.dataset import UndividedDatasetFolder
 from .folders.recordings import convert_tree
 from .folders.resources import Resource, extract_archive
 from .formats import load_ATIS_bin
@@ -16,17 +15,12 @@ __all__ = ["NCaltech101"]
 PAGE = "https://www.garrickorchard.com/datasets/n-caltech101"
 
 
-class NCaltech101(NeuromorphicDatasetFolder):
+class NCaltech101(UndividedDatasetFolder):
     """N-Caltech101: 101 classes, 8,709 samples, 180 x 240, ATIS .bin; no official division (`split_to_train_test_set`).
-
-    The arguments are those of `NeuromorphicDatasetFolder` without `train`.
 
     Paper: G. Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades,
     Frontiers in Neuroscience 2015.
     """
-
-    def __init__(self, root: StoredPath, data_type: str = "event", *arguments: Any, **options: Any) -> None:
-        super().__init__(root, None, data_type, *arguments, **options)
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .events import Array, StoredPath
-from .faults import OptionError
 from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.recordings import convert_tree
 from .folders.resources import Resource
@@ -20,16 +18,11 @@ PAGE = "https://www.garrickorchard.com/datasets/n-mnist"
 class NMNIST(NeuromorphicDatasetFolder):
     """N-MNIST: 10 digits, 60,000 samples for training and 10,000 for testing, 34 x 34, ATIS .bin.
 
-    The arguments are those of `NeuromorphicDatasetFolder`; `train` must be given.
-
     Paper: G. Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades,
     Frontiers in Neuroscience 2015.
     """
 
-    def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
-        if train is None:
-            raise OptionError("NMNIST is divided: train must be True or False, but got None.")
-        super().__init__(root, train, *arguments, **options)
+    divided = True
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .events import Array, StoredPath
 from .faults import FormatError
 from .folders.convert import convert_files
-from .folders.dataset import NeuromorphicDatasetFolder
+from .folders.dataset import UndividedDatasetFolder
 from .folders.recordings import subfolders
 from .folders.resources import Resource, unpack_nested
 from .formats import load_td_dat
@@ -19,18 +18,14 @@ LABELS = ("le", "ri", "up", "do", "ho", "se")
 HOST = "https://www.neuromorphic-vision.com/public/downloads/navgesture"
 
 
-class NAVGestureWalk(NeuromorphicDatasetFolder):
+class NAVGestureWalk(UndividedDatasetFolder):
     """NAV Gesture, walking: left, right, up, down, home, select by 10 people, 240 x 304, .dat; no official division.
 
-    The server of the files is gone: who has them puts them into `download/`. The arguments are those of
-    `NeuromorphicDatasetFolder` without `train`.
+    The server of the files is gone: who has them puts them into `download/`.
 
     Paper: J.-M. Maro et al., Event-based gesture recognition with dynamic background suppression using smartphone
     computational capabilities, Frontiers in Neuroscience 2020.
     """
-
-    def __init__(self, root: StoredPath, data_type: str = "event", *arguments: Any, **options: Any) -> None:
-        super().__init__(root, None, data_type, *arguments, **options)
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from .events import Array, StoredPath, columns
 from .faults import MissingFilesError, OptionError
 from .folders.convert import run_jobs, under_construction
-from .folders.options import Options
+from .folders.options import Options, followed_by
 from .folders.resources import Resource, require_files, unpack_all
 from .folders.settings import COMPRESSED, WORKERS, setting
 from .folders.storage import load_npz_frames, np_savez
@@ -179,8 +179,8 @@ class SpikingHeidelbergDigits(SpikesInFiles):
     - `train`: must be True or False.
     - `data_type`: `'event'` for dicts with `t` (seconds) and `x` (0 to 699), `'frame'` for frames `[T, 700]`.
 
-    The other arguments are those of `NeuromorphicDatasetFolder`, with a duration in seconds, and a function of your own
-    that is called as `f(h5_file, index, folder, W)` and saves `<folder>/<label>/<index>.npz` itself. Needs h5py.
+    Durations are in seconds; a function of your own is called as `f(h5_file, index, folder, W)` and saves
+    `<folder>/<label>/<index>.npz` itself. Needs h5py.
 
     Paper: B. Cramer et al., The Heidelberg spiking data sets for the systematic evaluation of spiking neural networks,
     IEEE TNNLS 2022.
@@ -188,7 +188,9 @@ class SpikingHeidelbergDigits(SpikesInFiles):
 
     name, parts, number_of_classes = "shd", ("train", "test"), 20
 
+    @followed_by(SpikesInFiles.__init__)
     def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
+        """Make what is not there yet, and take the part for training or that for testing."""
         if train is None:
             raise OptionError("SpikingHeidelbergDigits is divided: train must be True or False, but got None.")
         self.train = train
@@ -212,7 +214,9 @@ class SpikingSpeechCommands(SpikesInFiles):
 
     name, parts, number_of_classes = "ssc", ("train", "valid", "test"), 35
 
+    @followed_by(SpikesInFiles.__init__)
     def __init__(self, root: StoredPath, split: str = "train", *arguments: Any, **options: Any) -> None:
+        """Make what is not there yet, and take one part: `split` is `'train'`, `'valid'` or `'test'`."""
         if split not in self.parts:
             raise OptionError(f"SpikingSpeechCommands: split must be one of {self.parts}, but got {split!r}.")
         self.split = split

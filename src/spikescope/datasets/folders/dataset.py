@@ -7,19 +7,19 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
 from ..events import StoredPath
 from ..faults import MissingFilesError, OptionError
 from .convert import run_jobs, under_construction
-from .options import Options
+from .options import ARGUMENTS, Options, followed_by
 from .resources import Resource, require_files, unpack_all
 from .settings import COMPRESSED, WORKERS, setting
 from .storage import load_events, load_npz_frames, np_savez
 
-__all__ = ["NeuromorphicDatasetFolder", "SampleFolder"]
+__all__ = ["NeuromorphicDatasetFolder", "SampleFolder", "UndividedDatasetFolder"]
 
 SAMPLES = (".npz", ".npy")
 
@@ -33,6 +33,7 @@ class SampleFolder(Dataset[Any]):
         loader: Callable[[Any], Any],
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> None:
         self.root, self.loader, self.extensions = os.fspath(root), loader, SAMPLES
         self.transform, self.target_transform = transform, target_transform
@@ -41,7 +42,8 @@ class SampleFolder(Dataset[Any]):
                 f"There is no folder {self.root}. If a conversion was interrupted or another set was put here, delete "
                 "the folder above it, and it is made anew; datasets.check says what is there."
             )
-        self.classes = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        there = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        self.classes = [name for name in there if names is None or name in names]
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self.samples = [(file, label) for name, label in self.class_to_idx.items() for file in self._files_of(name)]
         self.targets = [label for _, label in self.samples]
@@ -51,8 +53,8 @@ class SampleFolder(Dataset[Any]):
                 "conversion that made it was interrupted, or met nothing to convert: see datasets.check, and delete "
                 "the folder to have it made anew."
             )
-        there = set(self.targets)
-        if empty := [name for name, label in self.class_to_idx.items() if label not in there]:
+        filled = set(self.targets)
+        if empty := [name for name, label in self.class_to_idx.items() if label not in filled]:
             warnings.warn(f"{self.root} has no samples of the classes {', '.join(empty)}.", stacklevel=3)
 
     def _files_of(self, name: str) -> list[str]:
@@ -75,16 +77,10 @@ class SampleFolder(Dataset[Any]):
 class NeuromorphicDatasetFolder(SampleFolder):
     """The base of the data sets: a class of your own says where its files are, and how one recording is read.
 
-    - `root`: under it are `download/` (the published files), `extract/`, `events_np/` (an .npz file a sample with `t`,
-      `x`, `y`, `p`), and a folder for each way of making frames: `frames_number_{T}_split_by_{how}/`,
-      `duration_{d}/`, or one with the name of your function. What is there is used as it is, also if SpikingJelly made
-      it; what is not is made, once, beside and then renamed.
-    - `train`: the subfolder `train` or `test`; None for a set without that division.
-    - `data_type`: `'event'` for the events, `'frame'` for frames `[T, 2, H, W]` by one of
-      `frames_number` with `split_by` (`'number'` or `'time'`), `duration` (in the unit of the times), or
-      `custom_integrate_function(events, H, W)`.
-    - `workers`, `compressed`: how many processes convert, and whether files are compressed; by default a process a
-      processor, and yes.
+    Under `root` are `download/` (the published files), `extract/`, `events_np/` (an .npz file a sample with `t`, `x`,
+    `y`, `p`), and a folder for each way of making frames: `frames_number_{T}_split_by_{how}/`, `duration_{d}/`, or one
+    with the name of your function. What is there is used as it is, also if SpikingJelly made it; what is not is made,
+    once, beside and then renamed.
 
     A set of your own gives `get_H_W` and `create_events_np_files`, and where it has files to be fetched,
     `resource_url_md5` (and `extract_downloaded_files`, where unpacking every archive is not all):
@@ -106,6 +102,12 @@ class NeuromorphicDatasetFolder(SampleFolder):
     ([[[[0.0, 0.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[0.0, 3.0]]]], 1)
     """
 
+    divided: ClassVar[bool] = False
+    """Whether the set is published in two parts, so that `train` must be given."""
+
+    class_names: ClassVar[tuple[str, ...] | None] = None
+    """The folders that are classes; None for all."""
+
     def __init__(
         self,
         root: StoredPath,
@@ -122,9 +124,15 @@ class NeuromorphicDatasetFolder(SampleFolder):
         workers: int | None = None,
         compressed: bool | None = None,
     ) -> None:
+        """Make what is not there yet.
+
+        - `train`: the part for training or that for testing; None for a set that is not divided.
+        """
         owner, place = type(self).__name__, Path(root)
         if train is not None and not isinstance(train, (bool, int)):
             raise OptionError(f"{owner}: train must be True, False or None, but got {train!r}.")
+        if self.divided and train is None:
+            raise OptionError(f"{owner} is divided: train must be True or False, but got None.")
         options = Options(
             owner,
             data_type,
@@ -137,9 +145,13 @@ class NeuromorphicDatasetFolder(SampleFolder):
         with setting(WORKERS, workers), setting(COMPRESSED, compressed):
             chosen = self._prepare(place, options)
         held = chosen / ("train" if train else "test") if train is not None else Path(self._split_root(chosen))
-        super().__init__(held, load_npz_frames if options.frames else self.load_events_np, transform, target_transform)
+        load = load_npz_frames if options.frames else self.load_events_np
+        super().__init__(held, load, transform, target_transform, self.class_names)
         if options.frames:
-            _compare_with_events(chosen, place / "events_np", held)
+            self._compare_with_events(chosen, place / "events_np", held)
+
+    assert __init__.__doc__ is not None
+    __init__.__doc__ = f"{__init__.__doc__.rstrip()}\n{ARGUMENTS}"
 
     def _prepare(self, place: Path, options: Options) -> Path:
         """Make what is not there yet; the folder that is asked for."""
@@ -175,17 +187,26 @@ class NeuromorphicDatasetFolder(SampleFolder):
     def _make_frames(self, events: Path, draft: Path, options: Options) -> None:
         H, W = self.get_H_W()
         jobs = []
-        for folder, _, files in sorted(os.walk(events, followlinks=True)):
-            made = draft / Path(folder).relative_to(events)
+        for folder, sources in self._sources(events):
+            made = draft / folder.relative_to(events)
             made.mkdir(exist_ok=True)
             there = _by_source(made, options)
-            sources = [Path(folder, file) for file in sorted(files) if file.lower().endswith(SAMPLES)]
             jobs += [
                 (_integrate_file, (source, self.load_events_np, options, H, W, made))
                 for source in sources
                 if source.stem not in there
             ]
         run_jobs(jobs, "samples")
+
+    def _sources(self, root: Path) -> list[tuple[Path, list[Path]]]:
+        """All folders under a folder, those that are no classes left out, and the samples in each."""
+        names = self.class_names
+        tops = [root] if names is None else [root / name for name in names if (root / name).is_dir()]
+        return [
+            (Path(folder), [Path(folder, file) for file in sorted(files) if file.lower().endswith(SAMPLES)])
+            for top in tops
+            for folder, _, files in sorted(os.walk(top, followlinks=True))
+        ]
 
     def _split_root(self, root: Path) -> StoredPath:
         """The hook of either age by which a set without train and test chooses its own part."""
@@ -195,6 +216,19 @@ class NeuromorphicDatasetFolder(SampleFolder):
     def set_root_when_train_is_none(self, _root: StoredPath) -> StoredPath:
         """The folder of the samples where `train` is None: all of them, unless a set says otherwise."""
         return _root
+
+    def _compare_with_events(self, chosen: Path, events: Path, held: Path) -> None:
+        """Warn of frames of fewer samples than there are events of, as an interrupted conversion leaves them."""
+        source = events / held.relative_to(chosen) if held.is_relative_to(chosen) else events
+        if not source.is_dir():
+            return
+        wanted, found = (sum(len(files) for _, files in self._sources(folder)) for folder in (source, held))
+        if found < wanted:
+            warnings.warn(
+                f"{held} has frames of {found} samples, but there are events of {wanted}: the conversion that made it "
+                "was interrupted. Delete the folder to have it made anew; datasets.check names what is missing.",
+                stacklevel=3,
+            )
 
     @staticmethod
     def load_events_np(fname: StoredPath) -> Any:
@@ -243,18 +277,10 @@ def _integrate_file(source: Path, load: Callable[[Any], Any], options: Options, 
     np_savez(made / options.file_name(source, frames), frames=frames)
 
 
-def _compare_with_events(chosen: Path, events: Path, held: Path) -> None:
-    """Warn of frames of fewer samples than there are events of, as an interrupted conversion leaves them."""
-    source = events / held.relative_to(chosen) if held.is_relative_to(chosen) else events
-    if not source.is_dir():
-        return
-    counts = [
-        sum(file.lower().endswith(SAMPLES) for _, _, files in os.walk(folder, followlinks=True) for file in files)
-        for folder in (source, held)
-    ]
-    if counts[1] < counts[0]:
-        warnings.warn(
-            f"{held} has frames of {counts[1]} samples, but there are events of {counts[0]}: the conversion that made "
-            "it was interrupted. Delete the folder to have it made anew; datasets.check names what is missing.",
-            stacklevel=4,
-        )
+class UndividedDatasetFolder(NeuromorphicDatasetFolder):
+    """The base of the data sets that are not published in two parts; see `split_to_train_test_set`."""
+
+    @followed_by(NeuromorphicDatasetFolder.__init__)
+    def __init__(self, root: StoredPath, *arguments: Any, **options: Any) -> None:
+        """Make what is not there yet."""
+        super().__init__(root, None, *arguments, **options)

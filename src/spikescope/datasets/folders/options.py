@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import check_choice
 from ..events import Array
@@ -17,7 +18,43 @@ from ..frames.integrate import (
     integrate_events_by_fixed_frames_number,
 )
 
-__all__ = ["Options"]
+__all__ = ["ARGUMENTS", "Options", "followed_by"]
+
+ARGUMENTS = """
+- `root`: the folder of the data set. What is there is used; what is not is made from what is, once.
+- `data_type`: `'event'` for the events as they were recorded, `'frame'` for frames `[T, 2, H, W]` of counts.
+- `frames_number`, `split_by`: so many frames, split by `'number'` of events or by `'time'`; or
+- `duration`: frames of this length, in the unit of the times; or
+- `custom_integrate_function`: frames as `f(events, H, W)` makes them, kept in the folder
+  `custom_integrated_frames_dir_name`, or one with the name of the function.
+- `transform`, `target_transform`: called with each sample, and with each label.
+- `workers`, `compressed`: how many processes convert (by default one a processor), and whether files are compressed.
+"""
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def followed_by(shared: Callable[..., None], first: str = "data_type") -> Callable[[F], F]:
+    """Let a constructor show the arguments that it hands on: those of another one, from `first` on.
+
+    >>> def general(self, root, train=None, data_type="event", *, workers=None): ...
+    >>> @followed_by(general)
+    ... def special(self, root, *arguments, **options): ...
+    >>> inspect.signature(special)
+    <Signature (self, root, data_type='event', *, workers=None)>
+    """
+    others = list(inspect.signature(shared).parameters.values())
+    others = others[[parameter.name for parameter in others].index(first) :]
+    passed_on = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+    def shown(constructor: F) -> F:
+        signature = inspect.signature(constructor)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind not in passed_on]
+        constructor.__signature__ = signature.replace(parameters=[*own, *others])  # type: ignore[attr-defined]
+        constructor.__doc__ = f"{constructor.__doc__ or ''}\n{ARGUMENTS}"
+        return constructor
+
+    return shown
 
 
 class Options:
