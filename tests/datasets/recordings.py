@@ -77,6 +77,82 @@ def evt2(events, header=b"% evt 2.0\n% format EVT2;height=720;width=1280\n% end\
     return header + np.array(words, "<u4").tobytes()
 
 
+EVERY = np.dtype(
+    {"names": [*"txyp"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
+)
+
+
+def aedat4_packet(events, identifier=b"EVTS"):
+    """A table of one field, a vector of events; its own table comes first."""
+    rows = np.zeros(len(events["t"]), EVERY)
+    for name in "txyp":
+        rows[name] = events[name]
+    flat = struct.pack("<I4sHHHxxiIII", 16, identifier, 6, 8, 4, 8, 8, 0, len(rows)) + rows.tobytes()
+    return struct.pack("<I", len(flat)) + flat
+
+
+def aedat4(packets, compression=0, pack=bytes, contents=None, info=b"<dv></dv>"):
+    """A file of packets, pairs of stream and content, with a table of contents of which the header says where it is."""
+    bodies = [(stream, pack(packet)) for stream, packet in packets]
+    body = b"".join(struct.pack("<iI", stream, len(packed)) + packed for stream, packed in bodies)
+    flat = struct.pack("<I4sHHHHHxxiiqII", 20, b"IOHE", 10, 20, 4, 8, 16, 12, compression, -2, 4, len(info)) + info
+    start = len(b"#!AER-DAT4.0\r\n") + 4 + len(flat)
+    flat = flat.replace(struct.pack("<q", -2), struct.pack("<q", start + len(body) if contents is None else contents))
+    return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(flat)) + flat + body + (b"contents" if contents is None else b"")
+
+
+def together(events, width, aligned=False):
+    """Runs of events of the same time, row and polarity, whose columns rise within `width` pixels."""
+    runs = []
+    for t, x, y, p in zip(*(events[name].tolist() for name in "txyp"), strict=True):
+        if runs and runs[-1][0] == (t, y, p) and runs[-1][1][-1] < x < runs[-1][2] + width:
+            runs[-1][1].append(x)
+        else:
+            runs.append(((t, y, p), [x], x // width * width if aligned else x))
+    return runs
+
+
+def evt21(events, header=b"% evt 2.1\n% format EVT21;height=720;width=1280\n% end\n", turned=False):
+    words, high = [], None
+    for (t, y, p), columns, first in together(events, 32, aligned=True):
+        if t >> 6 != high:
+            high = t >> 6
+            words.append((0x8 << 28 | high % (1 << 28)) << 32)
+        mask = sum(1 << x - first for x in columns)
+        words.append((p << 28 | (t & 63) << 22 | first << 11 | y) << 32 | mask)
+    words = np.array(words, "<u8")
+    return header + (words << np.uint64(32) | words >> np.uint64(32) if turned else words).tobytes()
+
+
+def evt3(events, header=b"% evt 3.0\n% format EVT3;height=720;width=1280\n% end\n"):
+    """Words only where something changes; runs of more than two pixels as vectors of 12 and 8."""
+    words, time, row = [], (None, None), None
+    for (t, y, p), columns, first in together(events, 32):
+        high, low = t >> 12, t & 0xFFF
+        if high != time[0]:
+            words += [0x8000 | high % 4096, 0x6000 | low]
+        elif low != time[1]:
+            words.append(0x6000 | low)
+        if y != row:
+            words.append(y)
+        time, row = (high, low), y
+        if len(columns) < 3:
+            words += [0x2000 | p << 11 | x for x in columns]
+        else:
+            mask = sum(1 << x - first for x in columns)
+            words += [0x3000 | p << 11 | first, 0x4000 | mask & 0xFFF, 0x4000 | mask >> 12 & 0xFFF, 0x5000 | mask >> 24]
+    return header + np.array(words, "<u2").tobytes()
+
+
+def crowded(number=400, H=720, W=1280, seed=0, last=40):
+    """Events of few times and rows, so that many are beside each other."""
+    events = recording(number, H, W, seed, last)
+    events["y"], events["x"] = events["y"] % 4, events["x"] % 60 + W - 60
+    order = np.lexsort([events["x"], events["p"], events["y"], events["t"]])
+    rows = np.unique(np.stack([events[name][order] for name in "typx"]), axis=1)
+    return dict(zip("typx", rows, strict=True))
+
+
 def structured(events):
     made = np.empty(len(events["t"]), TONIC)
     for name in "xytp":

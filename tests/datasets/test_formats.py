@@ -1,14 +1,21 @@
 """Each format is written from known events and read back; what is no such file gets words."""
 
+import sys
+
 import numpy as np
 import pytest
 from recordings import (
     END,
     HEADER,
+    aedat4,
+    aedat4_packet,
     aedat31,
     atis_bin,
     cifar_aedat,
+    crowded,
     evt2,
+    evt3,
+    evt21,
     packet,
     put,
     recording,
@@ -178,17 +185,173 @@ def test_atis_and_dat_are_read_back(tmp_path):
         same(formats.load_td_dat(written(tmp_path, td_dat(events, header))), events)
 
 
-def test_evt_2_is_read_back_and_others_are_refused(tmp_path):
-    events = recording(300, 720, 1280)
-    content = evt2(events)
-    same(formats.load_evt2(written(tmp_path, content + np.array([0xA << 28, 0xE << 28], "<u4").tobytes())), events)
-    for damaged, said in (
-        (content[:-1], "take 4 bytes each"),
-        (content.replace(b"EVT2", b"EVT3"), "of another EVT than 2.0"),
-        (b"% evt 2.0\n" + np.array([1 << 28], "<u4").tobytes(), "before the first high bits"),
+def with_times(events, start, stretch=1):
+    return events | {"t": events["t"] * stretch + start}
+
+
+def packers():
+    lz4 = pytest.importorskip("lz4.frame")
+    return {1: lz4.compress, 2: lambda held: lz4.compress(held, content_checksum=True, store_size=False)}
+
+
+@pytest.mark.parametrize("compression", range(5))
+@pytest.mark.parametrize("contents", [None, -1])  # a recording that was broken off has no table of contents
+def test_aedat_4_is_read_back(compression, contents, tmp_path):
+    if compression in (1, 2):
+        pack = packers()[compression]
+    elif compression:
+        zstandard = pytest.importorskip("zstandard")
+        pack = zstandard.ZstdCompressor(write_content_size=compression == 3).compress
+    else:
+        pack = bytes
+    events = with_times(recording(60, 480, 640), 1_700_000_000_000_000)
+    half, rest = ({name: values[part] for name, values in events.items()} for part in (slice(40), slice(40, None)))
+    none = {name: values[:0] for name, values in events.items()}
+    packets = [(0, half), (1, half), (0, none), (0, rest)]
+    content = [(stream, aedat4_packet(held, b"FRME" if stream else b"EVTS")) for stream, held in packets]
+    held = formats.load_aedat4(written(tmp_path, aedat4(content, compression, pack, contents)))
+    same(held, events)
+    assert {values.dtype for values in held.values()} == {np.dtype(np.int64)}
+    assert [*held] == [*"txyp"]
+
+
+def test_streams_of_aedat_4_are_not_mixed(tmp_path):
+    left, right = recording(20, seed=1), recording(30, seed=2)
+    path = written(tmp_path, aedat4([(0, aedat4_packet(left)), (3, aedat4_packet(right))]))
+    same(formats.load_aedat4(path, stream=0), left)
+    same(formats.load_aedat4(path, stream=3), right)
+    with pytest.raises(datasets.OptionError, match="has events of 2 cameras: give stream, one of 0, 3"):
+        formats.load_aedat4(path)
+    with pytest.raises(datasets.OptionError, match="no events in stream 1; it has some in 0, 3"):
+        formats.load_aedat4(path, stream=1)
+    assert len(formats.load_aedat4(written(tmp_path, aedat4([])))["t"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"#!AER-DAT3.1\r\n", "is no AEDAT 4.0: it begins with '#!AER-DAT3.1'. load_aedat_v3 reads 3.x"),
+        (aedat4([(0, aedat4_packet(recording(5)))], contents=-1)[:-3], "is cut off: its last packet has"),
+        (aedat4([(0, aedat4_packet(recording(5)))], contents=-1) + b"1234", "is cut off: 4 bytes are left"),
+        (aedat4([], compression=9), "compression is 9, which there is not"),
+        (aedat4([(0, aedat4_packet(recording(5))[:-9])]), "is damaged: a table in it leads to where nothing is"),
+        (aedat4([(0, b"no FlatBuffer")], compression=3), "a packet of it cannot be unpacked"),
+        (b"#!AER-DAT4.0\r\n", "is damaged"),
+    ],
+)
+def test_what_is_no_aedat_4_is_refused_in_words(content, said, tmp_path):
+    if "unpacked" in said:
+        pytest.importorskip("zstandard")
+    with pytest.raises(datasets.FormatError, match=said):
+        formats.load_aedat4(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_noise_in_aedat_4_is_refused_or_read(seed, tmp_path):
+    drawn = np.random.default_rng(seed)
+    content = bytearray(aedat4([(0, aedat4_packet(recording(20))), (1, aedat4_packet(recording(3), b"FRME"))]))
+    for place in drawn.integers(0, 150, 4):
+        content[place] = drawn.integers(256)
+    try:
+        held = formats.load_aedat4(written(tmp_path, bytes(content)))
+    except (datasets.FormatError, datasets.OptionError) as error:
+        assert str(tmp_path) in str(error)  # noqa: PT017
+    except ImportError as error:
+        assert "lz4" in str(error)  # noqa: PT017
+    else:
+        assert len({len(values) for values in held.values()}) == 1
+
+
+@pytest.mark.parametrize(("package", "compression"), [("lz4", 1), ("zstandard", 4)])
+def test_what_unpacks_aedat_4_is_named_where_it_is_missing(package, compression, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lz4.frame" if package == "lz4" else package, None)
+    with pytest.raises(ImportError, match=rf"{package}.*events"):
+        formats.load_aedat4(written(tmp_path, aedat4([(0, b"")], compression)))
+
+
+EVT = {"2.0": evt2, "2.1": evt21, "3.0": evt3}
+
+
+@pytest.mark.parametrize("version", EVT)
+@pytest.mark.parametrize(
+    "events",
+    [
+        recording(300, 720, 1280),
+        crowded(),
+        with_times(crowded(seed=1), 4080),  # the low bits run over
+        with_times(crowded(seed=2), 0, 97),
+        with_times(crowded(seed=3), (1 << 24) - 20),  # the high bits of 3.0 run over
+        with_times(crowded(seed=4), 3 << 24),
+    ],
+    ids=["apart", "beside each other", "low bits", "stretched", "high bits", "late"],
+)
+def test_evt_is_read_back(version, events, tmp_path):
+    held = formats.load_evt(written(tmp_path, EVT[version](events)))
+    first = (3 << 24) * (version == "3.0" and events["t"][0] >= 3 << 24)  # what no word says: how often it ran over
+    same(held, events | {"t": events["t"] - first})
+    assert {values.dtype for values in held.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("version", EVT)
+def test_times_of_evt_run_over(version, tmp_path):
+    whole = 1 << (24 if version == "3.0" else 34)
+    t = np.array([0, 5, whole - 3, whole + 5, whole + 70, 2 * whole - 9, 2 * whole + 4000])
+    events = recording(7, 720, 1280) | {"t": t}
+    if version == "2.0":
+        words = [part for at in t.tolist() for part in (0x8 << 28 | at % whole >> 6, (at & 63) << 22)]
+        content = b"% evt 2.0\n" + np.array(words, "<u4").tobytes()
+    else:
+        content = EVT[version](events)
+    assert formats.load_evt(written(tmp_path, content))["t"].tolist() == t.tolist()
+
+
+@pytest.mark.parametrize("header", [b"% evt 2.1\n% format EVT21;endianness=legacy\n% end\n", b"% format EVT21\n"])
+def test_the_halves_of_the_words_of_evt_21_may_be_turned(header, tmp_path):
+    events = crowded()
+    same(formats.load_evt(written(tmp_path, evt21(events, header, turned=True))), events)
+
+
+def test_what_is_no_event_of_evt_is_passed_over(tmp_path):
+    events = crowded(30)
+    for write, kind, before, others in (
+        (evt2, "<u4", [0x1 << 28 | 5], [0xA << 28 | 1, 0xE << 28]),
+        (evt21, "<u8", [1 << 60 | 7], [0xA << 60, 0xE << 60 | 3]),
+        # 3.0: an event before a time; a time without a row; then another sensor's row, and a trigger
+        (evt3, "<u2", [0x2005, 0x8000, 0x6000, 0x2005, 0x4FFF], [0x1003, 0x2005, 0x3004, 0x4FFF, 0xA001, 0x7001]),
     ):
-        with pytest.raises(datasets.FormatError, match=said):
-            formats.load_evt2(written(tmp_path, damaged))
+        content = write(events, header=b"")
+        parts = np.array(before, kind).tobytes(), content, np.array(others, kind).tobytes()
+        version = {evt2: b"2.0", evt21: b"2.1", evt3: b"3.0"}[write]
+        same(formats.load_evt(written(tmp_path, b"% evt " + version + b"\n% end\n" + b"".join(parts))), events)
+        empty = formats.load_evt(written(tmp_path, b"% evt " + version + b"\n"))
+        assert [len(values) for values in empty.values()] == [0, 0, 0, 0]
+
+
+def test_a_word_of_evt_that_begins_like_a_comment_is_one(tmp_path):
+    events = {"t": np.array([0]), "x": np.array([0x25]), "y": np.array([0]), "p": np.array([0])}
+    content = np.array([0x8025, 0x6000, 0x0000, 0x2025], "<u2").tobytes()
+    held = formats.load_evt(written(tmp_path, b"% evt 3.0\n% end\n" + content))
+    same(held, events | {"t": np.array([0x25 << 12])})
+    held = formats.load_evt(written(tmp_path, b"% evt 3.0\n" + content))  # and without the line that ends a header
+    same(held, events | {"t": np.array([0x25 << 12])})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (evt2(recording(5))[:-1], "is cut off: its words take 4 bytes each"),
+        (evt3(recording(5))[:-1], "is cut off: its words take 2 bytes each"),
+        (b"% evt 4.0\n", "is of EVT 4.0; 2.0, 2.1, 3.0 can be read"),
+        (b"% date today\n" + bytes(16), "is no RAW file of EVT: its header has no line"),
+        (bytes(16), "is no RAW file of EVT"),
+        (b"% evt 3.0\n% format EVT3;endianness=big\n% end\n", "is big-endian"),
+        (b"% evt 2.1\n" + np.array([5 << 60 | 5 << 28], "<u8").tobytes(), "words of types that there are not"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_no_evt_is_refused_in_words(content, said, tmp_path):
+    with pytest.raises(datasets.FormatError, match=said):
+        formats.load_evt(written(tmp_path, content))
 
 
 def test_events_of_dat_that_go_back_in_time_are_dropped(tmp_path):

@@ -21,7 +21,7 @@ def load_aedat2(file_name: StoredPath) -> dict[str, Array]:
     held = content(file_name)
     if held.startswith(b"#!AER-DAT") and not held.startswith(b"#!AER-DAT2"):
         said = held[9 : held.find(b"\n")].decode("ascii", "replace").strip()
-        raise FormatError(f"{file_name} is AEDAT {said}, and this reads 2.0. load_aedat_v3 reads 3.x.")
+        raise FormatError(f"{file_name} is AEDAT {said}, and this reads 2.0. load_aedat_v3 reads 3.x, load_aedat4 4.0.")
     at = _text_end(held)
     if (len(held) - at) % 8:
         raise cut_off(file_name, f"its events take 8 bytes each, but {len(held) - at} bytes are there")

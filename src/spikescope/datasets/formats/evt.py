@@ -1,43 +1,138 @@
-"""EVT 2.0, the RAW files of Prophesee's cameras."""
+"""EVT 2.0, 2.1 and 3.0, the RAW files of Prophesee's cameras.
+
+Lines that begin with `%` name the version. Then come words, little-endian, whose highest 4 bits are their type; those
+of type 8 give the high bits of the time for those that follow, which start again at 0 after their largest number.
+"""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
 from ..events import Array, StoredPath
 from ..faults import FormatError
-from .reading import content, cut_off, skip_comments
+from .reading import content, cut_off
 
-__all__ = ["load_evt2"]
+__all__ = ["load_evt"]
 
-TIME_HIGH = 0x8
-NEVER = -1
+WORDS = {"2.0": "<u4", "2.1": "<u8", "3.0": "<u2"}
+TIME_HIGH = 8
+KNOWN_TO_EVT21 = (0, 1, 8, 10, 14, 15)
 
 
-def load_evt2(file_name: StoredPath) -> dict[str, Array]:
-    """The events of a RAW file in EVT 2.0, as int64 arrays `t` (microseconds), `x`, `y`, `p`.
+def load_evt(file_name: StoredPath) -> dict[str, Array]:
+    """The events of a RAW file in EVT 2.0, 2.1 or 3.0, as int64 arrays `t` (microseconds), `x`, `y`, `p`.
 
-    Lines that begin with `%`, then words of 32 bits, little-endian, whose highest 4 bits are their type: 0 OFF, 1 ON
-    (22 to 27 the low bits of the time, 11 to 21 x, 0 to 10 y), 8 the high bits of the time for those that follow.
-    Words of other types are passed over. EVT 2.1 and 3.0 are refused.
+    Triggers and words of other types are passed over, and so are events before the first word that says when, or in
+    which row, they were.
     """
     held = content(file_name)
-    at = skip_comments(held, b"%")
-    header = held[:at].lower().replace(b" ", b"")
-    if any(other in header for other in (b"evt3", b"evt21", b"evt2.1", b"evt4")):
-        raise FormatError(f"{file_name} is of another EVT than 2.0, which alone can be read. Convert it to EVT 2.0.")
-    if (len(held) - at) % 4:
-        raise cut_off(file_name, f"its words take 4 bytes each, but {len(held) - at} bytes are there")
-    words = np.frombuffer(held, "<u4", offset=at).astype(np.int64)
+    at = _end_of_header(held)
+    header = held[:at].decode("ascii", "replace").lower()
+    version = _version(file_name, header)
+    size = np.dtype(WORDS[version]).itemsize
+    if (len(held) - at) % size:
+        raise cut_off(file_name, f"its words take {size} bytes each, but {len(held) - at} bytes are there")
+    words = np.frombuffer(held, WORDS[version], offset=at)
+    if version == "3.0":
+        return _evt3(words)
+    return _evt2(words) if version == "2.0" else _evt21(file_name, words, "endianness=legacy" in header)
+
+
+def _end_of_header(held: bytes) -> int:
+    """After the line that ends the header, or after the last line that could be of one where there is no such line."""
+    at = 0
+    while held.startswith(b"% ", at):
+        end = held.find(b"\n", at)
+        line, at = held[at:end], len(held) if end < 0 else end + 1
+        if line.strip() == b"% end":
+            break
+    return at
+
+
+def _version(file_name: StoredPath, header: str) -> str:
+    named = re.search(r"^%\s*(?:evt\s+|format\s+evt)(\d)\.?(\d?)", header, re.MULTILINE)
+    if named is None:
+        raise FormatError(f"{file_name} is no RAW file of EVT: its header has no line '% evt <version>'.")
+    version = f"{named[1]}.{named[2] or 0}"
+    if version not in WORDS:
+        raise FormatError(
+            f"{file_name} is of EVT {version}; {', '.join(WORDS)} can be read. Convert it to one of them."
+        )
+    if "endianness=big" in header:
+        raise FormatError(f"{file_name} is big-endian; only little-endian files can be read. Convert it.")
+    return version
+
+
+def _last(where: Array) -> Array:
+    """At each word the place of the last one, up to it, for which `where` holds; -1 where there is none."""
+    return np.maximum.accumulate(np.where(where, np.arange(len(where)), -1))
+
+
+def _high_bits(kind: Array, values: Array, bits: int) -> Array:
+    """At each word the high bits of the time, going on where they start again at 0; -1 before the first."""
+    is_high = kind == TIME_HIGH
+    high = values[is_high].astype(np.int64)
+    fallen = np.diff(high, prepend=high[:1]) < -(1 << (bits - 1))  # less than half of the range is an error of a camera
+    return np.append(high + (np.cumsum(fallen) << bits), -1)[np.cumsum(is_high) - 1]
+
+
+def _pixels(masks: Array) -> tuple[Array, Array]:
+    """Of each bit that is 1 its word, and its place from the lowest one on."""
+    width = 8 * masks.itemsize
+    places = np.flatnonzero(np.unpackbits(np.ascontiguousarray(masks).view(np.uint8), bitorder="little"))
+    return places // width, places % width
+
+
+def _events(t: Array, x: Array, y: Array, p: Array) -> dict[str, Array]:
+    return {name: np.asarray(values, np.int64) for name, values in zip("txyp", (t, x, y, p), strict=True)}
+
+
+def _evt2(words: Array) -> dict[str, Array]:
+    """Types 0 (OFF) and 1 (ON): bits 22 to 27 are the low ones of the time, 11 to 21 x, 0 to 10 y."""
     kind = words >> 28
-    is_high, is_event = kind == TIME_HIGH, kind <= 1
-    last = np.maximum.accumulate(np.where(is_high, np.arange(len(words)), NEVER))[is_event]
-    if (last == NEVER).any():
-        raise FormatError(f"{file_name} is damaged, or no EVT 2.0: it has events before the first high bits of a time.")
-    events, high = words[is_event], words[last] & 0xFFFFFFF
-    return {
-        "t": high << 6 | (events >> 22 & 0x3F),
-        "x": events >> 11 & 0x7FF,
-        "y": events & 0x7FF,
-        "p": events >> 28,
-    }
+    high = _high_bits(kind, words & 0xFFFFFFF, 28)
+    taken = (kind <= 1) & (high >= 0)
+    held = words[taken]
+    return _events(high[taken] << 6 | held >> 22 & 0x3F, held >> 11 & 0x7FF, held & 0x7FF, held >> 28)
+
+
+def _evt21(file_name: StoredPath, words: Array, turned: bool) -> dict[str, Array]:
+    """As EVT 2.0 in the upper half of a word; the lower one has a bit for each of the 32 pixels from x on.
+
+    Some cameras send the halves in the other order, which the header, or else the types, tell.
+    """
+    upper, lower = (words >> np.uint64(32)).astype("<u4"), words.astype("<u4")
+    if turned or not np.isin(upper >> 28, KNOWN_TO_EVT21).all():
+        upper, lower = lower, upper
+    kind = upper >> 28
+    if not np.isin(kind, KNOWN_TO_EVT21).all():
+        raise FormatError(f"{file_name} is damaged, or no EVT 2.1: it has words of types that there are not.")
+    high = _high_bits(kind, upper & 0xFFFFFFF, 28)
+    taken = (kind <= 1) & (high >= 0)
+    word, pixel = _pixels(lower[taken])
+    held, high = upper[taken][word], high[taken][word]
+    return _events(high << 6 | held >> 22 & 0x3F, (held >> 11 & 0x7FF) + pixel, held & 0x7FF, held >> 28)
+
+
+def _evt3(words: Array) -> dict[str, Array]:
+    """Each word changes one thing: 0 the row, 6 and 8 the time, 3 the column and polarity of the vectors that follow.
+
+    2 is an event at a column, 4 and 5 are vectors of 12 and 8 pixels, after which the column is so much further; after
+    a row of type 1, which is of another sensor, they are not of ours.
+    """
+    kind, values = words >> 12, words & 0xFFF
+    high, low, row, base = _high_bits(kind, values, 12), _last(kind == 6), _last(kind <= 1), _last(kind == 3)
+    width = np.select([kind == 4, kind == 5], [12, 8], 0)
+    before = np.cumsum(width) - width
+    single = kind == 2
+    taken = np.flatnonzero((single | (width > 0) & (base >= 0)) & (high >= 0) & (row >= 0) & (kind[row] == 0))
+    masks = np.where(single, 1, np.where(kind == 5, values & 0xFF, values)).astype("<u2")[taken]
+    word, pixel = _pixels(masks)
+    at = taken[word]
+    head = np.where(single[at], at, base[at])  # the word that has column and polarity
+    gone = np.where(single[at], 0, before[at] - before[head])
+    is_later = low > _last(kind == TIME_HIGH)  # new high bits are followed by new low ones
+    t = high[at] << 12 | np.where(is_later[at], values[low[at]], 0)
+    return _events(t, (values[head] & 0x7FF) + gone + pixel, values[row[at]] & 0x7FF, values[head] >> 11)
