@@ -1,5 +1,7 @@
 """Splitting, padding, masks, playing, folders of samples, transforms."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,31 @@ def test_steps_are_deleted_at_random_in_order_and_seeded():
     for number in (0, 11):
         with pytest.raises(datasets.OptionError, match="T_remain must be from 1 to the number of steps, 10"):
             datasets.random_temporal_delete(x, number, batch_first=False)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_video_has_its_frames_and_colours(scale, tmp_path):
+    av = pytest.importorskip("av")
+    frames = np.zeros((5, 2, 9, 17))
+    frames[:, 0, :, :8] = 2  # OFF, green
+    frames[3:, 1, :, 8:] = 2  # ON, blue
+    datasets.play_frame(frames, tmp_path / "clip.mp4", scale=scale, seconds=0.25)
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        shown = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        assert float(clip.streams.video[0].average_rate) == 4
+    even = scale * 9 + scale % 2, scale * 17 + scale % 2
+    assert [picture.shape for picture in shown] == [(*even, 3)] * 5
+    left, right = shown[4][2, 2], shown[4][2, 12 * scale]
+    assert left[1] > 180 > 60 > max(left[0], left[2])
+    assert right[2] > 180 > 60 > max(right[0], right[1])
+    assert shown[0][2, 12 * scale].max() < 60
+
+
+def test_a_video_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"MP4 files need the package av.*\[video\]"):
+        datasets.save_as_video(np.zeros((1, 2, 3, 4)), tmp_path / "clip.mp4")
+    assert not (tmp_path / "clip.mp4").exists()
 
 
 def test_a_gif_has_its_frames_and_colours(tmp_path):

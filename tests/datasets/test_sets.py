@@ -80,7 +80,8 @@ def test_missing_files_are_named_with_their_address_folder_and_checksum(kind, tm
     said = str(refused.value)
     assert str(tmp_path / "download") in said
     for name, url, md5 in kind.resource_url_md5():
-        assert f"{name} is missing; from {url}, MD5 {md5 or 'not published'}" in said
+        size = f", {kind.sizes[name]}" if name in getattr(kind, "sizes", {}) else ""
+        assert f"{name} is missing; from {url}, MD5 {md5 or 'not published'}{size}\n" in f"{said}\n"
         assert md5 is None or len(bytes.fromhex(md5)) == 16
     assert ("A download was tried and failed (there is no network" in said) == kind.downloadable()
     assert isinstance(refused.value, NotImplementedError | FileNotFoundError)
@@ -448,7 +449,7 @@ def test_from_published_archives_to_frames(tmp_path):
     with pytest.raises(datasets.MissingFilesError, match=r"DvsGesture\.tar\.gz is missing"):
         kind(tmp_path, True)
     put(tmp_path / "download", {"DvsGesture.tar.gz": files["DvsGesture.tar.gz"][:-5]})
-    with pytest.raises(datasets.MissingFilesError, match="is there, but is another or was cut off: its MD5 is"):
+    with pytest.raises(datasets.MissingFilesError, match="is there with [0-9,]+ bytes, but is another or was cut off: its MD5 is"):
         kind(tmp_path, True)
     assert (tmp_path / "download/DvsGesture.tar.gz").exists()  # nothing of the user's is deleted
     put(tmp_path / "download", files)

@@ -42,7 +42,7 @@ from .hardvs import HARDVS
 from .n_caltech101 import NCaltech101
 from .n_mnist import NMNIST
 from .nav_gesture import NAVGestureSit, NAVGestureWalk
-from .playing import play_frame, save_as_pic
+from .playing import play_frame, save_as_pic, save_as_video
 from .shd import SpikingHeidelbergDigits, SpikingSpeechCommands, integrate_spikes
 from .speechcommands import SPEECHCOMMANDS, SpeechCommands
 from .transform import (

@@ -29,6 +29,7 @@ class DVS128Gesture(NeuromorphicDatasetFolder):
     """
 
     divided = True
+    sizes = {"DvsGesture.tar.gz": "about 3 GB (5 GB unpacked)"}
 
     @staticmethod
     def resource_url_md5() -> list[Resource]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from ..events import StoredPath
 from ..faults import MissingFilesError, OptionError
 from .convert import run_jobs, under_construction
 from .options import ARGUMENTS, Options, followed_by
-from .resources import Resource, require_files, unpack_all
+from .resources import NO_SIZES, Resource, require_files, unpack_all
 from .settings import COMPRESSED, WORKERS, setting
 from .storage import load_events, load_npz_frames, np_savez
 
@@ -108,6 +108,9 @@ class NeuromorphicDatasetFolder(SampleFolder):
     class_names: ClassVar[tuple[str, ...] | None] = None
     """The folders that are classes; None for all."""
 
+    sizes: ClassVar[Mapping[str, str]] = NO_SIZES
+    """How large published files are, in words, by their names, where that is known."""
+
     def __init__(
         self,
         root: StoredPath,
@@ -171,7 +174,7 @@ class NeuromorphicDatasetFolder(SampleFolder):
         download, extract = place / "download", place / "extract"
         resources = self.resource_url_md5()
         if resources and not extract.exists():
-            require_files(type(self).__name__, download, resources, self.downloadable())
+            require_files(type(self).__name__, download, resources, self.downloadable(), self.sizes)
             with under_construction(extract) as unpacked:
                 if unpacked is not None:
                     self.extract_downloaded_files(download, unpacked)

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..events import StoredPath
@@ -20,6 +20,8 @@ __all__ = ["Resource", "extract_archive", "file_md5", "require_files", "unpack_a
 Resource = tuple[str, str, str | None]
 """Name of a file, where it is published, and its MD5 if there is one."""
 
+NO_SIZES: Mapping[str, str] = {}
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -29,7 +31,9 @@ def file_md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def require_files(owner: str, folder: Path, resources: Iterable[Resource], downloadable: bool) -> None:
+def require_files(
+    owner: str, folder: Path, resources: Iterable[Resource], downloadable: bool, sizes: Mapping[str, str] = NO_SIZES
+) -> None:
     """See that all files are in the folder, whole; fetch those that a program may; refuse in words otherwise.
 
     Nothing is deleted: a file with another checksum is named.
@@ -44,7 +48,7 @@ def require_files(owner: str, folder: Path, resources: Iterable[Resource], downl
             break
         del problems[resource]
     if problems:
-        lines = [_line(resource, problem) for resource, problem in problems.items()]
+        lines = [_line(resource, problem, sizes) for resource, problem in problems.items()]
         begin = f"A download was tried and failed ({reason}). " if reason else ""
         raise MissingFilesError(
             f"{owner} needs files that are not in {folder}. {begin}Fetch them with a browser, and put them there as "
@@ -56,12 +60,15 @@ def _problem(path: Path, md5: str | None) -> str:
     if not path.exists():
         return "is missing"
     found = file_md5(path) if md5 else None
-    return "" if found == md5 else f"is there, but is another or was cut off: its MD5 is {found}"
+    if found == md5:
+        return ""
+    return f"is there with {path.stat().st_size:,} bytes, but is another or was cut off: its MD5 is {found}"
 
 
-def _line(resource: Resource, problem: str) -> str:
+def _line(resource: Resource, problem: str, sizes: Mapping[str, str]) -> str:
     name, url, md5 = resource
-    return f"  {name} {problem}; from {url}, MD5 {md5 or 'not published'}"
+    size = f", {sizes[name]}" if name in sizes else ""
+    return f"  {name} {problem}; from {url}, MD5 {md5 or 'not published'}{size}"
 
 
 def _fetch(folder: Path, resource: Resource) -> str:
