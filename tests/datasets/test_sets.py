@@ -449,7 +449,7 @@ def test_from_published_archives_to_frames(tmp_path):
     with pytest.raises(datasets.MissingFilesError, match=r"DvsGesture\.tar\.gz is missing"):
         kind(tmp_path, True)
     put(tmp_path / "download", {"DvsGesture.tar.gz": files["DvsGesture.tar.gz"][:-5]})
-    with pytest.raises(datasets.MissingFilesError, match="is there with [0-9,]+ bytes, but is another or was cut off: its MD5 is"):
+    with pytest.raises(datasets.MissingFilesError, match=r"is there with [0-9,]+ bytes, but is another or was cut"):
         kind(tmp_path, True)
     assert (tmp_path / "download/DvsGesture.tar.gz").exists()  # nothing of the user's is deleted
     put(tmp_path / "download", files)
