@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "spikescope"
 
 MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "errors": set(),
+    "display": set(),
     "internals": set(),
     "files": {"errors"},
     "weights": set(),
@@ -32,11 +33,12 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "datasets": {"errors", "files", "toolchain"},
     "spikes": {"dynamics", "errors", "internals", "toolchain"},
     "warn": set(),
-    "recording": {"errors", "files", "form", "spikes", "warn"},
+    "recording": {"display", "errors", "files", "form", "spikes", "warn"},
     "analysis": {"errors", "functional", "recording", "spikes"},
     "monitor": {
         "analysis",
         "base",
+        "display",
         "dynamics",
         "errors",
         "files",
@@ -54,7 +56,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "rnn": {"base", "errors", "layer", "neuron", "surrogate"},
     "quantize": {"errors", "internals"},
     "report": {"analysis", "errors", "files", "recording", "spikes"},
-    "ann2snn": {"base", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
+    "ann2snn": {"base", "display", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
     "models": {"base", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
     "train": {
@@ -72,7 +74,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "surrogate",
         "weights",
     },
-    "cli": {"models", "report", "errors", "files", "neuron", "train"},
+    "cli": {"display", "recording", "models", "report", "errors", "files", "neuron", "train"},
     "compat": {
         "ann2snn",
         "base",
@@ -158,6 +160,13 @@ def test_importing_brings_torch_and_numpy_alone():
         "nir",
         "h5py",
         "PIL",
+        "pandas",
+        "pyarrow",
+        "xarray",
+        "dask",
+        "zarr",
+        "neo",
+        "pynwb",
     }
     command = (
         "import sys, torch; before = set(sys.modules); import spikescope;"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..display import laid_out
 from ..errors import ShapeError, check_tensor, dims
-from ..monitor.show.plain import laid_out
 from ..report.style import COLOURS, GREY, blank, heading, note, styled, tidy
 from .driving import Tally, check_steps, drive, neurons_of
 from .tracing import on_device

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..monitor.show.plain import laid_out
+from ..display import laid_out
 from ..report.style import COLOURS, GREY, blank, heading, styled, tidy
 from .driving import Tally, check_steps, drive, neurons_of
 from .tracing import Watch, inputs_of, on_device, plan, required

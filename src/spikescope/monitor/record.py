@@ -171,8 +171,7 @@ class Recording(Results):
 
     def sound(self) -> dict[str, Any]:
         """The results of the modules of which no probe has failed."""
-        failed = self.errors
-        return {name: self[name] for name, track in self._tracks.items() if track.seen and name not in failed}
+        return {name: self.given(row) for name, row in self.sound_rows().items()}
 
     def raise_error(self, names: Collection[str]) -> None:
         """Raise the error that ended a probe of one of these modules, if there is one."""
@@ -198,10 +197,15 @@ class Recording(Results):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def table(self) -> str:
-        if not len(self):
-            return "Nothing was seen: " + self._todo(next(iter(self._tracks.values())))
-        return super().table()
+    def todo(self) -> str:
+        return "Nothing was seen: " + self._todo(next(iter(self._tracks.values())))
+
+    def sound_rows(self) -> dict[str, dict[str, Any]]:
+        failed = self.errors
+        return {name: self._row(name) for name, track in self._tracks.items() if track.seen and name not in failed}
+
+    def failures(self) -> Mapping[str, BaseException]:
+        return self.errors
 
     @staticmethod
     def _todo(track: Track) -> str:
@@ -241,11 +245,7 @@ class Recording(Results):
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is what was seen so far: it listens to nothing, and holds no module."""
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self.errors.items()}
-        rows = {name: self._row(name) for name, track in self._tracks.items() if track.seen and name not in errors}
-        return Recorded, (rows, self.single, sorted(self.courses), self.never_fired, errors)
-
-    def __repr__(self) -> str:
-        return f"Recording({len(self)} of {len(self._tracks)} modules)"
+        return Recorded, (self.sound_rows(), self.single, sorted(self.courses), self.never_fired, errors)
 
 
 def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..display import Displayed, Overview, laid_out
 from ..errors import did_you_mean
-from .show.plain import laid_out, means, plain
+from .show.plain import means, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ class Row(dict[str, Any]):
         )
 
 
-class Results(Mapping[str, Any]):
+class Results(Displayed, Mapping[str, Any]):
     """The name of a module to its result, or, where several reducers were asked for, to their results by name.
 
     `courses` are the names of the reducers that give a value for each step.
@@ -70,13 +71,27 @@ class Results(Mapping[str, Any]):
         layer   rate  silent share
         layer1  0.25           0.5
         """
-        if not len(self):
-            return "Nothing was seen: run the network inside the block."
-        lines = {name: _shown(row) for name, row in self.rows().items()}
-        columns = list(dict.fromkeys(key for line in lines.values() for key in line))
-        cells = [["layer", *columns]]
-        cells += [[name or "(network)", *(line.get(key, "") for key in columns)] for name, line in lines.items()]
-        return laid_out(cells)
+        return laid_out(_cells(self.rows())) if len(self) else self.todo()
+
+    def todo(self) -> str:
+        """What to do where nothing was seen."""
+        return "Nothing was seen: run the network inside the block."
+
+    def sound_rows(self) -> dict[str, dict[str, Any]]:
+        """The results of the modules of which no probe has failed."""
+        return self.rows()
+
+    def failures(self) -> Mapping[str, BaseException]:
+        """What ended the probes of the others."""
+        return {}
+
+    def overview(self) -> Overview:
+        rows, failed = self.sound_rows(), self.failures()
+        number = len(rows) + len(failed)
+        remarks = [f"{name or '(network)'}: {error}" for name, error in failed.items()]
+        if not number:
+            remarks.append(self.todo())
+        return Overview(f"{type(self).__name__} of {number} module{'' if number == 1 else 's'}", _cells(rows), remarks)
 
     def plot(self) -> Figure:
         """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
@@ -125,6 +140,12 @@ class Recorded(Results):
         self._check()
         return super().__len__()
 
+    def sound_rows(self) -> dict[str, dict[str, Any]]:
+        return {name: dict(row) for name, row in self._rows.items() if name not in self.errors}
+
+    def failures(self) -> Mapping[str, BaseException]:
+        return self.errors
+
     def _check(self) -> None:
         for error in self.errors.values():  # a table without the modules that failed would look whole
             raise error
@@ -135,6 +156,14 @@ class Recorded(Results):
     def __reduce__(self) -> tuple[Any, ...]:
         errors = {name: str(error) for name, error in self.errors.items()}
         return Recorded, (self._rows, self.single, sorted(self.courses), self.never_fired, errors)
+
+
+def _cells(rows: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The table: a row for each module, a column for each number."""
+    lines = {name: _shown(row) for name, row in rows.items()}
+    columns = list(dict.fromkeys(key for line in lines.values() for key in line))
+    table = [[name or "(network)", *(line.get(key, "") for key in columns)] for name, line in lines.items()]
+    return [["layer", *columns], *table]
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from ...display import Displayed, Overview, size_of
 from ...errors import did_you_mean
 from ...form import mapped
 from ...recording.records import Records
@@ -15,7 +16,7 @@ from ...recording.records import Records
 __all__ = ["BaseMonitor"]
 
 
-class BaseMonitor:
+class BaseMonitor(Displayed):
     """Records with the names of the modules that they are of; what puts them there is the affair of a subclass.
 
     A monitor of one's own fills these four, and asks `is_enable()` in its hooks:
@@ -81,6 +82,10 @@ class BaseMonitor:
         held: dict[str, list[int]] = self._records.by_name
         return held
 
+    def _counts(self) -> dict[str, int]:
+        """How many records there are of each module, as far as that is at hand."""
+        return {name: len(held) for name, held in self._positions().items()}
+
     def _named(self, name: str) -> str:
         """A name of `monitored_layers`."""
         known = self.monitored_layers
@@ -124,6 +129,14 @@ class BaseMonitor:
     def close(self) -> None:
         """The same as `remove_hooks`."""
         self.remove_hooks()
+
+    def overview(self) -> Overview:
+        counts = self._counts()
+        rows = [[name or "(network)", str(counts.get(name, "?"))] for name in self.monitored_layers]
+        state = "listening" if self.is_enable() else "not listening"
+        number = len(self)
+        held = f"{number} record{'' if number == 1 else 's'}, {size_of(self._records.nbytes)} in memory"
+        return Overview(f"{type(self).__name__}: {held}, {state}", [["layer", "records"], *rows])
 
     def __enter__(self) -> Self:
         return self

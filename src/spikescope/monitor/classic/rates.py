@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...display import Displayed, Overview, size_of
 from ...errors import check_choice, check_module
 from ...neuron import PointwiseNeuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ...recording.records import Moment, Records
-from ...recording.spill import records_within
+from ...recording.spill import SpilledRecords, records_within
 from ...sockets import Signal
 from ..choose.modules import by_role, select
 from ..choose.signals import spikes_of
@@ -25,7 +26,7 @@ from ..probe.single import Probe
 __all__ = ["Monitor"]
 
 
-class Monitor:
+class Monitor(Displayed):
     """Collects spikes and potentials of every neuron by the name of its layer, from `enable()` on.
 
     - `device`: where the records go; None leaves them where the network is.
@@ -166,6 +167,19 @@ class Monitor:
         self.__dict__.update(state)
         self._records = {kind: Records.restored(*held) for kind, held in state["_records"].items()}
         self._probes = Probes(self, [])
+
+    def _steps(self, kind: str, name: str) -> str:
+        """How many records there are of a layer, as far as that is at hand."""
+        records = self._records[kind]
+        if isinstance(records, SpilledRecords):
+            return "?"
+        return str(sum(held is not None and held.name == name for held in records.moments))
+
+    def overview(self) -> Overview:
+        rows = [[name or "(network)", self._steps("s", name), self._steps("v", name)] for name in self.neurons]
+        held = size_of(sum(records.nbytes for records in self._records.values()))
+        state = "listening" if self.is_enable() else "not listening"
+        return Overview(f"Monitor: {held} in memory, {state}", [["layer", "steps of s", "steps of v"], *rows])
 
     def __enter__(self) -> Self:
         return self

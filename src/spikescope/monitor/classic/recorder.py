@@ -131,6 +131,9 @@ class Recorder(BaseMonitor):
         """What was recorded before an error ended a probe, or the budget was used up."""
         return self._records
 
+    def _counts(self) -> dict[str, int]:
+        return {} if isinstance(self._records, SpilledRecords) else super()._counts()  # they say so on disk
+
     def _named(self, name: str) -> str:
         return super()._named(name if name in self.monitored_layers else self._short.get(name, name))
 

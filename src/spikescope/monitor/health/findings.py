@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from ...display import Displayed, Overview, laid_out
 from ...errors import check_module
 from ...neuron import Neuron
 from ...neuron.nonlinear import LIAFNode
@@ -21,7 +22,6 @@ from ..probe.taps import is_binary
 from ..record import Recording, record
 from ..reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
 from ..reduce.pieces import whole
-from ..show.plain import laid_out
 from .signs import Origin, Threshold
 
 __all__ = ["Finding", "Health", "health"]
@@ -123,7 +123,7 @@ def health(
     return Health(net, Thresholds(silent, saturated, saturated_rate, support, vanishing, exploding), scaler)
 
 
-class Health:
+class Health(Displayed):
     """What `health` gives: findings at any time, and the recordings that they come from."""
 
     def __init__(self, net: nn.Module, limits: Thresholds, scaler: GradScale | None) -> None:
@@ -237,15 +237,20 @@ class Health:
     def table(self) -> str:
         """The findings as text, each with its advice."""
         found = self.findings
-        if not found and self._kept is None and not self.spikes.sound():
-            return "Nothing was seen: run the network while health watches it."
         if not found:
-            return "No findings."
-        cells = [["layer", "finding", "number", "threshold"]]
-        cells += [[f.layer or "(network)", f.kind, f"{f.number:.3g}", f"{f.threshold:.3g}"] for f in found]
-        head, *lines = laid_out(cells).splitlines()
-        advice = dict.fromkeys((f.kind, f.advice) for f in found)
-        return "\n".join([head, *lines, "", *(f"{kind}: {text}" for kind, text in advice)])
+            return self._nothing()
+        return "\n".join([laid_out(_cells(found)), "", *_advice(found)])
+
+    def _nothing(self) -> str:
+        if self._kept is None and not self.spikes.sound():
+            return "Nothing was seen: run the network while health watches it."
+        return "No findings."
+
+    def overview(self) -> Overview:
+        found = self.findings
+        if not found:
+            return Overview("Health", remarks=[self._nothing()])
+        return Overview(f"Health: {len(found)} finding{'' if len(found) == 1 else 's'}", _cells(found), _advice(found))
 
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: it holds the findings, but listens to nothing."""
@@ -265,6 +270,15 @@ class Health:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _cells(found: list[Finding]) -> list[list[str]]:
+    rows = [[f.layer or "(network)", f.kind, f"{f.number:.3g}", f"{f.threshold:.3g}"] for f in found]
+    return [["layer", "finding", "number", "threshold"], *rows]
+
+
+def _advice(found: list[Finding]) -> list[str]:
+    return [f"{kind}: {text}" for kind, text in dict.fromkeys((f.kind, f.advice) for f in found)]
 
 
 def _finding(layer: str, kind: str, number: float, threshold: float) -> Finding:

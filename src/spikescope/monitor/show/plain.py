@@ -12,7 +12,7 @@ from torch import Tensor
 from ...spikes import PackedSpikes
 from ..reduce import Bins, LogBins
 
-__all__ = ["laid_out", "means", "plain", "scalars", "words"]
+__all__ = ["means", "plain", "scalars", "words"]
 
 
 def words(name: str) -> str:
@@ -102,12 +102,3 @@ def _fields(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, Mapping):
         return value
     return value._asdict() if isinstance(value, tuple) and hasattr(value, "_asdict") else None
-
-
-def laid_out(cells: list[list[str]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in cells
-    )

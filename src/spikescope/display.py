@@ -1,0 +1,107 @@
+"""What a value says of itself: a line and a table, as text for a terminal and as HTML for a notebook. One mechanism."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+__all__ = ["Displayed", "Overview", "laid_out", "size_of"]
+
+ROWS = 24
+"""Rows that are shown of a table; the last one says how many there are beside."""
+
+STYLE = "border-collapse:collapse;font-family:ui-monospace,monospace;font-size:90%"
+
+
+class Overview(NamedTuple):
+    """What is to be shown: a line, a table whose first row is its head, and remarks below."""
+
+    title: str
+    cells: Sequence[Sequence[str]] = ()
+    remarks: Sequence[str] = ()
+
+    def text(self, rows: int | None = ROWS) -> str:
+        """The whole as lines of text, of the table at most so many rows; None shows all.
+
+        >>> print(Overview("Two layers", [["layer", "rate"], ["conv", "0.25"], ["head", "0.5"]], ["Fine."]).text())
+        Two layers
+        layer  rate
+        conv   0.25
+        head    0.5
+        Fine.
+        """
+        cells, left = self._shown(rows)
+        table = [laid_out(cells)] if cells else []
+        return "\n".join([self.title, *table, *left, *self.remarks])
+
+    def html(self) -> str:
+        """The same as a table of HTML, with all text escaped and nothing that runs.
+
+        >>> Overview("A <layer>").html()
+        '<div><div>A &lt;layer&gt;</div></div>'
+        """
+        cells, left = self._shown(ROWS)
+        parts = [f"<div>{escape(self.title)}</div>"]
+        if cells:
+            rows = [_row("th", cells[0]), *(_row("td", row) for row in cells[1:])]
+            parts.append(f'<table style="{STYLE}">{"".join(rows)}</table>')
+        parts += [f"<div>{escape(text)}</div>" for text in (*left, *self.remarks)]
+        return f"<div>{''.join(parts)}</div>"
+
+    def _shown(self, most: int | None) -> tuple[list[list[str]], list[str]]:
+        """The rows that are shown, and what to say of the others."""
+        head, *rows = [list(map(_one_line, row)) for row in self.cells] or [[]]
+        if not rows:
+            return [], []
+        left = 0 if most is None else len(rows) - most
+        return [head, *rows[:most]], [f"... and {left} more"] if left > 0 else []
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    first, *others = (escape(cell) for cell in cells)
+    return (
+        f'<tr><{tag} style="text-align:left">{first}</{tag}>'
+        + "".join(f'<{tag} style="text-align:right">{cell}</{tag}>' for cell in others)
+        + "</tr>"
+    )
+
+
+def _one_line(cell: str) -> str:
+    return cell if cell.isprintable() else "".join(held if held.isprintable() else "?" for held in cell)
+
+
+class Displayed:
+    """A value that is shown by its `overview()`, wherever it is shown."""
+
+    def overview(self) -> Overview:
+        """What is to be shown; it raises no error, and reads nothing that is not at hand."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.overview().text()
+
+    def _repr_html_(self) -> str:
+        return self.overview().html()
+
+
+def laid_out(cells: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    )
+
+
+def size_of(number: float) -> str:
+    """Bytes in words.
+
+    >>> size_of(64), size_of(1536), size_of(3 * 2**30)
+    ('64 B', '1.5 kB', '3.0 GB')
+    """
+    if number < 1024:
+        return f"{number:.0f} B"
+    power = min(int(math.log(number, 1024)), 4)
+    return f"{number / 1024**power:.1f} {' kMGT'[power]}B"
