@@ -8,9 +8,11 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
+INTEROP_VENV := .venv-interop
+INTEROP_READY := $(INTEROP_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage fuzz gpu matrix models programs resumes triton clean
+.PHONY: demo test test-all bench damage fuzz gpu interop matrix models programs resumes triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -60,6 +62,17 @@ $(PROGRAMS_READY): constraints.txt
 	done
 	touch $(PROGRAMS_READY)
 
+# What is exported, read by programs whose versions do not go together with those of the others.
+interop: $(INTEROP_READY)
+	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/recording -k spikeinterface $(ARGS)
+
+$(INTEROP_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(INTEROP_VENV)
+	grep -v -e ^zarr= -e ^numcodecs= constraints.txt > $(INTEROP_VENV)/constraints.txt
+	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint $(INTEROP_VENV)/constraints.txt \
+	  torch==2.13.0 numpy spikeinterface pytest
+	touch $(INTEROP_READY)
+
 bench: $(BENCH_READY)
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)
 
@@ -85,4 +98,4 @@ models: $(READY)
 	SPIKESCOPE_TEST_ALL=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) build runs .mypy_cache .ruff_cache

@@ -7,6 +7,9 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
+NEEDS = {"exports": ("pandas", "pyarrow", "xarray", "dask", "neo", "nir", "pynwb")}
+"""Packages of pages that show what other programs take."""
+
 NUMBER = r"\d+\.\d+(?:e-?\d+)?"
 BLOCK = r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?"
 PICTURE = r"!\[[^\]]*\]\(\.\./images/([\w-]+\.png)\)"
@@ -24,6 +27,8 @@ def test_there_are_pages():
 def test_the_code_prints_and_draws_what_the_page_shows(page, capsys, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.chdir(tmp_path)

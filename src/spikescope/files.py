@@ -6,15 +6,25 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 import weakref
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["FolderLock", "LineFile", "OutputError", "append_line", "claim_folder", "open_regular", "write_whole"]
+__all__ = [
+    "FolderLock",
+    "LineFile",
+    "OutputError",
+    "append_line",
+    "claim_folder",
+    "draft",
+    "open_regular",
+    "write_whole",
+]
 
 
 class OutputError(OSError):
@@ -118,6 +128,43 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[by
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft(path: str | os.PathLike[str], folder: bool = False) -> Iterator[Path]:
+    """A place beside `path` for another library to write to: it takes the name when the block is done, and goes away
+    when the block fails.
+
+    - `folder`: give an empty folder instead of the name of a file that there is not.
+
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     with draft(Path(place) / "note.txt") as file:
+    ...         _ = file.write_text("new")
+    ...     [entry.name for entry in Path(place).iterdir()]
+    ['note.txt']
+    """
+    target = Path(path)
+    made = target.with_name(f".{secrets.token_hex(8)}.{target.name[-200:]}")  # with the suffix of the target
+    try:
+        if folder:
+            made.mkdir()
+        elif not target.parent.is_dir():
+            raise OutputError(f"{target} could not be written: there is no folder {target.parent}.")
+        yield made
+        if not folder:
+            with open(made, "rb") as file:
+                os.fsync(file.fileno())
+        made.replace(target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{target} could not be written: {_reason(error)}.") from error
+    finally:
+        if folder:
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                made.unlink(missing_ok=True)
 
 
 class LineFile:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import did_you_mean
+from .export import Exports
 from .signal import Layer
 
 __all__ = ["StoredRecording"]
 
 
-class StoredRecording(Mapping[str, Layer]):
+class StoredRecording(Exports, Mapping[str, Layer]):
     """The name of a module to its signals: what `open_recording` gives.
 
     - `head`: what is needed to read it and to run the network again: versions, the class and fields of each module, the
