@@ -167,6 +167,7 @@ def test_importing_brings_torch_and_numpy_alone():
         "zarr",
         "neo",
         "pynwb",
+        "distributed",
     }
     command = (
         "import sys, torch; before = set(sys.modules); import spikescope;"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         spikes,
         surrogate,
     )
+    from .recording import open_recording as open_recording
 
 __version__ = "0.1.0"
 
@@ -53,8 +54,10 @@ def __getattr__(name: str) -> Any:
     """The rooms, each imported when it is first used: the command line answers before torch is loaded."""
     if name in __all__:
         return import_module(f".{name}", __name__)
+    if name == "open_recording":
+        return import_module(".recording", __name__).open_recording
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its rooms are {', '.join(__all__)}.")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "open_recording"])

@@ -23,6 +23,7 @@ __all__ = [
     "claim_folder",
     "draft",
     "open_regular",
+    "sync_folder",
     "write_whole",
 ]
 
@@ -165,6 +166,16 @@ def draft(path: str | os.PathLike[str], folder: bool = False) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 made.unlink(missing_ok=True)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the names in a folder outlast a power cut; a file system that cannot promise it promises nothing."""
+    with suppress(OSError):
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(held)
+        finally:
+            os.close(held)
 
 
 class LineFile:

@@ -117,7 +117,7 @@ def _bytes(kind: str, held: list) -> int:
 
 def seal(head: bytes, bodies: list[bytes]) -> bytes:
     """A file with right checksums, whatever it says."""
-    start = MAGIC + b"2" + len(head).to_bytes(8, "little")
+    start = MAGIC + b"3" + len(head).to_bytes(8, "little")
     total = zlib.crc32(head, zlib.crc32(start))
     sums = (zlib.crc32(body, (total + i) & 0xFFFFFFFF).to_bytes(4, "little") for i, body in enumerate(bodies))
     ends = b"".join(part for pair in zip(bodies, sums, strict=True) for part in pair)

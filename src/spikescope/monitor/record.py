@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, overload
 
 from torch import nn
 
@@ -13,6 +14,7 @@ from ..errors import check_module
 from ..neuron.readout import ReadOut
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
+from ..recording.writer import FILL
 from ..sockets import Signal
 from .choose.modules import by_role, by_type, named, select
 from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of
@@ -25,9 +27,10 @@ from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Recorded, Results
 from .show.plain import words
+from .stream import Streamed, stream
 from .track import GradientTrack, Ledger, Track, decoded
 
-__all__ = ["Cost", "Recording", "record"]
+__all__ = ["Cost", "Recording", "Streamed", "record"]
 
 
 class Cost(NamedTuple):
@@ -40,27 +43,66 @@ class Cost(NamedTuple):
     transforms: int  # values that were skipped because torch.func hides them
 
 
+@overload
 def record(
     net: nn.Module,
-    reducers: Any = ("rate", "silent share"),
+    reducers: Any = ...,
+    where: Any = ...,
+    signal: str = ...,
+    *,
+    every: int = ...,
+    subset: Subset | None = ...,
+    scaler: GradScale | None = ...,
+    budget: Budget | int | str = ...,
+) -> Recording: ...
+@overload
+def record(
+    net: nn.Module,
+    reducers: Any = ...,
+    where: Any = ...,
+    *,
+    to: str | os.PathLike[str],
+    dt: float | None = ...,
+    every: int = ...,
+    subset: Subset | None = ...,
+    scaler: GradScale | None = ...,
+    budget: Budget | int | str = ...,
+    sync_every: float | str | None = ...,
+    seed: int | None = ...,
+) -> Streamed: ...
+def record(
+    net: nn.Module,
+    reducers: Any = None,
     where: Any = None,
     signal: str = "spike",
     *,
+    to: str | os.PathLike[str] | None = None,
+    dt: float | None = None,
     every: int = 1,
     subset: Subset | None = None,
     scaler: GradScale | None = None,
     budget: Budget | int | str = "1 GB",
-) -> Recording:
+    sync_every: float | str | None = None,
+    seed: int | None = None,
+) -> Recording | Streamed:
     """Reduce a signal of the chosen modules from now until `close()`, or while the `with` block runs.
 
     - `reducers`: what to keep: a reducer, its class, its name such as `'rate'` or `'silent share'`, or a function of
-      name and module that gives one; or several in a list or a dict.
+      name and module that gives one; or several in a list or a dict. None takes the rate and the silent share.
     - `where`: the modules, see `Recorder`; None takes the neurons, for `signal='spike'` without the read-outs.
     - `signal`: `'spike'`, `'current'`, `'h'`, `'v'`, `'output'`, `'input'`, `'grad_output'` or `'grad_input'`.
     - `every`: take one run in `every`. A run lasts from reset to reset; in a `net` without a state, one call.
     - `subset`: some of the neurons and samples. `scaler`: divides gradients by its scale.
     - `budget`: bytes that the summaries may take; over it the recording stops, and reading tells so. Where a kernel
       counts the spikes, four bytes a neuron serve all reducers of counts.
+
+    With `to=` the signals themselves go to a new folder, for `spikescope.open_recording`: then the second argument is
+    their names, or a dict of each name to its modules, and None takes the spikes. Besides the signals above there is
+    `'attribute:NAME'` after, and `'attribute before:NAME'` before each call. What was recorded goes out whenever 8 MB
+    have gathered, or the `budget` where it is smaller.
+
+    - `dt`: the seconds of a step; `seed`: of the run. Both stand in the head, for whoever reads or runs it again.
+    - `sync_every`: seconds, or bytes as `'1 MB'`, after which what came is on disk at the latest, whatever happens.
 
     Steps and sequences give the same results.
 
@@ -73,9 +115,20 @@ def record(
     check_module("record", net)
     if not (isinstance(every, int) and every >= 1):
         raise ValueError(f"record: every must be a whole number of at least 1, but got {every!r}.")
-    if subset is not None and subset.time is not None:
+    if to is None and subset is not None and subset.time is not None:
         raise ValueError("record: reducers need steps without gaps; leave subset.time out and choose runs with every=.")
     limits = as_budget(budget)
+    if to is not None:
+        if signal != "spike":
+            raise ValueError(f"record: with to= the signals stand in the second argument; give {signal!r} there.")
+        options: dict[str, Any] = {"dt": dt, "every": every, "subset": subset, "scaler": scaler}
+        fill = min(FILL, limits.bytes or FILL)
+        signals = "spike" if reducers is None else reducers
+        return stream(net, signals, where, _chosen, to, sync_every=sync_every, seed=seed, fill=fill, **options)
+    only = {"dt": dt, "sync_every": sync_every, "seed": seed}
+    if given := [name for name, held in only.items() if held is not None]:
+        raise ValueError(f"record: {given[0]} is told to a recording on disk; give to= as well, or leave it out.")
+    reducers = ("rate", "silent share") if reducers is None else reducers
     if limits.policy != "error":
         raise ValueError(
             f"record: a summary is one whole, which no policy can cut; leave out the policy {limits.policy!r}, or keep "
@@ -83,15 +136,15 @@ def record(
         )
     modules = select(net, _chosen(signal) if where is None else where, "record")
     signals = {name: signal_of(signal, module) for name, module in modules.items()}
-    made = {name: _reducers(reducers, name, module) for name, module in modules.items()}
+    made = {name: reducers_of(reducers, name, module) for name, module in modules.items()}
     for row in made.values():
         for held in row.values():
-            _check_signal(held, signal)
+            check_signal(held, signal)
     single = not isinstance(reducers, (list, tuple, Mapping))
     return Recording(net, modules, signals, made, single, every, subset, scaler, limits.bytes)
 
 
-def _check_signal(reducer: Reducer, signal: str) -> None:
+def check_signal(reducer: Reducer, signal: str) -> None:
     """Refuse a reducer whose name would say something else than what it is of."""
     if reducer.signals and signal not in reducer.signals:
         label, wanted = words(type(reducer).__name__), " or ".join(f"signal={held!r}" for held in reducer.signals)
@@ -248,7 +301,7 @@ class Recording(Results):
         return Recorded, (self.sound_rows(), self.single, sorted(self.courses), self.never_fired, errors)
 
 
-def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:
+def reducers_of(given: Any, name: str, module: Any) -> dict[str, Reducer]:
     """The reducers of one module by their names."""
     if isinstance(given, Mapping):
         made = {str(label): _reducer(held, name, module) for label, held in given.items()}
@@ -265,7 +318,7 @@ def _reducers(given: Any, name: str, module: nn.Module) -> dict[str, Reducer]:
     return made
 
 
-def _reducer(given: Any, name: str, module: nn.Module) -> Reducer:
+def _reducer(given: Any, name: str, module: Any) -> Reducer:
     if isinstance(given, str):
         known = {words(key): cls for key, cls in registry.items()}
         key = given.lower().replace("_", " ")

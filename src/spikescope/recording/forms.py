@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from ..spikes import CompressedSpikes, PackedSpikes
+from .grid import Grid, Tiles
 
-__all__ = ["Parts", "blobs", "build", "describe", "measure"]
+__all__ = ["Parts", "blobs", "build", "describe", "grid_of", "measure"]
 
 PLAIN = (type(None), bool, int, float, str)
 
-Parts = list[Tensor | np.ndarray[Any, Any] | bytes]
+Parts = list[Tensor | np.ndarray[Any, Any] | bytes | Tiles]
 
 
 def describe(value: Any, parts: Parts) -> Any:
@@ -52,6 +53,10 @@ def describe(value: Any, parts: Parts) -> Any:
         return {"spikes": [describe(value.bits, parts), list(value.shape), _name(value.dtype), value.order]}
     if kind is CompressedSpikes:
         return {"frame": [describe(value.frame, parts), list(value.shape), _name(value.dtype)]}
+    if kind is Tiles:
+        parts.append(value)
+        grid = value.grid
+        return {"grid": [grid.signal, _name(grid.dtype), grid.packed, list(grid.shape), list(grid.tile)]}
     raise TypeError(
         f"Records that spill to disk are tensors, arrays, packed spikes, numbers, texts, and tuples, lists and "
         f"dicts of these, but got {kind.__name__}. Give a function that makes such a value of it, or choose "
@@ -59,10 +64,12 @@ def describe(value: Any, parts: Parts) -> Any:
     )
 
 
-def blobs(parts: Parts) -> Iterator[memoryview]:
-    """The bytes of all parts, one part at a time."""
+def blobs(parts: Parts, seed: int = 0) -> Iterator[memoryview]:
+    """The bytes of all parts, one part at a time; `seed`: where the sums of tiles begin."""
     for part in parts:
-        if isinstance(part, Tensor):
+        if isinstance(part, Tiles):
+            yield from part.pieces(seed)
+        elif isinstance(part, Tensor):
             plain = part.detach().cpu().resolve_conj().resolve_neg().contiguous()
             yield plain.reshape(-1).view(torch.uint8).numpy().data
         elif isinstance(part, np.ndarray):
@@ -97,7 +104,21 @@ def measure(form: Any, start: int | None = None) -> int:
         _elements(shape)
         _dtype(dtype)
         return measure(what, start)
+    if kind == "grid" and start is None:
+        return grid_of(form).nbytes
     return _part_size(kind, held, start)
+
+
+def grid_of(form: Any) -> Grid:
+    """The grid of a description that is of one; a ValueError for what describes none."""
+    signal, dtype, packed, shape, tile = _fields(form["grid"], 5, "grid")
+    _elements(shape)
+    _elements(tile)
+    if not isinstance(signal, str) or not isinstance(packed, bool) or len(tile) != 3:
+        raise ValueError(f"{_short(form)} does not describe a grid")
+    made = Grid(signal, _dtype(dtype), packed, tuple(shape), tuple(tile))
+    made.check()
+    return made
 
 
 def _part_size(kind: str, held: list[Any], start: int | None) -> int:
@@ -126,8 +147,11 @@ def _elements(shape: Any) -> int:
     return math.prod(shape)
 
 
-def build(form: Any, take: Callable[[int], bytearray]) -> Any:
-    """The value of a description that was measured, with its bytes, which `take` gives in their order."""
+def build(form: Any, take: Callable[[int], bytearray], seed: int = 0) -> Any:
+    """The value of a description that was measured, with its bytes, which `take` gives in their order.
+
+    - `seed`: where the sums of tiles begin.
+    """
     if not isinstance(form, dict):
         return form
     ((kind, held),) = form.items()
@@ -148,6 +172,9 @@ def build(form: Any, take: Callable[[int], bytearray]) -> Any:
         return made
     if kind == "frame":
         return CompressedSpikes(build(held[0], take), torch.Size(held[1]), _dtype(held[2]))
+    if kind == "grid":
+        grid = grid_of(form)
+        return grid.whole(take(grid.nbytes), seed)
     items = [build(item, take) for item in held]
     return items if kind == "list" else tuple(items)
 

@@ -3,14 +3,16 @@
 Layout, numbers little endian:
 
     7 bytes    b"SPKREC0"
-    1 byte     the version of the layout, b"2"
+    1 byte     the version of the layout, b"3"
     8 bytes    the size of the head
     4 bytes    CRC-32 of the 16 bytes before and of the head
-    the head   JSON: {"records": [[moment, description, number of bytes], ...]}, see `forms.py`
+    the head   JSON: {"records": [[moment, description, number of bytes], ...]}, see `forms.py`; of a recording also
+               {"notes": [{"run": number, ...}, ...]}
     and of each record its bytes, and 4 bytes of CRC-32, begun from the sum of the head and the record's number
 
-So a byte that is not as it was written is told with the file and the record; the other records stay readable. Files of
-version 1 have no checksums: damage in their tensors is not seen.
+So a byte that is not as it was written is told with the file and the record; the other records stay readable. Tiles of
+a signal (`grid.py`) have sums of their own, so that a part of a record can be read and trusted. Version 2 has none, and
+else is the same. Files of version 1 have no checksums: damage in their tensors is not seen.
 """
 
 from __future__ import annotations
@@ -18,19 +20,21 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..files import open_regular, write_whole
-from .forms import Parts, blobs, build, describe, measure
+from ..files import open_regular, sync_folder, write_whole
+from .forms import Parts, blobs, build, describe, grid_of, measure
+from .grid import Grid
 from .records import Moment
 
 __all__ = ["Chunk", "check_record", "write_chunk"]
 
 MAGIC = b"SPKREC0"
-VERSION, OLD = b"2", b"1"
+VERSION, OLD = b"3", b"1"
+READ = (VERSION, b"2", OLD)
 SUM = 4
 """Bytes of a checksum."""
 
@@ -43,15 +47,18 @@ def check_record(value: Any) -> None:
     describe(value, [])
 
 
-def write_chunk(path: Path, values: Sequence[Any], moments: Sequence[Moment]) -> None:
-    """Write records to a new file, whole or not at all."""
+def write_chunk(
+    path: Path, values: Sequence[Any], moments: Sequence[Moment], notes: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write records, and what is noted of runs, to a new file, whole or not at all."""
     records, held = [], []
     for value, moment in zip(values, moments, strict=True):
         parts: Parts = []
         form = describe(value, parts)
         records.append([list(moment), form, measure(form)])
         held.append(parts)
-    text = json.dumps({"records": records}, separators=(",", ":")).encode()
+    head = {"records": records, **({"notes": list(notes)} if notes else {})}
+    text = json.dumps(head, separators=(",", ":")).encode()
     start = MAGIC + VERSION + len(text).to_bytes(8, "little")
     total = zlib.crc32(text, zlib.crc32(start))
 
@@ -60,12 +67,13 @@ def write_chunk(path: Path, values: Sequence[Any], moments: Sequence[Moment]) ->
         yield text
         for number, parts in enumerate(held):
             checksum = _seed(total, number)
-            for blob in blobs(parts):
+            for blob in blobs(parts, checksum):
                 checksum = zlib.crc32(blob, checksum)
                 yield blob
             yield checksum.to_bytes(SUM, "little")
 
     write_whole(path, pieces())
+    sync_folder(path.parent)
 
 
 def _seed(total: int, number: int) -> int:
@@ -102,12 +110,12 @@ class Chunk:
         version = first[7:8]
         if first[:7] != MAGIC:
             raise ValueError(f"{self.path} is not a file of records.")
-        if version not in (VERSION, OLD):
+        if version not in READ:
             raise ValueError(
                 f"{self.path} is a file of records of the version {version!r}, which this spikescope does not know, "
                 "or is damaged."
             )
-        self.has_sums = version == VERSION
+        self.has_sums = version != OLD
         size, stated = int.from_bytes(first[8:], "little"), file.read(SUM) if self.has_sums else b""
         if len(first) < 16 or file.tell() + size > length:
             raise self._damaged("its end is missing")
@@ -127,7 +135,9 @@ class Chunk:
     def _parse(self, head: Any, start: int) -> list[_Record]:
         if not isinstance(head, dict) or not isinstance(head.get("records"), list):
             raise ValueError("it has no list of records")
-        rows = head["records"]
+        rows, self.notes = head["records"], head.get("notes", [])
+        if not all(isinstance(note, dict) and type(note.get("run")) is int for note in self.notes):
+            raise ValueError("what it notes is of no run")
         ends = 0
         for number, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != 2 + self.has_sums:
@@ -151,6 +161,17 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.moments)
 
+    def grids(self) -> Iterator[tuple[int, Moment, Grid | None, int]]:
+        """Of each record its number, its moment, its grid, if it is tiles, and its bytes."""
+        for record in self._records:
+            tiled = isinstance(record.form, dict) and "grid" in record.form
+            yield record.number, record.moment, grid_of(record.form) if tiled else None, record.size
+
+    def cutter(self, index: int) -> tuple[Path, int, int]:
+        """The file, where the bytes of a record begin in it, and where the sums of its tiles do."""
+        record = self._records[index]
+        return self.path, record.start, _seed(self._sum, record.number)
+
     def read(self, index: int) -> Any:
         """One record, as it was given."""
         record = self._records[index]
@@ -158,7 +179,7 @@ class Chunk:
             file.seek(record.start)
             parts = _Bytes(file, record.size, _seed(self._sum, record.number))
             try:
-                value = build(record.form, parts.take)
+                value = build(record.form, parts.take, parts.checksum)
                 whole = not self.has_sums or file.read(SUM) == parts.checksum.to_bytes(SUM, "little")
             except UNFIT as error:
                 raise self._damaged(f"record {record.number} ({record.moment.name!r}) cannot be: {error}") from error

@@ -42,20 +42,26 @@ class Block(NamedTuple):
 class Piece(Protocol):
     """Where some steps of a run lie."""
 
-    run: int
-    start: int
-    steps: int
-    samples: int
-    neuron_shape: tuple[int, ...]
-    dtype: torch.dtype
-    packed: bool
-
-    def read(self, steps: range, samples: range, neurons: Whole | None) -> Tensor | PackedSpikes:
-        """Some of its steps, counted from its own first, of some samples and neurons: `[t, n, *F]` or `[t, n, k]`."""
-
+    @property
+    def run(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def neuron_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def packed(self) -> bool: ...
     @property
     def nbytes(self) -> int:
         """What it takes where it lies."""
+
+    def read(self, steps: range, samples: range, neurons: Whole | None) -> Tensor | PackedSpikes:
+        """Some of its steps, counted from its own first, of some samples and neurons: `[t, n, *F]` or `[t, n, k]`."""
 
 
 class Signal(Sequence["RunView"]):

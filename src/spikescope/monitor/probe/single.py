@@ -146,6 +146,11 @@ class Probe:
             self.point.refresh()
 
     @property
+    def begun(self) -> int:
+        """How many sequences have begun, those that are not taken among them."""
+        return self.run + self._begun
+
+    @property
     def on(self) -> bool:
         """Whether it is switched on, and no error has ended it."""
         return self._enabled and self.error is None

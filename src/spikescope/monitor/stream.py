@@ -1,0 +1,420 @@
+"""Signals on their way to disk while the network runs: `monitor.record(net, ..., to=path)`."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base import StepModule
+from ..form import tensors_of
+from ..recording import Moment, OpenedRecording, Writer, open_recording
+from ..sockets import Signal
+from ..spikes import PackedSpikes
+from .choose.modules import named, select
+from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of, spikes_of
+from .choose.subset import Subset
+from .probe.group import Probes
+from .probe.single import GradScale, Probe
+from .probe.taps import gives_spikes, is_binary, tapped
+from .reduce import Packed
+from .track import decoded
+
+__all__ = ["Streamed", "stream"]
+
+ATTRIBUTES = {"attribute:": "after", "attribute before:": "before"}
+"""What a signal that is an attribute begins with: as it is after, or before, each call of the module."""
+
+
+def stream(
+    net: nn.Module,
+    signals: Any,
+    where: Any,
+    chosen: Any,
+    to: str | os.PathLike[str],
+    *,
+    dt: float | None,
+    every: int,
+    subset: Subset | None,
+    scaler: GradScale | None,
+    sync_every: float | str | None,
+    seed: int | None,
+    fill: int,
+) -> Streamed:
+    """See `record`. `chosen` gives the modules of a signal where the user has chosen none."""
+    if dt is not None and (isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0 < dt < float("inf")):
+        raise ValueError(
+            f"record: dt is the seconds of a step, above 0, or None where a step has none, but got {dt!r}."
+        )
+    wanted = _wanted(signals, where)
+    modules = {name: select(net, chosen(name) if given is None else given, "record") for name, given in wanted.items()}
+    made = {name: {path: _signal(name, module) for path, module in held.items()} for name, held in modules.items()}
+    order = [path for path in named(net) if any(path in held for held in modules.values())]
+    about = {path: _about(named(net)[path], [name for name, held in modules.items() if path in held]) for path in order}
+    head = {
+        "dt": dt,
+        "seed": seed,
+        "every": every,
+        "subset": _told(subset),
+        "versions": {
+            "spikescope": _version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "git": _git(),
+        "layers": about,
+    }
+    writer = Writer(to, head, sync_every, fill)
+    try:
+        return Streamed(net, modules, made, writer, every, subset, scaler)
+    except BaseException:
+        writer.close()
+        raise
+
+
+def _wanted(signals: Any, where: Any) -> dict[str, Any]:
+    """The names of the signals, and the modules of each."""
+    if isinstance(signals, Mapping):
+        found = {name: where if given is None else given for name, given in signals.items()}
+    else:
+        names = [signals] if isinstance(signals, str) else signals
+        if not isinstance(names, Sequence):
+            raise TypeError(
+                f"record: with to= it takes names of signals, as 'spike' or ['spike', 'v'], not {signals!r}."
+            )
+        found = dict.fromkeys(names, where)
+    for name in found:
+        if not isinstance(name, str) or (name not in SIGNALS and not _attribute(name)):
+            raise ValueError(
+                f"record: with to= it streams signals, and {name!r} is none; there is {', '.join(map(repr, SIGNALS))}, "
+                "and of an attribute 'attribute:NAME' or 'attribute before:NAME'. monitor.reduce(recording, 'rate') "
+                "gives results afterwards."
+            )
+    if not found:
+        raise ValueError("record: got no signals; give at least one, such as 'spike'.")
+    return found
+
+
+def _attribute(name: str) -> tuple[str, str] | None:
+    """Of a signal that is an attribute, when it is read and its name."""
+    for start, kind in ATTRIBUTES.items():
+        if name.startswith(start) and name[len(start) :]:
+            return kind, name[len(start) :]
+    return None
+
+
+def _signal(name: str, module: nn.Module) -> Signal:
+    attribute = _attribute(name)
+    if attribute is None:
+        return signal_of(name, module)
+    if attribute[1].endswith("_seq") and not (isinstance(module, StepModule) and module.step_mode == "m"):
+        raise ValueError(f"record: {attribute[1]!r} grows with every single step; take 'v', or step_mode='m'.")
+    return Signal(*attribute)
+
+
+class Streamed:
+    """What `record(net, ..., to=path)` gives. The recording grows until `close()`, or while the `with` block runs.
+
+    - `path`: the folder. `errors`: by module and signal, what ended a probe. `never_fired`: what no value came of.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        modules: Mapping[str, Mapping[str, nn.Module]],
+        signals: Mapping[str, Mapping[str, Signal]],
+        writer: Writer,
+        every: int,
+        subset: Subset | None,
+        scaler: GradScale | None,
+    ) -> None:
+        self._writer, self._every, self._subset = writer, every, subset
+        self.path = writer.path
+        self._runs = any(map(keeps_state, named(net).values()))
+        self._noted: dict[int, set[str]] = {}
+        self._streams: list[tuple[str, Probe]] = []
+        plugged: list[Probe] = []
+        options: dict[str, Any] = {"root": net, "subset": subset, "every": every if self._runs else 1}
+        for label, held in modules.items():
+            for name, module in held.items():
+                signal = signals[label][name]
+                line = _Line(writer, label, module, signal, every, self._runs)
+                if line.packed and (taps := tapped(module, signal, {"packed": Packed()}, subset)):
+                    signal, line.told = signal._replace(taps=taps["packed"]), True
+                missed = line.miss if signal.kind in GRADIENTS else None
+                probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, **options)
+                line.probe = probe
+                self._streams.append((label, probe))
+                plugged.append(probe)
+                if signal.kind in GRADIENTS:
+                    forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
+                    plugged.append(Probe(name, module, forward, line.take_forward, root=net))
+        self._clocks = [probe for probe in plugged if probe.signal.kind not in GRADIENTS]
+        self._plugged = Probes(self, plugged)
+        self._end = weakref.finalize(self, _finish, writer)
+
+    def note(self, **told: Any) -> None:
+        """Say what is known of a call, as `recording.note(label=y, sample=numbers)`: before it, or after it.
+
+        It belongs to the run that was seen last; if that has such notes already, or none was seen, to the next one.
+        Numbers, texts, lists of them, and tensors and arrays of one value a sample.
+        """
+        run = self._begun() - 1
+        if run < 0 or self._noted.get(run, set()) & told.keys() or run + 1 in self._noted:
+            run += 1
+        if "run" in told or not told:
+            raise ValueError("note takes what is known by name, as label=y; 'run' is the name of the run itself.")
+        plain = {name: _noted(name, value, self._subset) for name, value in told.items()}
+        self._noted.setdefault(run, set()).update(told)
+        for old in [number for number in self._noted if number < run - 1]:
+            del self._noted[old]
+        if run % self._every == 0:
+            self._writer.note(run // self._every, plain)
+
+    def _begun(self) -> int:
+        """How many runs have begun."""
+        return max((probe.begun if self._runs else probe.calls for probe in self._clocks), default=0)
+
+    @property
+    def errors(self) -> dict[tuple[str, str], BaseException]:
+        """What ended a probe, by module and signal."""
+        return {(probe.name, label): probe.error for label, probe in self._streams if probe.error is not None}
+
+    @property
+    def never_fired(self) -> tuple[tuple[str, str], ...]:
+        """The modules and signals that no value came of."""
+        return tuple((probe.name, label) for label, probe in self._streams if not probe.fired)
+
+    @property
+    def on_disk(self) -> int:
+        """The values that are on disk: these survive the end of the process, however it ends."""
+        return self._writer.on_disk
+
+    @property
+    def milliseconds(self) -> float:
+        """What the recording has cost so far, in the thread of the network."""
+        return sum(probe.nanoseconds for probe in self._plugged) / 1e6
+
+    def flush(self) -> None:
+        """Return when everything that came is on disk; where that fails, an OutputError says what is in memory."""
+        self._writer.flush()
+
+    def open(self) -> OpenedRecording:
+        """What was recorded so far, to be read."""
+        self.flush()
+        return open_recording(self.path)
+
+    def close(self) -> None:
+        """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""
+        if not self._end.alive:
+            return
+        self._plugged.close()
+        self._writer.close()
+        self._end.detach()
+        for error in self.errors.values():
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._plugged.close()  # the error of the block is the one to be seen
+            self._writer.close()
+            self._end.detach()
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._end.alive else "growing"
+        return f"Streamed({self.path}, {len(self._streams)} signals, {self._writer.given} values, {state})"
+
+
+def _finish(writer: Writer) -> None:
+    """Have on disk what is in memory, when the recording is dropped or the program ends."""
+    writer.close()
+
+
+class _Line:
+    """One signal of one module: what came is put in its place in time, packed where it is spikes, and handed on."""
+
+    def __init__(self, writer: Writer, label: str, module: nn.Module, signal: Signal, every: int, runs: bool) -> None:
+        self.writer, self.label, self.module, self.signal = writer, label, module, signal
+        self.every, self.runs = every, runs
+        self.packed = label == "spike" and is_binary(module)
+        self.trusted = partial(gives_spikes, module)
+        self.run, self.steps, self.kept = 0, 0, 0
+        self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
+        self.told = False  # whether what the kernel tells comes along
+        self.probe: Probe | None = None
+
+    def take(self, value: Any, moment: Moment) -> None:
+        """One value of the module."""
+        value, taps = value if self.told else (value, None)
+        chunk = self._chunk(value, moment)
+        if not self.kept:
+            self._learn(moment.name)
+        if self.signal.kind in GRADIENTS:
+            self._take_gradient(chunk, moment)
+            return
+        if self._turn(moment) % self.every == 0:
+            self._keep(chunk, taps, moment, self.steps)
+        self.steps += len(chunk)
+
+    def _learn(self, name: str) -> None:
+        """Have the head say which neurons the values are of, now that a value shows how many there are."""
+        assert self.probe is not None
+        held = tensors_of(self.probe.given)
+        shape = tuple(held[0].shape[2 if self._has_time() else 1 :]) if held else ()
+        chosen = self.probe.subset.neurons
+        every = torch.arange(math.prod(shape), device="cpu").unsqueeze(0)
+        some = None if chosen is None else Subset(neurons=chosen).take(every, None)
+        self.writer.learn(name, self.label, shape, None if some is None else some.flatten().tolist())
+
+    def _turn(self, moment: Moment) -> int:
+        run = moment.run if self.runs else moment.call
+        if run != self.run:
+            self.run, self.steps = run, 0
+        return run
+
+    def _keep(self, chunk: Tensor, taps: Any, moment: Moment, start: int) -> None:
+        values: Tensor | PackedSpikes = self._spikes(chunk, taps) if self.packed else chunk
+        if isinstance(values, Tensor):
+            values = values.detach().to("cpu", copy=True)
+        batch = chunk.shape[1]
+        place = moment._replace(run=self.run // self.every, start=start, stop=start + len(chunk), batch=batch)
+        self.writer.keep(self.label, values, place)
+        self.kept += 1
+
+    def _spikes(self, chunk: Tensor, taps: Any) -> Tensor | PackedSpikes:
+        packed = Packed()
+        try:
+            told = taps is not None and self.trusted()
+            summary = packed.measure_taps(taps, chunk) if told else packed.measure(chunk)
+        except ValueError:
+            if self.kept:
+                raise
+            self.packed = False  # what is called spikes are other numbers: they are kept as they are
+            return chunk
+        made = packed.result(summary)
+        return PackedSpikes(made.bits.cpu(), made.shape, made.dtype, made.order)
+
+    def _chunk(self, value: Any, moment: Moment) -> Tensor:
+        """`[T, N, *]`."""
+        if isinstance(value, (bool, int, float)):
+            value = torch.tensor(value, device="cpu")
+        there = tensors_of(value)
+        if not isinstance(value, Tensor) and len(there) != 1:
+            raise TypeError(
+                f"record: a signal is one tensor, but {self.label!r} of {moment.name!r} is {type(value).__name__}. "
+                "Choose modules that give one tensor; OutputMonitor keeps other values."
+            )
+        held: Tensor = value if isinstance(value, Tensor) else there[0]
+        if self._has_time():
+            return held if held.ndim > 1 else held.unsqueeze(-1)
+        return held.reshape(1, *(held.shape if held.ndim else (1,)))
+
+    def _has_time(self) -> bool:
+        in_sequences = isinstance(self.module, StepModule) and self.module.step_mode == "m"
+        if self.signal.kind in ("before", "after"):
+            return in_sequences and self.signal.name.endswith("_seq")
+        return in_sequences and not decoded(self.module, self.signal.kind)
+
+    def take_forward(self, value: Any, moment: Moment) -> None:
+        """The forward pass goes on: so the gradients find their steps, from the last to the first."""
+        self._turn(moment)
+        there = tensors_of(value)
+        self.length = len(self._chunk(there[0] if there else value, moment))
+        self.steps += self.length
+        self.ahead = self.steps
+
+    def miss(self) -> None:
+        """A call of the forward pass, as long as the last one, has no gradient."""
+        self.ahead = max(0, self.ahead - self.length)
+
+    def _take_gradient(self, chunk: Tensor, moment: Moment) -> None:
+        if self.run % self.every:
+            return
+        self.ahead -= len(chunk)
+        if self.ahead < 0:
+            raise ValueError(
+                "A backward pass came through steps that have their gradients already, or whose forward pass was not "
+                "seen. Record one backward pass a run, from before its forward pass on."
+            )
+        self._keep(chunk, None, moment, self.ahead)
+
+
+def _about(module: nn.Module, signals: list[str]) -> dict[str, Any]:
+    """What the head says of a module."""
+    fields = {name: _field(getattr(module, name, None)) for name in getattr(type(module), "fields", ())}
+    told: dict[str, Any] = {"type": type(module).__name__, "signals": signals, "fields": fields}
+    if isinstance(module, StepModule):
+        told["step_mode"] = module.step_mode
+    return told
+
+
+def _field(held: Any) -> Any:
+    """The value of a field at the start: numbers as they are, what is large by its shape."""
+    if isinstance(held, Tensor):
+        return held.detach().cpu().tolist() if held.numel() <= 1 << 12 else f"{held.dtype} {tuple(held.shape)}"
+    return held if held is None or isinstance(held, (bool, int, float, str)) else repr(held)
+
+
+def _told(subset: Subset | None) -> Any:
+    """The subset in words."""
+    return (
+        None
+        if subset is None or subset.everything
+        else {
+            name: repr(held) for name in ("neurons", "samples", "time") if (held := getattr(subset, name)) is not None
+        }
+    )
+
+
+def _noted(name: str, value: Any, subset: Subset | None) -> Any:
+    """A note as numbers, texts and lists."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        held = torch.as_tensor(value).detach().cpu()
+        if held.ndim == 1 and subset is not None and subset.samples is not None:
+            cut = Subset(samples=subset.samples).take(held, None)
+            held = held if cut is None else cut
+        return held.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [_noted(name, one, None) for one in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"note: {name} is numbers, texts, or lists or tensors of them, but got {type(value).__name__}.")
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit that the working folder is at, and whether it has changes; None where there is none."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
