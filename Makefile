@@ -12,7 +12,7 @@ INTEROP_VENV := .venv-interop
 INTEROP_READY := $(INTEROP_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage fuzz gpu interop matrix models programs resumes triton clean
+.PHONY: demo test test-all bench damage fuzz gpu kills interop matrix models programs resumes triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -85,6 +85,11 @@ $(BENCH_READY): bench/constraints.txt
 
 damage: $(READY)
 	$(VENV)/bin/python tests/sweeps/record_damage.py 10000
+	$(VENV)/bin/python tests/sweeps/recording_damage.py 10000
+
+# Writers of recordings killed at random moments.
+kills: $(READY)
+	$(VENV)/bin/python tests/sweeps/record_kills.py 1000
 
 # Trainings killed at random moments and taken up again: ARGS="KILLS SEED".
 resumes: $(READY)

@@ -112,7 +112,7 @@ def test_files_without_checksums_are_read_and_said_to_be(tmp_path):
     with pytest.warns(RuntimeWarning, match=f"{NAME} was written by an older version, without checksums"):
         records = open_records(tmp_path)
     assert all(record_damage.same(a, b) for a, b in zip(records[:], record_damage.VALUES, strict=True))
-    assert records.moments == record_damage.MOMENTS
+    assert records.moments == record_damage.MOMENTS[: len(record_damage.VALUES)]
 
 
 @pytest.mark.filterwarnings("ignore:.*older version, without checksums")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from spikescope.monitor import Moment, open_records
+from spikescope.recording.grid import Tiles
 from spikescope.recording.segment import MAGIC, write_chunk
 from spikescope.spikes import CompressedSpikes, PackedSpikes
 
@@ -42,7 +43,9 @@ VALUES = [
     (torch.ones(2, dtype=torch.bfloat16), [torch.tensor(7)]),
     "ü",
 ]
-MOMENTS = [Moment(f"layer{i}", i, 0, i, i + 1, 2) for i in range(len(VALUES))]
+TILED = torch.arange(4 * 3 * 70.0).view(4, 3, 70)
+"""A signal in more than one tile, which files of version 1 do not have."""
+MOMENTS = [Moment(f"layer{i}", i, 0, i, i + 1, 2) for i in range(len(VALUES) + 1)]
 
 NUMBERS = [-1, 0, 1, 7, 2**31, 2**40, 2**62, 2**63, 2**200, 1.5, float("inf"), float("nan"), True, None]
 TEXTS = ["", "float32", "object", "O", "<U999999999", "cuda:0", "meta", "step", "tensor"]
@@ -62,14 +65,24 @@ FORMS = [
     {"dtype": []},
     {"frame": []},
     {"spikes": [1, 2, 3, 4]},
+    {"grid": []},
+    {"grid": ["v", "float32", False, [2**40, 1, 1], [1, 1, 1]]},
+    {"grid": ["v", "float32", True, [2**20, 2**20], [1, 1, 8]]},
+    {"grid": ["v", "float32", False, [4, 3, 70], [0, 3, 70]]},
 ]
 ODD = [*NUMBERS, *TEXTS, *LISTS, *FORMS]
 
 
-def write(folder: Path, version: int = 2) -> bytes:
+def values(version: int = 3) -> list:
+    """What is in a file of this version."""
+    return VALUES if version == 1 else [*VALUES, TILED]
+
+
+def write(folder: Path, version: int = 3) -> bytes:
     """A file with a record of every kind, and its content."""
     path = folder / NAME
-    write_chunk(path, VALUES, MOMENTS)
+    held = [Tiles("v", one) if one is TILED else one for one in values(version)]
+    write_chunk(path, held, MOMENTS[: len(held)])
     if version == 1:
         path.write_bytes(_as_old(path.read_bytes()))
     return path.read_bytes()
@@ -115,12 +128,12 @@ def _bytes(kind: str, held: list) -> int:
     return item * int(np.prod(held[1], dtype=int))
 
 
-def seal(head: bytes, bodies: list[bytes]) -> bytes:
-    """A file with right checksums, whatever it says."""
+def seal(head: bytes, bodies: list[bytes], tiled: list[bool]) -> bytes:
+    """A file with right checksums, whatever it says; of tiles, whose sums lie among them, those that they had."""
     start = MAGIC + b"3" + len(head).to_bytes(8, "little")
     total = zlib.crc32(head, zlib.crc32(start))
     sums = (zlib.crc32(body, (total + i) & 0xFFFFFFFF).to_bytes(4, "little") for i, body in enumerate(bodies))
-    ends = b"".join(part for pair in zip(bodies, sums, strict=True) for part in pair)
+    ends = b"".join(body + (b"" if tiles else end) for body, end, tiles in zip(bodies, sums, tiled, strict=True))
     return start + total.to_bytes(4, "little") + head + ends
 
 
@@ -152,15 +165,16 @@ def forged(content: bytes, rng: random.Random) -> bytes:
     """A head that says something else, sealed as if it were right."""
     head, rest = _parts(content)
     bodies, place = [], 0
-    for _, _, size in head["records"]:
+    tiled = [isinstance(form, dict) and "grid" in form for _, form, _ in head["records"]]
+    for (_, _, size), tiles in zip(head["records"], tiled, strict=True):
         bodies.append(rest[place : place + size])
-        place += size + 4
+        place += size + 4 * (not tiles)
     for _ in range(rng.choice((1, 1, 2, 4))):
         _change(head, rng)
     text = json.dumps(head).encode()
     if rng.random() < 0.05:
         text = rng.choice([b"[" * 100_000, b"{", b"null", b"9" * 5000, b'"\xff"', text.decode().encode("utf-16")])
-    return seal(text, bodies)
+    return seal(text, bodies, tiled)
 
 
 def _change(held, rng: random.Random) -> None:
@@ -203,6 +217,7 @@ def same(a, b) -> bool:
 def outcome(folder: Path, content: bytes, honest: bool) -> str:
     """What a reader makes of a file; `honest` if checksums have to tell every harm."""
     (folder / NAME).write_bytes(content)
+    wanted = values(1 if content[7:8] == b"1" else 3)
     try:
         records = open_records(folder)
     except ValueError as error:
@@ -217,8 +232,8 @@ def outcome(folder: Path, content: bytes, honest: bool) -> str:
             told += 1
             continue
         if honest:
-            assert len(records) == len(VALUES)
-            assert same(value, VALUES[i]), f"record {i} was given as {value!r}"
+            assert len(records) == len(wanted)
+            assert same(value, wanted[i]), f"record {i} was given as {value!r}"
             assert records.moments[i] == MOMENTS[i]
     if told:
         whole = open_records(folder, damaged="skip")[:]

@@ -29,6 +29,9 @@ __all__ = ["OpenedRecording", "open_recording"]
 
 Values = Tensor | PackedSpikes
 
+AT_MOST = 1 << 24
+"""Files that a head may speak of."""
+
 
 def open_recording(path: str | os.PathLike[str], damaged: str = "tell") -> OpenedRecording:
     """What `monitor.record(net, ..., to=path)` wrote, or writes: the name of a module to its signals.
@@ -67,11 +70,12 @@ class OpenedRecording(StoredRecording):
         self._read: set[str] = set()  # the files
         self._pieces: dict[str, dict[str, list[Piece]]] = {}
         self._told: dict[int, dict[str, Any]] = {}
-        self._calls: dict[tuple[str, int], int] = {}
+        self._signals = False  # whether there are records that only a recording has
         _check_folder(path)
         super().__init__({}, {}, [], ())
         if not self.refresh():
             self._read_head()
+            self._check_numbers()
             self._arrange()
 
     def _read_head(self) -> None:
@@ -80,6 +84,8 @@ class OpenedRecording(StoredRecording):
                 self.head = read_head(self.path)
             except ValueError as error:
                 self.damage.append(str(error))
+        elif self._signals:
+            self.damage.append(f"{self.path / HEAD} is missing.")
 
     @property
     def writer(self) -> Holder | None:
@@ -105,8 +111,10 @@ class OpenedRecording(StoredRecording):
         return bool(paths)
 
     def _check_numbers(self) -> None:
-        numbers = sorted(int(name.split("-")[0]) for name in self._read if NAME.fullmatch(name))
-        missing = sorted(set(range(numbers[-1] + 1)) - set(numbers)) if numbers else []
+        numbers = {int(name.split("-")[0]) for name in self._read if NAME.fullmatch(name)}
+        stated = self.head.get("files", 0)  # a closed recording says how many there are
+        count = max(stated if type(stated) is int else 0, max(numbers, default=-1) + 1)
+        missing = [number for number in range(min(count, AT_MOST)) if number not in numbers]
         words = f"Of the files in {self.path} those with the numbers {', '.join(map(str, missing[:8]))} are missing."
         if missing and words not in self.damage:
             self.damage.append(words)
@@ -126,6 +134,7 @@ class OpenedRecording(StoredRecording):
             if moment.start is None:
                 raise ValueError(f"{path} is damaged: record {number} of a signal has no step.")
             piece = Stored(chunk.cutter(number), number, moment, grid)
+            self._signals = True
             self._pieces.setdefault(moment.name, {}).setdefault(grid.signal, []).append(piece)
         for note in chunk.notes:
             self._told.setdefault(note["run"], {}).update(note)

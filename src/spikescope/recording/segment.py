@@ -8,7 +8,8 @@ Layout, numbers little endian:
     4 bytes    CRC-32 of the 16 bytes before and of the head
     the head   JSON: {"records": [[moment, description, number of bytes], ...]}, see `forms.py`; of a recording also
                {"notes": [{"run": number, ...}, ...]}
-    and of each record its bytes, and 4 bytes of CRC-32, begun from the sum of the head and the record's number
+    and of each record its bytes, and 4 bytes of CRC-32, begun from the sum of the head and the record's number; tiles
+               have sums of their own, which begin there, and no other
 
 So a byte that is not as it was written is told with the file and the record; the other records stay readable. Tiles of
 a signal (`grid.py`) have sums of their own, so that a part of a record can be read and trusted. Version 2 has none, and
@@ -70,7 +71,8 @@ def write_chunk(
             for blob in blobs(parts, checksum):
                 checksum = zlib.crc32(blob, checksum)
                 yield blob
-            yield checksum.to_bytes(SUM, "little")
+            if not _is_tiles(records[number][1]):
+                yield checksum.to_bytes(SUM, "little")
 
     write_whole(path, pieces())
     sync_folder(path.parent)
@@ -87,6 +89,11 @@ class _Record(NamedTuple):
     form: Any
     start: int  # in the file
     size: int  # in bytes, without the checksum
+    sums: int  # bytes of the checksum behind them
+
+
+def _is_tiles(form: Any) -> bool:
+    return isinstance(form, dict) and "grid" in form
 
 
 class Chunk:
@@ -127,7 +134,8 @@ class Chunk:
             records = self._parse(json.loads(text), 16 + len(stated) + size)
         except UNFIT as error:
             raise self._damaged(f"its head does not describe records: {error}") from error
-        end = records[-1].start + records[-1].size + len(stated) if records else 16 + len(stated) + size
+        last = records[-1] if records else None
+        end = last.start + last.size + last.sums if last else 16 + len(stated) + size
         if end != length:
             raise self._damaged("its end is missing" if end > length else "there is more in it than its head says")
         return records
@@ -147,10 +155,11 @@ class Chunk:
                 raise ValueError(f"record {number} takes {size} bytes, and not {row[2]!r}")
             row[2:] = [size]
             ends += size
-        starts = accumulate((row[2] + SUM * self.has_sums for row in rows), initial=start)
+        sums = [0 if not self.has_sums or _is_tiles(row[1]) else SUM for row in rows]
+        starts = accumulate((row[2] + after for row, after in zip(rows, sums, strict=True)), initial=start)
         return [
-            _Record(number, _moment(row[0]), row[1], begin, row[2])
-            for number, (row, begin) in enumerate(zip(rows, starts, strict=False))
+            _Record(number, _moment(row[0]), row[1], begin, row[2], after)
+            for number, (row, begin, after) in enumerate(zip(rows, starts, sums, strict=False))
         ]
 
     def _damaged(self, reason: str) -> ValueError:
@@ -164,8 +173,8 @@ class Chunk:
     def grids(self) -> Iterator[tuple[int, Moment, Grid | None, int]]:
         """Of each record its number, its moment, its grid, if it is tiles, and its bytes."""
         for record in self._records:
-            tiled = isinstance(record.form, dict) and "grid" in record.form
-            yield record.number, record.moment, grid_of(record.form) if tiled else None, record.size
+            grid = grid_of(record.form) if _is_tiles(record.form) else None
+            yield record.number, record.moment, grid, record.size
 
     def cutter(self, index: int) -> tuple[Path, int, int]:
         """The file, where the bytes of a record begin in it, and where the sums of its tiles do."""
@@ -180,7 +189,7 @@ class Chunk:
             parts = _Bytes(file, record.size, _seed(self._sum, record.number))
             try:
                 value = build(record.form, parts.take, parts.checksum)
-                whole = not self.has_sums or file.read(SUM) == parts.checksum.to_bytes(SUM, "little")
+                whole = not record.sums or file.read(SUM) == parts.checksum.to_bytes(SUM, "little")
             except UNFIT as error:
                 raise self._damaged(f"record {record.number} ({record.moment.name!r}) cannot be: {error}") from error
         if not whole:

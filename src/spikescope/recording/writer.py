@@ -145,6 +145,7 @@ class Writer:
             self._ended = True
             self._state.notify_all()
         self._thread.join()
+        write_head(self.path, {**self._head, "files": self._files})  # so that a reader misses the last one as well
         self._lock.release()
 
     def _mine(self) -> threading.Condition:
