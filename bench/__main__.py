@@ -34,6 +34,7 @@ GROUPS = {
     "expanded": "(k) a frame shown T times",
     "norm": "(n) batch normalisation in the kernel of the neuron",
     "monitors": "(m) what watching costs",
+    "recordings": "(r) recordings on disk: streaming, opening, cutting",
     "steady": "(l) a long training with every reducer on",
     "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",
     "online": "(o) online learning: memory against T",

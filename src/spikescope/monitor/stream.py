@@ -28,6 +28,7 @@ from .probe.group import Probes
 from .probe.single import GradScale, Probe
 from .probe.taps import gives_spikes, is_binary, tapped
 from .reduce import Packed
+from .reduce.pieces import whole
 from .track import decoded
 
 __all__ = ["Streamed", "stream"]
@@ -303,14 +304,14 @@ class _Line:
         packed = Packed()
         try:
             told = taps is not None and self.trusted()
-            summary = packed.measure_taps(taps, chunk) if told else packed.measure(chunk)
+            course = packed.measure_taps(taps, chunk) if told else packed.measure(chunk)
         except ValueError:
             if self.kept:
                 raise
             self.packed = False  # what is called spikes are other numbers: they are kept as they are
             return chunk
-        made = packed.result(summary)
-        return PackedSpikes(made.bits.cpu(), made.shape, made.dtype, made.order)
+        shape = torch.Size((len(chunk), *course.shape))
+        return PackedSpikes(whole(course.pieces).cpu(), shape, course.dtype)
 
     def _chunk(self, value: Any, moment: Moment) -> Tensor:
         """`[T, N, *]`."""
