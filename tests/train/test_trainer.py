@@ -75,6 +75,7 @@ VARIANTS = {
     "single steps": {"step_mode": "s", "loss": "mse"},
     "tet": {"loss": "tet", "lr_warmup_epochs": 1, "lr_scheduler": "exp"},
     "workers": {"workers": 1},
+    "lean": {"lean": True},
 }
 
 
@@ -283,6 +284,13 @@ def _trained(rank):
     return {name: held.tolist() for name, held in weights(net).items()}, [
         (epoch.train_loss, epoch.test_accuracy, epoch.layers) for epoch in history
     ]
+
+
+def test_a_lean_training_is_the_same(split):
+    nets = [Trainer(network(), split, Recipe(**{**BASE, "lean": held})) for held in (False, True)]
+    for trainer in nets:
+        trainer.run()
+    assert_same(weights(nets[0].net), weights(nets[1].net))
 
 
 def test_two_processes_train_as_one(tmp_path):

@@ -9,6 +9,7 @@ from .forward import *
 from .fusion import *
 from .init import *
 from .loss import *
+from .memory import *
 from .network import *
 from .network_fusion import *
 from .norm_fusion import *

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import check_module
 from ..neuron.readout import ReadOut
+from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
 from ..recording.writer import FILL
@@ -21,7 +22,7 @@ from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
-from .probe.taps import gives_spikes, tapped
+from .probe.taps import tapped
 from .reduce import Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer

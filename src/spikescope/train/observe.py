@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
-from ..monitor.probe.taps import gives_spikes
 from ..monitor.reduce import Packed, Raw, Reducer
 from ..monitor.sync import sync
 from ..neuron import PointwiseNeuron
+from ..neuron.spiking import gives_spikes
 from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
 from ..spikes import PackedSpikes
 from .data import direct_encoding

@@ -126,6 +126,7 @@ class Recipe:
     device: str = _option("auto", _RUN, "auto, cpu, cuda or cuda:1", "--device")
     seed: int = _option(0, _RUN, "of weights, order, augmentation and noise", "--seed", least=0)
     sync_bn: bool = _option(False, _RUN, "norms over the batches of all processes", "--sync-bn")
+    lean: bool = _option(False, _RUN, "keep spikes as bits for the backward pass: less memory, the same bits", "--lean")
     compile: bool = _option(False, _RUN, "run the network through torch.compile", "--compile")
     save_every: int = _option(0, _RUN, "updates between checkpoints; 0 for one an epoch", "--save-every", least=0)
     keep: int = _option(2, _RUN, "checkpoints that are kept", "--keep", least=1)

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..errors import ShapeError, dims
-from ..functional import convert_sync_batchnorm, multi_step_forward, reset_net
+from ..functional import convert_sync_batchnorm, lean, multi_step_forward, reset_net
 from ..report.views import Epoch, LayerActivity
 from .checkpoint import Checkpoint, checkpoint_path, drop_old, write_checkpoint
 from .data import direct_encoding
@@ -112,6 +112,7 @@ class Trainer:
         self.average = AveragedModel(self.net, multi_avg_fn=decay, use_buffers=True) if recipe.model_ema else None
         if checkpoint is not None:
             self._take_up(checkpoint)
+        lean(self.net, recipe.lean)
         wrapped: nn.Module = _Sequence(self.net, recipe, data.classes)
         if recipe.compile:
             wrapped.compile()

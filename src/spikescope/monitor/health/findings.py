@@ -15,10 +15,10 @@ from ...errors import check_module
 from ...neuron import Neuron
 from ...neuron.nonlinear import LIAFNode
 from ...neuron.readout import ReadOut
+from ...neuron.spiking import is_binary
 from ..choose.modules import named, where
 from ..probe.group import closed_with
 from ..probe.single import GradScale
-from ..probe.taps import is_binary
 from ..record import Recording, record
 from ..reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
 from ..reduce.pieces import whole

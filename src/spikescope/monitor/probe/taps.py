@@ -6,34 +6,14 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ...hooks import may_change_output
 from ...neuron import PointwiseNeuron
-from ...neuron.integrate import IntegrateAndFire
-from ...neuron.multilevel import ILIFNode, TernaryIntegrateAndFire
-from ...neuron.nonlinear import LIAFNode
-from ...neuron.online import OnlineLeakyIntegrateAndFire
 from ...neuron.readout import ReadOut
+from ...neuron.spiking import gives_spikes
 from ...sockets import Signal
 from ..choose.subset import Subset
 from ..reduce import Reducer
 
-__all__ = ["gives_spikes", "is_binary", "tapped"]
-
-_NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
-
-
-def is_binary(module: nn.Module) -> bool:
-    """Whether the output is 0 or 1, fired where the potential before the reset is at one threshold or above."""
-    return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
-
-
-def gives_spikes(module: nn.Module) -> bool:
-    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead.
-
-    A hook of somebody may make another value of it, which is what counts.
-    """
-    surrogate = getattr(module, "surrogate_function", None)
-    return is_binary(module) and getattr(surrogate, "gives_spikes", False) and not may_change_output(module)
+__all__ = ["tapped"]
 
 
 def _as_in_the_library(module: nn.Module) -> bool:

@@ -1,0 +1,29 @@
+"""Which neurons give 0 and 1: what may be kept as bits, and counted in a kernel."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..hooks import may_change_output
+from .integrate import IntegrateAndFire
+from .multilevel import ILIFNode, TernaryIntegrateAndFire
+from .nonlinear import LIAFNode
+from .online import OnlineLeakyIntegrateAndFire
+
+__all__ = ["gives_spikes", "is_binary"]
+
+_NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
+
+
+def is_binary(module: nn.Module) -> bool:
+    """Whether the output is 0 or 1, fired where the potential before the reset is at one threshold or above."""
+    return isinstance(module, IntegrateAndFire) and not isinstance(module, _NOT_BINARY)
+
+
+def gives_spikes(module: nn.Module) -> bool:
+    """Whether the output is now the 0s and 1s that a kernel counts: a surrogate may compute its primitive instead.
+
+    A hook of somebody may make another value of it, which is what counts.
+    """
+    surrogate = getattr(module, "surrogate_function", None)
+    return is_binary(module) and getattr(surrogate, "gives_spikes", False) and not may_change_output(module)

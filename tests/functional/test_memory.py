@@ -1,0 +1,300 @@
+"""Lean training: less is kept, and not a bit of the result is another."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import functional, layer, models, monitor, neuron
+from spikescope.functional import memory
+from spikescope.neuron.readout import ReadOut
+
+NEURONS = [
+    name
+    for name, cls in neuron.registry.items()
+    if issubclass(cls, neuron.PointwiseNeuron)
+    and not issubclass(cls, ReadOut)
+    and {"s", "m"} <= set(cls.supported_step_modes)
+]
+
+
+def conv_net(node="LIFNode", step_mode="m"):
+    torch.manual_seed(0)
+    cls = neuron.registry[node]
+
+    def made():
+        return cls(
+            **{**cls.example, **({"generator": torch.Generator().manual_seed(2)} if node == "NoisyLIFNode" else {})}
+        )
+
+    net = nn.Sequential(
+        layer.Conv2d(2, 16, 3, padding=1),
+        layer.BatchNorm2d(16),
+        made(),
+        layer.MaxPool2d(2),
+        layer.Conv2d(16, 16, 3, padding=1, bias=False),
+        layer.BatchNorm2d(16, affine=False),
+        made(),
+        layer.Flatten(),
+        layer.Linear(16 * 64, 4),
+    )
+    functional.set_step_mode(net, step_mode)
+    return net
+
+
+X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def step(net, x=X, single=False):
+    """The loss and all gradients of a training step, as numbers to be compared bit for bit."""
+    functional.reset_net(net)
+    x = x.clone().requires_grad_()
+    y = torch.stack([net(x_t) for x_t in x]) if single else net(x)
+    loss = y.float().square().mean()
+    loss.backward()
+    held = [loss.detach(), x.grad, *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+    net.zero_grad()
+    return held
+
+
+@pytest.fixture(autouse=True)
+def small_tensors_too(monkeypatch):
+    monkeypatch.setattr(memory, "_LEAST", 1)
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """What each saved tensor was recognised as."""
+    found = []
+    keep = memory._Ledger._keep
+
+    def noted(self, x):
+        held = keep(self, x)
+        found.append(type(held.what).__name__)
+        return held
+
+    monkeypatch.setattr(memory._Ledger, "_keep", noted)
+    return found
+
+
+@pytest.mark.parametrize("node", NEURONS)
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_every_neuron_trains_alike(node, step_mode):
+    single = step_mode == "s"
+    expected = step(conv_net(node, step_mode), single=single)
+    found = step(functional.lean(conv_net(node, step_mode)), single=single)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_spikes_pools_and_norms_are_recognised(saved):
+    step(functional.lean(conv_net()))
+    assert saved.count("_Normed") == 2  # before each neuron
+    assert saved.count("_Spikes") == 3  # before the pool, the second convolution, and the linear layer
+
+
+@pytest.mark.parametrize("node", ["LIAFNode", "ILIFNode"])
+def test_what_is_no_spike_is_kept_as_it_is(node, saved):
+    step(functional.lean(conv_net(node)))
+    assert "_Spikes" not in saved
+
+
+def test_switched_off_it_is_the_network_of_before(saved):
+    net = functional.lean(functional.lean(conv_net()), on=False)
+    step(net)
+    assert not saved
+    assert not any(key for module in net.modules() for key in module._forward_hooks if "lean" in str(key))
+
+
+def test_bits_take_the_place_of_floats_in_memory(monkeypatch):
+    given = []
+    note = memory._note
+
+    def noted(module, args, kwargs, output):
+        given.append((type(module).__name__, memory.StorageWeakRef(output.untyped_storage())))
+        return note(module, args, kwargs, output)
+
+    monkeypatch.setattr(memory, "_note", noted)
+    y = functional.lean(conv_net())(X)
+    assert [name for name, held in given if held.expired()] == [
+        "BatchNorm2d",
+        "LIFNode",
+        "MaxPool2d",
+        "BatchNorm2d",
+        "LIFNode",
+    ]
+    y.sum().backward()
+
+
+def test_what_a_hook_of_the_user_has_seen_is_kept(saved):
+    net = conv_net()
+    net[1].register_forward_hook(lambda module, args, y: y * 2)
+    expected = step(net)
+    found = step(functional.lean(net))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert saved.count("_Normed") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(dtype, saved):
+    def run(net):
+        with torch.autocast("cpu", dtype):
+            return step(net)
+
+    expected, found = run(conv_net()), run(functional.lean(conv_net()))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert {"_Normed", "_Spikes"} <= set(saved)
+
+
+def test_channels_last_and_running_statistics():
+    plain, lean = conv_net(), functional.lean(conv_net())
+    x = X.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, X.shape[:2])
+    for net in (plain, lean):
+        net.to(memory_format=torch.channels_last)
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(step(plain, x), step(lean, x), strict=True))
+    for net in (plain, lean):
+        net.eval()
+    assert all(torch.equal(a, b) for a, b in zip(step(plain, x), step(lean, x), strict=True))
+    assert all(torch.equal(a, lean.state_dict()[name]) for name, a in plain.state_dict().items())
+
+
+def test_double_backward():
+    def run(net):
+        functional.reset_net(net)
+        x = X.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        return [x.grad, *(p.grad for p in net.parameters() if p.grad is not None)]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(conv_net()), run(functional.lean(conv_net())), strict=True))
+
+
+def test_monitors_see_the_same():
+    expected, found = [], []
+    for net, rows in ((conv_net(), expected), (functional.lean(conv_net()), found)):
+        with (
+            monitor.record(net, ("rate", "silent share")) as seen,
+            monitor.record(net, "gradient norm", signal="grad_output") as norms,
+        ):
+            step(net)
+        rows += [str(seen.table()), str(norms.table())]
+    assert expected == found
+
+
+def test_an_in_place_change_of_what_is_kept_is_told():
+    """PyTorch does not look where there are hooks on saved tensors."""
+
+    class Spoiled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x):
+            y = self.inner(x).sigmoid()
+            z = y * y
+            y += 1
+            return z
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        functional.lean(Spoiled())(torch.rand(3, 2)).sum().backward()
+
+
+def test_spikes_that_somebody_changes_in_place_are_not_taken_for_spikes(saved):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.node, self.linear = neuron.LIFNode(step_mode="m"), nn.Linear(8, 4)
+
+        def forward(self, x):
+            y = self.node(x)
+            y *= 0.5
+            return self.linear(y)
+
+    torch.manual_seed(0)
+    net = Scaled()
+    x = 3 * torch.rand(4, 2, 8)
+    expected = step(net, x)
+    found = step(functional.lean(net), x)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert "_Spikes" not in saved
+
+
+def test_a_norm_whose_parameters_change_before_the_backward_pass_is_told():
+    net = functional.lean(conv_net())
+    functional.reset_net(net)
+    loss = net(X).sum()
+    with torch.no_grad():
+        net[1].bias += 1  # PyTorch's own normalisation does not need it any more
+    with pytest.raises(RuntimeError, match="Step the optimizer after the backward pass"):
+        loss.backward()
+
+
+def test_an_error_in_the_middle_leaves_nothing_behind(saved):
+    net = functional.lean(conv_net())
+    with pytest.raises(ValueError, match="BatchNorm2d"):
+        net[1](torch.rand(3))
+    with pytest.raises(RuntimeError):
+        net(torch.rand(4, 3, 5, 16, 16))
+    assert memory._here.ledgers == []
+    nn.Linear(2, 2)(torch.rand(1, 2, requires_grad=True)).sum()
+    assert not [name for name in saved if name != "NoneType"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
+def test_a_copy_is_lean_too_and_can_be_switched_off(copied, saved):
+    net = copied(functional.lean(conv_net()))
+    step(net)
+    assert "_Spikes" in saved
+    saved.clear()
+    step(functional.lean(net, on=False))
+    assert not saved
+
+
+def test_without_gradients_and_in_transforms_it_does_nothing(saved):
+    net = functional.lean(conv_net())
+    with torch.no_grad():
+        net(X)
+    functional.reset_net(net)
+    torch.func.vjp(net.eval(), X)
+    assert not saved
+
+
+def test_checkpointed_segments_inside_a_lean_network():
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            net = conv_net()
+            self.first, self.second = net[:4], net[4:]
+
+        def forward(self, x):
+            return self.second(functional.checkpoint(self.first, x))
+
+    expected = step(conv_net())
+    found = step(functional.lean(Halves()))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_compiled_it_is_left_alone():
+    net = functional.lean(conv_net())
+    expected = step(conv_net())
+    found = step(torch.compile(net, backend="aot_eager", fullgraph=True))
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18", "spiking_vgg11_bn", "spikformer_cifar10"])
+def test_published_networks_train_alike(name, saved):
+    options = {"num_classes": 4, **({"T": 2, "depths": 1} if "spikformer" in name else {})}
+
+    def made():
+        torch.manual_seed(0)
+        return models.create(name, neuron=None if "spikformer" in name else neuron.LIFNode, step_mode="m", **options)
+
+    x = torch.rand(2, 2, 3, 32, 32)
+    expected, found = step(made(), x), step(functional.lean(made()), x)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert saved.count("_Normed") > 3
