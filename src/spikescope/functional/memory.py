@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -57,13 +56,14 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     for module in net.modules():
         take_hooks_off(module, _NOTE)
     take_hooks_off(net, _CALL)
-    net._forward_hooks_always_called.pop(_CALL, None)
+    always: dict[Any, bool] = net._forward_hooks_always_called
+    always.pop(_CALL, None)
     if on:
         for module in net.modules():
             if isinstance(module, (Neuron, BatchNorm, *_POOLS)):
                 put_hooks(module, _NOTE, _nothing, _note)
         put_hooks(net, _CALL, _begin, _end)
-        net._forward_hooks_always_called[_CALL] = True  # also after an error
+        always[_CALL] = True  # also after an error
     return net
 
 
@@ -113,7 +113,7 @@ class _Kept:
     itself: Tensor | None
     version: int
     what: _Spikes | _Normed | None = None
-    geometry: tuple[Sequence[int], Sequence[int], int] = ((), (), 0)
+    geometry: tuple[Any, Any, Any] = ((), (), 0)
 
 
 def _give(kept: _Kept) -> Tensor:
@@ -140,7 +140,7 @@ class _Spikes:
     def ready(self, storage: UntypedStorage) -> bool:
         """Whether the bits stand for this memory: not for little of it, nor if other values are seen."""
         if self._bits is None:
-            flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)  # type: ignore[call-overload]
+            flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)
             self._count = flat.numel()
             if self._count < _LEAST:
                 return False
@@ -162,8 +162,8 @@ class _Normed:
     def __init__(self, module: BatchNorm, x: Tensor, y: Tensor) -> None:
         self.dtype, self._x, self._folded = y.dtype, x.detach(), module.step_mode == "m"
         self._training = module.training or module.running_mean is None
-        seen = () if self._training else (module.running_mean, module.running_var)
-        self._statistics = [held.detach().clone() for held in seen if held is not None] or [None, None]
+        seen = (None, None) if self._training else (module.running_mean, module.running_var)
+        self._mean, self._variance = (None if held is None else held.detach().clone() for held in seen)
         self._learned = [None if held is None else held.detach() for held in (module.weight, module.bias)]
         self._eps = module.eps
         self._versions = [held._version for held in self._held()]
@@ -186,14 +186,15 @@ class _Normed:
         device, precision, enabled = self._autocast
         x = self._x.flatten(0, 1) if self._folded else self._x
         with torch.no_grad(), torch.autocast(device, precision, enabled):
-            made = F.batch_norm(x, *self._statistics, *self._learned, self._training, 0.0, self._eps)
-        return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())  # type: ignore[call-overload]
+            weight, bias = self._learned
+            made = F.batch_norm(x, self._mean, self._variance, weight, bias, self._training, 0.0, self._eps)
+        return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
 
 
 def _begin(module: nn.Module, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    plain = torch.is_grad_enabled() and not in_transform() and not torch.jit.is_tracing()
+    plain = torch.is_grad_enabled() and not in_transform() and not torch._C._get_tracing_state()
     _here.ledgers.append(_Ledger() if plain else None)
 
 

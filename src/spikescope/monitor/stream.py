@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..base import StepModule
 from ..form import tensors_of
+from ..neuron.spiking import gives_spikes, is_binary
 from ..recording import Moment, OpenedRecording, Writer, open_recording
 from ..sockets import Signal
 from ..spikes import PackedSpikes
@@ -26,7 +27,7 @@ from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of, spikes_o
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
-from .probe.taps import gives_spikes, is_binary, tapped
+from .probe.taps import tapped
 from .reduce import Packed
 from .reduce.pieces import whole
 from .track import decoded
