@@ -1,4 +1,4 @@
-"""What trains of spikes say, by the definitions of Elephant and pynapple: on bits or flat events, over any blocks."""
+"""What trains of spikes say, by the definitions of Elephant and pynapple; and what a network costs."""
 
 from .correlation import *
 from .distance import *
@@ -9,3 +9,4 @@ from .rates import *
 from .registry import *
 from .representation import *
 from .tuning import *
+from .work import *

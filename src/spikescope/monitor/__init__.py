@@ -15,6 +15,7 @@ from .classic.monitors import *
 from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
 from .health.findings import *
+from .operations import *
 from .probe.single import Probe as Probe
 from .probe.single import ProbeReport as ProbeReport
 from .record import *

@@ -1,0 +1,304 @@
+"""What a network does with a batch: products, additions that spikes bring about, updates of neurons, by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..analysis.work import Costs, Energy, Work
+from ..analysis.work import energy as energy_of
+from ..base import MemoryModule, StepModule
+from ..errors import check_module, check_tensor, dims
+from ..neuron import Neuron
+
+__all__ = ["energy", "operations"]
+
+aten = torch.ops.aten
+
+LEVELS = 8
+"""Spikes to the step up to which whole numbers are taken for spikes: an image of 0 to 255 is none."""
+
+MULTIPLYING = (
+    "mul",
+    "div",
+    "reciprocal",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "lerp",
+    "addcmul",
+    "addcdiv",
+    "exp",
+    "tanh",
+    "sigmoid",
+)
+ADDING = ("add", "sub", "rsub", "heaviside", "ge", "gt", "le", "lt", "eq", "ne", "where", "maximum", "minimum", "clamp",
+          "masked_fill", "neg", "abs", "round", "floor", "sign", "relu", "lerp", "addcmul", "addcdiv")  # fmt: skip
+"""What counts as a multiplication, and what as an addition or a comparison, in the update of a neuron; some as both."""
+
+
+@dataclass
+class _Row:
+    """Sums over the batch and all steps."""
+
+    kind: str
+    dense: float = 0.0
+    acs: float = 0.0
+    macs: float = 0.0
+    outputs: float = 0.0
+    events: float = 0.0
+    updates: float = 0.0
+    multiplications: float = 0.0
+    additions: float = 0.0
+    passes: int = 0  # how often each sample came in
+    steps: int = 0  # of a neuron
+
+
+def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Work]:
+    """What each layer does for one sample of `x`: the counts that `analysis.energy` prices.
+
+    A copy of the network runs on `x` from rest, in evaluation, where normalisations can be folded into the layer
+    before them and so cost nothing. A frame that is repeated over time without a copy is computed and counted once.
+
+    - Products (linear, convolution, attention) of spikes, which are whole numbers up to 8, are additions: one for each
+      spike and synapse that it reaches, none for a padding; of spikes with spikes one for each coincidence. Other
+      products stay multiply-accumulates.
+    - The twin without spikes computes each product once a sample.
+    - The update of a neuron is counted as its step runs.
+    - `samples`: how many there are in `x`; None lets the first neuron tell.
+
+    Additions of branches, pooling and biases are not counted.
+
+    >>> net = nn.Sequential(spikescope.layer.Linear(4, 2), spikescope.neuron.IFNode(), spikescope.layer.Linear(2, 3))
+    >>> [(row.name, row.dense, row.macs, row.acs) for row in operations(net, torch.full((1, 4), 0.5)) if row.dense]
+    [('0', 8.0, 8.0, 0.0), ('2', 6.0, 0.0, 0.0)]
+    """
+    check_module("operations", net)
+    check_tensor("operations", "x", x)
+    copy = deepcopy(net).eval()
+    for module in copy.modules():
+        if isinstance(module, Neuron) and "torch" in module.supported_backends:
+            module.backend = "torch"  # whose operations can be seen
+    steps, number = _extent(copy, x)
+    number = samples or number
+    ledger = _Ledger(number)
+    _rest(copy)
+    with torch.random.fork_rng(), torch.no_grad(), ledger.watching(copy):
+        copy(x.detach())
+    modules = dict(copy.named_modules())
+    return [_work(name, row, modules[name], steps, number) for name, row in ledger.rows.items() if _counts(row)]
+
+
+def energy(
+    net: nn.Module,
+    x: Tensor,
+    model: str | Costs = "45nm float32",
+    memory: str | float = "fit",
+    samples: int | None = None,
+) -> Energy:
+    """The energy of one sample of `x`, layer by layer, beside that of the twin without spikes: see `analysis.energy`.
+
+    What is counted, and how, says `operations`. Print it: the table names every formula, constant and source.
+
+    >>> net = nn.Sequential(spikescope.layer.Linear(4, 2), spikescope.neuron.IFNode(), spikescope.layer.Linear(2, 3))
+    >>> held = energy(net, torch.full((1, 4), 0.5))
+    >>> [layer.work.name for layer in held.layers], held.sum("twin_operations")  # 14 * 4.6 pJ
+    (['0', '1', '2'], 64.4)
+    """
+    return energy_of(operations(net, x, samples), model, memory)
+
+
+def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
+    """The steps and samples that the neurons see; of a network without neurons 1 and the first axis of its input."""
+    seen: dict[nn.Module, list[int]] = {}
+    samples: list[int] = []
+
+    def look(module: Any, args: Any, out: Any) -> None:
+        multi = module.step_mode == "m"
+        seen.setdefault(module, []).append(len(out) if multi else 1)
+        samples.append(out.shape[1 if multi else 0])
+
+    neurons = [module for module in net.modules() if isinstance(module, Neuron)]
+    with ExitStack() as stack:
+        for module in neurons:
+            stack.callback(module.register_forward_hook(look).remove)
+        if neurons:
+            _rest(net)
+            with torch.random.fork_rng(), torch.no_grad():
+                net(x.detach())
+    found = samples[0] if samples else x.shape[0] if x.ndim else 0
+    if found < 1:
+        raise ValueError(f"operations: there is no sample in the input {dims(x.shape)}. Give a batch of some.")
+    return min(map(sum, seen.values()), default=1), found
+
+
+def _rest(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, MemoryModule):
+            module.reset()
+
+
+def _counts(row: _Row) -> bool:
+    return bool(row.dense or row.acs or row.macs or row.updates)
+
+
+def _work(name: str, row: _Row, module: nn.Module, steps: int, samples: int) -> Work:
+    updates = row.updates / samples
+    passes = samples * (1 if row.passes % steps else steps)  # what runs at each step is computed once by the twin
+    own = sum(held.numel() for held in module.parameters(recurse=isinstance(module, Neuron)))
+    state = len(list(module.named_memories())) if isinstance(module, MemoryModule) else 0
+    return Work(
+        name,
+        row.kind,
+        row.dense / passes,
+        row.acs / samples,
+        row.macs / samples,
+        round(updates / max(1, row.steps)),
+        updates,
+        row.multiplications / row.updates if row.updates else 0.0,
+        row.additions / row.updates if row.updates else 0.0,
+        state if row.updates else 0,
+        own,
+        row.outputs / passes,
+        row.events / samples,
+    )
+
+
+class _Ledger(TorchDispatchMode):
+    """Books what is computed on the module that is running."""
+
+    def __init__(self, samples: int) -> None:
+        from torch.utils.flop_counter import flop_registry  # only now: it brings triton
+
+        super().__init__()
+        self._flops = flop_registry
+        self.samples = samples
+        self._running: list[tuple[str, nn.Module]] = []
+        self.rows: dict[str, _Row] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if self._running:
+            neuron = next((held for held in self._running if isinstance(held[1], Neuron)), None)
+            if func._overloadpacket in PRODUCTS or func._overloadpacket in self._flops:
+                self._book(func, args, out, self.rows[(neuron or self._running[-1])[0]], neuron is not None)
+            elif neuron is not None and isinstance(out, Tensor) and out.is_floating_point() | (out.dtype == torch.bool):
+                word = func._overloadpacket.__name__.rstrip("_")
+                row = self.rows[neuron[0]]
+                row.multiplications += out.numel() * (word in MULTIPLYING)
+                row.additions += out.numel() * (word in ADDING)
+        return out
+
+    def _book(self, func: Any, args: Any, out: Tensor, row: _Row, inside: bool) -> None:
+        rule = PRODUCTS.get(func._overloadpacket)
+        if rule is None:
+            dense = self._flops[func._overloadpacket](*args, out_val=out) / 2
+            events, acs = 0.0, None
+        else:
+            x, dense, acs = rule(args)
+            held = spikes_in(x)
+            events = 0.0 if held is None else held.sum(dtype=torch.float64).item()
+        row.acs += acs or 0.0
+        row.macs += dense if acs is None else 0.0
+        row.events += events
+        if not inside:  # the twin has no neurons
+            row.dense += dense
+            row.outputs += out.numel()
+
+    def _enter(self, name: str, module: nn.Module, args: Any) -> None:
+        x = next((held for held in pytree.tree_leaves(args) if isinstance(held, Tensor)), None)
+        self._running.append((name, module))
+        row = self.rows.setdefault(name, _Row(type(module).__name__))
+        row.passes += 1 if x is None else self._passes(module, x)
+
+    def _passes(self, module: nn.Module, x: Tensor) -> int:
+        """How often each sample is in an input: steps, unless a frame is repeated without a copy."""
+        if isinstance(module, StepModule) and module.step_mode == "m" and x.ndim > 1:
+            return 1 if x.stride(0) == 0 else len(x)
+        if x.ndim > 2 and x.shape[1] == self.samples and x.shape[0] % self.samples:
+            return len(x)
+        return max(1, x.shape[0] // self.samples) if x.ndim else 1
+
+    def _leave(self, name: str, module: nn.Module, out: Any) -> None:
+        self._running.pop()
+        if isinstance(module, Neuron) and isinstance(out, Tensor):
+            row = self.rows[name]
+            row.updates += out.numel()
+            row.steps += len(out) if module.step_mode == "m" else 1
+
+    @contextmanager
+    def watching(self, net: nn.Module) -> Iterator[None]:
+        """While a network runs."""
+        with ExitStack() as stack:
+            for name, module in net.named_modules():
+                for handle in (
+                    module.register_forward_pre_hook(
+                        lambda held, args, kwargs, name=name: self._enter(name, held, (args, kwargs)), with_kwargs=True
+                    ),
+                    module.register_forward_hook(lambda held, args, out, name=name: self._leave(name, held, out)),
+                ):
+                    stack.callback(handle.remove)
+            stack.enter_context(self)
+            yield
+
+
+def spikes_in(x: Tensor) -> Tensor | None:
+    """The numbers of spikes, of either sign, where a tensor holds nothing else.
+
+    >>> spikes_in(torch.tensor([0.0, -1.0, 2.0])), spikes_in(torch.tensor([0.5]))
+    (tensor([0., 1., 2.]), None)
+    """
+    held = x.abs()
+    if x.dtype == torch.bool or not x.numel():
+        return held if x.dtype != torch.bool else x.to(torch.float32)
+    whole = bool((held == held.round()).all()) and held.max().item() <= LEVELS
+    return held if whole else None
+
+
+def _matrices(x: Tensor, y: Tensor) -> tuple[Tensor, float, float | None]:
+    """Of `x @ y`: x, the products, and the additions if either is spikes. A single spike adds whatever it meets."""
+    dense = float(math.prod(x.shape) * y.shape[-1])
+    a, b = spikes_in(x), spikes_in(y)
+    sums = [None if held is None else held.sum(dtype=torch.float64).item() for held in (a, b)]
+    single = [held is not None and bool((held <= 1).all()) for held in (a, b)]
+    if a is not None and b is not None and all(single):  # one for each coincidence
+        return x, dense, (a.sum(-2, dtype=torch.float64) * b.sum(-1, dtype=torch.float64)).sum().item()
+    if sums[0] is not None and (single[0] or not single[1]):
+        return x, dense, sums[0] * y.shape[-1]
+    if sums[1] is not None:
+        return y, dense, sums[1] * x.shape[-2]
+    return x, dense, None
+
+
+def _convolution(args: Any) -> tuple[Tensor, float, float | None]:
+    """The same of a convolution, without the zeros of its padding."""
+    x, weight, _, *geometry, groups = args[:9]
+    reached = weight.shape[1] if geometry[3] else weight.shape[0] // groups
+
+    def uses(held: Tensor) -> float:
+        summed = held.float().unflatten(1, (groups, -1)).sum(2)
+        ones = summed.new_ones((groups, 1, *weight.shape[2:]))
+        return torch.convolution(summed, ones, None, *geometry, groups).sum(dtype=torch.float64).item() * reached
+
+    spikes = spikes_in(x)
+    one = torch.ones_like(x[:1], dtype=torch.float32)
+    return x, uses(one) * len(x), None if spikes is None else uses(spikes)
+
+
+PRODUCTS: dict[Any, Callable[[Any], tuple[Tensor, float, float | None]]] = {
+    aten.mm: lambda args: _matrices(args[0], args[1]),
+    aten.addmm: lambda args: _matrices(args[1], args[2]),
+    aten.bmm: lambda args: _matrices(args[0], args[1]),
+    aten.baddbmm: lambda args: _matrices(args[1], args[2]),
+    aten.convolution: _convolution,
+}
+"""Of each product of PyTorch what comes in, the multiply-accumulates, and the additions if it is spikes that come."""
