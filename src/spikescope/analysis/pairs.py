@@ -94,7 +94,7 @@ def _window(owner: str, window: tuple[int, int]) -> tuple[int, int]:
     return int(first), int(last)
 
 
-@measure("lags", "spikes per step", "pynapple `compute_crosscorrelogram`, `compute_autocorrelogram`", window=5)
+@measure("pairs", "over the mean rate", "pynapple `compute_crosscorrelogram`, `compute_autocorrelogram`", window=5)
 def correlogram(
     spikes: Spikes, window: int, neurons: Sequence[int] | None = None, norm: bool = True, bin_size: int = 1
 ) -> Lags:

@@ -10,7 +10,7 @@ from ..errors import did_you_mean
 
 __all__ = ["Gives", "Measure", "Takes", "measure", "named", "registry"]
 
-Gives = Literal["values", "number", "course", "courses", "histogram", "lags", "matrix", "tuning", "table"]
+Gives = Literal["values", "number", "course", "courses", "histogram", "lags", "pairs", "matrix", "tuning", "table"]
 """What an analysis results in, and so how it is drawn: `report.picture`."""
 
 Takes = Literal["spikes", "other", "labels", "feature", "events", "layers"]

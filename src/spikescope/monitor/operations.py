@@ -287,7 +287,8 @@ def _convolution(args: Any) -> tuple[Tensor, float, float | None]:
     def uses(held: Tensor) -> float:
         summed = held.float().unflatten(1, (groups, -1)).sum(2)
         ones = summed.new_ones((groups, 1, *weight.shape[2:]))
-        return torch.convolution(summed, ones, None, *geometry, groups).sum(dtype=torch.float64).item() * reached
+        made = aten.convolution(summed, ones, None, *geometry, groups)
+        return float(made.sum(dtype=torch.float64).item() * reached)
 
     spikes = spikes_in(x)
     one = torch.ones_like(x[:1], dtype=torch.float32)
