@@ -130,7 +130,7 @@ def test_findings_are_shown_with_their_advice():
     lines = repr(health(Named(["a", "b"]))).splitlines()
     assert lines[0].startswith("Health: ")
     assert lines[1].split() == ["layer", "finding", "number", "threshold"]
-    assert any(line.startswith("silent neurons: Lower v_threshold") for line in lines)
+    assert any(line.startswith("Raise the bias or the gain of the weights") for line in lines)
 
 
 def test_monitors_show_their_records():

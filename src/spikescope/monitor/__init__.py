@@ -14,7 +14,9 @@ from .classic.gpu import *
 from .classic.monitors import *
 from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
-from .health.findings import *
+from .health.finding import Evidence as Evidence
+from .health.finding import Finding as Finding
+from .health.health import *
 from .operations import *
 from .probe.single import Probe as Probe
 from .probe.single import ProbeReport as ProbeReport

@@ -229,4 +229,4 @@ def test_the_surrogate_of_a_threshold_per_channel_is_judged_where_it_is_learned(
     net[0].v_threshold = nn.Parameter(torch.tensor([100.0, 100.0]))
     with monitor.health(net) as watch:
         net(torch.ones(2, 1, 2))
-    assert "outside the surrogate" in [finding.kind for finding in watch.findings]
+    assert "outside the surrogate" in [finding.kind for finding in watch.everything]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..health.finding import Evidence
+
 __all__ = ["draw_results"]
 
 IN_A_ROW = 4
@@ -43,6 +45,21 @@ UNITS = {
 """What the axis of a reducer says, by its own name; of another it says 'value'."""
 
 Rows = Mapping[str, Mapping[str, Any]]
+
+
+@styled
+def draw_evidence(kind: str, layer: str, evidence: Evidence, threshold: float) -> Figure:
+    """What a finding was told by: a bar for each number, and the threshold as a line where it can be drawn."""
+    count = len(evidence.values)
+    figure = blank(6.4, 1.2 + 0.24 * max(count, 3))
+    axes = figure.add_subplot()
+    _bars(axes, dict(zip(evidence.labels, evidence.values, strict=True)), named=True)
+    if math.isfinite(threshold) and count:
+        axes.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
+    tidy(axes, f"{kind} of {layer}", evidence.unit, "", grid="x")
+    if not count:
+        axes.text(0.5, 0.5, evidence.words, ha="center", va="center", transform=axes.transAxes, wrap=True)
+    return figure
 
 
 @styled

@@ -1,0 +1,106 @@
+"""How much neurons fire: never, always, all at once, more than the energy allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..code import shifted_bias, threshold_at, varied_weights
+from ..finding import Evidence, Finding
+from ..registry import Cause, register, unjudged
+from ..watch.seen import Seen
+
+_CROWD = 8  # neurons from which on a layer can be in synchrony
+
+SILENT = Cause(
+    "silent layer",
+    102,
+    "No neuron of the layer ever fires.",
+    "Lower v_threshold, raise the gain of the weights, or put a normalisation before the layer.",
+    {
+        "silent layer": "after",
+        "silent neurons": "after",
+        "never near the threshold": "after",
+        "driven below rest": "after",
+        "outside the surrogate": "after",
+        "vanishing gradient in depth": "before",
+    },
+)
+
+QUIET = Cause(
+    "silent neurons",
+    120,
+    "Many neurons of the layer never fire; the number is their share.",
+    "Raise the bias or the gain of the weights, or put a normalisation before the layer; else it may be smaller.",
+    {},
+)
+
+SATURATED = Cause(
+    "saturated neurons",
+    121,
+    "Many neurons of the layer fire at nearly every step, and tell nothing of time; the number is their share.",
+    "Raise v_threshold, lower the gain of the weights, or add a penalty on the firing rate.",
+    {
+        "saturated neurons": "after",
+        "silent neurons": "after",
+        "rate too high": "after",
+        "outside the surrogate": "here",
+        "vanishing gradient in depth": "before",
+    },
+)
+
+TOGETHER = Cause(
+    "synchrony",
+    122,
+    "The neurons of the layer fire in the same steps, as if they were one; the number is 1 if all do, and small if "
+    "they are independent.",
+    "Look at the weights before the layer, which may all be alike, and at the input: break the symmetry by "
+    "initialising them at random.",
+    {"synchrony": "after", "silent neurons": "after", "saturated neurons": "after"},
+)
+
+COSTLY = Cause(
+    "rate too high",
+    220,
+    "The neurons of the layer fire more often than was wanted for the energy; the number is their mean rate.",
+    "Raise v_threshold, or add a penalty on the firing rate to the loss.",
+    {"rate too high": "after"},
+)
+
+
+@register(SILENT, QUIET, SATURATED, TOGETHER, COSTLY)
+def judge(seen: Seen) -> Iterator[Finding]:
+    """What the spikes tell."""
+    limits, rows = seen.limits, seen.activity()
+    crowds = {name: seen.origin.crowds[name] for name in rows}
+    for name, row in rows.items():
+        if row["silent"] >= limits.silent:
+            cause = SILENT if row["silent"] == 1 else QUIET
+            words = f"{row['silent']:.0%} of the neurons never fired"
+            quiet = cause is QUIET
+            line = shifted_bias(seen, name, seen.state(name).scale) if quiet else threshold_at(seen, name, 0.5)
+            yield cause.found(name, row["silent"], limits.silent, _shares(rows, "silent", words), line)
+        if row["saturated"] >= limits.saturated:
+            words = f"{row['saturated']:.0%} of the neurons fired in {limits.saturated_rate:.0%} of the steps or more"
+            line = threshold_at(seen, name, 2.0)
+            yield SATURATED.found(name, row["saturated"], limits.saturated, _shares(rows, "saturated", words), line)
+        crowd = crowds[name]
+        if crowd.neurons >= _CROWD and crowd.seen > 1 and crowd.synchrony > limits.synchrony:
+            line = varied_weights(seen, name)
+            values = tuple(held.synchrony for held in crowds.values())
+            evidence = Evidence("the neurons fire together", "synchrony", tuple(crowds), values)
+            yield TOGETHER.found(name, crowd.synchrony, limits.synchrony, evidence, line)
+        if limits.rate is not None and crowd.rate > limits.rate:
+            values = tuple(held.rate for held in crowds.values())
+            evidence = Evidence("spikes of a neuron in a step", "spikes per step", tuple(crowds), values)
+            yield COSTLY.found(name, crowd.rate, limits.rate, evidence, threshold_at(seen, name, 1.5, limits.rate))
+
+
+def _shares(rows: dict[str, dict[str, float]], kind: str, words: str) -> Evidence:
+    return Evidence(words, "share of the neurons", tuple(rows), tuple(row[kind] for row in rows.values()))
+
+
+@unjudged
+def unknown(seen: Seen) -> Iterator[str]:
+    """Rates that nobody asked for."""
+    if seen.limits.rate is None:
+        yield "the rate for the energy: none was wanted, as by rate=0.2"

@@ -1,0 +1,76 @@
+"""How the weights move: too far in an update, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..code import module_of
+from ..finding import Evidence, Finding
+from ..registry import Cause, register, unjudged
+from ..watch.seen import Seen
+
+FAST = Cause(
+    "learning rate too high",
+    20,
+    "In a typical update a weight moves by a large part of itself; the number is that part.",
+    "Lower the learning rate, or let it rise over the first updates.",
+    {
+        "non-finite weights": "anywhere",
+        "non-finite output": "anywhere",
+        "non-finite state": "anywhere",
+        "non-finite gradient": "anywhere",
+        "runs away upwards": "anywhere",
+        "runs away downwards": "anywhere",
+        "never near the threshold": "anywhere",
+        "driven below rest": "anywhere",
+        "silent layer": "anywhere",
+        "silent neurons": "anywhere",
+        "saturated neurons": "anywhere",
+        "outside the surrogate": "anywhere",
+        "vanishing gradient in depth": "anywhere",
+        "exploding gradient in depth": "anywhere",
+        "vanishing gradient in time": "anywhere",
+        "exploding gradient in time": "anywhere",
+        "synchrony": "anywhere",
+    },
+)
+
+STILL = Cause(
+    "weights not updated",
+    210,
+    "Weights that get a gradient never move, while others do; the number counts their layers.",
+    "Give them to the optimizer; if they are to stay as they are, requires_grad_(False) saves the work.",
+    {},
+)
+
+
+@register(FAST, STILL)
+def judge(seen: Seen) -> Iterator[Finding]:
+    """What the updates tell."""
+    fastest = seen.weights.fastest()
+    limit = seen.limits.update
+    if fastest is not None and fastest[1] > limit:
+        name, part = fastest
+        moves = seen.weights.moves[name]
+        evidence = Evidence(
+            f"{name} moves by {part:.2g} of its norm in an update",
+            "part of its norm",
+            tuple(str(update + 1) for update in range(len(moves))),
+            tuple(moves),
+        )
+        factor = f"{limit / 10 / part:.1g}" if part < 1e30 else "1e-3"
+        line = f'optimizer.param_groups[0]["lr"] *= {factor}'
+        yield FAST.found(name.rpartition(".")[0], part, limit, evidence, line)
+    still = [name for name in seen.weights.still() if seen.arrival.counts[name]]
+    if still:
+        module = module_of(still[0].rpartition(".")[0])
+        words = f"{', '.join(still[:8])} never moved"
+        line = f'optimizer.add_param_group({{"params": list({module}.parameters())}})'
+        yield STILL.found(still[0].rpartition(".")[0], len(still), 0, Evidence(words), line)
+
+
+@unjudged
+def unknown(seen: Seen) -> Iterator[str]:
+    """Updates that nobody made."""
+    if seen.weights.held and not any(seen.weights.moves.values()):
+        yield "the learning rate: no update of the weights seen"

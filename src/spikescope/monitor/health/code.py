@@ -1,0 +1,101 @@
+"""Lines of code that change a network, as findings propose them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from ..reduce import SupportShare
+from .trial import best
+from .watch.seen import Seen
+
+__all__ = ["gain_of", "module_of", "scaled_weights", "shifted_bias", "threshold_at", "varied_weights", "widened"]
+
+
+def module_of(name: str) -> str:
+    """A module as code writes it.
+
+    >>> module_of("features.0.conv"), module_of("")
+    ('net.features[0].conv', 'net')
+    """
+    parts = (f"[{part}]" if part.isdigit() else f".{part}" for part in name.split(".") if part)
+    return "net" + "".join(parts)
+
+
+def scaled_weights(seen: Seen, name: str, factor: float) -> str:
+    """Scale what drives a neuron, by the layer before it: as much as makes it fire, if that could be tried out."""
+    tried = best(seen, name, lambda node, x, number: [held * number for held in x])
+    factor = factor if tried is None else tried
+    found = seen.before(name)
+    if found is None:
+        return f"x = {factor:.3g} * x"
+    place, layer = found
+    parts = ["weight", *(["bias"] if isinstance(getattr(layer, "bias", None), Tensor) else [])]
+    return "; ".join(f"{module_of(place)}.{part}.data.mul_({factor:.3g})" for part in parts)
+
+
+def gain_of(seen: Seen, name: str) -> float:
+    """By how much the layer before a neuron multiplies independent inputs of size one; NaN where that is not known."""
+    found = seen.before(name)
+    if found is None or found[1].weight.ndim < 2:
+        return math.nan
+    weight = found[1].weight.detach()
+    return float(weight.square().flatten(1).sum(1).mean().sqrt())
+
+
+def shifted_bias(seen: Seen, name: str, amount: float) -> str:
+    """Shift what drives a neuron, by the bias of the layer before it: as much as makes it fire, if that was tried."""
+    tried = best(seen, name, lambda node, x, number: [held + number for held in x])
+    amount = amount if tried is None else tried
+    found = seen.before(name)
+    if found is None:
+        return f"x = x + {amount:.3g}"
+    place, layer = found
+    if isinstance(getattr(layer, "bias", None), Tensor):
+        return f"{module_of(place)}.bias.data.add_({amount:.3g})"
+    return f"{module_of(place)}.bias = torch.nn.Parameter(torch.full(({len(layer.weight)},), {amount:.3g}))"
+
+
+def varied_weights(seen: Seen, name: str) -> str:
+    """Break the symmetry of the weights before a neuron."""
+    found = seen.before(name)
+    if found is None:
+        return f"# look at what drives {module_of(name)}"
+    weight, size = f"{module_of(found[0])}.weight", float(found[1].weight.detach().square().mean().sqrt())
+    return f"{weight}.data.add_({2 * size:.2g} * torch.randn_like({weight}))"
+
+
+def threshold_at(seen: Seen, name: str, factor: float, rate: float | None = None) -> str:
+    """Another threshold, by a factor, or by one with which the neuron fires, if that could be tried out."""
+
+    def raised(node: Any, x: list[Tensor], number: float) -> list[Tensor]:
+        node.v_threshold = node.v_threshold * number
+        return x
+
+    tried = best(seen, name, raised, rate)
+    factor = factor if tried is None else tried
+    held: Any = seen.modules[name]
+    now = getattr(held, "v_threshold", None)
+    if isinstance(now, (int, float)):
+        return f"{module_of(name)}.v_threshold = {now * factor:.3g}  # now {now:.3g}"
+    return f"{module_of(name)}.v_threshold = {module_of(name)}.v_threshold * {factor:.3g}"
+
+
+def widened(seen: Seen, name: str) -> str:
+    """A surrogate as wide as the distance of the threshold from rest, where one number says how wide it is."""
+    held: Any = getattr(seen.modules[name], "surrogate_function", None)
+    alpha, wanted = getattr(held, "alpha", None), 2 * seen.state(name).scale
+    other = f"{module_of(name)}.surrogate_function = surrogate.ATan(alpha={4 / wanted:.3g})"
+    if not isinstance(alpha, (int, float)):
+        return other
+    try:
+        found = SupportShare.of(held, 0.0)
+        number = alpha * (found.high - found.low) / wanted  # the width goes with 1 / alpha, or does not
+        wider = SupportShare.of(type(held)(alpha=number), 0.0)
+    except (TypeError, ValueError):
+        return other
+    if not wider.high - wider.low > found.high - found.low:
+        return other
+    return f"{module_of(name)}.surrogate_function.alpha = {number:.3g}  # now {alpha:.3g}"

@@ -1,0 +1,1 @@
+"""What health looks at while a network runs, a file a kind of sight."""

@@ -1,0 +1,78 @@
+"""Whether a neuron begins with the state of the sequence before, as a forgotten reset leaves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....form import tensors_of
+from ....neuron import Neuron
+from ....recording.records import Moment
+from ....sockets import Signal, subscribe, unsubscribe
+from ...probe.single import Probe
+
+__all__ = ["Carried"]
+
+
+class Carried:
+    """Counts the runs of a neuron that began with the state of the one before, as a forgotten reset leaves it.
+
+    A run is a call for a sequence; of single steps it is what follows a backward pass over several of them, for one
+    after each step is online learning, whose sequence goes on. The state is meant to go on where it was cut from its
+    graph, where the graph goes on without a backward pass, and where the program does reset it, at another time.
+
+    One such run is enough: autograd stops at the backward pass of it, so that in training there may be no second.
+    """
+
+    enabled = True
+
+    def __init__(self, neuron: Neuron, backwards: list[Probe]) -> None:
+        self.neuron = neuron
+        self.backwards = backwards  # the probes of the gradients that tell a backward pass
+        self.fired = 0  # of these, up to the last call
+        self.ran = self.reset = False  # reset: and began anew after that
+        self._calls = 0  # since the last backward pass
+        self._joined = self._graph = False  # the state has a graph: before this call; after the last one
+        self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
+        self._trained = 0  # of both, those in training
+        self.point = subscribe(neuron, Signal("before", "step_mode"), self)
+
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+        """A call comes. Also in compiled code, which writes the state at its end, the one before is still there."""
+        self._joined = _has_graph(self.neuron)
+
+    def look(self, moment: Moment) -> None:
+        """A call is over."""
+        fired = sum(probe.fired for probe in self.backwards)
+        learned, self.fired = fired != self.fired, fired
+        cut = (learned or self._graph) and not self._joined
+        sequence, before = self.neuron.step_mode == "m", self._runs + self._chunks
+        if moment.start == 0:
+            self.reset = self.reset or self.ran
+        elif learned and not cut:
+            self._runs += sequence or self._calls > 1
+        elif sequence and not cut:
+            self._runs += not self._joined
+            self._chunks += self._joined
+        self._trained += (self._runs + self._chunks - before) * self.neuron.training
+        self._calls = 1 if learned or moment.start == 0 else self._calls + 1
+        self._graph, self.ran = _has_graph(self.neuron), True
+
+    @property
+    def number(self) -> int:
+        """How many runs began so, by mistake as it seems."""
+        if self.reset:
+            return 0
+        learns = any(probe.fired for probe in self.backwards)
+        return self._runs + (0 if learns else self._chunks)  # without a backward pass the graph serves nobody
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether all of these runs were in evaluation."""
+        return self.number > 0 and not self._trained
+
+    def close(self) -> None:
+        unsubscribe(self.point, self)
+
+
+def _has_graph(neuron: Neuron) -> bool:
+    return any(held.requires_grad for held in tensors_of(neuron._memories))

@@ -1,0 +1,56 @@
+"""How many neurons of a layer fire, and whether they do it all at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Crowd"]
+
+
+class Crowd:
+    r"""The share of neurons that fire in each step of each sample: its mean, and how far it goes up and down.
+
+    $$\chi^2 = \frac{\mathrm{Var}(p)}{\bar p (1 - \bar p)}$$ is 1 where all fire in the same steps, and 1 / M for M
+    neurons that fire independently.
+    """
+
+    def __init__(self) -> None:
+        self.neurons = self.seen = 0
+        self._fired: Tensor | None = None  # of each channel, the first axis of F
+        self._total = self._squares = 0.0
+
+    def look(self, value: Any, sequence: bool) -> None:
+        """The spikes of a call, `[T, N, *F]` or `[N, *F]`."""
+        axes = 2 if sequence else 1
+        if not isinstance(value, Tensor) or value.ndim <= axes or not value.numel():
+            return
+        spikes = value.flatten(axes)
+        share = (spikes != 0).mean(-1, dtype=torch.float64)
+        fired = (value != 0).flatten(0, axes - 1).flatten(2).any(-1).any(0) if value.ndim > axes + 1 else None
+        if fired is not None and (self._fired is None or self._fired.shape == fired.shape):
+            self._fired = fired if self._fired is None else self._fired | fired
+        self.neurons = spikes.shape[-1]
+        self.seen += share.numel()
+        self._total, self._squares = self._total + share.sum().item(), self._squares + (share * share).sum().item()
+
+    @property
+    def silent_channels(self) -> float | None:
+        """The share of channels that never fired, of a layer that has several places in each; else None."""
+        return None if self._fired is None else 1 - self._fired.double().mean().item()
+
+    @property
+    def rate(self) -> float:
+        """Spikes of a neuron in a step, where it gives one at most."""
+        return self._total / self.seen if self.seen else math.nan
+
+    @property
+    def synchrony(self) -> float:
+        """Chi; NaN where nobody, or everybody, always fires."""
+        mean = self.rate
+        alone = mean * (1 - mean)
+        together = self._squares / self.seen - mean * mean if self.seen else 0.0
+        return math.sqrt(max(together, 0.0) / alone) if alone > 1e-6 else math.nan

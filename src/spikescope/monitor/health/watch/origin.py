@@ -1,0 +1,148 @@
+"""The calls of neurons and of modules without children: their order, and where the first value went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ....base import StepModule
+from ....neuron import Neuron
+from ....recording.records import Moment
+from ....sockets import Signal
+from ...choose.modules import named
+from ...probe.group import closed_with
+from ...probe.single import Probe
+from .carried import Carried
+from .crowd import Crowd
+from .nonfinite import Place, first_bad
+from .state import State
+from .uses import Uses
+
+__all__ = ["Origin"]
+
+_KEPT, _STEPS = 2, 16  # samples and steps of an input that are kept
+
+
+class Origin:
+    """The first run and step in which a module without children gave a value that is not finite, and which one.
+
+    It sees each call of each neuron, so that what is `carried` over, its `states`, its `crowds` and its `uses` are told
+    by it too.
+    """
+
+    def __init__(self, net: nn.Module, backwards: dict[str, Probe], firing: set[str]) -> None:
+        found: dict[str, tuple[int, Place, int]] = {}  # run, place in the value, place in the order of calls
+        order: dict[str, int] = {}
+        fed: set[str] = set()  # neurons whose input was not finite
+        shapes: dict[str, tuple[int, ...]] = {}  # of the first input of a neuron
+        samples: dict[str, list[Tensor]] = {}  # a part of the last inputs of a neuron: a sequence, or steps
+        modules = named(net).items()
+        neurons = {name: held for name, held in modules if isinstance(held, Neuron)}
+        inside = {part for held in neurons.values() for part in held.modules()}
+        leaves = {
+            name: held for name, held in modules if name in neurons or not (list(held.children()) or held in inside)
+        }
+        everyone = list(backwards.values())  # for neurons of which no gradient is recorded, as read-outs
+        carried = {
+            name: Carried(held, [backwards[name]] if name in backwards else everyone) for name, held in neurons.items()
+        }
+        states = {name: State(held) for name, held in neurons.items()}
+        crowds = {name: Crowd() for name in firing}
+        uses = Uses(net)
+
+        def take(value: Any, moment: Moment) -> None:
+            name = moment.name
+            uses.look(name)
+            if name in carried:
+                carried[name].look(moment)
+                states[name].look((moment.stop or 1) - 1)
+            if name in crowds:
+                crowds[name].look(_spikes(value), neurons[name].step_mode == "m")
+            place = order.setdefault(name, len(order))
+            if name in found:
+                return
+            bad = first_bad(value, moment, isinstance(leaves[name], StepModule))
+            if bad is not None:
+                found[name] = (moment.run, bad, place)
+
+        def feed(value: Any, moment: Moment) -> None:
+            if isinstance(value, Tensor) and value.ndim:
+                shapes.setdefault(moment.name, tuple(value.shape))
+                _keep(samples.setdefault(moment.name, []), value, neurons[moment.name].step_mode == "m")
+            if found and moment.name not in fed and first_bad(value, moment) is not None:
+                fed.add(moment.name)
+
+        self._found, self._order, self._fed, self._carried, self._states = found, order, fed, carried, states
+        self.crowds, self.uses, self.shapes, self.samples = crowds, uses, shapes, samples
+        self._probes = [Probe(name, held, Signal("input"), feed, root=net) for name, held in neurons.items()]
+        self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
+        self._closed = closed_with(self, [*self._probes, *carried.values()])
+
+    def first(self) -> tuple[str, Place] | None:
+        """The module and where in its value, with the step of its run."""
+        if not self._found:
+            return None
+        name = min(
+            self._found, key=lambda held: (self._found[held][0], self._found[held][1].step, self._found[held][2])
+        )
+        return name, self._found[name][1]
+
+    def spoiled(self) -> set[str]:
+        """The first neuron that was given what is not finite, or gave it, and all that comes after it.
+
+        Spikes are finite whatever a neuron was given, so that nothing tells how far it reaches. Before a neuron it may
+        be meant, and end: a mask of infinities does in a softmax.
+        """
+        bad = self._fed | (self._found.keys() & self._carried.keys()) | self.broken_states().keys()
+        first = min((self._order[name] for name in bad if name in self._order), default=len(self._order))
+        return {name for name, place in self._order.items() if place >= first}
+
+    def broken_states(self) -> dict[str, Place]:
+        """The first neuron whose state is not finite, though no value was before, and where it was seen."""
+        broken = {name: held.broken for name, held in self._states.items() if held.broken is not None}
+        if self._found or not broken:
+            return {}
+        name = min(broken, key=lambda held: self._order.get(held, 0))
+        return {name: broken[name]}
+
+    @property
+    def order(self) -> dict[str, int]:
+        """To each module that ran its place in the order of the first calls."""
+        return self._order
+
+    @property
+    def states(self) -> dict[str, State]:
+        """What the state of each neuron shows."""
+        return self._states
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """Of each neuron that ran, how many runs began with the state of the one before; see `Carried`."""
+        return {name: held.number for name, held in self._carried.items() if held.ran}
+
+    def evaluating(self) -> bool:
+        """Whether runs that began with the state of the one before were all in evaluation."""
+        return all(held.evaluating for held in self._carried.values() if held.ran and held.number)
+
+    @property
+    def errors(self) -> dict[str, BaseException]:
+        """The errors that ended a probe, by the name of the module."""
+        return {probe.name: probe.error for probe in self._probes if probe.error is not None}
+
+    def close(self) -> None:
+        self._closed()
+
+
+def _keep(samples: list[Tensor], value: Tensor, sequence: bool) -> None:
+    """Keep a part of an input in the place of an older one."""
+    part = (value[:, :_KEPT] if sequence and value.ndim > 1 else value[:_KEPT]).detach().clone()
+    if sequence or (samples and samples[0].shape != part.shape):
+        samples.clear()
+    samples.append(part)
+    del samples[:-_STEPS]
+
+
+def _spikes(value: Any) -> Any:
+    """The spikes of what a neuron gives: for online training it gives them first."""
+    return value[0] if isinstance(value, (list, tuple)) and value else value

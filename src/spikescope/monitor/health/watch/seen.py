@@ -1,0 +1,183 @@
+"""All that health has seen of a network: what the judges of causes read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ....neuron import Neuron
+from ....neuron.nonlinear import LIAFNode
+from ....neuron.readout import ReadOut
+from ....neuron.spiking import is_binary
+from ....recording.records import Moment
+from ....sockets import Signal
+from ...choose.modules import by_role, named, unwrapped, where
+from ...probe.group import closed_with
+from ...probe.single import GradScale, Probe
+from ...record import Recording, record
+from ...reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
+from ...reduce.pieces import whole
+from .inputs import Inputs
+from .origin import Origin
+from .state import State
+from .threshold import Threshold
+from .weights import Arrival, Weights, parameters
+
+__all__ = ["Limits", "Seen"]
+
+
+class Limits(NamedTuple):
+    """When a number is a finding; see `health`."""
+
+    silent: float = 0.5
+    saturated: float = 0.1
+    saturated_rate: float = 0.95
+    support: float = 0.01
+    vanishing: float = 1e-3
+    exploding: float = 1e3
+    synchrony: float = 0.9
+    update: float = 0.1
+    scale: float = 10.0
+    rate: float | None = None
+    steps: int | None = None
+
+
+class Seen:
+    """Listens to a network until `close()`.
+
+    - `spikes`, `gradients`, `potentials`: recordings. `origin`: the calls of neurons and layers. `inputs`, `weights`,
+      `arrival`: see their classes. `net`: held while it listens.
+    """
+
+    def __init__(self, net: nn.Module, limits: Limits, scaler: GradScale | None) -> None:
+        firing = where(lambda name, held: isinstance(held, Neuron) and not isinstance(held, (ReadOut, LIAFNode)))
+        self.net, self.limits, self.modules = net, limits, named(net)
+        reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
+        self.spikes = record(net, reducers, firing)
+        self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
+        self.potentials = _potentials(net, _supports(net))
+        self.near = _potentials(net, _upper_halves(net))
+        recorded = [held for held in (self.potentials, self.near) if held is not None]
+        pairs = [pair for held in recorded for pair in zip(held._probes, held._tracks.values(), strict=True)]
+        thresholds = [Threshold(probe, track) for probe, track in pairs]
+        backwards = {probe.name: probe for probe in self.gradients._probes}
+        origin = self.origin = Origin(net, backwards, set(self.spikes._tracks))
+        inputs = self.inputs = Inputs()
+        weights = self.weights = Weights(parameters(net))
+        self.arrival = Arrival(weights.held)
+
+        uses = origin.uses
+
+        def take(value: Any, moment: Moment) -> None:
+            uses.begin()
+            weights.look()
+            inputs.look(value)
+
+        self.root = Probe("", unwrapped(net), Signal("input"), take, root=net)
+        self._closed = closed_with(self, [*thresholds, self.root, self.arrival])
+
+    @property
+    def watching(self) -> list[Any]:
+        """What may have failed: recordings, and what else has probes."""
+        return [
+            held for held in (self.spikes, self.gradients, self.potentials, self.near, self.origin) if held is not None
+        ]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped listening."""
+        return not self._closed.alive
+
+    def close(self) -> None:
+        """Stop for good; a second time does nothing."""
+        if self.closed:
+            return
+        self.weights.look()
+        for held in self.watching:
+            held.close()
+        self._closed()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the network has run."""
+        return bool(self.origin.order)
+
+    @property
+    def learned(self) -> bool:
+        """Whether a backward pass came by."""
+        return any(probe.fired for probe in self.gradients._probes) or any(self.arrival.counts.values())
+
+    @property
+    def places(self) -> dict[str, int]:
+        """To each layer its place in the order of the data; of the network itself, and of what did not run, none."""
+        return {name: place for name, place in self.origin.order.items() if name}
+
+    def state(self, name: str) -> State:
+        """What the state of a neuron showed."""
+        return self.origin.states[name]
+
+    def activity(self) -> dict[str, dict[str, float]]:
+        """The silent and the saturated share of each layer that nothing else spoils.
+
+        Of maps it is the silent channels that count: in a few samples many places of a channel see nothing to fire at.
+        """
+        spoiled, found = self.origin.spoiled(), {}
+        for name, row in self.spikes.sound().items():
+            if name not in spoiled:
+                channels = self.origin.crowds[name].silent_channels
+                found[name] = {**row, "silent": row["silent"] if channels is None else channels}
+        return found
+
+    def norms(self) -> dict[str, Tensor]:
+        """The norm of the gradient of each layer at each step, in the order of the data."""
+        sound = self.gradients.sound()
+        return dict(sorted(sound.items(), key=lambda item: self.places.get(item[0], -1)))
+
+    def bad_steps(self) -> dict[str, int]:
+        """In how many steps the gradient of each layer was not finite."""
+        tracks = self.gradients._tracks
+        squares = {name: whole(tracks[name].summary("gradient norm").pieces)[:, 0] for name in self.norms()}
+        return {name: int((~held.isfinite()).sum()) for name, held in squares.items()}
+
+    def before(self, name: str) -> tuple[str, Any] | None:
+        """The layer with weights, or the norm, that ran last before a neuron, with its name."""
+        places = self.places
+        place, drives = places.get(name, -1), by_role("synapse") | by_role("norm")
+        earlier = [n for n, at in places.items() if at < place and drives.matches(n, self.modules[n])]
+        earlier = [n for n in earlier if isinstance(getattr(self.modules[n], "weight", None), Tensor)]
+        latest = max(earlier, key=places.__getitem__, default=None)
+        return None if latest is None else (latest, self.modules[latest])
+
+
+def _potentials(net: nn.Module, chosen: dict[str, SupportShare]) -> Recording | None:
+    """A recording of potentials before the reset, by these reducers."""
+    if not chosen:
+        return None
+    return record(net, lambda name, held: chosen[name], where(lambda name, held: name in chosen), "h")
+
+
+def _with_one_threshold(net: nn.Module) -> dict[str, Any]:
+    """Neurons that give spikes by one threshold; one of a tensor is of a batch, as set_threshold_margin gives it."""
+    held: dict[str, Any] = {name: module for name, module in named(net).items() if is_binary(module)}
+    return {name: m for name, m in held.items() if not (type(m.v_threshold) is Tensor and m.v_threshold.numel() > 1)}
+
+
+def _supports(net: nn.Module) -> dict[str, SupportShare]:
+    """Where the surrogate of each of these neurons lets a gradient through."""
+    found = {}
+    for name, module in _with_one_threshold(net).items():
+        try:
+            found[name] = SupportShare.of(module.surrogate_function, module.v_threshold)
+        except ValueError:  # its gradient is large in several places, or nowhere
+            continue
+    return found
+
+
+def _upper_halves(net: nn.Module) -> dict[str, SupportShare]:
+    """The potentials that lie nearer to the threshold than to rest, or above it."""
+    return {
+        name: SupportShare(-State(module).scale / 2, math.inf, module.v_threshold)
+        for name, module in _with_one_threshold(net).items()
+    }

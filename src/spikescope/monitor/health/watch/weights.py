@@ -1,0 +1,85 @@
+"""How the weights of a network move, and whether gradients arrive at them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...choose.modules import named
+
+__all__ = ["Arrival", "Weights", "parameters"]
+
+_SAMPLE = 1024  # elements of a weight that are compared
+
+
+def parameters(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that learn, by the name of their module and their own: those of two axes and more."""
+    found: dict[str, nn.Parameter] = {}
+    for name, module in named(net).items():
+        for own, held in module.named_parameters(recurse=False):
+            lazy = isinstance(held, nn.parameter.UninitializedParameter)
+            if not lazy and held.requires_grad and held.ndim > 1 and held.is_floating_point() and not held.is_meta:
+                found[f"{name}.{own}" if name else own] = held
+    return found
+
+
+class Arrival:
+    """Counts the gradients that arrive at each weight, by hooks that are taken off at the end."""
+
+    def __init__(self, weights: dict[str, nn.Parameter]) -> None:
+        self.counts = dict.fromkeys(weights, 0)
+        self._hooks = [held.register_hook(_counting(self.counts, name)) for name, held in weights.items()]
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _counting(counts: dict[str, int], name: str) -> Any:
+    def count(gradient: Tensor) -> None:
+        counts[name] += 1
+
+    return count
+
+
+class Weights:
+    """How far each weight goes from one call of the network to the next, in units of its own norm.
+
+    A part of each weight is compared, of even distances.
+    """
+
+    def __init__(self, weights: dict[str, nn.Parameter]) -> None:
+        self.held = weights
+        self._before = {name: _part(held) for name, held in weights.items()}
+        self.moves: dict[str, list[float]] = {name: [] for name in weights}  # those that were no standstill
+
+    def look(self) -> None:
+        """The network begins, or somebody reads."""
+        for name, held in self.held.items():
+            now, before = _part(held), self._before[name]
+            way, size = (now - before).norm().item(), before.norm().item()
+            if way and size and math.isfinite(way):  # of what is not finite, no part is known
+                self.moves[name].append(way / size)
+            self._before[name] = now
+
+    def fastest(self) -> tuple[str, float] | None:
+        """The weight that moves most in an update, by the mean of the first updates, and how far."""
+        means = {name: _typical(moves) for name, moves in self.moves.items() if moves}
+        return max(means.items(), key=lambda item: item[1], default=None)
+
+    def still(self) -> list[str]:
+        """Weights that never moved while others did."""
+        return [name for name, moves in self.moves.items() if not moves] if any(self.moves.values()) else []
+
+
+def _typical(moves: list[float]) -> float:
+    """The median of the updates."""
+    return sorted(moves)[len(moves) // 2]
+
+
+def _part(weight: Tensor) -> Tensor:
+    flat = weight.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // _SAMPLE)].to(torch.float64, copy=True)

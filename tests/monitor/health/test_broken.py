@@ -1,0 +1,60 @@
+"""Every broken network is told by its cause first, sound ones have none, and no advice makes anything worse."""
+
+import pytest
+import torch
+from health_networks import BROKEN, SOUND, changed, watched
+
+from spikescope import functional
+from spikescope.monitor.health import causes
+
+
+def made(build):
+    torch.manual_seed(0)
+    return build()
+
+
+def excess(finding):
+    """How far beyond its threshold a finding is."""
+    return abs(finding.number - finding.threshold)
+
+
+def reset_before_each_call(held):
+    held.net.register_forward_pre_hook(lambda net, given: functional.reset_net(net))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_cause_comes_first_and_its_advice_makes_nothing_worse(name):
+    layer, kind, build = BROKEN[name]
+    watch = watched(made(build))
+    first = watch.findings[0]
+    assert first.kind == kind
+    assert layer in (None, first.layer)
+    assert first.line
+    assert first.advice
+    assert first.evidence.words
+    assert kind in watch.table()
+
+    held = made(build)
+    if first.line.startswith("functional.reset_net"):
+        reset_before_each_call(held)
+    changed(held, first.line)
+    after = watched(held)
+    same = [found for found in after.everything if (found.layer, found.kind) == (first.layer, first.kind)]
+    if not first.line.startswith(("#", "print")):
+        assert not same or excess(same[0]) < excess(first)
+    known = causes()
+    worst = min((known[found.kind].rank // 10 for found in after.findings), default=99)
+    assert worst >= known[kind].rank // 10
+
+
+def test_every_kind_has_a_network_that_is_broken_so():
+    listed = {kind for _, kind, _ in BROKEN.values()}
+    assert len(BROKEN) >= 25
+    assert set(causes()) - listed == {"not watched"}  # which is of a monitor, not of a network
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_nothing_is_found_in_a_sound_network(name):
+    watch = watched(made(SOUND[name]))
+    assert [(found.layer, found.kind) for found in watch.findings] == []
+    assert watch.table().startswith("No findings.")

@@ -1,0 +1,67 @@
+"""Thresholds that move while they are watched."""
+
+import pytest
+import torch
+from health_cases import if_node, kinds
+from torch import nn
+
+from spikescope import functional, neuron
+from spikescope.monitor import health
+from spikescope.sockets import place_sockets
+
+
+@pytest.mark.parametrize("mode", ["m", "s", "compiled"])
+def test_the_threshold_is_read_at_each_call(mode):
+    """0.2 below a threshold of 100 is inside, of 1 far above it. In compiled code the first call is asked too late."""
+    node = neuron.IFNode(step_mode="s" if mode == "s" else "m")
+    net, x = nn.Sequential(node), torch.full((1, 2, 3), 99.8)
+    run = torch.compile(net, backend="aot_eager", fullgraph=True) if mode == "compiled" else net
+    with health(net, silent=1.0, saturated=1.0) as watch, torch.no_grad():
+        node.v_threshold = 100.0
+        for _ in range(1 + (mode == "compiled")):
+            functional.reset_net(net)
+            run(x[0] if mode == "s" else x)
+        assert watch.potentials["0"] == 1
+        node.v_threshold = 1.0
+        for _ in range(1 + (mode == "compiled")):
+            functional.reset_net(net)
+            run(x[0] if mode == "s" else x)
+    assert watch.potentials["0"] == 0.5
+    assert not node._taps
+
+
+def test_a_threshold_that_moves_leaves_nothing_behind():
+    net, x = nn.Sequential(nn.Identity(), if_node()), torch.ones(2, 1, 3)
+    known = place_sockets(net[1])[1]
+    with health(net) as watch:
+        net(x)
+        before = len(known.known)
+        for step in range(5):
+            net[1].v_threshold = 2.0 + step
+            net(x)
+        assert len(known.known) == before
+    assert len(known.known) == before
+    assert watch.potentials.cost().calls == 6
+
+
+def test_a_threshold_that_becomes_a_tensor_of_one_number_is_followed():
+    node = neuron.IFNode(step_mode="m")
+    net, x = nn.Sequential(node), torch.full((1, 2, 3), 99.8)
+    with health(net, saturated=1.0) as watch, torch.no_grad():
+        for threshold in (100.0, torch.tensor(100.0), torch.tensor([1.0]), torch.tensor(100.0)):
+            node.v_threshold = threshold
+            net(x)
+            functional.reset_net(net)
+    assert watch.potentials["0"] == 0.75
+
+
+def test_a_threshold_for_each_sample_is_no_longer_watched_and_that_is_told():
+    node = neuron.IFNode(step_mode="m")
+    net, x = nn.Sequential(node), torch.ones(2, 2, 3)
+    with health(net) as watch, torch.no_grad():
+        net(x)
+        functional.reset_net(net)
+        node.v_threshold = torch.ones(2, 3)
+        with pytest.warns(RuntimeWarning, match="it became a tensor of shape"):
+            net(x)
+    assert ("0", "not watched") in kinds(watch)
