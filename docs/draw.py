@@ -2,23 +2,29 @@
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 
 
 def main(names: list[str]) -> None:
-    """Run the code of the pages where the pictures are kept: what a page saves is what it shows."""
+    """Run the code of the pages in a folder that goes away, and keep its pictures: a page shows what it saves."""
     pages = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
     if unknown := set(names) - {page.stem for page in pages}:
         sys.exit(f"no pages are called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in pages)}")
-    os.chdir(DOCS / "images")
     for page in pages:
         if not names or page.stem in names:
-            scope: dict[str, object] = {}
-            for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
-                exec(code, scope)
+            with tempfile.TemporaryDirectory() as place:
+                os.chdir(place)
+                scope: dict[str, object] = {}
+                for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+                    exec(code, scope)
+                for picture in (*Path(place).glob("*.png"), *Path(place).glob("*.gif")):
+                    shutil.copy(picture, DOCS / "images")
+                os.chdir(DOCS)
 
 
 if __name__ == "__main__":

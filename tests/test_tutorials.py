@@ -7,7 +7,10 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
-NEEDS = {"exports": ("pandas", "pyarrow", "xarray", "dask", "neo", "nir", "pynwb")}
+NEEDS = {
+    "exports": ("pandas", "pyarrow", "xarray", "dask", "neo", "nir", "pynwb"),
+    "recording": ("pynwb",),
+}
 """Packages of pages that show what other programs take."""
 
 NUMBER = r"\d+\.\d+(?:e-?\d+)?"

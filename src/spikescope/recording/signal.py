@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -132,7 +133,7 @@ class Signal(Sequence["RunView"]):
         """What it takes where it lies."""
         return sum(piece.nbytes for piece in self._pieces)
 
-    @property
+    @cached_property
     def runs(self) -> list[Run]:
         """The runs of which something was recorded; they may differ in length and batch."""
         made: dict[int, Run] = {}
@@ -140,8 +141,13 @@ class Signal(Sequence["RunView"]):
             made[piece.run] = Run(piece.run, piece.start + piece.steps, piece.samples)
         return list(made.values())
 
+    @cached_property
+    def _known(self) -> list[int]:
+        """The numbers of the runs."""
+        return sorted(set(self._first))
+
     def __len__(self) -> int:
-        return len(set(self._first))
+        return len(self._known)
 
     def __getitem__(self, run: Any) -> Any:
         if isinstance(run, tuple):
@@ -161,7 +167,7 @@ class Signal(Sequence["RunView"]):
     def _run(self, run: int) -> Run:
         pieces = self._of(run)
         if not pieces:
-            known = sorted(set(self._first))
+            known = self._known
             there = f"there are {len(known)}, {known[0]} to {known[-1]}" if known else "there is none"
             raise IndexError(f"{self.layer!r} has no run {run} of {self.name!r}; {there}.")
         return Run(run, pieces[-1].start + pieces[-1].steps, pieces[0].samples)
@@ -192,11 +198,12 @@ class Signal(Sequence["RunView"]):
             )
 
     def _chosen(self, run: Index) -> list[int]:
-        known = sorted(set(self._first))
+        known = self._known
         if run is None:
             return known
         if isinstance(run, slice):
-            return [index for index in known if index in range(*run.indices(known[-1] + 1 if known else 0))]
+            wanted = range(*run.indices(known[-1] + 1 if known else 0))
+            return [index for index in known if index in wanted]
         return [int(index) for index in ([run] if isinstance(run, (int, np.integer)) else run)]
 
     def read(self, run: int = 0, step: Index = None, sample: Index = None, neuron: Index = None) -> Tensor:
