@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,11 +113,18 @@ def measure(form: Any, start: int | None = None) -> int:
 def grid_of(form: Any) -> Grid:
     """The grid of a description that is of one; a ValueError for what describes none."""
     signal, dtype, packed, shape, tile = _fields(form["grid"], 5, "grid")
-    _elements(shape)
-    _elements(tile)
-    if not isinstance(signal, str) or not isinstance(packed, bool) or len(tile) != 3:
+    if not isinstance(shape, list) or not isinstance(tile, list):
         raise ValueError(f"{_short(form)} does not describe a grid")
-    made = Grid(signal, _dtype(dtype), packed, tuple(shape), tuple(tile))
+    return _grid(signal, dtype, packed, tuple(shape), tuple(tile))
+
+
+@lru_cache(1024)  # a network has few shapes
+def _grid(signal: Any, dtype: Any, packed: Any, shape: tuple[Any, ...], tile: tuple[Any, ...]) -> Grid:
+    _elements(list(shape))
+    _elements(list(tile))
+    if not isinstance(signal, str) or not isinstance(packed, bool) or len(tile) != 3:
+        raise ValueError(f"a grid of {_short(shape)} in tiles of {_short(tile)} cannot be")
+    made = Grid(signal, _dtype(dtype), packed, shape, tile)
     made.check()
     return made
 

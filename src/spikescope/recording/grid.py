@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +63,8 @@ def _share(size: int, parts: int) -> int:
     return max(1, -(-size // max(1, parts)))
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """How the values of a signal lie in a file."""
 
     signal: str
@@ -70,11 +73,11 @@ class Grid(NamedTuple):
     shape: tuple[int, ...]  # [T, N, *F]
     tile: tuple[int, int, int]
 
-    @property
+    @cached_property
     def neurons(self) -> int:
         return math.prod(self.shape[2:])
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, int, int]:
         """The tiles along time, samples and neurons."""
         sizes = (*self.shape[:2], self.neurons)
@@ -84,13 +87,13 @@ class Grid(NamedTuple):
         """The bytes of the neurons of one step and sample."""
         return -(-neurons // 8) if self.packed else neurons * self.dtype.itemsize
 
-    @property
+    @cached_property
     def row(self) -> int:
         """The bytes of all neurons of one step and sample, tile by tile."""
         full, rest = divmod(self.neurons, self.tile[2])
         return full * self.width(self.tile[2]) + self.width(rest)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """The bytes of all tiles and their sums."""
         return self.shape[0] * self.shape[1] * self.row + SUM * math.prod(self.counts)
@@ -224,10 +227,7 @@ class Tiles:
     """Values on their way into a file."""
 
     def __init__(self, signal: str, values: Tensor | PackedSpikes) -> None:
-        steps, samples, *shape = values.shape
-        neurons, packed = math.prod(shape), isinstance(values, PackedSpikes)
-        tile = cuts(steps, samples, neurons, packed, values.dtype.itemsize)
-        self.grid = Grid(signal, values.dtype, packed, (steps, samples, *shape), tile)
+        self.grid = _grid_for(signal, values.dtype, isinstance(values, PackedSpikes), tuple(values.shape))
         self._rows = _rows_of_bits(values) if isinstance(values, PackedSpikes) else _rows_of_bytes(values)
 
     @property
@@ -271,6 +271,11 @@ class Tiles:
         yield made.reshape(-1).data
         if full < grid.counts[2]:
             yield from _summed(np.ascontiguousarray(rows[:, full * wide :]), _seed(seed, full))
+
+
+@lru_cache(1024)  # a network has few shapes
+def _grid_for(signal: str, dtype: torch.dtype, packed: bool, shape: tuple[int, ...]) -> Grid:
+    return Grid(signal, dtype, packed, shape, cuts(*shape[:2], math.prod(shape[2:]), packed, dtype.itemsize))
 
 
 def _summed(part: Bytes, seed: int) -> Iterator[memoryview]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,8 @@ class OpenedRecording(StoredRecording):
                 self.damage.append(f"{path} is not named as a writer names its files.")
                 continue
             try:
-                self._take(path)
+                with _uncollected():
+                    self._take(path)
             except ValueError as error:
                 self.damage.append(str(error).split(" open_records(")[0])
         if paths:
@@ -164,6 +167,18 @@ class OpenedRecording(StoredRecording):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OpenedRecording, (self.path, self._skip)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """The collector of cycles, which looks at all that a head becomes again and again and finds none, has a break."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class Stored:

@@ -22,7 +22,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -90,6 +89,7 @@ class _Record(NamedTuple):
     start: int  # in the file
     size: int  # in bytes, without the checksum
     sums: int  # bytes of the checksum behind them
+    grid: Grid | None  # of tiles
 
 
 def _is_tiles(form: Any) -> bool:
@@ -146,21 +146,19 @@ class Chunk:
         rows, self.notes = head["records"], head.get("notes", [])
         if not all(isinstance(note, dict) and type(note.get("run")) is int for note in self.notes):
             raise ValueError("what it notes is of no run")
-        ends = 0
+        records = []
+        place, ends = start, 0
         for number, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != 2 + self.has_sums:
                 raise ValueError(f"record {number} has no moment and description")
-            size = measure(row[1], None if self.has_sums else ends)
+            grid = grid_of(row[1]) if self.has_sums and _is_tiles(row[1]) else None
+            size = grid.nbytes if grid else measure(row[1], None if self.has_sums else ends)
             if self.has_sums and row[2] != size:
                 raise ValueError(f"record {number} takes {size} bytes, and not {row[2]!r}")
-            row[2:] = [size]
-            ends += size
-        sums = [0 if not self.has_sums or _is_tiles(row[1]) else SUM for row in rows]
-        starts = accumulate((row[2] + after for row, after in zip(rows, sums, strict=True)), initial=start)
-        return [
-            _Record(number, _moment(row[0]), row[1], begin, row[2], after)
-            for number, (row, begin, after) in enumerate(zip(rows, starts, sums, strict=False))
-        ]
+            after = SUM if self.has_sums and grid is None else 0
+            records.append(_Record(number, _moment(row[0]), row[1], place, size, after, grid))
+            place, ends = place + size + after, ends + size
+        return records
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(
@@ -173,8 +171,7 @@ class Chunk:
     def grids(self) -> Iterator[tuple[int, Moment, Grid | None, int]]:
         """Of each record its number, its moment, its grid, if it is tiles, and its bytes."""
         for record in self._records:
-            grid = grid_of(record.form) if _is_tiles(record.form) else None
-            yield record.number, record.moment, grid, record.size
+            yield record.number, record.moment, record.grid, record.size
 
     def cutter(self, index: int) -> tuple[Path, int, int]:
         """The file, where the bytes of a record begin in it, and where the sums of its tiles do."""
@@ -229,10 +226,8 @@ class _Bytes:
 def _moment(held: Any) -> Moment:
     if not isinstance(held, list) or len(held) != 7:
         raise ValueError("a record has no moment")
-    name, *numbers, scale = held
-    wanted = all(type(number) is int for number in numbers[:2]) and all(
-        number is None or type(number) is int for number in numbers[2:]
-    )
+    name, call, run, *numbers, scale = held
+    wanted = type(call) is int and type(run) is int and {int, type(None)}.issuperset(map(type, numbers))
     if not isinstance(name, str) or not wanted or type(scale) not in (int, float):
         raise ValueError("a record has no moment")
     return Moment(*held)
