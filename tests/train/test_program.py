@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from ranks import in_two_ranks
 from spikescope import models
 from spikescope.cli.main import main
 from spikescope.errors import UnknownNameError
@@ -218,3 +221,17 @@ def test_weights_of_other_programs_begin_a_training(tmp_path, prefix):
     assert all(torch.equal(held, other.state_dict()[name]) for name, held in net.state_dict().items())
     with pytest.raises(ValueError, match=r"a\.pth"):
         load_weights(tmp_path / "a.pth", digits_network(channels=(2, 3), hidden=4))
+
+
+def _in_a_rank(recipe, place, rank):
+    outcome = train(recipe, place, quiet=True)
+    return outcome.accuracy, len(outcome.history)
+
+
+def test_two_processes_fill_one_folder(tmp_path, recipe):
+    both = replace(recipe, sync_bn=True, batch_size=4)
+    results = in_two_ranks(partial(_in_a_rank, both, tmp_path / "run"), tmp_path / "meeting")
+    assert results[0] == results[1]
+    assert results[0][1] == 2
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2
+    assert (tmp_path / "run" / "summary.txt").read_text()

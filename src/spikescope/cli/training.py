@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -130,7 +131,8 @@ def _train(arguments: argparse.Namespace) -> int:
                 outcome = train(recipe, out, quiet=arguments.quiet)
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
         return _refuse(error)
-    print(f"{outcome.summary}\n\nRun folder         {out}")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{outcome.summary}\n\nRun folder         {out}")
     return 130 if outcome.interrupted else 0
 
 

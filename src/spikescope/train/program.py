@@ -12,6 +12,7 @@ import torch
 
 from .. import monitor
 from ..functional import reset_net
+from ..layer.norm import BatchNorm
 from ..report import figures
 from ..report.summary import summary
 from ..report.views import Epoch, GradientFlow
@@ -145,6 +146,9 @@ def _look(trainer: Trainer) -> tuple[str, GradientFlow | None]:
         y = torch.tensor([int(y) for _, y in pairs], device=device)
         x_seq = x.transpose(0, 1).contiguous() if data.sequences else direct_encoding(x, recipe.T)
         net.train()
+        for module in net.modules():
+            if isinstance(module, BatchNorm):
+                module.synchronized = False  # the other processes do not look
         reset_net(net)
         layers = monitor.by_role("synapse") | monitor.by_role("neuron")
         with (
