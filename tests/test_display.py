@@ -9,6 +9,7 @@ from torch import nn
 
 from spikescope import monitor, neuron
 from spikescope.display import ROWS, Displayed, Overview
+from spikescope.recording import in_memory
 
 HOSTILE = "<script>alert(1)</script>&'\""
 
@@ -79,7 +80,12 @@ def spilled(net):
     return held
 
 
-SHOWN = [recording, health, outputs, clock, spilled]
+def stored(net):
+    spikes = torch.ones(2, 1, 3)
+    return in_memory({name: {"spike": [spikes]} for name, _ in net.named_children()}, notes=[{"run": 0, HOSTILE: 1}])
+
+
+SHOWN = [recording, health, outputs, clock, spilled, stored]
 
 
 @pytest.mark.parametrize("make", SHOWN)

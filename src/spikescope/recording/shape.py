@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..display import Displayed, Overview
 from ..errors import did_you_mean
 from .export import Exports
+from .overview import overview_of
 from .signal import Layer
 
 __all__ = ["StoredRecording"]
 
 
-class StoredRecording(Exports, Mapping[str, Layer]):
+class StoredRecording(Displayed, Exports, Mapping[str, Layer]):
     """The name of a module to its signals: what `open_recording` gives.
 
     - `head`: what is needed to read it and to run the network again: versions, the class and fields of each module, the
@@ -54,7 +56,5 @@ class StoredRecording(Exports, Mapping[str, Layer]):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def __repr__(self) -> str:
-        runs = max((len(signal) for layer in self._layers.values() for signal in layer.values()), default=0)
-        damage = f", {len(self.damage)} damaged" if self.damage else ""
-        return f"{type(self).__name__}({len(self)} modules, {runs} runs, {self.nbytes:,} bytes{damage})"
+    def overview(self) -> Overview:
+        return overview_of(self)
