@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..files import OutputError, claim_folder
+from .recordings import add_export, add_inspect
 from .training import add_evaluate, add_train
 
 __all__ = ["main"]
@@ -48,6 +49,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spikescope {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_inspect(commands)
+    add_export(commands)
     demo = commands.add_parser(
         "demo",
         help="train a spiking network on scanned digits and draw what goes on inside",

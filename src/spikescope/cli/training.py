@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtraError
-
 __all__ = ["add_evaluate", "add_train"]
 
 _TRAIN_EPILOG = """examples:
@@ -105,6 +103,7 @@ class _Pair(argparse.Action):
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from ..errors import MissingExtraError
     from ..train import Recipe, joined_ranks, options, read_recipe, resume, train
 
     if arguments.list_models or arguments.list_data:
@@ -150,6 +149,7 @@ def _list(networks: bool) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from ..errors import MissingExtraError
     from ..report.summary import activity_table
     from ..train import evaluate_run
 
