@@ -22,7 +22,7 @@ SPIKES_ALONE = [name for name in FORMATS if not registry[name].values]
 
 
 def needs(name):
-    for package in registry[name].packages:
+    for package in (*registry[name].packages, *registry[name].saving):
         pytest.importorskip(package)
 
 
@@ -60,13 +60,13 @@ def test_a_format_stands_in_the_documents(name):
     assert f"| `to_{name}` | `{held.extra}` | {packages} | {held.keeps} | {held.loses} |" in guide
     assert re.search(rf"^{held.extra} = \[", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     listed = (ROOT / "docs" / "dependencies.md").read_text()
-    for package in held.packages:
+    for package in (*held.packages, *held.saving):
         assert re.search(rf"^\| {package} \|[^|]*`{held.extra}`", listed, flags=re.MULTILINE), package
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_without_its_package_a_format_says_which_extra_brings_it(name, tmp_path, monkeypatch):
-    for package in registry[name].packages:
+    for package in (*registry[name].packages, *registry[name].saving):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(MissingExtraError, match=re.escape(f"pip install 'spikescope[{registry[name].extra}]'")):
             write(recording(), name, target(name, tmp_path), signals="spike")

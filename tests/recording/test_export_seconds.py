@@ -69,6 +69,18 @@ def test_nwb_is_valid_and_found_without_fault(nwb):
     assert kinds == {"check_subject_exists"}  # a network has no species; who needs a subject gives it in session=
 
 
+def test_nwb_of_many_neurons_is_compressed_and_valid(nwb):
+    spikes = torch.zeros(4, 1, 10_000)
+    spikes[1, 0, ::2] = spikes[3, 0, 7] = 1
+    path, pynwb = nwb(together([made_of("wide", "spike", {0: spikes})], dt=1e-3, notes=[]))
+    assert pynwb.validate(path=path) == []
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        units = io.read().units
+        assert units["spike_times_index"].data.compression == "gzip"
+        for neuron, times in ((0, [0.0015]), (7, [0.0035]), (9_998, [0.0015]), (9_999, [])):
+            np.testing.assert_allclose(units["spike_times"][neuron], times)
+
+
 def test_what_was_not_recorded_is_not_observed(nwb):
     path, pynwb = nwb(recording(head=(2,)))
     with pynwb.NWBHDF5IO(path, "r") as io:

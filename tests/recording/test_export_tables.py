@@ -1,11 +1,14 @@
 """Tables and arrays: pandas, Parquet, xarray with and without dask, Zarr."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from export_cases import DT, account, made_of, recording, tensors, together
+
+from spikescope.errors import MissingExtraError
 
 pd = pytest.importorskip("pandas")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -78,6 +81,12 @@ def test_every_value_is_in_its_place(chunks):
     assert held["label"].values.tolist() == [7, 3, 1, 1, 5]
     assert held["part"].values.tolist() == ["", "", "test", "test", "test"]
     np.testing.assert_allclose(held["time"].values, (np.arange(5) + 0.5) * DT)
+
+
+def test_pieces_need_dask(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(MissingExtraError, match=r"dask\.array.*spikescope\[arrays\]"):
+        recording().to_xarray(chunks={})
 
 
 def test_a_part_is_read_where_it_is_looked_at(monkeypatch):

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import weakref
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -66,6 +67,7 @@ def stream(
     head = {
         "dt": dt,
         "seed": seed,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "every": every,
         "subset": _told(subset),
         "versions": {

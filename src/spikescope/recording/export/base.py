@@ -35,6 +35,7 @@ class Format(ABC):
     name: ClassVar[str] = ""
     extra: ClassVar[str]  # that brings the packages
     packages: ClassVar[tuple[str, ...]]  # that the export imports
+    saving: ClassVar[tuple[str, ...]] = ()  # that saving to a file imports beside them
     seconds: ClassVar[bool]  # whether its times are seconds, so that dt has to be known
     values: ClassVar[bool]  # whether it holds real numbers, such as potentials, and not spikes alone
     suffixes: ClassVar[tuple[str, ...]]  # of the file that it writes; none for a folder
@@ -48,9 +49,9 @@ class Format(ABC):
         setattr(Exports, f"to_{cls.name}", made.method())
 
     @classmethod
-    def packages_present(cls) -> None:
-        """Refuse to begin without the packages, in words that say which extra brings them."""
-        for package in cls.packages:
+    def check(cls, *packages: str) -> None:
+        """Refuse to begin without these packages, in words that say which extra brings them."""
+        for package in packages:
             try:
                 import_module(package)
             except ImportError as error:
@@ -79,7 +80,7 @@ class Format(ABC):
 
     def export(self, recording: Any, path: str | os.PathLike[str], overwrite: bool, **choice: Any) -> Path:
         """Write a file or a folder, whole or not at all, and give its path."""
-        self.packages_present()
+        self.check(*self.packages, *self.saving)
         target, own = Path(path), {key: choice.pop(key) for key in self.own() if key in choice}
         if self.suffixes and not target.name.endswith(self.suffixes):
             raise ValueError(
@@ -156,7 +157,7 @@ class ObjectFormat(Format):
 
     def method(self) -> Callable[..., Any]:
         def to(recording: Any, **choice: Any) -> Any:
-            self.packages_present()
+            self.check(*self.packages)
             choice = _known(self, choice)
             own = {key: choice.pop(key) for key in self.own() if key in choice}
             return self.make(self.source(recording, **choice), **own)

@@ -67,7 +67,7 @@ def _ragged(name: str, description: str, data: Any, ends: Any) -> list[Any]:
     from hdmf.common import VectorIndex
 
     column = _column(name, description, data)
-    return [column, VectorIndex(name=f"{name}_index", target=column, data=_packed(ends))]
+    return [column, VectorIndex(name=f"{name}_index", target=column, data=_packed(ends.astype(np.uint64)))]
 
 
 def _packed(data: Any) -> Any:

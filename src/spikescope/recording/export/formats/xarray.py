@@ -21,6 +21,7 @@ class XarrayFormat(ObjectFormat):
     name = "xarray"
     extra = "arrays"
     packages = ("xarray",)
+    saving = ("h5netcdf",)
     seconds = False
     values = True
     suffixes: ClassVar[tuple[str, ...]] = (".nc",)
@@ -37,6 +38,8 @@ class XarrayFormat(ObjectFormat):
         """
         import xarray
 
+        if chunks is not None:
+            self.check("dask.array")
         held = variables(source)
         arrays = {}
         for variable in held:
