@@ -82,6 +82,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
     "datasets": ("spikescope.datasets",),
+    "datasets.to_x_rep": ("spikescope.datasets.to_x_rep",),
     "activation_based.model": ("spikescope.models",),
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
     **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
