@@ -99,10 +99,13 @@ class FolderLock:
             pass
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[bytes | memoryview]) -> None:
+def write_whole(
+    path: str | os.PathLike[str], content: bytes | str | Iterable[bytes | memoryview], sync: bool = True
+) -> None:
     """Write a file so that a reader sees the old content or the new one, and never a part.
 
     - `content`: text, bytes, or parts that are written one after the other, for what is too large to copy.
+    - `sync`: wait until it is on the disk, so that this holds where the power fails too.
 
     A symbolic link in the place of the file is replaced; what it leads to stays as it is.
 
@@ -119,8 +122,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str | Iterable[by
         with open(draft, "xb") as file:
             parts = [content] if isinstance(content, (str, bytes)) else content
             file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(target)
     except OutputError:
         raise

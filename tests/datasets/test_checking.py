@@ -41,6 +41,20 @@ def test_a_half_one_of_the_reference(folder, root):
     assert "\n    train/a/1" in str(report)
 
 
+@pytest.mark.parametrize("folder", ["events_np", "frames_number_2_split_by_time", "duration_60000"])
+def test_what_is_missing_is_made_as_the_report_says(folder, root):
+    (lost,) = (root / folder / "test/a").glob("0*.npz")
+    (damaged,) = (root / folder / "train/a").glob("0*.npz")
+    before = {path: path.read_bytes() for path in (root / folder).rglob("*.npz")}
+    lost.unlink()
+    damaged.write_bytes(before[damaged][:50])
+    (root / folder).rename(root / f"{folder}.part")
+    options = {"events_np": {}, "duration_60000": {"data_type": "frame", "duration": 60_000}}
+    Small(root, True, **options.get(folder, {"data_type": "frame", "frames_number": 2, "split_by": "time"}))
+    assert datasets.check(root, Small).ok
+    assert before.keys() == set((root / folder).rglob("*.npz"))
+
+
 def test_damaged_ones(root):
     events = recording(20, H, W)
     whole = (root / "events_np/train/a/0.npz").read_bytes()
@@ -54,7 +68,13 @@ def test_damaged_ones(root):
     report = datasets.check(root, Small)
     said = str(report)
     assert "3 of 6 samples" in said
-    for words in ("cannot be read", "which is not on the sensor", "has no events", "has no 'frames'", "delete it and"):
+    for words in (
+        "cannot be read",
+        "which is not on the sensor",
+        "has no events",
+        "has no 'frames'",
+        "delete them, rename events_np to events_np.part",
+    ):
         assert words in said
     assert states(report) == WHOLE | {
         "events_np": "damaged",

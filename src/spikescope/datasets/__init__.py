@@ -29,6 +29,7 @@ from .folders.files_of_frames import (
     integrate_events_file_to_frames_file_by_fixed_duration,
     integrate_events_file_to_frames_file_by_fixed_frames_number,
 )
+from .folders.recordings import convert_tree
 from .folders.storage import load_events, load_npz_frames, np_savez, save_frames_to_npz_and_print
 from .folders.trees import create_same_directory_structure, create_sub_dataset
 from .formats import load_aedat_v3, load_ATIS_bin

@@ -128,11 +128,17 @@ def _read_all(part: str, samples: dict[str, Path], fault: Callable[[Path], str],
     if not read:
         return Finding(part, "ok", f"{len(samples)} samples, not read")
     faults = {path: said for path in samples.values() if (said := fault(path))}
-    bad = tuple(f"{path}: {said}" for path, said in faults.items() if not said.startswith("note: "))
-    notes = tuple(f"{path}: {said}" for path, said in faults.items() if said.startswith("note: "))
+    told = {path: said if str(path) in said else f"{path}: {said}" for path, said in faults.items()}
+    bad = tuple(told[path] for path, said in faults.items() if not said.startswith("note: "))
+    notes = tuple(told[path] for path, said in faults.items() if said.startswith("note: "))
     if bad:
-        return Finding(part, "damaged", f"{len(bad)} of {len(samples)} samples", bad)
+        return Finding(part, "damaged", f"{len(bad)} of {len(samples)} samples: delete them, {_again(part)}", bad)
     return Finding(part, "note" if notes else "ok", f"{len(samples)} samples, all readable", notes)
+
+
+def _again(folder: str) -> str:
+    """How what is missing in a folder is made, without making all of it again."""
+    return f"rename {folder} to {folder}.part, and the next call makes what is missing"
 
 
 def _events_fault(path: Path, load: Callable[[Any], Any], size: Any) -> str:
@@ -153,7 +159,7 @@ def _frames(folder: Path, events: dict[str, Path], read: bool) -> Iterator[Findi
     by_duration = folder.name.startswith("duration_")
     names = {name.rpartition("_")[0] if by_duration else name for name in frames}
     if absent := sorted(set(events) - names):
-        said = f"{len(names)} of {len(events)} samples: delete the folder, and it is made anew"
+        said = f"{len(names)} of {len(events)} samples: {_again(folder.name)}"
         yield Finding(folder.name, "half", said, tuple(absent))
     found = _read_all(folder.name, frames, _frames_fault, read)
     if found.state != "ok" or not absent:

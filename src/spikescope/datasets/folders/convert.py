@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -56,10 +57,20 @@ def under_construction(target: Path) -> Iterator[Path | None]:
         if target.exists():
             yield None
             return
+        _drop_torn(draft)
         yield draft
         draft.rename(target)
     finally:
         os.close(held)
+
+
+def _drop_torn(draft: Path) -> None:
+    """Delete what a conversion that was broken off left half: drafts of files, and files that a power cut tore."""
+    for folder, _, files in os.walk(draft):
+        for path in (Path(folder, file) for file in files):
+            unfinished = path.name.startswith(".") and ".npz." in path.name
+            if unfinished or (path.suffix == ".npz" and not path.is_symlink() and not zipfile.is_zipfile(path)):
+                path.unlink()
 
 
 def convert_files(

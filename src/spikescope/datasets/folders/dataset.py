@@ -148,6 +148,12 @@ class NeuromorphicDatasetFolder(SampleFolder):
         with setting(WORKERS, workers), setting(COMPRESSED, compressed):
             chosen = self._prepare(place, options)
         held = chosen / ("train" if train else "test") if train is not None else Path(self._split_root(chosen))
+        if train is not None and chosen.is_dir() and not held.is_dir():
+            there = ", ".join(sorted(entry.name for entry in chosen.iterdir())) or "nothing"
+            raise MissingFilesError(
+                f"{owner} has no part {held.name!r}: in {chosen} there is {there}. If these are classes, the set is "
+                f"not divided: leave train out. If another set was put here, delete {chosen}, and it is made anew."
+            )
         load = load_npz_frames if options.frames else self.load_events_np
         super().__init__(held, load, transform, target_transform, self.class_names)
         if options.frames:
@@ -185,7 +191,8 @@ class NeuromorphicDatasetFolder(SampleFolder):
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
             self.create_raw_from_extracted(extract, draft)
         if not any(file.lower().endswith(SAMPLES) for _, _, files in os.walk(draft) for file in files):
-            raise MissingFilesError(f"{type(self).__name__} found nothing to convert in {extract}.")
+            found = "found nothing to convert in" if extract.is_dir() else "has no folder of recordings:"
+            raise MissingFilesError(f"{type(self).__name__} {found} {extract}. Put the recordings there.")
 
     def _make_frames(self, events: Path, draft: Path, options: Options) -> None:
         H, W = self.get_H_W()
@@ -229,7 +236,8 @@ class NeuromorphicDatasetFolder(SampleFolder):
         if found < wanted:
             warnings.warn(
                 f"{held} has frames of {found} samples, but there are events of {wanted}: the conversion that made it "
-                "was interrupted. Delete the folder to have it made anew; datasets.check names what is missing.",
+                f"was interrupted. Rename {chosen.name} to {chosen.name}.part; the next call makes the others, which "
+                "datasets.check names.",
                 stacklevel=3,
             )
 

@@ -24,7 +24,7 @@ def subfolders(folder: StoredPath) -> list[Path]:
 
 
 def convert_tree(load: Callable[[StoredPath], Any], source: StoredPath, target: StoredPath, ending: str) -> None:
-    """Convert `source/<class>/<name>.<ending>` to `target/<class>/<name>.npz`."""
+    """Read each `source/<class>/<name><ending>` with `load`, and save its events as `target/<class>/<name>.npz`."""
     pairs = []
     for folder in subfolders(source):
         made = Path(target) / folder.name

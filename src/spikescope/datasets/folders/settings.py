@@ -36,6 +36,10 @@ def compressed() -> bool:
 @contextmanager
 def setting(name: str, value: object) -> Iterator[None]:
     """One of the two for the time of a block; None leaves it as it is. Processes started in the block have it too."""
+    if name == WORKERS and value is not None and (type(value) is not int or value < 1):
+        raise OptionError(f"workers must be a whole number above 0, but got {value!r}.")
+    if name == COMPRESSED and value not in (None, True, False):
+        raise OptionError(f"compressed must be True or False, but got {value!r}.")
     before = os.environ.get(name)
     if value is not None:
         os.environ[name] = str(int(value)) if isinstance(value, bool) else str(value)

@@ -23,7 +23,7 @@ LEVEL = 4
 
 
 def np_savez(file: StoredPath, *unnamed: Any, **arrays: Any) -> None:
-    """Save arrays as `np.savez` does, compressed unless that is switched off, so that a crash leaves no half file.
+    """Save arrays as `np.savez` does, compressed unless that is switched off; a killed process leaves no half file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -40,7 +40,7 @@ def np_savez(file: StoredPath, *unnamed: Any, **arrays: Any) -> None:
         for name, values in {**{f"arr_{number}": values for number, values in enumerate(unnamed)}, **arrays}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
-    write_whole(path, content.getbuffer().tobytes())
+    write_whole(path, [content.getbuffer()], sync=False)
 
 
 def save_frames_to_npz_and_print(fname: StoredPath, frames: Array) -> None:
@@ -74,6 +74,6 @@ def _opened(file_name: StoredPath) -> Any:
             return held if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
     except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(
-            f"{file_name} cannot be read as NumPy's .npy or .npz: {error}. It may be cut off or damaged; delete it and "
-            "have it made again, or see datasets.check for all that are."
+            f"{file_name} cannot be read as NumPy's .npy or .npz: {error}. It may be cut off or damaged; "
+            "datasets.check names all that are, and says how to have them made again."
         ) from error
