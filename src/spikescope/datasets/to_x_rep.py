@@ -170,6 +170,7 @@ def to_frame_numpy(
         bounds = [(start, min(start + window, len(t))) for start in (int(j * each) for j in range(n_event_bins))]
     else:
         check_positive("time_window", time_window)
+        assert time_window is not None
         t = _times(events)
         if not 0 <= overlap < time_window:
             raise OptionError(f"overlap must be from 0 to below time_window, {time_window}, but got {overlap!r}.")
