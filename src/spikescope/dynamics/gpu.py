@@ -23,6 +23,7 @@ from .layout import (
     field_in_layout,
     kinds_of_taps,
     layout,
+    make_gradients,
     make_outputs,
     real_dtype,
     segment_length,
@@ -169,18 +170,14 @@ def backward(
     constants, constants_again = (_constants(held, values, step, real, device) for held in (body, again))
     state = _laid_out(state, step, real)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
-    gx = x_seq.new_empty_strided((steps, *step.shape), (n, *step.strides))
-    gstart = [
-        x_seq.new_empty_strided(step.shape, step.strides, dtype=real) if isinstance(held, Tensor) else None
-        for held in state
-    ]
+    scalars = tuple(values.is_scalar(i) for i in wanted)
+    out = make_gradients(x_seq, step, state, scalars.count(False))
+    gx, per_neuron = out.x_seq, iter(out.values)
+    gstart = [_written(held, grad, gx, step, real) for held, grad in zip(state, out.state, strict=True)]
     has_g = any(held is not None for held in gstate)
     gends = [_gradient_at_the_end(held, gx, step, real) if has_g else gx for held in gstate]
-    scalars = tuple(values.is_scalar(i) for i in wanted)
     sums = [
-        x_seq.new_empty(max(1, -(-n // BLOCK)), dtype=torch.float64)
-        if scalar
-        else x_seq.new_empty_strided(step.shape, step.strides, dtype=real)
+        x_seq.new_empty(max(1, -(-n // BLOCK)), dtype=torch.float64) if scalar else next(per_neuron)
         for scalar in scalars
     ]
     has_checkpoints = checkpoints is not None and checkpoints.numel() > 0
@@ -202,11 +199,14 @@ def backward(
     length = segment_length("triton", steps, len(state))
     kernel = _backward_kernel(key, _form(real, state, constants, constants_again), wanted, length, scalars)
     launch(kernel, device, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
-    gstates = [
-        grad if isinstance(held, Tensor) and held.shape == step.shape else None
-        for held, grad in zip(state, gstart, strict=True)
-    ]
-    return Gradients(gx, gstates, [held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])
+    return out._replace(values=[held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])
+
+
+def _written(held: float | Tensor, grad: Tensor | None, gx: Tensor, step: Layout, real: torch.dtype) -> Tensor | None:
+    """Where the kernel writes the gradient of a first state: also of a single number in memory, for which none is."""
+    if grad is None and isinstance(held, Tensor):
+        return gx.new_empty_strided(step.shape, step.strides, dtype=real)
+    return grad
 
 
 def _gradient_at_the_end(held: Tensor | None, gx: Tensor, step: Layout, real: torch.dtype) -> Tensor:

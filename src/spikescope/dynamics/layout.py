@@ -24,6 +24,7 @@ __all__ = [
     "in_one_order",
     "kinds_of_taps",
     "layout",
+    "make_gradients",
     "make_outputs",
     "make_taps",
     "real_dtype",
@@ -245,6 +246,21 @@ class Gradients(NamedTuple):
     x_seq: Tensor
     state: list[Tensor | None]  # None for one number for all neurons, which has no gradient
     values: list[Tensor]  # of the wanted ones: 0-dim for a 0-dim field, else one per neuron of the step
+
+
+def make_gradients(x_seq: Tensor, step: Layout, state: Sequence[float | Tensor], fields: int) -> Gradients:
+    """Empty buffers for a backward pass over `x_seq` from `state`, and for as many `fields` with a value per neuron."""
+    real = real_dtype(x_seq)
+    return Gradients(
+        x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides)),
+        [
+            x_seq.new_empty_strided(step.shape, step.strides, dtype=real)
+            if isinstance(held, Tensor) and held.shape == step.shape
+            else None
+            for held in state
+        ],
+        [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in range(fields)],
+    )
 
 
 def sequence_in_layout(tensor: Tensor, step: Layout, dtype: torch.dtype) -> Tensor:

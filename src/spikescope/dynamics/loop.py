@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..internals import recording
 from . import eager
-from .layout import Gradients, Outputs, layout, make_outputs, real_dtype
+from .layout import Gradients, Outputs, layout, make_gradients, make_outputs, real_dtype
 from .program import Values, program
 from .taps import eager_taps
 
@@ -73,15 +73,13 @@ def backward(
             vector_jacobian(key, x, start, values._replace(tensors=tensors), inputs, (gy, gv_seq, *gstate), False)
         )
     # in memory of their own: autograd may give one gradient for several, or what was given
-    gx = x_seq.new_empty_strided((len(x_seq), *step.shape), (step.numel, *step.strides)).copy_(next(found))
-    gstart: list[Tensor | None] = []
-    for held in state:
+    out = make_gradients(x_seq, step, state, 0)
+    out.x_seq.copy_(next(found))
+    for held, buffer in zip(state, out.state, strict=True):
         grad = next(found) if isinstance(held, Tensor) else None
-        if grad is None or grad.shape != step.shape:  # one number for all neurons has none
-            gstart.append(None)
-        else:
-            gstart.append(x_seq.new_empty_strided(step.shape, step.strides, dtype=real).copy_(grad))
-    return Gradients(gx, gstart, [held.to(real, copy=True) for held in found])
+        if buffer is not None and grad is not None:
+            buffer.copy_(grad)
+    return out._replace(values=[held.to(real, copy=True) for held in found])
 
 
 def vector_jacobian(

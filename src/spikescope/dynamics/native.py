@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import struct
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .borrowed import load
 from .cpp import backward_source, forward_source
+from .entry import address, backward_entry, forward_entry, given, packed
 from .layout import (
     BLOCK,
     TAPS,
@@ -23,6 +25,7 @@ from .layout import (
     field_in_layout,
     kinds_of_taps,
     layout,
+    make_gradients,
     make_outputs,
     real_dtype,
     segment_length,
@@ -36,15 +39,11 @@ from .layout import (
 from .program import Values, program
 from .trace import Body
 
-__all__ = ["backward", "forward", "threads_for"]
+__all__ = ["Ready", "Run", "backward", "forward", "in_memory", "ready_backward", "ready_forward", "threads_for"]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
 
-_P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
-# X, sx, Y, S0, L, S1, C, A, P, V, CK, K, TAP, W, T, n, threads
-_FORWARD: list[Any] = [_P, _L, *[_P] * 9, _L, _P, _P, _L, _L, _I]
-# X, sx, S0, L, C, A, P, FC, FA, FP, CK, K, GY, sgy, GV, G1, GX, G0, GP, GA, T, n, threads
-_BACKWARD: list[Any] = [_P, _L, *[_P] * 9, _L, _P, _L, *[_P] * 6, _L, _L, _I]
+_NO_TAPS = frozenset[str]()
 
 _forked = False
 
@@ -57,38 +56,53 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _pointers(tensors: Sequence[Tensor | None]) -> Any:
-    return (ctypes.c_void_p * max(1, len(tensors)))(*[_pointer(held) for held in tensors])
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    address = tensor.data_ptr()
-    if not address and tensor.numel():  # its storage was freed, or it never had one
-        raise RuntimeError(
-            f"A kernel was given a tensor of shape {list(tensor.shape)} that has no memory: it stands for a shape, "
-            "as on the meta device, or its storage was freed. Give it a tensor with values; if it is a state, call "
-            "functional.reset_net(net)."
-        )
-    return address
-
-
-def _longs(numbers: Sequence[int]) -> Any:
-    return (ctypes.c_long * max(1, len(numbers)))(*numbers)
-
-
 def threads_for(elements: int) -> int:
     """How many threads a kernel over so many elements takes."""
     return 1 if _forked or elements < _SMALL else torch.get_num_threads()
 
 
+class Run(NamedTuple):
+    """What of a run decides which kernel it takes and over how much: all but addresses and the values of fields."""
+
+    key: str
+    io: torch.dtype
+    step: Layout
+    steps: int
+    stride: int  # of the input, in time
+    states: tuple[int, ...]  # the stride of the neurons in each: 0 for one number
+    taps: frozenset[str] = _NO_TAPS
+    wanted: tuple[int, ...] = ()  # of the backward pass: the slots of the values that get a gradient
+
+    @property
+    def real(self) -> torch.dtype:
+        """The dtype of the state."""
+        return torch.float64 if self.io is torch.float64 else torch.float32
+
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """What every kernel wants to know: the stride in time, the steps of a segment, all steps, the neurons."""
+        return self.stride, segment_length("cpp", self.steps, len(self.states)), self.steps, self.step.numel
+
+    @property
+    def threads(self) -> int:
+        """How many threads it takes now."""
+        return threads_for(self.steps * self.step.numel)
+
+
+class Ready(NamedTuple):
+    """A kernel and what it is told at every call of a run; see `entry.py`."""
+
+    kernel: Callable[[bytes, bytes], None]
+    fixed: bytes
+    arrays: tuple[Tensor, ...]  # of the constants those with a value a neuron
+
+
 @cache
 def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
-    kernel = load(forward_source(program(key).forward(real), io, taps, settled)).forward
-    kernel.argtypes = _FORWARD
-    return kernel
+    made = program(key)
+    body = made.forward(real)
+    return _entered(forward_source(body, io, taps, settled) + forward_entry(body, made.states), "enter_forward")
 
 
 @cache
@@ -97,49 +111,41 @@ def _backward_kernel(
 ) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
+    body, again = made.backward(real, wanted), made.forward(real)
     scalars = tuple(made.model.kinds[slot] == "s" for slot in wanted)
-    kernel = load(backward_source(made.backward(real, wanted), made.forward(real), io, scalars, settled)).backward
-    kernel.argtypes = _BACKWARD
-    return kernel
+    source = backward_source(body, again, io, scalars, settled)
+    return _entered(source + backward_entry(body, again, made.states), "enter_backward")
+
+
+def _entered(source: str, name: str) -> Callable[..., None]:
+    entry = getattr(load(source), name)
+    entry.argtypes, entry.restype = (ctypes.c_char_p, ctypes.c_char_p), None
+    found: Callable[..., None] = entry
+    return found
 
 
 class Constants(NamedTuple):
     """The results of a prologue as the kernel takes them."""
 
-    numbers: Any
-    arrays: Any
-    periods: Any
-    held: list[Tensor]  # keeps the arrays alive during the call
+    numbers: tuple[float, ...]
+    arrays: tuple[Tensor, ...]
     settled: frozenset[str]  # those for whose value the kernel is made
+
+    @property
+    def periods(self) -> list[int]:
+        """After how many neurons each array begins anew."""
+        return [held.numel() for held in self.arrays]
 
 
 def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> Constants:
-    if not values.tensors:
-        return _of_numbers(body, values.kinds, values.numbers)
-    numbers, arrays, periods = [], [], []
+    numbers, arrays = [], []
     for name, constant in zip(body.constants.values(), body.prologue(*values.slots(real)), strict=True):
         if name in body.arrays:
-            flat = field_in_layout(constant.to(real), step)
-            arrays.append(flat)
-            periods.append(flat.numel())
+            arrays.append(field_in_layout(constant.to(real), step))
             numbers.append(0.0)
         else:
             numbers.append(float(constant))
-    return Constants(_doubles(numbers), _pointers(arrays), _longs(periods or [1]), arrays, _settled(body, numbers))
-
-
-@lru_cache(maxsize=1024)
-def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> Constants:
-    """The constants of a neuron without tensors among its fields, the same at every call."""
-    results = [float(result) for result in body.prologue(*Values(kinds, (), numbers).slots(torch.float64))]
-    return Constants(_doubles(results), _pointers([]), _longs([1]), [], _settled(body, results))
-
-
-def _state(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
-    """A state as the kernel takes it: in memory, a number as well."""
-    if isinstance(held, Tensor):
-        return state_in_layout(held, step, real)
-    return torch.tensor(held, dtype=real, device="cpu")
+    return Constants(tuple(numbers), tuple(arrays), _settled(body, numbers))
 
 
 def _settled(body: Body, numbers: Sequence[float]) -> frozenset[str]:
@@ -158,8 +164,71 @@ def _is_power_of_two(number: float) -> bool:
     return abs(math.frexp(number)[0]) == 0.5 and 2.0**-60 < abs(number) < 2.0**60
 
 
-def _doubles(numbers: Sequence[float]) -> Any:
-    return (ctypes.c_double * max(1, len(numbers)))(*numbers)
+def ready_forward(run: Run, values: Values) -> Ready:
+    """The kernel of a run forwards. That of fields without axes is made ready once for the values that they have."""
+    told = _told(values)
+    return _ready_forward(run, values) if told is None else _known_forward(run, values.kinds, told)
+
+
+def ready_backward(run: Run, values: Values) -> Ready:
+    """The kernel of a run backwards, in the same way."""
+    told = _told(values)
+    return _ready_backward(run, values) if told is None else _known_backward(run, values.kinds, told)
+
+
+def _told(values: Values) -> bytes | None:
+    """The values of the equations as bytes, which tell 0.0 from -0.0; None where one of them has axes."""
+    if "a" in values.kinds:
+        return None
+    numbers, tensors = iter(values.numbers), iter(values.tensors)
+    held = [next(numbers) if kind == "n" else next(tensors).item() for kind in values.kinds]
+    return struct.pack(f"{len(held)}d", *held)
+
+
+def _of_bytes(run: Run, kinds: str, told: bytes) -> Values:
+    held = list(zip(kinds, struct.unpack(f"{len(kinds)}d", told), strict=True))
+    tensors = [torch.tensor(number, dtype=run.real, device="cpu") for kind, number in held if kind == "s"]
+    return Values(kinds, tensors, tuple(number for kind, number in held if kind == "n"))
+
+
+@lru_cache(maxsize=1024)
+def _known_forward(run: Run, kinds: str, told: bytes) -> Ready:
+    return _ready_forward(run, _of_bytes(run, kinds, told))
+
+
+@lru_cache(maxsize=1024)
+def _known_backward(run: Run, kinds: str, told: bytes) -> Ready:
+    return _ready_backward(run, _of_bytes(run, kinds, told))
+
+
+def _ready_forward(run: Run, values: Values) -> Ready:
+    constants = _constants(program(run.key).forward(run.real), values, run.step, run.real)
+    kernel = _forward_kernel(run.key, run.io, kinds_of_taps(run.taps), constants.settled)
+    bounds = [number for name in supports(run.taps) for number in support_bounds(name)]
+    fixed = packed([*run.extent, *run.states, *constants.periods], [*constants.numbers, *bounds])
+    return Ready(kernel, fixed, constants.arrays)
+
+
+def _ready_backward(run: Run, values: Values) -> Ready:
+    made = program(run.key)
+    body, again = made.backward(run.real, run.wanted), made.forward(run.real)
+    back, redo = (_constants(held, values, run.step, run.real) for held in (body, again))
+    kernel = _backward_kernel(run.key, run.io, run.wanted, back.settled | redo.settled)
+    longs = [*run.extent, *run.states, *back.periods, *redo.periods]
+    return Ready(kernel, packed(longs, [*back.numbers, *redo.numbers]), (*back.arrays, *redo.arrays))
+
+
+def in_memory(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
+    """A state as the kernel takes it: in memory, a number as well."""
+    if isinstance(held, Tensor):
+        return state_in_layout(held, step, real)
+    return _number(struct.pack("d", held), real)
+
+
+@lru_cache(maxsize=256)
+def _number(told: bytes, real: torch.dtype) -> Tensor:
+    """A number in memory, to be read alone."""
+    return torch.tensor(struct.unpack("d", told)[0], dtype=real, device="cpu")
 
 
 def forward(
@@ -173,30 +242,16 @@ def forward(
 ) -> Outputs:
     """Run the forward kernel."""
     x_seq, step = layout(x_seq)
-    real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
-    body = program(key).forward(real)
-    constants = _constants(body, values, step, real)
-    first = [_state(held, step, real) for held in state]
+    first = [in_memory(held, step, real_dtype(x_seq)) for held in state]
     out = make_outputs("cpp", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
-    _forward_kernel(key, x_seq.dtype, kinds_of_taps(taps), constants.settled)(
-        _pointer(x_seq),
-        x_seq.stride(0),
-        _pointer(out.y),
-        _pointers(first),
-        _longs(state_strides(first, step)),
-        _pointers(out.state),
-        constants.numbers,
-        constants.arrays,
-        constants.periods,
-        _pointer(out.v_seq),
-        _pointer(out.checkpoints if out.checkpoints is not None and out.checkpoints.numel() else None),
-        segment_length("cpp", steps, len(state)),
-        _pointers([out.taps.get(name) for name in (*TAPS, *supports(taps))]),
-        _doubles([number for name in supports(taps) for number in support_bounds(name)]),
-        steps,
-        n,
-        threads_for(steps * n),
-    )
+    strides = tuple(state_strides(first, step))
+    run = Run(key, x_seq.dtype, step, x_seq.shape[0], x_seq.stride(0), strides, taps)
+    ready = ready_forward(run, values)
+    told = [out.taps.get(name) for name in (*TAPS, *supports(taps))]
+    pointers = [address(held) for held in (*first, *out.state, *ready.arrays, *told)]
+    checkpoints = address(out.checkpoints) if out.checkpoints is not None and out.checkpoints.numel() else 0
+    addresses = (address(x_seq), address(out.y), address(out.v_seq), checkpoints, run.threads, *pointers)
+    ready.kernel(ready.fixed, given(len(addresses))(*addresses))
     return out
 
 
@@ -214,50 +269,26 @@ def backward(
     """Run the backward kernel."""
     x_seq, step = layout(x_seq)
     real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
-    made = program(key)
-    body, again = made.backward(real, wanted), made.forward(real)
-    constants, constants_again = (_constants(b, values, step, real) for b in (body, again))
-    first = [_state(held, step, real) for held in state]
+    first = [in_memory(held, step, real) for held in state]
+    run = Run(key, x_seq.dtype, step, steps, x_seq.stride(0), tuple(state_strides(first, step)), wanted=wanted)
+    ready = ready_backward(run, values)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
-    gx = torch.empty_strided((steps, *step.shape), (n, *step.strides), dtype=x_seq.dtype, device="cpu")
-    gstart = [
-        torch.empty_strided(step.shape, step.strides, dtype=real, device="cpu") if held.shape == step.shape else None
-        for held in first
-    ]
-    blocks = -(-n // BLOCK)
-    per_neuron = [
-        None if values.is_scalar(i) else torch.empty_strided(step.shape, step.strides, dtype=real, device="cpu")
-        for i in wanted
-    ]
-    sums = torch.empty(blocks, per_neuron.count(None), dtype=torch.float64, device="cpu")
-    _backward_kernel(key, x_seq.dtype, wanted, constants.settled | constants_again.settled)(
-        _pointer(x_seq),
-        x_seq.stride(0),
-        _pointers(first),
-        _longs(state_strides(first, step)),
-        constants.numbers,
-        constants.arrays,
-        constants.periods,
-        constants_again.numbers,
-        constants_again.arrays,
-        constants_again.periods,
-        _pointer(checkpoints if checkpoints is not None and checkpoints.numel() else None),
-        segment_length("cpp", steps, len(state)),
-        _pointer(gy),
+    scalars = [values.is_scalar(i) for i in wanted]
+    out = make_gradients(x_seq, step, state, scalars.count(False))
+    sums = torch.empty(-(-n // BLOCK), scalars.count(True), dtype=torch.float64, device="cpu")
+    addresses = (
+        address(x_seq),
+        address(checkpoints) if checkpoints is not None and checkpoints.numel() else 0,
+        address(gy),
         gy.stride(0),
-        _pointer(gv_seq),
-        _pointers(gstate),
-        _pointer(gx),
-        _pointers(gstart),
-        _pointer(sums),
-        _pointers(per_neuron),
-        steps,
-        n,
-        threads_for(steps * n),
+        address(gv_seq),
+        address(out.x_seq),
+        address(sums),
+        run.threads,
+        *(address(held) for held in (*first, *gstate, *out.state, *ready.arrays, *out.values)),
     )
-    if not wanted:
-        return Gradients(gx, gstart, [])
-    totals = iter(sums.sum(0).to(real))
-    return Gradients(gx, gstart, [next(totals) if held is None else held for held in per_neuron])
+    ready.kernel(ready.fixed, given(len(addresses))(*addresses))
+    totals, per_neuron = iter(sums.sum(0).to(real) if any(scalars) else ()), iter(out.values)
+    return out._replace(values=[next(totals if scalar else per_neuron) for scalar in scalars])

@@ -1,0 +1,80 @@
+"""How a kernel is called from Python: with two runs of memory, since each argument of its own costs as much as a step.
+
+What is the same at every call over one shape is packed once, `fixed`: numbers of 8 bytes each. The others, addresses
+and what may change at any call, are packed for each, `given`. The entry, in C++, takes both apart.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from torch import Tensor
+
+from .trace import Body
+
+__all__ = ["address", "backward_entry", "forward_entry", "given", "packed"]
+
+
+def packed(longs: Sequence[int], doubles: Sequence[float]) -> bytes:
+    """Whole numbers, then real ones, of 8 bytes each."""
+    return struct.pack(f"{len(longs)}q{len(doubles)}d", *longs, *doubles)
+
+
+@cache
+def given(count: int) -> Callable[..., bytes]:
+    """What packs as many addresses or whole numbers; 0 is no address."""
+    return struct.Struct(f"{count}q").pack
+
+
+def address(tensor: Tensor | None) -> int:
+    """Where a tensor lies; 0 for none."""
+    if tensor is None:
+        return 0
+    found = tensor.data_ptr()
+    if not found and tensor.numel():  # its storage was freed, or it never had one
+        raise RuntimeError(
+            f"A kernel was given a tensor of shape {list(tensor.shape)} that has no memory: it stands for a shape, "
+            "as on the meta device, or its storage was freed. Give it a tensor with values; if it is a state, call "
+            "functional.reset_net(net)."
+        )
+    return found
+
+
+def forward_entry(body: Body, states: int) -> str:
+    """The entry of a forward kernel.
+
+    - fixed: the stride of X in time, K, T, n, the strides L of the states, the periods P, the constants C, the bounds W
+    - given: X, Y, V, CK, threads, then the states S0 and S1, the arrays A, the taps
+    """
+    arrays, constants = len(body.arrays), len(body.constants)
+    return f"""
+extern "C" void enter_forward(const long* F, void* const* M) {{
+  const long *L = F + 4, *P = L + {states};
+  const double *C = (const double*)(P + {arrays}), *W = C + {constants};
+  void* const* A = M + {5 + 2 * states};
+  forward((const io*)M[0], F[0], (io*)M[1], (const real* const*)(M + 5), L, (real* const*)(M + {5 + states}), C,
+    (const real* const*)A, P, (real*)M[2], (real*)M[3], F[1], A + {arrays}, W, F[2], F[3], (int)(long)M[4]);
+}}
+"""
+
+
+def backward_entry(body: Body, again: Body, states: int) -> str:
+    """The entry of a backward kernel.
+
+    - fixed: the stride of X in time, K, T, n, the strides L of the states, the periods P and FP, the constants C and FC
+    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, then S0, G1, G0, the arrays A and FA, the sums GA
+    """
+    arrays, arrays_again = len(body.arrays), len(again.arrays)
+    return f"""
+extern "C" void enter_backward(const long* F, void* const* M) {{
+  const long *L = F + 4, *P = L + {states}, *FP = P + {arrays};
+  const double *C = (const double*)(FP + {arrays_again}), *FC = C + {len(body.constants)};
+  void* const* A = M + {8 + 3 * states};
+  backward((const io*)M[0], F[0], (const real* const*)(M + 8), L, C, (const real* const*)A, P, FC,
+    (const real* const*)(A + {arrays}), FP, (const real*)M[1], F[1], (const io*)M[2], (long)M[3], (const real*)M[4],
+    (const real* const*)(M + {8 + states}), (io*)M[5], (real* const*)(M + {8 + 2 * states}), (double*)M[6],
+    (real* const*)(A + {arrays + arrays_again}), F[2], F[3], (int)(long)M[7]);
+}}
+"""
