@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .errors import check_choice, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
 
-__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "value"]
+__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "unedited", "value"]
 
 Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
@@ -315,8 +315,14 @@ class Declared(nn.Module):
             if spec.dynamic:
                 self._follow(name, given)
         super().__setattr__(name, given)
+        if spec is not None or callable(given):
+            self.__dict__.pop("_unedited", None)
         if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
             self._reform()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self.__dict__.pop("_unedited", None)
 
     def _follow(self, name: str, given: Any) -> None:
         """Have compiled code read a number from a tensor from now on, where it has it as a constant and it changes.
@@ -344,6 +350,7 @@ class Declared(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         getstate: Callable[[], Any] = super().__getstate__
         state: dict[str, Any] = dict(getstate())
+        state.pop("_unedited", None)
         for name in type(self).dynamic:
             if isinstance(state.get(name), Tensor):
                 state[name] = state[name].detach()
@@ -367,6 +374,11 @@ class Declared(nn.Module):
     def _shows(self, name: str, spec: Field) -> bool:
         """Whether the repr of the module shows a field."""
         return spec.init or getattr(self, name) is not None
+
+
+def unedited(module: Declared) -> object:
+    """A mark that a module has until a field or a function of it is set or deleted; a new one if it has none."""
+    return module.__dict__.setdefault("_unedited", object())
 
 
 def told_by_a_tensor(number: float) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Hooks", "forget_compiled_code", "may_change_output", "put_hooks", "take_hooks_off"]
+__all__ = ["Hooks", "forget_compiled_code", "has_hooks_of_all", "may_change_output", "put_hooks", "take_hooks_off"]
 
 _KINDS = ("_forward_pre_hooks", "_forward_hooks")
 
@@ -71,6 +71,17 @@ def may_change_output(module: nn.Module) -> bool:
     """Whether a hook of somebody, on the module or on all modules, is given its output before that goes on."""
     of_all: Any = torch.nn.modules.module._global_forward_hooks
     return bool(of_all) or any(not isinstance(key, str) for key in module._forward_hooks)
+
+
+def has_hooks_of_all() -> bool:
+    """Whether there are hooks on the calls of all modules."""
+    every: Any = torch.nn.modules.module
+    return bool(
+        every._global_forward_hooks
+        or every._global_forward_pre_hooks
+        or every._global_backward_hooks
+        or every._global_backward_pre_hooks
+    )
 
 
 def forget_compiled_code() -> None:

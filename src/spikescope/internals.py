@@ -22,7 +22,9 @@ __all__ = [
     "in_compiled_transform",
     "in_forward_mode",
     "in_nested_grad",
+    "is_ordinary",
     "is_plain",
+    "is_undisturbed",
     "made_by_conversion",
     "memory_question",
     "readable",
@@ -178,6 +180,38 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 
 _PLAIN_TYPES = (Tensor, nn.Parameter)
+
+
+def _keys(x: Tensor) -> int:
+    raw: int = torch._C._dispatch_keys(x).raw_repr()
+    return raw
+
+
+with torch.inference_mode(False):
+    _ORDINARY = _keys(torch.empty(0, device="cpu"))
+with torch.inference_mode():
+    _OF_INFERENCE = _keys(torch.empty(0, device="cpu"))
+
+
+def is_ordinary(x: Tensor) -> bool:
+    """Whether a tensor is one of the CPU like those that `torch.empty` makes: with memory, and of no mode or transform.
+
+    One of `torch.inference_mode` is, as long as that lasts.
+    """
+    keys = torch._C._dispatch_keys(x).raw_repr()
+    return keys == _ORDINARY or (keys == _OF_INFERENCE and torch.is_inference_mode_enabled())
+
+
+def is_undisturbed() -> bool:
+    """Whether this thread runs operations as they come: in no mode, transform, trace or backward pass."""
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._current_graph_task_id() != -1
+        or torch._C._get_tracing_state()
+        or forward_ad._current_level >= 0
+        or torch.compiler._is_exporting_flag
+    )
 
 
 def is_left_behind(x: Any) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "at_rest",
     "forget",
     "instrument",
+    "is_bare",
     "is_watched",
     "place_sockets",
     "subscribe",
@@ -369,6 +370,17 @@ def is_watched(module: nn.Module) -> bool:
     """Whether something of ours listens to a module."""
     sockets = found_sockets(module)
     return sockets is not None and any(socket.points for socket in sockets)
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether a call goes through no hook of the module itself but sockets into which nobody has plugged anything."""
+    held = module.__dict__
+    for kind in ("_forward_pre_hooks", "_forward_hooks"):
+        if hooks := held[kind]:
+            socket = hooks.get(_KEY)
+            if len(hooks) > 1 or socket is None or socket.points:
+                return False
+    return not (held["_backward_hooks"] or held["_backward_pre_hooks"])
 
 
 def place_sockets(module: nn.Module, passing: bool = False) -> tuple[Entry, Exit]:

@@ -3,7 +3,8 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
-from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, run_sequence, run_single
+from .prepared import Prepared
+from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
 
 __all__ = [
@@ -11,12 +12,14 @@ __all__ = [
     "WHOLE_TAPS",
     "Definition",
     "Plan",
+    "Prepared",
     "Sequence",
     "Step",
     "backends",
     "deferred_taps",
     "eager_taps",
     "plan",
+    "prepare",
     "run_sequence",
     "run_single",
     "support_tap",

@@ -16,7 +16,7 @@ from .layout import real_dtype
 from .moving import handed_over
 from .operator import call_kernel, neuron, operators
 
-__all__ = ["check_present", "run_fused"]
+__all__ = ["check_present", "rule", "run_fused", "saved"]
 
 
 def run_fused(
@@ -108,19 +108,24 @@ class _Fused(LeanFunction):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
-        x_seq, checkpoints, *rest = _saved(ctx)
-        state, tensors = rest[: call.held], rest[call.held :]
-        wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.held + i]]
-        gy = None if grads[0] is None else call.with_time(grads[0])
-        gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
-        gtensors: list[Tensor | None] = [None] * len(tensors)
-        for i, held in zip(wanted, out[call.held :], strict=True):
-            gtensors[i] = held
-        return None, call.without_time(gx), *out[: call.held], *gtensors
+        return rule(ctx, saved(ctx), grads)
 
 
-def _saved(ctx: Any) -> Sequence[Any]:
+def rule(ctx: Any, held: Sequence[Any], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The gradients of what a node was applied to, from what it has saved and the gradients of its results."""
+    call: Call = ctx.call
+    x_seq, checkpoints, *rest = held
+    state, tensors = rest[: call.held], rest[call.held :]
+    wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.held + i]]
+    gy = None if grads[0] is None else call.with_time(grads[0])
+    gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
+    gtensors: list[Tensor | None] = [None] * len(tensors)
+    for i, grad in zip(wanted, out[call.held :], strict=True):
+        gtensors[i] = grad
+    return None, call.without_time(gx), *out[: call.held], *gtensors
+
+
+def saved(ctx: Any) -> Sequence[Any]:
     """The saved tensors; where they are gone or have been changed, the likely reason."""
     try:
         saved: Sequence[Any] = ctx.saved_tensors

@@ -39,7 +39,17 @@ from .layout import (
 from .program import Values, program
 from .trace import Body
 
-__all__ = ["Ready", "Run", "backward", "forward", "in_memory", "ready_backward", "ready_forward", "threads_for"]
+__all__ = [
+    "Ready",
+    "Run",
+    "backward",
+    "forward",
+    "in_memory",
+    "ready_backward",
+    "ready_forward",
+    "threads_for",
+    "totals",
+]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
 
@@ -290,5 +300,10 @@ def backward(
         *(address(held) for held in (*first, *gstate, *out.state, *ready.arrays, *out.values)),
     )
     ready.kernel(ready.fixed, given(len(addresses))(*addresses))
-    totals, per_neuron = iter(sums.sum(0).to(real) if any(scalars) else ()), iter(out.values)
-    return out._replace(values=[next(totals if scalar else per_neuron) for scalar in scalars])
+    return out._replace(values=totals(scalars, sums, out.values, real))
+
+
+def totals(scalars: Sequence[bool], sums: Tensor, fields: Sequence[Tensor], real: torch.dtype) -> list[Tensor]:
+    """The gradients of the wanted values: of `scalars` from the sums of the blocks, `[blocks, scalars]`."""
+    of_all, per_neuron = iter(sums.sum(0).to(real) if any(scalars) else ()), iter(fields)
+    return [next(of_all if scalar else per_neuron) for scalar in scalars]

@@ -7,6 +7,7 @@ holds their rules for autograd, `batching.py` those for vmap (torch.func). `spik
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,9 +23,11 @@ __all__ = [
     "all_operators",
     "call_backward_kernel",
     "call_kernel",
+    "like_fields",
     "neuron",
     "neuron_backward",
     "operators",
+    "tensor_slots",
 ]
 
 _Tensors = list[Tensor]
@@ -34,7 +37,7 @@ def _split(taps: str) -> list[str]:
     return taps.split(",") if taps else []
 
 
-def _tensor_slots(kinds: str) -> list[int]:
+def tensor_slots(kinds: str) -> list[int]:
     return [i for i, kind in enumerate(kinds) if kind != "n"]
 
 
@@ -120,18 +123,22 @@ def call_backward_kernel(
     """Gradients of the input, the tensors of the first state, and the tensors whose index is in `wanted`."""
     kinds = program(key).model.kinds
     values = Values(kinds, tensors, tuple(numbers))
-    slots = _tensor_slots(kinds)
+    slots = tensor_slots(kinds)
     held, wanted_slots = first_state(starts, state, numbers), tuple(slots[i] for i in wanted)
     grads = _module(backend).backward(key, x_seq, held, values, wanted_slots, checkpoints, gy, gv_seq, gstate)
-    gtensors = [
-        held.sum_to_size(tensors[i].shape).to(tensors[i].dtype) for i, held in zip(wanted, grads.values, strict=True)
-    ]
+    gtensors = like_fields(grads.values, [tensors[i] for i in wanted])
     gstates = [
         x_seq.new_zeros((), dtype=real_dtype(x_seq)) if grad is None else grad  # an operator gives tensors alone
         for grad, kind in zip(grads.state, starts, strict=True)
         if kind == "t"
     ]
-    return [grads.x_seq, *gstates, *(_unaliased(held, gtensors[:i]) for i, held in enumerate(gtensors))]
+    return [grads.x_seq, *gstates, *gtensors]
+
+
+def like_fields(found: Sequence[Tensor], fields: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of fields, from one for all neurons or one per neuron, in memory of their own."""
+    summed = [grad.sum_to_size(held.shape).to(held.dtype) for grad, held in zip(found, fields, strict=True)]
+    return [_unaliased(held, summed[:i]) for i, held in enumerate(summed)]
 
 
 def _unaliased(held: Tensor, others: list[Tensor]) -> Tensor:

@@ -26,13 +26,25 @@ from ..internals import (
 from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
 from . import eager, launch
+from .derivative import Call
 from .fused import check_present, run_fused
 from .layout import in_one_order, real_dtype
+from .prepared import Prepared, lies_without_gaps
 from .program import program, refusal
 from .taps import eager_taps
 from .trace import UnsupportedOperationError
 
-__all__ = ["WHOLE_TAPS", "Definition", "Plan", "backends", "deferred_taps", "plan", "run_sequence", "run_single"]
+__all__ = [
+    "WHOLE_TAPS",
+    "Definition",
+    "Plan",
+    "backends",
+    "deferred_taps",
+    "plan",
+    "prepare",
+    "run_sequence",
+    "run_single",
+]
 
 backends: tuple[str, ...] = ("auto", "torch", "cpp", "triton")
 
@@ -208,6 +220,25 @@ def run_sequence(
     start, keep_h = eager.start(state, first), not {"count", "packed"}.issuperset(taps)
     run = eager.sequence(definition.neuron.fed_step, definition.params(), start, x_seq, keep_v, keep_h)
     return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
+
+
+def prepare(backend: str, definition: Definition, state: Any, x: Tensor, single: bool) -> Prepared | None:
+    """What runs for an input like `x` from a state like `state`; None where that is no kernel of the CPU, or where it
+    first has to bring them into another form.
+    """
+    if plan(backend, definition, state, x, single).backend != "cpp" or not lies_without_gaps(x, state, single):
+        return None
+    assert definition.key is not None
+    first = [None if isinstance(held, Tensor) else held for held in state]
+    learns = torch.is_grad_enabled() and any(
+        held.requires_grad for held in (x, *state, *definition.tensors) if isinstance(held, Tensor)
+    )
+    numbers = (*definition.numbers, *(held for held in first if held is not None))
+    starts = "".join("t" if held is None else "n" for held in first)
+    try:
+        return Prepared(Call(numbers, starts, definition.key, "cpp", False, learns, "", single), x, first)
+    except CompileError:
+        return None  # the long way says so
 
 
 _told: set[str] = set()

@@ -27,6 +27,7 @@ from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform
 from ..surrogate import Surrogate
 from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
+from .shortcut import Shortcut, methods_of
 
 __all__ = ["Neuron", "PointwiseNeuron"]
 
@@ -117,6 +118,8 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
+    ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
+    _short: Shortcut | None = None
 
     @staticmethod
     def step(p: Any, s: Any, x: Tensor) -> Step:
@@ -224,6 +227,15 @@ class PointwiseNeuron(Neuron, abstract=True):
             return self._taps
         return () if self._live_taps and in_transform() else self._live_taps
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or torch.compiler.is_compiling():
+            return super().__call__(*args, **kwargs)
+        short = self._short
+        if short is None or not short.holds(self):
+            short = self.__dict__["_short"] = Shortcut(self)
+        out = short.run(self, args[0])
+        return super().__call__(*args) if out is None else out
+
     def _admit(self, x: Tensor) -> Tensor:
         """The input, or an error in words."""
         x = floating(type(self).__name__, x)
@@ -277,7 +289,8 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def reset(self) -> None:
         super().reset()
-        self._potentials = []
+        if self._potentials:
+            self._potentials = []
 
     def detach(self) -> None:
         super().detach()
@@ -391,3 +404,6 @@ class PointwiseNeuron(Neuron, abstract=True):
         replica: Self = super()._replicate_for_data_parallel()
         replica._potentials = self._potentials.copy()
         return replica
+
+
+PointwiseNeuron.ways = methods_of(MemoryModule, PointwiseNeuron)

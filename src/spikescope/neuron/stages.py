@@ -16,6 +16,7 @@ from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
 from .core import HOOKS, PointwiseNeuron
+from .shortcut import methods_of
 
 __all__ = ["StagedNeuron"]
 
@@ -291,6 +292,9 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         super().__setattr__(name, given)
         if name in HOOKS:
             self.by_hooks = True
+
+
+StagedNeuron.ways = methods_of(MemoryModule, PointwiseNeuron, StagedNeuron)
 
 
 def _full(held: Value, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,169 @@
+"""The short way of a call: what earlier calls have found out holds for one that differs in nothing they looked at.
+
+On the long way through a module stand its hooks, the checks of input, state and fields, and the choice of a kernel. In
+a loop over single steps, or with small layers, that takes longer than the kernel. So a neuron keeps, by the kind of the
+input and the state, the run that the long way would come to. It is taken where the module, its fields and its parts are
+as they were, nobody has put a hook there, and no tracer, transform or backward pass is at work; all else goes the long
+way, and so does the first call of a kind, which says in words what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..dynamics import Prepared, prepare
+from ..fields import Declared, unedited
+from ..hooks import has_hooks_of_all
+from ..internals import is_ordinary, is_undisturbed
+from ..sockets import is_bare
+
+__all__ = ["Shortcut", "methods_of"]
+
+LONG_WAY = (
+    *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
+    *("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset"),
+)
+"""The methods of the long way. What has another of them, a class or an instance, has no short way."""
+
+_KINDS = 64  # of calls that are told apart; where more come, they hardly come again
+
+
+def methods_of(*bases: type[Any]) -> tuple[object, ...]:
+    """The methods of the long way as these classes have them."""
+    return tuple(vars(base)[name] for base in bases for name in LONG_WAY if name in vars(base))
+
+
+class Owner(NamedTuple):
+    """A module whose fields a run depends on, the neuron or a part of it, as it was."""
+
+    module: Declared
+    mark: object
+    read: Callable[[dict[str, Any]], Any]
+    numbers: Any
+
+    def is_as_it_was(self, module: Any) -> bool:
+        """Whether nothing of the module was edited, also not behind its back."""
+        held = module.__dict__
+        return bool(held.get("_unedited") is self.mark and self.read(held) == self.numbers)
+
+
+def _owner(module: Declared) -> Owner:
+    names = [name for name in type(module).dynamic if type(module.__dict__.get(name)) is float]
+    read: Callable[[dict[str, Any]], Any] = itemgetter(*names) if names else _nothing
+    return Owner(module, unedited(module), read, read(module.__dict__))
+
+
+def _nothing(held: dict[str, Any]) -> None:
+    return None
+
+
+class Shortcut:
+    """The short way through one neuron, as it is now."""
+
+    def __init__(self, neuron: Any) -> None:
+        cls = type(neuron)
+        other = "multi_step_forward" if neuron.step_mode == "s" else ""
+        names = [name for name in LONG_WAY if name != other and hasattr(cls, name)]
+        self.cls, self.methods = cls, attrgetter(*names)
+        self.found = self.methods(cls)
+        self.neuron = _owner(neuron)
+        parts = {name: neuron._modules.get(name) for name in cls.parts}
+        self.parts = {name: _owner(part) for name, part in parts.items() if isinstance(part, Declared)}
+        self.tensors = [
+            (owner, name)
+            for owner in ("", *self.parts)
+            for name in type(_of(neuron, owner)).dynamic
+            if isinstance(getattr(_of(neuron, owner), name), Tensor)
+        ]
+        self.states: tuple[str, ...] = cls.State._fields
+        self.is_open = (
+            len(self.parts) == len(parts)
+            and all(method in cls.ways for method in self.found)
+            and neuron.__dict__.keys().isdisjoint(names)
+            and not getattr(neuron, "by_hooks", False)
+            and neuron.backend != "torch"
+            and not neuron.store_v_seq
+            and neuron._compiled_call_impl is None
+        )
+        self.seen: set[Any] = set()
+        self.runs: dict[Any, Prepared | None] = {}  # None: the long way runs no kernel, or not on memory like this
+
+    def holds(self, neuron: Any) -> bool:
+        """Whether the neuron and its class are as they were."""
+        if not (type(neuron) is self.cls and self.neuron.is_as_it_was(neuron) and self.methods(self.cls) == self.found):
+            return False
+        held = neuron.__dict__["_modules"]
+        for name, part in self.parts.items():
+            if held.get(name) is not part.module or not part.is_as_it_was(part.module):
+                return False
+        return True
+
+    def run(self, neuron: Any, x: Any) -> Tensor | None:
+        """The output of a call; None where it has to go the long way."""
+        if not (self.is_open and type(x) is Tensor and is_ordinary(x) and is_undisturbed() and self._is_bare(neuron)):
+            return None
+        held = neuron.__dict__
+        memories = held["_memories"]
+        if len(memories) != len(self.states) or held["_live_taps"] or held.get("_traced") is not None:
+            return None
+        learns, kind, rest = x.requires_grad, [x.shape, x.stride(), x.dtype], []
+        for name in self.states:
+            entry = memories.get(name)
+            if type(entry) is Tensor and is_ordinary(entry):
+                kind += (entry.shape, entry.stride(), entry.dtype)
+                rest.append(entry)
+                learns = learns or entry.requires_grad
+            elif type(entry) is float:
+                kind.append(entry or repr(entry))  # 0.0 is equal to -0.0
+            else:
+                return None
+        for owner, name in self.tensors:
+            field = getattr(_of(neuron, owner), name)
+            if type(field) not in (Tensor, nn.Parameter) or not is_ordinary(field):
+                return None
+            kind += (field.shape, field.stride(), field.dtype)
+            rest.append(field)
+            learns = learns or field.requires_grad
+        kind.append(learns and torch.is_grad_enabled())
+        made = self._made(neuron, x, tuple(kind))
+        if made is None:
+            return None
+        y, *state = made(x, rest)
+        for name, entry in zip(self.states, state, strict=True):
+            memories[name] = entry
+        if held["_assigned"]:
+            held["_assigned"].clear()
+        return y
+
+    def _is_bare(self, neuron: Any) -> bool:
+        """Whether a call goes through no hooks, those of the parts among them."""
+        if has_hooks_of_all() or not is_bare(neuron):
+            return False
+        return False not in [is_bare(part.module) for part in self.parts.values()]
+
+    def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...]) -> Prepared | None:
+        """The run for a kind of call, prepared when one comes for the second time: the first one has been checked."""
+        if kind in self.runs:
+            return self.runs[kind]
+        if kind not in self.seen:
+            if len(self.seen) >= _KINDS:
+                self.seen.clear()
+                self.runs.clear()
+            self.seen.add(kind)
+            return None
+        p, single, made = neuron.params(), neuron.step_mode == "s", None
+        if x.numel() and neuron._admit(x) is x:
+            state = neuron._state(p, x, x.shape if single else x.shape[1:])
+            made = prepare(neuron.backend, neuron._definition(p), state, x, single)
+        self.runs[kind] = made
+        return made
+
+
+def _of(neuron: Any, owner: str) -> Any:
+    """The neuron itself, or its part of that name."""
+    return neuron._modules[owner] if owner else neuron

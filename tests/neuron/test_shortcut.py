@@ -1,0 +1,380 @@
+"""The short way of a call gives what the long way gives, and is left wherever the long way would see something else.
+
+The law: a neuron whose calls have become short and a twin in the eager loop, which has no short way, stay equal in
+outputs, states, gradients and errors, whatever is done to both.
+"""
+
+import copy
+import io
+import pickle
+import threading
+from functools import partial
+
+import pytest
+import torch
+from neuron_cases import POINTWISE, READOUTS, assert_same_state, make, sequence
+from torch import nn
+
+from spikescope import functional, monitor, neuron, surrogate
+from spikescope.dynamics import Prepared
+
+SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Every run on the short way, as a list that grows."""
+    runs = []
+    forward = Prepared.forward
+
+    def noted(self, *args):
+        runs.append(self)
+        return forward(self, *args)
+
+    monkeypatch.setattr(Prepared, "forward", noted)
+    return runs
+
+
+def twins(cls=neuron.LIFNode, mode="s", **fields):
+    """The same neuron twice: as it comes, after calls that make those to come short, and in the eager loop."""
+    one, other = make(cls, step_mode=mode, backend="auto", **fields), make(cls, step_mode=mode, **fields)
+    for learn in (True, False, True, False):
+        one.reset()
+        for _ in range(3):
+            one(_input(cls, mode).requires_grad_(learn))
+    one.reset()
+    return one, other
+
+
+def _input(cls, mode):
+    return sequence(cls)[: 3 if mode == "m" else None] if mode == "m" else sequence(cls)[0]
+
+
+def runs(node, mode="s", cls=neuron.LIFNode, learn=True):
+    """Outputs, last state and gradients of three calls on end."""
+    x = sequence(cls) if mode == "s" else torch.stack([sequence(cls)[:3]] * 3)
+    x = x[:3].clone().requires_grad_(learn)
+    outputs = [node(each) for each in x]
+    state = [held for held in node.memories() if isinstance(held, torch.Tensor)]
+    if not learn:
+        return [*outputs, *state]
+    loss = sum((i + 1) * y.sum() for i, y in enumerate(outputs)) + sum((s * s).sum() for s in state if s.requires_grad)
+    wanted = [x, *(p for p in node.parameters() if p.requires_grad)]
+    return [*outputs, *state, *torch.autograd.grad(loss, wanted, allow_unused=True)]
+
+
+def assert_equal(got, want, exact):
+    assert len(got) == len(want)
+    for place, (a, b) in enumerate(zip(got, want, strict=True)):
+        if a is None or b is None:
+            assert a is b
+        elif place < exact:
+            assert torch.equal(a, b)
+        else:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("cls", SHORT, ids=lambda cls: cls.__name__)
+def test_short_way_is_the_eager_loop(cls, mode, short):
+    node, twin = twins(cls, mode)
+    runs_a_kernel = node.implementation(_input(cls, mode)).backend == "cpp"
+    keeps = cls in READOUTS and mode == "m"  # the last step of a sequence
+    for learn in (True, False, True):
+        node.reset(), twin.reset()
+        short.clear()
+        got, want = runs(node, mode, cls, learn), runs(twin, mode, cls, learn)
+        assert_equal(got, want, 3 + len(cls.State._fields))
+        assert len(short) == (3 if runs_a_kernel and not keeps else 0)
+
+
+DEEDS = {
+    "tau": lambda node: setattr(node, "tau", 3.0),
+    "a number behind its back": lambda node: object.__setattr__(node, "v_threshold", 0.25),
+    "a number of the surrogate": lambda node: setattr(node.surrogate_function, "alpha", 1.5),
+    "a tensor in place of a number": lambda node: setattr(node, "v_threshold", torch.full((5,), 0.5)),
+    "a parameter in place of a number": lambda node: setattr(node, "tau", nn.Parameter(torch.tensor(2.5))),
+    "soft reset": lambda node: setattr(node, "v_reset", None),
+    "option": lambda node: setattr(node, "detach_reset", True),
+    "another surrogate": lambda node: setattr(node, "surrogate_function", surrogate.ATan()),
+    "a surrogate by another door": lambda node: node._modules.update(surrogate_function=surrogate.ATan(alpha=3.0)),
+    "no spikes": lambda node: node.surrogate_function.set_spiking_mode(False),
+    "state": lambda node: setattr(node, "v", torch.full((3, 5), 0.5)),
+    "state of another shape": lambda node: setattr(node, "v", torch.full((5,), 0.5)),
+    "state of one number": lambda node: setattr(node, "v", torch.tensor(0.5)),
+    "state that is a number": lambda node: setattr(node, "v", 0.5),
+    "state below zero": lambda node: setattr(node, "v", -0.0),
+    "state that learns": lambda node: setattr(node, "v", torch.full((3, 5), 0.5, requires_grad=True)),
+    "state in double precision": lambda node: setattr(node, "v", torch.full((3, 5), 0.5, dtype=torch.float64)),
+    "state in another order": lambda node: setattr(node, "v", torch.full((5, 3), 0.5).t()),
+    "detached state": lambda node: (node(torch.ones(3, 5).requires_grad_()), node.detach()),
+    "reset value": lambda node: (node.set_reset_value("v", 0.25), node.reset()),
+    "a memory more": lambda node: node.register_memory("more", 0.0),
+    "hook": lambda node: node.register_forward_hook(lambda module, args, out: 2 * out),
+    "hook before": lambda node: node.register_forward_pre_hook(lambda module, args: (2 * args[0],)),
+    "hook backwards": lambda node: node.register_full_backward_hook(lambda module, gx, gy: (2 * gx[0],)),
+    "hook on the surrogate": lambda node: node.surrogate_function.register_forward_hook(lambda m, a, out: 0 * out),
+    "forward of its own": lambda node: setattr(node, "forward", lambda x: 3 * x),
+    "step of its own": lambda node: setattr(node, "single_step_forward", lambda x: 3 * x),
+    "charge of its own": lambda node: setattr(node, "neuronal_charge", lambda x: setattr(node, "v", x)),
+    "drive of its own": lambda node: setattr(type(node), "drive", lambda self, x_seq: 2 * x_seq),
+    "v_seq": lambda node: setattr(node, "store_v_seq", True),
+    "step mode": lambda node: setattr(node, "step_mode", "m"),
+    "double": lambda node: node.double(),
+    "surrogate forward": lambda node: setattr(node.surrogate_function, "forward", lambda x: (x > 0.25).to(x)),
+}
+
+
+@pytest.fixture
+def own_class():
+    class Own(neuron.LIFNode):
+        pass
+
+    return Own
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_whatever_is_done_is_seen(name, own_class, short):
+    node, twin = twins(own_class)
+    node(torch.ones(3, 5)), twin(torch.ones(3, 5))
+    assert short
+    for each in (node, twin):
+        DEEDS[name](each)
+    for _ in range(3):
+        for each in (node, twin):
+            each.reset()
+        assert_equal(runs(node, cls=own_class), runs(twin, cls=own_class), 3)
+    if name.startswith(("state", "detached")):
+        for each in (node, twin):
+            DEEDS[name](each)
+        assert_equal(runs(node, cls=own_class), runs(twin, cls=own_class), 3)
+    assert_same_state(node, twin)
+
+
+def test_state_that_was_set_is_met_at_once():
+    for name in (name for name in DEEDS if name.startswith(("state", "detached"))):
+        node, twin = twins()
+        for _ in range(3):
+            for each in (node, twin):
+                each.reset()
+                DEEDS[name](each)
+            assert_equal(runs(node), runs(twin), 3)
+
+
+def test_method_put_on_a_class_is_called(own_class):
+    node, _ = twins(own_class)
+    own_class.neuronal_fire = lambda self: torch.ones_like(self.v)
+    assert node(torch.zeros(3, 5)).sum() == 15
+    del own_class.neuronal_fire
+    assert node(torch.zeros(3, 5)).sum() == 0
+
+
+def test_hooks_of_all_modules_are_called():
+    node, _ = twins()
+    seen = []
+    handles = [
+        nn.modules.module.register_module_forward_hook(lambda module, args, out: seen.append("after")),
+        nn.modules.module.register_module_forward_pre_hook(lambda module, args: seen.append("before")),
+        nn.modules.module.register_module_full_backward_hook(lambda module, gx, gy: seen.append("back")),
+    ]
+    try:
+        node(torch.ones(3, 5).requires_grad_()).sum().backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert seen[0] == "before"
+    assert {"after", "back"} <= set(seen)
+
+
+def test_monitor_that_comes_later_sees_every_call():
+    node, _ = twins()
+    net = nn.Sequential(node)
+    net(torch.ones(3, 5))
+    with monitor.OutputMonitor(net, neuron.LIFNode) as watch:
+        for _ in range(4):
+            net(torch.ones(3, 5))
+    assert len(watch.records) == 4
+
+
+def test_learning_number_is_read_at_every_call(short):
+    node, twin = twins(neuron.ParametricLIFNode)
+    for step in range(3):
+        with torch.no_grad():
+            for each in (node, twin):
+                each.w.data.fill_(0.3 * step)  # which no version of a tensor tells
+                each.reset()
+        short.clear()
+        assert_equal(runs(node, cls=neuron.ParametricLIFNode), runs(twin, cls=neuron.ParametricLIFNode), 4)
+        assert short
+
+
+def test_bad_input_has_words_on_every_way():
+    node, _ = twins()
+    for _ in range(3):
+        node.reset()
+        node(torch.ones(3, 5))
+        with pytest.raises(ValueError, match="the shapes differ"):
+            node(torch.ones(4, 5))
+        with pytest.raises(TypeError, match="integrates real numbers"):
+            node(torch.ones(3, 5, dtype=torch.int64))
+        with pytest.raises(TypeError):
+            node()
+        with pytest.raises(TypeError):
+            node(torch.ones(3, 5), 1)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f, x: torch.func.vmap(f)(x),
+        lambda f, x: torch.func.grad(lambda x: f(x).sum())(x),
+        lambda f, x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[0],
+        lambda f, x: torch.autograd.functional.hessian(lambda x: (f(x) * x).sum(), x),
+        lambda f, x: torch.jit.trace(f, x)(x),
+    ],
+    ids=["vmap", "grad", "jvp", "second derivative", "jit"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_transforms_go_the_long_way(transform):
+    node, twin = twins(mode="m")
+    x = sequence(neuron.LIFNode)[:3]
+    found = []
+    for each in (node, twin):
+
+        def run(x, each=each):
+            each.reset()
+            return each(x)
+
+        found.append(transform(run, x))
+        each.reset()
+    torch.testing.assert_close(*found)
+
+
+def test_stand_ins_are_no_memory():
+    node, _ = twins()
+    with torch._subclasses.FakeTensorMode():
+        assert type(node(torch.ones(3, 5))).__name__ == "FakeTensor"
+    with pytest.raises(RuntimeError, match="has no values"):
+        node(torch.ones(3, 5))
+    node.reset()
+    assert type(node(torch.ones(3, 5))) is torch.Tensor
+
+
+def test_inference_mode_and_back():
+    node, twin = twins()
+    for each in (node, twin):
+        with torch.inference_mode():
+            for _ in range(3):
+                y = each(torch.ones(3, 5))
+        assert y.is_inference()
+    assert_equal(runs(node), runs(twin), 3)
+
+
+def test_copies_have_ways_of_their_own(short):
+    node, _ = twins()
+    file = io.BytesIO()
+    torch.save(node, file)
+    file.seek(0)
+    copies = (
+        copy.deepcopy(node),
+        pickle.loads(pickle.dumps(node)),
+        torch.load(file, weights_only=False),
+        copy.copy(node),
+    )
+    for made in copies:
+        assert made._short is None
+        made.tau = 4.0
+        twin = make(neuron.LIFNode, tau=4.0)
+        made.reset()
+        assert_equal(runs(made), runs(twin), 3)
+    assert node.tau == 2.0
+    assert_equal(runs(node), runs(make(neuron.LIFNode)), 3)
+
+
+def test_what_a_call_gives_is_nobody_elses():
+    node, twin = twins()
+    for _ in range(3):
+        for each in (node, twin):
+            x = torch.full((3, 5), 0.75)
+            y = each(x)
+            y += 5
+            x.fill_(100)
+            each.v.add_(0)
+    assert_same_state(node, twin)
+
+
+def test_change_of_what_was_saved_is_refused():
+    for calls in range(4):
+        node, _ = twins()
+        x = torch.ones(3, 5).requires_grad_() * 1
+        for _ in range(calls):
+            node(x)
+        y = node(x)
+        x += 1
+        with pytest.raises(RuntimeError, match=r"LIFNode.*changed in place"):
+            y.sum().backward()
+
+
+def test_saved_tensors_that_come_back_in_another_order():
+    node, twin = (make(neuron.LIFNode, backend=backend) for backend in ("auto", "torch"))
+    found = []
+    for each in (node, twin):
+        for _ in range(3):
+            each.reset()
+            x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+            x = x.to(memory_format=torch.channels_last).requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(lambda held: held, lambda held: held.contiguous()):
+                y = each(each(x)) * x
+            y.sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_checkpoint_runs_the_same_again():
+    for calls in (1, 2, 3):
+        net = nn.Sequential(nn.Linear(5, 5), make(neuron.LIFNode, backend="auto", step_mode="m"))
+        grads = []
+        for run in (net, partial(functional.checkpoint, net)):
+            for _ in range(calls):
+                net.zero_grad()
+                net[1].reset()
+                run(sequence(neuron.LIFNode)[:3].requires_grad_()).sum().backward()
+            grads.append(net[0].weight.grad.clone())
+        torch.testing.assert_close(*grads)
+
+
+def test_threads_have_one_neuron_each():
+    shared = surrogate.Sigmoid()
+    nodes = [make(neuron.LIFNode, backend="auto", surrogate_function=shared) for _ in range(4)]
+    want, found = runs(make(neuron.LIFNode), learn=False), [None] * 4
+
+    def work(i):
+        for _ in range(20):
+            nodes[i].reset()
+            found[i] = runs(nodes[i], learn=False)
+
+    threads = [threading.Thread(target=partial(work, i)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for got in found:
+        assert_equal(got, want, 4)
+
+
+def test_replicas_share_nothing_that_moves():
+    node, _ = twins()
+    replica = node._replicate_for_data_parallel()
+    replica._modules = dict(node._modules)
+    replica.tau = 4.0
+    node.reset()
+    assert_equal(runs(node), runs(make(neuron.LIFNode)), 3)
+
+
+def test_shapes_that_never_come_again_leave_nothing():
+    node = make(neuron.LIFNode, backend="auto")
+    for length in range(1, 200):
+        node.reset()
+        node(torch.ones(length))
+    assert len(node._short.seen) <= 64
+    assert not node._short.runs
