@@ -26,7 +26,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "sockets": {"errors", "form", "hooks", "internals"},
     "start": {"errors", "internals", "sockets"},
     "base": {"errors", "internals", "sockets", "start"},
-    "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "surrogate"},
+    "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate"},
     "layer": {"base", "errors", "internals", "neuron", "sockets"},
     "functional": {"base", "errors", "fields", "hooks", "internals", "layer", "neuron", "spikes"},
     "encoding": {"base", "errors", "fields"},

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .form import Deferred, Failure, computed, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
-from .hooks import forget_compiled_code, may_change_output, put_hooks, take_hooks_off
+from .hooks import forget_compiled_code, has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import exporting, in_backward, in_transform, keep_in_order, never_a_frame_of_its_own
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
     "Point",
     "Signal",
     "Subscriber",
+    "are_bare",
     "at_rest",
     "forget",
     "instrument",
-    "is_bare",
     "is_watched",
     "place_sockets",
     "subscribe",
@@ -372,15 +372,18 @@ def is_watched(module: nn.Module) -> bool:
     return sockets is not None and any(socket.points for socket in sockets)
 
 
-def is_bare(module: nn.Module) -> bool:
-    """Whether a call goes through no hook of the module itself but sockets into which nobody has plugged anything."""
-    held = module.__dict__
-    for kind in ("_forward_pre_hooks", "_forward_hooks"):
-        if hooks := held[kind]:
-            socket = hooks.get(_KEY)
-            if len(hooks) > 1 or socket is None or socket.points:
-                return False
-    return not (held["_backward_hooks"] or held["_backward_pre_hooks"])
+def are_bare(modules: Iterable[nn.Module]) -> bool:
+    """Whether calls of these modules go through no hooks but sockets into which nobody has plugged anything."""
+    for module in modules:
+        held = module.__dict__
+        for kind in ("_forward_pre_hooks", "_forward_hooks"):
+            if hooks := held[kind]:
+                socket = hooks.get(_KEY)
+                if len(hooks) > 1 or socket is None or socket.points:
+                    return False
+        if held["_backward_hooks"] or held["_backward_pre_hooks"]:
+            return False
+    return not has_hooks_of_all()
 
 
 def place_sockets(module: nn.Module, passing: bool = False) -> tuple[Entry, Exit]:

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from ..dynamics import Prepared, prepare
 from ..fields import Declared, unedited
-from ..hooks import has_hooks_of_all
 from ..internals import is_ordinary, is_undisturbed
-from ..sockets import is_bare
+from ..sockets import are_bare
 
 __all__ = ["Shortcut", "methods_of"]
 
@@ -105,7 +104,9 @@ class Shortcut:
 
     def run(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call; None where it has to go the long way."""
-        if not (self.is_open and type(x) is Tensor and is_ordinary(x) and is_undisturbed() and self._is_bare(neuron)):
+        if not (self.is_open and type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
+            return None
+        if not are_bare([neuron, *[part.module for part in self.parts.values()]]):
             return None
         held = neuron.__dict__
         memories = held["_memories"]
@@ -139,12 +140,6 @@ class Shortcut:
         if held["_assigned"]:
             held["_assigned"].clear()
         return y
-
-    def _is_bare(self, neuron: Any) -> bool:
-        """Whether a call goes through no hooks, those of the parts among them."""
-        if has_hooks_of_all() or not is_bare(neuron):
-            return False
-        return False not in [is_bare(part.module) for part in self.parts.values()]
 
     def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...]) -> Prepared | None:
         """The run for a kind of call, prepared when one comes for the second time: the first one has been checked."""
