@@ -16,5 +16,6 @@ from .norm_fusion import *
 from .online import *
 from .regularization import *
 from .spike_loss import *
+from .stream import *
 
 _explain_absent(__name__)

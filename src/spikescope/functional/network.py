@@ -127,7 +127,7 @@ def set_step_mode(net: nn.Module, step_mode: str) -> None:
     """
     check_module("set_step_mode", net)
     check_choice("set_step_mode", "step_mode", step_mode, ("s", "m"))
-    targets = [(path, module) for path, module in _outside(net) if has_own(module, "step_mode")]
+    targets = [(path, module) for path, module in outside_of_containers(net) if has_own(module, "step_mode")]
     refusing = [
         label(path, module)
         for path, module in targets
@@ -144,7 +144,7 @@ def set_step_mode(net: nn.Module, step_mode: str) -> None:
     _assign(targets, step_mode)
 
 
-def _outside(net: nn.Module) -> list[tuple[str, nn.Module]]:
+def outside_of_containers(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules of `net` with their paths, without what containers keep in a step mode of its own."""
     kept = {
         inner

@@ -70,13 +70,15 @@ def eager():
     """All neurons of spikescope run the eager loop, whatever backend they are set to."""
     from spikescope.neuron import core
 
-    held = core.run_single, core.run_sequence
+    held, short = (core.run_single, core.run_sequence), core.Shortcut.run
     core.run_single = lambda backend, *args: held[0]("torch", *args)
     core.run_sequence = lambda backend, *args: held[1]("torch", *args)
+    core.Shortcut.run = lambda *args: None
     try:
         yield
     finally:
         core.run_single, core.run_sequence = held
+        core.Shortcut.run = short
 
 
 @contextlib.contextmanager

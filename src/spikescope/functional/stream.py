@@ -1,0 +1,77 @@
+"""A network in a closed loop: one step at a time, as the world gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..base import StepModule
+from ..errors import check_module
+from .network import NetworkState, get_state, label, listed, outside_of_containers, reset_net, set_state
+
+__all__ = ["Stream", "stream"]
+
+
+class Stream:
+    """What `stream(net)` gives: `step` runs the network for one step and keeps its state, without gradients.
+
+    - `net`: the network, whose parameters, modes and hooks act as they do in a call of its own
+    - `state`: the state of all its modules as a value, that later steps leave as it is; assign one to go on from it
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        check_module("stream", net)
+        whole = [
+            label(path, module)
+            for path, module in outside_of_containers(net)
+            if isinstance(module, StepModule) and module.step_mode != "s"
+        ]
+        if whole:
+            raise ValueError(
+                f"stream takes a network that runs in single steps, but these take whole sequences: {listed(whole)}. "
+                "Call functional.set_step_mode(net, 's') first; what has no single steps cannot be in a loop."
+            )
+        self.net = net
+
+    def step(self, *inputs: Any, **named: Any) -> Any:
+        """The output `[N, *]` of the network for the input `[N, *]` of one step."""
+        with torch.no_grad():
+            return self.net(*inputs, **named)
+
+    def reset(self) -> None:
+        """Begin anew: every module goes back to the state of its reset."""
+        reset_net(self.net)
+
+    @property
+    def state(self) -> NetworkState:
+        """The state of every module by path and name."""
+        return get_state(self.net)
+
+    @state.setter
+    def state(self, given: Mapping[str, Mapping[str, Any]]) -> None:
+        set_state(self.net, given)
+
+    def __repr__(self) -> str:
+        return f"Stream of {type(self.net).__name__}"
+
+
+def stream(net: nn.Module) -> Stream:
+    """Run a network in single steps in a loop with the world: a robot, a sensor, an environment that learns.
+
+    Gives an object with `step(x) -> y`, `reset()` and `state`; a step gives what the network in single steps gives, bit
+    for bit. The state is in no copy: it is that of `net`. ValueError if a module takes whole sequences.
+
+    >>> net = nn.Sequential(nn.Linear(1, 1), spikescope.neuron.IFNode())
+    >>> _ = nn.init.constant_(net[0].weight, -1.0), nn.init.constant_(net[0].bias, 1.0)
+    >>> loop, y = stream(net), torch.zeros(1, 1)
+    >>> [int(y := loop.step(y)) for _ in range(4)]  # a spike holds the next one back
+    [1, 0, 1, 0]
+    >>> before = loop.state
+    >>> _ = loop.step(torch.tensor([[0.25]]))
+    >>> loop.state = before
+    >>> loop.reset()
+    """
+    return Stream(net)
