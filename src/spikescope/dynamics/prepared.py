@@ -175,7 +175,7 @@ class PreparedRun(LeanFunction):
     """A prepared run and its gradient as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, made: Prepared, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, made: Prepared, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         checkpoints = made.no_checkpoints
         if checkpoints is None:
             checkpoints = torch.empty(made.rows, dtype=made.run.real, device="cpu")

@@ -119,7 +119,7 @@ class PointwiseNeuron(Neuron, abstract=True):
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
     ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
-    _short: Shortcut | None = None
+    _short: ClassVar[Shortcut | None] = None
 
     @staticmethod
     def step(p: Any, s: Any, x: Tensor) -> Step:
