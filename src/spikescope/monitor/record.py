@@ -18,15 +18,15 @@ from ..recording.budget import budget as as_budget
 from ..recording.writer import FILL
 from ..sockets import Signal
 from .choose.modules import by_role, by_type, named, select
-from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of
+from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of, threshold_of
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
 from .probe.taps import tapped
-from .reduce import Reducer, registry
+from .reduce import Raw, Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
-from .results import Recorded, Results
+from .results import Recorded, Results, Threshold
 from .show.plain import words
 from .stream import Streamed, stream
 from .track import GradientTrack, Ledger, Track, decoded
@@ -209,6 +209,12 @@ class Recording(Results):
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
         )
+        self.wholes = frozenset(label for row in made.values() for label, held in row.items() if isinstance(held, Raw))
+        self.thresholds = {
+            name: Threshold(value, signals[name].name == "h")
+            for name, module in modules.items()
+            if signals[name].kind == "tap" and (value := threshold_of(module)) is not None
+        }
         self._plugged = Probes(self, plugged)
 
     def _row(self, name: str) -> dict[str, Any]:
@@ -299,7 +305,9 @@ class Recording(Results):
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is what was seen so far: it listens to nothing, and holds no module."""
         errors = {name: f"{type(error).__name__}: {error}" for name, error in self.errors.items()}
-        return Recorded, (self.sound_rows(), self.single, sorted(self.courses), self.never_fired, errors)
+        thresholds = {name: tuple(held) for name, held in self.thresholds.items()}
+        seen = self.sound_rows(), self.single, sorted(self.courses), self.never_fired
+        return Recorded, (*seen, errors, sorted(self.wholes), thresholds)
 
 
 def reducers_of(given: Any, name: str, module: Any) -> dict[str, Reducer]:

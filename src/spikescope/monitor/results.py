@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Recorded", "Results"]
+
+
+class Threshold(NamedTuple):
+    """Where a potential fires: `before` says that it was recorded before the reset, so that it is seen to fire."""
+
+    value: float
+    before: bool
 
 
 class Row(dict[str, Any]):
@@ -32,11 +40,15 @@ class Row(dict[str, Any]):
 class Results(Displayed, Mapping[str, Any]):
     """The name of a module to its result, or, where several reducers were asked for, to their results by name.
 
-    `courses` are the names of the reducers that give a value for each step.
+    `courses` are the names of the reducers that give a value for each step, `wholes` of those that give the signal as
+    it was; of a potential, `thresholds` says where each module fires.
 
     >>> Results({"layer1": {"rate": 0.25}}, single=True)["layer1"]
     0.25
     """
+
+    wholes: frozenset[str] = frozenset({"raw"})
+    thresholds: Mapping[str, Threshold] = MappingProxyType({})
 
     def __init__(self, rows: Mapping[str, Mapping[str, Any]], single: bool, courses: Iterable[str] = ()) -> None:
         self._rows = {name: dict(row) for name, row in rows.items()}
@@ -94,12 +106,12 @@ class Results(Displayed, Mapping[str, Any]):
         return Overview(f"{type(self).__name__} of {number} module{'' if number == 1 else 's'}", _cells(rows), remarks)
 
     def plot(self) -> Figure:
-        """A figure of matplotlib: bars for numbers, lines for courses over time and histograms. Needs `report`."""
+        """A figure of matplotlib: bars of numbers, lines of courses, histograms, traces of signals. Needs `report`."""
         from .show.pictures import draw_results
 
         if not len(self):
             raise ValueError(self.table())
-        return draw_results(self.rows(), self.courses)
+        return draw_results(self.rows(), self.courses, self.wholes, self.thresholds)
 
 
 class Recorded(Results):
@@ -116,8 +128,12 @@ class Recorded(Results):
         courses: Iterable[str] = (),
         never_fired: Iterable[str] = (),
         errors: Mapping[str, str] | None = None,
+        wholes: Iterable[str] = ("raw",),
+        thresholds: Mapping[str, Iterable[Any]] | None = None,
     ) -> None:
         super().__init__(rows, single, courses)
+        self.wholes = frozenset(wholes)
+        self.thresholds = {name: Threshold(*held) for name, held in (thresholds or {}).items()}
         self.never_fired = tuple(never_fired)
         self.errors = {
             name: RuntimeError(f"The probe of {name!r} was ended: {text}") for name, text in (errors or {}).items()
@@ -155,7 +171,9 @@ class Recorded(Results):
 
     def __reduce__(self) -> tuple[Any, ...]:
         errors = {name: str(error) for name, error in self.errors.items()}
-        return Recorded, (self._rows, self.single, sorted(self.courses), self.never_fired, errors)
+        thresholds = {name: tuple(held) for name, held in self.thresholds.items()}
+        wholes = sorted(self.wholes)
+        return Recorded, (self._rows, self.single, sorted(self.courses), self.never_fired, errors, wholes, thresholds)
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

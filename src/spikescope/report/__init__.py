@@ -5,4 +5,5 @@ from .energy import *
 from .figures import *
 from .measures import *
 from .summary import *
+from .traces import traces as traces
 from .views import *

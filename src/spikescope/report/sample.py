@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .style import COLOURS, GREY, INK, PALE, note, tidy
 from .trains import ROWS, draw_trains, fired, time_axis
@@ -13,7 +14,7 @@ from .views import Array, LayerTrace, SampleView
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_belief", "draw_image", "draw_raster", "draw_scores", "draw_trace", "lively"]
+__all__ = ["draw_belief", "draw_image", "draw_potential", "draw_raster", "draw_scores", "draw_trace", "lively"]
 
 
 def _time_axis(axes: Axes, view: SampleView, labelled: bool) -> None:
@@ -122,26 +123,37 @@ def draw_trace(
     Beside a `low` panel the words are small and level.
     """
     layer, colour = view.layers[index], COLOURS[index % len(COLOURS)]
-    potential, marks = layer.potential[:, neuron], fired(layer.spikes[:, neuron])
-    steps = np.arange(1, len(potential) + 1)
-    axes.axhline(0, color=PALE, linewidth=0.8, zorder=0)
-    axes.plot(steps, potential, color=colour, marker="o", markersize=3.2, zorder=3)
-    top = _headroom(axes, potential, layer.threshold)
-    if layer.threshold is not None:
-        axes.axhline(layer.threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-    if marks.any():  # matplotlib cannot lay out an empty artist that is not clipped
-        axes.vlines(steps[marks], potential[marks], top, color=INK, linewidth=1.3, zorder=2)
-        tops = np.full(marks.sum(), top)
-        axes.plot(steps[marks], tops, linestyle="", marker="v", markersize=5, color=INK, clip_on=False)
+    draw_potential(axes, layer.potential[:, neuron], fired(layer.spikes[:, neuron]), layer.threshold, colour)
     _named(axes, f"{layer.name}\nno. {neuron}", colour, low)
     axes.tick_params(axis="y", labelsize=8)
     _time_axis(axes, view, labelled)
 
 
+def draw_potential(
+    axes: Axes, potential: Array, marks: NDArray[np.bool_], threshold: float | None, colour: str
+) -> None:
+    """A potential after each step as a line, the threshold dashed, a bar and a triangle for each step that is marked.
+
+    Where a value is not finite the line has a gap.
+    """
+    steps = np.arange(1, len(potential) + 1)
+    finite = np.where(np.isfinite(potential), potential, np.nan)
+    axes.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+    axes.plot(steps, finite, color=colour, marker="o", markersize=3.2 if len(steps) < 120 else 0, zorder=3)
+    top = _headroom(axes, finite, threshold)
+    if threshold is not None:
+        axes.axhline(threshold, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
+    if marks.any():  # matplotlib cannot lay out an empty artist that is not clipped
+        axes.vlines(steps[marks], np.nan_to_num(finite[marks]), top, color=INK, linewidth=1.3, zorder=2)
+        tops = np.full(marks.sum(), top)
+        axes.plot(steps[marks], tops, linestyle="", marker="v", markersize=5, color=INK, clip_on=False)
+
+
 def _headroom(axes: Axes, potential: Array, threshold: float | None) -> float:
     """Set the vertical range, and return the height of the spikes."""
-    high = max(float(potential.max()), 0.0 if threshold is None else threshold)
-    low = min(float(potential.min()), 0.0)
+    there = potential[np.isfinite(potential)]
+    high = max(float(there.max(initial=0.0)), 0.0 if threshold is None else threshold)
+    low = min(float(there.min(initial=0.0)), 0.0)
     top = high + 0.35 * max(high - low, 1e-6)
     axes.set_ylim(low - 0.12 * (top - low), top)
     return top

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
+from ..monitor.choose.signals import threshold_of
 from ..monitor.reduce import Packed, Raw, Reducer
 from ..monitor.sync import sync
 from ..neuron import PointwiseNeuron
@@ -90,7 +91,7 @@ def view_sample(net: nn.Module, x: Tensor, label: int, steps: int, trained_steps
             kind=type(module).__name__,
             spikes=_rows(held.dense() if isinstance(held, PackedSpikes) else held),
             potential=_rows(potentials[name]),
-            threshold=_threshold(module),
+            threshold=threshold_of(module),
         )
         for name, held in spikes.items()
         if isinstance(module := net.get_submodule(name), PointwiseNeuron)
@@ -106,11 +107,3 @@ def _rows(x_seq: Tensor) -> Array:
 def gradients(recording: Recording) -> GradientFlow:
     """What a recording of `'gradient norm'` says of depth and time; layers without a gradient are left out."""
     return GradientFlow(tuple(recording), np.stack([held.double().cpu().numpy() for held in recording.values()]))
-
-
-def _threshold(module: PointwiseNeuron) -> float | None:
-    """The threshold that all neurons of a layer share, where there is one."""
-    if "v_threshold" not in type(module).fields:
-        return None
-    held = torch.as_tensor(module.v_threshold, device="cpu")
-    return held.item() if held.numel() == 1 else None

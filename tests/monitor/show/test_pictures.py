@@ -2,6 +2,7 @@
 
 import io
 import math
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from spikescope.monitor.reduce import registry
 from spikescope.monitor.results import Results
 from spikescope.monitor.show.pictures import UNITS
 from spikescope.monitor.show.plain import means, words
-from spikescope.neuron import IFNode
+from spikescope.neuron import IFNode, LIFNode
 from spikescope.report.style import GREY
 
 
@@ -197,3 +198,28 @@ def test_a_log_histogram_shows_the_decades_where_values_are():
     (axes,) = drawn(recorded("log histogram")).axes
     low, high = axes.get_xlim()
     assert 0.01 < low < 1 < high < 100
+
+
+def test_potentials_are_traces_with_threshold_and_spikes():
+    net = nn.Sequential(IFNode(v_threshold=0.5, step_mode="m"), IFNode(step_mode="m"))
+    x = torch.tensor([0.2, 0.2, 0.2, 0.0, 0.9]).view(5, 1, 1).expand(5, 2, 4)
+    with monitor.record(net, {"h": monitor.reduce.Raw(), "range": "min max"}, signal="h") as recording:
+        net(x)
+    figure = drawn(pickle.loads(pickle.dumps(recording)))
+    panels = [axes for axes in figure.axes if "no." in axes.get_ylabel()]
+    assert [axes.get_ylabel() for axes in panels] == ["0\nno. 0", "0\nno. 1", "1\nno. 0", "1\nno. 1"]
+    assert len(figure.axes) == 4 + 2, "no bar of the mean of a potential"
+    lines = panels[0].get_lines()
+    assert lines[1].get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.6, 0.0, 0.9])
+    assert lines[2].get_ydata() == [0.5, 0.5]
+    assert lines[3].get_xdata().tolist() == [3, 5], "the steps at which it fires"
+    heights = sorted(axes.get_window_extent().y0 for axes in panels)
+    assert all(b - a > 20 for a, b in pairwise(heights)), "words that would collide"
+
+
+def test_potentials_after_the_reset_do_not_show_spikes():
+    net = nn.Sequential(LIFNode(v_threshold=torch.tensor([0.5, 1.0]), step_mode="m"))
+    with monitor.record(net, "raw", signal="v") as recording:
+        net(torch.full((6, 1, 2), 1.4))
+    panel = drawn(recording).axes[0]
+    assert len(panel.get_lines()) == 2, "the zero and the trace: no threshold that all share, and no spike"

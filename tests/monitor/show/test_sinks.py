@@ -18,6 +18,7 @@ from spikescope.files import OutputError
 from spikescope.monitor import Console, Csv, GPUMonitor, GPUSample, JsonLines, TensorBoard, record
 from spikescope.monitor.reduce import Bins, Extent, Histogram, LogHistogram
 from spikescope.monitor.results import Results
+from spikescope.monitor.show.plain import scalars
 
 VALUES = {
     "a": {"rate": torch.tensor([0.0, 0.25, 0.5]), "extent": Extent(-1.5, float("inf"))},
@@ -167,9 +168,13 @@ def test_tensorboard_gets_scalars_and_raw_histograms():
     bins = Bins(torch.tensor([1, 3]), torch.tensor([0.0, 1.0, 3.0]), 0, 0, 0)
     TensorBoard(writer=writer, bins=2).write(9, {**VALUES, "d": {"h": bins}})
     assert writer.scalars == [
+        ("rate.mean/a", 0.25, 9),
+        ("rate.min/a", 0.0, 9),
+        ("rate.max/a", 0.5, 9),
         ("extent.min/a", -1.5, 9),
         ("extent.max/a", float("inf"), 9),
         ("silent share/b,c", 0.125, 9),
+        ("h.median/d", pytest.approx(5 / 3), 9),
     ]
     assert writer.histograms == [
         ("rate/a", 0.0, 0.5, 3, 0.75, 0.3125, [0.25, 0.5], [1.0, 2.0], 9),
@@ -182,7 +187,8 @@ def test_logarithmic_bins_are_a_histogram_too():
     writer, logs = Writer(), LogHistogram(low=-1, high=1, per_decade=1)
     found = logs.result(logs.measure(torch.tensor([[[0.25, 2.0, -3.0, 0.0]]])))
     TensorBoard(writer=writer).write(9, {"a": {"log histogram": found}})
-    assert not writer.scalars
+    ((median, middle, when),) = writer.scalars
+    assert (median, middle, when) == ("log histogram.median/a", pytest.approx(scalars(found)[".median"]), 9)
     ((tag, low, high, number, total, _, limits, counts, step),) = writer.histograms
     assert (tag, low, high, number, limits, counts, step) == ("log histogram/a", 0.1, 10.0, 3, [1.0, 10.0], [1, 2], 9)
     assert total == pytest.approx(0.55 + 2 * 5.5)
@@ -233,7 +239,9 @@ def test_tensorboard_reads_what_was_written(tmp_path):
             sink.write(step, recording.rows())
     events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
     tags = events.Tags()
-    assert (tags["scalars"], sorted(tags["histograms"])) == (["silent share/0"], ["histogram/0", "rate/0"])
+    curves = ["histogram.median/0", "rate.max/0", "rate.mean/0", "rate.min/0", "silent share/0"]
+    assert (sorted(tags["scalars"]), sorted(tags["histograms"])) == (curves, ["histogram/0", "rate/0"])
+    assert [event.value for event in events.Scalars("rate.mean/0")] == [0.0, 0.25, 0.75]  # a course, not only its shape
     assert [(event.step, event.value) for event in events.Scalars("silent share/0")] == [(0, 1.0), (1, 0.5), (2, 0.0)]
     rate = events.Histograms("rate/0")[2].histogram_value  # the rates are 1 and 1/2
     assert (rate.min, rate.max, rate.num, rate.sum, rate.sum_squares) == (0.5, 1.0, 2, 1.5, 1.25)

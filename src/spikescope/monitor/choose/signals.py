@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ...base import MemoryModule
@@ -9,7 +10,7 @@ from ...errors import check_choice
 from ...neuron import Neuron, OTTTLIFNode, PointwiseNeuron
 from ...sockets import Signal
 
-__all__ = ["GRADIENTS", "keeps_state", "signal_of", "spikes_of"]
+__all__ = ["GRADIENTS", "keeps_state", "signal_of", "spikes_of", "threshold_of"]
 
 SIGNALS = ("output", "input", "grad_output", "grad_input", "spike", "current", "h", "v")
 _ALIASES = {"spike": "output", "current": "input"}
@@ -50,3 +51,15 @@ def spikes_of(module: nn.Module) -> Signal:
 def keeps_state(module: nn.Module) -> bool:
     """Whether a module has a state that lasts from a reset to the next."""
     return isinstance(module, Neuron) or (isinstance(module, MemoryModule) and bool(module._memories))
+
+
+def threshold_of(module: nn.Module) -> float | None:
+    """The threshold that all neurons of a layer share, where there is one.
+
+    >>> threshold_of(spikescope.neuron.IFNode(v_threshold=0.5)), threshold_of(nn.Linear(1, 1))
+    (0.5, None)
+    """
+    if not isinstance(module, PointwiseNeuron) or "v_threshold" not in type(module).fields:
+        return None
+    held = torch.as_tensor(module.v_threshold, device="cpu")
+    return float(held.item()) if held.numel() == 1 else None

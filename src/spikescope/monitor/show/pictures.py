@@ -6,7 +6,10 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from ...report.style import COLOURS, GREY, blank, note, room, styled, tidy
+from ...report.traces import Trace, draw_traces, trace_height, traces_of
 from ...report.trains import draw_rasters, raster_height, trains_of
 from ...spikes import PackedSpikes
 from ..reduce import Bins, LogBins
@@ -63,24 +66,36 @@ def draw_evidence(kind: str, layer: str, evidence: Evidence, threshold: float) -
 
 
 @styled
-def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
-    """A panel for each reducer, or for each number that it gives; of packed spikes a raster of each layer.
+def draw_results(
+    rows: Rows, courses: Collection[str] = (), wholes: Collection[str] = (), thresholds: Mapping[str, Any] | None = None
+) -> Figure:
+    """A panel for each reducer, or for each number that it gives; of packed spikes a raster of each layer, of whole
+    signals the traces of some neurons.
 
-    - `courses`: the reducers with a value for each step.
+    - `courses`: the reducers with a value for each step. `wholes`: those that give the signal `[T, N, *F]` as it was.
+    - `thresholds`: of potentials, by module: the value, and whether what reaches it fires.
     """
+    thresholds = {name or "(network)": held for name, held in (thresholds or {}).items()}
     rows = {name or "(network)": row for name, row in rows.items()}
     drawn = {label: value for row in rows.values() for label, value in row.items()}
     packed = [label for label, value in drawn.items() if isinstance(value, PackedSpikes)]
     lines = [label for label, value in drawn.items() if label in courses or isinstance(value, (Bins, LogBins))]
-    numbers = {n: means({k: v for k, v in row.items() if k not in (*lines, *packed)}) for n, row in rows.items()}
+    whole = [
+        label for label, value in drawn.items() if label in wholes and isinstance(value, Tensor) and value.ndim > 2
+    ]
+    apart = (*lines, *packed, *whole)
+    numbers = {n: means({k: v for k, v in row.items() if k not in apart}) for n, row in rows.items()}
     bars = list(dict.fromkeys(key for row in numbers.values() for key in row))
+    traced = [_traces({n: row[label] for n, row in rows.items() if label in row}, thresholds) for label in whole]
     rasters = [trains_of({n: row[label] for n, row in rows.items() if label in row}, 0) for label in packed]
 
     count = len(bars) + len(lines)
     across, down = min(count, IN_A_ROW), -(-count // IN_A_ROW)
     trains = sum(map(len, rasters))
+    traces = sum(map(len, traced))
     heights = _heights(len(bars), len(lines), len(rows)) + ([trains * raster_height(trains)] if rasters else [])
-    figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters else 0.0), sum(heights))
+    heights += [0.3 + traces * trace_height(traces)] if traced else []
+    figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters or traced else 0.0), sum(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     top = [grid[row].subgridspec(1, across) for row in range(down)]
     panels = [figure.add_subplot(top[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
@@ -94,7 +109,27 @@ def draw_results(rows: Rows, courses: Collection[str] = ()) -> Figure:
         below = iter([figure.add_subplot(held[row]) for row in range(trains)])
     for layers in rasters:
         draw_rasters([next(below) for _ in layers], layers, raster_height(trains))
+    if traced:
+        _draw_traces(figure, grid[len(heights) - 1], dict(zip(whole, traced, strict=True)), trace_height(traces))
     return figure
+
+
+def _traces(values: Mapping[str, Tensor], thresholds: Mapping[str, Any]) -> list[Trace]:
+    """Of each layer two neurons of the first sample; of a potential from before the reset with its spikes."""
+    at = {name: held.value for name, held in thresholds.items() if name in values}
+    marks = {name: values[name] >= at[name] for name in at if thresholds[name].before}
+    return traces_of(values, marks, at)
+
+
+def _draw_traces(figure: Figure, place: Any, traced: Mapping[str, list[Trace]], height: float) -> None:
+    held = place.subgridspec(sum(map(len, traced.values())), 1)
+    rows = iter([figure.add_subplot(held[row]) for row in range(held.nrows)])
+    for label, drawn in traced.items():
+        panels = [next(rows) for _ in drawn]
+        draw_traces(panels, drawn, height)
+        dashed = ", dashed the threshold" if any(trace.threshold is not None for trace in drawn) else ""
+        marked = ", triangles are spikes" if any(trace.marks.any() for trace in drawn) else ""
+        panels[0].set_title(f"{label}: the neurons of each layer that move most, sample 0{dashed}{marked}", fontsize=10)
 
 
 def _heights(bars: int, lines: int, layers: int) -> list[float]:

@@ -178,7 +178,10 @@ class Csv(_Lines):
 
 
 class TensorBoard:
-    """Writes numbers as scalars, tensors and histograms as histograms; needs the extra `tensorboard`.
+    """Writes numbers as curves, tensors and histograms as histograms; needs the extra `tensorboard`.
+
+    Of a tensor there are curves too, `rate.mean`, `rate.min` and `rate.max` as in the table of `Csv`, and of a
+    histogram that of its median, so that a course over training can be read.
 
     - `log_dir`: where the events go. `writer`: a `SummaryWriter` of your own instead.
     - `bins`: of the histogram of a tensor. Its values are binned before they are handed over.
@@ -197,17 +200,18 @@ class TensorBoard:
         self._writer.flush()
 
     def _add(self, tag: str, label: str, value: Any, step: int) -> None:
+        numbers = scalars(value, label)
         if isinstance(value, (Bins, LogBins)):
             self._histogram(tag, value.counts, value.edges, step)
+            numbers = {name: number for name, number in numbers.items() if name == f"{label}.median"}
         elif isinstance(value, Tensor) and value.numel() > 1:
             held = value.detach().double().flatten().cpu()
             held = held[held.isfinite()]
             if len(held):
                 counts, edges = torch.histogram(held, self.bins)
                 self._histogram(tag, counts, edges, step, held)
-        else:
-            for name, number in scalars(value, label).items():
-                self._writer.add_scalar(tag.replace(label, name, 1), number, step)
+        for name, number in numbers.items():
+            self._writer.add_scalar(tag.replace(label, name, 1), number, step)
 
     def _histogram(self, tag: str, counts: Tensor, edges: Tensor, step: int, values: Tensor | None = None) -> None:
         counts, edges = counts.double().cpu(), edges.double().cpu()
