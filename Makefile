@@ -65,12 +65,14 @@ $(PROGRAMS_READY): constraints.txt
 # What is exported, read by programs whose versions do not go together with those of the others.
 interop: $(INTEROP_READY)
 	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/recording -k spikeinterface $(ARGS)
+	PYTHONPATH=src $(INTEROP_VENV)/bin/python tests/sweeps/energy_rivals.py
 
 $(INTEROP_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(INTEROP_VENV)
 	grep -v -e ^zarr= -e ^numcodecs= constraints.txt > $(INTEROP_VENV)/constraints.txt
 	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint $(INTEROP_VENV)/constraints.txt \
-	  torch==2.13.0 numpy spikeinterface pytest
+	  torch==2.13.0 numpy spikeinterface pytest neurobench loguru
+	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps spikingjelly==2.0.0
 	touch $(INTEROP_READY)
 
 bench: $(BENCH_READY)

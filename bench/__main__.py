@@ -37,6 +37,7 @@ GROUPS = {
     "monitors": "(m) what watching costs",
     "recordings": "(r) recordings on disk: streaming, opening, cutting",
     "steady": "(l) a long training with every reducer on",
+    "analysis": "(s) statistics of trains",
     "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",
     "exports": "(q) recordings to files of other programs",
     "online": "(o) online learning: memory against T",

@@ -48,6 +48,7 @@ def test_the_form_of_the_spikes_changes_nothing(name, trains):
 def test_where_blocks_end_changes_nothing(name, seed, monkeypatch):
     monkeypatch.setattr(analysis.binning, "ROOM", 1 + 40 * seed)  # and neither does how much is held at a time
     monkeypatch.setattr(analysis.pairs, "AT_ONCE", 3 + 100 * seed)
+    monkeypatch.setattr(analysis.intervals, "AT_ONCE", 1 + 7 * seed)
     rng = np.random.default_rng(seed)
     runs = [bursty((30, 4, 5), seed), bursty((30, 3, 5), seed + 50)]
     others = [x.flip(0).roll(1, 2) for x in runs]

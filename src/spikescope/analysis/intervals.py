@@ -17,6 +17,10 @@ from .source import Array, Chunk, Per, Spikes, check_per, chunks, grown
 __all__ = ["Intervals", "IsiHistogram", "burst_share", "cv", "cv2", "isi", "isi_histogram", "lv", "lvr"]
 
 
+AT_ONCE = 1 << 16
+"""Spikes that are looked at at a time."""
+
+
 class Intervals(NamedTuple):
     """What `isi` results in: flat arrays of one length, in the order of trains, then of time."""
 
@@ -32,7 +36,7 @@ class IsiHistogram(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The intervals of a chunk that end in it: a length and the one before it, 0 where there is none."""
+    """The intervals that end in some trains of a chunk: a length and the one before it, 0 where there is none."""
 
     chunk: Chunk
     train: Array
@@ -49,19 +53,33 @@ def _found(owner: str, spikes: Spikes) -> Iterator[Found]:
             run, last, open_ = chunk.run, last[:0], open_[:0]
         size = (chunk.first + chunk.samples) * chunk.size
         last, open_ = grown(last, size, -1), grown(open_, size)
-        train, step = chunk.places
-        first = np.ones(len(train), dtype=np.bool_)
-        np.not_equal(train[1:], train[:-1], out=first[1:])
-        length = np.empty_like(step)
-        np.subtract(step[1:], step[:-1], out=length[1:])
-        begun = train[first]
-        length[first] = np.where(last[begun] < 0, 0, step[first] - last[begun])
-        before = np.empty_like(length)
-        before[1:] = length[:-1]
-        before[first] = open_[begun]
-        final = np.roll(first, -1)
-        last[train[final]], open_[train[final]] = step[final], length[final]
-        yield Found(chunk, train, first, length, before)
+        for train, step in _pieces(*chunk.places):
+            first = np.ones(len(train), dtype=np.bool_)
+            np.not_equal(train[1:], train[:-1], out=first[1:])
+            length = np.empty_like(step)
+            np.subtract(step[1:], step[:-1], out=length[1:])
+            begun = train[first]
+            length[first] = np.where(last[begun] < 0, 0, step[first] - last[begun])
+            before = np.empty_like(length)
+            before[1:] = length[:-1]
+            before[first] = open_[begun]
+            final = np.roll(first, -1)
+            last[train[final]], open_[train[final]] = step[final], length[final]
+            yield Found(chunk, train, first, length, before)
+
+
+def _pieces(train: Array, step: Array) -> Iterator[tuple[Array, Array]]:
+    """Whole trains, some at a time, so that what is made of them stays in the cache. At least one piece."""
+    start = 0
+    while True:
+        stop = start + AT_ONCE
+        if stop < len(train):
+            stop = int(np.searchsorted(train, train[stop], side="left"))
+            stop = stop if stop > start else int(np.searchsorted(train, train[start], side="right"))
+        yield train[start:stop], step[start:stop]
+        if stop >= len(train):
+            return
+        start = stop
 
 
 class _Sums:

@@ -55,10 +55,13 @@ def traces(
     >>> [text.get_text() for text in traces({"lif": h}, thresholds={"lif": 1.0}).axes[0].texts]
     []
     """
+    layers: Mapping[str, Tensor]
     if isinstance(potentials, StoredRecording):
         layers, spikes, thresholds = _stored(potentials)
+    elif isinstance(potentials, Tensor):
+        layers = {"": potentials}
     else:
-        layers = dict(potentials) if isinstance(potentials, Mapping) else {"": potentials}
+        layers = potentials
     marked = {name: held.dense() if isinstance(held, PackedSpikes) else held for name, held in (spikes or {}).items()}
     drawn = traces_of(layers, marked, thresholds or {}, sample, neurons)
     height = trace_height(len(drawn))
