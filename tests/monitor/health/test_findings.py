@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 from health_cases import Break, found, if_node, kinds
-from health_networks import Gain
+from health_networks import BROKEN, Gain, watched
 from torch import nn
 
 from spikescope import functional, layer, neuron, surrogate
@@ -173,3 +173,54 @@ def test_silence_of_inhibited_neurons_does_not_call_for_a_higher_gain():
         cause = found(watch)[0]
         assert word in cause.advice
         assert [held.kind for held in cause.consequences] == ["silent layer", "outside the surrogate"]
+
+
+def test_what_was_not_seen_is_not_judged_and_that_is_said():
+    net = nn.Sequential(layer.Linear(4, 4), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    watch = health(net)
+    assert watch.table() == "Nothing was seen: run the network while health watches it."
+    net(torch.rand(3, 2, 4))
+    assert "gradients: no backward pass seen" in watch.unjudged
+    assert "the learning rate: no update of the weights seen" in watch.table()
+    functional.reset_net(net)
+    net(torch.rand(3, 2, 4)).sum().backward()
+    assert "gradients: no backward pass seen" not in watch.unjudged
+    with torch.no_grad():
+        net[0].weight.mul_(1.01)
+    assert not any("learning rate" in text for text in watch.unjudged)
+    watch.close()
+
+
+def test_a_failed_look_at_the_input_is_told():
+    class Odd(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            if func is torch.Tensor.aminmax:
+                raise RuntimeError("no extent")
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    net = nn.Sequential(nn.Identity(), if_node())
+    with health(net) as watch, pytest.warns(RuntimeWarning, match="is off"):
+        net(torch.rand(3, 1, 2).as_subclass(Odd))
+    assert ("", "not watched") in kinds(watch)
+
+
+def test_hooks_on_weights_are_taken_off():
+    net = nn.Sequential(layer.Linear(4, 4, step_mode="m"), if_node())
+    with health(net):
+        assert net[0].weight._backward_hooks
+    assert not net[0].weight._backward_hooks
+
+
+@pytest.mark.parametrize(
+    "name", ["a dead layer at the beginning", "a loss of the last step alone", "a forgotten reset"]
+)
+def test_the_evidence_is_drawn(name):
+    pytest.importorskip("matplotlib")
+    torch.manual_seed(0)
+    cause = watched(BROKEN[name][2]()).findings[0]
+    figure = cause.plot()
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left").startswith(cause.kind) or cause.kind in axes.get_title()
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(cause.evidence.labels)

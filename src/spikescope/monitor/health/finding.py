@@ -16,7 +16,8 @@ __all__ = ["Evidence", "Finding", "cells_of", "words_of"]
 class Evidence:
     """What was seen, in words, and the numbers of a picture: one for each label.
 
-    - `unit`: what the numbers are. `place`: the step, sample or neuron that the words speak of, or an empty text.
+    - `unit`: what the numbers are. `limit`: the threshold, where it is of that unit.
+    - `place`: the step, sample or neuron that the words speak of, or an empty text.
     """
 
     words: str
@@ -24,6 +25,7 @@ class Evidence:
     labels: tuple[str, ...] = ()
     values: tuple[float, ...] = ()
     place: str = ""
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Finding:
         """The evidence as a picture: a bar for each label, and the threshold as a line. Needs `report`."""
         from ..show.pictures import draw_evidence
 
-        return draw_evidence(self.kind, self.layer or "the network", self.evidence, self.threshold)
+        return draw_evidence(f"{self.kind}: {self.layer or 'the network'}", self.evidence)
 
 
 def cells_of(findings: Iterable[Finding]) -> list[list[str]]:

@@ -51,15 +51,15 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 @styled
-def draw_evidence(kind: str, layer: str, evidence: Evidence, threshold: float) -> Figure:
+def draw_evidence(title: str, evidence: Evidence) -> Figure:
     """What a finding was told by: a bar for each number, and the threshold as a line where it can be drawn."""
     count = len(evidence.values)
     figure = blank(6.4, 1.2 + 0.24 * max(count, 3))
     axes = figure.add_subplot()
     _bars(axes, dict(zip(evidence.labels, evidence.values, strict=True)), named=True)
-    if math.isfinite(threshold) and count:
-        axes.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
-    tidy(axes, f"{kind} of {layer}", evidence.unit, "", grid="x")
+    if evidence.limit is not None:
+        axes.axvline(evidence.limit, color="black", linewidth=0.8, linestyle=":")
+    tidy(axes, title, evidence.unit, "", grid="x")
     if not count:
         axes.text(0.5, 0.5, evidence.words, ha="center", va="center", transform=axes.transAxes, wrap=True)
     return figure

@@ -78,25 +78,30 @@ def judge(seen: Seen) -> Iterator[Finding]:
             words = f"{row['silent']:.0%} of the neurons never fired"
             quiet = cause is QUIET
             line = shifted_bias(seen, name, seen.state(name).scale) if quiet else threshold_at(seen, name, 0.5)
-            yield cause.found(name, row["silent"], limits.silent, _shares(rows, "silent", words), line)
+            yield cause.found(name, row["silent"], limits.silent, _shares(rows, "silent", words, limits.silent), line)
         if row["saturated"] >= limits.saturated:
             words = f"{row['saturated']:.0%} of the neurons fired in {limits.saturated_rate:.0%} of the steps or more"
             line = threshold_at(seen, name, 2.0)
-            yield SATURATED.found(name, row["saturated"], limits.saturated, _shares(rows, "saturated", words), line)
+            yield SATURATED.found(
+                name, row["saturated"], limits.saturated, _shares(rows, "saturated", words, limits.saturated), line
+            )
         crowd = crowds[name]
         if crowd.neurons >= _CROWD and crowd.seen > 1 and crowd.synchrony > limits.synchrony:
             line = varied_weights(seen, name)
             values = tuple(held.synchrony for held in crowds.values())
-            evidence = Evidence("the neurons fire together", "synchrony", tuple(crowds), values)
+            evidence = Evidence("the neurons fire together", "synchrony", tuple(crowds), values, limit=limits.synchrony)
             yield TOGETHER.found(name, crowd.synchrony, limits.synchrony, evidence, line)
         if limits.rate is not None and crowd.rate > limits.rate:
             values = tuple(held.rate for held in crowds.values())
-            evidence = Evidence("spikes of a neuron in a step", "spikes per step", tuple(crowds), values)
+            evidence = Evidence(
+                "spikes of a neuron in a step", "spikes per step", tuple(crowds), values, limit=limits.rate
+            )
             yield COSTLY.found(name, crowd.rate, limits.rate, evidence, threshold_at(seen, name, 1.5, limits.rate))
 
 
-def _shares(rows: dict[str, dict[str, float]], kind: str, words: str) -> Evidence:
-    return Evidence(words, "share of the neurons", tuple(rows), tuple(row[kind] for row in rows.values()))
+def _shares(rows: dict[str, dict[str, float]], kind: str, words: str, limit: float) -> Evidence:
+    values = tuple(row[kind] for row in rows.values())
+    return Evidence(words, "share of the neurons", tuple(rows), values, limit=limit)
 
 
 @unjudged

@@ -57,6 +57,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
             "part of its norm",
             tuple(str(update + 1) for update in range(len(moves))),
             tuple(moves),
+            limit=limit,
         )
         factor = f"{limit / 10 / part:.1g}" if part < 1e30 else "1e-3"
         line = f'optimizer.param_groups[0]["lr"] *= {factor}'

@@ -75,13 +75,9 @@ def judge(seen: Seen) -> Iterator[Finding]:
         runs = {"": max(runs.values())}
     for name, number in runs.items():
         yield cause.found(name, number, 0, evidence, "functional.reset_net(net)  # before each batch")
-    failed = Counter(name for held in seen.watching for name in held.errors)
-    for name, probes in failed.items():
-        yield LOST.found(name, probes, 0, Evidence(str(next(_errors(seen, name)))))
-
-
-def _errors(seen: Seen, name: str) -> Iterator[BaseException]:
-    return (held.errors[name] for held in seen.watching if name in held.errors)
+    errors = dict(seen.errors)
+    for name, probes in Counter(name for name, _ in seen.errors).items():
+        yield LOST.found(name, probes, 0, Evidence(str(errors[name])))
 
 
 def _twice(seen: Seen) -> Iterator[Finding]:

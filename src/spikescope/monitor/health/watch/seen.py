@@ -80,10 +80,15 @@ class Seen:
 
     @property
     def watching(self) -> list[Any]:
-        """What may have failed: recordings, and what else has probes."""
-        return [
-            held for held in (self.spikes, self.gradients, self.potentials, self.near, self.origin) if held is not None
-        ]
+        """Recordings, and what else has probes for each layer."""
+        held = (self.spikes, self.gradients, self.potentials, self.near, self.origin)
+        return [one for one in held if one is not None]
+
+    @property
+    def errors(self) -> list[tuple[str, BaseException]]:
+        """The errors that ended a probe, each with the name of the module."""
+        found = [(name, error) for held in self.watching for name, error in held.errors.items()]
+        return found if self.root.error is None else [*found, ("", self.root.error)]
 
     @property
     def closed(self) -> bool:

@@ -60,6 +60,9 @@ class Weights:
         """The network begins, or somebody reads."""
         for name, held in self.held.items():
             now, before = _part(held), self._before[name]
+            if now.shape != before.shape:  # a weight of another size was put in its place
+                self._before[name] = now
+                continue
             way, size = (now - before).norm().item(), before.norm().item()
             if way and size and math.isfinite(way):  # of what is not finite, no part is known
                 self.moves[name].append(way / size)
