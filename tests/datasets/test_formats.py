@@ -285,7 +285,9 @@ EVT = {"2.0": evt2, "2.1": evt21, "3.0": evt3}
     ],
     ids=["apart", "beside each other", "low bits", "stretched", "high bits", "late"],
 )
-def test_evt_is_read_back(version, events, tmp_path):
+@pytest.mark.parametrize("part", [1 << 22, 7])
+def test_evt_is_read_back(part, version, events, tmp_path, monkeypatch):
+    monkeypatch.setattr("spikescope.datasets.formats.evt.PART", part)
     held = formats.load_evt(written(tmp_path, EVT[version](events)))
     first = (3 << 24) * (version == "3.0" and events["t"][0] >= 3 << 24)  # what no word says: how often it ran over
     same(held, events | {"t": events["t"] - first})
@@ -293,7 +295,9 @@ def test_evt_is_read_back(version, events, tmp_path):
 
 
 @pytest.mark.parametrize("version", EVT)
-def test_times_of_evt_run_over(version, tmp_path):
+@pytest.mark.parametrize("part", [1 << 22, 3])
+def test_times_of_evt_run_over(part, version, tmp_path, monkeypatch):
+    monkeypatch.setattr("spikescope.datasets.formats.evt.PART", part)
     whole = 1 << (24 if version == "3.0" else 34)
     t = np.array([0, 5, whole - 3, whole + 5, whole + 70, 2 * whole - 9, 2 * whole + 4000])
     events = recording(7, 720, 1280) | {"t": t}
@@ -311,7 +315,9 @@ def test_the_halves_of_the_words_of_evt_21_may_be_turned(header, tmp_path):
     same(formats.load_evt(written(tmp_path, evt21(events, header, turned=True))), events)
 
 
-def test_what_is_no_event_of_evt_is_passed_over(tmp_path):
+@pytest.mark.parametrize("part", [1 << 22, 2])
+def test_what_is_no_event_of_evt_is_passed_over(part, tmp_path, monkeypatch):
+    monkeypatch.setattr("spikescope.datasets.formats.evt.PART", part)
     events = crowded(30)
     for write, kind, before, others in (
         (evt2, "<u4", [0x1 << 28 | 5], [0xA << 28 | 1, 0xE << 28]),

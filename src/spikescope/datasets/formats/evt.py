@@ -7,6 +7,7 @@ of type 8 give the high bits of the time for those that follow, which start agai
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,6 +19,8 @@ __all__ = ["load_evt"]
 
 WORDS = {"2.0": "<u4", "2.1": "<u8", "3.0": "<u2"}
 TIME_HIGH = 8
+PART = 1 << 22
+"""Words that are read at once: what is between them and the events takes some fifty bytes for each."""
 KNOWN_TO_EVT21 = (0, 1, 8, 10, 14, 15)
 
 
@@ -36,8 +39,32 @@ def load_evt(file_name: StoredPath) -> dict[str, Array]:
         raise cut_off(file_name, f"its words take {size} bytes each, but {len(held) - at} bytes are there")
     words = np.frombuffer(held, WORDS[version], offset=at)
     if version == "3.0":
-        return _evt3(words)
-    return _evt2(words) if version == "2.0" else _evt21(file_name, words, "endianness=legacy" in header)
+        return _in_parts(words, _evt3, _state_of_evt3, 12)
+    if version == "2.0":
+        return _in_parts(words, _evt2, _last_time, 28)
+    upper, lower = _halves(file_name, words, "endianness=legacy" in header)
+    return _in_parts(np.stack([upper, lower], axis=1), _evt21, lambda part: part[_last_time_at(part[:, 0])], 28)
+
+
+def _in_parts(words: Array, read: Read, state: Callable[[Array], Array], bits: int) -> dict[str, Array]:
+    """The events of words that are read part by part, each after the words that say what held before it."""
+    parts, before, fallen = [], words[:0], 0
+    for start in range(0, max(1, len(words)), PART):
+        part = np.concatenate([before, words[start : start + PART]])
+        events, high = read(part, fallen)
+        parts.append(events)
+        before = state(part)
+        fallen = max(0, int(high[-1])) >> bits if len(high) else 0
+    return {name: np.concatenate([part[name] for part in parts]) for name in "txyp"}
+
+
+def _last_time_at(words: Array) -> Array:
+    """The place of the last word of 32 bits that gives the high bits of the time, if there is one."""
+    return np.flatnonzero(words >> 28 == TIME_HIGH)[-1:]
+
+
+def _last_time(words: Array) -> Array:
+    return words[_last_time_at(words)]
 
 
 def _end_of_header(held: bytes) -> int:
@@ -70,12 +97,15 @@ def _last(where: Array) -> Array:
     return np.maximum.accumulate(np.where(where, np.arange(len(where)), -1))
 
 
-def _high_bits(kind: Array, values: Array, bits: int) -> Array:
-    """At each word the high bits of the time, going on where they start again at 0; -1 before the first."""
+def _high_bits(kind: Array, values: Array, bits: int, before: int) -> Array:
+    """At each word the high bits of the time, going on where they start again at 0; -1 before the first.
+
+    `before` is how often they have started again before these words.
+    """
     is_high = kind == TIME_HIGH
     high = values[is_high].astype(np.int64)
     fallen = np.diff(high, prepend=high[:1]) < -(1 << (bits - 1))  # less than half of the range is an error of a camera
-    return np.append(high + (np.cumsum(fallen) << bits), -1)[np.cumsum(is_high) - 1]
+    return np.append(high + (before + np.cumsum(fallen) << bits), -1)[np.cumsum(is_high) - 1]
 
 
 def _pixels(masks: Array) -> tuple[Array, Array]:
@@ -85,45 +115,58 @@ def _pixels(masks: Array) -> tuple[Array, Array]:
     return places // width, places % width
 
 
-def _events(t: Array, x: Array, y: Array, p: Array) -> dict[str, Array]:
+Events = dict[str, Array]
+Read = Callable[[Array, int], tuple[Events, Array]]
+"""From words, and how often the time started again before them, to their events, and the high bits at each word."""
+
+
+def _events(t: Array, x: Array, y: Array, p: Array) -> Events:
     return {name: np.asarray(values, np.int64) for name, values in zip("txyp", (t, x, y, p), strict=True)}
 
 
-def _evt2(words: Array) -> dict[str, Array]:
+def _evt2(words: Array, before: int) -> tuple[Events, Array]:
     """Types 0 (OFF) and 1 (ON): bits 22 to 27 are the low ones of the time, 11 to 21 x, 0 to 10 y."""
     kind = words >> 28
-    high = _high_bits(kind, words & 0xFFFFFFF, 28)
+    high = _high_bits(kind, words & 0xFFFFFFF, 28, before)
     taken = (kind <= 1) & (high >= 0)
-    held = words[taken]
-    return _events(high[taken] << 6 | held >> 22 & 0x3F, held >> 11 & 0x7FF, held & 0x7FF, held >> 28)
+    return _of_words(words[taken], high[taken], 0), high
 
 
-def _evt21(file_name: StoredPath, words: Array, turned: bool) -> dict[str, Array]:
-    """As EVT 2.0 in the upper half of a word; the lower one has a bit for each of the 32 pixels from x on.
-
-    Some cameras send the halves in the other order, which the header, or else the types, tell.
-    """
-    upper, lower = (words >> np.uint64(32)).astype("<u4"), words.astype("<u4")
-    if turned or not np.isin(upper >> 28, KNOWN_TO_EVT21).all():
-        upper, lower = lower, upper
-    kind = upper >> 28
-    if not np.isin(kind, KNOWN_TO_EVT21).all():
-        raise FormatError(f"{file_name} is damaged, or no EVT 2.1: it has words of types that there are not.")
-    high = _high_bits(kind, upper & 0xFFFFFFF, 28)
-    taken = (kind <= 1) & (high >= 0)
-    word, pixel = _pixels(lower[taken])
-    held, high = upper[taken][word], high[taken][word]
+def _of_words(held: Array, high: Array, pixel: Array | int) -> Events:
     return _events(high << 6 | held >> 22 & 0x3F, (held >> 11 & 0x7FF) + pixel, held & 0x7FF, held >> 28)
 
 
-def _evt3(words: Array) -> dict[str, Array]:
+def _halves(file_name: StoredPath, words: Array, turned: bool) -> tuple[Array, Array]:
+    """The halves of the words of EVT 2.1: one as a word of EVT 2.0, and a bit for each of the 32 pixels from x on.
+
+    Some cameras send them in the other order, which the header, or else the types, tell.
+    """
+    lower, upper = np.ascontiguousarray(words).view("<u4").reshape(-1, 2).T
+    if turned or not np.isin(upper >> 28, KNOWN_TO_EVT21).all():
+        upper, lower = lower, upper
+    if not np.isin(upper >> 28, KNOWN_TO_EVT21).all():
+        raise FormatError(f"{file_name} is damaged, or no EVT 2.1: it has words of types that there are not.")
+    return upper, lower
+
+
+def _evt21(words: Array, before: int) -> tuple[Events, Array]:
+    """As EVT 2.0, with an event for each pixel whose bit is 1."""
+    upper, lower = words.T
+    kind = upper >> 28
+    high = _high_bits(kind, upper & 0xFFFFFFF, 28, before)
+    taken = (kind <= 1) & (high >= 0)
+    word, pixel = _pixels(lower[taken])
+    return _of_words(upper[taken][word], high[taken][word], pixel), high
+
+
+def _evt3(words: Array, begun: int) -> tuple[Events, Array]:
     """Each word changes one thing: 0 the row, 6 and 8 the time, 3 the column and polarity of the vectors that follow.
 
     2 is an event at a column, 4 and 5 are vectors of 12 and 8 pixels, after which the column is so much further; after
     a row of type 1, which is of another sensor, they are not of ours.
     """
     kind, values = words >> 12, words & 0xFFF
-    high, low, row, base = _high_bits(kind, values, 12), _last(kind == 6), _last(kind <= 1), _last(kind == 3)
+    high, low, row, base = _high_bits(kind, values, 12, begun), _last(kind == 6), _last(kind <= 1), _last(kind == 3)
     width = np.select([kind == 4, kind == 5], [12, 8], 0)
     before = np.cumsum(width) - width
     single = kind == 2
@@ -135,4 +178,15 @@ def _evt3(words: Array) -> dict[str, Array]:
     gone = np.where(single[at], 0, before[at] - before[head])
     is_later = low > _last(kind == TIME_HIGH)  # new high bits are followed by new low ones
     t = high[at] << 12 | np.where(is_later[at], values[low[at]], 0)
-    return _events(t, (values[head] & 0x7FF) + gone + pixel, values[row[at]] & 0x7FF, values[head] >> 11)
+    return _events(t, (values[head] & 0x7FF) + gone + pixel, values[row[at]] & 0x7FF, values[head] >> 11), high
+
+
+def _state_of_evt3(words: Array) -> Array:
+    """The words that say what holds after these: of the time, of the row, of the column of the next vector."""
+    kind = words >> 12
+    high, low, row, base = (np.flatnonzero(where)[-1:] for where in (kind == 8, kind == 6, kind <= 1, kind == 3))
+    low = low[low > high] if len(high) else low[:0]
+    vectors = kind[base[0] :] if len(base) else kind[:0]
+    column = (words[base] & 0x7FF).astype(np.int64) + 12 * (vectors == 4).sum() + 8 * (vectors == 5).sum()
+    base = (words[base] & 0xF800 | column)[column < 2048].astype(words.dtype)
+    return np.concatenate([words[high], words[low], words[row], base])
