@@ -24,8 +24,8 @@ from spikescope import monitor, neuron
 from spikescope.recording import open_recording
 
 NEURONS, STEPS = 40, 3
-LONGEST = 0.06
-"""Seconds until the kill."""
+CALLS, LONGEST = 80, 0.02
+"""Calls at most, and seconds at most after them, until the kill."""
 
 
 def pattern(run: int) -> torch.Tensor:
@@ -59,7 +59,9 @@ def kill(folder: Path, rng: random.Random) -> tuple[int, int]:
         finally:
             os._exit(1)
     os.close(write)
-    told = os.read(read, 4)  # it has begun
+    told, calls = b"", rng.randrange(1, CALLS)
+    while len(told) < 4 * calls:
+        told += os.read(read, 4 * calls - len(told))
     time.sleep(rng.random() * LONGEST)
     os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

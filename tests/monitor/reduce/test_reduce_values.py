@@ -203,6 +203,7 @@ def test_intervals_are_those_of_elephant():
         else:
             assert math.isnan(got.mean[i])
             assert math.isnan(got.cv[i])
+    assert torch.equal(found(reduce.IsiCv(), x).nan_to_num(-1), got.cv.nan_to_num(-1))
 
 
 def test_intervals_of_samples_are_pooled():

@@ -13,7 +13,7 @@ from .quantile import Quantile
 from .raw import Packed, Raw
 from .series import GradientNorm, RateOverTime
 from .support import SupportShare
-from .trains import FirstSpike, FirstSpikeLatency, InterSpikeInterval, Intervals
+from .trains import FirstSpike, FirstSpikeLatency, InterSpikeInterval, Intervals, IsiCv
 from .values import Extent, FoundNonFinite, MinMax, Moments, MomentValues, NonFinite, Norm
 from .variability import Fano, Synchrony
 from .work import SynapticOperations, SynOps, fan_out
@@ -31,6 +31,7 @@ __all__ = [
     "Histogram",
     "InterSpikeInterval",
     "Intervals",
+    "IsiCv",
     "LogBins",
     "LogHistogram",
     "MinMax",

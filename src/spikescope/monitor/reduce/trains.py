@@ -11,7 +11,7 @@ from torch import Tensor
 from ...analysis.formulas import spread
 from .core import OPEN_MIN, OPEN_OWN, SPAN, SUM, Reducer, Span
 
-__all__ = ["FirstSpike", "FirstSpikeLatency", "InterSpikeInterval", "Intervals"]
+__all__ = ["FirstSpike", "FirstSpikeLatency", "InterSpikeInterval", "Intervals", "IsiCv"]
 
 NEVER = 2**40
 """The step of a first spike that has not come."""
@@ -32,8 +32,53 @@ class FirstSpike(NamedTuple):
     fired: Tensor
 
 
+class IntervalSums(NamedTuple):
+    """Sums over the intervals, and where the open trains stand."""
+
+    span: Annotated[Span, SPAN]
+    first: Annotated[Tensor, OPEN_OWN]  # step of the first and last spike of each open train, [N, *F]
+    last: Annotated[Tensor, OPEN_OWN]
+    number: Annotated[Tensor, SUM]  # of the intervals, int64
+    total: Annotated[Tensor, SUM]
+    squares: Annotated[Tensor, SUM]
+
+
+class IntervalReducer(Reducer, abstract=True):
+    """Base of what follows from the intervals between the spikes of each train: write `result`."""
+
+    Summary = IntervalSums
+
+    def chunk(self, x: Tensor, start: int) -> IntervalSums:
+        made = x.new_zeros((3, *x.shape[2:]), dtype=torch.int64)
+        first = x.new_full(x.shape[1:], NEVER, dtype=torch.int64)
+        last = -first
+        for t, step in enumerate(x, start):
+            fired = step != 0
+            interval = torch.where(fired & (first != NEVER), t - last, 0)
+            made += torch.stack(((interval > 0).sum(0), interval.sum(0), (interval * interval).sum(0)))
+            first = torch.where(fired & (first == NEVER), t, first)
+            last = torch.where(fired, t, last)
+        return IntervalSums(Span(start, start + len(x)), first, last, *made)
+
+    def after(self, a: IntervalSums, b: IntervalSums) -> IntervalSums:
+        span = a.span.then(b.span)
+        check_samples(type(self).__name__, a.first, b.first)
+        across = torch.where((a.first != NEVER) & (b.first != NEVER), b.first - a.last, 0)
+        return self.Summary(
+            span,
+            torch.minimum(a.first, b.first),
+            torch.maximum(a.last, b.last),
+            a.number + b.number + (across > 0).sum(0),
+            a.total + b.total + across.sum(0),
+            a.squares + b.squares + (across * across).sum(0),
+        )
+
+    def close(self, a: IntervalSums) -> IntervalSums:
+        return a._replace(span=Span(0, 0), first=a.first[:0], last=a.last[:0])
+
+
 @dataclass(frozen=True)
-class InterSpikeInterval(Reducer):
+class InterSpikeInterval(IntervalReducer):
     r"""The intervals between successive spikes of a train in steps: their number, mean and coefficient of variation.
 
     $$\mathrm{CV} = \frac{\sqrt{\frac{1}{n} \sum_k (I_k - \bar I)^2}}{\bar I}$$
@@ -49,45 +94,23 @@ class InterSpikeInterval(Reducer):
     Intervals(number=tensor([2]), mean=tensor([2.], dtype=torch.float64), cv=tensor([0.5000], dtype=torch.float64))
     """
 
-    class Summary(NamedTuple):
-        span: Annotated[Span, SPAN]
-        first: Annotated[Tensor, OPEN_OWN]  # step of the first and last spike of each open train, [N, *F]
-        last: Annotated[Tensor, OPEN_OWN]
-        number: Annotated[Tensor, SUM]  # of the intervals, int64
-        total: Annotated[Tensor, SUM]
-        squares: Annotated[Tensor, SUM]
-
-    def chunk(self, x: Tensor, start: int) -> Summary:
-        made = x.new_zeros((3, *x.shape[2:]), dtype=torch.int64)
-        first = x.new_full(x.shape[1:], NEVER, dtype=torch.int64)
-        last = -first
-        for t, step in enumerate(x, start):
-            fired = step != 0
-            interval = torch.where(fired & (first != NEVER), t - last, 0)
-            made += torch.stack(((interval > 0).sum(0), interval.sum(0), (interval * interval).sum(0)))
-            first = torch.where(fired & (first == NEVER), t, first)
-            last = torch.where(fired, t, last)
-        return self.Summary(Span(start, start + len(x)), first, last, *made)
-
-    def after(self, a: Summary, b: Summary) -> Summary:
-        span = a.span.then(b.span)
-        check_samples("InterSpikeInterval", a.first, b.first)
-        across = torch.where((a.first != NEVER) & (b.first != NEVER), b.first - a.last, 0)
-        return self.Summary(
-            span,
-            torch.minimum(a.first, b.first),
-            torch.maximum(a.last, b.last),
-            a.number + b.number + (across > 0).sum(0),
-            a.total + b.total + across.sum(0),
-            a.squares + b.squares + (across * across).sum(0),
-        )
-
-    def close(self, a: Summary) -> Summary:
-        return a._replace(span=Span(0, 0), first=a.first[:0], last=a.last[:0])
-
-    def result(self, a: Summary) -> Intervals:
+    def result(self, a: IntervalSums) -> Intervals:
         mean, variance = spread(a.number, a.total, a.squares)
         return Intervals(a.number, mean, variance.sqrt() / mean)
+
+
+@dataclass(frozen=True)
+class IsiCv(IntervalReducer):
+    """The coefficient of variation of the intervals alone, see `InterSpikeInterval`: of each neuron `[*F]`, float64.
+
+    >>> cv = IsiCv()
+    >>> cv.result(cv.measure(torch.tensor([1.0, 1, 0, 0, 1]).view(5, 1, 1)))
+    tensor([0.5000], dtype=torch.float64)
+    """
+
+    def result(self, a: IntervalSums) -> Tensor:
+        mean, variance = spread(a.number, a.total, a.squares)
+        return variance.sqrt() / mean
 
 
 @dataclass(frozen=True)
