@@ -1,14 +1,15 @@
-"""One step of a small layer, where the cost of a call is all there is."""
+"""One step of a small layer and of a small network, where the cost of a call is all there is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikescope import neuron
+from spikescope import functional, neuron
 
 from ..harness import Options, Row, agreement, measure
 from ..rivals import lif
@@ -45,8 +46,45 @@ def _contenders(x: Tensor) -> dict[str, tuple[Callable[[Tensor], Tensor], Tensor
     return made
 
 
+def _network(node: Callable[[], nn.Module]) -> nn.Module:
+    """Three layers of 128 neurons, with the same weights at every call."""
+    torch.manual_seed(0)
+    return nn.Sequential(*[module for _ in range(3) for module in (nn.Linear(128, 128), node())])
+
+
+def _in_a_loop(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """One step more of a network whose neurons keep their state."""
+
+    def work(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y: Tensor = net(x)
+        return y
+
+    return work
+
+
+def _streams(options: Options) -> Iterator[Row]:
+    """A network in a loop with the world: each step goes on from the state of the one before."""
+    x = 3 * torch.rand(1, 128, generator=torch.Generator().manual_seed(0))
+    contenders = {
+        "ours": functional.stream(_network(neuron.LIFNode)).step,
+        "ours, eager": _in_a_loop(_network(lambda: neuron.LIFNode(backend="torch"))),
+    }
+    if lif("spikingjelly") is not None:
+        contenders["spikingjelly"] = _in_a_loop(_network(_spikingjelly))
+    steps = {name: torch.stack([step(x) for _ in range(8)]) for name, step in contenders.items()}
+    found = {name: agreement([steps["ours"]], [held]) for name, held in steps.items() if name != "ours"}
+    work = {name: partial(step, x) for name, step in contenders.items()}
+    yield from measure("latency", "stream of 3 x (Linear + LIF), 128", "step", work, found, options)
+
+
 def rows(options: Options) -> Iterator[Row]:
     """Milliseconds a step, without and with gradient."""
+    yield from _layer(options)
+    yield from _streams(options)
+
+
+def _layer(options: Options) -> Iterator[Row]:
     torch.manual_seed(0)
     contenders = _contenders(torch.randn(SHAPE) + 0.5)
     spikes = {name: step(x).reshape(SHAPE) for name, (step, x) in contenders.items()}
