@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +70,20 @@ def kind_of(module: nn.Module) -> type[Any]:
 
 def _changed(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     """`change` over the tensors of a state; one that stands in several places stays one."""
-    made: dict[int, Tensor] = {}
+    made: list[tuple[Tensor, Tensor]] = []
+    places: dict[int, int] = {}  # not in compiled code, where PyTorch 2.11 has no id of a tensor
 
     def once(held: Tensor) -> Tensor:
-        if id(held) not in made:
-            made[id(held)] = change(held)
-        return made[id(held)]
+        if torch.compiler.is_compiling():
+            for old, new in made:
+                if old is held:
+                    return new
+        elif id(held) in places:
+            return made[places[id(held)]][1]
+        else:
+            places[id(held)] = len(made)
+        made.append((held, change(held)))
+        return made[-1][1]
 
     return pytree.tree_map_only(Tensor, once, value)
 
@@ -154,6 +163,7 @@ class MemoryModule(StepModule, nn.Module):
     _memories: dict[str, Any]
     _reset_values: dict[str, Any]
     _placed: Placed | None = None
+    _starts: WeakKeyDictionary[Any, Any] | None = None  # by the checkpoints that have run it
     _traced: Traced | None = None
     _seen_by_export = False
     _assigned: dict[str, bool]  # the memories that were assigned since the last call
@@ -239,13 +249,11 @@ class MemoryModule(StepModule, nn.Module):
             if isinstance(value, Tensor):
                 kept = _apart(value, given, shares)
                 others.append(kept)
+                if kept is not value:
+                    memories[name] = kept
             elif isinstance(value, _NESTED):
-                kept = _apart(value, given, shares)
+                memories[name] = kept = _apart(value, given, shares)
                 others += _tensors(kept)
-            else:
-                continue
-            if kept is not value:
-                memories[name] = kept
         if self._assigned:
             self._assigned.clear()
         return _apart(out, others, shares)
@@ -288,7 +296,8 @@ class MemoryModule(StepModule, nn.Module):
         return [*super().__dir__(), *self._memories]
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: held for name, held in self.__dict__.items() if name not in ("_placed", "_traced", "_short")}
+        passing = ("_placed", "_short", "_starts", "_traced")
+        state = {name: held for name, held in self.__dict__.items() if name not in passing}
         state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
         return state
 

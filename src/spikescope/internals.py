@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
     "LeanFunction",
+    "checkpoint_at_work",
     "checkpoint_may_keep_state",
     "constant_when_compiled",
     "exporting",
@@ -78,6 +81,33 @@ def recomputation() -> tuple[int, Any]:
     """
     node = torch._C._current_autograd_node()
     return torch._C._current_graph_task_id(), None if node is None else node._sequence_nr()
+
+
+def checkpoint_at_work(training: bool) -> Any:
+    """The activation checkpoint whose function runs in this thread, for the first time or again; None if none is seen.
+
+    PyTorch has no public question for it. One kind works by hooks on what autograd saves, which are closures over the
+    checkpoint; the other, which is looked for in `training` alone, runs its function without gradients inside a
+    function of autograd, and again when the engine is at the node of that.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    if hooks is not None:
+        pack = inspect.unwrap(hooks[0])
+        kind = getattr(pack, "__qualname__", "").partition(".")[0]
+        if kind not in ("_checkpoint_hook", "_recomputation_hook"):
+            return None
+        held = inspect.getclosurevars(pack).nonlocals
+        return held["frame"] if kind == "_checkpoint_hook" else held["target_frame_ref"]()
+    if torch._C._current_graph_task_id() != -1:
+        node = torch._C._current_autograd_node()
+        return node if type(node).__name__ == "CheckpointFunctionBackward" else None
+    if training and not torch.is_grad_enabled():
+        caller = sys._getframe(1)
+        while caller is not None:
+            if caller.f_code is CheckpointFunction.forward.__code__:
+                return caller.f_locals["ctx"]
+            caller = caller.f_back
+    return None
 
 
 def after_backward(function: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .errors import RecomputeError, StateError
-from .internals import after_backward, in_backward, jit_trace, recomputation
+from .internals import after_backward, checkpoint_at_work, in_backward, jit_trace, recomputation
 from .sockets import at_rest
 
 __all__ = ["Placed", "Traced", "check_export", "check_start", "note_end", "note_placed", "recomputing"]
@@ -39,7 +40,7 @@ def recomputing() -> Iterator[None]:
 
 
 class Placed(NamedTuple):
-    """The state entries that a recomputation has put in place itself, and all of the state before that."""
+    """The state entries that a recomputation has put in place or found as at first, and all of the state before it."""
 
     recomputation: tuple[int, Any]
     names: frozenset[str]
@@ -55,7 +56,11 @@ class Traced(NamedTuple):
 
 def check_start(module: Any) -> None:
     """Before a call outside compiled code: put right what can be, refuse in words what cannot."""
-    if in_backward() and not _recompute.allowed:
+    if not in_backward():
+        at_work = checkpoint_at_work(module.training)
+        if at_work is not None:
+            _note_start(module, at_work)
+    elif not _recompute.allowed:
         _check_recomputation(module)
     trace = jit_trace()
     if trace is not None or module._traced is not None:
@@ -77,27 +82,81 @@ def note_placed(module: Any, *names: str) -> None:
     """Somebody puts these state entries in place; inside a backward pass that is part of a recomputation."""
     if not in_backward() or _recompute.allowed:
         return
-    now = recomputation()
-    placed = module._placed
-    same_pass = placed is not None and placed.recomputation[0] == now[0]
-    known = placed.names if same_pass and placed.recomputation == now else frozenset()
-    module._placed = Placed(now, known.union(names), placed.before if same_pass else module._memories.copy())
+    placed = _begun(module)
+    module._placed = placed._replace(names=placed.names.union(names))
+
+
+def _begun(module: Any) -> Placed:
+    """The recomputation that runs; each begins with the state that the backward pass has found, and leaves it there."""
+    now, placed = recomputation(), module._placed
+    if placed is not None and placed.recomputation == now:
+        return placed
+    if placed is not None and placed.recomputation[0] == now[0]:
+        module._memories.update(placed.before)
+        return Placed(now, frozenset(), placed.before)
+    after_backward(lambda: _put_back(module))
+    return Placed(now, frozenset(), module._memories.copy())
+
+
+def _note_start(module: Any, at_work: Any) -> None:
+    """In the first pass of a checkpoint: remember the state that the module starts from."""
+    if module._starts is None:
+        module._starts = weakref.WeakKeyDictionary()
+    module._starts.setdefault(at_work, _Start.of(module))
+
+
+class _Start(NamedTuple):
+    """A state as it was: its tensors, with how often each had been changed in place."""
+
+    leaves: list[Any]
+    versions: list[int]
+    structure: Any
+
+    @classmethod
+    def of(cls, module: Any) -> _Start:
+        leaves, structure = pytree.tree_flatten(module._memories)
+        leaves = [held.detach() if isinstance(held, Tensor) else held for held in leaves]
+        return cls(leaves, [_version(held) for held in leaves], structure)
+
+    def agrees(self, other: _Start) -> bool:
+        """Whether nothing has changed meanwhile, and the other holds the same values."""
+        return (
+            self.structure == other.structure
+            and self.versions == [_version(held) for held in self.leaves]
+            and all(map(_same, self.leaves, other.leaves))
+        )
+
+
+def _version(held: Any) -> int:
+    return held._version if isinstance(held, Tensor) and not held.is_inference() else 0
+
+
+def _same(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return type(one) is type(other) and bool(one == other)
+    alike = (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape)
+    return alike and (one.data_ptr() == other.data_ptr() or torch.equal(one, other))
 
 
 def _check_recomputation(module: Any) -> None:
-    """A recomputation gives what the first pass gave where it has put every entry of the state in place itself.
+    """A recomputation gives what the first pass gave where it starts from the same state.
 
-    Then so did the first pass, since it is the same code. What was there before is the state of the end.
+    It does where its function has put every entry of the state in place itself, since it is the same code, or where the
+    user has, so that the state is now that of the first pass.
     """
-    placed = module._placed
-    if placed is None or placed.recomputation != recomputation() or placed.names != module._memories.keys():
-        raise RecomputeError(
-            f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
-            "torch.utils.checkpoint does: it would start from the state of the end and give wrong gradients. "
-            "Use spikescope.functional.checkpoint, which puts the right state back first, or call "
-            "functional.reset_net(net) inside the checkpointed function where every call starts from rest."
-        )
-    after_backward(lambda: _put_back(module))  # it leaves no trace
+    module._placed = placed = _begun(module)
+    everything = frozenset(module._memories)
+    if placed.names != everything:
+        at_work = checkpoint_at_work(module.training)
+        first = None if at_work is None or module._starts is None else module._starts.get(at_work)
+        if first is None or not first.agrees(_Start.of(module)):
+            raise RecomputeError(
+                f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
+                "torch.utils.checkpoint does: it would start from another state than the first time, that of the end, "
+                "and give wrong gradients. Use spikescope.functional.checkpoint, which puts the right state back first, or "
+                "call functional.reset_net(net) inside the checkpointed function where every call starts from rest."
+            )
+        module._placed = placed._replace(names=everything)
 
 
 def _put_back(module: Any) -> None:

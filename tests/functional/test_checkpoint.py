@@ -1,6 +1,7 @@
 """Checkpointed equals plain: outputs, gradients, states, buffers; whatever is inside and however it is called."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -221,6 +222,66 @@ def test_torch_checkpoint_alone_is_refused_where_a_part_of_the_state_is_not_put_
     y = torch.utils.checkpoint.checkpoint(function, net, x, v, use_reentrant=reentrant)
     with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_torch_checkpoint_alone_where_the_user_resets_before_the_backward_pass(reentrant):
+    results = []
+    for plainly in (True, False):
+        net, x, _ = adapting()
+        ys = []
+        for scale in (1.0, 2.0):
+            functional.reset_net(net)
+            run = goes_on if plainly else torch.utils.checkpoint.checkpoint
+            ys.append(run(net, scale * x, None) if plainly else run(net, scale * x, use_reentrant=reentrant))
+        functional.reset_net(net)
+        sum(y.square().sum() for y in ys).backward()  # two recomputations, each of them from rest
+        assert (net[1].v, net[1].w) == (0.0, 0.0)
+        results.append([*ys, x.grad, net[0].weight.grad])
+    assert results[0][2].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        assert torch.equal(want, got)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("agrees", [True, False])
+def test_torch_checkpoint_alone_where_the_user_puts_a_state_back(agrees, reentrant):
+    net, x, v = adapting()
+    v, w = v.detach(), v.detach() / 3
+    net[1].v, net[1].w = v, w
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=reentrant)
+    net[1].v, net[1].w = v.clone(), w if agrees else w + 1e-6
+    if not agrees:
+        with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
+            y.square().sum().backward()
+        return
+    y.square().sum().backward()
+    other, x_plain, _ = adapting()
+    other[1].v, other[1].w = v, w
+    other(x_plain).square().sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(x.grad, x_plain.grad)
+
+
+def test_a_state_that_was_changed_in_place_is_none_of_before():
+    net, x, v = adapting()
+    net[1].v, net[1].w = held = v.detach(), v.detach() / 3
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False)
+    held[0].add_(1.0)
+    net[1].v, net[1].w = held
+    with pytest.raises(RecomputeError, match="another state than the first time"):
+        y.sum().backward()
+
+
+def test_what_a_checkpoint_remembers_ends_with_it():
+    net, x, _ = adapting()
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False)
+    assert len(net[1]._starts) == 1
+    assert copy.deepcopy(net)[1]._starts is None
+    del y
+    functional.reset_net(net)  # its state has the graph too
+    gc.collect()
+    assert not net[1]._starts
 
 
 def test_the_module_is_as_before_after_backward():

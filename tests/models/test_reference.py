@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from model_cases import REFERENCE, beginnings, exact, frames, size_of, structure
+from torch import nn
 
 from spikescope import functional, models, neuron
 from spikescope.models.table import VARIANTS
@@ -30,8 +31,16 @@ def test_names_shapes_and_counts(name):
     assert sum(held.numel() for held in net.parameters()) == stored["parameters"]
 
 
+def cuts_normal_numbers_as_stored():
+    """2.13, with which the outputs were stored, draws them in another way than 2.11."""
+    drawn = nn.init.trunc_normal_(torch.empty(2), std=0.02, generator=torch.Generator().manual_seed(0))
+    return drawn.tolist() == pytest.approx([0.030819923, -0.0058685783], rel=1e-4)
+
+
 @pytest.mark.parametrize("name", REFERENCE)
 def test_first_weights_and_outputs(name):
+    if VARIANTS[name].family == "spikformer" and not cuts_normal_numbers_as_stored():
+        pytest.skip("trunc_normal_ of this PyTorch draws other numbers, and so there are other first weights")
     given = dict(REFERENCE[name])
     kind = given.pop("neuron", None)
     torch.manual_seed(0)
