@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -102,7 +103,7 @@ def checkpoint_at_work(training: bool) -> Any:
         node = torch._C._current_autograd_node()
         return node if type(node).__name__ == "CheckpointFunctionBackward" else None
     if training and not torch.is_grad_enabled():
-        caller = sys._getframe(1)
+        caller: FrameType | None = sys._getframe(1)
         while caller is not None:
             if caller.f_code is CheckpointFunction.forward.__code__:
                 return caller.f_locals["ctx"]

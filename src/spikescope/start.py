@@ -153,8 +153,9 @@ def _check_recomputation(module: Any) -> None:
             raise RecomputeError(
                 f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
                 "torch.utils.checkpoint does: it would start from another state than the first time, that of the end, "
-                "and give wrong gradients. Use spikescope.functional.checkpoint, which puts the right state back first, or "
-                "call functional.reset_net(net) inside the checkpointed function where every call starts from rest."
+                "and give wrong gradients. Use spikescope.functional.checkpoint, which puts the right state back "
+                "first, or call functional.reset_net(net) inside the checkpointed function where every call starts "
+                "from rest."
             )
         module._placed = placed._replace(names=everything)
 
