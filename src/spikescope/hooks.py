@@ -29,6 +29,15 @@ class Hooks(OrderedDict[Any, Callable[..., Any]]):
         for name in [held for held in self if isinstance(held, str)]:
             self.move_to_end(name)
 
+    def move_to_end(self, key: Any, last: bool = True) -> None:
+        """In the dict beneath as well, whose order the guards of compiled code go by in PyTorch 2.11."""
+        moved = super().pop(key)
+        after = [] if last else list(self.items())
+        for name, _ in after:
+            super().pop(name)
+        for name, hook in [(key, moved), *after]:
+            super().__setitem__(name, hook)
+
     def __reduce__(self) -> Any:
         lasting = [(key, hook) for key, hook in self.items() if not getattr(hook, "passing", False)]
         return Hooks, (), None, None, iter(lasting)
