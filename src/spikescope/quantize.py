@@ -61,7 +61,9 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:
-        return formula(x)
+        y = formula(x)
+        # no to() that changes nothing: behind it compiled code of PyTorch 2.11 forgets that there is a gradient
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -93,11 +95,11 @@ class _Window(torch.autograd.Function):
 
 
 def _nearest_step(x: Tensor, step: float) -> Tensor:
-    return (torch.round(_wide(x) / step) * step).to(x.dtype)
+    return torch.round(_wide(x) / step) * step
 
 
 def _nearest_level(x: Tensor, levels: float) -> Tensor:
-    return (torch.round(_wide(x) * levels) / levels).to(x.dtype)
+    return torch.round(_wide(x) * levels) / levels
 
 
 def _nearest_power(x: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def _nearest_power(x: Tensor) -> Tensor:
     fraction, _ = torch.frexp(wide)  # from 1/2 to 1, so that wide / fraction is a power of two, without rounding
     below = wide / (2 * fraction)
     power = torch.sign(wide) * torch.where(fraction.abs() < math.sqrt(0.5), below, 2 * below)
-    return torch.where((wide == 0) | wide.isinf(), wide, power).to(x.dtype)
+    return torch.where((wide == 0) | wide.isinf(), wide, power)
 
 
 def round(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import neuron
+from spikescope import functional, neuron
 from spikescope.surrogate import (
     FakeNumericalGradient,
     MultiLevelSpikeCount,
@@ -112,6 +112,27 @@ def test_learned_fields_compile_and_vmap(cls):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
+class EndsInItsDtype(Sigmoid):
+    @staticmethod
+    def spike(p, x):
+        return (x >= 0).float().to(x.dtype)
+
+
+@pytest.mark.parametrize(
+    "make", [EndsInItsDtype, lambda: neuron.IFNode(surrogate_function=EndsInItsDtype(), backend="torch")]
+)
+def test_a_spike_that_ends_in_its_own_dtype_keeps_its_gradient_in_compiled_code(make):
+    torch.compiler.reset()
+    module, found = make(), []
+    for call in (module, torch.compile(module, fullgraph=True, backend="aot_eager")):
+        x = torch.tensor([-0.75, 0.25, 1.5], requires_grad=True)
+        functional.reset_net(module)
+        call(x).sum().backward()
+        found.append(x.grad)
+    assert found[0].count_nonzero() == 3
+    torch.testing.assert_close(found[1], found[0])
+
+
 @pytest.mark.parametrize("how", ["eager", "compiled", "in a neuron"])
 def test_an_edited_alpha_acts_on_the_next_forward(how):
     torch._dynamo.reset()

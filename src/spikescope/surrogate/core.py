@@ -190,7 +190,9 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
 
         @staticmethod
         def forward(x: Tensor, p: Any) -> Tensor:
-            return cls.spike(p, x)
+            y = cls.spike(p, x)
+            # where `spike` ends with a to() that changes nothing, PyTorch 2.11 forgets that there is a gradient
+            return y.clone() if torch.compiler.is_compiling() else y
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

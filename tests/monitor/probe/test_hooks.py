@@ -218,6 +218,18 @@ def test_a_network_compiled_before_is_seen_and_seen_again():
         assert len(monitor.records) == 2
 
 
+def test_the_dict_beneath_the_hooks_has_their_order():
+    """The guards of compiled code of PyTorch 2.11 count in it, where they mean the hooks in their order."""
+    node = neuron.IFNode()
+    forward_hook(node)
+    first_forward_hook(node)
+    handle = forward_hook(node)
+    for _ in range(2):
+        assert list(dict.keys(node._forward_hooks)) == list(node._forward_hooks)
+        assert [isinstance(key, str) for key in node._forward_hooks][-1]
+        handle.remove()
+
+
 def test_hooks_of_the_user_in_compiled_code():
     torch.compiler.reset()
     net = nn.Sequential(neuron.IFNode(step_mode="m"), layer.Linear(3, 3, step_mode="m"))
