@@ -91,7 +91,7 @@ def checkpoint_at_work(training: bool) -> Any:
     checkpoint; the other, which is looked for in `training` alone, runs its function without gradients inside a
     function of autograd, and again when the engine is at the node of that.
     """
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
     if hooks is not None:
         pack = inspect.unwrap(hooks[0])
         kind = getattr(pack, "__qualname__", "").partition(".")[0]

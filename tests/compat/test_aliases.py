@@ -262,7 +262,7 @@ def test_integers_are_float32_under_the_aliases_alone(aliases):
 def test_settings_that_a_script_assigns_reach_the_data_sets(aliases, monkeypatch, caplog):
     from spikingjelly import configure
 
-    from spikescope.datasets import settings
+    from spikescope.datasets.folders import settings
 
     monkeypatch.setenv(settings.WORKERS, "1")
     monkeypatch.setenv(settings.COMPRESSED, "1")
