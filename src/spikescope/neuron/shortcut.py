@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..dynamics import Prepared, prepare
 from ..fields import Declared, unedited
-from ..internals import is_ordinary, is_undisturbed
+from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
 from ..sockets import are_bare
 
 __all__ = ["Shortcut", "methods_of"]
@@ -105,6 +105,8 @@ class Shortcut:
     def run(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call; None where it has to go the long way."""
         if not (self.is_open and type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
+            return None
+        if checkpoint_at_work(neuron.training) is not None:  # the long way remembers the state that it starts from
             return None
         if not are_bare([neuron, *[part.module for part in self.parts.values()]]):
             return None
