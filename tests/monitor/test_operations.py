@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import spikescope
 from spikescope import analysis, functional, layer, monitor, neuron
 from spikescope.monitor.reduce import fan_out
 
@@ -184,3 +185,31 @@ def test_wrong_words_are_refused_in_words():
         analysis.energy([], memory="big")
     with pytest.raises(ValueError, match="nan"):
         analysis.energy([], memory=math.nan)
+
+
+def test_a_recording_is_priced_as_the_run_that_it_is_of(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Conv2d(1, 3, 3, stride=2, padding=1),
+        neuron.LIFNode(v_threshold=0.1),
+        layer.Flatten(),
+        layer.Linear(48, 5),
+    )
+    functional.set_step_mode(net, "m")
+    x = torch.rand(STEPS, SAMPLES, 1, 8, 8)
+    wanted = monitor.energy(net, x)
+    signals = {"input": monitor.by_type(nn.Linear, nn.Conv2d), "spike": None}
+    with monitor.record(net, signals, to=tmp_path / "run.spk"), torch.no_grad():
+        net(x)
+    held = monitor.energy(net, spikescope.open_recording(tmp_path / "run.spk"))
+    assert [row["name"] for row in held.rows()] == ["0", "1", "3"]
+    for a, b in zip(held.rows(), wanted.rows(), strict=True):
+        assert a == pytest.approx(b)
+
+
+def test_a_recording_without_what_is_needed_is_refused_in_words():
+    net = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="no input of a layer with weights"):
+        monitor.energy(net, spikescope.recording.in_memory({"0": {"output": [torch.zeros(1, 1, 2)]}}))
+    with pytest.raises(ValueError, match="no module 'conv'"):
+        monitor.energy(net, spikescope.recording.in_memory({"conv": {"input": [torch.zeros(1, 1, 2)]}}))

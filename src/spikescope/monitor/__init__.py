@@ -18,6 +18,7 @@ from .health.finding import Evidence as Evidence
 from .health.finding import Finding as Finding
 from .health.health import *
 from .operations import *
+from .pricing import *
 from .probe.single import Probe as Probe
 from .probe.single import ProbeReport as ProbeReport
 from .record import *

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..analysis.work import Costs, Energy, Work
-from ..analysis.work import energy as energy_of
+from ..analysis import Work
 from ..base import MemoryModule, StepModule
 from ..errors import check_module, check_tensor, dims
 from ..neuron import Neuron
 
-__all__ = ["energy", "operations"]
+__all__ = ["operations"]
 
 aten = torch.ops.aten
 
@@ -96,25 +95,6 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
         copy(x.detach())
     modules = dict(copy.named_modules())
     return [_work(name, row, modules[name], steps, number) for name, row in ledger.rows.items() if _counts(row)]
-
-
-def energy(
-    net: nn.Module,
-    x: Tensor,
-    model: str | Costs = "45nm float32",
-    memory: str | float = "fit",
-    samples: int | None = None,
-) -> Energy:
-    """The energy of one sample of `x`, layer by layer, beside that of the twin without spikes: see `analysis.energy`.
-
-    What is counted, and how, says `operations`. Print it: the table names every formula, constant and source.
-
-    >>> net = nn.Sequential(spikescope.layer.Linear(4, 2), spikescope.neuron.IFNode(), spikescope.layer.Linear(2, 3))
-    >>> held = energy(net, torch.full((1, 4), 0.5))
-    >>> [layer.work.name for layer in held.layers], held.sum("twin_operations")  # 14 * 4.6 pJ
-    (['0', '1', '2'], 64.4)
-    """
-    return energy_of(operations(net, x, samples), model, memory)
 
 
 def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
