@@ -1,5 +1,6 @@
 """What trains of spikes say, by the definitions of Elephant and pynapple; and what a network costs."""
 
+from .comparison import *
 from .correlation import *
 from .distance import *
 from .formulas import *

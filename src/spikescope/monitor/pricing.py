@@ -21,6 +21,8 @@ from .reduce.work import CONVOLUTIONS, fan_out
 
 __all__ = ["energy"]
 
+WEIGHTED: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS)
+
 
 def energy(
     net: nn.Module,
@@ -63,7 +65,7 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
         if isinstance(module, Neuron) and len(layer):
             found = True
             yield _of_neuron(name, module, next(iter(layer.values())))
-        elif isinstance(module, (nn.Linear, *CONVOLUTIONS)) and "input" in layer:
+        elif isinstance(module, WEIGHTED) and "input" in layer:
             found = True
             yield _of_weights(name, module, layer["input"])
     if not found:
