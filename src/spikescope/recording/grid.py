@@ -275,7 +275,8 @@ class Tiles:
 
 @lru_cache(1024)  # a network has few shapes
 def _grid_for(signal: str, dtype: torch.dtype, packed: bool, shape: tuple[int, ...]) -> Grid:
-    return Grid(signal, dtype, packed, shape, cuts(*shape[:2], math.prod(shape[2:]), packed, dtype.itemsize))
+    tile = cuts(shape[0], shape[1], math.prod(shape[2:]), packed, dtype.itemsize)
+    return Grid(signal, dtype, packed, shape, tile)
 
 
 def _summed(part: Bytes, seed: int) -> Iterator[memoryview]:
