@@ -112,7 +112,7 @@ class Health(Displayed):
         if self._seen is None or self._kept is not None:
             return self._kept or ([], [], False)
         if not self._seen.closed:
-            self._seen.weights.look()
+            self._seen.settle()
         found = judged(self._seen), open_questions(self._seen), self._seen.ran
         if self._seen.closed:  # no more will come
             self._kept = found

@@ -10,6 +10,8 @@ from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
 
+_INHIBITED = -0.1
+
 _SILENT = {
     "silent layer": "after",
     "silent neurons": "after",
@@ -45,8 +47,8 @@ DOWN = Cause(
 BELOW = Cause(
     "driven below rest",
     100,
-    "No neuron of the layer fires, and their potentials lie below rest, where a higher gain drives them further down. "
-    "The number is their mean, in distances of the threshold from rest.",
+    "No neuron of the layer fires, and what they are given is below zero on the whole: a higher gain drives them "
+    "further down. The number is the mean input, in distances of the threshold from rest.",
     "Raise the bias, or put a normalisation before the layer.",
     _SILENT,
 )
@@ -86,9 +88,11 @@ def judge(seen: Seen) -> Iterator[Finding]:
             yield cause.found(name, state.reach, limits.exploding, _extent(seen, name), line)
         elif activity.get(name, {}).get("silent") != 1:
             continue
-        elif state.below:
-            line = shifted_bias(seen, name, (1 - state.mean) * state.scale)
-            yield BELOW.found(name, state.mean, -0.1, _extent(seen, name), line)
+        elif (drive := seen.origin.drive(name)) < _INHIBITED:
+            words = "the mean input of the neurons, in distances of the threshold from rest"
+            evidence = Evidence(words, "threshold - rest", ("mean input", "threshold"), (drive, 1.0))
+            line = shifted_bias(seen, name, (1 - drive) * state.scale)
+            yield BELOW.found(name, drive, _INHIBITED, evidence, line)
         elif near.get(name, math.nan) == 0:
             top = max(state.top, 0.0)
             line = scaled_weights(seen, name, min(2 / top, 1e6) if top > 0 else 10)
@@ -103,8 +107,8 @@ def _extent(seen: Seen, name: str) -> Evidence:
     """The extent of the potentials of a neuron."""
     state = seen.state(name)
     words = f"potentials from {state.bottom:.3g} to {state.top:.3g}, in distances of the threshold from rest"
-    labels = ("least", "mean", "largest", "threshold")
-    return Evidence(words, "threshold - rest", labels, (state.bottom, state.mean, state.top, 1.0))
+    labels = ("least", "largest", "threshold")
+    return Evidence(words, "threshold - rest", labels, (state.bottom, state.top, 1.0))
 
 
 @unjudged

@@ -36,6 +36,7 @@ class Origin:
         order: dict[str, int] = {}
         fed: set[str] = set()  # neurons whose input was not finite
         shapes: dict[str, tuple[int, ...]] = {}  # of the first input of a neuron
+        drives: dict[str, list[float]] = {}  # the sum of all inputs of a neuron, and how many there were
         samples: dict[str, list[Tensor]] = {}  # a part of the last inputs of a neuron: a sequence, or steps
         modules = named(net).items()
         neurons = {name: held for name, held in modules if isinstance(held, Neuron)}
@@ -70,11 +71,13 @@ class Origin:
             if isinstance(value, Tensor) and value.ndim:
                 shapes.setdefault(moment.name, tuple(value.shape))
                 _keep(samples.setdefault(moment.name, []), value, neurons[moment.name].step_mode == "m")
+                total = drives.setdefault(moment.name, [0.0, 0])
+                total[0], total[1] = total[0] + float(value.detach().sum()), total[1] + value.numel()
             if found and moment.name not in fed and first_bad(value, moment) is not None:
                 fed.add(moment.name)
 
         self._found, self._order, self._fed, self._carried, self._states = found, order, fed, carried, states
-        self.crowds, self.uses, self.shapes, self.samples = crowds, uses, shapes, samples
+        self.crowds, self.uses, self.shapes, self.samples, self._drives = crowds, uses, shapes, samples, drives
         self._probes = [Probe(name, held, Signal("input"), feed, root=net) for name, held in neurons.items()]
         self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
         self._closed = closed_with(self, [*self._probes, *carried.values()])
@@ -105,6 +108,11 @@ class Origin:
             return {}
         name = min(broken, key=lambda held: self._order.get(held, 0))
         return {name: broken[name]}
+
+    def drive(self, name: str) -> float:
+        """The mean input of a neuron, in distances of its threshold from rest; 0 if there was none."""
+        total, count = self._drives.get(name, (0.0, 0))
+        return total / count / self._states[name].scale if count else 0.0
 
     @property
     def order(self) -> dict[str, int]:

@@ -99,10 +99,16 @@ class Seen:
         """Stop for good; a second time does nothing."""
         if self.closed:
             return
-        self.weights.look()
+        self.settle()
         for held in self.watching:
             held.close()
         self._closed()
+
+    def settle(self) -> None:
+        """Take note of what the last call left: of the update after it, and the state that compiled code wrote last."""
+        self.weights.look()
+        for state in self.origin.states.values():
+            state.settle()
 
     @property
     def ran(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ....form import tensors_of
@@ -29,10 +28,11 @@ class State:
         self.neuron: Any = neuron
         self.broken: Place | None = None  # where it was not finite, with the step after which it was seen
         self.top, self.bottom = -math.inf, math.inf  # the largest and the least distance of a potential from rest
-        self._side, self._calls = 0.0, 0  # the sum of the mean distances from rest, with their sign
+        self._step = 0
 
     def look(self, step: int) -> None:
         """A call is over."""
+        self._step = step
         if self.broken is None:
             bad = first_bad([held.detach() for held in tensors_of(self.neuron._memories)], _ONE_STEP)
             self.broken = bad if bad is None else bad._replace(step=step)
@@ -41,7 +41,10 @@ class State:
             above = (v.detach() - self.rest) / self.scale
             least, most = above.aminmax()
             self.top, self.bottom = max(self.top, most.item()), min(self.bottom, least.item())
-            self._side, self._calls = self._side + above.mean(dtype=torch.float64).item(), self._calls + 1
+
+    def settle(self) -> None:
+        """Somebody reads: the last call of compiled code has written its state by now."""
+        self.look(self._step)
 
     @property
     def rest(self) -> float:
@@ -57,16 +60,6 @@ class State:
     def reach(self) -> float:
         """The largest distance of a potential from rest."""
         return max(self.top, -self.bottom, 0.0)
-
-    @property
-    def mean(self) -> float:
-        """The mean distance from rest, with its sign."""
-        return self._side / self._calls if self._calls else 0.0
-
-    @property
-    def below(self) -> bool:
-        """Whether the potentials lie well below rest, on the whole: what drives them there is input, not its lack."""
-        return self.mean < -0.1
 
 
 def _number(value: Any, missing: float = 0.0) -> float:
