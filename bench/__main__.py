@@ -39,7 +39,7 @@ GROUPS = {
     "steady": "(l) a long training with every reducer on",
     "analysis": "(s) statistics of trains",
     "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",
-    "exports": "(q) recordings to files of other programs",
+    "exports": "(t) recordings to files of other programs",
     "online": "(o) online learning: memory against T",
 }
 
