@@ -16,7 +16,7 @@ EPS = float(np.finfo(np.float32).eps)
 def library():
     text = resources.files("spikescope.dynamics").joinpath("math.h").read_text()
     for real in ("float", "double"):
-        for name in ("exponential", "logistic", "hyperbolic_tangent"):
+        for name in ("exponential", "logistic", "logistic_slope", "hyperbolic_tangent"):
             text += f'extern "C" void {name}_{real}(const {real}* x, {real}* y, long n) '
             text += f"{{ for (long i = 0; i < n; i++) y[i] = {name}(x[i]); }}\n"
     return load(text)
@@ -63,7 +63,22 @@ def test_logistic_and_hyperbolic_tangent(library):
     np.testing.assert_array_equal(got, [-1, 1, math.nan])
 
 
-@pytest.mark.parametrize("name", ["exponential", "logistic", "hyperbolic_tangent"])
+def slope(x):
+    e = np.exp(-np.abs(x))
+    return e / (1 + e) ** 2
+
+
+def test_the_slope_of_the_logistic_function(library):
+    x = np.concatenate([np.linspace(-86, 86, 50_001), np.linspace(-1, 1, 999), [0.0, -0.0, 1e-30, -1e-30]])
+    for dtype, eps in ((np.float32, EPS), (np.float64, float(np.finfo(np.float64).eps))):
+        got, wide = call(library, "logistic_slope", x, dtype)
+        assert np.max(np.abs(got / slope(wide) - 1)) < 6 * eps
+    got, _ = call(library, "logistic_slope", [-math.inf, math.inf, 1e30, -100.0, math.nan])
+    assert np.isnan(got[-1])
+    assert np.all((got[:-1] >= 0) & (got[:-1] < 1e-37))
+
+
+@pytest.mark.parametrize("name", ["exponential", "logistic", "logistic_slope", "hyperbolic_tangent"])
 def test_every_nan_stays_one(library, name):
     nans = np.array([0x7FC00000, 0x7FC00001, 0xFFC00003, 0x7FFFFFFF], dtype=np.uint32).view(np.float32)
     got, _ = call(library, name, nans)

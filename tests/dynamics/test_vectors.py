@@ -17,7 +17,7 @@ def sources(cls):
     made = program(key)
     forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
     yield forward_source(forward, torch.float32)
-    yield backward_source(backward, forward, torch.float32, tuple(True for _ in made.differentiable))
+    yield backward_source(backward, torch.float32, tuple(True for _ in made.differentiable))
 
 
 @pytest.mark.skipif("Free Software Foundation" not in compiler._identity(), reason="only GCC tells what it vectorised")

@@ -1,8 +1,9 @@
 """The C++ kernels: two loops over blocks of neurons, forwards and backwards in time, around the printed bodies.
 
 A block of neurons runs through all its time steps with its state in the first-level cache. The backward pass saves
-nothing but the input: it runs a segment of `K` steps again into a scratch that stays in the second-level cache, then
-goes back through it. Runs longer than `K` steps leave their state at every K-th step behind as checkpoints.
+nothing but the input: it runs a segment of `K` steps again into a scratch that stays in the second-level cache (see
+`kept.py`), then goes back through it. Runs longer than `K` steps leave their state at every K-th step behind as
+checkpoints.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from importlib import resources
 import torch
 
 from .borrowed import Borrowed, declarations
+from .kept import kept
 from .layout import BLOCK, TAPS, supports
-from .phases import Phases, in_the_path_of_conditions, phases
-from .printing import each
+from .phases import Phases, arranged, ends, functions_of, path_of_spikes
+from .printing import assignments, each
+from .slopes import with_slopes
 from .trace import Body
 
 __all__ = ["backward_source", "forward_source"]
@@ -89,11 +92,12 @@ def forward_source(
 ) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps.
 
-    `settled` names constants for whose value the kernel is made, see `print_body`.
+    `settled` names constants for whose value the kernel is made, see `assignments`.
     """
     states = len(body.inputs) - 1
-    needed = range(1 + states + any(name not in ("count", "packed") for name in taps))  # the last is h
-    printed = phases(body, _real(io), settled, needed)
+    made, outputs = assignments(body, "cpp", settled=settled)
+    told = len(outputs) if any(name not in ("count", "packed") for name in taps) else 1 + states  # the last is h
+    printed = arranged(made, outputs[:told], functions_of(made, _real(io)))
     y, *rest = printed.outputs
     begin, step, row, end = _taps(taps, y, rest[-1])
     opening = ["const real x = xt[i];", *each("const real s@ = s@_[i];", states), *_array_values(body)]
@@ -123,8 +127,8 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
         if (V) fetch_to_write(V + u * n + at, e);
       }}
       {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
-      const bool keep = CK && t % K == 0;
-      {_block(each("if (keep) std::memcpy(CK + (t / K * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
+      const bool keep = CK && t && t % K == 0;
+      {_block(each("if (keep) std::memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       {_loops(printed, opening, results, 6)}
       if (V) std::memcpy(V + t * n + o, s0_, e * sizeof(real));
       {_block(row, 6)}
@@ -162,31 +166,36 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     return begin, step, row, end
 
 
-def _apart(*bodies: Phases) -> list[str]:
-    """The arrays of the bodies; a name that both have is of one array, for one is done before the other begins."""
-    return sorted({line for body in bodies for line in body.arrays})
-
-
 def backward_source(
-    body: Body, again: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
+    body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
 ) -> str:
-    """The backward kernel, from the backward body and the forward one, `again`, which runs a segment again.
+    """The backward kernel. A segment runs again forwards, which leaves for each step what the way back needs of it.
 
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
     """
-    states = len(again.inputs) - 1
-    real = _real(io)
-    back = phases(body, real, settled, among=in_the_path_of_conditions(body))
-    redo = phases(again, real, settled, range(1, 1 + states))
-    gx, *grads = back.outputs
+    names = list(body.inputs.values())
+    states = len(names) // 2 - 1
+    made, outputs = assignments(body, "cpp", settled=settled)
+    gradients, states_after = outputs[: len(outputs) - states], outputs[len(outputs) - states :]
+    exact = path_of_spikes(made, states_after)
+    made = with_slopes(made, exact)
+    functions = functions_of(made, _real(io), exact)
+    held = kept(made, gradients, names[: 1 + states], names[1 + states :])
+    redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
+    back = arranged(made, gradients, functions, ends(made) - functions.keys(), held)
+    gx, *grads = gradients
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
     reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
-    forth = ["const real x = xt[i];", *each("const real s@ = now[@ * B + i];", states), *_array_values(again)]
-    reached = [f"next[{j} * B + i] = {redo.outputs[j]};" for j in range(states)]
+    forth = ["const real x = xt[i];", *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    reached = [
+        *(f"now[{k} * B + i] = {name};" for k, name in enumerate(held)),
+        *(f"s{j}_[i] = {after};" for j, after in enumerate(states_after)),
+    ]
     opening = [
-        "const real x = xt[i], gy = gyt[i];",
-        *each("const real s@ = now[@ * B + i], g@ = g@_[i];", states),
+        "const real gy = gyt[i];",
+        *each("const real g@ = g@_[i];", states),
+        *(f"const real {name} = now[{k} * B + i];" for k, name in enumerate(held)),
         *_array_values(body),
     ]
     results = [
@@ -194,49 +203,49 @@ def backward_source(
         *(f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)),
         *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
     ]
+    arrays = sorted({*redo.arrays, *back.arrays})  # one is done before the other begins
     return f"""{_prelude(io, states, functions=back.functions | redo.functions)}
 extern "C" void backward(const io* __restrict X, long sx, const real* const* S0, const long* L, const double* C,
-    const real* const* A, const long* P, const double* FC, const real* const* FA, const long* FP,
-    const real* __restrict CK, long K, const io* __restrict GY, long sgy, const real* __restrict GV,
-    const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA, long T, long n,
-    int threads) {{
+    const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
+    const real* __restrict GV, const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA,
+    long T, long n, int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
-  {_block(_numbers(body, "C", settled) + _numbers(again, "FC", settled), 2)}
+  {_block(_numbers(body, "C", settled), 2)}
+  constexpr long KEPT = {len(held)};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
-  real* __restrict scratch = (real*)std::aligned_alloc(64, K * S * B * sizeof(real));
+  real* __restrict scratch = (real*)std::aligned_alloc(64, (K * KEPT + 1) * B * sizeof(real));
   #pragma omp for schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
+    {_block(each("alignas(64) real s@_[B];", states), 4)}
     {_block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
     {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
-    {_block(_arrays(body, "A", "P") + _arrays(again, "FA", "FP") + _apart(back, redo), 4)}
+    {_block(_arrays(body, "A", "P") + arrays, 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
-      for (long i = 0; i < e; i++) {{
-        {_block(each("scratch[@ * B + i] = k ? CK[(k * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
-      }}
       for (long t = to - 1; t >= from && t >= to - AHEAD; t--) {{
         fetch(GY + t * sgy + o, e);
         fetch_to_write(GX + t * n + o, e);
       }}
-      for (long t = from; t < to - 1; t++) {{
+      for (long i = 0; KEPT && i < e; i++) {{
+        {_block(each("s@_[i] = k ? CK[((k - 1) * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
+      }}
+      for (long t = from; KEPT && t < to; t++) {{
         const io* __restrict xt = X + t * sx + o;
-        const real* __restrict now = scratch + (t - from) * S * B;
-        real* __restrict next = scratch + (t - from + 1) * S * B;
+        real* __restrict now = scratch + (t - from) * KEPT * B;
         if (t + AHEAD < T) fetch(xt + AHEAD * sx, e);
-        {_loops(redo, forth, reached, 8)}
+        {_loops(redo, forth, reached, 8) if held else "// nothing is kept"}
       }}
       for (long t = to - 1; t >= from; t--) {{
-        const io* __restrict xt = X + t * sx + o;
         const io* __restrict gyt = GY + t * sgy + o;
         io* __restrict gxt = GX + t * n + o;
-        const real* __restrict now = scratch + (t - from) * S * B;
+        const real* __restrict now = scratch + (t - from) * KEPT * B;
         if (t >= AHEAD) {{
           fetch(gyt - AHEAD * sgy, e);
           fetch_to_write(gxt - AHEAD * n, e);
           if (GV) fetch(GV + (t - AHEAD) * n + o, e);
-        }} else if (o + B < n) {{
+        }} else if (KEPT && o + B < n) {{
           fetch(X + t * sx + o + B, e);
         }}
         {_block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
@@ -248,7 +257,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     }}
     {_block(each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
     {_block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
-    {_block([f"std::memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
+    {_block([f"std::memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
   std::free(scratch);
   }}

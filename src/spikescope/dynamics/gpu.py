@@ -48,9 +48,7 @@ def _forward_kernel(key: str, form: Form, taps: frozenset[str]) -> Any:
 
 @cache
 def _backward_kernel(key: str, form: Form, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...]) -> Any:
-    made = program(key)
-    body, again = made.backward(form.real, wanted), made.forward(form.real)
-    return getattr(load(backward_source(body, again, form, length, scalars)), BACKWARD)
+    return getattr(load(backward_source(program(key).backward(form.real, wanted), form, length, scalars)), BACKWARD)
 
 
 class Constants(NamedTuple):
@@ -165,9 +163,7 @@ def backward(
     """Run the backward kernel."""
     x_seq, step = layout(x_seq)
     real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
-    made = program(key)
-    body, again = made.backward(real, wanted), made.forward(real)
-    constants, constants_again = (_constants(held, values, step, real, device) for held in (body, again))
+    constants = _constants(program(key).backward(real, wanted), values, step, real, device)
     state = _laid_out(state, step, real)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     scalars = tuple(values.is_scalar(i) for i in wanted)
@@ -192,12 +188,11 @@ def backward(
         gx,
         *sums,
         *constants.arguments,
-        *constants_again.arguments,
         steps,
         n,
     ]
     length = segment_length("triton", steps, len(state))
-    kernel = _backward_kernel(key, _form(real, state, constants, constants_again), wanted, length, scalars)
+    kernel = _backward_kernel(key, _form(real, state, constants), wanted, length, scalars)
     launch(kernel, device, n, arguments, HAS_CK=has_checkpoints, KEEP_V=gv_seq is not None, HAS_G=has_g)
     return out._replace(values=[held.sum().to(real) if s else held for held, s in zip(sums, scalars, strict=True)])
 

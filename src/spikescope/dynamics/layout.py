@@ -137,14 +137,14 @@ def segment_length(backend: str, steps: int, states: int) -> int:
 
     On a CPU what fits the second-level cache, on a GPU what fits the registers.
     """
-    longest = max(8, 64 // states) if backend == "cpp" else max(2, 8 // states)
+    longest = max(8, 64 // states) if backend == "cpp" else (4 if states < 3 else 2)
     return max(1, min(steps, longest))
 
 
 def checkpoint_shape(backend: str, steps: int, states: int, neurons: int) -> tuple[int, int, int]:
     """The shape of the states saved for the backward pass; empty for a run of one segment."""
     length = segment_length(backend, steps, states)
-    return (-(-steps // length) if steps > length else 0, states, neurons)
+    return (max(0, -(-steps // length) - 1), states, neurons)
 
 
 class Outputs(NamedTuple):

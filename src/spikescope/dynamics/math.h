@@ -53,13 +53,9 @@ static inline float raised(float bounded) {
   const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
   const float n = shifted - 12582912.f;
   const float r = fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, bounded));
-  float p = 1.f / 720.f;
-  p = fused(p, r, 1.f / 120.f);
-  p = fused(p, r, 1.f / 24.f);
-  p = fused(p, r, 1.f / 6.f);
-  p = fused(p, r, 0.5f);
-  p = fused(p, r, 1.f);
-  p = fused(p, r, 1.f);
+  const float s = r * r;  // in pairs of terms: what does not wait for another is computed at the same time
+  const float high = fused(s, 1.f / 720.f, fused(r, 1.f / 120.f, 1.f / 24.f));
+  const float p = 1.f + fused(s, fused(s, high, fused(r, 1.f / 6.f, 0.5f)), r);
   uint32_t bits, power;
   std::memcpy(&bits, &p, 4);
   std::memcpy(&power, &shifted, 4);  // its low bits hold n
@@ -91,6 +87,16 @@ static inline float logistic(float x) {
   return bounded == -87.f ? 0.f : unless_nan(bounded, 1.f / (1.f + raised(-bounded)));
 }
 static inline double logistic(double x) { return 1. / (1. + std::exp(-x)); }
+
+// s (1 - s) of the logistic s of x: with e = exp(-|x|), at most 1, that is e / (1 + e)^2. Beyond 87 it is as good as 0.
+static inline float logistic_slope(float x) {
+  const float a = std::fabs(x), bounded = 87.f < a ? 87.f : a, e = raised(-bounded), d = 1.f + e;
+  return unless_nan(bounded, e / (d * d));
+}
+static inline double logistic_slope(double x) {
+  const double e = std::exp(-std::fabs(x)), d = 1. + e;
+  return e / (d * d);
+}
 
 // Near zero the quotient loses digits; the odd series to x^7 does not.
 template <class R> static inline R hyperbolic_tangent(R x) {

@@ -121,10 +121,8 @@ def _backward_kernel(
 ) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
-    body, again = made.backward(real, wanted), made.forward(real)
-    scalars = tuple(made.model.kinds[slot] == "s" for slot in wanted)
-    source = backward_source(body, again, io, scalars, settled)
-    return _entered(source + backward_entry(body, again, made.states), "enter_backward")
+    body, scalars = made.backward(real, wanted), tuple(made.model.kinds[slot] == "s" for slot in wanted)
+    return _entered(backward_source(body, io, scalars, settled) + backward_entry(body, made.states), "enter_backward")
 
 
 def _entered(source: str, name: str) -> Callable[..., None]:
@@ -220,12 +218,10 @@ def _ready_forward(run: Run, values: Values) -> Ready:
 
 
 def _ready_backward(run: Run, values: Values) -> Ready:
-    made = program(run.key)
-    body, again = made.backward(run.real, run.wanted), made.forward(run.real)
-    back, redo = (_constants(held, values, run.step, run.real) for held in (body, again))
-    kernel = _backward_kernel(run.key, run.io, run.wanted, back.settled | redo.settled)
-    longs = [*run.extent, *run.states, *back.periods, *redo.periods]
-    return Ready(kernel, packed(longs, [*back.numbers, *redo.numbers]), (*back.arrays, *redo.arrays))
+    constants = _constants(program(run.key).backward(run.real, run.wanted), values, run.step, run.real)
+    kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled)
+    fixed = packed([*run.extent, *run.states, *constants.periods], constants.numbers)
+    return Ready(kernel, fixed, constants.arrays)
 
 
 def in_memory(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ from .graph import Node
 from .ops import CONDITION_OF, CONDITIONS, DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
-__all__ = ["LITERAL", "Assignment", "Language", "assignments", "each", "print_body"]
+__all__ = ["LITERAL", "Assignment", "Language", "assignments", "each"]
 
 Language = Literal["cpp", "triton"]
 
@@ -30,16 +30,6 @@ class Assignment(NamedTuple):
     expression: str
     operands: list[str]
     reads: list[str]  # the names of the values that it is computed from
-
-
-def print_body(
-    body: Body, language: Language, reciprocal: Collection[str] = (), settled: frozenset[str] = frozenset()
-) -> tuple[list[str], list[str]]:
-    """The assignments of the body as lines, and the text of each output; see `assignments`."""
-    made, outputs = assignments(body, language, reciprocal, settled)
-    if language == "cpp":
-        return [f"const auto {name} = {expression};" for _, name, expression, *_ in made], outputs
-    return [f"{name} = {expression}" for _, name, expression, *_ in made], outputs
 
 
 def assignments(
@@ -75,7 +65,8 @@ def assignments(
             text[node] = operand(node.args[0])
         else:
             text[node] = f"v_{node.name}"  # a name of the graph may be that of a function
-            made.append(Assignment(node, text[node], expression, operands, [text[held] for held in node.inputs]))
+            reads = [text[held] for held in node.inputs if text[held] in expression]  # of some only the shape counts
+            made.append(Assignment(node, text[node], expression, operands, reads))
     return made, [operand(out) for out in body.outputs]
 
 

@@ -107,7 +107,9 @@ def trace_forward(model: Model, real: torch.dtype) -> Body:
 
 
 def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
-    """`(x, *state, gy, *gstate)` and the values to `(gx, *gstate, *gvalues)`, the last for the slots in `wanted`."""
+    """`(x, *state, gy, *gstate)` and the values to `(gx, *gstate, *gvalues, *state)`: gradients, of the values those in
+    the slots `wanted`, and the next state, by which a segment is run again.
+    """
     size = len(model.State._fields)
     names = ["x", *(f"s{i}" for i in range(size)), "gy", *(f"g{i}" for i in range(size))]
 
@@ -118,7 +120,8 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
             outputs = model.run(leaves[0], leaves[1:], held)[: size + 1]
         needed = [(out, grad) for out, grad in zip(outputs, inputs[size + 1 :], strict=True) if out.requires_grad]
         wrt = [*leaves, *(held[i] for i in wanted)]
-        return vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
+        found = vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
+        return *found, *(out.detach() for out in outputs[1:])
 
     return _split(model, backward, names, real, "b", size + 1)
 

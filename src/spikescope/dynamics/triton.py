@@ -1,18 +1,23 @@
 """The Triton kernels: the same two loops over time as in C++, a block of neurons a program, the state in registers.
 
-The backward pass runs segments of `K` steps again with their states in registers, so its steps are printed one by one.
-Where a run is longer, the forward pass leaves the state at every K-th step behind.
+The backward pass runs segments of `K` steps again and keeps in registers what it needs of each (see `kept.py`), so its
+steps are printed one by one. Where a run is longer, the forward pass leaves the state at every K-th step behind. What a
+step loads is asked for before the step that comes first is computed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from typing import NamedTuple
 
 import torch
 
+from .kept import kept
 from .layout import TAPS, supports
-from .printing import LITERAL, each, print_body
+from .phases import needed, path_of_spikes
+from .printing import LITERAL, Assignment, assignments, each
+from .slopes import with_slopes
 from .trace import Body
 
 __all__ = ["BACKWARD", "FORWARD", "Form", "backward_source", "forward_source"]
@@ -46,9 +51,9 @@ class Form(NamedTuple):
         """The type of a number among the arguments, which would be float32 without it."""
         return f": tl.{'float64' if self.real is torch.float64 else 'float32'}, "
 
-    def print(self, body: Body) -> tuple[list[str], list[str]]:
-        """The assignments of the body and its outputs; on a GPU PyTorch divides by no number, see `print_body`."""
-        return print_body(body, "triton", {LITERAL, *self.numbers} if self.gpu else ())
+    def assignments(self, body: Body) -> tuple[list[Assignment], list[str]]:
+        """The assignments of the body and its outputs; on a GPU PyTorch divides by no number, see `assignments`."""
+        return assignments(body, "triton", {LITERAL, *self.numbers} if self.gpu else ())
 
     def arguments(self, body: Body) -> str:
         """The constants as arguments: a number, or a pointer, with the period of those that have a value per neuron."""
@@ -77,12 +82,12 @@ class Form(NamedTuple):
             for j, number in enumerate(self.starts)
         )
 
-    def first(self, prefix: str = "") -> list[str]:
+    def first(self) -> list[str]:
         """The states at the start as blocks."""
         return [
-            f"{prefix}s{j} = tl.full([BLOCK], S{j}, real)"
+            f"s{j} = tl.full([BLOCK], S{j}, real)"
             if number
-            else f"{prefix}s{j} = tl.load(S{j} + i * L{j}, mask=inside, other=0.0)"
+            else f"s{j} = tl.load(S{j} + i * L{j}, mask=inside, other=0.0)"
             for j, number in enumerate(self.starts)
         ]
 
@@ -101,7 +106,8 @@ _BEGIN = [
 def forward_source(body: Body, form: Form, taps: frozenset[str] = frozenset()) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps."""
     states = len(form.starts)
-    lines, (y, *rest) = form.print(body)
+    made, (y, *rest) = form.assignments(body)
+    lines = [f"{name} = {expression}" for _, name, expression, *_ in made]
     begin, step, end = _taps(taps, rest[-1])
     number = form.by_value
     more = "".join(
@@ -116,11 +122,13 @@ def {FORWARD}(X, sx, Y, {form.states("S@, L@, ", "E@, ")}V, CK, TAP0, TAP1, TAP2
     {_block(_BEGIN + form.constants(body), 4)}
     {_block(form.first(), 4)}
     {_block(begin, 4)}
+    ahead = tl.load(X + i, mask=i < tl.where(T > 0, n, 0), other=0.0)
     for t in range(T):
-        x = tl.load(X + t * sx + i, mask=inside, other=0.0).to(real)
+        x = ahead.to(real)
+        ahead = tl.load(X + (t + 1) * sx + i, mask=i < tl.where(t + 1 < T, n, 0), other=0.0)
         if KEEP_CK:
-            if t % K == 0:
-                {_block(each(f"tl.store(CK + (t // K * {states} + @) * n + i, s@, mask=inside)", states), 16)}
+            if (t % K == 0) & (t > 0):
+                {_block(each(f"tl.store(CK + ((t // K - 1) * {states} + @) * n + i, s@, mask=inside)", states), 16)}
         {_block(lines, 8)}
         y = {y} + zero
         tl.store(Y + t * n + i, y.to(Y.dtype.element_ty), mask=inside)
@@ -168,43 +176,74 @@ def _taps(taps: frozenset[str], h: str) -> tuple[list[str], list[str], list[str]
     return begin, step, end
 
 
-def _again(redo: list[str], redone: list[str], states: int, k: int) -> list[str]:
-    """Step `k` of a segment, run again; the states before it keep their names."""
+def _forth(lines: list[str], held: list[str], states_after: list[str], k: int) -> list[str]:
+    """Step `k` of a segment, run again, with what is kept of it."""
     return [
-        *each(f"s@ = k{k}_s@", states),
-        f"x = tl.load(X + (start + {k}) * sx + i, mask=i < tl.where(start + {k} < T, n, 0), other=0.0).to(real)",
-        *redo,
-        *(f"k{k + 1}_s{j} = {redone[j]} + zero" for j in range(states)),
-    ]
-
-
-def _back(lines: list[str], gx: str, grads: list[str], states: int, k: int) -> list[str]:
-    """Step `k` of a segment, backwards; a step past the end changes nothing."""
-    gstates, gvalues = grads[:states], grads[states:]
-    at = f"start + {k}"
-    return [
-        f"valid = i < tl.where({at} < T, n, 0)",
-        f"x = tl.load(X + ({at}) * sx + i, mask=valid, other=0.0).to(real)",
-        f"gy = tl.load(GY + ({at}) * sgy + i, mask=valid, other=0.0).to(real)",
-        *each(f"s@ = k{k}_s@", states),
-        "if KEEP_V:",
-        f"    g0 += tl.load(GV + ({at}) * n + i, mask=valid, other=0.0)",
+        f"x = x{k}.to(real)",
         *lines,
-        f"tl.store(GX + ({at}) * n + i, ({gx} + zero).to(GX.dtype.element_ty), mask=valid)",
-        *(f"p{j} += tl.where(valid, {grad}, zero)" for j, grad in enumerate(gvalues)),
-        *(f"m{j} = {grad} + zero" for j, grad in enumerate(gstates)),
-        *each("g@ = tl.where(valid, m@, g@)", states),
+        *(f"k{k}_{name} = {name} + zero" for name in held),
+        *(f"e{j} = {after} + zero" for j, after in enumerate(states_after)),
+        *each("s@ = e@", len(states_after)),
     ]
 
 
-def backward_source(body: Body, again: Body, form: Form, length: int, scalars: tuple[bool, ...]) -> str:
+def _back(lines: list[str], held: list[str], gradients: list[str], states: int, k: int) -> list[str]:
+    """Step `k` of a segment, backwards; a step past the end changes nothing."""
+    gx, gstates, gvalues = gradients[0], gradients[1 : 1 + states], gradients[1 + states :]
+    return [
+        f"gy = gy{k}.to(real)",
+        *(f"{name} = k{k}_{name}" for name in held),
+        "if KEEP_V:",
+        f"    g0 += tl.load(GV + (start + {k}) * n + i, mask=inside{k}, other=0.0)",
+        *lines,
+        f"tl.store(GX + (start + {k}) * n + i, ({gx} + zero).to(GX.dtype.element_ty), mask=inside{k})",
+        *(f"p{j} += tl.where(inside{k}, {grad}, zero)" for j, grad in enumerate(gvalues)),
+        *(f"m{j} = {grad} + zero" for j, grad in enumerate(gstates)),
+        *each(f"g@ = tl.where(inside{k}, m@, g@)", states),
+    ]
+
+
+class _Parts(NamedTuple):
+    """The printed lines of the way back."""
+
+    held: list[str]
+    forth: list[str]
+    last: list[str]  # those of the last step of a segment, of which no state is needed
+    back: list[str]
+    states_after: list[str]
+    gradients: list[str]
+
+
+def _parts(body: Body, form: Form) -> _Parts:
+    names, states = list(body.inputs.values()), len(form.starts)
+    made, outputs = form.assignments(body)
+    gradients, states_after = outputs[: len(outputs) - states], outputs[len(outputs) - states :]
+    exact = path_of_spikes(made, states_after)
+    made = [_approximate(line, exact) for line in with_slopes(made, exact)]
+    held = kept(made, gradients, names[: 1 + states], names[1 + states :])
+    wanted: list[tuple[list[str], list[str]]] = [([*held, *states_after], []), (held, []), (gradients, held)]
+    forth, last, back = ([f"{n} = {e}" for _, n, e, *_ in needed(made, *told)] for told in wanted)
+    return _Parts(held, forth, last, back, states_after, gradients)
+
+
+def _approximate(line: Assignment, exact: Collection[str]) -> Assignment:
+    """A line that no spike depends on, with the division that a GPU has in hardware."""
+    return line if line.name in exact else line._replace(expression=line.expression.replace("divide(", "ratio("))
+
+
+def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...]) -> str:
     """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
-    states = len(form.starts)
-    lines, (gx, *grads) = form.print(body)
-    redo, (_, *redone) = form.print(again)
+    states, parts = len(form.starts), _parts(body, form)
     ends = [f"tl.store(E{j} + i, g{j}, mask=inside)" for j, number in enumerate(form.starts) if not number]
-    forth = [line for k in range(length - 1) for line in _again(redo, redone, states, k)]
-    back = [line for k in reversed(range(length)) for line in _back(lines, gx, grads, states, k)]
+    load = "tl.load({0} + (start + {1}) * s{2} + i, mask=inside{1}, other=0.0)"
+    loads = [
+        *(f"inside{k} = i < tl.where(start + {k} < T, n, 0)" for k in range(length)),
+        *(f"x{k} = {load.format('X', k, 'x')}" for k in range(length if parts.held else 0)),
+        *(f"gy{k} = {load.format('GY', k, 'gy')}" for k in range(length)),
+    ]
+    forth = [line for k in range(length - 1) for line in _forth(parts.forth, parts.held, parts.states_after, k)]
+    forth = [*forth, *_forth(parts.last, parts.held, [], length - 1)] if parts.held else []
+    back = [line for k in reversed(range(length)) for line in _back(parts.back, parts.held, parts.gradients, states, k)]
     totals = [
         f"tl.store(P{j} + tl.program_id(0), tl.sum(p{j}.to(tl.float64), 0))"
         if scalar
@@ -215,9 +254,9 @@ def backward_source(body: Body, again: Body, form: Form, length: int, scalars: t
 
 @triton.jit(do_not_specialize=["T"])
 def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
-             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{form.arguments(again)}T, n,
+             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
-    {_block([*_BEGIN, "sgy = sgy + wide", *form.constants(body), *form.constants(again)], 4)}
+    {_block([*_BEGIN, "sgy = sgy + wide", *form.constants(body)], 4)}
     {_block(each("g@ = zero", states), 4)}
     if HAS_G:
         {_block(each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
@@ -226,10 +265,11 @@ def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
     for back in range(segments):
         segment = segments - 1 - back
         start = segment * {length}
-        {_block(form.first("k0_"), 8)}
+        {_block(loads, 8)}
+        {_block(form.first(), 8)}
         if HAS_CK:
             if segment > 0:
-                {_block(each(f"k0_s@ = tl.load(CK + (segment * {states} + @) * n + i, inside, 0.0)", states), 16)}
+                {_block(each(f"s@ = tl.load(CK + ((segment - 1) * {states} + @) * n + i, inside, 0.0)", states), 16)}
         {_block(forth, 8)}
         {_block(back, 8)}
     {_block([*ends, *totals], 4)}

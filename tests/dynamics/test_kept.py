@@ -1,0 +1,80 @@
+"""What the backward pass keeps of a step: a smallest set of values that the gradients can be computed from."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from dynamics_cases import NEURONS, make, parity
+
+from spikescope.dynamics.cpp import backward_source
+from spikescope.dynamics.kept import kept
+from spikescope.dynamics.phases import needed
+from spikescope.dynamics.printing import assignments
+from spikescope.dynamics.program import program
+from spikescope.neuron import IFNode, LIFNode, NonSpikingLIFNode
+from spikescope.neuron.integrate import IntegrateAndFire, Membrane
+from spikescope.surrogate import Sigmoid
+
+
+def body_of(node):
+    made = program(node._definition(node.params()).key)
+    return made.backward(torch.float32, made.differentiable)
+
+
+def parts(body):
+    """The lines, the gradients, the inputs that a segment is run again from, and the gradients of later steps."""
+    names = list(body.inputs.values())
+    states = len(names) // 2 - 1
+    made, outputs = assignments(body, "cpp")
+    return made, outputs[: len(outputs) - states], names[: 1 + states], names[1 + states :]
+
+
+def is_enough(held, made, gradients, sources):
+    lines = needed(made, gradients, held)
+    read = {name for line in lines for name in line.reads} | set(gradients)
+    return not (read - set(held)).intersection(sources)
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_it_is_enough_and_no_smaller_set_is(cls):
+    made, gradients, sources, others = parts(body_of(make(cls, "cpp")))
+    held = kept(made, gradients, sources, others)
+    assert len(held) <= len(sources)
+    assert is_enough(held, made, gradients, sources)
+    late = set(others)
+    for line in made:
+        late |= {line.name} if late.intersection(line.reads) else set()
+    values = [*sources, *(m.name for m in made if m.name not in late and m.node.dtype is not torch.bool)]
+    for size in range(len(held)):
+        assert not any(is_enough(some, made, gradients, sources) for some in combinations(values, size))
+
+
+def test_what_well_known_neurons_keep():
+    for node in (LIFNode(), IFNode()):
+        body = body_of(node)
+        made, gradients, sources, others = parts(body)
+        assert len(kept(made, gradients, sources, others)) == 1
+    made, gradients, sources, others = parts(body_of(NonSpikingLIFNode()))
+    assert kept(made, gradients, sources, others) == []  # it is linear
+
+
+def test_the_slope_of_a_sigmoid_is_one_function():
+    body = body_of(LIFNode(surrogate_function=Sigmoid()))
+    text = backward_source(body, torch.float32, ())
+    assert text.count("= logistic_slope(") == 1
+    assert "= logistic(" not in text
+
+
+def test_a_product_in_the_step_itself_stays_what_it_is():
+    class SlopeNode(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            gate = torch.sigmoid(x)
+            return Membrane(s.v + 4 * gate * (1 - gate))
+
+    body = body_of(SlopeNode(surrogate_function=Sigmoid()))
+    made, *_ = parts(body)
+    text = backward_source(body, torch.float32, ())
+    assert text.count("= logistic_slope(") < sum("sigmoid" in line.name for line in made) + 1
+    torch.manual_seed(0)
+    parity(SlopeNode, torch.randn(6, 300), fields=lambda: {"v_threshold": 1.7})
