@@ -7,12 +7,15 @@ import math
 import os
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
+from threading import Thread, current_thread
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..toolchain.compiler import is_kept
 from .borrowed import load
 from .cpp import backward_source, forward_source
 from .entry import address, backward_entry, forward_entry, given, packed
@@ -109,10 +112,14 @@ class Ready(NamedTuple):
 
 @cache
 def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> Callable[..., None]:
+    return _entered(_forward_text(key, io, taps, settled), "enter_forward")
+
+
+def _forward_text(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> str:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
     body = made.forward(real)
-    return _entered(forward_source(body, io, taps, settled) + forward_entry(body, made.states), "enter_forward")
+    return forward_source(body, io, taps, settled) + forward_entry(body, made.states)
 
 
 @cache
@@ -180,6 +187,7 @@ def ready_forward(run: Run, values: Values) -> Ready:
 
 def ready_backward(run: Run, values: Values) -> Ready:
     """The kernel of a run backwards, in the same way."""
+    _await(run)
     told = _told(values)
     return _ready_backward(run, values) if told is None else _known_backward(run, values.kinds, told)
 
@@ -224,6 +232,39 @@ def _ready_backward(run: Run, values: Values) -> Ready:
     return Ready(kernel, fixed, constants.arrays)
 
 
+_foreseen: dict[tuple[str, torch.dtype], Thread | None] = {}  # what makes the backward kernel of a neuron meanwhile
+
+
+def foresee(run: Run, values: Values) -> None:
+    """Have the backward kernel made beside the forward one, where that is to be compiled and a gradient is wanted."""
+    what = run.key, run.io
+    if what in _foreseen:
+        return
+    _foreseen[what] = None
+    settled = _constants(program(run.key).forward(run.real), values, run.step, run.real).settled
+    if is_kept(_forward_text(run.key, run.io, kinds_of_taps(run.taps), settled)):
+        return
+    slots = [slot for slot, kind in enumerate(values.kinds) if kind != "n"]
+    wanted = tuple(slot for slot, held in zip(slots, values.tensors, strict=True) if held.requires_grad)
+    later = run._replace(taps=_NO_TAPS, wanted=wanted)
+    apart = values._replace(tensors=[held.detach() for held in values.tensors])
+
+    def make() -> None:
+        with suppress(Exception):  # it comes up again where the kernel is wanted
+            ready_backward(later, apart)
+
+    thread = _foreseen[what] = Thread(target=make, name="spikescope-backward-kernel", daemon=True)
+    thread.start()
+
+
+def _await(run: Run) -> None:
+    """Wait for the kernel that is being made: to make it a second time would take as long, and slow down the first."""
+    thread = _foreseen.get((run.key, run.io))
+    if thread is not None and thread is not current_thread():
+        thread.join()
+        _foreseen[run.key, run.io] = None
+
+
 def in_memory(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
     """A state as the kernel takes it: in memory, a number as well."""
     if isinstance(held, Tensor):
@@ -252,6 +293,8 @@ def forward(
     out = make_outputs("cpp", x_seq, step, len(state), keep_v, keep_checkpoints, taps)
     strides = tuple(state_strides(first, step))
     run = Run(key, x_seq.dtype, step, x_seq.shape[0], x_seq.stride(0), strides, taps)
+    if keep_checkpoints:
+        foresee(run, values)
     ready = ready_forward(run, values)
     told = [out.taps.get(name) for name in (*TAPS, *supports(taps))]
     pointers = [address(held) for held in (*first, *out.state, *ready.arrays, *told)]

@@ -23,7 +23,17 @@ from typing import Any
 
 from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
 
-__all__ = ["CompileError", "cache_folder", "command", "compiler", "function", "load", "private_folder", "trouble"]
+__all__ = [
+    "CompileError",
+    "cache_folder",
+    "command",
+    "compiler",
+    "function",
+    "is_kept",
+    "load",
+    "private_folder",
+    "trouble",
+]
 
 FLAGS = (
     "-O3",
@@ -49,12 +59,14 @@ WORDY = 1 << 22
 PROBE = 'extern "C" int answer() { return 42; }'
 """What shows whether a compiler works."""
 
-_lock = RLock()  # threads that want the same kernel wait for the first of them to make it
+_lock = RLock()
+_making: dict[str, RLock] = {}  # threads that want the same kernel wait for the first of them to make it
 
 
 def _after_fork() -> None:
     global _lock
     _lock = RLock()  # the thread of the parent that held it does not exist in the child
+    _making.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -147,15 +159,31 @@ def _own_flags() -> tuple[str, ...]:
 _failed: dict[str, CompileError] = {}  # a compiler that failed once is not asked again at every call of a neuron
 
 
+def is_kept(source: str) -> bool:
+    """Whether the library of `source` lies in the cache; whether it can be used shows when it is loaded.
+
+    >>> is_kept("no program")
+    False
+    """
+    return (kernel_folder() / f"{_name(source)}.so").exists()
+
+
+def _name(source: str) -> str:
+    """The name of a library: a hash of all that it is made of."""
+    made_of = source, *FLAGS, *_own_flags(), _identity()
+    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
+
+
 def load(source: str) -> ctypes.CDLL:
     """The library of `source`, compiled now or taken from the cache."""
-    flags = (*FLAGS, *_own_flags())
-    name = hashlib.sha256("\n".join((source, *flags, _identity())).encode()).hexdigest()[:32]
+    name = _name(source)
     with _lock:
+        making = _making.setdefault(name, RLock())
+    with making:
         if name in _failed:
             raise _failed[name]
         try:
-            return _load(source, flags, name)
+            return _load(source, (*FLAGS, *_own_flags()), name)
         except CompileError as error:
             _failed[name] = error
             raise
