@@ -315,7 +315,7 @@ class Declared(nn.Module):
             if spec.dynamic:
                 self._follow(name, given)
         super().__setattr__(name, given)
-        if spec is not None or (not isinstance(given, dict) and callable(given)):  # Dynamo asks no dict for it
+        if spec is not None or (not torch.compiler.is_compiling() and callable(given)):  # Dynamo cannot ask all values
             self.__dict__.pop("_unedited", None)
         if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
             self._reform()

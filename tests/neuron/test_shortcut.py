@@ -169,6 +169,26 @@ def test_method_put_on_a_class_is_called(own_class):
     assert node(torch.zeros(3, 5)).sum() == 0
 
 
+def test_number_that_compiled_code_sets_is_seen():
+    node, twin = twins()
+
+    def change(x):
+        node.v_threshold = 0.25
+        return node(x)
+
+    torch.compile(change, backend="eager", fullgraph=True)(torch.ones(3, 5))
+    node.reset()
+    twin.v_threshold = 0.25
+    assert_equal(runs(node), runs(twin), 3)
+
+
+def test_compiled_calls_and_others_take_turns():
+    node, twin = twins()
+    compiled = torch.compile(node, backend="eager", fullgraph=True)
+    for i, x in enumerate(sequence(neuron.LIFNode)):
+        assert torch.equal((node, compiled)[i % 2](x), twin(x))
+
+
 def test_hooks_of_all_modules_are_called():
     node, _ = twins()
     seen = []
