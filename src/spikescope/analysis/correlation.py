@@ -71,7 +71,7 @@ def _normalised(covariance: Array) -> Tensor:
     return torch.from_numpy(np.clip(made, -1.0, 1.0))
 
 
-@measure("matrix", "spikes squared", "Elephant `covariance`")
+@measure("matrix", "spikes squared", "Elephant `covariance`", bin_size=4)
 def covariance(spikes: Spikes, bin_size: int = 1, binary: bool = False) -> Tensor:
     r"""The covariance of the spike counts of each two neurons over bins: $\frac{1}{n - 1} \sum_k \delta_i \delta_j$.
 
@@ -85,7 +85,7 @@ def covariance(spikes: Spikes, bin_size: int = 1, binary: bool = False) -> Tenso
     return torch.from_numpy(_moments("covariance", spikes, bin_size, binary).covariance())
 
 
-@measure("matrix", "correlation", "Elephant `correlation_coefficient`")
+@measure("matrix", "correlation", "Elephant `correlation_coefficient`", bin_size=3)
 def correlation_coefficient(spikes: Spikes, bin_size: int = 1, binary: bool = False) -> Tensor:
     """Pearson's correlation of the spike counts of each two neurons over bins, `[F, F]`: `covariance` over deviations.
 

@@ -54,7 +54,7 @@ def mean_firing_rate(spikes: Spikes, per: Per = "neuron") -> Tensor:
     return torch.from_numpy(rate).reshape((*rate.shape[:-1], *shape))
 
 
-@measure("values", "variance / mean of the counts", "Elephant `fanofactor`")
+@measure("values", "variance / mean of the counts", "Elephant `fanofactor`", window=4)
 def fanofactor(spikes: Spikes, window: int | None = None) -> Tensor:
     r"""The variance of the spike counts of trials, divided by their mean: $\mathrm{Var}(C) / \bar C$, of each neuron.
 
@@ -86,7 +86,7 @@ def _windows(owner: str, spikes: Spikes, window: int | None) -> Iterator[tuple[A
         yield held.counts.reshape(bins * samples, size), held.shape
 
 
-@measure("course", "spikes", "Elephant `time_histogram`", output="mean")
+@measure("course", "spikes", "Elephant `time_histogram`", bin_size=3, output="mean")
 def time_histogram(
     spikes: Spikes, bin_size: int = 1, output: Literal["counts", "mean", "rate"] = "counts", binary: bool = False
 ) -> Tensor:
@@ -175,7 +175,7 @@ def _summed(owner: str, spikes: Spikes, per: str) -> tuple[Array, int, torch.Siz
 
 
 @measure("courses", "spikes per neuron and step", "pynapple `compute_perievent` of the starts of samples, by class",
-         takes=("spikes", "labels"))  # fmt: skip
+         takes=("spikes", "labels"), bin_size=5)  # fmt: skip
 def psth(spikes: Spikes, labels: Any, bin_size: int = 1, per: Literal["layer", "neuron"] = "layer") -> Psth:
     """The peri-stimulus time histogram: the rate in each bin of time over the samples of each class.
 
