@@ -126,7 +126,7 @@ def measure(row: Row, python: Path, arguments: list[str], log: Path) -> dict[str
 
 
 def keep(found: dict[str, Any]) -> None:
-    """Put a result in the place of the older one of the same versions."""
+    """Put a result in the place of the older one of the same versions. A `note` in it comes below the table."""
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     same = found["python"], found["torch"].split("+")[0]
     held = [row for row in held if (row["python"], row["torch"].split("+")[0]) != same] + [found]
@@ -140,9 +140,13 @@ def table() -> str:
         "| PyTorch | Triton | NumPy | Python | passed | failed | skipped | minutes | date, commit |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in json.loads(RESULTS.read_text()):
+    rows = json.loads(RESULTS.read_text())
+    for row in rows:
         cells = [row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped", "minutes")]
         lines.append(f"| {' | '.join(map(str, cells))} | {row['date']}, {row['commit']} |")
+    for row in rows:
+        if "note" in row:
+            lines += ["", f"PyTorch {row['torch']}, Python {row['python']}: {row['note']}"]
     return "\n".join(lines)
 
 

@@ -39,7 +39,8 @@ class S2NN(Surrogate):
 
     @staticmethod
     def primitive(p: S2NN, x: Tensor) -> Tensor:
-        above = p.beta * torch.log(torch.clamp_min(x, 0) + 1) + 0.5
+        rest = torch.where(x < 0, torch.zeros_like(x), x)  # clamp_min has the slope 0 at 0 from PyTorch 2.15 on
+        above = p.beta * torch.log(rest + 1) + 0.5
         return torch.where(x < 0, torch.sigmoid(p.alpha * x), above)
 
 
@@ -157,4 +158,5 @@ class MultiLevelSpikeCount(Surrogate):
 
     @staticmethod
     def primitive(p: MultiLevelSpikeCount, x: Tensor) -> Tensor:
-        return torch.clamp(x, 0, p.max_spike_count)
+        inside = (x >= 0) & (x <= p.max_spike_count)  # clamp has the slope 0 at its bounds from PyTorch 2.15 on
+        return torch.where(inside, x, torch.clamp(x, 0, p.max_spike_count))
