@@ -20,7 +20,7 @@ def test_an_older_one_is_refused_in_words(version):
         check_version(version)
 
 
-@pytest.mark.parametrize("version", ["2.14.0", "2.15.0a0+git1234567", "3.0.0.dev20270101"])
+@pytest.mark.parametrize("version", ["2.16.0", "2.17.0a0+git1234567", "3.0.0.dev20270101"])
 def test_a_newer_one_runs_with_a_note(version, caplog):
     with caplog.at_level(logging.WARNING, "spikescope"):
         check_version(version)
@@ -28,7 +28,7 @@ def test_a_newer_one_runs_with_a_note(version, caplog):
     assert note.startswith(f"PyTorch {version} is newer than any")
 
 
-@pytest.mark.parametrize("version", ["2.13.0+cpu", "2.11.0+cu130", "2.12.1"])
+@pytest.mark.parametrize("version", ["2.13.0+cpu", "2.11.0+cu130", "2.12.1", "2.15.0+cu132"])
 def test_one_that_was_tried_says_nothing(version, caplog):
     with caplog.at_level(logging.WARNING, "spikescope"):
         check_version(version)
