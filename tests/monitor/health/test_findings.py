@@ -38,7 +38,7 @@ def test_a_silent_layer_far_from_its_surrogate():
     assert kinds(watch) == [("0", "driven below rest"), ("0", "silent layer"), ("0", "outside the surrogate")]
     head, first, second, third, *advice = watch.table().splitlines()
     assert head.split() == ["layer", "finding", "number", "threshold"]
-    assert first.split() == ["0", "driven", "below", "rest", "-2", "-0.1"]
+    assert first.split() == ["0", "driven", "below", "rest", "-1", "-0.1"]
     assert second.startswith("  0 ")
     assert second.split() == ["0", "silent", "layer", "1", "0.5"]
     assert third.split()[-2:] == ["0", "0.01"]

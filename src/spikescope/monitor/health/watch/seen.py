@@ -65,6 +65,7 @@ class Seen:
         backwards = {probe.name: probe for probe in self.gradients._probes}
         origin = self.origin = Origin(net, backwards, set(self.spikes._tracks))
         inputs = self.inputs = Inputs()
+        self._lost: dict[str, Exception] = {}  # by what was looked at last
         weights = self.weights = Weights(parameters(net))
         self.arrival = Arrival(weights.held)
 
@@ -88,7 +89,9 @@ class Seen:
     def errors(self) -> list[tuple[str, BaseException]]:
         """The errors that ended a probe, each with the name of the module."""
         found = [(name, error) for held in self.watching for name, error in held.errors.items()]
-        return found if self.root.error is None else [*found, ("", self.root.error)]
+        found += [] if self.root.error is None else [("", self.root.error)]
+        known = {name for name, _ in found}
+        return found + [(name, error) for name, error in self._lost.items() if name not in known]
 
     @property
     def closed(self) -> bool:
@@ -106,9 +109,11 @@ class Seen:
 
     def settle(self) -> None:
         """Take note of what the last call left: of the update after it, and the state that compiled code wrote last."""
-        self.weights.look()
-        for state in self.origin.states.values():
-            state.settle()
+        for name, look in [("", self.weights.look), *((n, held.settle) for n, held in self.origin.states.items())]:
+            try:
+                look()
+            except Exception as error:  # no reading and no end of a block is to fail for it
+                self._lost[name] = error
 
     @property
     def ran(self) -> bool:
