@@ -201,6 +201,14 @@ def test_a_direct_call_of_forward_is_told_as_never_fired(caplog):
     assert "saw nothing of '1'" in caplog.text
 
 
+def test_an_input_that_needs_no_gradient_is_told_as_the_reason(caplog):
+    net = spiking_net()
+    with caplog.at_level(logging.WARNING, "spikescope"), GradInputMonitor(net, nn.Linear) as gradients:
+        net(sequence().detach()).sum().backward()
+    assert [moment.name for moment in gradients.moments] == ["2"]
+    assert "saw nothing of '0': no backward pass came by, what it takes needs no gradient (x.req" in caplog.text
+
+
 def test_a_monitor_that_saw_nothing_at_all_says_so_if_the_network_ran(caplog):
     net = spiking_net()
     with caplog.at_level(logging.WARNING, "spikescope"):

@@ -17,7 +17,7 @@ from ...recording.spill import SpilledRecords, records_within
 from ...sockets import Signal, at_rest
 from ...warn import warn
 from ..choose.modules import named, select_as_named
-from ..choose.signals import GRADIENTS, keeps_state
+from ..choose.signals import keeps_state
 from ..choose.subset import Subset
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, ProbeReport
@@ -27,6 +27,12 @@ from .graph import let_go, own_copy
 __all__ = ["Recorder", "same"]
 
 logger = logging.getLogger("spikescope")
+
+_SILENT = {
+    "grad_input": "no backward pass came by, what it takes needs no gradient (x.requires_grad_() gives it one)",
+    "grad_output": "no backward pass came by",
+}
+"""Why no gradient may have come."""
 
 
 def same(value: Any) -> Any:
@@ -191,7 +197,7 @@ class Recorder(BaseMonitor):
                 "%s saw nothing of %s: %s, or run by a direct call of forward(), which passes hooks by.",
                 type(self).__name__,
                 ", ".join(map(repr, silent)),
-                "no backward pass came by" if self._signal.kind in GRADIENTS else "not run",
+                _SILENT.get(self._signal.kind, "not run"),
             )
         super().remove_hooks()
 
