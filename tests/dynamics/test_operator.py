@@ -316,6 +316,23 @@ def test_compiled_derivatives_of_torch_func_take_the_eager_loop_and_give_the_sam
         assert_close(found[name], wanted, name)
 
 
+def test_compiled_forward_mode_has_the_slope_of_the_surrogate():
+    torch.compiler.reset()
+    node, x = LIFNode(step_mode="m"), inputs(4, 2, 5)
+
+    def run(x):
+        y = node(x)
+        node.reset()
+        return y
+
+    def derivative(x):
+        return torch.func.jvp(run, (x,), (torch.ones_like(x),))[1]
+
+    wanted = derivative(x)
+    assert wanted.count_nonzero() > 0
+    assert_close(torch.compile(derivative, backend="aot_eager", fullgraph=True)(x), wanted, "tangent")
+
+
 @pytest.mark.parametrize("step_mode", ["s", "m"])
 def test_a_forgotten_reset_is_named(step_mode):
     node = LIFNode(step_mode=step_mode)

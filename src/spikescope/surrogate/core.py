@@ -121,7 +121,7 @@ class Surrogate(Declared):
         if not p.spiking:
             return cls.primitive(p, x)
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
-        if takes_operations_alone():
+        if takes_operations_alone() or in_compiled_transform():
             y = cls._in_operations(constants, x)
         else:
             y = (cls._forward_function if in_forward_mode() else cls._function).apply(x, constants)
