@@ -391,7 +391,7 @@ def _told(subset: Subset | None) -> Any:
 def _noted(name: str, value: Any, subset: Subset | None) -> Any:
     """A note as numbers, texts and lists."""
     if isinstance(value, (Tensor, np.ndarray)):
-        held = torch.as_tensor(value).detach().cpu()
+        held = torch.as_tensor(value, device="cpu").detach()
         if held.ndim == 1 and subset is not None and subset.samples is not None:
             cut = Subset(samples=subset.samples).take(held, None)
             held = held if cut is None else cut

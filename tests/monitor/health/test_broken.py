@@ -5,7 +5,7 @@ import torch
 from health_networks import BROKEN, SOUND, changed, watched
 
 from spikescope import functional
-from spikescope.monitor.health import causes
+from spikescope.monitor.health.registry import causes
 
 
 def made(build):

@@ -5,4 +5,3 @@ from .finding import Finding as Finding
 from .health import Health as Health
 from .health import health as health
 from .registry import Cause as Cause
-from .registry import causes as causes

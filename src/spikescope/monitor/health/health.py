@@ -62,7 +62,7 @@ def health(
     ...     _ = net(torch.rand(4, 2, 3) / 10)
     >>> cause = watch.findings[0]
     >>> cause.kind, [held.kind for held in cause.consequences]
-    ('never near the threshold', ['silent layer', 'outside the surrogate'])
+    ('never near the threshold', ['silent layer'])
     """
     check_module("health", net)
     shares = {"silent": silent, "saturated": saturated, "saturated_rate": saturated_rate, "support": support}

@@ -42,7 +42,7 @@ class Inputs:
         least, most = x.aminmax()
         self.low, self.high = min(self.low, least.item()), max(self.high, most.item())
         size = x.numel()
-        for at, mean in enumerate((torch.ones(()), x.mean(), x.square().mean())):
+        for at, mean in enumerate((torch.ones((), device=x.device), x.mean(), x.square().mean())):
             self._sums[at] += mean.item() * size
         shape = tuple(held.shape)
         if shape not in self.shapes:

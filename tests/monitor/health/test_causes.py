@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from spikescope.monitor import Evidence, Finding
-from spikescope.monitor.health import Cause, causes
-from spikescope.monitor.health.registry import _joined, register
+from spikescope.monitor.health import Cause
+from spikescope.monitor.health.registry import _joined, causes, register
 
 PAGE = Path(__file__).parents[3] / "docs" / "guide" / "health.md"
 
