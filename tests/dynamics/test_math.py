@@ -75,7 +75,7 @@ def test_the_slope_of_the_logistic_function(library):
         assert np.max(np.abs(got / slope(wide) - 1)) < 6 * eps
     got, _ = call(library, "logistic_slope", [-math.inf, math.inf, 1e30, -100.0, math.nan])
     assert np.isnan(got[-1])
-    assert np.all((got[:-1] >= 0) & (got[:-1] < 1e-37))
+    np.testing.assert_array_equal(got[:-1], 0)  # an infinite factor times this is NaN, as in the eager loop
 
 
 @pytest.mark.parametrize("name", ["exponential", "logistic", "logistic_slope", "hyperbolic_tangent"])

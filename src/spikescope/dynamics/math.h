@@ -88,10 +88,11 @@ static inline float logistic(float x) {
 }
 static inline double logistic(double x) { return 1. / (1. + std::exp(-x)); }
 
-// s (1 - s) of the logistic s of x: with e = exp(-|x|), at most 1, that is e / (1 + e)^2. Beyond 87 it is as good as 0.
+// s (1 - s) of the logistic s of x: with e = exp(-|x|), at most 1, that is e / (1 + e)^2. Beyond 87 it is 0, as in
+// PyTorch: what it is a factor of may be infinite.
 static inline float logistic_slope(float x) {
   const float a = std::fabs(x), bounded = 87.f < a ? 87.f : a, e = raised(-bounded), d = 1.f + e;
-  return unless_nan(bounded, e / (d * d));
+  return bounded == 87.f ? 0.f : unless_nan(bounded, e / (d * d));
 }
 static inline double logistic_slope(double x) {
   const double e = std::exp(-std::fabs(x)), d = 1. + e;
