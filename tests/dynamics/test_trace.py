@@ -9,7 +9,7 @@ import torch
 from dynamics_cases import NEURONS, assert_equal, inputs, make, parity
 from torch import nn
 
-from spikescope.dynamics import cpp, gpu, native, ops, printing, program, trace
+from spikescope.dynamics import cpp, gpu, layout, native, ops, printing, program, trace
 from spikescope.dynamics.ops import Op
 from spikescope.dynamics.trace import UnsupportedOperationError
 from spikescope.fields import option
@@ -28,7 +28,7 @@ def key_of(node):
 def forget():
     for cached in (program.program, program.refusal, native._forward_kernel, native._backward_kernel):
         cached.cache_clear()
-    for cached in (gpu._forward_kernel, gpu._backward_kernel):
+    for cached in (native._known_forward, native._known_backward, gpu._forward_kernel, gpu._backward_kernel):
         cached.cache_clear()
 
 
@@ -201,7 +201,8 @@ def test_a_division_by_a_power_of_two_is_a_product_with_the_same_bits():
         assert torch.equal(nodes[0].v_seq, nodes[1].v_seq)
         definition = nodes[1]._definition(nodes[1].params())
         body = program.program(definition.key).forward(torch.float32)
-        found = native._of_numbers(body, "nnnn", tuple(definition.numbers)).settled - body.conditions
+        values, step = program.Values("nnnn", [], tuple(definition.numbers)), layout.layout(x)[1]
+        found = native._constants(body, values, step, torch.float32).settled - body.conditions
         assert bool(found) is written
         assert ("_inverse)" in cpp.forward_source(body, torch.float32, settled=found)) is written
 
