@@ -36,6 +36,9 @@ def test_it_is_registered_and_fires_as_its_docstring_says(example):
 
 
 def test_its_fused_kernel_equals_the_eager_loop(example):
+    """Spikes in every bit. Gradients to a few roundings of the largest: far from the threshold the slope s (1 - s) of the
+    surrogate is the difference of near numbers in the eager loop, off by a rounding of 1, and in the kernel is not.
+    """
     x = torch.randn(9, 3, 37, generator=torch.Generator().manual_seed(0))
     found = {}
     for backend in ("torch", "auto"):
@@ -47,7 +50,8 @@ def test_its_fused_kernel_equals_the_eager_loop(example):
     assert node.implementation(x).backend != "torch"
     assert torch.equal(found["torch"][0], found["auto"][0])
     for eager, fused in zip(found["torch"][1:], found["auto"][1:], strict=True):
-        torch.testing.assert_close(fused, eager, rtol=1e-5, atol=1e-6)
+        atol = 16 * torch.finfo(eager.dtype).eps * eager.abs().max().item()
+        torch.testing.assert_close(fused, eager, rtol=0, atol=atol)
 
 
 def test_its_arguments_are_checked_in_words(example):
