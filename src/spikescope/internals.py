@@ -27,6 +27,7 @@ __all__ = [
     "in_forward_mode",
     "in_nested_grad",
     "is_ordinary",
+    "is_patched",
     "is_plain",
     "is_undisturbed",
     "made_by_conversion",
@@ -243,6 +244,17 @@ def is_undisturbed() -> bool:
         or forward_ad._current_level >= 0
         or torch.compiler._is_exporting_flag
     )
+
+
+_module_call = nn.Module.__call__
+
+
+def is_patched() -> bool:
+    """Whether somebody has put a call of their own in the place of that of all modules, as torch.fx does to trace.
+
+    They see what is called, and also which parameters are read: nothing may be read before theirs is called.
+    """
+    return nn.Module.__call__ is not _module_call
 
 
 def is_left_behind(x: Any) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 import torch
 from neuron_cases import POINTWISE, READOUTS, assert_same_state, make, sequence
-from torch import nn
+from torch import fx, nn
 
 from spikescope import functional, monitor, neuron, surrogate
 from spikescope.dynamics import Prepared
@@ -268,6 +268,46 @@ def test_transforms_go_the_long_way(transform):
         found.append(transform(run, x))
         each.reset()
     torch.testing.assert_close(*found)
+
+
+class Leaves(fx.Tracer):
+    """Takes every module as a leaf."""
+
+    def is_leaf_module(self, m, module_qualified_name):
+        return True
+
+
+class Fed(nn.Module):
+    """Runs a neuron on the input and on a tensor of its own."""
+
+    def __init__(self, node, own):
+        super().__init__()
+        self.node, self.own = node, own
+
+    def forward(self, x):
+        return self.node(x) + self.node(self.own)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
+def test_fx_sees_a_neuron_as_one_call_and_reads_nothing_of_it(cls, mode, warm):
+    node = twins(cls, mode)[0] if warm else make(cls, step_mode=mode, backend="auto")
+    for name in cls.dynamic:
+        if type(getattr(node, name)) is float and not warm:
+            setattr(node, name, nn.Parameter(torch.tensor(getattr(node, name))))
+    net = Fed(node, _input(cls, mode))
+    graph = Leaves().trace(net)
+    calls = [each for each in graph.nodes if each.op == "call_module"]
+    assert [each.target for each in calls] == ["node", "node"]
+    assert not [each.target for each in graph.nodes if each.op == "get_attr" and each.target.startswith("node")]
+    traced = fx.GraphModule(net, graph)
+    for learn in (True, False):
+        x = _input(cls, mode).requires_grad_(learn)
+        node.reset()
+        want = net(x)
+        node.reset()
+        assert torch.equal(traced(x), want)
 
 
 def test_stand_ins_are_no_memory():

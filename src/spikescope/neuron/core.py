@@ -24,7 +24,7 @@ from ..dynamics import (
 )
 from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, Field, option, told_by_a_tensor, value
-from ..internals import in_transform
+from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
 from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
 from .shortcut import Shortcut, methods_of
@@ -228,7 +228,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         return () if self._live_taps and in_transform() else self._live_taps
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or torch.compiler.is_compiling():
+        if kwargs or len(args) != 1 or torch.compiler.is_compiling() or is_patched():
             return super().__call__(*args, **kwargs)
         short = self._short
         if short is None or not short.holds(self):
