@@ -36,8 +36,8 @@ def test_it_is_registered_and_fires_as_its_docstring_says(example):
 
 
 def test_its_fused_kernel_equals_the_eager_loop(example):
-    """Spikes in every bit. Gradients to a few roundings of the largest: far from the threshold the slope s (1 - s) of the
-    surrogate is the difference of near numbers in the eager loop, off by a rounding of 1, and in the kernel is not.
+    """Spikes in every bit; gradients to a few roundings of the largest. Far from the threshold the slope s (1 - s) of
+    the surrogate is off by a rounding of 1 in the eager loop, which subtracts near numbers, and in the kernel is not.
     """
     x = torch.randn(9, 3, 37, generator=torch.Generator().manual_seed(0))
     found = {}
