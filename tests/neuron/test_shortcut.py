@@ -50,9 +50,11 @@ def _input(cls, mode):
     return sequence(cls)[: 3 if mode == "m" else None] if mode == "m" else sequence(cls)[0]
 
 
-def runs(node, mode="s", cls=neuron.LIFNode, learn=True):
-    """Outputs, last state and gradients of three calls on end."""
-    x = sequence(cls) if mode == "s" else torch.stack([sequence(cls)[:3]] * 3)
+def runs(node, mode="s", cls=neuron.LIFNode, learn=True, given=None):
+    """Outputs, last state and gradients of three calls on end, on inputs made here or given."""
+    x = given
+    if x is None:
+        x = sequence(cls) if mode == "s" else torch.stack([sequence(cls)[:3]] * 3)
     x = x[:3].clone().requires_grad_(learn)
     outputs = [node(each) for each in x]
     state = [held for held in node.memories() if isinstance(held, torch.Tensor)]
@@ -406,12 +408,13 @@ def test_checkpoint_runs_the_same_again():
 def test_threads_have_one_neuron_each():
     shared = surrogate.Sigmoid()
     nodes = [make(neuron.LIFNode, backend="auto", surrogate_function=shared) for _ in range(4)]
-    want, found = runs(make(neuron.LIFNode), learn=False), [None] * 4
+    given = sequence(neuron.LIFNode)  # here: threads share the generator that it is drawn from
+    want, found = runs(make(neuron.LIFNode), learn=False, given=given), [None] * 4
 
     def work(i):
         for _ in range(20):
             nodes[i].reset()
-            found[i] = runs(nodes[i], learn=False)
+            found[i] = runs(nodes[i], learn=False, given=given)
 
     threads = [threading.Thread(target=partial(work, i)) for i in range(4)]
     for thread in threads:
