@@ -436,3 +436,9 @@ def test_a_gradient_among_several_inputs_is_reduced():
     with monitor.record(net, "gradient norm", nn.Bilinear, "grad_input") as recording:
         net(torch.rand(2, 3, requires_grad=True), torch.rand(2, 3)).sum().backward()
     assert recording[""].shape == (1,)
+
+
+def test_a_second_reducer_in_the_place_of_modules_is_told_where_it_goes():
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with pytest.raises(LookupError, match=r"goes in a tuple with the first: record\(net, \(\.\.\., 'silent share'\)\)"):
+        monitor.record(net, "rate", "silent share")

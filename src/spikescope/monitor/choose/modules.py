@@ -195,7 +195,11 @@ def select(net: nn.Module, which: Any, owner: str = "select") -> dict[str, nn.Mo
     found = {name: module for name, module in everything.items() if chosen.matches(name, module)}
     if not found:
         deeper = " In a glob * stays within one part of a name; ** crosses dots." if "glob '" in chosen.text else ""
-        raise LookupError(f"{owner} found no module with {chosen.text}.{deeper} The network has {_held(everything)}.")
+        meant = f" A further reducer or signal goes in a tuple with the first: record(net, (..., {which!r}))."
+        meant = meant if owner == "record" and isinstance(which, str) else ""
+        raise LookupError(
+            f"{owner} found no module with {chosen.text}.{deeper}{meant} The network has {_held(everything)}."
+        )
     return found
 
 
