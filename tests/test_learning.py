@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sample import WHOLE
+from sample import WHOLE, sample
 from spikescope import functional, layer, learning, neuron
 from spikescope.errors import ShapeError
 
@@ -233,7 +233,7 @@ def held():
 UNTRACED = 7_500 if WHOLE else 500
 
 
-@pytest.mark.parametrize("rule", LONG)
+@pytest.mark.parametrize("rule", sample(LONG, "STDP, conv2d", "MSTDPET"))
 def test_memory_is_flat_over_thousands_of_steps(rule):
     name, cls, options, reward = LONG[rule]
     make, shape = SYNAPSES[name]
