@@ -1,6 +1,8 @@
 """Causes are registered once, in order, and the guide is their table."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,17 @@ def test_the_guide_lists_every_kind_with_what_it_means_and_what_may_help():
 
 def test_evidence_is_no_part_of_what_a_finding_is():
     assert Finding("a", "b", 1.0, 2.0, "c", evidence=Evidence("x")) == Finding("a", "b", 1.0, 2.0, "c")
+
+
+def test_the_order_of_words_does_not_depend_on_what_was_imported_first():
+    program = (
+        "import torch; from spikescope.monitor.health.causes import {}; from spikescope import monitor, neuron\n"
+        "net = torch.nn.Sequential(neuron.IFNode(step_mode='m'))\n"
+        "with monitor.health(net) as watch:\n    net(torch.ones(2, 1, 3))\n"
+        "print(watch.table())"
+    )
+    shown = {
+        subprocess.run([sys.executable, "-c", program.format(first)], capture_output=True, text=True, check=True).stdout
+        for first in ("values", "gradients")
+    }
+    assert len(shown) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .finding import Evidence, Finding
 
@@ -77,8 +77,16 @@ def open_questions(seen: Seen) -> list[str]:
 
 
 def _loaded() -> None:
+    """Have all families registered, and what they registered in their order, whichever somebody imported first."""
     for family in FAMILIES:
         import_module(f"{__package__}.causes.{family}")
+    for held in (_judges, _open):
+        held.sort(key=_family)
+
+
+def _family(function: Callable[..., Any]) -> int:
+    name = function.__module__.rpartition(".")[2]
+    return FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
 
 
 def causes() -> dict[str, Cause]:
