@@ -38,7 +38,7 @@ def rows(options: Options) -> Iterator[Row]:
         return
     batch, side = options.size(8, 2), options.size(32, 16)
     for steps in (4, 8, 16):
-        names = ["ours", "plain", *([] if missing("spikingjelly") else ["spikingjelly", "memopt"])]
+        names = ["ours", "plain", *([] if "spikingjelly" in missing() else ["spikingjelly", "memopt"])]
         found = {name: subprocess_json("bench.cases.lean", name, *map(str, (steps, batch, side))) for name in names}
         loss = found["ours"]["loss"]
         alike = {
