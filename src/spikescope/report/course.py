@@ -60,7 +60,7 @@ def _epochs(axes: Axes, history: Sequence[Epoch]) -> list[int]:
 
 def draw_loss(axes: Axes, history: Sequence[Epoch]) -> None:
     """Training and test loss."""
-    tidy(axes, "Loss", "epoch", "cross entropy")
+    tidy(axes, "Loss", "epoch", "mean over samples")
     series = {"train": [e.train_loss for e in history], "test": [e.test_loss for e in history]}
     epochs = _epochs(axes, history)
     axes.set_ylim(0, 1.05 * max(map(max, series.values())))
