@@ -5,9 +5,11 @@ outputs, states, gradients and errors, whatever is done to both.
 """
 
 import copy
+import gc
 import io
 import pickle
 import threading
+import weakref
 from functools import partial
 
 import pytest
@@ -93,6 +95,7 @@ def test_short_way_is_the_eager_loop(cls, mode, short):
 DEEDS = {
     "tau": lambda node: setattr(node, "tau", 3.0),
     "a number behind its back": lambda node: object.__setattr__(node, "v_threshold", 0.25),
+    "a tensor behind its back": lambda node: vars(node).update(v_threshold=torch.full((5,), 0.25)),
     "a number of the surrogate": lambda node: setattr(node.surrogate_function, "alpha", 1.5),
     "a tensor in place of a number": lambda node: setattr(node, "v_threshold", torch.full((5,), 0.5)),
     "a parameter in place of a number": lambda node: setattr(node, "tau", nn.Parameter(torch.tensor(2.5))),
@@ -169,6 +172,27 @@ def test_method_put_on_a_class_is_called(own_class):
     assert node(torch.zeros(3, 5)).sum() == 15
     del own_class.neuronal_fire
     assert node(torch.zeros(3, 5)).sum() == 0
+
+
+def test_tensor_of_the_same_value_behind_its_back_learns():
+    node, _ = twins()
+    vars(node)["v_threshold"] = threshold = torch.tensor(node.v_threshold, requires_grad=True)
+    node(torch.ones(3, 5)).sum().backward()
+    assert threshold.grad != 0
+
+
+def test_neuron_goes_with_its_last_user(short):
+    gc.collect()
+    gc.disable()
+    try:
+        node, _ = twins()
+        node(torch.ones(3, 5))
+        assert short
+        seen = weakref.ref(node)
+        del node
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_number_that_compiled_code_sets_is_seen():

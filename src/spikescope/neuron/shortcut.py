@@ -9,8 +9,7 @@ way, and so does the first call of a kind, which says in words what is wrong wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter, itemgetter
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
@@ -37,28 +36,25 @@ def methods_of(*bases: type[Any]) -> tuple[object, ...]:
     return tuple(vars(base)[name] for base in bases for name in LONG_WAY if name in vars(base))
 
 
-class Owner(NamedTuple):
-    """A module whose fields a run depends on, the neuron or a part of it, as it was."""
+class Fields(NamedTuple):
+    """The fields that a run depends on, of the neuron or of a part of it, as they were.
 
-    module: Declared
+    Without the module: a neuron that holds itself would outlive its last user until the garbage is collected.
+    """
+
     mark: object
-    read: Callable[[dict[str, Any]], Any]
-    numbers: Any
+    names: tuple[str, ...]  # of those that are numbers
+    numbers: tuple[float, ...]
 
-    def is_as_it_was(self, module: Any) -> bool:
-        """Whether nothing of the module was edited, also not behind its back."""
+    @classmethod
+    def of(cls, module: Declared) -> Fields:
         held = module.__dict__
-        return bool(held.get("_unedited") is self.mark and self.read(held) == self.numbers)
+        names = tuple(name for name in type(module).dynamic if type(held.get(name)) is float)
+        return cls(unedited(module), names, tuple([held[name] for name in names]))
 
-
-def _owner(module: Declared) -> Owner:
-    names = [name for name in type(module).dynamic if type(module.__dict__.get(name)) is float]
-    read: Callable[[dict[str, Any]], Any] = itemgetter(*names) if names else _nothing
-    return Owner(module, unedited(module), read, read(module.__dict__))
-
-
-def _nothing(held: dict[str, Any]) -> None:
-    return None
+    def are_as_they_were(self, held: dict[str, Any]) -> bool:
+        """Whether nothing of the module was edited, also not behind its back: each number is the very same object."""
+        return held.get("_unedited") is self.mark and all(map(is_, map(held.get, self.names), self.numbers))
 
 
 class Shortcut:
@@ -70,9 +66,9 @@ class Shortcut:
         names = [name for name in LONG_WAY if name != other and hasattr(cls, name)]
         self.cls, self.methods = cls, attrgetter(*names)
         self.found = self.methods(cls)
-        self.neuron = _owner(neuron)
+        self.fields = Fields.of(neuron)
         parts = {name: neuron._modules.get(name) for name in cls.parts}
-        self.parts = {name: _owner(part) for name, part in parts.items() if isinstance(part, Declared)}
+        self.parts = {name: (part, Fields.of(part)) for name, part in parts.items() if isinstance(part, Declared)}
         self.tensors = [
             (owner, name)
             for owner in ("", *self.parts)
@@ -94,11 +90,12 @@ class Shortcut:
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
-        if not (type(neuron) is self.cls and self.neuron.is_as_it_was(neuron) and self.methods(self.cls) == self.found):
+        held, cls = neuron.__dict__, self.cls
+        if not (type(neuron) is cls and self.fields.are_as_they_were(held) and self.methods(cls) == self.found):
             return False
-        held = neuron.__dict__["_modules"]
-        for name, part in self.parts.items():
-            if held.get(name) is not part.module or not part.is_as_it_was(part.module):
+        modules = held["_modules"]
+        for name, (part, fields) in self.parts.items():
+            if modules.get(name) is not part or not fields.are_as_they_were(part.__dict__):
                 return False
         return True
 
@@ -108,7 +105,7 @@ class Shortcut:
             return None
         if checkpoint_at_work(neuron.training) is not None:  # the long way remembers the state that it starts from
             return None
-        if not are_bare([neuron, *[part.module for part in self.parts.values()]]):
+        if not are_bare([neuron, *[part for part, _ in self.parts.values()]]):
             return None
         held = neuron.__dict__
         memories = held["_memories"]
@@ -156,7 +153,10 @@ class Shortcut:
         p, single, made = neuron.params(), neuron.step_mode == "s", None
         if x.numel() and neuron._admit(x) is x:
             state = neuron._state(p, x, x.shape if single else x.shape[1:])
-            made = prepare(neuron.backend, neuron._definition(p), state, x, single)
+            if all(
+                map(is_, state, map(neuron._memories.get, self.states))
+            ):  # one that spreads may be refused next time
+                made = prepare(neuron.backend, neuron._definition(p), state, x, single)
         self.runs[kind] = made
         return made
 
