@@ -174,6 +174,47 @@ def test_method_put_on_a_class_is_called(own_class):
     assert node(torch.zeros(3, 5)).sum() == 0
 
 
+class ByParams(neuron.LIFNode, abstract=True):
+    def params(self):
+        return super().params()._replace(v_threshold=vars(self).get("own", 1.0))
+
+
+class ByValues(neuron.LIFNode, abstract=True):
+    def values(self, p):
+        return super().values(p._replace(v_threshold=vars(self).get("own", 1.0)))
+
+
+class ByFitting(neuron.LIFNode, abstract=True):
+    def fitting(self, *args):
+        return super().fitting(*args) + 2 * (1.0 - vars(self).get("own", 1.0))
+
+
+class ByProperty(neuron.LIFNode, abstract=True):
+    @property
+    def v_threshold(self):
+        return vars(self).get("own", 1.0)
+
+    @v_threshold.setter
+    def v_threshold(self, given):
+        vars(self)["v_threshold"] = given
+
+
+@pytest.mark.parametrize("base", [ByParams, ByValues, ByFitting, ByProperty], ids=lambda base: base.__name__)
+def test_method_or_property_that_tells_a_number_is_asked_at_every_call(base):
+    class Own(base):
+        pass
+
+    node, fresh = Own(), Own()
+    x = torch.full((3, 5), 0.75)
+    for _ in range(4):
+        assert node(x).sum() == 0
+        node.reset()
+    node.own = fresh.own = 0.25
+    assert torch.equal(node(x), fresh(x))
+    fresh.reset()
+    assert fresh(x).sum() == 15
+
+
 def test_tensor_of_the_same_value_behind_its_back_learns():
     node, _ = twins()
     vars(node)["v_threshold"] = threshold = torch.tensor(node.v_threshold, requires_grad=True)

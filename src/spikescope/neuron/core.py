@@ -406,4 +406,4 @@ class PointwiseNeuron(Neuron, abstract=True):
         return replica
 
 
-PointwiseNeuron.ways = methods_of(MemoryModule, PointwiseNeuron)
+PointwiseNeuron.ways = methods_of(Declared, MemoryModule, PointwiseNeuron)

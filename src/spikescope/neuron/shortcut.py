@@ -25,6 +25,7 @@ __all__ = ["Shortcut", "methods_of"]
 LONG_WAY = (
     *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
     *("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset"),
+    *("params", "values", "fitting"),
 )
 """The methods of the long way. What has another of them, a class or an instance, has no short way."""
 
@@ -57,6 +58,12 @@ class Fields(NamedTuple):
         return held.get("_unedited") is self.mark and all(map(is_, map(held.get, self.names), self.numbers))
 
 
+def _are_stored(module: Declared) -> bool:
+    """Whether the fields of the equations are what is stored, or tensors, which are read at every call."""
+    cls = type(module)
+    return not any(hasattr(cls, name) and not isinstance(getattr(module, name), Tensor) for name in cls.dynamic)
+
+
 class Shortcut:
     """The short way through one neuron, as it is now."""
 
@@ -84,6 +91,7 @@ class Shortcut:
             and neuron.backend != "torch"
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
+            and all(_are_stored(_of(neuron, owner)) for owner in ("", *self.parts))
         )
         self.seen: set[Any] = set()
         self.runs: dict[Any, Prepared | None] = {}  # None: the long way runs no kernel, or not on memory like this

@@ -294,7 +294,7 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
             self.by_hooks = True
 
 
-StagedNeuron.ways = methods_of(MemoryModule, PointwiseNeuron, StagedNeuron)
+StagedNeuron.ways = (*PointwiseNeuron.ways, *methods_of(StagedNeuron))
 
 
 def _full(held: Value, x: Tensor, dtype: torch.dtype) -> Tensor:
