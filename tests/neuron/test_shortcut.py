@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from spikescope import functional, monitor, neuron, surrogate
 from spikescope.dynamics import Prepared
+from spikescope.errors import ShapeError
 
 SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
 
@@ -220,6 +221,18 @@ def test_tensor_of_the_same_value_behind_its_back_learns():
     vars(node)["v_threshold"] = threshold = torch.tensor(node.v_threshold, requires_grad=True)
     node(torch.ones(3, 5)).sum().backward()
     assert threshold.grad != 0
+
+
+def test_state_that_was_left_is_not_spread_as_one_that_was_set():
+    node = neuron.LIFNode()
+    for _ in range(4):
+        node.reset()
+        node.v = torch.zeros(5)
+        node(torch.ones(1, 5))
+    node.reset()
+    node(torch.ones(5))
+    with pytest.raises(ShapeError, match="the shapes differ"):
+        node(torch.ones(1, 5))
 
 
 def test_neuron_goes_with_its_last_user(short):
