@@ -1,0 +1,134 @@
+"""PyTorch's own checkpoint around a stateful module: right where the state is put back, refused in words elsewhere."""
+
+import copy
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import functional
+from spikescope.errors import RecomputeError
+from spikescope.neuron import AdaptiveLIFNode, IFNode
+from spikescope.surrogate import Sigmoid
+
+
+def test_torch_checkpoint_alone_is_refused_in_words():
+    node = IFNode(step_mode="m")
+    x = torch.rand(3, 2, requires_grad=True)
+    y = torch.utils.checkpoint.checkpoint(node, x, use_reentrant=False)
+    with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
+        y.sum().backward()
+
+
+def resets(net, x, v):
+    functional.reset_net(net)
+    return net(x)
+
+
+def sets_all(net, x, v):
+    net[1].v, net[1].w = v, 2 * v
+    return net(x)
+
+
+def goes_on(net, x, v):
+    return net(x)
+
+
+def sets_a_part(net, x, v):
+    net[1].v = v
+    return net(x)
+
+
+def adapting():
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(3, 5), AdaptiveLIFNode(v_threshold=0.2, surrogate_function=Sigmoid(2.0)))
+    functional.set_step_mode(net, "m")
+    return net, torch.rand(4, 6, 3).requires_grad_(), torch.rand(6, 5).requires_grad_()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("function", [resets, sets_all])
+def test_torch_checkpoint_alone_where_the_function_puts_the_state_in_place(function, reentrant):
+    results = []
+    for plainly in (True, False):
+        net, x, v = adapting()
+        for scale in (1.0, 2.0):  # the second call ends in another state than the first
+            if plainly:
+                y = function(net, scale * x, v)
+            else:
+                y = torch.utils.checkpoint.checkpoint(function, net, scale * x, v, use_reentrant=reentrant)
+            y.square().sum().backward()
+        results.append([y, x.grad, net[0].weight.grad, net[1].v, net[1].w] + [v.grad] * (function is sets_all))
+    assert results[0][1].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        assert torch.equal(want, got)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("function", [goes_on, sets_a_part])
+def test_torch_checkpoint_alone_is_refused_where_a_part_of_the_state_is_not_put_in_place(function, reentrant):
+    net, x, v = adapting()
+    y = torch.utils.checkpoint.checkpoint(function, net, x, v, use_reentrant=reentrant)
+    with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_torch_checkpoint_alone_where_the_user_resets_before_the_backward_pass(reentrant):
+    results = []
+    for plainly in (True, False):
+        net, x, _ = adapting()
+        ys = []
+        for scale in (1.0, 2.0):
+            functional.reset_net(net)
+            run = goes_on if plainly else torch.utils.checkpoint.checkpoint
+            ys.append(run(net, scale * x, None) if plainly else run(net, scale * x, use_reentrant=reentrant))
+        functional.reset_net(net)
+        sum(y.square().sum() for y in ys).backward()  # two recomputations, each of them from rest
+        assert (net[1].v, net[1].w) == (0.0, 0.0)
+        results.append([*ys, x.grad, net[0].weight.grad])
+    assert results[0][2].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        assert torch.equal(want, got)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("agrees", [True, False])
+def test_torch_checkpoint_alone_where_the_user_puts_a_state_back(agrees, reentrant):
+    net, x, v = adapting()
+    v, w = v.detach(), v.detach() / 3
+    net[1].v, net[1].w = v, w
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=reentrant)
+    net[1].v, net[1].w = v.clone(), w if agrees else w + 1e-6
+    if not agrees:
+        with pytest.raises(RecomputeError, match=r"functional\.checkpoint"):
+            y.square().sum().backward()
+        return
+    y.square().sum().backward()
+    other, x_plain, _ = adapting()
+    other[1].v, other[1].w = v, w
+    other(x_plain).square().sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(x.grad, x_plain.grad)
+
+
+def test_a_state_that_was_changed_in_place_is_none_of_before():
+    net, x, v = adapting()
+    net[1].v, net[1].w = held = v.detach(), v.detach() / 3
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False)
+    held[0].add_(1.0)
+    net[1].v, net[1].w = held
+    with pytest.raises(RecomputeError, match="another state than the first time"):
+        y.sum().backward()
+
+
+def test_what_a_checkpoint_remembers_ends_with_it():
+    net, x, _ = adapting()
+    y = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False)
+    assert len(net[1]._starts) == 1
+    assert copy.deepcopy(net)[1]._starts is None
+    del y
+    functional.reset_net(net)  # its state has the graph too
+    gc.collect()
+    assert not net[1]._starts
