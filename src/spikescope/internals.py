@@ -35,6 +35,7 @@ __all__ = [
     "readable",
     "recording",
     "runs_otherwise",
+    "saved_tensors_hook",
     "vector_jacobian",
 ]
 
@@ -350,6 +351,12 @@ def in_transform() -> bool:
     PyTorch has no public question for it; compiled code answers in its own way.
     """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def saved_tensors_hook() -> Any:
+    """What gives back the tensors that autograd saves now, None without hooks. PyTorch asks the innermost alone."""
+    innermost = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if innermost is None else innermost[1]
 
 
 def runs_otherwise(module: nn.Module) -> bool:

@@ -139,6 +139,113 @@ def test_what_a_hook_of_the_user_has_seen_is_kept(saved):
     assert saved.count("_Normed") == 1
 
 
+class _Weighed(layer.BatchNorm2d):
+    """A normalisation that does more, once `scale` is another than at the start."""
+
+    scale = 1.0
+
+    def forward(self, input):
+        return super().forward(input) * self.scale
+
+
+class _WeighedInside(layer.BatchNorm2d):
+    scale = 1.0
+
+    def normalize(self, x):
+        return super().normalize(x) * self.scale
+
+
+def _weigh_by_method(net):
+    for norm in (net[1], net[5]):
+        norm.forward = lambda x, inner=norm.forward: inner(x) * 0.5
+
+
+def _weigh(net):
+    for norm in (net[1], net[5]):
+        if isinstance(norm, layer.TemporalEffectiveBatchNorm2d):
+            norm.scale.data.copy_(torch.linspace(0.25, 2, len(X)))
+        else:
+            norm.scale = 0.5
+
+
+@pytest.mark.parametrize(
+    ("norm", "change"),
+    [
+        (lambda: layer.TemporalEffectiveBatchNorm2d(len(X), 16), _weigh),
+        (lambda: _Weighed(16, step_mode="m"), _weigh),
+        (lambda: _WeighedInside(16, step_mode="m"), _weigh),
+        (lambda: layer.BatchNorm2d(16, step_mode="m"), _weigh_by_method),
+    ],
+    ids=["temporal effective", "forward", "normalize", "forward of the instance"],
+)
+def test_a_norm_that_begins_plain_and_does_more_later_trains_alike(norm, change):
+    results = []
+    for lean in (False, True):
+        net = conv_net()
+        net[1], net[5] = norm(), norm()
+        functional.lean(net, lean)
+        first = step(net)
+        change(net)
+        results.append([*first, *step(net)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_pool_whose_output_somebody_changes_gives_no_spikes_any_more(monkeypatch):
+    """The values are looked at on a CPU alone, so that it must not be taken for spikes in the first place."""
+    noted = []
+    monkeypatch.setattr(memory._Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
+    monkeypatch.setattr(memory._Ledger, "known", lambda ledger, x: memory._Spikes(x.dtype))
+    net = functional.lean(conv_net())
+    step(net)
+    pooled = (4, 3, 16, 8, 8)
+    assert noted.count(pooled) == 3  # pool, norm and neuron
+    noted.clear()
+    net[3].register_forward_hook(lambda module, args, y: y * 0.5)
+    functional.reset_net(net)
+    step(net)
+    assert noted.count(pooled) == 2
+
+
+@pytest.mark.parametrize("last", [2, 3], ids=["norm", "spikes"])
+def test_a_view_that_negates_what_is_kept_is_kept_as_it_is(last):
+    class Negated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = conv_net()[:last]
+            self.weight = nn.Parameter(torch.rand(8))
+
+        def forward(self, x):
+            y = torch.view_as_complex(self.inner(x).unflatten(-1, (8, 2)))
+            return self.weight * y.conj().imag  # a view of the same memory with the sign of a bit
+
+    torch.manual_seed(0)
+    net = Negated()
+    expected, found = step(net), step(functional.lean(net))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_hooks_on_saved_tensors_that_are_in_force_are_left_in_force(saved):
+    """Only the innermost of such hooks are asked: those of lean would undo a checkpoint around the network."""
+
+    def kept(net):
+        seen = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x.shape) or x, lambda x: x):
+            net(X)
+        functional.reset_net(net)
+        return seen
+
+    net = conv_net()
+    expected = kept(net)
+    assert expected
+    assert kept(functional.lean(net)) == expected
+
+    x = X.clone().requires_grad_()
+    functional.checkpoint(net, x).sum().backward()
+    assert not saved
+    step(nn.Sequential(functional.lean(nn.Sequential(net))))  # lean in lean
+    assert "_Spikes" in saved
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision(dtype, saved):
     def run(net):

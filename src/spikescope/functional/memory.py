@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from ..errors import check_module
 from ..hooks import may_change_output, put_hooks, take_hooks_off
-from ..internals import in_transform
-from ..layer.norm import BatchNorm
+from ..internals import in_transform, saved_tensors_hook
+from ..layer.norm import BatchNorm, is_plain
 from ..neuron import Neuron
 from ..neuron.spiking import gives_spikes
 from ..spikes.bits import pack_bool, unpack
@@ -44,8 +44,10 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     A layer of convolution, normalisation and neuron so keeps one tensor of floats instead of three. It costs about a
     tenth of the time of a training step on a CPU. `lean(net, on=False)` undoes it; the network itself is returned.
 
-    Compiled code keeps what its compiler chooses, and is left alone. An in-place change of what is kept is told by the
-    RuntimeError that PyTorch gives elsewhere. The switch is on the modules: put it on when the network is complete.
+    Compiled code keeps what its compiler chooses, and is left alone; so is a call within a checkpoint, or within other
+    hooks on saved tensors: those keep what they are made for. An in-place change of what is kept is told by the
+    RuntimeError that PyTorch gives elsewhere; a change that PyTorch does not count, through `.data` or NumPy, is not
+    seen. The switch is on the modules: put it on when the network is complete.
 
     >>> from spikescope import functional, layer, neuron
     >>> net = nn.Sequential(layer.Conv2d(1, 8, 3), layer.BatchNorm2d(8), neuron.LIFNode(), layer.Conv2d(8, 8, 3))
@@ -92,7 +94,7 @@ class _Ledger:
 
     def known(self, x: Tensor) -> _Spikes | _Normed | None:
         """What is known of the memory of `x`; None if nothing is, or if it was written to since."""
-        if type(x) not in (Tensor, nn.Parameter) or x.layout is not torch.strided or x.is_meta:
+        if type(x) not in (Tensor, nn.Parameter) or x.layout is not torch.strided or x.is_meta or x.is_neg():
             return None
         held = self._known.get(x.untyped_storage()._cdata)
         if held is None or held[0].expired() or held[1] != x._version or held[2].dtype != x.dtype:
@@ -195,6 +197,7 @@ def _begin(module: nn.Module, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
     plain = torch.is_grad_enabled() and not in_transform() and not torch._C._get_tracing_state()
+    plain = plain and saved_tensors_hook() in (None, _give)
     _here.ledgers.append(_Ledger() if plain else None)
 
 
@@ -217,12 +220,14 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
     ledger = _here.ledgers[-1] if _here.ledgers else None
     if ledger is None or not isinstance(output, Tensor) or not output.requires_grad:
         return
+    if "forward" in vars(module) or may_change_output(module):
+        return
     if isinstance(module, Neuron):
         if gives_spikes(module):
             ledger.note(output, _Spikes(output.dtype))
     elif isinstance(module, BatchNorm):
         x = args[0] if args else kwargs.get("input")
-        if isinstance(x, Tensor) and _is_its_own(module, x, output):
+        if isinstance(x, Tensor) and _does_no_more(module) and _is_its_own(module, x, output):
             made = _Normed(module, x, output)
             if _gives_the_same(module, made, output):
                 ledger.note(output, made)
@@ -233,9 +238,12 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
 def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:
     """Whether `y` is fresh memory with the normalisation of all of `x`, in this process alone."""
     whole = y.untyped_storage().nbytes() == y.numel() * y.dtype.itemsize
-    return (
-        whole and y.shape == x.shape and y._version == 0 and not module.synchronized and not may_change_output(module)
-    )
+    return whole and y.shape == x.shape and y._version == 0 and not module.synchronized
+
+
+def _does_no_more(module: BatchNorm) -> bool:
+    """Whether the class has the computation of a batch normalisation, and none of its own that may be seen later."""
+    return is_plain(module) and type(module).normalize is BatchNorm.normalize
 
 
 _proved: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
