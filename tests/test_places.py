@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spikescope.spikes import PackedSpikes, places
+from spikescope.spikes.kernel import find_spikes
 
 
 def given(shape, rate, seed=0):
@@ -25,6 +26,30 @@ def test_they_are_those_of_a_loop(shape, rate, monkeypatch):
         train, step = places(held)
         assert train.dtype == step.dtype == np.int64
         assert list(zip(train.tolist(), step.tolist(), strict=True)) == wanted
+
+
+@pytest.mark.parametrize("shape", [(300, 2, 700), (1, 17_001), (17_001, 1), (4_001, 3, 5), (64, 1_024), (33, 2_000, 0)])
+@pytest.mark.parametrize("rate", [0.05, 1.0])
+def test_the_kernel_finds_the_same_as_numpy(shape, rate, monkeypatch):
+    x = given(shape, rate)
+    packed = PackedSpikes.from_dense(x)
+    for held in (packed, packed.to("time")):
+        found = find_spikes(held.bits.numpy(), int(np.prod(shape[1:])), by_row=held.order == "time")
+        assert (found is not None) == (x.numel() > 0)
+    every = (x.bool(), packed, packed.to("time"))
+    quick = [places(held) for held in every]
+    monkeypatch.setattr("spikescope.spikes.flat.find_spikes", lambda *given, **named: None)
+    for held, found in zip(every, quick, strict=True):
+        for mine, wanted in zip(found, places(held), strict=True):
+            assert mine.dtype == wanted.dtype
+            assert np.array_equal(mine, wanted)
+
+
+def test_bits_that_fill_up_a_row_are_not_looked_at():
+    bits = np.full((4_096, 2), 255, dtype=np.uint8)
+    train, step = find_spikes(bits, 13, by_row=False)
+    assert np.array_equal(train, np.repeat(np.arange(13), 4_096))
+    assert np.array_equal(step, np.tile(np.arange(4_096), 13))
 
 
 def test_views_and_graphs_are_read_as_they_are():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import check_sequence, check_tensor
+from .kernel import SMALL, find_spikes
 from .packed import PackedSpikes
 
 __all__ = ["Places", "places"]
@@ -37,12 +38,18 @@ def places(spikes: Tensor | PackedSpikes) -> Places:
     if held.is_floating_point() and bool(held.isnan().any()):
         raise ValueError("places: a spike is any value but 0, but some values are NaN. Look for where they come from.")
     fired = (held != 0).cpu().numpy()
+    if fired.size >= SMALL and (
+        found := find_spikes(np.packbits(fired, axis=1, bitorder="little"), fired.shape[1], by_row=False)
+    ):
+        return found
     return _turned(fired.shape[0], fired.shape[1], lambda first, last: fired[:, first:last])
 
 
 def _of_bits(spikes: PackedSpikes) -> Places:
     steps, trains = spikes.shape[0], spikes.shape[1:].numel()
     bits = spikes.bits.cpu().numpy()
+    if found := find_spikes(bits, trains, by_row=spikes.order == "time"):
+        return found
     if spikes.order == "step":
 
         def some(first: int, last: int) -> NDArray[Any]:

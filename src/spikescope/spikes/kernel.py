@@ -1,18 +1,22 @@
-"""Packing by a kernel of the CPU, which reads the spikes once, and checks and packs them on the way."""
+"""Kernels of the CPU for spikes and bits: packing, which checks the spikes on the way, and finding those in bits."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..dynamics.native import threads_for
-from ..toolchain.compiler import CompileError, compiler, load
+from ..toolchain.compiler import CompileError, compiler, function, load
 
-__all__ = ["pack_rows"]
+__all__ = ["find_spikes", "pack_rows"]
 
 WORDS = {
     torch.float16: ("uint16_t", "0x3C00"),
@@ -86,3 +90,63 @@ def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
     threads = threads_for(spikes.numel())
     odd = kernel(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)
     return None if odd else bits
+
+
+FINDING = """
+#include <cstdint>
+#include <cstring>
+
+// Visits the spikes of a row from left to right, and of a column from above, a cache line of columns at a time.
+template <class F> static void visit(const uint8_t* bits, long rows, long width, F f) {
+  for (long from = 0; from < width; from += 64)
+    for (long row = 0; row < rows; row++)
+      for (long at = from; at < width && at < from + 64; at += 8) {
+        uint64_t word = 0;
+        std::memcpy(&word, bits + row * width + at, width - at < 8 ? width - at : 8);
+        for (; word; word &= word - 1) f(row, 8 * at + __builtin_ctzll(word));
+      }
+}
+
+// Adds the spikes of each train, which is a row or a column.
+extern "C" void count(const uint8_t* bits, long rows, long width, int by_row, int64_t* counts) {
+  if (by_row) visit(bits, rows, width, [=](long row, long) { counts[row]++; });
+  else visit(bits, rows, width, [=](long, long column) { counts[column]++; });
+}
+
+// Writes the step of each spike; `next` says where that of the next spike of each train goes.
+extern "C" void find(const uint8_t* bits, long rows, long width, int by_row, int64_t* next, int64_t* steps) {
+  if (by_row) visit(bits, rows, width, [=](long row, long column) { steps[next[row]++] = column; });
+  else visit(bits, rows, width, [=](long row, long column) { steps[next[column]++] = row; });
+}
+"""
+
+
+@cache
+def _finding() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    shared = ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int
+    count = function(FINDING, "count", *shared, ctypes.c_void_p)
+    find = function(FINDING, "find", *shared, ctypes.c_void_p, ctypes.c_void_p)
+    return None if count is None or find is None else (count, find)
+
+
+def find_spikes(
+    bits: NDArray[np.uint8], trains: int, by_row: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The train and the step of each spike of rows of bits, in the order of the trains, then of time.
+
+    - `by_row`: whether a row is a train, else a step.
+
+    None for few bits, or where there is no kernel.
+    """
+    if 8 * bits.size < SMALL or sys.byteorder != "little" or (kernels := _finding()) is None:
+        return None
+    count, find = kernels
+    rows, width = bits.shape
+    bits = np.ascontiguousarray(bits)
+    counts = np.zeros(rows if by_row else 8 * width, dtype=np.int64)
+    count(bits.ctypes.data, rows, width, by_row, counts.ctypes.data)
+    following = np.cumsum(counts) - counts
+    step = np.empty(counts.sum(), dtype=np.int64)
+    find(bits.ctypes.data, rows, width, by_row, following.ctypes.data, step.ctypes.data)
+    train = np.repeat(np.arange(trains, dtype=np.int64), counts[:trains])
+    return train, step[: len(train)]  # what fills up a row comes last
