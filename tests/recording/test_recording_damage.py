@@ -1,13 +1,17 @@
 """Damaged recordings, and writers that were killed: what is not as it was written is told, and all else is there."""
 
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
-from spikescope.recording import open_recording
+from spikescope.recording import Moment, Writer, open_recording
+from spikescope.recording.head import write_head
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 sys.path.insert(0, str(SWEEPS))
@@ -53,6 +57,88 @@ def test_a_file_that_is_missing_is_told(tmp_path):
     with pytest.warns(RuntimeWarning, match=r"recording\.json is missing"):
         rec = open_recording(folder)
     assert (rec.head, list(rec)) == ({}, ["a", "b"])
+
+
+def add(folder, name, seed=1, samples=2, neurons=4, start=0, steps=6):
+    """A file of another recording, brought into a folder."""
+    other = folder.with_name("other")
+    with closing(Writer(other, {"layers": {}})) as writer:
+        held = (torch.rand(steps, samples, neurons, generator=torch.Generator().manual_seed(seed)) < 0.5).float()
+        writer.keep("v", held, Moment("a", 0, 0, start, start + steps, samples))
+    next(other.glob("*.records")).rename(folder / name)
+    shutil.rmtree(other)
+
+
+@pytest.mark.parametrize("name", ["00000001-77.records", "00000000-9.records"])
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {},
+        {"start": 3},
+        {"start": 2, "steps": 2},
+        {"samples": 3},
+        {"start": 6, "samples": 3},
+        {"start": 6, "neurons": 5},
+    ],
+    ids=str,
+)
+def test_a_file_of_another_recording_is_told_and_its_steps_are_never_joined(name, strange, tmp_path):
+    folder = tmp_path / "run.spk"
+    folder.mkdir()
+    add(folder, "00000000-17.records", seed=0)
+    write_head(folder, {"layers": {}, "files": 1})
+    assert open_recording(folder)["a"]["v"].read().shape == (6, 2, 4)
+    add(folder, name, **strange)
+    with pytest.warns(RuntimeWarning, match=f"those with the numbers {int(name[:8])} came from elsewhere"):
+        found = open_recording(folder)["a"]["v"]
+    for read in (found.read, lambda: found[0][:], lambda: list(found.blocks()), lambda: found.read(sample=0)):
+        with pytest.raises(ValueError, match=r"run 0 of 'v' of 'a', .* do not go on from those up to 6, 2 samples"):
+            read()
+    if strange.get("start") == 6:  # what comes before is whole
+        assert found.read(step=slice(6)).shape == (6, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *({"layers": {"a": told}} for told in (5, None, [1])),
+        *({"layers": {"a": {"signals": held}}} for held in (5, "v", [5], [[1]])),
+        *({"layers": {"a": {"neurons": held}}} for held in (5, {"v": 5}, {"v": ["x"]}, {"v": [1e300]}, {"v": [-1]})),
+        *({"layers": {"a": {"fields": held}}} for held in (5, [1])),
+        *({"layers": held} for held in (7, "x", [])),
+        *({"dt": held} for held in ("x", -1, 0, [1], True, 10**400)),
+    ],
+    ids=str,
+)
+def test_a_head_that_says_what_cannot_be_is_told_and_the_values_are_read(head, tmp_path):
+    folder = tmp_path / "run.spk"
+    folder.mkdir()
+    add(folder, "00000000-17.records")
+    write_head(folder, head)
+    with pytest.warns(RuntimeWarning, match=r"recording\.json is damaged: it says of .* what cannot be"):
+        rec = open_recording(folder)
+    assert rec["a"]["v"].read().shape == (6, 2, 4)
+    assert (rec.dt, rec.head, len(rec.damage)) == (None, {}, 1)
+    assert "it says of" in repr(rec)
+
+
+def test_a_head_that_names_other_neurons_than_there_are_is_told(tmp_path):
+    folder = tmp_path / "run.spk"
+    folder.mkdir()
+    add(folder, "00000000-17.records")
+    write_head(folder, {"layers": {"a": {"neurons": {"v": [0, 3]}}}})
+    with pytest.warns(RuntimeWarning, match=r"names 2 neurons of 'v' of 'a', but the files hold 4\."):
+        assert open_recording(folder)["a"]["v"].neurons is None
+
+
+def test_a_file_that_cannot_be_opened_is_told_and_the_others_are_read(tmp_path):
+    folder = tmp_path / "run.spk"
+    folder.mkdir()
+    add(folder, "00000000-17.records")
+    (folder / "00000001-17.records").symlink_to("nowhere")
+    write_head(folder, {"layers": {}})
+    with pytest.warns(RuntimeWarning, match=r"No such file or directory: '.*00000001-17\.records'"):
+        assert open_recording(folder)["a"]["v"].read().shape == (6, 2, 4)
 
 
 def test_writers_killed_at_random_moments_lose_nothing_that_they_said_was_on_disk():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,44 @@ def read_head(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is of version {version}, which this spikescope does not know, or is damaged.")
     if not whole or version < 1 or not isinstance(head, dict):
         raise ValueError(f"{path} is damaged: it is not as it was written.")
+    if odd := _odd(head):
+        raise ValueError(f"{path} is damaged: it says of {odd} what cannot be.")
     return head
+
+
+def _odd(head: Mapping[str, Any]) -> str:
+    """Of what a head says something else than a writer writes: its checksum is no proof of who made it."""
+    dt, layers = head.get("dt"), head.get("layers", {})
+    if dt is not None and not (type(dt) in (int, float) and 0 < dt <= sys.float_info.max):
+        return "'dt'"
+    if not isinstance(layers, dict):
+        return "'layers'"
+    for name, told in layers.items():
+        if not isinstance(told, dict):
+            return f"the layer {name!r}"
+        for key, fits in _TOLD.items():
+            if key in told and not fits(told[key]):
+                return f"{key!r} of the layer {name!r}"
+    return ""
+
+
+def _by_name(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda held: isinstance(held, dict) and all(map(fits, held.values()))
+
+
+def _list_of(kind: type, held: Any) -> bool:
+    return isinstance(held, list) and all(type(one) is kind for one in held)
+
+
+def _places(held: Any) -> bool:
+    return _list_of(int, held) and all(0 <= place < 1 << 62 for place in held)
+
+
+_TOLD: dict[str, Callable[[Any], bool]] = {
+    "type": lambda held: isinstance(held, str),
+    "signals": lambda held: _list_of(str, held),
+    "fields": lambda held: isinstance(held, dict),
+    "shapes": _by_name(_places),
+    "neurons": _by_name(_places),
+}
+"""What a head says of a layer, by name, and what it has to be."""

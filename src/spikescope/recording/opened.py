@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,10 +86,14 @@ class OpenedRecording(StoredRecording):
         if (self.path / HEAD).exists():
             try:
                 self.head = read_head(self.path)
-            except ValueError as error:
-                self.damage.append(str(error))
+            except (OSError, ValueError) as error:
+                self._tell(str(error))
         elif self._signals:
-            self.damage.append(f"{self.path / HEAD} is missing.")
+            self._tell(f"{self.path / HEAD} is missing.")
+
+    def _tell(self, words: str) -> None:
+        if words not in self.damage:
+            self.damage.append(words)
 
     @property
     def writer(self) -> Holder | None:
@@ -100,13 +106,13 @@ class OpenedRecording(StoredRecording):
         for path in paths:
             self._read.add(path.name)
             if not NAME.fullmatch(path.name):
-                self.damage.append(f"{path} is not named as a writer names its files.")
+                self._tell(f"{path} is not named as a writer names its files.")
                 continue
             try:
                 with _uncollected():
                     self._take(path)
-            except ValueError as error:
-                self.damage.append(str(error).split(" open_records(")[0])
+            except (OSError, ValueError) as error:
+                self._tell(str(error).split(" open_records(")[0])
         if paths:
             self._read_head()  # which knows more once values have come
             self._check_numbers()
@@ -114,20 +120,23 @@ class OpenedRecording(StoredRecording):
         return bool(paths)
 
     def _check_numbers(self) -> None:
-        numbers = {int(name.split("-")[0]) for name in self._read if NAME.fullmatch(name)}
+        found = Counter(int(name.split("-")[0]) for name in self._read if NAME.fullmatch(name))
         stated = self.head.get("files", 0)  # a closed recording says how many there are
-        count = max(stated if type(stated) is int else 0, max(numbers, default=-1) + 1)
-        missing = [number for number in range(min(count, AT_MOST)) if number not in numbers]
-        words = f"Of the files in {self.path} those with the numbers {', '.join(map(str, missing[:8]))} are missing."
-        if missing and words not in self.damage:
-            self.damage.append(words)
+        stated = stated if type(stated) is int else 0
+        count = max(stated, max(found, default=-1) + 1)
+        missing = [number for number in range(min(count, AT_MOST)) if number not in found]
+        strange = [number for number, files in found.items() if self._signals and (files > 1 or 0 < stated <= number)]
+        for numbers, words in ((missing, "are missing"), (strange, "came from elsewhere, or more than once")):
+            if numbers:
+                shown = ", ".join(map(str, sorted(numbers)[:8]))
+                self._tell(f"Of the files in {self.path} those with the numbers {shown} {words}.")
 
     def _take(self, path: Path) -> None:
         chunk = Chunk(path)
         whole = set(chunk.whole()) if self._skip else None
         if whole is not None and len(whole) < len(chunk):
             gone = ", ".join(str(number) for number in range(len(chunk)) if number not in whole)
-            self.damage.append(f"{path}: of {len(chunk)} records those with the numbers {gone}.")
+            self._tell(f"{path}: of {len(chunk)} records those with the numbers {gone}.")
         for number, moment, grid, size in chunk.grids():
             if whole is not None and number not in whole:
                 continue
@@ -156,14 +165,29 @@ class OpenedRecording(StoredRecording):
         layers = {}
         for name in dict.fromkeys([*about, *self._pieces]):
             held, told = self._pieces.get(name, {}), about.get(name, {})
-            neurons = told.get("neurons", {})
+            fitting = {
+                signal: numbers
+                for signal, numbers in told.get("neurons", {}).items()
+                if self._fit(name, signal, numbers)
+            }
             known = dict.fromkeys([*told.get("signals", []), *held])
             signals = {
-                signal: Signal(name, signal, held.get(signal, ()), neurons.get(signal), lost) for signal in known
+                signal: Signal(name, signal, held.get(signal, ()), fitting.get(signal), lost) for signal in known
             }
             layers[name] = Layer(name, signals, told)
         self._layers = layers
         self.notes[:] = [self._told[run] for run in sorted(self._told)]
+
+    def _fit(self, name: str, signal: str, numbers: list[int]) -> bool:
+        """Whether the head names as many neurons of a signal as the files hold; else it is told."""
+        held = self._pieces.get(name, {}).get(signal, ())
+        sizes = {math.prod(piece.neuron_shape) for piece in held if isinstance(piece, Stored)}
+        if not sizes <= {len(numbers)}:
+            self._tell(
+                f"{self.path / HEAD} names {len(numbers)} neurons of {signal!r} of {name!r}, but the files hold "
+                f"{' and '.join(map(str, sorted(sizes)))}."
+            )
+        return sizes <= {len(numbers)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OpenedRecording, (self.path, self._skip)

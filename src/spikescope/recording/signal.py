@@ -136,10 +136,7 @@ class Signal(Sequence["RunView"]):
     @cached_property
     def runs(self) -> list[Run]:
         """The runs of which something was recorded; they may differ in length and batch."""
-        made: dict[int, Run] = {}
-        for piece in self._pieces:
-            made[piece.run] = Run(piece.run, piece.start + piece.steps, piece.samples)
-        return list(made.values())
+        return [self._run(index) for index in self._known]
 
     @cached_property
     def _known(self) -> list[int]:
@@ -170,7 +167,7 @@ class Signal(Sequence["RunView"]):
             known = self._known
             there = f"there are {len(known)}, {known[0]} to {known[-1]}" if known else "there is none"
             raise IndexError(f"{self.layer!r} has no run {run} of {self.name!r}; {there}.")
-        return Run(run, pieces[-1].start + pieces[-1].steps, pieces[0].samples)
+        return Run(run, max(piece.start + piece.steps for piece in pieces), pieces[0].samples)
 
     def blocks(
         self, run: Index = None, step: Index = None, sample: Index = None, neuron: Index = None
@@ -182,12 +179,13 @@ class Signal(Sequence["RunView"]):
             end = 0
             for piece in self._of(index):
                 self._check_gap(index, end, piece, steps)
-                end = piece.start + piece.steps
                 inside = _within(steps, piece.start, piece.steps)
                 if len(inside):
+                    self._check_fit(held, end, piece)
                     neurons = chosen(neuron, math.prod(piece.neuron_shape))
                     values = piece.read(inside, samples, neurons)
                     yield Block(index, piece.start + inside[0], samples.start, values)
+                end = max(end, piece.start + piece.steps)
 
     def _check_gap(self, run: int, end: int, piece: Piece, steps: range) -> None:
         missing = range(max(end, min(steps, default=0)), min(piece.start, max(steps, default=-1) + 1))
@@ -195,6 +193,17 @@ class Signal(Sequence["RunView"]):
             raise ValueError(
                 f"The steps {missing.start} to {missing.stop} of run {run} of {self.name!r} of {self.layer!r} are lost."
                 f"{self._lost} Read the runs that are whole, or the steps before and after."
+            )
+
+    def _check_fit(self, run: Run, end: int, piece: Piece) -> None:
+        """Refuse steps that are there twice, or are of other samples or neurons than the first of the run."""
+        shape = self._of(run.index)[0].neuron_shape
+        if piece.start < end or (piece.samples, piece.neuron_shape) != (run.samples, shape):
+            raise ValueError(
+                f"The steps {piece.start} to {piece.start + piece.steps} of run {run.index} of {self.name!r} of "
+                f"{self.layer!r}, {piece.samples} samples of neurons {dims(piece.neuron_shape)}, do not go on from "
+                f"those up to {end}, {run.samples} samples of neurons {dims(shape)}: they are of different recordings."
+                f"{self._lost} Read the runs that are whole."
             )
 
     def _chosen(self, run: Index) -> list[int]:
