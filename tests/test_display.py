@@ -170,3 +170,10 @@ def test_a_long_table_is_cut_and_says_so():
 
 def test_a_name_cannot_break_a_line():
     assert "a?b" in Overview("T", [["layer"], ["a\nb"]]).text()
+
+
+def test_no_text_speaks_to_the_terminal():
+    shown = Overview("T\x1b[2J", [["layer"], ["a\x1b[31m"]], ["one\ntwo\x1b]0;title\x07"])
+    for text in (shown.text(), shown.html()):
+        assert not {"\x1b", "\x07"} & set(text)
+        assert "one\ntwo?]0;title?" in text

@@ -34,7 +34,7 @@ class Overview(NamedTuple):
         """
         cells, left = self._shown(rows)
         table = [laid_out(cells)] if cells else []
-        return "\n".join([self.title, *table, *left, *self.remarks])
+        return "\n".join([_printable(self.title), *table, *left, *map(_printable, self.remarks)])
 
     def html(self) -> str:
         """The same as a table of HTML, with all text escaped and nothing that runs.
@@ -43,11 +43,11 @@ class Overview(NamedTuple):
         '<div><div>A &lt;layer&gt;</div></div>'
         """
         cells, left = self._shown(ROWS)
-        parts = [f"<div>{escape(self.title)}</div>"]
+        parts = [f"<div>{escape(_printable(self.title))}</div>"]
         if cells:
             rows = [_row("th", cells[0]), *(_row("td", row) for row in cells[1:])]
             parts.append(f'<table style="{STYLE}">{"".join(rows)}</table>')
-        parts += [f"<div>{escape(text)}</div>" for text in (*left, *self.remarks)]
+        parts += [f"<div>{escape(text)}</div>" for text in (*left, *map(_printable, self.remarks))]
         return f"<div>{''.join(parts)}</div>"
 
     def _shown(self, most: int | None) -> tuple[list[list[str]], list[str]]:
@@ -70,6 +70,10 @@ def _row(tag: str, cells: Sequence[str]) -> str:
 
 def _one_line(cell: str) -> str:
     return cell if cell.isprintable() else "".join(held if held.isprintable() else "?" for held in cell)
+
+
+def _printable(text: str) -> str:
+    return "\n".join(map(_one_line, text.split("\n")))
 
 
 class Displayed:
