@@ -110,6 +110,17 @@ def test_what_is_there_is_not_written_over(name, tmp_path):
     assert [held.name for held in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if not registry[name].suffixes])
+def test_a_file_in_the_place_of_a_folder_stays_and_nobody_is_told_to_replace_it(name, tmp_path):
+    needs(name)
+    path = target(name, tmp_path)
+    path.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"is there already\. Give another name\."):
+            write(recording(), name, path, signals="spike", overwrite=overwrite)
+    assert path.read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_that_fails_leaves_nothing(name, tmp_path, monkeypatch):
     needs(name)

@@ -87,8 +87,9 @@ class Format(ABC):
                 f"to_{self.name} writes a file whose name ends in {' or '.join(self.suffixes)}, but got "
                 f"{target.name!r}."
             )
-        if os.path.lexists(target) and not (overwrite and self.suffixes and target.is_file()):
-            cure = "Give overwrite=True to replace it, or another" if target.is_file() else "Give another"
+        replaced = bool(self.suffixes) and target.is_file()  # a folder is never removed
+        if os.path.lexists(target) and not (overwrite and replaced):
+            cure = "Give overwrite=True to replace it, or another" if replaced else "Give another"
             raise OutputError(f"to_{self.name}: {target} is there already. {cure} name.")
         source = self.source(recording, **choice)
         with draft(target, folder=not self.suffixes) as place:
