@@ -280,6 +280,25 @@ def test_compiled(cls):
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize("mode", ["forward", "samples"])
+def test_compiled_derivatives_where_fields_learn(mode):
+    torch._dynamo.reset()
+    x, surrogate = torch.tensor([-0.75, 0.25, 1.0]), registry["Sigmoid"](torch.nn.Parameter(torch.tensor(2.0)))
+
+    def by_alpha(alpha):
+        return torch.func.functional_call(surrogate, {"alpha": alpha}, (x,))
+
+    def derivative(alpha):
+        if mode == "forward":
+            return torch.func.jvp(by_alpha, (alpha,), (torch.ones_like(alpha),))[1]
+        return torch.func.vmap(torch.func.grad(lambda x: surrogate(x).sum()))(x)
+
+    alpha = torch.tensor(3.0)
+    compiled, wanted = torch.compile(derivative, fullgraph=True, backend="eager"), derivative(alpha)
+    assert wanted.count_nonzero() > 0
+    torch.testing.assert_close(compiled(alpha), wanted)
+
+
 @every(SURROGATES)
 def test_repr_shows_the_fields(cls):
     assert repr(cls(**cls.example)).startswith(f"{cls.__name__}(")

@@ -229,7 +229,7 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
 
 def _learned_by(y: Tensor, smooth: Tensor) -> Tensor:
     """The spike `y`; its gradient goes to the smooth function too, through which the fields learn."""
-    if not (in_forward_mode() or takes_operations_alone()):
+    if not (in_forward_mode() or takes_operations_alone() or in_compiled_transform()):
         learned: Tensor = _LearnedBy.apply(y, smooth)
         return learned
     zero = smooth - smooth.detach()
@@ -237,7 +237,7 @@ def _learned_by(y: Tensor, smooth: Tensor) -> Tensor:
 
 
 class _LearnedBy(torch.autograd.Function):
-    """`_learned_by` without forward mode: `torch.compile` refuses a function that has one."""
+    """`_learned_by` outside of forward mode, which it does not have: `torch.compile` refuses a function with one."""
 
     generate_vmap_rule = True
 
