@@ -23,6 +23,7 @@ __all__ = [
     "exporting",
     "gradient_is_watched",
     "in_backward",
+    "in_compiled_derivatives",
     "in_compiled_transform",
     "in_forward_mode",
     "in_nested_grad",
@@ -343,6 +344,17 @@ def _tracing_a_transform() -> bool:
 def in_compiled_transform() -> bool:
     """Whether `torch.compile` is tracing through a transform of `torch.func`, where no tensor says `requires_grad`."""
     return torch.compiler.is_compiling() and _tracing_a_transform()
+
+
+@constant_when_compiled
+def _tracing_derivatives() -> bool:
+    kinds, stack = torch._C._functorch.TransformType, torch._C._functorch.get_interpreter_stack() or []
+    return sum(level.key() in (kinds.Grad, kinds.Jvp) for level in stack) > 1
+
+
+def in_compiled_derivatives() -> bool:
+    """Whether `torch.compile` is tracing through a derivative of `torch.func` inside another."""
+    return torch.compiler.is_compiling() and _tracing_derivatives()
 
 
 def in_transform() -> bool:

@@ -280,6 +280,36 @@ def test_compiled(cls):
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
 
 
+@every([cls for cls in SURROGATES if cls.pointwise])
+def test_compiled_second_derivatives(cls):
+    torch._dynamo.reset()
+    x, surrogate = inputs(cls, 3, 5), make(cls)
+
+    def second(x):
+        return torch.func.jvp(torch.func.grad(lambda x: (surrogate(x) * x).sum()), (x,), (torch.ones_like(x),))[1]
+
+    compiled = torch.compile(second, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), second(x), rtol=1e-4, atol=1e-5)
+
+
+def derivative_of(f):
+    return torch.func.grad(lambda x: f(x).sum())
+
+
+def test_compiled_fourth_derivative():
+    torch._dynamo.reset()
+    x, surrogate = torch.tensor([-0.75, 0.25, 1.0]), registry["ATan"]()
+
+    def fourth(x):
+        found = surrogate
+        for _ in range(4):
+            found = derivative_of(found)
+        return found(x)
+
+    compiled = torch.compile(fourth, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), fourth(x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["forward", "samples"])
 def test_compiled_derivatives_where_fields_learn(mode):
     torch._dynamo.reset()
