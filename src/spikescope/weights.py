@@ -35,7 +35,9 @@ def read_weights(path: Path) -> Any:
             "it would run code, and of classes that are not here. Where it was made, save its numbers alone: "
             "torch.save(net.state_dict(), path)."
         ) from None
-    except (RuntimeError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged file makes PyTorch raise is no closed list
         words = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise ValueError(f"{path} cannot be read as a file of torch.save: {words}") from None
 

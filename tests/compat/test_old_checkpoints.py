@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from spikescope.compat import install, load_checkpoint, uninstall
 from spikescope.layer import BatchNorm2d, Conv2d, SeqToANNContainer
 from spikescope.neuron import IFNode, MaskedPSN, ParametricLIFNode
+from spikescope.weights import read_weights
 
 
 def network():
@@ -161,3 +163,21 @@ def test_classes_of_the_aliases_load_too(tmp_path):
         assert all(torch.equal(held, wanted[name]) for name, held in net.state_dict().items())
     finally:
         uninstall()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damage_is_told_with_the_name_of_the_file(legacy, tmp_path):
+    path, drawn, told = tmp_path / "net.pth", random.Random(1), 0
+    torch.save({"weight": torch.arange(3.0)}, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for _ in range(400):
+        held = bytearray(whole)
+        held[drawn.randrange(len(whole))] = drawn.choice((0, 255, drawn.randrange(256)))
+        path.write_bytes(held)
+        try:
+            read_weights(path)
+        except ValueError as error:
+            told += str(path) in str(error)
+            continue
+        told += 1
+    assert told == 400
