@@ -62,11 +62,11 @@ class Bullying10kClassification(NeuromorphicDatasetFolder):
     @staticmethod
     def load_origin_data(file_name: StoredPath) -> dict[str, Array]:
         """The events of a recording: a list of packets, each a list of (t, x, y, p, ...)."""
-        rows = [row[:4] for packet in load_object_array(file_name) for row in packet]
+        held = load_object_array(file_name)
         try:
-            table = np.array(rows)
-            t, x, y, p = table.T if len(rows) else np.zeros((4, 0), np.int64)
-        except ValueError as error:
+            rows = [row[:4] for packet in held for row in packet]
+            t, x, y, p = np.array(rows).T if rows else np.zeros((4, 0), np.int64)
+        except (TypeError, IndexError, ValueError) as error:
             raise FormatError(f"{file_name} is no list of packets of events (t, x, y, p): {error}.") from error
         return {"t": t, "x": x, "y": y, "p": p}
 

@@ -1,10 +1,23 @@
-"""The exceptions of this room."""
+"""The exceptions of this room, and the one for whatever a package makes of a damaged file."""
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..errors import UnknownNameError
 
-__all__ = ["ConversionError", "EventsError", "FormatError", "MissingFilesError", "OptionError", "UnsortedWarning"]
+__all__ = [
+    "ConversionError",
+    "EventsError",
+    "FormatError",
+    "MissingFilesError",
+    "OptionError",
+    "UnsortedWarning",
+    "damage_told",
+]
 
 
 class EventsError(ValueError):
@@ -29,3 +42,30 @@ class ConversionError(RuntimeError):
 
 class UnsortedWarning(UserWarning):
     """Events that are not in order of time."""
+
+
+@contextmanager
+def damage_told(file_name: str | os.PathLike[str], what: str, advice: str = "") -> Iterator[None]:
+    """A block in which a package reads a file: what it raises becomes a FormatError that names the file.
+
+    What a hostile file makes a package raise is no closed list. An error of the system, such as that a file is not
+    there or the disk full, stays one.
+
+    >>> with damage_told("a.txt", "a number"):
+    ...     int("one")
+    Traceback (most recent call last):
+    spikescope.datasets.faults.FormatError: a.txt cannot be read as a number: invalid literal ... 'one'. It may be ...
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # it seeks before the first byte
+            if error.filename is None:
+                error.filename = os.fspath(file_name)
+            raise
+        said = str(error) or type(error).__name__
+        raise FormatError(
+            f"{file_name} cannot be read as {what}: {said}. It may be cut off or damaged{advice}."
+        ) from error

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import check_choice
-from ..files import write_whole
+from ..files import open_regular, write_whole
 from .events import StoredPath
-from .faults import FormatError, MissingFilesError, OptionError
+from .faults import FormatError, MissingFilesError, OptionError, damage_told
 from .folders.resources import extract_archive, require_files
 
 __all__ = ["SPEECHCOMMANDS", "SpeechCommands", "load_speechcommands_item"]
@@ -36,12 +36,9 @@ MD5 = {
 
 def load_wave(path: StoredPath) -> tuple[Tensor, int]:
     """A file of 16-bit samples as a waveform [channels, length] from -1 to 1, and its rate."""
-    try:
-        with wave.open(os.fspath(path), "rb") as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            held = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise FormatError(f"{path} cannot be read as WAV: {error}. It may be cut off or damaged.") from error
+    with damage_told(path, "WAV"), open_regular(path) as held_by, wave.open(held_by, "rb") as file:
+        width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+        held = file.readframes(file.getnframes())
     if width != 2:
         raise FormatError(f"{path} has samples of {8 * width} bits; those of Speech Commands have 16.")
     samples = np.frombuffer(held[: len(held) // (2 * channels) * 2 * channels], "<i2").reshape(-1, channels).T

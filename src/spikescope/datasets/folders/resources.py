@@ -8,12 +8,11 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..events import StoredPath
-from ..faults import FormatError, MissingFilesError
+from ..faults import FormatError, MissingFilesError, damage_told
 
 __all__ = ["Resource", "extract_archive", "file_md5", "require_files", "unpack_all"]
 
@@ -95,7 +94,7 @@ def extract_archive(archive: StoredPath, folder: StoredPath) -> None:
     """Unpack a .zip or .tar.gz into a folder; members that would land outside of it are refused."""
     source, target = Path(archive), Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    try:
+    with damage_told(source, "an archive", "; fetch it again"):
         if source.name.endswith(".zip"):
             with zipfile.ZipFile(source) as held:
                 for name in held.namelist():
@@ -109,8 +108,6 @@ def extract_archive(archive: StoredPath, folder: StoredPath) -> None:
                 tar.extractall(target, filter="data")
         else:
             raise FormatError(f"{source} is none of the archives that can be unpacked here: {', '.join(ARCHIVES)}.")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise FormatError(f"{source} cannot be unpacked: {error}. It may be cut off; fetch it again.") from error
 
 
 def unpack_all(download_root: StoredPath, extract_root: StoredPath) -> None:

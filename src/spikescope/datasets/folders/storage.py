@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...files import write_whole
+from ...files import open_regular, write_whole
 from ..events import Array, StoredPath
-from ..faults import FormatError
+from ..faults import FormatError, damage_told
 from .settings import compressed
 
 __all__ = ["load_events", "load_npz_frames", "np_savez", "save_frames_to_npz_and_print"]
@@ -68,12 +67,7 @@ def load_events(file_name: StoredPath) -> Any:
 
 
 def _opened(file_name: StoredPath) -> Any:
-    try:
-        with open(file_name, "rb") as file:
-            held = np.load(file)
-            return held if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
-    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(
-            f"{file_name} cannot be read as NumPy's .npy or .npz: {error}. It may be cut off or damaged; "
-            "datasets.check names all that are, and says how to have them made again."
-        ) from error
+    advice = "; datasets.check names all that are, and says how to have them made again"
+    with damage_told(file_name, "NumPy's .npy or .npz", advice), open_regular(file_name) as file:
+        held = np.load(file)
+        return held if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import missing_extra
+from ...files import open_regular
 from ..events import Array, StoredPath, columns
-from ..faults import FormatError
+from ..faults import FormatError, damage_told
 from ..folders.storage import load_events
 
 __all__ = ["from_structured", "load_mat", "load_numpy", "to_structured"]
@@ -52,12 +53,8 @@ def load_mat(file_name: StoredPath, names: tuple[str, str, str, str] = ("ts", "x
         raise missing_extra("scipy", "events", "MATLAB's files") from error
     if not Path(file_name).exists():
         raise FileNotFoundError(f"There is no file {file_name}.")
-    try:
-        held = loadmat(file_name, variable_names=names)
-    except Exception as error:  # whatever a damaged file makes the parser do
-        raise FormatError(
-            f"{file_name} cannot be read as MATLAB's .mat: {error}. It may be cut off or damaged."
-        ) from error
+    with damage_told(file_name, "MATLAB's .mat"), open_regular(file_name) as file:
+        held = loadmat(file, variable_names=names)
     if absent := [name for name in names if name not in held]:
         raise FormatError(f"{file_name} has no {', '.join(absent)}. The variables of events are {', '.join(names)}.")
     return dict(

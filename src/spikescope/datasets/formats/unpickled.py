@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..events import StoredPath
-from ..faults import FormatError
+from ..faults import damage_told
 from .reading import content
 
 __all__ = ["load_object_array"]
@@ -41,7 +41,7 @@ def load_object_array(file_name: StoredPath) -> Any:
     [[1, 2], [3]]
     """
     held = io.BytesIO(content(file_name))
-    try:
+    with damage_told(file_name, "an .npy file of lists of numbers"):
         version = np.lib.format.read_magic(held)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         _, _, dtype = read(held)
@@ -49,5 +49,3 @@ def load_object_array(file_name: StoredPath) -> Any:
             return _Plain(held).load()
         held.seek(0)
         return np.load(held)
-    except (ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError) as error:
-        raise FormatError(f"{file_name} cannot be read as an .npy file of lists of numbers: {error}.") from error
