@@ -1,4 +1,5 @@
 import pytest
+from recordings import OFFLINE
 
 from spikescope.datasets.formats import aedat3
 from spikescope.datasets.frames import counting
@@ -15,3 +16,11 @@ def ways(request):
             else:
                 assert module._kernel() is not None
         yield request.param
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("there is no network in a test")
+
+    monkeypatch.setattr(OFFLINE, refuse)

@@ -1,5 +1,6 @@
 """Recordings made up for the tests, and a writer for each format."""
 
+import hashlib
 import io
 import struct
 import tarfile
@@ -196,3 +197,29 @@ def gesture_files(recordings):
             table = ["class,startTime_usec,endTime_usec", *(",".join(map(str, row)) for row in rows)]
             files[f"DvsGesture/{name}_labels.csv"] = "\n".join(table).encode()
     return files
+
+
+OFFLINE = "urllib.request.urlopen"
+
+
+def npz(**arrays):
+    held = io.BytesIO()
+    np.savez(held, **arrays)
+    return held.getvalue()
+
+
+def npy(values, **options):
+    held = io.BytesIO()
+    np.save(held, values, **options)
+    return held.getvalue()
+
+
+def fetched(kind, files):
+    """A data set whose published files are these."""
+
+    class Fetched(kind):
+        @staticmethod
+        def resource_url_md5():
+            return [(name, "https://example.org/files", hashlib.md5(held).hexdigest()) for name, held in files.items()]
+
+    return Fetched

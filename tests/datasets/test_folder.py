@@ -384,7 +384,7 @@ def test_loaders_in_processes(context, root):
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_loaders_of_hdf5_in_processes(context, tmp_path):
-    from test_sets import spikes_file
+    from test_sound import spikes_file
 
     samples = spikes_file(tmp_path / "extract/shd_train.h5", [3, 4, 5, 6])
     held = datasets.SpikingHeidelbergDigits(tmp_path, True)
