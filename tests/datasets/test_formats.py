@@ -246,6 +246,15 @@ def test_what_is_no_aedat_4_is_refused_in_words(content, said, tmp_path):
         formats.load_aedat4(written(tmp_path, content))
 
 
+@pytest.mark.parametrize("contents", [1, 150, -9])
+def test_a_table_of_contents_of_aedat_4_that_lies_among_the_packets_is_refused(contents, tmp_path):
+    packets = [(0, aedat4_packet(recording(20)))] * 2
+    contents += len(aedat4(packets, contents=0)) if contents < 0 else 0
+    put(tmp_path, {"a": aedat4(packets, contents=contents)})
+    with pytest.raises(datasets.FormatError, match=f"is said to be at byte {contents}, but its packets end at"):
+        formats.load_aedat4(tmp_path / "a")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_noise_in_aedat_4_is_refused_or_read(seed, tmp_path):
     drawn = np.random.default_rng(seed)

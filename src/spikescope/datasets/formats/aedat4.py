@@ -83,6 +83,10 @@ def _packets(file_name: StoredPath, held: bytes, at: int, end: int) -> Iterator[
         if at > len(held):
             raise cut_off(file_name, f"its last packet has {size} bytes, but {size + len(held) - at} are there")
         yield number, held[at - size : at]
+    if at != end:
+        raise FormatError(
+            f"{file_name} is damaged: its table of contents is said to be at byte {end}, but its packets end at {at}."
+        )
 
 
 def _events(packet: bytes) -> Array:
