@@ -209,3 +209,16 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path):
     put(tmp_path, {"a.npy": npy(held, allow_pickle=True)})
     with pytest.raises(datasets.FormatError, match=r"asks for builtins\.print, which is not run"):
         datasets.Bullying10kClassification.load_origin_data(tmp_path / "a.npy")
+
+
+def test_recordings_that_would_become_the_same_file_are_told_and_the_first_is_taken(tmp_path):
+    for time, folder in enumerate("abc"):  # the first of five is for testing
+        held = np.empty(1, object)
+        held[:] = [[(time, 2, 3, 0)]]
+        put(tmp_path / "extract", {f"kicking/{folder}/1.npy": npy(held, allow_pickle=True)})
+    with (
+        pytest.warns(UserWarning, match=r"1 of 3 recordings have the name of another .*c/1\.npy\."),
+        pytest.warns(UserWarning, match="no samples of the classes"),
+    ):
+        held = datasets.Bullying10kClassification(tmp_path, workers=1)
+    assert held[0][0]["t"].tolist() == [1]

@@ -78,9 +78,18 @@ def convert_files(
 ) -> None:
     """Read each source with `load` and save what it gives, arrays by name, as the .npz file beside it in `files`.
 
-    Files that are there already are passed over.
+    Files that are there already are passed over; of sources for the same file the first is taken, and the others told.
     """
-    run_jobs([(_convert, (load, source, Path(made))) for source, made in files if not Path(made).exists()], what)
+    kept: dict[Path, StoredPath] = {}
+    for source, made in files:
+        kept.setdefault(Path(made), source)
+    if left := [source for source, made in files if kept[Path(made)] != source]:
+        warnings.warn(
+            f"{len(left)} of {len(files)} {what} have the name of another of their class, and are left out, among them "
+            f"{left[0]}. Rename them in {Path(left[0]).parent}, delete what was made, and all are converted.",
+            stacklevel=2,
+        )
+    run_jobs([(_convert, (load, source, made)) for made, source in kept.items() if not made.exists()], what)
 
 
 def _convert(load: Callable[[StoredPath], Any], source: StoredPath, made: Path) -> None:
