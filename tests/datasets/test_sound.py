@@ -5,9 +5,11 @@ import wave
 import numpy as np
 import pytest
 import torch
-from recordings import recording
+from recordings import recording, tarred
 
 from spikescope import datasets
+from spikescope.datasets.folders.resources import extract_archive
+from spikescope.files import OutputError
 
 
 def spikes_file(path, labels, number=40):
@@ -106,3 +108,36 @@ def test_speech_commands(tmp_path):
     (place / "yes/00_nohash_0.wav").write_bytes(b"RIFF")
     with pytest.raises(datasets.FormatError, match="cannot be read as WAV"):
         train[1]
+
+
+def words(*names):
+    silent = {"validation_list.txt": b"", "testing_list.txt": b""}
+    return tarred(silent | {f"{name}/0_nohash_0.wav": b"RIFF" for name in names})
+
+
+def test_words_that_were_unpacked_half_are_unpacked_anew(tmp_path, monkeypatch):
+    (tmp_path / "words.tar.gz").write_bytes(words("no", "yes"))
+
+    def killed(_, folder):
+        (tmp_path / "half.tar.gz").write_bytes(words("no"))
+        extract_archive(tmp_path / "half.tar.gz", folder)
+        raise KeyboardInterrupt
+
+    asked = {"label_dict": {"no": 0, "yes": 1}, "root": tmp_path, "url": "https://example.org/words.tar.gz"}
+    with monkeypatch.context() as patch:
+        patch.setattr("spikescope.datasets.speechcommands.extract_archive", killed)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.SpeechCommands(**asked)
+    assert len(datasets.SpeechCommands(**asked)) == 2
+
+
+def test_words_in_a_folder_that_cannot_be_written_are_read(tmp_path, monkeypatch):
+    extract = tmp_path / "SpeechCommands/words"
+    (tmp_path / "words.tar.gz").write_bytes(words("no"))
+    extract_archive(tmp_path / "words.tar.gz", extract)
+
+    def refuse(path, _):
+        raise OutputError(f"{path} could not be written: read-only file system.")
+
+    monkeypatch.setattr("spikescope.datasets.speechcommands.write_whole", refuse)
+    assert len(datasets.SpeechCommands({"no": 0}, tmp_path, url="words")) == 1

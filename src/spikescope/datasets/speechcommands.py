@@ -6,6 +6,7 @@ import os
 import random
 import wave
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import check_choice
-from ..files import open_regular, write_whole
+from ..files import OutputError, open_regular, write_whole
 from .events import StoredPath
 from .faults import FormatError, MissingFilesError, OptionError, damage_told
+from .folders.convert import under_construction
 from .folders.resources import extract_archive, require_files
 
 __all__ = ["SPEECHCOMMANDS", "SpeechCommands", "load_speechcommands_item"]
@@ -90,10 +92,11 @@ class SpeechCommands(Dataset[Any]):
         self.silence_cnt, self.silence_size = silence_cnt, silence_size
         name = os.path.basename(url).removesuffix(".tar.gz")
         self._path = os.path.join(root, folder_in_archive, name)
-        if not os.path.isdir(self._path):
-            address = url if "://" in url else f"{HOST}/{url}.tar.gz"
-            require_files("SpeechCommands", Path(root), [(f"{name}.tar.gz", address, MD5.get(name))], download)
-            extract_archive(Path(root) / f"{name}.tar.gz", self._path)
+        with under_construction(Path(self._path)) as draft:
+            if draft is not None:
+                address = url if "://" in url else f"{HOST}/{url}.tar.gz"
+                require_files("SpeechCommands", Path(root), [(f"{name}.tar.gz", address, MD5.get(name))], download)
+                extract_archive(Path(root) / f"{name}.tar.gz", draft)
         self.noise_list = sorted(str(file) for file in Path(self._path).glob(f"{EXCEPT_FOLDER}/*.wav"))
         if silence_cnt and not self.noise_list:
             raise MissingFilesError(f"{self._path}/{EXCEPT_FOLDER} has no .wav files to cut silence from.")
@@ -115,7 +118,8 @@ class SpeechCommands(Dataset[Any]):
         others = {*self._listed(VAL_RECORD), *self._listed(TEST_RECORD)}
         files = {file.relative_to(self._path).as_posix() for file in Path(self._path).glob(f"*/*{HASH_DIVIDER}*.wav")}
         kept = sorted(file for file in files - others if not file.startswith(EXCEPT_FOLDER))
-        write_whole(path, "\n".join(kept))
+        with suppress(OutputError):  # where many share a folder, it may not be theirs to write
+            write_whole(path, "\n".join(kept))
         return kept
 
     def _weights(self) -> Tensor:
