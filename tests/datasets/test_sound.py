@@ -110,6 +110,13 @@ def test_speech_commands(tmp_path):
         train[1]
 
 
+@pytest.mark.parametrize("asked", [{}, {"data_type": "frame", "frames_number": 2, "split_by": "time"}])
+def test_labels_that_are_no_classes_are_refused(asked, tmp_path):
+    spikes_file(tmp_path / "extract/shd_train.h5", [3, 20])
+    with pytest.raises(datasets.FormatError, match=r"shd_train\.h5 is damaged: labels .* from 0 to 19"):
+        datasets.SpikingHeidelbergDigits(tmp_path, True, **asked)
+
+
 def words(*names):
     silent = {"validation_list.txt": b"", "testing_list.txt": b""}
     return tarred(silent | {f"{name}/0_nohash_0.wav": b"RIFF" for name in names})

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch.utils.data import Dataset
 
 from .events import Array, StoredPath, columns
-from .faults import MissingFilesError, OptionError
+from .faults import FormatError, MissingFilesError, OptionError
 from .folders.convert import run_jobs, under_construction
 from .folders.options import Options, followed_by
 from .folders.resources import Resource, require_files, unpack_all
@@ -72,7 +72,7 @@ class SpikesInFiles(Dataset[Any]):
         options = Options(owner, data_type, frames_number, split_by, duration, *custom)
         with setting(WORKERS, workers), setting(COMPRESSED, compressed):
             if not options.frames:
-                self.spikes = SpikesFile(self._extracted() / f"{self.name}_{part}.h5")
+                self.spikes = self._spikes(part)
                 self.targets = [int(label) for label in self.spikes.labels]
                 return
             folder = Path(root) / options.folder
@@ -96,16 +96,26 @@ class SpikesInFiles(Dataset[Any]):
         for place in (root / "extract", root / "events_h5"):
             if (place / f"{self.name}_{self.parts[0]}.h5").exists():
                 return place
-        require_files(type(self).__name__, root / "download", self.resource_url_md5(), self.downloadable())
         with under_construction(root / "extract") as unpacked:
-            if unpacked is not None:
+            if unpacked is not None:  # two at once download once
+                require_files(type(self).__name__, root / "download", self.resource_url_md5(), self.downloadable())
                 self.extract_downloaded_files(root / "download", unpacked)
+        if not (root / "extract" / f"{self.name}_{self.parts[0]}.h5").exists():
+            raise MissingFilesError(f"{root / 'extract'} has no {self.name}_{self.parts[0]}.h5. Put all parts there.")
         return root / "extract"
+
+    def _spikes(self, part: str) -> SpikesFile:
+        """The spikes of a part, with labels that are classes."""
+        held = SpikesFile(self._extracted() / f"{self.name}_{part}.h5")
+        labels, most = held.labels, self.number_of_classes - 1
+        if labels.dtype.kind not in "iu" or (len(labels) and (labels.min() < 0 or labels.max() > most)):
+            raise FormatError(f"{held.path} is damaged: labels must be whole numbers from 0 to {most}.")
+        return held
 
     def _make_frames(self, draft: Path, options: Options) -> None:
         jobs: list[Any] = []
         for part in self.parts:
-            spikes = SpikesFile(self._extracted() / f"{self.name}_{part}.h5")
+            spikes = self._spikes(part)
             for label in range(self.number_of_classes):
                 (draft / part / str(label)).mkdir(parents=True, exist_ok=True)
             made = [draft / part / str(label) / f"{number}.npz" for number, label in enumerate(spikes.labels)]
