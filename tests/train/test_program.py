@@ -235,3 +235,17 @@ def test_two_processes_fill_one_folder(tmp_path, recipe):
     assert results[0][1] == 2
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2
     assert (tmp_path / "run" / "summary.txt").read_text()
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "two", "100000"])
+def test_a_number_of_threads_that_is_none_is_refused(number, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--model", "sew_resnet18", "--data", "digits", f"--threads={number}"])
+    assert ended.value.code == 2
+    assert "argument --threads: a" in capsys.readouterr().err
+
+
+def test_a_device_that_does_not_exist_is_refused_in_words(capsys, tmp_path):
+    options = ["--model", "sew_resnet18", "--data", "digits", "--device", "gpu", "--out", str(tmp_path / "run")]
+    assert main(["train", *options]) == 2
+    assert "There is no device 'gpu'; choose 'auto', 'cpu'" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..files import OutputError, claim_folder
+from .counts import count, threads
 from .recordings import add_export, add_inspect
 from .training import add_evaluate, add_train
 
@@ -61,11 +62,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
     demo.add_argument("--out", type=Path, metavar="DIR", help="the run folder, new or empty (runs/demo-<time>)")
-    demo.add_argument("--epochs", type=_count, default=20, metavar="N", help="passes over the training data (20)")
+    demo.add_argument("--epochs", type=count, default=20, metavar="N", help="passes over the training data (20)")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="initial weights and order of the samples (0)")
-    demo.add_argument(
-        "--steps", type=_count, default=4, metavar="T", help="time steps that each image is shown for (4)"
-    )
+    demo.add_argument("--steps", type=count, default=4, metavar="T", help="time steps that each image is shown for (4)")
     demo.add_argument("--neuron", choices=NEURONS, default=NEURONS[0], help=f"the spiking neuron ({NEURONS[0]})")
     demo.add_argument(
         "--accuracy",
@@ -77,7 +76,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train (auto)")
     demo.add_argument(
         "--threads",
-        type=_count,
+        type=threads,
         default=1,
         metavar="N",
         help="CPU threads (1; two are faster on an idle machine, and far slower on a busy one)",
@@ -86,12 +85,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_train(commands, whole="train" in argv)
     add_evaluate(commands)
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is wanted, but got {text!r}")
-    return int(text)
 
 
 def _percent(text: str) -> float:

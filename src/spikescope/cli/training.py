@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .counts import threads
+
 __all__ = ["add_evaluate", "add_train"]
 
 _TRAIN_EPILOG = """examples:
@@ -53,7 +55,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     folder.add_argument("--recipe", type=Path, metavar="FILE", help="a TOML file with options")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
-    folder.add_argument("--threads", type=int, metavar="N", help="CPU threads (as PyTorch chooses)")
+    folder.add_argument("--threads", type=threads, metavar="N", help="CPU threads (as PyTorch chooses)")
     folder.add_argument("--quiet", action="store_true", help="print the result alone")
     lists = parser.add_argument_group("lists")
     lists.add_argument("--list-models", action="store_true", help="print the names that --model takes, and end")

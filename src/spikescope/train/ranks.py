@@ -89,7 +89,10 @@ def _device(name: str, local: int) -> torch.device:
             return torch.device("cuda", local)
         if name == "auto":
             return torch.device("cpu")
-    chosen = torch.device(name)
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"There is no device {name!r}; choose 'auto', 'cpu', 'cuda' or 'cuda:1'.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("There is no CUDA device that PyTorch can use; choose the device 'cpu' or 'auto'.")
     return chosen
