@@ -303,3 +303,44 @@ def test_two_processes_train_as_one(tmp_path):
             torch.tensor([row[0] for row in seen]), torch.tensor([row[0] for row in history]), rtol=1e-5, atol=1e-6
         )
         assert [row[2] for row in seen] == [row[2] for row in history]
+
+
+@pytest.mark.parametrize(
+    ("change", "came"),
+    [
+        (lambda y: y + 1, r"\[.*4.*\] of torch.int64"),
+        (lambda y: y - 1, r"-1"),
+        (lambda y: y.double(), "torch.float64"),
+        (lambda y: nn.functional.one_hot(y, 4), r"\[\["),
+    ],
+    ids=["too large", "negative", "no whole number", "shares"],
+)
+def test_classes_that_the_data_does_not_have_are_told(split, change, came):
+    x, y = split.test.tensors
+    wrong = TensorDataset(x.repeat(5, 1), change(y.repeat(5)))
+    with pytest.raises(ValueError, match=f"from 0 to 3, but a batch has .*{came}"):
+        Trainer(network(), Split(wrong, split.test, 4), Recipe(**BASE)).run()
+
+
+def test_classes_may_be_of_any_whole_kind(split):
+    x, y = split.test.tensors
+    losses = []
+    for kind in (torch.int64, torch.int32, torch.uint8):
+        held = TensorDataset(x, y.to(kind))
+        losses.append(Trainer(network(), Split(held, held, 4), Recipe(**{**BASE, "epochs": 1})).run()[0].test_loss)
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_weights_that_are_lost_are_told_where_the_loss_is_a_number_still(split):
+    """A neuron gives no spike for NaN, so that the loss behind it stays finite."""
+    x, y = split.test.tensors
+    net = nn.Sequential(network(), nn.Linear(4, 4))
+    held = TensorDataset(x * float("nan"), y)
+    with pytest.raises(FloatingPointError, match=r"After epoch 1 there are values in .*no numbers any more"):
+        Trainer(net, Split(held, held, 4), Recipe(**BASE)).run()
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_data_without_samples_is_refused(split, part):
+    with pytest.raises(ValueError, match=f"the {part} part has no samples"):
+        Split(**{"train": split.train, "test": split.test, "classes": 4, part: []})

@@ -34,6 +34,11 @@ class Split:
     classes: int
     sequences: bool = False
 
+    def __post_init__(self) -> None:
+        for part, samples in (("train", self.train), ("test", self.test)):
+            if not len(samples):
+                raise ValueError(f"Split: the {part} part has no samples. Look whether root is the folder of the data.")
+
 
 @dataclass(frozen=True)
 class Source:

@@ -251,6 +251,14 @@ class Trainer:
                 "--lr, --clip-grad-norm or a longer warm-up helps most often; spikescope.monitor.health(net) around a "
                 "step names the layer where it begins. The last checkpoint is of before."
             )
+        lost = [name for name, held in self.net.named_parameters() if not held.isfinite().all()]
+        if lost:
+            raise FloatingPointError(
+                f"After epoch {progress.epoch + 1} there are values in {lost[0]} that are no numbers any more; a loss "
+                "behind a neuron does not tell. Look for NaN in the data, or lower --lr; "
+                "spikescope.monitor.health(net) around a step names the layer where it begins. The last checkpoint of "
+                "an epoch is of before."
+            )
         test_loss, test_accuracy, layers = self.test()
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
         epoch = Epoch(progress.epoch, loss / count, right / count, test_loss, test_accuracy, seconds, layers)
@@ -276,7 +284,19 @@ class Trainer:
         )
         pinned = ranks.device.type == "cuda"
         seeded = SeededSamples(samples, recipe.seed)
-        return DataLoader(seeded, batch_sampler=order, num_workers=recipe.workers, pin_memory=pinned)
+        loader = DataLoader(seeded, batch_sampler=order, num_workers=recipe.workers, pin_memory=pinned)
+        return (self._checked(*batch) for batch in loader)
+
+    def _checked(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch whose classes are some of the data; they are still on the CPU here, where looking costs nothing."""
+        whole = isinstance(y, Tensor) and y.dim() == 1 and not y.is_floating_point() and not y.is_complex()
+        if not whole or int(y.min()) < 0 or int(y.max()) >= self.data.classes:
+            came = f"{y.tolist()[:8]} of {y.dtype}" if isinstance(y, Tensor) else repr(y)
+            raise ValueError(
+                f"A sample must come with its class, a whole number from 0 to {self.data.classes - 1}, but a batch has "
+                f"{came}. Number the classes from 0, and give their count in Split(train, test, classes)."
+            )
+        return x, y.long()
 
     def _placed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """A batch on the device, with time first."""
