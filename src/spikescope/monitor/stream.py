@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,20 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..base import StepModule
-from ..form import tensors_of
-from ..neuron.spiking import gives_spikes, is_binary
-from ..recording import Moment, OpenedRecording, Writer, open_recording
+from ..recording import OpenedRecording, Writer, open_recording
 from ..sockets import Signal
-from ..spikes import PackedSpikes
 from .choose.modules import named, select
-from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of, spikes_of
+from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of
 from .choose.subset import Subset
+from .line import lines
 from .probe.group import Probes
-from .probe.single import GradScale, Probe
-from .probe.taps import tapped
-from .reduce import Packed
-from .reduce.pieces import whole
-from .track import decoded
+from .probe.single import GradScale
 
 __all__ = ["Streamed", "stream"]
 
@@ -147,23 +139,9 @@ class Streamed:
         self.path = writer.path
         self._runs = any(map(keeps_state, named(net).values()))
         self._noted: dict[int, set[str]] = {}
-        self._streams: list[tuple[str, Probe]] = []
-        plugged: list[Probe] = []
-        options: dict[str, Any] = {"root": net, "subset": subset, "every": every if self._runs else 1}
-        for label, held in modules.items():
-            for name, module in held.items():
-                signal = signals[label][name]
-                line = _Line(writer, label, module, signal, every, self._runs)
-                if line.packed and (taps := tapped(module, signal, {"packed": Packed()}, subset)):
-                    signal, line.told = signal._replace(taps=taps["packed"]), True
-                missed = line.miss if signal.kind in GRADIENTS else None
-                probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, **options)
-                line.probe = probe
-                self._streams.append((label, probe))
-                plugged.append(probe)
-                if signal.kind in GRADIENTS:
-                    forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
-                    plugged.append(Probe(name, module, forward, line.take_forward, root=net))
+        self._streams, plugged = lines(
+            net, modules, signals, writer, runs=self._runs, every=every, subset=subset, scaler=scaler
+        )
         self._clocks = [probe for probe in plugged if probe.signal.kind not in GRADIENTS]
         self._plugged = Probes(self, plugged)
         self._end = weakref.finalize(self, _finish, writer)
@@ -250,115 +228,6 @@ class Streamed:
 def _finish(writer: Writer) -> None:
     """Have on disk what is in memory, when the recording is dropped or the program ends."""
     writer.close()
-
-
-class _Line:
-    """One signal of one module: what came is put in its place in time, packed where it is spikes, and handed on."""
-
-    def __init__(self, writer: Writer, label: str, module: nn.Module, signal: Signal, every: int, runs: bool) -> None:
-        self.writer, self.label, self.module, self.signal = writer, label, module, signal
-        self.every, self.runs = every, runs
-        self.packed = label == "spike" and is_binary(module)
-        self.trusted = partial(gives_spikes, module)
-        self.run, self.steps, self.kept = 0, 0, 0
-        self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
-        self.told = False  # whether what the kernel tells comes along
-        self.probe: Probe | None = None
-
-    def take(self, value: Any, moment: Moment) -> None:
-        """One value of the module."""
-        value, taps = value if self.told else (value, None)
-        chunk = self._chunk(value, moment)
-        if not self.kept:
-            self._learn(moment.name)
-        if self.signal.kind in GRADIENTS:
-            self._take_gradient(chunk, moment)
-            return
-        if self._turn(moment) % self.every == 0:
-            self._keep(chunk, taps, moment, self.steps)
-        self.steps += len(chunk)
-
-    def _learn(self, name: str) -> None:
-        """Have the head say which neurons the values are of, now that a value shows how many there are."""
-        assert self.probe is not None
-        held = tensors_of(self.probe.given)
-        shape = tuple(held[0].shape[2 if self._has_time() else 1 :]) if held else ()
-        chosen = self.probe.subset.neurons
-        every = torch.arange(math.prod(shape), device="cpu").unsqueeze(0)
-        some = None if chosen is None else Subset(neurons=chosen).take(every, None)
-        self.writer.learn(name, self.label, shape, None if some is None else some.flatten().tolist())
-
-    def _turn(self, moment: Moment) -> int:
-        run = moment.run if self.runs else moment.call
-        if run != self.run:
-            self.run, self.steps = run, 0
-        return run
-
-    def _keep(self, chunk: Tensor, taps: Any, moment: Moment, start: int) -> None:
-        values: Tensor | PackedSpikes = self._spikes(chunk, taps) if self.packed else chunk
-        if isinstance(values, Tensor):
-            values = values.detach().to("cpu", copy=True)
-        batch = chunk.shape[1]
-        place = moment._replace(run=self.run // self.every, start=start, stop=start + len(chunk), batch=batch)
-        self.writer.keep(self.label, values, place)
-        self.kept += 1
-
-    def _spikes(self, chunk: Tensor, taps: Any) -> Tensor | PackedSpikes:
-        packed = Packed()
-        try:
-            told = taps is not None and self.trusted()
-            course = packed.measure_taps(taps, chunk) if told else packed.measure(chunk)
-        except ValueError:
-            if self.kept:
-                raise
-            self.packed = False  # what is called spikes are other numbers: they are kept as they are
-            return chunk
-        shape = torch.Size((len(chunk), *course.shape))
-        return PackedSpikes(whole(course.pieces).cpu(), shape, course.dtype)
-
-    def _chunk(self, value: Any, moment: Moment) -> Tensor:
-        """`[T, N, *]`."""
-        if isinstance(value, (bool, int, float)):
-            value = torch.tensor(value, device="cpu")
-        there = tensors_of(value)
-        if not isinstance(value, Tensor) and len(there) != 1:
-            raise TypeError(
-                f"record: a signal is one tensor, but {self.label!r} of {moment.name!r} is {type(value).__name__}. "
-                "Choose modules that give one tensor; OutputMonitor keeps other values."
-            )
-        held: Tensor = value if isinstance(value, Tensor) else there[0]
-        if self._has_time():
-            return held if held.ndim > 1 else held.unsqueeze(-1)
-        return held.reshape(1, *(held.shape if held.ndim else (1,)))
-
-    def _has_time(self) -> bool:
-        in_sequences = isinstance(self.module, StepModule) and self.module.step_mode == "m"
-        if self.signal.kind in ("before", "after"):
-            return in_sequences and self.signal.name.endswith("_seq")
-        return in_sequences and not decoded(self.module, self.signal.kind)
-
-    def take_forward(self, value: Any, moment: Moment) -> None:
-        """The forward pass goes on: so the gradients find their steps, from the last to the first."""
-        self._turn(moment)
-        there = tensors_of(value)
-        self.length = len(self._chunk(there[0] if there else value, moment))
-        self.steps += self.length
-        self.ahead = self.steps
-
-    def miss(self) -> None:
-        """A call of the forward pass, as long as the last one, has no gradient."""
-        self.ahead = max(0, self.ahead - self.length)
-
-    def _take_gradient(self, chunk: Tensor, moment: Moment) -> None:
-        if self.run % self.every:
-            return
-        self.ahead -= len(chunk)
-        if self.ahead < 0:
-            raise ValueError(
-                "A backward pass came through steps that have their gradients already, or whose forward pass was not "
-                "seen. Record one backward pass a run, from before its forward pass on."
-            )
-        self._keep(chunk, None, moment, self.ahead)
 
 
 def _about(module: nn.Module, signals: list[str]) -> dict[str, Any]:

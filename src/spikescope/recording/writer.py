@@ -80,6 +80,7 @@ class Writer:
     ) -> None:
         self._seconds, most = _intervals(sync_every)
         self.fill = min(fill, most or fill)
+        self.home = torch.device("cpu")  # where values are wanted
         self.path = _claimed(Path(folder))
         self._lock = WriterLock(self.path)
         self._head = copy.deepcopy(dict(head))
