@@ -74,6 +74,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "surrogate",
         "weights",
     },
+    "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes"},
     "cli": {"display", "recording", "models", "report", "errors", "files", "neuron", "train"},
     "compat": {
         "ann2snn",

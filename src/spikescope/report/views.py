@@ -99,6 +99,7 @@ class LayerTrace:
     - `spikes`: `[T, F]`, the outputs of the F neurons.
     - `potential`: `[T, F]`, the membrane potential after each step.
     - `threshold`: the potential at which all its neurons fire, or None where there is no such number.
+    - `reset`: the potential after a spike, or None where there is no such number, as with a soft reset.
     """
 
     name: str
@@ -106,6 +107,7 @@ class LayerTrace:
     spikes: Array
     potential: Array
     threshold: float | None = None
+    reset: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..functional import reset_net
 from ..monitor import Recording, by_type, record
-from ..monitor.choose.signals import threshold_of
+from ..monitor.choose.signals import reset_of, threshold_of
 from ..monitor.reduce import Packed, Raw, Reducer
 from ..monitor.sync import sync
 from ..neuron import PointwiseNeuron
@@ -92,6 +92,7 @@ def view_sample(net: nn.Module, x: Tensor, label: int, steps: int, trained_steps
             spikes=_rows(held.dense() if isinstance(held, PackedSpikes) else held),
             potential=_rows(potentials[name]),
             threshold=threshold_of(module),
+            reset=reset_of(module),
         )
         for name, held in spikes.items()
         if isinstance(module := net.get_submodule(name), PointwiseNeuron)

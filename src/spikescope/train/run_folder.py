@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +13,7 @@ from torch import nn
 
 from ..errors import missing_extra
 from ..files import FolderLock, append_line, claim_folder, open_regular, write_whole
+from ..report.metrics import read_metrics
 from ..report.views import Epoch
 
 if TYPE_CHECKING:
@@ -110,33 +110,3 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, s
         raise ValueError(f"{path} holds no weights, or is damaged: {error}.") from error
     net.load_state_dict(tensors)
     return notes
-
-
-def read_metrics(path: str | os.PathLike[str]) -> list[Epoch]:
-    """The epochs in a `metrics.jsonl`.
-
-    A last line that was cut off, as by the end of a process, is left out with a warning; another line that is no epoch
-    is a ValueError that names file and line.
-    """
-    with open_regular(path) as file:
-        lines = file.read().split(b"\n")
-    epochs = []
-    for number, line in enumerate(lines, 1):
-        last = number == len(lines)  # what follows the last end of a line
-        if last and not line:
-            break
-        try:
-            epochs.append(Epoch.from_row(json.loads(line)))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            if not last:
-                raise ValueError(f"{path}: line {number} is no epoch: {_reason(error)}.") from error
-            warnings.warn(
-                f"{path} ends in the middle of line {number}, which is left out: its epoch was not written to its end.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-    return epochs
-
-
-def _reason(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

@@ -10,7 +10,7 @@ from ...errors import check_choice
 from ...neuron import Neuron, OTTTLIFNode, PointwiseNeuron
 from ...sockets import Signal
 
-__all__ = ["GRADIENTS", "keeps_state", "signal_of", "spikes_of", "threshold_of"]
+__all__ = ["GRADIENTS", "keeps_state", "reset_of", "signal_of", "spikes_of", "threshold_of"]
 
 SIGNALS = ("output", "input", "grad_output", "grad_input", "spike", "current", "h", "v")
 _ALIASES = {"spike": "output", "current": "input"}
@@ -59,7 +59,21 @@ def threshold_of(module: nn.Module) -> float | None:
     >>> threshold_of(spikescope.neuron.IFNode(v_threshold=0.5)), threshold_of(nn.Linear(1, 1))
     (0.5, None)
     """
-    if not isinstance(module, PointwiseNeuron) or "v_threshold" not in type(module).fields:
+    return _shared(module, "v_threshold")
+
+
+def reset_of(module: nn.Module) -> float | None:
+    """The potential to which all neurons of a layer are set after a spike; None where there is no such number.
+
+    >>> reset_of(spikescope.neuron.IFNode()), reset_of(spikescope.neuron.IFNode(v_reset=None))
+    (0.0, None)
+    """
+    return _shared(module, "v_reset")
+
+
+def _shared(module: nn.Module, field: str) -> float | None:
+    if not isinstance(module, PointwiseNeuron) or field not in type(module).fields:
         return None
-    held = torch.as_tensor(module.v_threshold, device="cpu")
-    return float(held.item()) if held.numel() == 1 else None
+    given = getattr(module, field)
+    held = None if given is None else torch.as_tensor(given, device="cpu")
+    return None if held is None or held.numel() != 1 else float(held.item())

@@ -108,6 +108,16 @@ class Health(Displayed):
         """What could not be judged, and why."""
         return list(self._told()[1])
 
+    @property
+    def order(self) -> list[str]:
+        """The layers that ran, in the order in which the data came to them; of a copy, none."""
+        return [] if self._seen is None else sorted(self._seen.places, key=self._seen.places.__getitem__)
+
+    @property
+    def ran(self) -> bool:
+        """Whether the network ran while it was watched."""
+        return self._told()[2]
+
     def _told(self) -> tuple[list[Finding], list[str], bool]:
         if self._seen is None or self._kept is not None:
             return self._kept or ([], [], False)

@@ -12,7 +12,7 @@ from .finding import Evidence, Finding
 if TYPE_CHECKING:
     from .watch.seen import Seen
 
-__all__ = ["FAMILIES", "Cause", "causes", "judged", "open_questions", "register", "unjudged"]
+__all__ = ["FAMILIES", "Cause", "causes", "judged", "open_questions", "ranked", "register", "unjudged"]
 
 FAMILIES = ("values", "inputs", "usage", "learning", "potentials", "activity", "gradients")
 """The modules of `causes`, in which causes are registered."""
@@ -102,8 +102,12 @@ def causes() -> dict[str, Cause]:
 def judged(seen: Seen) -> list[Finding]:
     """The causes of all that is wrong, ranked, each with what follows from it."""
     _loaded()
-    found = [finding for judge in _judges for finding in judge(seen)]
-    places = seen.places
+    return ranked([finding for judge in _judges for finding in judge(seen)], seen.places)
+
+
+def ranked(found: Iterable[Finding], places: Mapping[str, int]) -> list[Finding]:
+    """Findings in the order of importance, each with what follows from it; `places` of layers in the order of data."""
+    _loaded()
 
     def order(finding: Finding) -> tuple[int, int, int]:
         cause, place = _causes[finding.kind], places.get(finding.layer, -1)
