@@ -14,6 +14,7 @@ from .classic.gpu import *
 from .classic.monitors import *
 from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
+from .flight.front import *
 from .health.finding import Evidence as Evidence
 from .health.finding import Finding as Finding
 from .health.health import *

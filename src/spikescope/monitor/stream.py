@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 import weakref
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +18,7 @@ from ..sockets import Signal
 from .choose.modules import named, select
 from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of
 from .choose.subset import Subset
+from .header import header
 from .line import lines
 from .probe.group import Probes
 from .probe.single import GradScale
@@ -54,23 +52,7 @@ def stream(
     wanted = _wanted(signals, where)
     modules = {name: select(net, chosen(name) if given is None else given, "record") for name, given in wanted.items()}
     made = {name: {path: _signal(name, module) for path, module in held.items()} for name, held in modules.items()}
-    order = [path for path in named(net) if any(path in held for held in modules.values())]
-    about = {path: _about(named(net)[path], [name for name, held in modules.items() if path in held]) for path in order}
-    head = {
-        "dt": dt,
-        "seed": seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "every": every,
-        "subset": _told(subset),
-        "versions": {
-            "spikescope": _version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "git": _git(),
-        "layers": about,
-    }
+    head = header(net, modules, dt=dt, seed=seed, every=every, subset=subset)
     writer = Writer(to, head, sync_every, fill)
     try:
         return Streamed(net, modules, made, writer, every, subset, scaler)
@@ -230,33 +212,6 @@ def _finish(writer: Writer) -> None:
     writer.close()
 
 
-def _about(module: nn.Module, signals: list[str]) -> dict[str, Any]:
-    """What the head says of a module."""
-    fields = {name: _field(getattr(module, name, None)) for name in getattr(type(module), "fields", ())}
-    told: dict[str, Any] = {"type": type(module).__name__, "signals": signals, "fields": fields}
-    if isinstance(module, StepModule):
-        told["step_mode"] = module.step_mode
-    return told
-
-
-def _field(held: Any) -> Any:
-    """The value of a field at the start: numbers as they are, what is large by its shape."""
-    if isinstance(held, Tensor):
-        return held.detach().cpu().tolist() if held.numel() <= 1 << 12 else f"{held.dtype} {tuple(held.shape)}"
-    return held if held is None or isinstance(held, (bool, int, float, str)) else repr(held)
-
-
-def _told(subset: Subset | None) -> Any:
-    """The subset in words."""
-    return (
-        None
-        if subset is None or subset.everything
-        else {
-            name: repr(held) for name in ("neurons", "samples", "time") if (held := getattr(subset, name)) is not None
-        }
-    )
-
-
 def _noted(name: str, value: Any, subset: Subset | None) -> Any:
     """A note as numbers, texts and lists."""
     if isinstance(value, (Tensor, np.ndarray)):
@@ -272,22 +227,3 @@ def _noted(name: str, value: Any, subset: Subset | None) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"note: {name} is numbers, texts, or lists or tensors of them, but got {type(value).__name__}.")
-
-
-def _version() -> str:
-    from .. import __version__
-
-    return __version__
-
-
-def _git() -> dict[str, Any] | None:
-    """The commit that the working folder is at, and whether it has changes; None where there is none."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True)
-        return done.stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return None

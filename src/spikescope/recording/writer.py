@@ -149,6 +149,16 @@ class Writer:
         write_head(self.path, {**self._head, "files": self._files})  # so that a reader misses the last one as well
         self._lock.release()
 
+    def abandon(self) -> None:
+        """Stop without what is in memory. What is on disk stays, and nobody is its writer."""
+        if self._ended or os.getpid() != self.process:
+            return
+        with self._state:
+            self._ended, self._open, self._waiting = True, _Batch(), _Batch()
+            self._state.notify_all()
+        self._thread.join()
+        self._lock.release()
+
     def _mine(self) -> threading.Condition:
         if os.getpid() != self.process:
             raise RuntimeError(

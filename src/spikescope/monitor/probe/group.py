@@ -29,9 +29,14 @@ class Probes:
         return iter(self._held)
 
     @property
+    def alive(self) -> bool:
+        """Whether they were not closed."""
+        return self._finalizer.alive
+
+    @property
     def enabled(self) -> bool:
         """Whether any of them takes values."""
-        return self._finalizer.alive and any(probe.enabled for probe in self._held)
+        return self.alive and any(probe.enabled for probe in self._held)
 
     def switch(self, on: bool) -> None:
         """Take values from now on, or pause."""

@@ -13,10 +13,10 @@ from ...sockets import Signal
 from ..choose.subset import Subset
 from ..reduce import Reducer
 
-__all__ = ["tapped"]
+__all__ = ["as_in_the_library", "tapped"]
 
 
-def _as_in_the_library(module: nn.Module) -> bool:
+def as_in_the_library(module: nn.Module) -> bool:
     """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
     methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step")
     own = getattr(module, "custom", False) or getattr(module, "by_hooks", False)  # run step by step, in methods
@@ -29,7 +29,7 @@ def tapped(
     """The reducers that the kernel of a neuron feeds, and their taps: for them the signal need not be read."""
     if (subset is not None and not subset.everything) or getattr(module, "step_mode", "s") != "m":
         return {}
-    if not isinstance(module, PointwiseNeuron) or not _as_in_the_library(module):
+    if not isinstance(module, PointwiseNeuron) or not as_in_the_library(module):
         return {}
     if signal == Signal("output"):
         known: tuple[str, ...] = ("count", "packed") if gives_spikes(module) else ()

@@ -1,0 +1,175 @@
+"""Whether a step was the last good one: everything that has the last steps written down, and what follows from what."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...spikes import PackedSpikes
+from ...warn import warn
+from .late import Late
+from .place import in_input, in_kept, in_loss, in_weights
+from .ring import Frame, Ring
+from .triggers import LossJump, Step, Trigger, watches
+
+__all__ = ["Judge"]
+
+
+class Judge:
+    """Looks at the steps in a ring as they end. `found` is what is to be written down."""
+
+    def __init__(self, net: nn.Module, ring: Ring, on: Any) -> None:
+        self.net, self.ring = net, ring
+        self.watches, self.outside = watches(on, ring.keep_steps)
+        self.found: list[Trigger] = []
+        self.last = -ring.keep_steps - 1  # the last step with a trigger
+        self._late: deque[_Sealed] = deque()
+        self._ended: Frame | None = None  # the last one that is judged, or will be
+        self._inputs: list[tuple[Tensor, int | None]] = []  # of this step, on devices that one would have to wait for
+        self._loss: Tensor | None = None
+        self._bad_input: Trigger | None = None
+        self._bad_loss: Trigger | None = None
+        self._weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
+
+    @property
+    def unjudged(self) -> list[str]:
+        """What cannot be judged, and why."""
+        jumps = [held for held in self.watches if isinstance(held, LossJump)]
+        return ["loss jumps: no loss was told; call recorder.loss(loss)"] if jumps and not jumps[0].last else []
+
+    def look(self, given: Tensor | None, call: int | None) -> Trigger | None:
+        """The network is given this; where it is not finite, and that is known at once, the place.
+
+        - `call`: of a network that is called for each step of a sequence, which one it is.
+        """
+        if "nonfinite" not in self.outside or given is None or not given.numel():
+            return None
+        given = given.detach()
+        if given.device.type != "cpu":
+            self._inputs.append((given, call))
+        elif self._bad_input is None and not math.isfinite(_sum(given).item()):
+            self._bad_input = in_input(self.ring.open.number, given, self._axes(), call)
+            return self._bad_input
+        return None
+
+    def _axes(self) -> tuple[int, int] | None:
+        """Steps and samples of the last step that is known."""
+        for frame in (self.ring.open, *reversed(self.ring.frames)):
+            for held in frame.of("spike").values():
+                shape = held[0].values.shape
+                return (shape[0] if len(held) == 1 else 1), shape[1]
+        return None
+
+    def tell_loss(self, loss: Tensor | float) -> None:
+        """Take the loss of this step."""
+        held = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), device="cpu")
+        if held.numel() != 1:
+            raise ValueError(f"A loss is one number, but got {tuple(held.shape)}: give its mean.")
+        self._loss = held.reshape(()).clone()
+        if held.device.type == "cpu" and "nonfinite" in self.outside and not math.isfinite(value := held.item()):
+            self._bad_loss = in_loss(self.ring.open.number, value, self.net)  # while the states show where
+
+    def tell_exception(self, error: Exception) -> None:
+        """An exception ends the training; where this step or the last had a trigger, it follows from that."""
+        if "exception" not in self.outside:
+            return
+        self.end(wait=True)
+        number = self.ring.open.number
+        trigger = Trigger("exception", number, f"{type(error).__name__}: {error}")
+        if self.found or number - self.last > 1:
+            self.found.append(trigger)
+            self.last = number
+
+    def end(self, wait: bool = False) -> None:
+        """The step that is open is over."""
+        frame = self.ring.open
+        if frame is not self._ended and (frame.entries or self._loss is not None):
+            self._ended = frame
+            known = self._bad_input, self._bad_loss
+            self._late.append(_Sealed(frame, self._inputs, Late(self._numbers(frame)), *known))
+        self._inputs, self._loss, self._bad_input, self._bad_loss = [], None, None, None
+        while self._late and (wait or self._late[0].late.there):
+            self._judge(self._late.popleft())
+
+    def _numbers(self, frame: Frame) -> dict[Any, Tensor]:
+        """What a step is judged by."""
+        found: dict[Any, Tensor] = {}
+        for name, entries in frame.of("spike").items():
+            parts = [held.values for held in entries]
+            found["fired", name] = torch.stack(
+                [(part.bits if isinstance(part, PackedSpikes) else part).any() for part in parts]
+            ).any()
+        if self._loss is not None:
+            found["loss"] = self._loss
+        if "nonfinite" in self.outside:
+            for place, (given, _) in enumerate(self._inputs):
+                found["input", place] = _sum(given)
+            for place, entry in enumerate(frame.entries):
+                if isinstance(entry.values, Tensor) and entry.values.is_floating_point() and entry.signal != "spike":
+                    found["kept", place] = _sum(entry.values)
+            if self._weights:
+                found["weights"] = torch.nn.utils.get_total_norm([held.detach() for held in self._weights])
+        return found
+
+    def _judge(self, sealed: _Sealed) -> None:
+        frame, numbers = sealed.frame, sealed.late.values()
+        loss = numbers.get("loss")
+        if loss is not None:
+            frame.told["loss"] = loss
+        triggers = []
+        if (trigger := self._nonfinite(sealed, numbers)) is not None:
+            triggers.append(trigger)
+        fired = {key[1]: bool(held) for key, held in numbers.items() if key[0] == "fired"}
+        step = Step(frame.number, loss, fired)
+        for watch in list(self.watches):
+            try:
+                trigger = watch.look(step)
+            except Exception as error:  # of a function of the user's
+                self.watches.remove(watch)
+                warn(f"The flight recorder asks {watch.name!r} no more: {type(error).__name__}: {error}")
+                continue
+            if trigger is not None:
+                triggers.append(trigger)
+        if triggers:
+            follows = frame.number - self.last <= self.ring.keep_steps
+            self.last = frame.number
+            self.found += [] if follows else triggers
+
+    def _nonfinite(self, sealed: _Sealed, numbers: dict[Any, float]) -> Trigger | None:
+        """Where a value that is not finite came up first. A sum may overflow where no value does."""
+        frame, trigger = sealed.frame, sealed.bad_input
+        bad = [key for key, held in numbers.items() if not math.isfinite(held)]
+        for key in bad:
+            if trigger is None and key[0] == "input":
+                given, call = sealed.inputs[key[1]]
+                trigger = in_input(frame.number, given, self._axes(), call)
+        kinds = {key if isinstance(key, str) else key[0] for key in bad}
+        if trigger is None and "kept" in kinds:
+            trigger = in_kept(frame, frame.told.get("samples"))
+        if trigger is None and "loss" in kinds and "nonfinite" in self.outside:
+            trigger = sealed.bad_loss or in_loss(frame.number, numbers["loss"], None)
+        if trigger is None and "weights" in kinds:
+            trigger = in_weights(frame.number, self.net)
+        return trigger
+
+
+class _Sealed(NamedTuple):
+    """A step that is over, and what it is judged by."""
+
+    frame: Frame
+    inputs: list[tuple[Tensor, int | None]]
+    late: Late
+    bad_input: Trigger | None
+    bad_loss: Trigger | None
+
+
+def _sum(x: Tensor) -> Tensor:
+    """The sum of a tensor; of what was expanded, of what it was expanded from."""
+    for axis in range(x.ndim):
+        if x.stride(axis) == 0:
+            x = x.narrow(axis, 0, 1)
+    return x.sum()

@@ -1,0 +1,126 @@
+"""The last steps of a training, in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...recording import Moment
+from ...spikes import PackedSpikes
+
+__all__ = ["Entry", "Frame", "Ring"]
+
+Values = Tensor | PackedSpikes
+
+
+class Entry(NamedTuple):
+    """One value of a signal, and where it belongs."""
+
+    signal: str
+    values: Values
+    moment: Moment
+
+
+class Frame:
+    """What came during one step of training: a forward pass over a sequence, and its backward pass."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.entries: list[Entry] = []
+        self.told: dict[str, Any] = {}  # what is known of it by name, such as the loss
+        self.learned: dict[str, dict[str, Tensor]] = {}  # by module, what a neuron had learned when it began
+        self.nbytes = 0
+        self.cut = 0  # values that had to go
+
+    def of(self, signal: str) -> dict[str, list[Entry]]:
+        """The entries of a signal by module, each in the order of time."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.signal == signal:
+                found.setdefault(entry.moment.name, []).append(entry)
+        for held in found.values():
+            held.sort(key=lambda entry: entry.moment.start or 0)
+        return found
+
+    @property
+    def first(self) -> int:
+        """The step since the reset that it begins at: 0, but where the network goes on without one."""
+        return min((entry.moment.start or 0 for entry in self.entries), default=0)
+
+
+class Ring:
+    """The frames of the last `keep` steps, the one that goes on among them, in `limit` bytes; the oldest go first."""
+
+    home: torch.device | None = None  # values stay where they are
+
+    def __init__(self, keep: int, limit: int | None) -> None:
+        self.keep_steps, self.limit = keep, limit
+        self.lock = threading.RLock()  # a backward pass brings its values from threads of its own
+        self.frames: deque[Frame] = deque()
+        self.open = Frame(0)
+        self.nbytes = self.dropped = 0  # bytes that are held; steps that went because of the limit
+        self.about: dict[str, dict[str, Any]] = {}  # what a first value shows of each module
+
+    def begin(self) -> Frame | None:
+        """The next step begins: the one that is over, where anything came of it."""
+        with self.lock:
+            done = self.open
+            if not done.entries and not done.told:
+                return None
+            self.frames.append(done)
+            while len(self.frames) >= self.keep_steps:
+                self._drop()
+            self.open = Frame(done.number + 1)
+            return done
+
+    def keep(self, signal: str, values: Values, moment: Moment) -> None:
+        """Take a value into the step that goes on."""
+        with self.lock:
+            self._take(Entry(signal, values, moment))
+
+    def _take(self, entry: Entry) -> None:
+        size = entry.values.nbytes
+        self.open.entries.append(entry)
+        self.open.nbytes += size
+        self.nbytes += size
+        while self.limit is not None and self.nbytes > self.limit and self.frames:
+            self._drop()
+            self.dropped += 1
+        while self.limit is not None and self.nbytes > self.limit and self.open.entries:
+            gone = self.open.entries.pop(0).values.nbytes
+            self.open.nbytes -= gone
+            self.nbytes -= gone
+            self.open.cut += 1
+
+    def _drop(self) -> None:
+        self.nbytes -= self.frames.popleft().nbytes
+
+    def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
+        """Take what a first value shows of a module."""
+        with self.lock:
+            told = self.about.setdefault(name, {})
+            told.setdefault("shapes", {})[signal] = list(shape)
+            if neurons is not None:
+                told.setdefault("neurons", {})[signal] = list(neurons)
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Take what is known of the step that goes on."""
+        with self.lock:
+            self.open.told.update(told)
+
+    def snapshot(self) -> list[Frame]:
+        """The frames as they are now, the oldest first; none of them changes any more."""
+        with self.lock:
+            held = [*self.frames, *([self.open] if self.open.entries or self.open.cut else [])]
+            made = []
+            for frame in held:
+                copy = Frame(frame.number)
+                copy.entries, copy.told, copy.learned = list(frame.entries), dict(frame.told), frame.learned
+                copy.nbytes, copy.cut = frame.nbytes, frame.cut
+                made.append(copy)
+            return made
