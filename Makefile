@@ -8,11 +8,13 @@ BENCH_READY := $(BENCH_VENV)/.ready
 
 PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
+DOCS_VENV := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
 INTEROP_VENV := .venv-interop
 INTEROP_READY := $(INTEROP_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage fuzz gpu kills interop matrix models programs resumes triton clean
+.PHONY: demo test test-all bench damage docs fuzz gpu kills interop matrix models programs resumes triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -43,6 +45,16 @@ triton: $(READY)
 	  TRITON_CACHE_DIR=build/triton-$$version/cache PYTHONPATH=build/triton-$$version:src \
 	    $(VENV)/bin/python tests/sweeps/triton_ptx.py || exit 1; \
 	done
+
+# The documentation site, in build/site: warnings are errors, and links are checked.
+docs: $(DOCS_READY)
+	$(DOCS_VENV)/bin/python -m website $(ARGS)
+
+$(DOCS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS_READY)
 
 # Kernel against eager loop on random configurations: ARGS="N --seed S".
 fuzz: $(READY)
@@ -105,4 +117,4 @@ models: $(READY)
 	SPIKESCOPE_TEST_ALL=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) $(DOCS_VENV) build runs .mypy_cache .ruff_cache

@@ -12,7 +12,7 @@ DOCS = Path(__file__).resolve().parent
 
 def main(names: list[str]) -> None:
     """Run the code of the pages in a folder that goes away, and keep its pictures: a page shows what it saves."""
-    pages = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
+    pages = sorted(page for page in DOCS.glob("*/*.md") if not page.stem.endswith(".zh"))
     if unknown := set(names) - {page.stem for page in pages}:
         sys.exit(f"no pages are called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in pages)}")
     for page in pages:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("guide/*.md")])
+FOLDERS = ("start", "tutorials", "guide", "moving", "explanation")
+PAGES = sorted(page for folder in FOLDERS for page in DOCS.glob(f"{folder}/*.md") if not page.stem.endswith(".zh"))
 NEEDS = {
     "exports": ("pandas", "pyarrow", "xarray", "dask", "neo", "nir", "pynwb"),
     "recording": ("pynwb",),

@@ -1,0 +1,116 @@
+"""The pages of the site: each has its twin in Chinese with the same code, and its place in the navigation."""
+
+import re
+from pathlib import Path
+
+import pytest
+from website import assemble, links
+from website.build import address
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = [page for page in assemble.pages() if page.source.startswith("docs/")]
+TRANSLATED = [page for page in WRITTEN if page.translated]
+WAITING = (ROOT / "website" / "untranslated.txt").read_text().split("\n\n")[1].split()
+
+
+def test_every_page_has_its_twin_save_those_that_wait():
+    """The list may only become shorter: a new page comes with its twin, `NAME.zh.md` beside `NAME.md`."""
+    without = sorted(page.source for page in WRITTEN if not page.translated)
+    assert without == WAITING, "write the twin NAME.zh.md, and take translated pages from website/untranslated.txt"
+
+
+def test_no_twin_is_alone():
+    for twin in (ROOT / "docs").rglob("*.zh.md"):
+        assert twin.with_name(f"{twin.name.removesuffix('.zh.md')}.md").exists(), f"{twin} translates no page"
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.source)
+@pytest.mark.parametrize("of", [assemble.code_blocks, assemble.links], ids=["code", "links"])
+def test_twins_have_the_same(of, page):
+    assert of(page.texts["zh"]) == of(page.texts["en"])
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.source)
+def test_twins_have_the_same_headings_by_level(page):
+    levels = [[level for level, _ in assemble.headings(page.texts[language])] for language in assemble.LANGUAGES]
+    assert levels[0] == levels[1]
+
+
+@pytest.mark.parametrize("language", assemble.LANGUAGES)
+def test_every_page_has_a_place_in_the_navigation(language):
+    there = {page.target for page in assemble.pages()}
+    nav = assemble.navigation(language, there)
+    named = [name for entry in nav[1:] for names in entry.values() for name in names]
+    assert nav[0] == "index.md"
+    assert sorted([nav[0], *named]) == sorted(there)
+
+
+def test_a_page_without_a_place_is_refused_by_name():
+    there = {page.target for page in assemble.pages()}
+    with pytest.raises(ValueError, match=r"No section of website/nav.toml has a place for attic/old.md"):
+        assemble.navigation("en", {*there, "attic/old.md"})
+    with pytest.raises(ValueError, match=r"names guide/neurons.md, which there is not"):
+        assemble.navigation("en", there - {"guide/neurons.md"})
+
+
+@pytest.mark.parametrize("page", list(assemble.pages()), ids=lambda page: page.source)
+def test_every_link_leads_to_a_file(page):
+    """The fast half of what `make docs` checks, which knows anchors and made pages too."""
+    for text in page.texts.values():
+        for link in assemble.links(text):
+            there = (ROOT / page.source).parent / link.partition("#")[0]
+            assert there.exists() or "/reference/" in str(there), f"{page.source} links to {link}"
+
+
+def test_links_lead_to_where_files_stand_on_the_site():
+    page = assemble.Page("docs/guide/a.md", "guide/a.md", {})
+    text = "[a](../versions.md#onnx) [b](../../ARCHITECTURE.md) ![c](../images/d.png) [e](https://f.g/h) [i](#j)\n"
+    assert assemble.with_links(page, text + "```\n[k](../versions.md)\n```\n") == (
+        "[a](../explanation/versions.md#onnx) [b](../project/architecture.md) ![c](../images/d.png) "
+        "[e](https://f.g/h) [i](#j)\n```\n[k](../versions.md)\n```\n"
+    )
+
+
+def test_headings_of_a_translation_have_the_anchors_of_their_twins():
+    pytest.importorskip("pymdownx")
+    english = "# One `code`\n\n```\n# no heading\n```\n\n## Two\n\n## Two\n"
+    chinese = "# 一\n\n```\n# no heading\n```\n\n## 二\n\n## 二\n"
+    assert assemble.with_anchors(chinese, english) == (
+        "# 一 {#one-code}\n\n```\n# no heading\n```\n\n## 二 {#two}\n\n## 二 {#two_1}\n"
+    )
+
+
+def test_a_page_that_waits_is_shown_in_english_under_a_note():
+    page = assemble.Page("docs/a.md", "a.md", {"en": "# Title\n\nWords.\n"})
+    assert assemble.text_of(page, "zh") == f"# Title\n\n{assemble.WAITING}Words.\n"
+    assert assemble.text_of(page, "en") == "# Title\n\nWords.\n"
+
+
+def test_what_is_broken_in_a_built_site_is_named(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html">1</a><a href="#no">2</a><a href="a.html#yes">3</a><p id="yes"><a href="https://x.y">4</a>'
+        '<script src="https://unpkg.com/x"></script><img src="gone.png"><a href="%E4%B8%80.html">5</a>'
+    )
+    (tmp_path / "一.html").write_text("")
+    assert sorted(links.broken(tmp_path)) == [
+        "a.html: #no names an anchor that is not there",
+        "a.html: b.html leads nowhere",
+        "a.html: fetches https://unpkg.com/x",
+        "a.html: gone.png leads nowhere",
+    ]
+    with pytest.raises(SystemExit, match="broken links"):
+        links.check(tmp_path)
+
+
+def test_formulas_become_mathml_or_are_refused_by_name():
+    pytest.importorskip("latex2mathml")
+    from website.hooks import mathml
+
+    assert re.search(r"<math.*<mi>&#x003C4;</mi>.*</math>|<math.*τ.*</math>", mathml(r"\tau", "inline"))
+    with pytest.raises(ValueError, match=r"\\nosuch"):
+        mathml(r"\nosuch{x}", "block")
+
+
+def test_a_placeholder_is_no_address():
+    held = address()
+    assert held is None or (held.startswith("https://") and held.endswith("/"))

@@ -1,0 +1,10 @@
+"""`python -m website [FOLDER]`: builds the site into a folder, build/site by default."""
+
+import sys
+from pathlib import Path
+
+from .assemble import ROOT
+from .build import build
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build" / "site")
