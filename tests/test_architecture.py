@@ -60,6 +60,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
     "models": {"base", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
     "train": {
+        "ann2snn",
         "datasets",
         "models",
         "base",

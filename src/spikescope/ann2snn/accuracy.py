@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..display import laid_out
 from ..errors import ShapeError, check_tensor, dims
 from ..report.style import COLOURS, GREY, blank, heading, note, styled, tidy
-from .driving import Tally, check_steps, drive, neurons_of
+from .driving import Tally, check_steps, drive, neurons_of, with_progress
 from .tracing import on_device
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def accuracy_over_time(
     right, spikes = (torch.zeros(steps, dtype=dtype, device="cpu") for dtype in (torch.int64, torch.float64))
     samples = before = 0
     judge = None if ann is None else copy.deepcopy(ann).eval()
-    for inputs, labels in _labelled(data):
+    for inputs, labels in with_progress(_labelled(data), "counting right answers"):
         with Tally(snn, neurons) as tally:
             scores = drive(snn, tuple(on_device(inputs, snn)), steps, mode)
         check_tensor("accuracy_over_time", "the output of the network", scores)

@@ -15,6 +15,7 @@ from ..base import StepModule
 from ..functional.fusion import fused_pair, fusion_obstacle
 from ..layer.stateless import registry
 from ..monitor import instrument
+from .driving import with_progress
 from .modules import Folded, ScaledNeuron, SpikingMaxPool, VoltageHook
 from .operations import DROPOUTS, NORMS
 from .tracing import Plan, Watch, as_batches, inputs_of, on_device, plan, required
@@ -23,6 +24,8 @@ __all__ = ["Converter"]
 
 _LAYERS: dict[type[nn.Module], type[nn.Module]] = {made.torch_class: made for made in registry.values()}
 _LAYERS |= {nn.BatchNorm1d: layer.BatchNorm1d, nn.BatchNorm2d: layer.BatchNorm2d, nn.BatchNorm3d: layer.BatchNorm3d}
+
+_NO_DATA = "Converter got no data to measure the activations on: the dataloader is empty."
 
 
 class Converter:
@@ -71,21 +74,36 @@ class Converter:
 
         ValueError, with the names of the nodes, if there is what cannot be converted.
         """
+        held = self._planned(ann)
+        return _built(held, self._measure(held), self.fuse_flag)
+
+    convert = __call__
+
+    def structure(self, ann: nn.Module) -> fx.GraphModule:
+        """What a call gives, with scales of 1 and nothing measured: what the `state_dict` of a conversion goes into.
+
+        - `ann`: of the same layers; its weights do not matter. One batch of the data runs through it.
+
+        >>> ann, x = nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.rand(8, 2)
+        >>> saved = Converter(x)(ann).state_dict()
+        >>> Converter(x).structure(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).load_state_dict(saved)
+        <All keys matched successfully>
+        """
+        held = self._planned(ann)
+        batch = next(iter(self.dataloader), None)
+        if batch is None:
+            raise ValueError(_NO_DATA)
+        with torch.no_grad():
+            inputs = inputs_of("Converter", batch, required(held.net.graph))
+            Watch(held, lambda name, activation: None).run(*on_device(inputs, held.net))
+        return _built(held, {held.names[node]: torch.ones(()) for node in held.of("neuron")}, self.fuse_flag)
+
+    def _planned(self, ann: nn.Module) -> Plan:
         held = plan(ann)
         held.net.to(self.device)
         if not held.of("neuron"):
             raise ValueError(f"Converter found no ReLU in {held.owner}: there is nothing that could spike.")
-        scales = self._measure(held)
-        if self.fuse_flag:
-            _fuse(held)
-        for node in held.roles:
-            _replace(held, node, scales)
-        held.net.graph.lint()
-        snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
-        instrument(snn)
-        return snn.eval()
-
-    convert = __call__
+        return held
 
     @torch.no_grad()
     def _measure(self, held: Plan) -> dict[str, Tensor]:
@@ -99,12 +117,12 @@ class Converter:
                 raise ValueError(f"Converter, at {name}: {error}") from error
 
         watch = Watch(held, take)
-        for batch in _with_progress(self.dataloader):
+        for batch in with_progress(self.dataloader, "measuring activations"):
             inputs = inputs_of("Converter", batch, required(held.net.graph))
             watch.run(*on_device(inputs, held.net))
         for name, hook in hooks.items():
             if not hook.num_batches_tracked:
-                raise ValueError("Converter got no data to measure the activations on: the dataloader is empty.")
+                raise ValueError(_NO_DATA)
             if not hook.scale > 0:
                 raise ValueError(
                     f"Converter measured the scale {hook.scale.item():g} for {name}: with mode={self.mode!r} it was "
@@ -113,17 +131,16 @@ class Converter:
         return {name: hook.scale for name, hook in hooks.items()}
 
 
-def _with_progress(batches: Iterable[Any]) -> Iterable[Any]:
-    """The batches, with a bar in a terminal where the package rich is installed."""
-    try:
-        from rich.console import Console
-        from rich.progress import track
-    except ImportError:
-        return batches
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return batches
-    return track(batches, "measuring activations", console=console, transient=True)
+def _built(held: Plan, scales: dict[str, Tensor], fuse: bool) -> fx.GraphModule:
+    """The network of spikes that a plan and the scale of each neuron come to."""
+    if fuse:
+        _fuse(held)
+    for node in list(held.roles):
+        _replace(held, node, scales)
+    held.net.graph.lint()
+    snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
+    instrument(snn)
+    return snn.eval()
 
 
 def _fuse(held: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,3 +86,16 @@ class Tally:
     ) -> None:
         for probe in self._probes:
             probe.close()
+
+
+def with_progress(batches: Iterable[Any], words: str) -> Iterable[Any]:
+    """The batches, with a bar in a terminal where the package rich is installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return batches
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return batches
+    return track(batches, words, console=console, transient=True)

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..layer import Dropout, Dropout2d, SyncBatchNorm
+from ..layer import Dropout, Dropout2d, SyncBatchNorm, VotingLayer
 
 __all__ = ["DROPOUTS", "NORMS", "Refusal", "Role", "function_name", "role_of"]
 
@@ -32,6 +32,7 @@ SUMS = (
     *(nn.ChannelShuffle, nn.Identity, nn.Flatten, nn.Unflatten, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
     *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    VotingLayer.torch_class,
 )
 
 _PLAIN = ("contiguous", "clone", "neg", "double", "float", "half")

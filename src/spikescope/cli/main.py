@@ -10,8 +10,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..files import OutputError, claim_folder
+from .conversion import add_convert
 from .counts import count, threads
 from .recordings import add_export, add_inspect
+from .shared import refuse
 from .training import add_evaluate, add_train
 
 __all__ = ["main"]
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except OutputError as error:
-        return _refuse(error)
+        return refuse(error)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -84,6 +86,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--quiet", action="store_true", help="print the result alone")
     add_train(commands, whole="train" in argv)
     add_evaluate(commands)
+    add_convert(commands)
     return parser
 
 
@@ -97,11 +100,6 @@ def _percent(text: str) -> float:
     return number
 
 
-def _refuse(error: Exception) -> int:
-    print(f"spikescope: {error}", file=sys.stderr)
-    return 2
-
-
 def _demo(arguments: argparse.Namespace) -> int:
     out = claim_folder(arguments.out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}")
     import torch  # only now: what is wrong with the arguments is said at once
@@ -113,7 +111,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         check_extras()
         device = choose_device(arguments.device)
     except (MissingExtraError, ValueError) as error:
-        return _refuse(error)
+        return refuse(error)
     torch.set_num_threads(arguments.threads)
     with RunFolder(out) as folder:
         outcome = run_demo(

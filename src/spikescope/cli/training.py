@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .counts import threads
+from .shared import Pair, refuse
 
 __all__ = ["add_evaluate", "add_train"]
 
@@ -83,25 +82,11 @@ def _form(option: Any) -> dict[str, Any]:
     if option.kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": words}
     if option.kind is dict:
-        return {"action": _Pair, "metavar": "NAME=VALUE", "help": words}
+        return {"action": Pair, "metavar": "NAME=VALUE", "help": words}
     if option.name == "amp":  # --amp alone is bf16, which needs no scaling of the loss
         return {"nargs": "?", "const": "bf16", "choices": option.choices, "help": words}
     metavar = {"choices": option.choices} if option.choices else {"metavar": "N" if option.kind is not str else "TEXT"}
     return {"type": option.kind, "help": words, **metavar}
-
-
-class _Pair(argparse.Action):
-    """NAME=VALUE, gathered into a dictionary; a value that is JSON is that, another is text."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        name, sign, text = values.partition("=")
-        if not sign or not name:
-            raise argparse.ArgumentError(self, f"NAME=VALUE is wanted, but got {values!r}")
-        try:
-            held = json.loads(text)
-        except ValueError:
-            held = text
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest, {}), name: held})
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -131,7 +116,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 out = Path(ranks.share(str(arguments.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}")))
                 outcome = train(recipe, out, quiet=arguments.quiet)
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
-        return _refuse(error)
+        return refuse(error)
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome.summary}\n\nRun folder         {out}")
     return 130 if outcome.interrupted else 0
@@ -158,13 +143,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     try:
         recipe, epoch = evaluate_run(arguments.folder, device=arguments.device, weights=arguments.weights)
     except (MissingExtraError, ValueError, TypeError, OSError) as error:
-        return _refuse(error)
+        return refuse(error)
     print(f"{recipe.model} on {recipe.data}, T = {recipe.T}")
     print(f"Test accuracy      {100 * epoch.test_accuracy:.2f} %   (loss {epoch.test_loss:.4f})\n")
     print(activity_table(epoch.layers))
     return 0
-
-
-def _refuse(error: Exception) -> int:
-    print(f"spikescope: {error}", file=sys.stderr)
-    return 2

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .. import layer
 from ..base import StepModule
@@ -70,6 +70,9 @@ class SequenceModel(StepModule, nn.Module):
 
     def frames(self, x: Tensor) -> Tensor:
         """The input as the layers take it. Images are repeated without a copy, so that layers compute them once."""
+        held: Any = x
+        if isinstance(held, fx.Proxy) and self.step_mode == "s":  # followed once without values, as ann2snn does
+            return x
         owner = type(self).__name__
         check_tensor(owner, "the input", x)
         if self.step_mode == "m" and x.ndim == 4:

@@ -14,7 +14,7 @@ from ..errors import UnknownNameError, did_you_mean
 from ..functional import set_step_mode
 from .blocks import NeuronMaker
 
-__all__ = ["VARIANTS", "Variant", "create", "list_models"]
+__all__ = ["VARIANTS", "Variant", "create", "list_models", "without_spikes"]
 
 
 class Variant(NamedTuple):
@@ -160,3 +160,15 @@ def create(
     if step_mode is not None:
         set_step_mode(net, step_mode)
     return net
+
+
+def without_spikes(**options: Any) -> nn.Module:
+    """A ReLU in the place of a neuron, whose options it does not need: what makes a network its twin without spikes.
+
+    The twin is trained as it is, on images, and becomes a network of spikes by `ann2snn.Converter`; networks with
+    products of activations, as in attention, cannot.
+
+    >>> create("CIFAR10Net", neuron=without_spikes, channels=8).conv_fc[2]
+    ReLU()
+    """
+    return nn.ReLU()

@@ -28,9 +28,8 @@ def summary(history: Sequence[Epoch]) -> str:
         f"Test accuracy      {100 * last.test_accuracy:.2f} %   (train {100 * last.train_accuracy:.2f} %)",
         f"Training           {len(history)} epoch{'s' if len(history) > 1 else ''} "
         f"in {sum(epoch.seconds for epoch in history):.1f} s",
-        "",
     ]
-    return "\n".join([*lines, activity_table(last.layers)])
+    return "\n".join([*lines, "", activity_table(last.layers)] if last.layers else lines)
 
 
 def activity_table(layers: Sequence[LayerActivity]) -> str:

@@ -2,6 +2,7 @@
 
 from .checkpoint import *
 from .console import *
+from .conversion import *
 from .data import *
 from .demo import *
 from .networks import *

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +20,55 @@ from .recipe import Recipe
 from .run_folder import load_checkpoint
 from .sources import Split, by_import
 
-__all__ = ["load_weights", "make_network"]
+__all__ = ["build_network", "filled_arguments", "load_weights", "make_network"]
 
 _OF_ONE_SIZE = ("parametric_lif_net",)  # families whose networks have the classes of their data set
-_KINDS = {"neuron": neuron.registry, "spiking_neuron": neuron.registry}
+_NEURONS: dict[str, Any] = {**neuron.registry, "ReLU": models.without_spikes}
+_KINDS = {"neuron": _NEURONS, "spiking_neuron": _NEURONS}
 
 
 def make_network(recipe: Recipe, data: Split) -> nn.Module:
     """The network of a recipe in its step mode, with as many classes as the data has; weights follow from the seed.
 
-    A neuron or a surrogate may be given by its name: `model_args={"neuron": "LIFNode", "surrogate_function": "ATan"}`.
-    An argument that the function has and the recipe leaves out is filled in: `num_classes`, `T`, `in_channels`.
+    A neuron or a surrogate may be given by its name: `model_args={"neuron": "LIFNode", "surrogate_function": "ATan"}`,
+    and `"neuron": "ReLU"` makes the twin without spikes. An argument that the function has and the recipe leaves out is
+    filled in: `num_classes`, `T`, `in_channels`.
 
     >>> split = spikescope.train.load_data("digits", None, 4, {})
     >>> make_network(Recipe(model="spikescope.train:digits_network", data="digits"), split).readout
     Linear(in_features=256, out_features=10, bias=True)
     """
-    own = sized = ":" in recipe.model
-    if own:
-        build: Any = by_import(recipe.model, "model")
-        known = inspect.signature(build).parameters
-    else:
-        if recipe.model not in models.VARIANTS:
-            raise UnknownNameError(
-                f"There is no model {recipe.model!r}.{did_you_mean(recipe.model, models.VARIANTS)} "
-                "`spikescope train --list-models` has the names; module:function names a function of your own."
-            )
-        variant = models.VARIANTS[recipe.model]
-        known = inspect.signature(variant.function(recipe.model)).parameters
-        sized = variant.family in _OF_ONE_SIZE
+    net = build_network(recipe.model, filled_arguments(recipe, data))
+    set_step_mode(net, recipe.step_mode)
+    if ":" not in recipe.model:
+        _check_channels(recipe.model, net, torch.as_tensor(data.train[0][0]))
+    return net
 
-        def build(**arguments: Any) -> nn.Module:
-            return models.create(recipe.model, **arguments)
 
-    arguments = {name: _named(name, held) for name, held in recipe.model_args.items()}
+def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """A network by its name, or by that of a function of your own, from plain values.
+
+    >>> build_network("CIFAR10Net", {"channels": 8, "neuron": "ReLU"}).conv_fc[2]
+    ReLU()
+    """
+    build, _ = _function(name)
+    made = {key: _named(key, held) for key, held in arguments.items()}
+    try:
+        net = build(**made)
+    except TypeError as error:
+        words = ", ".join(f"{key}={held!r}" for key, held in made.items())
+        raise TypeError(f"{name} cannot be made with {words}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"{name} must give a torch.nn.Module, but gave {net!r}.")
+    return net
+
+
+def filled_arguments(recipe: Recipe, data: Split) -> dict[str, Any]:
+    """The arguments of the network of a recipe, plain values, with what follows from the data."""
+    _, known = _function(recipe.model)
+    arguments = dict(recipe.model_args)
     open_ended = any(held.kind is inspect.Parameter.VAR_KEYWORD for held in known.values())
+    sized = ":" in recipe.model or models.VARIANTS[recipe.model].family in _OF_ONE_SIZE
     sample = torch.as_tensor(data.train[0][0])
     channels = sample.shape[-3] if sample.dim() >= 3 else None
     filled = {"num_classes": data.classes, "T": recipe.T, "in_channels": channels}
@@ -64,17 +79,20 @@ def make_network(recipe: Recipe, data: Split) -> nn.Module:
             and (name in known or (name == "num_classes" and open_ended and not sized))
         ):
             arguments[name] = held
-    try:
-        net = build(**arguments)
-    except TypeError as error:
-        words = ", ".join(f"{name}={held!r}" for name, held in arguments.items())
-        raise TypeError(f"{recipe.model} cannot be made with {words}: {error}") from error
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"{recipe.model} must give a torch.nn.Module, but gave {net!r}.")
-    set_step_mode(net, recipe.step_mode)
-    if not own:
-        _check_channels(recipe.model, net, sample)
-    return net
+    return arguments
+
+
+def _function(name: str) -> tuple[Callable[..., Any], Mapping[str, inspect.Parameter]]:
+    """What makes the network called `name`, and the parameters that it has."""
+    if ":" in name:
+        build = by_import(name, "model")
+        return build, inspect.signature(build).parameters
+    if name not in models.VARIANTS:
+        raise UnknownNameError(
+            f"There is no model {name!r}.{did_you_mean(name, models.VARIANTS)} "
+            "`spikescope train --list-models` has the names; module:function names a function of your own."
+        )
+    return partial(models.create, name), inspect.signature(models.VARIANTS[name].function(name)).parameters
 
 
 def load_weights(path: Path, net: nn.Module) -> None:

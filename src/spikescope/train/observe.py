@@ -24,14 +24,16 @@ __all__ = ["Activity", "at_rest", "gradients", "observe", "view_sample"]
 
 
 class Activity:
-    """What a recording of firing rates and silent shares says of each layer."""
+    """What a recording of firing rates and silent shares says of each layer; None is of a network without neurons."""
 
-    def __init__(self, net: nn.Module, recording: Recording) -> None:
+    def __init__(self, net: nn.Module, recording: Recording | None) -> None:
         self._net = net
         self._recording = recording
 
     def layers(self, over_ranks: bool = False) -> tuple[LayerActivity, ...]:
         """The activity of every layer that has run, from the first in the network to the last; `over_ranks` of all."""
+        if self._recording is None:
+            return ()
         results = sync(self._recording) if over_ranks else self._recording
         return tuple(
             LayerActivity(
@@ -55,7 +57,12 @@ def observe(net: nn.Module) -> Iterator[Activity]:
     >>> activity.layers()
     (LayerActivity(name='0', kind='IFNode', neurons=2, rate=0.25, silent=0.5),)
     """
-    with record(net, ("rate", "silent share")) as recording:
+    try:
+        recording = record(net, ("rate", "silent share"))
+    except LookupError:  # it has none, as the twin without spikes
+        yield Activity(net, None)
+        return
+    with recording:
         yield Activity(net, recording)
 
 

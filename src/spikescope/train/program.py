@@ -151,10 +151,12 @@ def _look(trainer: Trainer) -> tuple[str, GradientFlow | None]:
                 module.synchronized = False  # the other processes do not look
         reset_net(net)
         layers = monitor.by_role("synapse") | monitor.by_role("neuron")
-        with (
-            monitor.health(net) as health,
-            monitor.record(net, "gradient norm", layers, "grad_output") as norms,
-        ):
+        with ExitStack() as around:
+            try:
+                health = around.enter_context(monitor.health(net))
+            except LookupError:  # the twin without spikes
+                return "There are no neurons to look at.", None
+            norms = around.enter_context(monitor.record(net, "gradient norm", layers, "grad_output"))
             loss_of(trainer.scores(net, x_seq), y, recipe).backward()
     return health.table(), gradients(norms) if recipe.step_mode == "m" and len(norms) else None
 
@@ -166,7 +168,8 @@ def _save_pictures(folder: RunFolder, history: list[Epoch], flow: GradientFlow |
     except ImportError:
         return
     folder.save_figure("learning_curves", figures.learning_curves(history))
-    folder.save_figure("firing_rates", figures.firing_rates(history))
+    if history[-1].layers:
+        folder.save_figure("firing_rates", figures.firing_rates(history))
     if flow is not None:
         folder.save_figure("gradient_flow", figures.gradient_flow(flow))
 

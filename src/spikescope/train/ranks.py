@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["Ranks", "joined_ranks"]
+__all__ = ["Ranks", "chosen_device", "joined_ranks"]
 
 _PATIENCE = timedelta(minutes=10)
 
@@ -67,7 +67,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
 
     A process that dies makes the others fail within ten minutes, in the words of PyTorch; `torchrun` ends them at once.
     """
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    chosen = chosen_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if distributed.is_initialized():
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
         return
@@ -83,7 +83,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def _device(name: str, local: int) -> torch.device:
+def chosen_device(name: str, local: int = 0) -> torch.device:
+    """The device called `name`, which is there; of `'auto'` and `'cuda'` the GPU number `local`."""
     if name in ("auto", "cuda"):
         if torch.cuda.is_available():
             return torch.device("cuda", local)

@@ -68,9 +68,13 @@ class RunFolder:
         """Write `metrics.jsonl` anew with these epochs alone, as a run does that goes on from a checkpoint."""
         write_whole(self.path / "metrics.jsonl", "".join(f"{json.dumps(epoch.row())}\n" for epoch in history))
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of text."""
+        write_whole(self.path / name, text)
+
     def write_recipe(self, text: str) -> None:
         """Write `recipe.toml`."""
-        write_whole(self.path / "recipe.toml", text)
+        self.write_text("recipe.toml", text)
 
     def save_checkpoint(self, net: nn.Module, name: str = "model", **notes: object) -> None:
         """Write the weights of `net` to `name`.safetensors, with `notes` as its metadata."""
@@ -90,7 +94,7 @@ class RunFolder:
 
     def write_summary(self, text: str) -> None:
         """Write `summary.txt`."""
-        write_whole(self.path / "summary.txt", text)
+        self.write_text("summary.txt", text)
 
 
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, str]:
