@@ -14,7 +14,8 @@ from ...errors import check_module
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ..probe.single import GradScale
-from .recorder import SIGNALS, FlightRecorder
+from .recorder import FlightRecorder
+from .steps import SIGNALS
 from .triggers import Step
 
 __all__ = ["FlightRecorder", "flight_recorder"]

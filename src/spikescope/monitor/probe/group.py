@@ -73,13 +73,12 @@ def _close(held: Sequence[Closable]) -> None:
         one.close()
 
 
-def weakly(method: Callable[..., None], *first: Any) -> Callable[..., None]:
-    """A bound method, with its first arguments, that does not keep its object alive: after that it does nothing."""
+def weakly(method: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    """A bound method, with its first arguments, that does not keep its object alive: after that it gives None."""
     reference = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> None:
+    def call(*arguments: Any) -> Any:
         held = reference()
-        if held is not None:
-            held(*first, *arguments)
+        return None if held is None else held(*first, *arguments)
 
     return call

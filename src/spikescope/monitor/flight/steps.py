@@ -1,0 +1,174 @@
+"""The steps of a training as they come: where each begins and ends, and what is kept of it in a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...base import StepModule
+from ...form import tensors_of
+from ...neuron import PointwiseNeuron
+from ...neuron.readout import ReadOut
+from ...recording import Moment
+from ...sockets import Signal
+from ..choose.modules import by_role, named, select, unwrapped
+from ..choose.signals import keeps_state, signal_of
+from ..choose.subset import Subset
+from ..line import lines
+from ..probe.group import Probes, weakly
+from ..probe.single import GradScale, Probe
+from .potentials import follows_from_input, learned
+from .ring import Ring
+
+__all__ = ["SIGNALS", "Owner", "Steps"]
+
+SIGNALS = ("spike", "h", "grad_output")
+
+
+class Owner(Protocol):
+    """Who wants the steps."""
+
+    def wants(self) -> bool:
+        """Whether the step that begins is to be kept."""
+
+    def given(self, x: Tensor | None, call: int | None) -> int | None:
+        """The network is given this; the one sample whose potentials and gradients are to be kept, if not the first.
+
+        - `call`: of a network that is called for each step of a sequence, which one it is.
+        """
+
+    def over(self) -> None:
+        """The step that is open in the ring is over."""
+
+
+class Chosen:
+    """The samples of a batch whose potentials and gradients are kept: a choice of a `Subset`."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.places = count, list(range(count))
+
+    def __call__(self, size: int) -> slice | Tensor:
+        if self.places[0] == 0:
+            return slice(0, self.count)
+        return torch.tensor([place for place in self.places if place < size], device="cpu")
+
+
+class Steps:
+    """Keeps what comes of a network in a ring, a frame for each step of training, until `close()`.
+
+    - `signals`: some of `SIGNALS`: the spikes of all samples, potentials before the reset and gradients of the first
+      `samples`. Where potentials follow from what comes in, that is kept as `'current'`; `followed` are these modules.
+    - `modules`: what is plugged in, by signal and name.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        ring: Ring,
+        owner: Owner,
+        *,
+        signals: Sequence[str] = SIGNALS,
+        samples: int = 1,
+        evaluation: bool = False,
+        scaler: GradScale | None = None,
+        caller: str,
+    ) -> None:
+        self.net, self.ring, self.evaluation = net, ring, evaluation
+        self.count = 0  # steps that have begun
+        self._wants, self._given, self._over = weakly(owner.wants), weakly(owner.given), weakly(owner.over)
+        self._run, self._calls, self._asleep, self._chosen = -1, 0, False, Chosen(samples)
+        neurons = select(net, by_role("neuron"), caller)
+        self._neurons = [held for held in neurons.values() if isinstance(held, StepModule)]
+        self._choose(neurons, signals)
+        self._learning = {name: held for name, held in self.followed.items() if any(True for _ in held.parameters())}
+        runs = any(map(keeps_state, named(net).values()))
+        made = {label: {n: signal_of(label, m) for n, m in held.items()} for label, held in self.modules.items()}
+        root = Probe("", unwrapped(net), Signal("input"), weakly(self._tick), root=net)
+        self.kept: list[Probe] = []
+        for subset, whole in ((None, True), (Subset(samples=self._chosen), False)):
+            some = {label: held for label, held in self.modules.items() if (label == "spike") == whole}
+            self.kept += lines(net, some, made, ring, runs=runs, subset=subset, scaler=scaler)[1]
+        self.probes = Probes(self, [root, *self.kept])
+
+    def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
+        firing = {name: held for name, held in neurons.items() if not isinstance(held, ReadOut)}
+        charged = {name: m for name, m in neurons.items() if "h" in signals and isinstance(m, PointwiseNeuron)}
+        self.followed: dict[str, nn.Module] = {name: m for name, m in charged.items() if follows_from_input(m)}
+        found: dict[str, dict[str, nn.Module]] = {
+            "spike": firing if "spike" in signals else {},
+            "current": self.followed,
+            "h": {name: m for name, m in charged.items() if name not in self.followed},
+            "grad_output": firing if "grad_output" in signals else {},
+        }
+        self.modules = {name: held for name, held in found.items() if held}
+
+    @property
+    def told(self) -> dict[str, dict[str, nn.Module]]:
+        """The modules of each signal that a recording of the ring has."""
+        potentials = {**self.followed, **self.modules.get("h", {})}
+        return {**self.modules, "h": potentials} if potentials else self.modules
+
+    def _tick(self, value: Any, moment: Moment) -> None:
+        """The network is called: where this begins a step, the one before is over."""
+        given = next((held for held in tensors_of(value) if held.is_floating_point()), None)
+        if not self._begins(moment):
+            self._calls += 1
+            if not self._asleep:
+                self._given(given, self._calls)
+            return
+        self.finish()
+        self._run, self._calls = moment.run, 0
+        training = self.evaluation or unwrapped(self.net).training
+        self._switch(training and bool(self._wants()))
+        if training:
+            self.ring.open.number = self.count
+            self.count += 1
+        if not self._asleep:
+            self._begin(given)
+
+    def _begins(self, moment: Moment) -> bool:
+        """Whether a call is not a further one of the same sequence."""
+        entries = self.ring.open.entries
+        backward = bool(entries) and entries[-1].signal == "grad_output"
+        return moment.run != self._run or backward or any(held.step_mode == "m" for held in self._neurons)
+
+    def _switch(self, on: bool) -> None:
+        if on == self._asleep:
+            self._asleep = not on
+            for probe in self.kept:
+                probe.enabled = on
+
+    def _begin(self, given: Tensor | None) -> None:
+        self.ring.open.learned = {name: learned(held) for name, held in self._learning.items()}
+        in_steps = not any(held.step_mode == "m" for held in self._neurons)
+        sample = self._given(given, 0 if in_steps else None)
+        self._chosen.places = list(range(self._chosen.count)) if sample is None else [sample]
+        if sample is not None:
+            self.ring.tell({"samples": [sample]})
+
+    def finish(self) -> None:
+        """The step that is open is over."""
+        self._over()
+        self.ring.begin()
+
+    @property
+    def errors(self) -> list[str]:
+        """What ended a probe."""
+        return [f"{probe.signal.kind} of {probe.name!r}: {probe.error}" for probe in self.kept if probe.error]
+
+    @property
+    def milliseconds(self) -> float:
+        """What it has cost so far, in the thread of the network."""
+        return sum(probe.nanoseconds for probe in self.probes) / 1e6
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped listening."""
+        return not self.probes.alive
+
+    def close(self) -> None:
+        """Stop listening; a second time does nothing."""
+        self.probes.close()
