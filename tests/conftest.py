@@ -4,10 +4,17 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported: its
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from registries import apart
+from sample import WHOLE, covering
 
 torch.set_num_threads(1)  # the test workers share the cores; no result depends on it
+
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # of a machine under load
+settings.load_profile("suite")
 
 collect_ignore_glob = ["sweeps/[!t]*.py", "compat/[acp]*/*.py", "models/reference.py"]  # programs, not tests
 
@@ -22,3 +29,15 @@ def pytest_make_collect_report(collector):
 def registries_as_before():
     with apart():
         yield
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sample", action="store_true", help="of crossed parameters, each value once or more often")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("sample") and not WHOLE:
+        kept = set(covering(items))
+        left_out = [item for item in items if item not in kept]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item in kept]

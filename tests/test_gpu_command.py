@@ -17,6 +17,7 @@ def command(*arguments):
     return subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("part", ["tests", "rows", "step"])
 def test_a_part_runs_to_its_end_and_writes_its_file(part, tmp_path):
     pytest.importorskip("triton")

@@ -233,6 +233,7 @@ def held():
 UNTRACED = 7_500 if WHOLE else 500
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("rule", sample(LONG, "STDP, conv2d", "MSTDPET"))
 def test_memory_is_flat_over_thousands_of_steps(rule):
     name, cls, options, reward = LONG[rule]

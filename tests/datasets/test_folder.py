@@ -193,6 +193,7 @@ Small({root!r}, True, "frame", custom_integrate_function=slowly, workers={worker
 """
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_conversion_goes_on_where_it_stopped(workers, root):
     Small(root, True)
@@ -373,6 +374,7 @@ def test_the_bar_of_a_conversion(root, monkeypatch, capsys):
     assert "8/8, 0 s left" in capsys.readouterr().err
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_loaders_in_processes(context, root):
     held = Small(root, True, "frame", 4, "time", transform=torch.as_tensor)
@@ -382,6 +384,7 @@ def test_loaders_in_processes(context, root):
     assert torch.cat(labels).tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_loaders_of_hdf5_in_processes(context, tmp_path):
     from test_sound import spikes_file

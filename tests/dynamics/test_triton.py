@@ -21,12 +21,14 @@ interpreted = pytest.mark.skipif(not launch.interpreted(), reason="TRITON_INTERP
 
 
 @interpreted
+@pytest.mark.slow(keep=8)
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_every_neuron(cls):
     parity(cls, inputs(10, 3, 37) / 2, (), backend="triton", store_v_seq=True)
 
 
 @interpreted
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "smooth"])
 @pytest.mark.parametrize("cls", SURROGATES, ids=lambda cls: cls.__name__)
 def test_every_surrogate(cls, spiking):

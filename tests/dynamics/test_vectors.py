@@ -20,6 +20,7 @@ def sources(cls):
     yield backward_source(backward, torch.float32, tuple(True for _ in made.differentiable))
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.skipif("Free Software Foundation" not in compiler._identity(), reason="only GCC tells what it vectorised")
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):

@@ -290,6 +290,7 @@ def test_half_precision_and_double_weights_keep_their_precision():
     assert from_nir(graph).nodes["net"].weight.dtype == torch.float32
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.parametrize("name", ["own forward", "recurrent"])
 def test_what_was_read_compiles_as_one_graph(name):

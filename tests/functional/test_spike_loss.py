@@ -205,6 +205,7 @@ def test_a_view_that_is_not_contiguous(name):
 
 
 @every
+@pytest.mark.slow(keep=3)
 def test_compiled_and_transformed(name):
     x_seq, target = sequence(name, 4, 3, 5), torch.tensor([2, 0, 4])
     torch.compiler.reset()  # the functions share code, which is compiled a few times only

@@ -260,6 +260,7 @@ def test_self_attention_in_all_the_ways(name):
     assert (half.float() - y).abs().mean() < 0.1
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("name", ["spikformer", "channels", "spike-driven"])
 def test_self_attention_compiled(name):
     layer, x_seq = self_attention(name)

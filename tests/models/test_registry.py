@@ -126,6 +126,7 @@ if WHOLE:
     COMPILED |= OTHERS_COMPILED
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("build", COMPILED.values(), ids=COMPILED)
 def test_compiled_code_gives_the_same(build):
     net = exact(build())

@@ -227,6 +227,7 @@ ASKED = {
 }
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.parametrize(
     ("asked", "compiled", "backend"),

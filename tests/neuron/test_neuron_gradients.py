@@ -145,6 +145,7 @@ def test_compiled_gives_the_same(cls):
     assert_compiled_gives_the_same(cls, "eager", calls=1, length=2)
 
 
+@pytest.mark.slow(keep=4)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # likewise
 @pytest.mark.parametrize("cls", [LIFNode, ParametricLIFNode, GatedLIFNode, NonSpikingLIFNode, SlidingPSN])

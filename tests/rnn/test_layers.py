@@ -211,6 +211,7 @@ def test_one_step_no_samples_and_other_layouts(name):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every
+@pytest.mark.slow(keep=1)
 def test_compiled_code_is_the_same(name):
     net = made(name, 3, 4, 2, bidirectional=name == "GRU")
     x = torch.randn(4, 2, 3) * 3

@@ -268,6 +268,7 @@ def test_vmap_of_grad(cls):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every(SURROGATES)
+@pytest.mark.slow(keep=5)
 def test_compiled(cls):
     torch._dynamo.reset()
     x = inputs(cls, 3, 5)

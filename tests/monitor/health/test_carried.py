@@ -108,6 +108,7 @@ def test_a_sequence_in_parts_is_no_forgotten_reset(cut, batches):
     assert carried_over(watch) == []
 
 
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of a state with a graph, by Dynamo
 @pytest.mark.parametrize("reset", [None, 1], ids=["no reset", "one layer reset"])
 @pytest.mark.parametrize("mode", ["m", "s", "compiled"])

@@ -78,6 +78,7 @@ def single_steps(run, net):
     return [parameter.grad.clone() for parameter in net.parameters()]
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("backend", sample(["aot_eager", "inductor"], "aot_eager"))
 def test_a_backward_pass_of_several_calls(backend):
     net = spiking_net()
@@ -218,6 +219,7 @@ def test_the_hooks_of_a_compiled_network_itself_are_no_graphs_of_their_own():
 LEARNED = nn.Parameter(torch.tensor([2.3, 1.7, 3.1, 2.0, 2.9, 1.9, 2.2]))
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("tau", "signal"),
     sample(itertools.product(("number", "learned"), ("v", "h")), ("number", "v"), ("learned", "h")),

@@ -107,6 +107,7 @@ def test_the_room_of_reducers_is_a_room_still():
     assert copy.copy(monitor.reduce.Rate()) == monitor.reduce.Rate()
 
 
+@pytest.mark.slow(keep=1)
 def test_workers_of_dask_give_the_same(recorded):
     distributed = pytest.importorskip("distributed", reason="reducers on other machines need spikescope[distributed]")
     path, live, _, _ = recorded

@@ -23,6 +23,7 @@ SILENT = Cause(
         "driven below rest": "after",
         "outside the surrogate": "after",
         "vanishing gradient in depth": "before",
+        "weights not updated": "after",  # no spike reaches them, so their gradient is zero
     },
 )
 
