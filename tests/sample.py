@@ -23,7 +23,7 @@ def sample(cases: Iterable[Any], *kept: Any) -> list[Any]:
 def covering(items: Iterable[Any]) -> Iterator[Any]:
     """Of each parametrised test so many cases that every value of every axis is in one; the others as they are.
 
-    Of one that is marked `slow(keep=...)`, only that many cases. Which these are follows from their names, so that it is
+    Of one that is marked `slow(keep=...)`, only that many cases. Which they are follows from their names, and is
     the same at every run. A table of cases, whose axes go together, stays whole.
     """
     met: dict[str, set[tuple[int, str]]] = defaultdict(set)

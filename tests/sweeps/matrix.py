@@ -1,4 +1,4 @@
-"""The suite of `make test` on every supported version of PyTorch and Python: `make matrix`, and the page of its results.
+"""The suite on every supported version of PyTorch and Python: `make matrix`, and the page of its results.
 
 Each version gets an environment of its own, which is deleted before the next is made: a CUDA build takes up to 6 GB.
 
@@ -97,7 +97,8 @@ def _pin(python: Path, package: str) -> str:
 
 def measure(row: Row, python: Path, arguments: list[str], log: Path) -> dict[str, Any]:
     """Run the suite; how it ended."""
-    command = [str(python), "-m", "pytest", "-q", "--sample", "--numprocesses", os.environ.get("WORKERS", "2"), *arguments]
+    workers = os.environ.get("WORKERS", "2")
+    command = [str(python), "-m", "pytest", "-q", "--sample", "--numprocesses", workers, *arguments]
     begun = time.monotonic()
     paths = os.pathsep.join((str(python.parent), os.environ["PATH"]))
     with log.open("w") as out:
