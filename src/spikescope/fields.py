@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .errors import check_choice, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
 
-__all__ = ["Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "unedited", "value"]
+__all__ = ["PLAIN", "Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "unedited", "value"]
 
 Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
@@ -198,7 +198,8 @@ def part(factory: Callable[..., Any], *, kw_only: bool = False) -> Any:
     return Field(None, factory=factory, shapes_dynamics=False)
 
 
-_PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None))
+"""The types of options that their text tells in any process."""
 
 
 @dataclass_transform(field_specifiers=(value, option, part))
@@ -301,7 +302,7 @@ class Declared(nn.Module):
         self._form: str | None = None
         if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
-        shown = [f"{name}={held if isinstance(held, _PLAIN) else id(held)!r}" for name, held in fixed.items()]
+        shown = [f"{name}={held if isinstance(held, PLAIN) else id(held)!r}" for name, held in fixed.items()]
         text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
         self._form = text.replace("|", "\\x7c")  # which parts the forms of a key
         forms.setdefault(self._form, (cls, fixed))  # keeps what the ids in the text stand for alive

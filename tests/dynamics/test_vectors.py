@@ -28,7 +28,7 @@ def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):
         path = tmp_path / "kernel.cpp"
         path.write_text(source)
         flags = [*compiler.FLAGS, *compiler._own_flags(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]
-        told = subprocess.run([compiler.compiler(), *flags, path], capture_output=True, text=True, check=True).stderr
+        told = subprocess.run([compiler.command()[0], *flags, path], capture_output=True, text=True, check=True).stderr
         done = {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
         lines = source.splitlines()
         loops = [i for i, line in enumerate(lines, 1) if "#pragma omp simd" in line]

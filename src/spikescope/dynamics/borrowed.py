@@ -14,7 +14,6 @@ import sys
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from ..toolchain.compiler import CompileError
 from ..toolchain.compiler import load as load_alone
 
-__all__ = ["Borrowed", "borrowed", "declarations", "load", "missing"]
+__all__ = ["Borrowed", "borrowed", "declarations", "header", "load", "missing"]
 
 aten = torch.ops.aten
 
@@ -174,8 +173,13 @@ def declarations(functions: Collection[Borrowed]) -> str:
     width = _WIDTHS.get(torch.backends.cpu.get_cpu_capability(), 32)
     symbols = sorted({symbol for function in functions for symbol in function.symbols})
     held = [f'static void* {s};\nextern "C" void lend_{s}(void* address) {{ {s} = address; }}' for s in symbols]
-    text = resources.files(__package__).joinpath("borrowed.h").read_text()
-    return "\n".join([f"#define WIDTH {width}", text, *held])
+    return "\n".join([f"#define WIDTH {width}", header("borrowed.h"), *held])
+
+
+@cache
+def header(name: str) -> str:
+    """A file of C++ beside this one."""
+    return Path(__file__).with_name(name).read_text()
 
 
 def load(source: str) -> ctypes.CDLL:

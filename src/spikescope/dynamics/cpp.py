@@ -8,11 +8,9 @@ checkpoints.
 
 from __future__ import annotations
 
-from importlib import resources
-
 import torch
 
-from .borrowed import Borrowed, declarations
+from .borrowed import Borrowed, declarations, header
 from .kept import kept
 from .layout import BLOCK, TAPS, supports
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
@@ -52,10 +50,9 @@ def _prelude(
     io: torch.dtype, states: int, taps: frozenset[str] = frozenset(), functions: frozenset[Borrowed] = frozenset()
 ) -> str:
     real = "double" if io is torch.float64 else "float"
-    math = resources.files(__package__).joinpath("math.h").read_text()
     defined = "#define PACKED" if "packed" in taps else ""
     return f"""{defined}
-{math}
+{header("math.h")}
 using real = {real};
 using io = {IO_TYPES[io]};
 constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};

@@ -20,6 +20,7 @@ from ..surrogate import Surrogate
 from .borrowed import borrowed, missing
 from .graph import Node
 from .ops import PASS, meaning
+from .remembered import Memory, recall, remember
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
 
 __all__ = ["Program", "Values", "program", "refusal"]
@@ -61,6 +62,7 @@ class Program:
             parts[name] = (surrogate, _params(surrogate, options))
             slots += [Slot(name, field) for field in surrogate.dynamic if options.get(field, 0) is not None]
         self.name = neuron.__name__
+        self.memory = Memory(key)
         self.states = len(neuron.State._fields)
         self.model = Model(
             neuron.__name__, neuron.fed_step, neuron.State, _params(neuron, fixed), parts, tuple(slots), kinds
@@ -73,13 +75,12 @@ class Program:
 
     def forward(self, real: torch.dtype) -> Body:
         """The traced step, for a state of the dtype `real`."""
-        found = self._bodies.get((real,))
-        return found or self._bodies.setdefault((real,), _apart(trace_forward, self.model, real))
+        return self._body(trace_forward, real)
 
     def inexact(self, real: torch.dtype, backend: str) -> str | None:
         """Why spikes and states of the kernel are not bit for bit those of the eager loop; None if they are."""
         body = self.forward(real)
-        if not body.alike:
+        if not body.traced.alike:
             return "its step rounds a number in a way of its own"
         for target in sorted(body.inexact, key=str):
             why = missing(target, real) if backend == "cpp" else "a kernel on a GPU has a function of its own"
@@ -107,8 +108,18 @@ class Program:
 
     def backward(self, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
         """The traced vector-Jacobian product, with the gradients of the numbers in `wanted`."""
-        found = self._bodies.get((real, wanted))
-        return found or self._bodies.setdefault((real, wanted), _apart(trace_backward, self.model, real, wanted))
+        return self._body(trace_backward, real, wanted)
+
+    def _body(self, trace: Callable[..., Body], *what: Any) -> Body:
+        found = self._bodies.get(what)
+        if found is None:
+            name = self.memory.name(trace.__name__, *what)
+            known = recall(name)
+            made = _apart(trace, self.model, *what) if known is None else trace(self.model, *what, known)
+            if known is None:
+                remember(name, made.traced)
+            found = self._bodies.setdefault(what, made)
+        return found
 
 
 def _apart(trace: Callable[..., Body], *args: Any) -> Body:

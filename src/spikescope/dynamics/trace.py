@@ -26,7 +26,7 @@ from .ops import DIVISIONS, OPS, PASS, meaning
 from .prologue import AsNumbers, evaluate, rounded
 from .rules import TRACED, disagreement, refused, rounds_alike
 
-__all__ = ["Body", "Model", "UnsupportedOperationError", "trace_backward", "trace_forward"]
+__all__ = ["Body", "Model", "Traced", "UnsupportedOperationError", "trace_backward", "trace_forward"]
 
 
 _POINTWISE = "A step is a function of the values of one neuron."
@@ -70,6 +70,13 @@ class Model:
         return out.output, *out.state, math.nan if out.h is None else out.h
 
 
+class Traced(NamedTuple):
+    """What tracing has found out."""
+
+    graph: Graph
+    alike: bool  # whether it rounds numbers as the eager loop does
+
+
 @dataclass(frozen=True, eq=False)
 class Body:
     """A traced graph, split.
@@ -86,27 +93,27 @@ class Body:
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
     conditions: frozenset[str]  # the constants that are conditions
-    alike: bool  # whether it rounds numbers as the eager loop does
+    traced: Traced
     inexact: frozenset[Any]  # the operations whose texts do not give the very bits of PyTorch
     prologue: Callable[..., list[Tensor]]  # values -> constants, of numbers in double precision
 
     @property
     def exact(self) -> bool:
         """Whether the texts of its operations give the very bits of PyTorch."""
-        return self.alike and not self.inexact
+        return self.traced.alike and not self.inexact
 
 
-def trace_forward(model: Model, real: torch.dtype) -> Body:
-    """`(x, *state)` and the values to `(output, *state, h)`."""
+def trace_forward(model: Model, real: torch.dtype, known: Traced | None = None) -> Body:
+    """`(x, *state)` and the values to `(output, *state, h)`; what is `known` is not traced again."""
     names = ["x", *(f"s{i}" for i in range(len(model.State._fields)))]
 
     def forward(inputs: list[Tensor], values: list[Any]) -> tuple[Tensor, ...]:
         return model.run(inputs[0], inputs[1:], values)
 
-    return _split(model, forward, names, real, "f", len(names) + 1)
+    return _split(model, forward, names, real, "f", len(names) + 1, known)
 
 
-def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> Body:
+def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...], known: Traced | None = None) -> Body:
     """`(x, *state, gy, *gstate)` and the values to `(gx, *gstate, *gvalues, *state)`: gradients, of the values those in
     the slots `wanted`, and the next state, by which a segment is run again.
     """
@@ -123,18 +130,28 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...]) -> 
         found = vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
         return *found, *(out.detach() for out in outputs[1:])
 
-    return _split(model, backward, names, real, "b", size + 1)
+    return _split(model, backward, names, real, "b", size + 1, known)
 
 
 def _split(
-    model: Model, function: Callable[..., Any], names: list[str], real: torch.dtype, constant: str, told: int
+    model: Model,
+    function: Callable[..., Any],
+    names: list[str],
+    real: torch.dtype,
+    constant: str,
+    told: int,
+    known: Traced | None,
 ) -> Body:
     count = len(names)
-    graph = _traced(model, function, count, real)
+    graph = _traced(model, function, count, real) if known is None else known.graph
     values_at = graph.inputs[count:]
-    body, fixed = _partition(model, graph, set(graph.inputs[:count]), real)
-    if (why := disagreement(graph, function, model.kinds, real)) is not None:
-        raise _unsupported(model, why, _POINTWISE)
+    body, fixed = _partition(graph, set(graph.inputs[:count]))
+    if known is None:  # else it was looked at before it was kept
+        for node in body:
+            _check(model, node, real)
+        if (why := disagreement(graph, function, model.kinds, real)) is not None:
+            raise _unsupported(model, why, _POINTWISE)
+        known = Traced(graph, rounds_alike(graph, function, model.kinds, real, told))
     arrays = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}, fixed, any)
     numbers = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}, fixed, all)
     read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
@@ -157,20 +174,19 @@ def _split(
             constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
         ),
         conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
-        alike=rounds_alike(graph, function, model.kinds, real, told),
+        traced=known,
         inexact=frozenset(meaning(node) for node in body if not _exact(node)),
         prologue=prologue,
     )
 
 
-def _partition(model: Model, graph: Graph, varying: set[Node], real: torch.dtype) -> tuple[list[Node], list[Node]]:
-    """The operations on what varies with the neuron, each checked, and those on the fields alone."""
+def _partition(graph: Graph, varying: set[Node]) -> tuple[list[Node], list[Node]]:
+    """The operations on what varies with the neuron, and those on the fields alone."""
     body, fixed = [], []
     for node in graph.nodes:
         if node.inputs and varying.isdisjoint(node.inputs):
             fixed.append(node)
         else:
-            _check(model, node, real)
             varying.add(node)
             body.append(node)
     return body, fixed

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..dynamics.native import threads_for
-from ..toolchain.compiler import CompileError, compiler, function, load
+from ..toolchain.compiler import CompileError, function, load, trouble
 
 __all__ = ["find_spikes", "pack_rows"]
 
@@ -81,7 +81,7 @@ def _kernel(dtype: torch.dtype) -> Any:
 def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
     """The bits of spikes split into equal rows; None for other values, or where there is no kernel for them."""
     plain = type(spikes) is Tensor and spikes.device.type == "cpu" and spikes.dtype in WORDS
-    if not plain or not spikes.is_contiguous() or spikes.numel() < SMALL or compiler() is None:
+    if not plain or not spikes.is_contiguous() or spikes.numel() < SMALL or trouble():
         return None
     kernel = _kernel(spikes.dtype)
     if kernel is None:

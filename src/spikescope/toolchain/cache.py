@@ -22,7 +22,17 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["cache_folder", "distrust", "drafted", "is_cut", "kernel_folder", "open_library", "private_folder", "seal"]
+__all__ = [
+    "cache_folder",
+    "distrust",
+    "drafted",
+    "is_cut",
+    "kernel_folder",
+    "open_library",
+    "private_folder",
+    "read_whole",
+    "seal",
+]
 
 DIGEST = 64
 """Characters of the checksum, SHA-256 as text, at the end of a library."""
@@ -65,14 +75,15 @@ def _warn_once(folder: Path, reason: str) -> None:
     )
 
 
-def distrust(folder: Path) -> str:
-    """Why others could bring code of theirs into a folder, which is made if need be; empty if they cannot.
+def distrust(folder: Path, make: bool = True) -> str:
+    """Why others could bring code of theirs into a folder, which is made if it may be; empty if they cannot.
 
     >>> distrust(Path("/")), distrust(Path("/dev/null"))
     ('', '/dev/null is no folder')
     """
     try:
-        _make(folder)
+        if make:
+            _make(folder)
         if folder.is_symlink():
             return f"it is a symbolic link to {os.readlink(folder)}"
         return next(filter(None, (_weakness(place, place == folder) for place in _way_to(folder))), "")
@@ -258,7 +269,7 @@ def open_library(folder: Path, name: str) -> ctypes.CDLL | None:
     """
     opened = _open_folder(folder)
     try:
-        if not _is_whole(opened, name):
+        if _whole(opened, f"{name}.so", name) is None:
             return None
         through = Path(f"/proc/self/fd/{opened}")
         return ctypes.CDLL(str((through if through.exists() else folder) / f"{name}.so"))
@@ -276,16 +287,29 @@ def _open_folder(folder: Path) -> int:
     raise PermissionError(f"others may write to {folder}")
 
 
-def _is_whole(folder: int, name: str) -> bool:
-    """Whether a file of an open folder is as `seal` left it: loading a damaged library ends the process, or worse."""
+def read_whole(folder: Path, name: str) -> bytes | None:
+    """What `seal` closed in the file `<name>.note`, under the rules of a library; None if there is no such file."""
+    opened = _open_folder(folder)
     try:
-        found = os.open(f"{name}.so", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        return _whole(opened, f"{name}.note", name)
+    finally:
+        os.close(opened)
+
+
+def _whole(folder: int, file: str, name: str) -> bytes | None:
+    """What a file of an open folder held when `seal` closed it; None if it is not as it was then.
+
+    Loading a damaged library ends the process, or worse.
+    """
+    try:
+        found = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
-        return False
-    with open(found, "rb") as file:
+        return None
+    with open(found, "rb") as opened:
         held = os.fstat(found)
         if not stat.S_ISREG(held.st_mode) or not _is_ours(held) or held.st_mode & 0o022 or held.st_size > LARGEST:
-            return False
-        content = file.read(LARGEST + 1)
+            return None
+        content = opened.read(LARGEST + 1)
     body, digest = content[:-DIGEST], content[-DIGEST:]
-    return body.endswith(name.encode()) and hashlib.sha256(body).hexdigest().encode() == digest
+    whole = body.endswith(name.encode()) and hashlib.sha256(body).hexdigest().encode() == digest
+    return body.removesuffix(name.encode()) if whole else None

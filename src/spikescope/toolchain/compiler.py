@@ -7,37 +7,34 @@ import hashlib
 import os
 import platform
 import re
-import select
 import shlex
 import shutil
-import signal
-import subprocess
-import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
+from .carried import carried_folders, carried_name, carries, level_flags, levels, open_carried, processor
+from .process import CompileError, CompilerHangsError, run
 
 __all__ = [
     "CompileError",
     "cache_folder",
     "command",
-    "compiler",
     "function",
     "is_kept",
     "load",
+    "ordered",
     "private_folder",
     "trouble",
 ]
 
 FLAGS = (
     "-O3",
-    "-march=native",
     "-ffp-contract=off",  # no fused multiply-add in the exact part: a flipped spike is an error
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -53,8 +50,8 @@ PATIENCE = 60.0
 SHORT_PATIENCE = 10.0
 """Seconds that it may take to say its version."""
 
-WORDY = 1 << 22
-"""Bytes that a compiler may print."""
+_COMPILER = re.compile(r"([\w.]+-)*(g\+\+|gcc|clang\+\+|clang|c\+\+)(-[\d.]+)?")
+"""The names of compilers themselves; a program of another name may run any of them."""
 
 PROBE = 'extern "C" int answer() { return 42; }'
 """What shows whether a compiler works."""
@@ -70,14 +67,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class CompileError(RuntimeError):
-    """A kernel could not be compiled, or what the compiler made of it could not be loaded."""
-
-
-class CompilerHangsError(CompileError):
-    """The compiler did not come to an end."""
 
 
 @cache
@@ -103,11 +92,6 @@ def command() -> tuple[str, ...]:
     return next(((found,) for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), ())
 
 
-def compiler() -> str | None:
-    """The program of the C++ compiler; None if there is none, or none that works."""
-    return None if trouble() else command()[0]
-
-
 def trouble() -> str:
     """Why no kernel can be compiled here, told in one warning; empty if one can."""
     with _lock:
@@ -116,7 +100,7 @@ def trouble() -> str:
 
 @cache
 def _trouble() -> str:
-    if not command():
+    if not (command() or carries(PROBE)):
         found, reason = "No C++ compiler was found", "there is no C++ compiler; the warning named the cure"
     else:
         try:
@@ -125,7 +109,7 @@ def _trouble() -> str:
             told = "the program that it made of a test gives a wrong answer"
         except CompileError as error:
             told = str(error)
-        name = shlex.join(command())
+        name = shlex.join(command() or ("none",))
         found, reason = f"The C++ compiler {name} does not work ({told})", f"the C++ compiler does not work: {told}"
     warnings.warn(
         f"{found}, so neurons run as the slower eager loop on the CPU, and events are counted by NumPy. Install g++ or "
@@ -137,23 +121,37 @@ def _trouble() -> str:
 
 
 @cache
+def _version() -> str:
+    """What the compiler says of itself."""
+    return run([*command(), "--version"], SHORT_PATIENCE)
+
+
+@cache
 def _identity() -> str:
-    """Compiler, its version and the processor: what makes a compiled kernel of another machine unusable."""
-    version = _run([*command(), "--version"], SHORT_PATIENCE)
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    return f"{shlex.join(command())}\n{version}\n{platform.machine()}\n{flags}"
+    """Compiler, its version and the processor: what makes a compiled kernel of another machine unusable.
+
+    To be asked for its version a compiler takes as long as to find a kernel, so where it is a program of a known name,
+    and not one that may run another, the file tells which it is.
+    """
+    program, told = Path(command()[0]).resolve(), None
+    if len(command()) == 1 and _COMPILER.fullmatch(program.name):
+        with suppress(OSError), program.open("rb") as file:
+            held = os.fstat(file.fileno())
+            told = (str(program), held.st_size, held.st_mtime_ns) if file.read(4) == b"\x7fELF" else None
+    return f"{shlex.join(command())}\n{told or _version()}\n{platform.machine()}\n{processor() or platform.processor()}"
 
 
 @cache
 def _own_flags() -> tuple[str, ...]:
-    """What not every compiler takes: full-width vectors where the processor has them, and for GCC no jump threading,
-    by which a choice of two values becomes two copies of all that follows, in vectors a blend for each.
+    """For this processor, with full-width vectors where it has them; and for GCC no jump threading, by which a choice
+    of two values becomes two copies of all that follows, in vectors a blend for each.
     """
-    wide = ("-mprefer-vector-width=512",) if "avx512f" in _identity() else ()
-    return (*wide, "-fno-thread-jumps") if "Free Software Foundation" in _identity() else wide
+    wide = ("-mprefer-vector-width=512",) if "avx512f" in processor() else ()
+    return ("-march=native", *wide, *_for_gcc())
+
+
+def _for_gcc() -> tuple[str, ...]:
+    return ("-fno-thread-jumps",) if "Free Software Foundation" in _version() else ()
 
 
 _failed: dict[str, CompileError] = {}  # a compiler that failed once is not asked again at every call of a neuron
@@ -165,17 +163,24 @@ def is_kept(source: str) -> bool:
     >>> is_kept("no program")
     False
     """
-    return (kernel_folder() / f"{_name(source)}.so").exists()
+    return carries(source) or (bool(command()) and (kernel_folder() / f"{_name(source)}.so").exists())
 
 
 def _name(source: str) -> str:
     """The name of a library: a hash of all that it is made of."""
-    made_of = source, *FLAGS, *_own_flags(), _identity()
+    made_of = source, *FLAGS, _identity()  # from which the flags of its own follow
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
 
 
 def load(source: str) -> ctypes.CDLL:
-    """The library of `source`, compiled now or taken from the cache."""
+    """The library of `source`: one that came from elsewhere, or from the cache, or compiled now."""
+    if _order is not None:
+        return _order.fill(source)
+    if (found := open_carried(source)) is not None:
+        return found
+    if not command():
+        there = " nor".join(f" in {folder}" for folder in carried_folders() if folder.is_dir())
+        raise CompileError("there is no C++ compiler" + (f", and the kernel is not{there}" if there else ""))
     name = _name(source)
     with _lock:
         making = _making.setdefault(name, RLock())
@@ -183,10 +188,48 @@ def load(source: str) -> ctypes.CDLL:
         if name in _failed:
             raise _failed[name]
         try:
-            return _load(source, (*FLAGS, *_own_flags()), name)
+            return _load(source, name)
         except CompileError as error:
             _failed[name] = error
             raise
+
+
+class Order(NamedTuple):
+    """Kernels that are compiled for other machines: where to, for which level of processors, and which there are."""
+
+    folder: Path
+    level: str
+    names: list[str]
+
+    def fill(self, source: str) -> ctypes.CDLL:
+        """Compile a kernel, if it is not there."""
+        name, place = carried_name(source, self.level), self.folder / self.level
+        flags = (*FLAGS, *level_flags(self.level), *_for_gcc())
+        library = _load_from(place, source, name, flags)
+        (place / f"{name}.so").chmod(0o755)  # others than who made them may run them, and nobody else may change them
+        if name not in self.names:
+            self.names.append(name)
+        return library
+
+
+_order: Order | None = None
+
+
+@contextmanager
+def ordered(folder: Path, level: str) -> Iterator[list[str]]:
+    """Meanwhile every kernel that is asked for is compiled into `folder`, for processors of a level that this one
+    reaches, and runs from there; gives the list of their names, which grows.
+    """
+    global _order
+    if level not in levels():
+        raise ValueError(f"This processor reaches the levels {', '.join(levels()) or 'none'}, but got {level!r}.")
+    (folder / level).mkdir(mode=0o755, parents=True, exist_ok=True)
+    _order = Order(folder, level, [])
+    try:
+        load(PROBE)  # by which a machine without a compiler sees that it can run kernels
+        yield _order.names
+    finally:
+        _order = None
 
 
 def function(source: str, name: str, *arguments: Any) -> Callable[..., Any] | None:
@@ -201,33 +244,33 @@ def function(source: str, name: str, *arguments: Any) -> Callable[..., Any] | No
     return made
 
 
-def _load(source: str, flags: tuple[str, ...], name: str) -> ctypes.CDLL:
+def _load(source: str, name: str) -> ctypes.CDLL:
     """From the folder of kernels; where it cannot hold or run one, from a folder that lasts as long as the process."""
     try:
-        return _load_from(kernel_folder(), source, flags, name)
+        return _load_from(kernel_folder(), source, name)
     except CompilerHangsError:
         raise
     except (OSError, CompileError):  # a full disk may stop us or the compiler; an error in the source comes up again
         pass
     try:
-        return _load_from(private_folder(), source, flags, name)
+        return _load_from(private_folder(), source, name)
     except OSError as error:
         raise CompileError(f"what {shlex.join(command())} made cannot be written or loaded: {error}") from error
 
 
-def _load_from(folder: Path, source: str, flags: tuple[str, ...], name: str) -> ctypes.CDLL:
+def _load_from(folder: Path, source: str, name: str, flags: Sequence[str] = ()) -> ctypes.CDLL:
     """The library in a folder, put there if need be."""
     if reason := distrust(folder):
         raise CompileError(f"there is no safe place for a kernel: {reason}")
-    return open_library(folder, name) or _build(source, flags, folder, name)
+    return open_library(folder, name) or _build(source, flags or (*FLAGS, *_own_flags()), folder, name)
 
 
-def _build(source: str, flags: tuple[str, ...], folder: Path, name: str) -> ctypes.CDLL:
+def _build(source: str, flags: Sequence[str], folder: Path, name: str) -> ctypes.CDLL:
     """Compile in a draft, and move what can be loaded to its place in one step: others see all of it or nothing."""
     with drafted(folder) as draft:
         text, built = draft / "kernel.cpp", draft / "kernel.so"
         text.write_text(source)
-        _run([*command(), *flags, str(text), "-o", str(built)], PATIENCE, draft)
+        run([*command(), *flags, str(text), "-o", str(built)], PATIENCE, draft)
         if not built.is_file() or not built.stat().st_size:
             raise CompileError(f"{shlex.join(command())} says that all went well, and wrote nothing")
         if is_cut(built.read_bytes()):
@@ -239,52 +282,3 @@ def _build(source: str, flags: tuple[str, ...], folder: Path, name: str) -> ctyp
                 raise CompileError(f"{shlex.join(command())} wrote a library without the function {function}")
         os.replace(built, folder / f"{name}.so")
     return library
-
-
-def _run(words: list[str], patience: float, folder: Path | None = None) -> str:
-    """What a command prints; an error with its words if it fails. Its own drafts go into `folder`."""
-    name = " ".join(words)
-    try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=os.environ if folder is None else {**os.environ, "TMPDIR": str(folder)},
-            start_new_session=True,  # it has children, which end with it
-        )
-    except (OSError, ValueError) as error:
-        raise CompileError(f"{name} could not be started: {error}") from error
-    try:
-        told = _printed(process, name, patience).decode(errors="replace")
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        raise
-    finally:
-        with process:
-            pass
-    if process.returncode < 0:
-        told += f"\nended by {signal.Signals(-process.returncode).name}, as when memory runs out"
-    if process.returncode:
-        raise CompileError(f"{name} failed:\n{told[-3000:]}")
-    return told
-
-
-def _printed(process: subprocess.Popen[bytes], name: str, patience: float) -> bytes:
-    """What a process prints until its end, for which there is patience."""
-    assert process.stdout is not None
-    told, end = b"", time.monotonic() + patience
-    waiting = select.poll()
-    waiting.register(process.stdout, select.POLLIN | select.POLLHUP)
-    while (left := end - time.monotonic()) > 0:
-        if waiting.poll(1000 * left):
-            part = os.read(process.stdout.fileno(), 1 << 16)
-            told += part
-            if len(told) > WORDY:
-                raise CompileError(f"{name} prints without end")
-            if not part:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.1, end - time.monotonic()))
-                    return told
-    raise CompilerHangsError(f"{name} did not end within {patience:g} seconds")

@@ -1,0 +1,148 @@
+"""Traces on disk: a new process does not trace again, and what a trace depends on is part of its name."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from dynamics_cases import NEURONS, make
+
+from spikescope.dynamics import program, remembered
+from spikescope.dynamics.graph import Graph, Node
+from spikescope.dynamics.remembered import Memory, recall, remember
+from spikescope.neuron import IFNode, LIFNode
+from spikescope.surrogate import ATan
+from spikescope.toolchain import notes
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def key_of(node):
+    return node._definition(node.params()).key
+
+
+def told(graph):
+    """A graph with numbers in place of nodes."""
+    place = {node: i for i, node in enumerate((*graph.inputs, *graph.nodes))}
+
+    def numbered(held):
+        return repr([f"node {place[part]}" if isinstance(part, Node) else part for part in held])
+
+    nodes = [(node.name, node.target, numbered(node.args), node.kwargs, node.dtype, node.shape) for node in place]
+    return nodes, numbered(graph.outputs)
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_a_trace_comes_back_as_it_was(cls):
+    made = program.Program(key_of(make(cls, "auto")))
+    for body in (made.forward(torch.float32), made.backward(torch.float32, made.differentiable)):
+        name = made.memory.name("a test", len(body.outputs))
+        assert name is not None
+        remember(name, body.traced)
+        found = recall(name)
+        assert found is not None
+        assert told(found.graph) == told(body.traced.graph)
+        assert found.alike is body.traced.alike
+
+
+def test_a_second_program_traces_nothing(monkeypatch):
+    key = key_of(LIFNode())
+    first = program.Program(key).backward(torch.float32, ())
+    monkeypatch.setattr(program, "_apart", lambda *args: pytest.fail("it was traced again"))
+    again = program.Program(key).backward(torch.float32, ())
+    assert told(again.traced.graph) == told(first.traced.graph)
+    assert again.constants.values() is not first.constants.values()
+    assert list(again.constants.values()) == list(first.constants.values())
+
+
+def names(node):
+    return Memory(key_of(node)).name("forward")
+
+
+def test_what_a_trace_depends_on_is_part_of_its_name(monkeypatch):
+    plain = names(LIFNode())
+    assert plain == names(LIFNode(tau=3.0))  # a number is no part of a trace
+    others = [names(held) for held in (IFNode(), LIFNode(detach_reset=True), LIFNode(v_reset=None))]
+    others += [names(LIFNode(surrogate_function=ATan())), names(LIFNode(tau=torch.tensor(3.0)))]
+    assert len({plain, *others}) == 6
+    monkeypatch.setattr(torch, "__version__", "2.13.1")
+    remembered._surroundings.cache_clear()
+    try:
+        assert names(LIFNode()) not in (plain, None)
+    finally:
+        monkeypatch.undo()
+        remembered._surroundings.cache_clear()
+
+
+def test_a_function_put_in_the_place_of_another_is_seen(monkeypatch):
+    plain = names(LIFNode())
+    with monkeypatch.context() as changed:
+        changed.setattr(LIFNode, "charge", staticmethod(vars(IFNode)["charge"].__func__))
+        assert names(LIFNode()) not in (plain, None)
+    with monkeypatch.context() as changed:
+        changed.setattr(LIFNode, "charge", staticmethod(lambda p, s, x: x))
+        assert names(LIFNode()) is None
+    assert names(LIFNode()) == plain
+
+
+def test_a_class_from_elsewhere_is_not_remembered():
+    class Mine(LIFNode):
+        pass
+
+    assert names(Mine()) is None
+    assert recall(None) is None
+
+
+def test_an_operation_of_another_library_is_not_written_down():
+    x = Node("x")
+    foreign = Graph((x,), (Node("y", torch.ops.prims.sin.default, (x,)),), ())
+    assert remembered._encoded(foreign, True) is None
+    odd = Graph((x,), (Node("y", torch.ops.aten.sin.default, (x, object())),), ())
+    assert remembered._encoded(odd, True) is None
+
+
+def test_a_damaged_note_is_traced_anew(cache):
+    name = "0" * 32
+    notes.write_note(name, b"[]")
+    assert notes.note(name) == b"[]"
+    path = cache / f"{name}.note"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"[]", b"{}"))
+    assert notes.note(name) is None
+    path.write_bytes(content)
+    path.chmod(0o722)
+    assert notes.note(name) is None
+
+
+PROGRAM = """
+import json, sys
+import torch
+from spikescope import neuron
+from spikescope.dynamics import program
+from spikescope.toolchain import compiler
+
+traced, apart, ran, run = [], program._apart, [], compiler.run
+program._apart = lambda trace, *args: traced.append(trace.__name__) or apart(trace, *args)
+compiler.run = lambda words, *args: ran.append(words[1:2]) or run(words, *args)
+node = neuron.LIFNode(step_mode="m")
+x = torch.linspace(-1, 3, 24).reshape(4, 6).requires_grad_()
+y = node(x)
+y.sum().backward()
+print(json.dumps([traced, len(ran), y.tolist(), x.grad.tolist()]))
+"""
+
+
+def test_a_new_process_neither_traces_nor_asks_the_compiler(cache):
+    found = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    assert found[0][0] == ["trace_forward", "trace_backward"]
+    assert found[0][1] > 0
+    assert found[1][:2] == [[], 0]
+    assert found[1][2:] == found[0][2:]
