@@ -26,7 +26,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "sockets": {"errors", "form", "hooks", "internals"},
     "start": {"errors", "internals", "sockets"},
     "base": {"errors", "internals", "sockets", "start"},
-    "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate"},
+    "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate", "toolchain"},
     "layer": {"base", "errors", "internals", "neuron", "sockets"},
     "functional": {"base", "errors", "fields", "hooks", "internals", "layer", "neuron", "spikes"},
     "encoding": {"base", "errors", "fields"},
@@ -76,7 +76,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "weights",
     },
     "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes"},
-    "cli": {"display", "recording", "models", "report", "errors", "files", "neuron", "train"},
+    "cli": {"display", "recording", "models", "report", "errors", "files", "neuron", "surrogate", "toolchain", "train"},
     "compat": {
         "ann2snn",
         "base",
@@ -183,4 +183,4 @@ def test_importing_brings_torch_and_numpy_alone():
 def test_files_that_are_no_python_are_in_the_package():
     stated = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     there = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.*") if p.suffix not in (".py", ".pyc") and p.is_file()}
-    assert there == set(stated["spikescope"])
+    assert there == set(stated["spikescope"]) - {"kernels/*/*"}  # which are there where they were built

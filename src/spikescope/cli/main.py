@@ -12,6 +12,7 @@ from .. import __version__
 from ..files import OutputError, claim_folder
 from .conversion import add_convert
 from .counts import count, threads
+from .kernels import add_kernels
 from .recordings import add_export, add_inspect
 from .shared import refuse
 from .training import add_evaluate, add_train
@@ -87,6 +88,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_train(commands, whole="train" in argv)
     add_evaluate(commands)
     add_convert(commands)
+    add_kernels(commands)
     return parser
 
 

@@ -1,0 +1,160 @@
+"""The commands on compiled kernels: `kernels build` and `kernels list`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..display import Overview, size_of
+from ..errors import did_you_mean
+from ..files import OutputError, write_whole
+
+__all__ = ["add_kernels"]
+
+INDEX = "kernels.json"
+"""Which kernels of a level are of which neuron, for who reads it; nothing is run by it."""
+
+CAPABILITIES = {"x86-64-v4": "AVX512", "x86-64-v3": "AVX2"}
+"""What PyTorch calls the code that it has for a level: what a kernel borrows of it depends on that."""
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+_BUILT = """exit status:
+  0  done
+  2  the work could not begin or its results could not be written
+
+Where the kernels are to be used, SPIKESCOPE_KERNELS names their folder. In an image:
+  RUN spikescope kernels build --all -o /opt/kernels
+  ENV SPIKESCOPE_KERNELS=/opt/kernels"""
+
+
+def add_kernels(commands: Any) -> None:
+    """Add the commands `kernels build` and `kernels list`."""
+    what = "compile kernels for machines without a compiler, and list them"
+    inner = commands.add_parser("kernels", help=what, description=what[0].upper() + what[1:] + ".")
+    parts = inner.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    build = parts.add_parser(
+        "build",
+        help="compile the kernels of neurons into a folder",
+        description="Compile the kernels of neurons for processors of a level. Of each neuron: forwards and backwards, "
+        "hard and soft reset, the reset in the graph and not, plain and with the counts and bits of a monitor.",
+        epilog=_BUILT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    build.set_defaults(run=_build)
+    which = build.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="all neurons of which kernels are made")
+    which.add_argument("--neurons", nargs="+", metavar="NAME", help="such as LIFNode")
+    build.add_argument("-o", "--out", type=Path, default=Path("kernels"), metavar="FOLDER", help="(kernels)")
+    build.add_argument("--level", metavar="LEVEL", help="x86-64-v3 or x86-64-v4 (the highest of this processor)")
+    build.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32"],
+        choices=("float32", "float64", "float16", "bfloat16"),
+        help="(float32)",
+    )
+    build.add_argument("--surrogates", nargs="+", default=[], metavar="NAME", help="such as ATan (those by default)")
+    shown = parts.add_parser(
+        "list",
+        help="show which kernels are in a folder",
+        description="Show the compiled kernels in a folder, or in those that this machine would use.",
+    )
+    shown.set_defaults(run=_list)
+    shown.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="(those that are used here)")
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ..neuron.prebuilt import fused_neurons, prebuild
+    from ..surrogate import registry as surrogates
+    from ..toolchain.carried import levels
+    from ..toolchain.compiler import CompileError, trouble
+
+    neurons = fused_neurons() if arguments.all else arguments.neurons
+    for names, known in ((neurons, fused_neurons()), (arguments.surrogates, sorted(surrogates))):
+        for name in names:
+            if name not in known:
+                return _refuse(f"No kernels are made of {name!r}.{did_you_mean(name, known)}")
+    level = arguments.level or next(iter(levels()), None)
+    if level not in levels():
+        reached = ", ".join(levels()) or "none of those for which kernels are built"
+        return _refuse(f"A kernel is tried when it is built, and this processor reaches {reached}; not {level}.")
+    if told := trouble():
+        return _refuse(told)
+    wanted = CAPABILITIES[level]
+    if torch.backends.cpu.get_cpu_capability() != wanted:
+        if os.environ.get("ATEN_CPU_CAPABILITY") == wanted.lower():
+            return _refuse(f"This PyTorch has no code for {wanted}, which the kernels for {level} are tried with.")
+        return _again({"ATEN_CPU_CAPABILITY": wanted.lower()})
+    dtypes = [getattr(torch, name) for name in arguments.dtypes]
+    out = arguments.out / level
+    index = {}
+    try:
+        for made in prebuild(arguments.out, level, neurons, dtypes, arguments.surrogates):
+            index[made.neuron] = made.kernels
+            print(f"{made.neuron}: {len(made.kernels)} kernels", flush=True)
+    except (CompileError, OSError) as error:
+        raise OutputError(str(error)) from error
+    before = _index(out)
+    whole = {name: sorted({*before.get(name, ()), *index.get(name, ())}) for name in sorted({*before, *index})}
+    write_whole(out / INDEX, json.dumps(whole, indent=1))
+    print(f"{_told(out)}\nWhere they are to be used: SPIKESCOPE_KERNELS={arguments.out.absolute()}")
+    return 0
+
+
+def _again(variables: dict[str, str]) -> int:
+    """The same command in a process in which PyTorch takes its code for another processor."""
+    command = [sys.executable, "-m", "spikescope", *sys.argv[1:]]
+    return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from ..toolchain.cache import distrust
+    from ..toolchain.carried import LEVELS, carried_folders, levels
+
+    given = [arguments.folder] if arguments.folder else [held for held in carried_folders() if held.is_dir()]
+    places = [folder / level for folder in given for level in LEVELS if (folder / level).is_dir()]
+    if not places:
+        where = f"in {arguments.folder}" if arguments.folder else "that this machine would use (SPIKESCOPE_KERNELS)"
+        return _refuse(f"There are no kernels {where}. Make some: spikescope kernels build --neurons LIFNode")
+    for place in places:
+        rows = [[neuron, str(len(names)), _size(place, names)] for neuron, names in _index(place).items()]
+        remarks = (
+            [] if place.name in levels() else ["This processor does not reach that level, and takes none of them."]
+        )
+        if reason := distrust(place, make=False):
+            remarks.append(f"They are not used: {reason}.")
+        print(Overview(_told(place), [["neuron", "kernels", "size"], *rows], remarks).text(None))
+    return 0
+
+
+def _told(place: Path) -> str:
+    held = [path.stem for path in place.glob("*.so")]
+    return f"{place}: {len(held)} kernels, {_size(place, held)}"
+
+
+def _size(place: Path, names: Iterable[str]) -> str:
+    files = [place / f"{name}.so" for name in names]
+    return size_of(sum(file.stat().st_size for file in files if file.exists()))
+
+
+def _index(place: Path) -> dict[str, list[str]]:
+    """Which kernels are of which neuron, as far as it was written down."""
+    try:
+        held = json.loads((place / INDEX).read_text())
+        return {str(name): [str(kernel) for kernel in kernels] for name, kernels in held.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _refuse(words: str) -> int:
+    print(f"spikescope: {words}", file=sys.stderr)
+    return 2

@@ -1,0 +1,100 @@
+"""Kernels of neurons compiled beforehand, for machines without a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..dynamics import run_sequence
+from ..surrogate import registry as surrogates
+from ..toolchain.compiler import ordered
+from .core import PointwiseNeuron, registry
+
+__all__ = ["Prebuilt", "fused_neurons", "prebuild"]
+
+TAPS: tuple[tuple[str, ...], ...] = ((), ("count",), ("packed",))
+"""What monitors ask of a kernel most: nothing, the rates, the spikes."""
+
+ODD = 0.3
+"""Added to a time constant, so that dividing by it is no product: there are two kernels of a neuron with one."""
+
+
+class Prebuilt(NamedTuple):
+    """The kernels of one neuron, by their names."""
+
+    neuron: str
+    kernels: tuple[str, ...]
+
+
+def fused_neurons() -> list[str]:
+    """The names of the neurons of which kernels are made.
+
+    >>> "LIFNode" in fused_neurons(), "PSN" in fused_neurons()
+    (True, False)
+    """
+    return sorted(name for name, cls in registry.items() if issubclass(cls, PointwiseNeuron))
+
+
+def prebuild(
+    folder: Path,
+    level: str,
+    neurons: Collection[str],
+    dtypes: Collection[torch.dtype] = (torch.float32,),
+    surrogate_functions: Collection[str] = (),
+) -> Iterator[Prebuilt]:
+    """Compile the kernels of neurons into `folder`, and say so of one after the other.
+
+    - `level`: of processors, one of `toolchain.carried.LEVELS` that this processor reaches.
+    - `dtypes`: of the inputs.
+    - `surrogate_functions`: names; none are those that the neurons have by default.
+
+    Of each neuron there are those forwards and backwards, with hard and with soft reset, with the reset in the graph
+    and without, plain and with the taps of a monitor of rates or of spikes.
+    """
+    with ordered(folder, level) as names:
+        for neuron in neurons:
+            before = len(names)
+            for node in _variants(registry[neuron], surrogate_functions):
+                for dtype in dtypes:
+                    _run(node, dtype)
+            yield Prebuilt(neuron, tuple(names[before:]))
+
+
+def _variants(cls: Any, surrogate_functions: Collection[str]) -> Iterator[Any]:
+    """Nodes of one class, one for each kernel that differs."""
+    given: list[dict[str, Any]] = [{}]
+    for name in surrogate_functions if "surrogate_function" in cls.fields else ():
+        surrogate = surrogates[name]
+        given.append({"surrogate_function": surrogate(**surrogate.example)})
+    for part in given[1:] or given:
+        for soft in (False, True) if "v_reset" in cls.fields else (False,):
+            for detach in (False, True) if "detach_reset" in cls.fields else (False,):
+                options: dict[str, Any] = {"v_reset": None} if soft else {}
+                options |= {"detach_reset": True} if detach else {}
+                with suppress(TypeError, ValueError):  # some neurons have one kind of reset alone
+                    node = cls(**cls.example | part | options, backend="cpp")
+                    yield node
+                    if _shift(node):
+                        yield node
+
+
+def _shift(node: Any) -> bool:
+    """Give the time constants of a node other values; whether it has any."""
+    found = [name for name in type(node).dynamic if name.startswith("tau") and isinstance(getattr(node, name), float)]
+    for name in found:
+        setattr(node, name, getattr(node, name) + ODD)
+    return bool(found)
+
+
+def _run(node: Any, dtype: torch.dtype) -> None:
+    """Ask for all kernels of a node."""
+    x = torch.ones(2, 3, dtype=dtype, device="cpu", requires_grad=True)
+    for taps in TAPS:
+        p = node.params()
+        out = run_sequence("cpp", node._definition(p), node._state(p, x, x.shape[1:]), x, False, taps)
+        if not taps and out.output.requires_grad:
+            out.output.sum().backward()
