@@ -25,6 +25,7 @@ GROUPS = {
     "linear": "(c) Linear + LIF, batch 16",
     "gpu": "(d) LIF in fp16 on a GPU",
     "training": "(e) training step of a convolutional SNN",
+    "published": "(u) networks of papers: a training step, and what of it is no convolution and no product",
     "long": "(f) long sequences",
     "startup": "(g) first call of a kernel",
     "memory": "(h) peak memory",
