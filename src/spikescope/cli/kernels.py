@@ -14,6 +14,7 @@ from typing import Any
 from ..display import Overview, size_of
 from ..errors import did_you_mean
 from ..files import OutputError, write_whole
+from .shared import refuse
 
 __all__ = ["add_kernels"]
 
@@ -82,17 +83,17 @@ def _build(arguments: argparse.Namespace) -> int:
     for names, known in ((neurons, fused_neurons()), (arguments.surrogates, sorted(surrogates))):
         for name in names:
             if name not in known:
-                return _refuse(f"No kernels are made of {name!r}.{did_you_mean(name, known)}")
+                return refuse(f"No kernels are made of {name!r}.{did_you_mean(name, known)}")
     level = arguments.level or next(iter(levels()), None)
     if level not in levels():
         reached = ", ".join(levels()) or "none of those for which kernels are built"
-        return _refuse(f"A kernel is tried when it is built, and this processor reaches {reached}; not {level}.")
+        return refuse(f"A kernel is tried when it is built, and this processor reaches {reached}; not {level}.")
     if told := trouble():
-        return _refuse(told)
+        return refuse(told)
     wanted = CAPABILITIES[level]
     if torch.backends.cpu.get_cpu_capability() != wanted:
         if os.environ.get("ATEN_CPU_CAPABILITY") == wanted.lower():
-            return _refuse(f"This PyTorch has no code for {wanted}, which the kernels for {level} are tried with.")
+            return refuse(f"This PyTorch has no code for {wanted}, which the kernels for {level} are tried with.")
         return _again({"ATEN_CPU_CAPABILITY": wanted.lower()})
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
@@ -124,7 +125,7 @@ def _list(arguments: argparse.Namespace) -> int:
     places = [folder / level for folder in given for level in LEVELS if (folder / level).is_dir()]
     if not places:
         where = f"in {arguments.folder}" if arguments.folder else "that this machine would use (SPIKESCOPE_KERNELS)"
-        return _refuse(f"There are no kernels {where}. Make some: spikescope kernels build --neurons LIFNode")
+        return refuse(f"There are no kernels {where}. Make some: spikescope kernels build --neurons LIFNode")
     for place in places:
         rows = [[neuron, str(len(names)), _size(place, names)] for neuron, names in _index(place).items()]
         remarks = (
@@ -153,8 +154,3 @@ def _index(place: Path) -> dict[str, list[str]]:
         return {str(name): [str(kernel) for kernel in kernels] for name, kernels in held.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-
-
-def _refuse(words: str) -> int:
-    print(f"spikescope: {words}", file=sys.stderr)
-    return 2

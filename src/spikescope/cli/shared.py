@@ -32,7 +32,7 @@ def plain(text: str) -> Any:
         return text
 
 
-def refuse(error: Exception) -> int:
+def refuse(error: Exception | str) -> int:
     """Say why a command cannot do its work; its exit status."""
     print(f"spikescope: {error}", file=sys.stderr)
     return 2
