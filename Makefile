@@ -74,9 +74,11 @@ $(PROGRAMS_READY): constraints.txt
 	done
 	touch $(PROGRAMS_READY)
 
-# What is exported, read by programs whose versions do not go together with those of the others.
+# What is exported, read by programs whose versions do not go together with those of the others; networks of other
+# libraries, watched.
 interop: $(INTEROP_READY)
 	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/recording -k spikeinterface $(ARGS)
+	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/monitor/foreign $(ARGS)
 	PYTHONPATH=src $(INTEROP_VENV)/bin/python tests/sweeps/energy_rivals.py
 
 $(INTEROP_READY): pyproject.toml constraints.txt
@@ -84,7 +86,8 @@ $(INTEROP_READY): pyproject.toml constraints.txt
 	grep -v -e ^zarr= -e ^numcodecs= constraints.txt > $(INTEROP_VENV)/constraints.txt
 	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint $(INTEROP_VENV)/constraints.txt \
 	  torch==2.13.0 numpy spikeinterface pytest neurobench loguru
-	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps spikingjelly==2.0.0
+	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps spikingjelly==2.0.0 \
+	  $$(grep -e ^snntorch= -e ^norse= -e ^sinabs= -e ^nir -e ^pbr= bench/constraints.txt)
 	touch $(INTEROP_READY)
 
 bench: $(BENCH_READY)

@@ -27,6 +27,7 @@ __all__ = [
     "Signal",
     "Subscriber",
     "are_bare",
+    "at_path",
     "at_rest",
     "forget",
     "instrument",
@@ -36,12 +37,12 @@ __all__ = [
     "unsubscribe",
 ]
 
-KINDS = ("start", "input", "before", "grad_input", "output", "after", "grad_output", "tap")
-_AT_ENTRY = frozenset(KINDS[:4])
+KINDS = ("start", "call", "input", "before", "grad_input", "output", "after", "grad_output", "tap")
+_AT_ENTRY = frozenset(KINDS[:5])
 
 # A run begins before what belongs to it. A compiler that has read an attribute does not see it change after the hook on
 # the gradient of an input: this comes before all that reads.
-_FIRST = {"start": 0, "grad_input": 1}
+_FIRST = {"start": 0, "call": 0, "grad_input": 1}
 
 _KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
 _CUT = "cut "  # before the form of a value that has a graph, which an operator cannot hand over
@@ -50,9 +51,11 @@ _handles = itertools.count()
 
 
 class Signal(NamedTuple):
-    """What is to be seen of a module: a kind and, for an attribute or a tap, its name.
+    """What is to be seen of a module: a kind and, for an attribute or a tap, its name. A `call` is all its arguments.
 
-    An output, or its gradient, named `spike` is that of a neuron that gives a list, as for online training: its first.
+    The name of an input, an output, or a gradient of one, is the path to one of several: `0` is the first of a tuple,
+    `1.v` something inside the second. A tensor alone is what is meant, whatever the path. That of an attribute may be a
+    path as well.
     With `taps`, what the kernel of a neuron tells besides comes along: a value is a pair of itself and these by name.
     """
 
@@ -249,11 +252,13 @@ class Entry(Socket):
             if kind == "grad_input":
                 if torch.compiler.is_compiling() or point.live:
                     args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                    point.watch((args, kwargs))
+                    point.watch(_part((args, kwargs), point.signal.name))
             elif self.skips(point):
                 continue
             elif kind == "input":
-                point.send(unpacked((*args, *kwargs.values())))
+                point.send(_given(unpacked((*args, *kwargs.values())), point.signal.name))
+            elif kind == "call":
+                point.send((args, kwargs))
             elif kind == "before":
                 point.send(_attribute(module, point.signal.name))
             elif all(at_rest(held) for held in point.states):
@@ -284,14 +289,42 @@ class Exit(Socket):
             module.tapped = _to_be_kept(module.tapped)  # type: ignore[assignment]
 
 
+def at_path(held: Any, path: str) -> Any:
+    """What is found by going along a path of indices, keys and attributes.
+
+    >>> at_path(({"a": [1, 2]}, 3), "0.a.-1")
+    2
+    """
+    for part in path.split("."):
+        if isinstance(held, dict):
+            held = held[part]
+        elif isinstance(held, (list, tuple)) and part.lstrip("-").isdigit():
+            held = held[int(part)]
+        else:
+            held = getattr(held, part)
+    return held
+
+
 def _given(out: Any, name: str) -> Any:
-    """An output, or the spikes of it."""
-    return out[0] if name and isinstance(out, (list, tuple)) else unpacked(out)
+    """An output, or the part of it that a path leads to; what leads nowhere belongs to whoever asked for it."""
+    if not name or not isinstance(out, (list, tuple, dict)):
+        return unpacked(out)
+    try:
+        return at_path(out, name)
+    except (LookupError, AttributeError) as error:
+        text = f"there is no {name!r} in what the module gives, a {type(out).__name__} of {len(out)}"
+        return Failure(text) if torch.compiler.is_compiling() else type(error)(text)
+
+
+def _part(given: tuple[Any, Any], name: str) -> Any:
+    """All arguments of a call, or the one that a path leads to."""
+    args, kwargs = given
+    return at_path((*args, *kwargs.values()), name) if name else given
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
     try:
-        return getattr(module, name)
+        return at_path(module, name)
     except Exception as error:  # it belongs to whoever asked for the attribute, not to the forward pass
         if torch.compiler.is_compiling():
             return Failure(f"{type(module).__name__} has no {name} now; without torch.compile the error says why.")

@@ -15,6 +15,7 @@ from .classic.monitors import *
 from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
 from .flight.front import *
+from .foreign.adapter import adopt as adopt
 from .health.finding import Evidence as Evidence
 from .health.finding import Finding as Finding
 from .health.health import *

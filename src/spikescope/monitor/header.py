@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..base import StepModule
+from .choose.kinds import is_foreign
 from .choose.modules import named
+from .choose.signals import threshold_of
 from .choose.subset import Subset
 
 __all__ = ["header"]
@@ -54,6 +56,9 @@ def _about(module: nn.Module, signals: list[str]) -> dict[str, Any]:
     """What the head says of a module."""
     fields = {name: _field(getattr(module, name, None)) for name in getattr(type(module), "fields", ())}
     told: dict[str, Any] = {"type": type(module).__name__, "signals": signals, "fields": fields}
+    if is_foreign(module):
+        told["library"] = type(module).__module__.partition(".")[0]
+        told["fields"] = {} if (threshold := threshold_of(module)) is None else {"v_threshold": threshold}
     if isinstance(module, StepModule):
         told["step_mode"] = module.step_mode
     return told

@@ -10,19 +10,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..base import StepModule
 from ..form import tensors_of
-from ..neuron.spiking import gives_spikes, is_binary
+from ..neuron.spiking import gives_spikes
 from ..recording import Moment
 from ..sockets import Signal
 from ..spikes import PackedSpikes
-from .choose.signals import GRADIENTS, spikes_of
+from .choose.kinds import gives_bits, has_time
+from .choose.signals import GRADIENTS
 from .choose.subset import Subset
 from .probe.single import GradScale, Probe
 from .probe.taps import tapped
 from .reduce import Packed
 from .reduce.pieces import whole
-from .track import decoded
 
 __all__ = ["Line", "Sink", "lines"]
 
@@ -71,7 +70,7 @@ def lines(
             streams.append((label, probe))
             plugged.append(probe)
             if signal.kind in GRADIENTS:
-                forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
+                forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
                 plugged.append(Probe(name, module, forward, line.take_forward, root=net))
     return streams, plugged
 
@@ -82,7 +81,7 @@ class Line:
     def __init__(self, sink: Sink, label: str, module: nn.Module, signal: Signal, every: int, runs: bool) -> None:
         self.sink, self.label, self.module, self.signal = sink, label, module, signal
         self.every, self.runs = every, runs
-        self.packed = label == "spike" and is_binary(module)
+        self.packed = label == "spike" and gives_bits(module)
         self.trusted = partial(gives_spikes, module)
         self.run, self.steps, self.kept = 0, 0, 0
         self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
@@ -157,10 +156,7 @@ class Line:
         return held.reshape(1, *(held.shape if held.ndim else (1,)))
 
     def _has_time(self) -> bool:
-        in_sequences = isinstance(self.module, StepModule) and self.module.step_mode == "m"
-        if self.signal.kind in ("before", "after"):
-            return in_sequences and self.signal.name.endswith("_seq")
-        return in_sequences and not decoded(self.module, self.signal.kind)
+        return has_time(self.module, self.signal)
 
     def take_forward(self, value: Any, moment: Moment) -> None:
         """The forward pass goes on: so the gradients find their steps, from the last to the first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..analysis import Work
-from ..base import MemoryModule, StepModule
+from ..base import MemoryModule
 from ..errors import check_module, check_tensor, dims
 from ..neuron import Neuron
+from ..sockets import Signal, at_path
+from .choose.kinds import in_sequences, is_neuron, state_of, time_first
+from .choose.signals import spikes_of
+from .foreign.copies import copied, rested
 
 __all__ = ["operations"]
 
@@ -60,6 +63,7 @@ class _Row:
     additions: float = 0.0
     passes: int = 0  # how often each sample came in
     steps: int = 0  # of a neuron
+    state: int = 0  # of one of another library, the tensors of it
 
 
 def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Work]:
@@ -83,14 +87,14 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
     """
     check_module("operations", net)
     check_tensor("operations", "x", x)
-    copy = deepcopy(net).eval()
+    copy = copied(net).eval()
     for module in copy.modules():
         if isinstance(module, Neuron) and "torch" in module.supported_backends:
             module.backend = "torch"  # whose operations can be seen
     steps, number = _extent(copy, x)
     number = samples or number
     ledger = _Ledger(number)
-    _rest(copy)
+    rested(copy)
     with torch.random.fork_rng(), torch.no_grad(), ledger.watching(copy):
         copy(x.detach())
     modules = dict(copy.named_modules())
@@ -103,16 +107,17 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
     samples: list[int] = []
 
     def look(module: Any, args: Any, out: Any) -> None:
-        multi = module.step_mode == "m"
-        seen.setdefault(module, []).append(len(out) if multi else 1)
-        samples.append(out.shape[1 if multi else 0])
+        given = _given(module, out)
+        multi = in_sequences(module)
+        seen.setdefault(module, []).append(len(given) if multi else 1)
+        samples.append(given.shape[1 if multi else 0])
 
-    neurons = [module for module in net.modules() if isinstance(module, Neuron)]
+    neurons = [module for module in net.modules() if is_neuron(module)]
     with ExitStack() as stack:
         for module in neurons:
             stack.callback(module.register_forward_hook(look).remove)
         if neurons:
-            _rest(net)
+            rested(net)
             with torch.random.fork_rng(), torch.no_grad():
                 net(x.detach())
     found = samples[0] if samples else x.shape[0] if x.ndim else 0
@@ -121,10 +126,12 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
     return min(map(sum, seen.values()), default=1), found
 
 
-def _rest(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, MemoryModule):
-            module.reset()
+def _given(module: nn.Module, out: Any) -> Tensor:
+    """What a neuron gives, as `[N, *]` or `[T, N, *]`: its spikes, of several things."""
+    signal = spikes_of(module)
+    several = isinstance(out, (list, tuple, dict))
+    given: Tensor = time_first(module, signal, at_path(out, signal.name or "0") if several else out)
+    return given
 
 
 def _counts(row: _Row) -> bool:
@@ -134,8 +141,8 @@ def _counts(row: _Row) -> bool:
 def _work(name: str, row: _Row, module: nn.Module, steps: int, samples: int) -> Work:
     updates = row.updates / samples
     passes = samples * (1 if row.passes % steps else steps)  # what runs at each step is computed once by the twin
-    own = sum(held.numel() for held in module.parameters(recurse=isinstance(module, Neuron)))
-    state = len(list(module.named_memories())) if isinstance(module, MemoryModule) else 0
+    own = sum(held.numel() for held in module.parameters(recurse=is_neuron(module)))
+    state = len(list(module.named_memories())) if isinstance(module, MemoryModule) else row.state
     return Work(
         name,
         row.kind,
@@ -168,7 +175,7 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if self._running:
-            neuron = next((held for held in self._running if isinstance(held[1], Neuron)), None)
+            neuron = next((held for held in self._running if is_neuron(held[1])), None)
             if func._overloadpacket in PRODUCTS or func._overloadpacket in self._flops:
                 self._book(func, args, out, self.rows[(neuron or self._running[-1])[0]], neuron is not None)
             elif neuron is not None and isinstance(out, Tensor) and out.is_floating_point() | (out.dtype == torch.bool):
@@ -202,18 +209,19 @@ class _Ledger(TorchDispatchMode):
 
     def _passes(self, module: nn.Module, x: Tensor) -> int:
         """How often each sample is in an input: steps, unless a frame is repeated without a copy."""
-        if isinstance(module, StepModule) and module.step_mode == "m" and x.ndim > 1:
-            return 1 if x.stride(0) == 0 else len(x)
+        if in_sequences(module) and x.ndim > 1:
+            return 1 if x.stride(0) == 0 else len(time_first(module, Signal("input"), x))
         if x.ndim > 2 and x.shape[1] == self.samples and x.shape[0] % self.samples:
             return len(x)
         return max(1, x.shape[0] // self.samples) if x.ndim else 1
 
     def _leave(self, name: str, module: nn.Module, out: Any) -> None:
         self._running.pop()
-        if isinstance(module, Neuron) and isinstance(out, Tensor):
-            row = self.rows[name]
-            row.updates += out.numel()
-            row.steps += len(out) if module.step_mode == "m" else 1
+        if is_neuron(module):
+            row, given = self.rows[name], _given(module, out)
+            row.updates += given.numel()
+            row.state = len(state_of(module, out))
+            row.steps += len(given) if in_sequences(module) else 1
 
     @contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:

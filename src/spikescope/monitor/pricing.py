@@ -16,6 +16,9 @@ from ..errors import check_module
 from ..neuron import Neuron
 from ..recording import Signal, StoredRecording
 from ..spikes import PackedSpikes
+from .choose.kinds import is_neuron
+from .foreign.adapter import adapter_of
+from .foreign.copies import copied
 from .operations import operations, spikes_in
 from .reduce.work import CONVOLUTIONS, fan_out
 
@@ -62,7 +65,7 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
         if name not in recording:
             continue
         layer = recording[name]
-        if isinstance(module, Neuron) and len(layer):
+        if is_neuron(module) and len(layer):
             found = True
             yield _of_neuron(name, module, next(iter(layer.values())))
         elif isinstance(module, WEIGHTED) and "input" in layer:
@@ -75,14 +78,17 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
         )
 
 
-def _of_neuron(name: str, module: Neuron, signal: Signal) -> Work:
+def _of_neuron(name: str, module: nn.Module, signal: Signal) -> Work:
     runs, shape = signal.runs, signal.neuron_shape
     samples = sum(run.samples for run in runs)
     size = torch.Size(shape).numel()
     updates = size * sum(run.steps * run.samples for run in runs) / max(1, samples)
-    held: Any = deepcopy(module)
-    held.step_mode = "s"
-    (work,) = operations(held, torch.zeros(1, *shape, device=_device(module)))  # what one update computes
+    held: Any = copied(module)
+    if isinstance(held, Neuron):
+        held.step_mode = "s"
+    adapter = adapter_of(module)
+    axes = (1,) if adapter is None else adapter.axes(module)
+    (work,) = operations(held, torch.zeros(*axes, *shape, device=_device(module)))  # what one update computes
     return replace(work, name=name, neurons=size, updates=updates)
 
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, Self, overload
 from torch import nn
 
 from ..errors import check_module
-from ..neuron.readout import ReadOut
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
 from ..recording.writer import FILL
 from ..sockets import Signal
-from .choose.modules import by_role, by_type, named, select
-from .choose.signals import GRADIENTS, keeps_state, signal_of, spikes_of, threshold_of
+from .choose.kinds import fires
+from .choose.modules import Selector, by_role, named, select
+from .choose.signals import GRADIENTS, is_potential, keeps_state, signal_of, threshold_of
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
@@ -29,7 +29,7 @@ from .reduce.series import StepReducer
 from .results import Recorded, Results, Threshold
 from .show.plain import words
 from .stream import Streamed, stream
-from .track import GradientTrack, Ledger, Track, decoded
+from .track import GradientTrack, Ledger, Track
 
 __all__ = ["Cost", "Recording", "Streamed", "record"]
 
@@ -154,9 +154,11 @@ def check_signal(reducer: Reducer, signal: str) -> None:
         )
 
 
+_FIRING = Selector("role 'neuron' and spikes", lambda name, module: fires(module))
+
+
 def _chosen(signal: str) -> Any:
-    neurons = by_role("neuron")
-    return neurons & ~by_type(ReadOut) if signal == "spike" else neurons
+    return _FIRING if signal == "spike" else by_role("neuron")
 
 
 class Recording(Results):
@@ -187,7 +189,7 @@ class Recording(Results):
         for name, module in modules.items():
             signal = signals[name]
             kind = GradientTrack if signal.kind in GRADIENTS else Track
-            track = kind(module, made[name], self._ledger, every, runs, decoded(module, signal.kind))
+            track = kind(module, made[name], self._ledger, every, runs, signal)
             taps = tapped(module, signal, made[name], subset)
             track.tallied = {label: held for label in taps if is_tallied(held := made[name][label])}
             track.tapped = frozenset(taps.keys() - track.tallied.keys())
@@ -204,7 +206,7 @@ class Recording(Results):
             self._probes.append(probe)
             plugged.append(probe)
             if isinstance(track, GradientTrack):
-                forward = spikes_of(module) if signal.kind == "grad_output" else Signal("input")
+                forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
                 plugged.append(Probe(name, module, forward, track.take_forward, root=net))
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
@@ -213,7 +215,7 @@ class Recording(Results):
         self.thresholds = {
             name: Threshold(value, signals[name].name == "h")
             for name, module in modules.items()
-            if signals[name].kind == "tap" and (value := threshold_of(module)) is not None
+            if is_potential(module, signals[name]) and (value := threshold_of(module)) is not None
         }
         self._plugged = Probes(self, plugged)
 

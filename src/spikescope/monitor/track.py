@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..base import StepModule
 from ..errors import check_sequence
 from ..form import tensors_of
 from ..internals import is_left_behind
-from ..neuron.readout import ReadOut
 from ..recording.budget import BudgetError
 from ..recording.records import Moment
+from ..sockets import Signal
+from .choose.kinds import has_time
 from .reduce import Along, Reducer, nbytes
 from .reduce.count import CountReducer
 from .reduce.tally import Tally
 
-__all__ = ["GradientTrack", "Ledger", "Track", "decoded"]
+__all__ = ["GradientTrack", "Ledger", "Track"]
 
 
 class Ledger:
@@ -100,10 +100,10 @@ class Track:
     """
 
     def __init__(
-        self, module: nn.Module, reducers: Mapping[str, Reducer], ledger: Ledger, every: int, runs: bool, decoded: bool
+        self, module: nn.Module, reducers: Mapping[str, Reducer], ledger: Ledger, every: int, runs: bool, signal: Signal
     ) -> None:
         self.module, self.ledger, self.every, self.runs = module, ledger, every, runs
-        self.decoded = decoded  # the output of a read-out in step_mode='m' has no time axis
+        self.signal = signal
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
         self.tapped: frozenset[str] = frozenset()
         self.tallied: Mapping[str, CountReducer] = {}
@@ -180,8 +180,7 @@ class Track:
                 f"record reduces a tensor, but {name!r} ({type(self.module).__name__}) gives "
                 f"{type(value).__name__}. Choose modules that give one tensor; OutputMonitor keeps other values."
             )
-        timed = isinstance(self.module, StepModule) and self.module.step_mode == "m" and not self.decoded
-        return value if timed else value.unsqueeze(0)
+        return value if has_time(self.module, self.signal) else value.unsqueeze(0)
 
     def _turn(self, moment: Moment) -> int:
         """The run that the moment belongs to; what was open before is closed."""
@@ -277,8 +276,3 @@ class GradientTrack(Track):
             held = total.reducer.close(total.joined(total.open, total.pending, "time"))
             return total.joined(total.closed, held, "batch")
         return total.joined(total.whole(), total.reducer.close(total.pending), "batch")
-
-
-def decoded(module: nn.Module, kind: str) -> bool:
-    """Whether a value of a module has no time axis even in `step_mode='m'`."""
-    return isinstance(module, ReadOut) and kind in ("output", "grad_output")

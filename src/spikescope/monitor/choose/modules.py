@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...errors import check_choice
-from ...neuron import Neuron
+from .kinds import is_neuron
 
 __all__ = [
     "Selector",
@@ -115,9 +115,9 @@ def by_regex(pattern: str | re.Pattern[str]) -> Selector:
 
 
 def by_role(role: str) -> Selector:
-    """Modules by what they do: `'neuron'`, `'synapse'` (weights between neurons) or `'norm'`."""
+    """Modules by what they do: `'neuron'`, ours or another's, `'synapse'` (weights between them) or `'norm'`."""
     roles: dict[str, Callable[[str, nn.Module], bool]] = {
-        "neuron": lambda n, m: isinstance(m, Neuron),
+        "neuron": lambda n, m: is_neuron(m),
         "synapse": lambda n, m: isinstance(m, _SYNAPSES),
         "norm": lambda n, m: any("Norm" in base.__name__ for base in type(m).__mro__),  # they have no common base
     }

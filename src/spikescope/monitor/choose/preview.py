@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from ...errors import check_module
 from ...recording.budget import nbytes
 from ...recording.records import Moment
+from ..foreign.copies import copied
 from ..probe.single import Probe
 from .modules import select, unwrapped
 from .signals import signal_of
@@ -69,7 +69,7 @@ def dry_run(
             f"dry_run runs no backward pass and cannot tell of {signal!r}. A gradient has the shape of what it is of: "
             f"ask for {signal.removeprefix('grad_')!r}."
         )
-    twin = copy.deepcopy(unwrapped(net))
+    twin = copied(unwrapped(net))
     modules = select(twin, where, "dry_run")
     seen: dict[str, list[Tensor]] = {name: [] for name in modules}
     steps = dict.fromkeys(modules, 0)

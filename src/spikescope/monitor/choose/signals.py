@@ -8,9 +8,20 @@ from torch import nn
 from ...base import MemoryModule
 from ...errors import check_choice
 from ...neuron import Neuron, OTTTLIFNode, PointwiseNeuron
-from ...sockets import Signal
+from ...sockets import Signal, at_path
+from ..foreign.adapter import Adapter, adapter_of
+from .kinds import is_foreign, is_neuron
 
-__all__ = ["GRADIENTS", "keeps_state", "reset_of", "signal_of", "spikes_of", "threshold_of"]
+__all__ = [
+    "GRADIENTS",
+    "is_potential",
+    "keeps_state",
+    "reset_of",
+    "signal_of",
+    "spikes_of",
+    "threshold_name",
+    "threshold_of",
+]
 
 SIGNALS = ("output", "input", "grad_output", "grad_input", "spike", "current", "h", "v")
 _ALIASES = {"spike": "output", "current": "input"}
@@ -20,16 +31,20 @@ GRADIENTS = ("grad_input", "grad_output")
 def signal_of(name: str, module: nn.Module) -> Signal:
     """The signal with this name. `spike`, `current`, `h` (before the reset) and `v` (after it) are those of a neuron.
 
+    Of neurons of other libraries `v` is what they keep or give out for their potential, and there is no `h`.
+
     >>> signal_of("spike", spikescope.neuron.IFNode()), signal_of("h", spikescope.neuron.IFNode())
     (Signal(kind='output', name='', taps=()), Signal(kind='tap', name='h', taps=()))
     """
     check_choice("A probe", "signal", name, SIGNALS)
     owner = type(module).__name__
+    if (adapter := adapter_of(module)) is not None and adapter.neurons:
+        return _of_foreign(name, module, adapter)
     if name in ("h", "v"):
         if not isinstance(module, PointwiseNeuron):
             raise TypeError(
                 f"The signal {name!r} is told by neuron.PointwiseNeuron and its subclasses, but {owner} is none. "
-                "Record its 'output', or an attribute."
+                "Record its 'output', or an attribute; of a neuron of your own, monitor.adopt says where it is."
             )
         return Signal("tap", name)
     if name in _ALIASES and not isinstance(module, Neuron):
@@ -39,18 +54,47 @@ def signal_of(name: str, module: nn.Module) -> Signal:
     return Signal(_ALIASES.get(name, name))
 
 
+def _of_foreign(name: str, module: nn.Module, adapter: Adapter) -> Signal:
+    """A signal of a neuron of another library."""
+    adapter.check(module, ran=False)
+    owner = f"{type(module).__name__} of {adapter.library or 'your own'}"
+    if name == "h":
+        raise TypeError(f"The signal 'h' is told by the kernels of this library, and {owner} has none; take 'v'.")
+    if name == "v":
+        found = adapter.potential(module)
+        if isinstance(found, str):
+            raise TypeError(f"The signal 'v' of {owner} cannot be had: {found}.")
+        return found
+    path = adapter.spikes(module)
+    if path is None and name == "spike":
+        raise TypeError(f"{owner} gives no spikes; take 'output' or 'v'.")
+    if name in ("input", "current", "grad_input"):
+        return Signal(_ALIASES.get(name, name), "0")
+    return Signal(_ALIASES.get(name, name), path or "0")
+
+
 def spikes_of(module: nn.Module) -> Signal:
     """The output of a module, without what it gives besides its spikes: in training an `OTTTLIFNode` gives its trace.
 
     >>> spikes_of(spikescope.neuron.OTTTLIFNode())
-    Signal(kind='output', name='spike', taps=())
+    Signal(kind='output', name='0', taps=())
     """
-    return Signal("output", "spike" if isinstance(module, OTTTLIFNode) else "")
+    if is_foreign(module):
+        return signal_of("output", module)
+    return Signal("output", "0" if isinstance(module, OTTTLIFNode) else "")
 
 
 def keeps_state(module: nn.Module) -> bool:
     """Whether a module has a state that lasts from a reset to the next."""
-    return isinstance(module, Neuron) or (isinstance(module, MemoryModule) and bool(module._memories))
+    return is_neuron(module) or (isinstance(module, MemoryModule) and bool(module._memories))
+
+
+def is_potential(module: nn.Module, signal: Signal) -> bool:
+    """Whether a signal is the potential of a neuron."""
+    if signal.kind == "tap":
+        return True
+    adapter = adapter_of(module)
+    return is_foreign(module) and adapter is not None and adapter.potential(module) == signal
 
 
 def threshold_of(module: nn.Module) -> float | None:
@@ -59,7 +103,18 @@ def threshold_of(module: nn.Module) -> float | None:
     >>> threshold_of(spikescope.neuron.IFNode(v_threshold=0.5)), threshold_of(nn.Linear(1, 1))
     (0.5, None)
     """
-    return _shared(module, "v_threshold")
+    return _shared(module, threshold_name(module))
+
+
+def threshold_name(module: nn.Module) -> str | None:
+    """The name of the attribute that holds the threshold, or the path to it.
+
+    >>> threshold_name(spikescope.neuron.IFNode())
+    'v_threshold'
+    """
+    if (adapter := adapter_of(module)) is not None:
+        return adapter.threshold(module) if adapter.neurons else None
+    return _field(module, "v_threshold")
 
 
 def reset_of(module: nn.Module) -> float | None:
@@ -68,12 +123,14 @@ def reset_of(module: nn.Module) -> float | None:
     >>> reset_of(spikescope.neuron.IFNode()), reset_of(spikescope.neuron.IFNode(v_reset=None))
     (0.0, None)
     """
-    return _shared(module, "v_reset")
+    return _shared(module, _field(module, "v_reset"))
 
 
-def _shared(module: nn.Module, field: str) -> float | None:
-    if not isinstance(module, PointwiseNeuron) or field not in type(module).fields:
-        return None
-    given = getattr(module, field)
+def _field(module: nn.Module, name: str) -> str | None:
+    return name if isinstance(module, PointwiseNeuron) and name in type(module).fields else None
+
+
+def _shared(module: nn.Module, path: str | None) -> float | None:
+    given = None if path is None else at_path(module, path)
     held = None if given is None else torch.as_tensor(given, device="cpu")
     return None if held is None or held.numel() != 1 else float(held.item())

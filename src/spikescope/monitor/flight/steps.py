@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ...base import StepModule
 from ...form import tensors_of
 from ...neuron import PointwiseNeuron
-from ...neuron.readout import ReadOut
 from ...recording import Moment
 from ...sockets import Signal
+from ..choose.kinds import fires, in_sequences
 from ..choose.modules import by_role, named, select, unwrapped
 from ..choose.signals import keeps_state, signal_of
 from ..choose.subset import Subset
@@ -81,7 +81,7 @@ class Steps:
         self._wants, self._given, self._over = weakly(owner.wants), weakly(owner.given), weakly(owner.over)
         self._run, self._calls, self._asleep, self._chosen = -1, 0, False, Chosen(samples)
         neurons = select(net, by_role("neuron"), caller)
-        self._neurons = [held for held in neurons.values() if isinstance(held, StepModule)]
+        self._neurons = list(neurons.values())
         self._choose(neurons, signals)
         self._learning = {name: held for name, held in self.followed.items() if any(True for _ in held.parameters())}
         runs = any(map(keeps_state, named(net).values()))
@@ -94,7 +94,7 @@ class Steps:
         self.probes = Probes(self, [root, *self.kept])
 
     def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
-        firing = {name: held for name, held in neurons.items() if not isinstance(held, ReadOut)}
+        firing = {name: held for name, held in neurons.items() if fires(held)}
         charged = {name: m for name, m in neurons.items() if "h" in signals and isinstance(m, PointwiseNeuron)}
         self.followed: dict[str, nn.Module] = {name: m for name, m in charged.items() if follows_from_input(m)}
         found: dict[str, dict[str, nn.Module]] = {
@@ -133,7 +133,7 @@ class Steps:
         """Whether a call is not a further one of the same sequence."""
         entries = self.ring.open.entries
         backward = bool(entries) and entries[-1].signal == "grad_output"
-        return moment.run != self._run or backward or any(held.step_mode == "m" for held in self._neurons)
+        return moment.run != self._run or backward or any(map(in_sequences, self._neurons))
 
     def _switch(self, on: bool) -> None:
         if on == self._asleep:
@@ -143,7 +143,7 @@ class Steps:
 
     def _begin(self, given: Tensor | None) -> None:
         self.ring.open.learned = {name: learned(held) for name, held in self._learning.items()}
-        in_steps = not any(held.step_mode == "m" for held in self._neurons)
+        in_steps = not any(map(in_sequences, self._neurons))
         sample = self._given(given, 0 if in_steps else None)
         self._chosen.places = list(range(self._chosen.count)) if sample is None else [sample]
         if sample is not None:

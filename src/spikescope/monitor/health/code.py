@@ -7,11 +7,24 @@ from typing import Any
 
 from torch import Tensor
 
+from ...sockets import at_path
+from ..choose.kinds import is_foreign
+from ..choose.signals import threshold_name
+from ..foreign.adapter import adapter_of
 from ..reduce import SupportShare
 from .trial import best
 from .watch.seen import Seen
 
-__all__ = ["gain_of", "module_of", "scaled_weights", "shifted_bias", "threshold_at", "varied_weights", "widened"]
+__all__ = [
+    "gain_of",
+    "module_of",
+    "reset_of",
+    "scaled_weights",
+    "shifted_bias",
+    "threshold_at",
+    "varied_weights",
+    "widened",
+]
 
 
 def module_of(name: str) -> str:
@@ -22,6 +35,12 @@ def module_of(name: str) -> str:
     """
     parts = (f"[{part}]" if part.isdigit() else f".{part}" for part in name.split(".") if part)
     return "net" + "".join(parts)
+
+
+def reset_of(seen: Seen) -> str:
+    """Put the state of the network back."""
+    adapters = [adapter_of(seen.modules[name]) for name in seen.origin.states]
+    return next((held.reset for held in adapters if held is not None), "functional.reset_net(net)")
 
 
 def scaled_weights(seen: Seen, name: str, factor: float) -> str:
@@ -76,11 +95,15 @@ def threshold_at(seen: Seen, name: str, factor: float, rate: float | None = None
 
     tried = best(seen, name, raised, rate)
     factor = factor if tried is None else tried
-    held: Any = seen.modules[name]
-    now = getattr(held, "v_threshold", None)
+    attribute = threshold_name(seen.modules[name])
+    if attribute is None:
+        return f"# raise or lower the threshold of {module_of(name)}"
+    place, now = f"{module_of(name)}.{attribute}", at_path(seen.modules[name], attribute)
     if isinstance(now, (int, float)):
-        return f"{module_of(name)}.v_threshold = {now * factor:.3g}  # now {now:.3g}"
-    return f"{module_of(name)}.v_threshold = {module_of(name)}.v_threshold * {factor:.3g}"
+        return f"{place} = {now * factor:.3g}  # now {now:.3g}"
+    if is_foreign(seen.modules[name]) and isinstance(now, Tensor):  # a buffer or a parameter, which stays one
+        return f"{place}.data.mul_({factor:.3g})"
+    return f"{place} = {place} * {factor:.3g}"
 
 
 def widened(seen: Seen, name: str) -> str:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ...base import StepModule
 from ...form import mapped, tensors_of
-from ...neuron import Neuron
-from ...neuron.readout import ReadOut
 from ...recording.records import Moment
-from ...sockets import Point, Signal, at_rest, forget, subscribe, unsubscribe
+from ...sockets import Signal, forget, subscribe, unsubscribe
 from ...warn import warn
-from ..choose.modules import named, unwrapped
-from ..choose.signals import GRADIENTS, keeps_state
+from ..choose.kinds import has_time, in_sequences, time_first
+from ..choose.modules import unwrapped
+from ..choose.signals import GRADIENTS
 from ..choose.subset import Subset
+from .start import Start, start_of
 
 __all__ = ["GradScale", "Probe", "ProbeReport"]
 
@@ -52,20 +52,6 @@ def _without_frames(error: Exception) -> Exception:
         held.__traceback__ = None
         held = held.__cause__ or held.__context__
     return error
-
-
-class _Start:
-    """Listens for the beginning of a sequence."""
-
-    def __init__(self, probe: Probe) -> None:
-        self.probe = probe
-
-    @property
-    def enabled(self) -> bool:
-        return self.probe.on
-
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
-        self.probe.begin()
 
 
 class Probe:
@@ -108,7 +94,7 @@ class Probe:
         self.fired = self.nanoseconds = 0
         self.began = False  # whether the start of a sequence was seen
         self._enabled = enabled
-        self._start: tuple[Point, _Start] | None = None
+        self._start: Start | None = None
         self.restart()
         self.point = subscribe(module, signal, self)
         self._skipped = (self.point.recomputes, self.point.transforms)
@@ -118,13 +104,7 @@ class Probe:
     def _listen_for_start(self, root: nn.Module) -> None:
         if self.signal.kind in GRADIENTS:
             return  # backwards, time is not counted
-        alone = isinstance(self.module, Neuron)
-        owner = self.module if alone else root
-        states = (owner,) if alone else tuple(held for held in named(root).values() if keeps_state(held))
-        if not states:
-            return
-        listener = _Start(self)
-        self._start = subscribe(owner, Signal("start"), listener, states), listener
+        self._start = start_of(self.module, root, self.begin, lambda: self.on, self.fail)
 
     def restart(self) -> None:
         """Count calls, runs and steps from zero."""
@@ -133,7 +113,7 @@ class Probe:
 
     def _at_rest(self) -> bool:
         """Whether nothing has run since the reset, so that the next step is the first."""
-        return self._start is None or all(at_rest(held) for held in self._start[0].states)
+        return self._start is None or self._start.at_rest()
 
     def begin(self) -> None:
         """A sequence begins."""
@@ -171,7 +151,7 @@ class Probe:
         """Tell the sockets whether this probe is on."""
         self.point.refresh()
         if self._start is not None:
-            self._start[0].refresh()
+            self._start.point.refresh()
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """Take one value from the socket."""
@@ -200,6 +180,7 @@ class Probe:
                 self.missed()
             return
         value, taps = value if self.signal.taps else (value, None)
+        value = time_first(self.module, self.signal, value)
         moment, steps, timed = self._moment(value)
         self.fired += 1
         self.given = value
@@ -227,7 +208,7 @@ class Probe:
             scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
             return Moment(self.name, call, self.run, None, None, batch, scale), range(count), timed
         self._begun = True
-        if timed and self._in_steps():  # all that was stored since the reset
+        if timed and not in_sequences(self.module):  # all that was stored since the reset
             self.step, start = start + 1, 0
         else:
             self.step = start + count
@@ -236,19 +217,14 @@ class Probe:
         begin, end = (steps.start, steps.stop) if known else (None, None)
         return Moment(self.name, call, self.run, begin, end, batch, scale), steps, timed
 
-    def _in_steps(self) -> bool:
-        return not (isinstance(self.module, StepModule) and self.module.step_mode == "m")
-
     def _has_time(self) -> bool:
-        """Whether the first axis is time: of an attribute where its name ends in `_seq`, as `v_seq`."""
-        if self.signal.kind in ("before", "after"):
-            return isinstance(self.module, StepModule) and self.signal.name.endswith("_seq")
-        decoded = isinstance(self.module, ReadOut) and self.signal.kind in ("output", "grad_output")
-        return not (self._in_steps() or decoded)
+        """Whether the first axis is time; single steps grow into an attribute whose name ends in `_seq`."""
+        grown = isinstance(self.module, StepModule) and self.signal.kind in ("before", "after")
+        return has_time(self.module, self.signal) or (grown and self.signal.name.endswith("_seq"))
 
     def _check_time(self) -> None:
         """Refuse to choose steps where a value of a whole sequence has none."""
-        if self.subset.time is None or self._in_steps() or self._has_time():
+        if self.subset.time is None or not in_sequences(self.module) or self._has_time():
             return
         kind, module = self.signal.name or self.signal.kind, type(self.module).__name__
         raise ValueError(
@@ -286,7 +262,8 @@ class Probe:
         """Unplug; a second time does nothing."""
         unsubscribe(self.point, self)
         if self._start is not None:
-            unsubscribe(*self._start)
+            self._start.close()
+            self._start = None
 
     def report(self) -> ProbeReport:
         """What the probe has done and cost so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...choose.kinds import in_sequences, is_foreign
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
@@ -109,9 +110,10 @@ def judge(seen: Seen) -> Iterator[Finding]:
 def _ordered(seen: Seen) -> bool:
     """Whether the first two axes of the input are those that the first neuron takes for time and batch."""
     shapes = [seen.origin.shapes[name][:2] for name in seen.places if name in seen.origin.shapes]
-    steps = {getattr(seen.modules[name], "step_mode", "s") for name in seen.places if name in seen.origin.states}
+    neurons = [seen.modules[name] for name in seen.places if name in seen.origin.states]
+    first = all(in_sequences(held) and not is_foreign(held) for held in neurons)  # theirs may be in another order
     held = seen.inputs
-    return bool(shapes) and steps == {"m"} and bool(held.shapes) and shapes[0] == held.shapes[0][:2]
+    return bool(shapes) and first and bool(held.shapes) and shapes[0] == held.shapes[0][:2]
 
 
 def _swapped(seen: Seen) -> bool:

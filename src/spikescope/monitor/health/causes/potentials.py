@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ...choose.kinds import is_foreign
 from ..code import scaled_weights, shifted_bias, widened
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
@@ -115,6 +116,10 @@ def _extent(seen: Seen, name: str) -> Evidence:
 def unknown(seen: Seen) -> Iterator[str]:
     """Neurons without one threshold, or whose surrogate has no one interval."""
     judged = set() if seen.potentials is None else set(seen.potentials._tracks)
-    left = [name or "the network" for name in seen.places if name in seen.origin.crowds and name not in judged]
+    left = [name for name in seen.places if name in seen.origin.crowds and name not in judged]
+    left = [name or "the network" for name in left if not is_foreign(seen.modules[name])]
     if left:
         yield f"where the surrogate passes gradients on: not one threshold or one interval in {', '.join(left[:8])}"
+    foreign = [name or "the network" for name in seen.places if is_foreign(seen.modules[name])]
+    if foreign:
+        yield f"potentials before the reset, which other libraries do not tell: of {', '.join(foreign[:8])}"

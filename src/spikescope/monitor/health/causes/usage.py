@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ..code import module_of
+from ..code import module_of, reset_of
 from ..finding import Evidence, Finding
 from ..registry import Cause, register
 from ..watch.seen import Seen
@@ -73,8 +73,9 @@ def judge(seen: Seen) -> Iterator[Finding]:
     )
     if len(runs) > 1 and len(runs) == len(carried):  # one mistake, of the whole network
         runs = {"": max(runs.values())}
+    advice = cause.advice.replace("functional.reset_net", reset_of(seen).partition("(")[0])
     for name, number in runs.items():
-        yield cause.found(name, number, 0, evidence, "functional.reset_net(net)  # before each batch")
+        yield cause.found(name, number, 0, evidence, f"{reset_of(seen)}  # before each batch", advice)
     errors = dict(seen.errors)
     for name, probes in Counter(name for name, _ in seen.errors).items():
         yield LOST.found(name, probes, 0, Evidence(str(errors[name])))

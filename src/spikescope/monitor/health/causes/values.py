@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from ..code import module_of
+from ..code import module_of, reset_of
 from ..finding import Evidence, Finding
 from ..registry import Cause, register
 from ..watch.seen import Seen
@@ -76,7 +76,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
         )
     for name, place in seen.origin.broken_states().items():
         words = f"the state is not finite after {place}"
-        yield STATE.found(name, place.step, 0, Evidence(words, place=str(place)), "functional.reset_net(net)")
+        yield STATE.found(name, place.step, 0, Evidence(words, place=str(place)), reset_of(seen))
 
 
 def _bad_weights(module: nn.Module) -> int:

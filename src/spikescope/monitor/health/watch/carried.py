@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ....form import tensors_of
-from ....neuron import Neuron
 from ....recording.records import Moment
 from ....sockets import Signal, subscribe, unsubscribe
+from ...choose.kinds import held_state, in_sequences
 from ...probe.single import Probe
 
 __all__ = ["Carried"]
@@ -25,7 +27,7 @@ class Carried:
 
     enabled = True
 
-    def __init__(self, neuron: Neuron, backwards: list[Probe]) -> None:
+    def __init__(self, neuron: nn.Module, backwards: list[Probe]) -> None:
         self.neuron = neuron
         self.backwards = backwards  # the probes of the gradients that tell a backward pass
         self.fired = 0  # of these, up to the last call
@@ -34,7 +36,7 @@ class Carried:
         self._joined = self._graph = False  # the state has a graph: before this call; after the last one
         self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
         self._trained = 0  # of both, those in training
-        self.point = subscribe(neuron, Signal("before", "step_mode"), self)
+        self.point = subscribe(neuron, Signal("before", "training"), self)
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """A call comes. Also in compiled code, which writes the state at its end, the one before is still there."""
@@ -45,7 +47,7 @@ class Carried:
         fired = sum(probe.fired for probe in self.backwards)
         learned, self.fired = fired != self.fired, fired
         cut = (learned or self._graph) and not self._joined
-        sequence, before = self.neuron.step_mode == "m", self._runs + self._chunks
+        sequence, before = in_sequences(self.neuron), self._runs + self._chunks
         if moment.start == 0:
             self.reset = self.reset or self.ran
         elif learned and not cut:
@@ -74,5 +76,5 @@ class Carried:
         unsubscribe(self.point, self)
 
 
-def _has_graph(neuron: Neuron) -> bool:
-    return any(held.requires_grad for held in tensors_of(neuron._memories))
+def _has_graph(neuron: nn.Module) -> bool:
+    return any(held.requires_grad for held in tensors_of(held_state(neuron)))

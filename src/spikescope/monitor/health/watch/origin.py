@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ....base import StepModule
-from ....neuron import Neuron
 from ....recording.records import Moment
-from ....sockets import Signal
+from ....sockets import Signal, at_path
+from ...choose.kinds import in_sequences, is_neuron, time_first
 from ...choose.modules import named
+from ...choose.signals import signal_of, spikes_of
 from ...probe.group import closed_with
 from ...probe.single import Probe
 from .carried import Carried
@@ -39,7 +40,7 @@ class Origin:
         drives: dict[str, list[float]] = {}  # the sum of all inputs of a neuron, and how many there were
         samples: dict[str, list[Tensor]] = {}  # a part of the last inputs of a neuron: a sequence, or steps
         modules = named(net).items()
-        neurons = {name: held for name, held in modules if isinstance(held, Neuron)}
+        neurons = {name: held for name, held in modules if is_neuron(held)}
         inside = {part for held in neurons.values() for part in held.modules()}
         leaves = {
             name: held for name, held in modules if name in neurons or not (list(held.children()) or held in inside)
@@ -57,9 +58,9 @@ class Origin:
             uses.look(name)
             if name in carried:
                 carried[name].look(moment)
-                states[name].look((moment.stop or 1) - 1)
+                states[name].look((moment.stop or 1) - 1, value)
             if name in crowds:
-                crowds[name].look(_spikes(value), neurons[name].step_mode == "m")
+                crowds[name].look(_spikes(neurons[name], value), in_sequences(neurons[name]))
             place = order.setdefault(name, len(order))
             if name in found:
                 return
@@ -70,7 +71,7 @@ class Origin:
         def feed(value: Any, moment: Moment) -> None:
             if isinstance(value, Tensor) and value.ndim:
                 shapes.setdefault(moment.name, tuple(value.shape))
-                _keep(samples.setdefault(moment.name, []), value, neurons[moment.name].step_mode == "m")
+                _keep(samples.setdefault(moment.name, []), value, in_sequences(neurons[moment.name]))
                 total = drives.setdefault(moment.name, [0.0, 0])
                 total[0], total[1] = total[0] + float(value.detach().sum()), total[1] + value.numel()
             if found and moment.name not in fed and first_bad(value, moment) is not None:
@@ -78,7 +79,7 @@ class Origin:
 
         self._found, self._order, self._fed, self._carried, self._states = found, order, fed, carried, states
         self.crowds, self.uses, self.shapes, self.samples, self._drives = crowds, uses, shapes, samples, drives
-        self._probes = [Probe(name, held, Signal("input"), feed, root=net) for name, held in neurons.items()]
+        self._probes = [Probe(name, held, signal_of("input", held), feed, root=net) for name, held in neurons.items()]
         self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
         self._closed = closed_with(self, [*self._probes, *carried.values()])
 
@@ -151,6 +152,9 @@ def _keep(samples: list[Tensor], value: Tensor, sequence: bool) -> None:
     del samples[:-_STEPS]
 
 
-def _spikes(value: Any) -> Any:
-    """The spikes of what a neuron gives: for online training it gives them first."""
-    return value[0] if isinstance(value, (list, tuple)) and value else value
+def _spikes(neuron: nn.Module, value: Any) -> Any:
+    """The spikes of what a neuron gives, which may be one of several."""
+    signal = spikes_of(neuron)
+    if not isinstance(value, (list, tuple, dict)) or not value:
+        return value
+    return time_first(neuron, signal, at_path(value, signal.name or "0"))

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ....neuron import Neuron
 from ....neuron.nonlinear import LIAFNode
-from ....neuron.readout import ReadOut
 from ....neuron.spiking import is_binary
 from ....recording.records import Moment
 from ....sockets import Signal
+from ...choose.kinds import fires
 from ...choose.modules import by_role, named, unwrapped, where
 from ...probe.group import closed_with
 from ...probe.single import GradScale, Probe
@@ -52,7 +51,7 @@ class Seen:
     """
 
     def __init__(self, net: nn.Module, limits: Limits, scaler: GradScale | None) -> None:
-        firing = where(lambda name, held: isinstance(held, Neuron) and not isinstance(held, (ReadOut, LIAFNode)))
+        firing = where(lambda name, held: fires(held) and not isinstance(held, LIAFNode))
         self.net, self.limits, self.modules = net, limits, named(net)
         reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
         self.spikes = record(net, reducers, firing)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ....form import tensors_of
-from ....neuron import Neuron
 from ....recording.records import Moment
+from ....sockets import at_path
+from ...choose.kinds import potential_of, state_of
+from ...choose.signals import threshold_name
 from .nonfinite import Place, first_bad
 
 __all__ = ["State"]
@@ -24,20 +25,20 @@ class State:
     Distances from rest are in units of the distance of the threshold.
     """
 
-    def __init__(self, neuron: Neuron) -> None:
+    def __init__(self, neuron: nn.Module) -> None:
         self.neuron: Any = neuron
         self.broken: Place | None = None  # where it was not finite, with the step after which it was seen
         self.top, self.bottom = -math.inf, math.inf  # the largest and the least distance of a potential from rest
         self._step = 0
 
-    def look(self, step: int) -> None:
-        """A call is over."""
+    def look(self, step: int, out: Any = None) -> None:
+        """A call is over, and gave `out`."""
         self._step = step
         if self.broken is None:
-            bad = first_bad([held.detach() for held in tensors_of(self.neuron._memories)], _ONE_STEP)
+            bad = first_bad([held.detach() for held in state_of(self.neuron, out)], _ONE_STEP)
             self.broken = bad if bad is None else bad._replace(step=step)
-        v = self.neuron._memories.get("v")
-        if self.broken is None and isinstance(v, Tensor) and v.numel() and v.is_floating_point():
+        v = potential_of(self.neuron, out)
+        if self.broken is None and v is not None:
             above = (v.detach() - self.rest) / self.scale
             least, most = above.aminmax()
             self.top, self.bottom = max(self.top, most.item()), min(self.bottom, least.item())
@@ -54,7 +55,11 @@ class State:
     @property
     def scale(self) -> float:
         """The distance of the threshold from rest."""
-        return abs(_number(getattr(self.neuron, "v_threshold", None), 1.0) - self.rest) or 1.0
+        return abs(_number(self._threshold(), 1.0) - self.rest) or 1.0
+
+    def _threshold(self) -> Any:
+        name = threshold_name(self.neuron)
+        return None if name is None else at_path(self.neuron, name)
 
     @property
     def reach(self) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from ....neuron import Neuron
+from ...choose.kinds import in_sequences, is_neuron
 from ...choose.modules import by_role, named
+from ...foreign.adapter import adapter_of
 
 __all__ = ["Uses"]
 
@@ -14,14 +15,15 @@ class Uses:
     """Counts the calls of neurons and of layers with weights in each call of the network.
 
     A neuron that runs more often than every layer with weights stands in two places, though it has one state. It may
-    take single steps of a sequence inside a container, which is no second place.
+    take single steps of a sequence inside a container, which is no second place; nor is there one for a neuron that is
+    passed its state.
     """
 
     def __init__(self, net: nn.Module) -> None:
         held = named(net)
         weighted = by_role("synapse")
         self.synapses = {name for name, module in held.items() if weighted.matches(name, module)}
-        self.neurons = {name for name, module in held.items() if isinstance(module, Neuron)}
+        self.neurons = {name for name, module in held.items() if _has_place(module)}
         self.neurons -= {name for name in self.neurons if _stepped(name, held)}
         self._twice: dict[str, int] = {}
         self.names = _names(net)
@@ -52,19 +54,25 @@ class Uses:
         return {name: others for name, others in self.names.items() if len(others) > 1}
 
 
+def _has_place(module: nn.Module) -> bool:
+    """Whether it is a neuron with a state of its own."""
+    adapter = adapter_of(module)
+    return is_neuron(module) and (adapter is None or adapter.keeps(module))
+
+
 def _stepped(name: str, held: dict[str, nn.Module]) -> bool:
     """Whether a module around the neuron runs it step by step."""
-    if getattr(held[name], "step_mode", "s") == "m":
+    if in_sequences(held[name]):
         return False
     parts = name.split(".")
     around = (held.get(".".join(parts[:end])) for end in range(len(parts)))
-    return any(getattr(module, "step_mode", "s") == "m" for module in around)
+    return any(module is not None and in_sequences(module) for module in around)
 
 
 def _names(net: nn.Module) -> dict[str, tuple[str, ...]]:
     """All names of each neuron, by the first one."""
     known: dict[int, list[str]] = {}
     for name, module in net.named_modules(remove_duplicate=False):
-        if isinstance(module, Neuron):
+        if _has_place(module):
             known.setdefault(id(module), []).append(name)
     return {names[0]: tuple(names) for names in known.values()}

@@ -1,0 +1,78 @@
+"""When a sequence begins: a listener at a neuron, or where the network does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ...form import tensors_of
+from ...sockets import Signal, at_rest, subscribe, unsubscribe
+from ..choose.kinds import is_foreign, is_neuron
+from ..choose.modules import named
+from ..choose.signals import keeps_state
+from ..foreign.adapter import adapter_of
+from ..foreign.clock import Clock, clock_of
+
+__all__ = ["Start", "start_of"]
+
+
+class Start:
+    """Calls `begin` where a sequence begins, while `on` says so.
+
+    Of neurons of ours the sockets tell it, from their states; of foreign ones each call is looked at.
+    """
+
+    def __init__(
+        self,
+        owner: nn.Module,
+        states: tuple[nn.Module, ...],
+        clocks: tuple[Clock, ...],
+        begin: Callable[[], None],
+        on: Callable[[], bool],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self.states, self.clocks, self._begin, self._on, self._fail = states, clocks, begin, on, fail
+        self._own = is_neuron(owner)
+        signal = Signal("call" if clocks else "start")
+        self.point = subscribe(owner, signal, self, () if clocks else states)
+
+    @property
+    def enabled(self) -> bool:
+        return self._on()
+
+    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+        """A call comes; of neurons of ours alone, one that begins a sequence."""
+        if not self.clocks:
+            self._begin()
+            return
+        try:
+            if isinstance(value, Exception):
+                raise value
+            if self._rest(tensors_of(value)):
+                self._begin()
+        except Exception as error:
+            self._fail(error)
+
+    def at_rest(self) -> bool:
+        """Whether nothing has run since the reset, so that the next step is the first."""
+        return self._rest([])
+
+    def _rest(self, given: list[Any]) -> bool:
+        return all(map(at_rest, self.states)) and all(clock.begins(given, self._own) for clock in self.clocks)
+
+    def close(self) -> None:
+        unsubscribe(self.point, self)
+        for clock in self.clocks:
+            clock.close()
+
+
+def start_of(module: nn.Module, root: nn.Module, *tell: Callable[..., Any]) -> Start | None:
+    """The start of the sequences of a neuron, or of a module in a network; None where nothing has a state."""
+    alone = is_neuron(module)
+    owner = module if alone else root
+    held = (owner,) if alone else tuple(named(root).values())
+    states = tuple(one for one in held if keeps_state(one) and not is_foreign(one))
+    clocks = tuple(clock_of(one, adapter) for one in held if is_foreign(one) and (adapter := adapter_of(one)))
+    return Start(owner, states, clocks, *tell) if states or clocks else None
