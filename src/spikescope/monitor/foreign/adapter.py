@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ...base import StepModule
 from ...form import tensors_of
 from ...sockets import Signal, at_path
 
@@ -171,7 +172,7 @@ def adopt(
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(f"adopt takes a class of modules, but got {cls!r}.")
-    if cls.__module__.startswith("spikescope."):
+    if issubclass(cls, StepModule):
         raise ValueError(f"adopt: {cls.__name__} is of this library, which knows it.")
     if time not in (None, 0, 1):
         raise ValueError(f"adopt: time is None, for single steps, or the axis 0 or 1, but got {time!r}.")
