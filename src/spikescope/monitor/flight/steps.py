@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ...base import StepModule
 from ...form import tensors_of
 from ...neuron import PointwiseNeuron
 from ...recording import Moment
