@@ -6,7 +6,7 @@ from .core import *
 from .core import registry as registry
 from .gated import *
 from .integrate import *
-from .integrate import IntegrateAndFire
+from .integrate import IntegrateAndFire, Membrane
 from .multilevel import *
 from .noisy import *
 from .nonlinear import *
