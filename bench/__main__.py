@@ -24,6 +24,7 @@ GROUPS = {
     "neurons": "(b) every pointwise neuron: fused kernel against its own eager loop",
     "linear": "(c) Linear + LIF, batch 16",
     "gpu": "(d) LIF in fp16 on a GPU",
+    "host": "(d) what a call on a GPU takes of the host, without one",
     "training": "(e) training step of a convolutional SNN",
     "published": "(u) networks of papers: a training step, and what of it is no convolution and no product",
     "long": "(f) long sequences",

@@ -33,6 +33,7 @@ __all__ = [
     "is_undisturbed",
     "made_by_conversion",
     "memory_question",
+    "next_in_a_row",
     "readable",
     "recording",
     "runs_otherwise",
@@ -216,24 +217,26 @@ def is_plain(*tensors: Tensor | None) -> bool:
 _PLAIN_TYPES = (Tensor, nn.Parameter)
 
 
-def _keys(x: Tensor) -> int:
-    raw: int = torch._C._dispatch_keys(x).raw_repr()
-    return raw
+def _keys(*names: str) -> int:
+    """What the dispatcher knows a tensor with these keys by."""
+    found = 0
+    for name in names:
+        found |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
+    return found
 
 
-with torch.inference_mode(False):
-    _ORDINARY = _keys(torch.empty(0, device="cpu"))
-with torch.inference_mode():
-    _OF_INFERENCE = _keys(torch.empty(0, device="cpu"))
+_PLACES = ("CPU", "CUDA")
+_ORDINARY = frozenset(_keys(place, f"Autograd{place}", f"Autocast{place}", "ADInplaceOrView") for place in _PLACES)
+_OF_INFERENCE = frozenset(_keys(place, f"Autocast{place}") for place in _PLACES)
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Whether a tensor is one of the CPU like those that `torch.empty` makes: with memory, and of no mode or transform.
+    """Whether a tensor is like those that `torch.empty` makes: with memory, and of no mode or transform.
 
     One of `torch.inference_mode` is, as long as that lasts.
     """
     keys = torch._C._dispatch_keys(x).raw_repr()
-    return keys == _ORDINARY or (keys == _OF_INFERENCE and torch.is_inference_mode_enabled())
+    return keys in _ORDINARY or (keys in _OF_INFERENCE and torch.is_inference_mode_enabled())
 
 
 def is_undisturbed() -> bool:
@@ -249,6 +252,27 @@ def is_undisturbed() -> bool:
 
 
 _module_call = nn.Module.__call__
+
+
+def next_in_a_row(module: nn.Module) -> nn.Module | None:
+    """The module that is called next, with what `module` is about to give: where an `nn.Sequential` is calling it.
+
+    It is asked by a function that `module.forward` calls. A module does not know its caller, nor what that does with
+    its output; of this one caller both are known, from its frame.
+    """
+    caller: FrameType | None = sys._getframe(2)
+    for _ in range(4):  # the functions that call a module and its hooks
+        caller = None if caller is None else caller.f_back
+        if caller is not None and caller.f_code is nn.Sequential.forward.__code__:
+            break
+    else:
+        return None
+    held = caller.f_locals
+    row = list(held["self"]._modules.values())
+    places = [place for place, each in enumerate(row) if each is module]
+    if held.get("module") is not module or len(places) != 1 or places[0] + 1 == len(row):
+        return None
+    return row[places[0] + 1]
 
 
 def is_patched() -> bool:

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikescope import sockets
-from spikescope.dynamics import gpu, launch, layout, program
+from spikescope.dynamics import arguments, gpu, launch, layout, program
 from spikescope.dynamics.program import Values
 from spikescope.neuron import LIFNode
 
@@ -40,9 +40,11 @@ class Calls(TorchDispatchMode):
 def launched(monkeypatch):
     """The arguments of every kernel that would run on the GPU."""
     seen = []
-    monkeypatch.setattr(gpu, "launch", lambda kernel, device, n, arguments, **_: seen.append((kernel, arguments)))
-    monkeypatch.setattr(gpu, "interpreted", lambda: True)  # its own kernels: those of a GPU would need its compiler
-    monkeypatch.setattr(gpu, "_captured", lambda device: False)
+    monkeypatch.setattr(gpu, "launch", lambda kernel, device, blocks, arguments, **_: seen.append((kernel, arguments)))
+    monkeypatch.setattr(
+        arguments, "interpreted", lambda: True
+    )  # its own kernels: those of a GPU would need its compiler
+    monkeypatch.setattr(arguments, "_captured", lambda device: False)
     return seen
 
 
@@ -73,9 +75,9 @@ def test_no_call_of_a_kernel_makes_a_tensor_of_a_number(cls, launched):
         kernels(cls, CUDA)()
     assert not calls.seen
     assert len(launched) == 2
-    for _, arguments in launched:
-        assert all(held.is_cuda for held in arguments if isinstance(held, torch.Tensor))
-        assert any(isinstance(held, float) for held in arguments)
+    for _, given in launched:
+        assert all(held.is_cuda for held in given if isinstance(held, torch.Tensor))
+        assert any(isinstance(held, float) for held in given)
 
 
 @pytest.mark.parametrize("default", ["cpu", "cuda"])
@@ -100,10 +102,10 @@ def test_numbers_are_arguments_and_fields_on_the_device_are_pointers(launched):
     for dtype, real in ((torch.float32, "fp32"), (torch.float64, "fp64")):
         x_seq = inputs(4, 16, dtype=dtype)
         gpu.forward(made.key, x_seq, [0.1], values, False, False, frozenset())
-        kernel, arguments = launched.pop()
-        floats = [held for held in arguments if isinstance(held, float)]
+        kernel, given = launched.pop()
+        floats = [held for held in given if isinstance(held, float)]
         assert {0.1, 2.37} <= set(floats)  # as Python has them: the argument's type rounds them once
-        assert _types(kernel, arguments) == {real}
+        assert _types(kernel, given) == {real}
     unround(node, ())
     made = node._definition(node.params())
     values = Values(program.program(made.key).model.kinds, [held.detach() for held in made.tensors], ())
@@ -111,11 +113,11 @@ def test_numbers_are_arguments_and_fields_on_the_device_are_pointers(launched):
     assert [held for held in launched.pop()[1] if isinstance(held, float)] == [0.1]
 
 
-def _types(kernel, arguments):
+def _types(kernel, given):
     """The annotations of the arguments that are numbers with a fraction."""
     annotations = kernel.fn.__annotations__
-    names = kernel.arg_names[: len(arguments)]
-    return {annotations[name].name for name, held in zip(names, arguments, strict=True) if isinstance(held, float)}
+    names = kernel.arg_names[: len(given)]
+    return {annotations[name].name for name, held in zip(names, given, strict=True) if isinstance(held, float)}
 
 
 def test_a_divisor_on_the_cpu_is_what_eager_cuda_makes_of_it(launched, monkeypatch):
@@ -125,14 +127,14 @@ def test_a_divisor_on_the_cpu_is_what_eager_cuda_makes_of_it(launched, monkeypat
     values = Values(program.program(made.key).model.kinds, made.tensors, tuple(made.numbers))
     body, step = program.program(made.key).forward(torch.float32), layout.layout(inputs(4, 16))[1]
     for device, host in ((CUDA, True), (torch.device("cpu"), False)):
-        constants = gpu._constants(body, values, step, torch.float32, device)
-        form = gpu._form(torch.float32, [0.0], constants)._replace(gpu=True)
+        constants = arguments.constants_of(body, values, step, torch.float32, device)
+        form = arguments.form_of(torch.float32, [0.0], constants)._replace(gpu=True)
         text = gpu.forward_source(body, form)
         quotient = [line for line in text.splitlines() if "v_div" in line.split("=")[0]]
         assert any("* divide(one, " in line for line in quotient) is host, quotient
-    monkeypatch.setattr(gpu, "_captured", lambda device: True)
+    monkeypatch.setattr(arguments, "_captured", lambda device: True)
     with pytest.raises(RuntimeError, match="captured CUDA graph would read once and for ever"):
-        gpu._constants(body, values, step, torch.float32, CUDA)
+        arguments.constants_of(body, values, step, torch.float32, CUDA)
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_a_kernel_that_cannot_be_started_later_says_so(a_gpu, monkeypatch):
     """As where the compiler is gone and the cache holds the probe alone."""
     monkeypatch.setattr(torch.cuda, "device", lambda device: warnings.catch_warnings())
     with pytest.raises(launch.LaunchError, match="backend='torch' runs the eager loop"):
-        launch.launch(_no_compiler("").spikescope_probe, torch.device("cuda", 0), 3, [])
+        launch.launch(_no_compiler("").spikescope_probe, torch.device("cuda", 0), 1, [])
 
 
 def test_no_graph_replays_past_a_monitor():

@@ -28,7 +28,7 @@ def key_of(node):
 def forget():
     for cached in (program.program, program.refusal, native._forward_kernel, native._backward_kernel):
         cached.cache_clear()
-    for cached in (native._known_forward, native._known_backward, gpu._forward_kernel, gpu._backward_kernel):
+    for cached in (native._known_forward, native._known_backward, gpu.forward_kernel, gpu.backward_kernel):
         cached.cache_clear()
 
 

@@ -90,11 +90,12 @@ def test_a_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
         yield
         launched.append("launched")
 
-    kernel = {(1,): lambda *arguments, **options: launched.append(sorted(options))}
+    kernel = {(1, 1, 1): lambda *arguments, **options: launched.append(sorted(options))}
     monkeypatch.setattr(launch, "interpreted", lambda: False)
     monkeypatch.setattr(torch.cuda, "device", current)
     device = torch.device("cuda", 1)
-    launch.launch(kernel, device, 3, [])
+    unaligned = torch.empty(8, dtype=torch.uint8)[1:]  # of another the code would be kept
+    launch.Launcher(kernel, device, 1)([unaligned])
     assert launched == [device, ["BLOCK", "enable_fp_fusion", "num_warps"], "launched"]
 
 

@@ -16,9 +16,12 @@ import pytest
 import torch
 from neuron_cases import POINTWISE, READOUTS, assert_same_state, make, sequence
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spikescope import functional, monitor, neuron, surrogate
-from spikescope.dynamics import Prepared
+from spikescope import functional, internals, monitor, neuron, surrogate
+from spikescope.dynamics import launch
+from spikescope.dynamics.prepared_cpp import PreparedOnCpu
+from spikescope.dynamics.prepared_gpu import PreparedOnGpu
 from spikescope.errors import ShapeError
 
 SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
@@ -28,19 +31,22 @@ SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
 def short(monkeypatch):
     """Every run on the short way, as a list that grows."""
     runs = []
-    forward = Prepared.forward
 
-    def noted(self, *args):
-        runs.append(self)
-        return forward(self, *args)
+    def noted(forward):
+        def run(self, *args):
+            runs.append(self)
+            return forward(self, *args)
 
-    monkeypatch.setattr(Prepared, "forward", noted)
+        return run
+
+    for kind in (PreparedOnCpu, PreparedOnGpu):
+        monkeypatch.setattr(kind, "forward", noted(kind.forward))
     return runs
 
 
-def twins(cls=neuron.LIFNode, mode="s", **fields):
+def twins(cls=neuron.LIFNode, mode="s", backend="auto", **fields):
     """The same neuron twice: as it comes, after calls that make those to come short, and in the eager loop."""
-    one, other = make(cls, step_mode=mode, backend="auto", **fields), make(cls, step_mode=mode, **fields)
+    one, other = make(cls, step_mode=mode, backend=backend, **fields), make(cls, step_mode=mode, **fields)
     for learn in (True, False, True, False):
         one.reset()
         for _ in range(3):
@@ -91,6 +97,58 @@ def test_short_way_is_the_eager_loop(cls, mode, short):
         got, want = runs(node, mode, cls, learn), runs(twin, mode, cls, learn)
         assert_equal(got, want, 3 + len(cls.State._fields))
         assert len(short) == (3 if runs_a_kernel and not keeps else 0)
+
+
+ON_A_GPU = [neuron.LIFNode, neuron.ParametricLIFNode, neuron.AdaptiveLIFNode, neuron.KLIFNode, neuron.IzhikevichNode]
+
+
+@pytest.mark.skipif(not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter")
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("cls", ON_A_GPU, ids=lambda cls: cls.__name__)
+def test_short_way_on_a_gpu_is_the_eager_loop(cls, mode, short):
+    node, twin = twins(cls, mode, backend="triton")
+    for learn in (True, False, True):
+        node.reset(), twin.reset()
+        short.clear()
+        assert_equal(runs(node, mode, cls, learn), runs(twin, mode, cls, learn), 3 + len(cls.State._fields))
+        assert [type(made) for made in short] == [PreparedOnGpu] * 3
+
+
+@pytest.mark.skipif(not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter")
+def test_short_way_on_a_gpu_takes_long_runs_and_gradients_as_they_come():
+    """Runs of several segments, a gradient that is expanded, one of the last state alone, one that is not aligned."""
+    node, twin = twins(neuron.LIFNode, "m", backend="triton")
+    x = 2 * torch.rand(11, 3, 6)
+    for loss in (
+        lambda y, v: (y * torch.arange(11.0).view(-1, 1, 1)).sum() + v.sum(),
+        lambda y, v: y.sum(),
+        lambda y, v: (y * 2).sum() + (v * v).sum(),
+        lambda y, v: v.sum(),
+    ):
+        found = []
+        for each in (node, twin):
+            for _ in range(3):  # the third call is short
+                each.reset()
+                leaf = x.clone().requires_grad_()
+                y = each(leaf)
+            found.append((y, *torch.autograd.grad(loss(y, each.v), leaf)))
+        assert_equal(*found, 1)
+
+
+def test_tensors_of_a_device_are_known_by_their_keys():
+    """Without one: a stand-in of a tensor on a GPU has the keys of that tensor, and those of the stand-in."""
+    with FakeTensorMode():
+        for device in ("cpu", "cuda"):
+            held = torch.empty(3, device=device)
+            own = torch._C._dispatch_keys(held)
+            for key in ("Python", "PythonTLSSnapshot"):
+                own = own.remove(getattr(torch._C.DispatchKey, key))
+            assert own.raw_repr() in internals._ORDINARY
+            assert not internals.is_ordinary(held)
+    with torch.inference_mode():
+        held = torch.empty(3)
+        assert internals.is_ordinary(held)
+    assert not internals.is_ordinary(held)
 
 
 DEEDS = {

@@ -71,14 +71,14 @@ def kernels(cls, io, arch, learned):
     numbers = frozenset(name for body in bodies for name in body.numbers)
     form = Form(real, numbers, (not learned,) * made.states, gpu=True)
     keep = {"KEEP_V": True, "BLOCK": 256}
-    forward = gpu._forward_kernel(key, form, TAPS)
+    forward = gpu.forward_kernel(key, form, TAPS)
     yield (
         "forward",
         ptx(forward, io, real, arch, {"K": 8, "KEEP_CK": True, **keep}),
         made.inexact(real, "triton") is None,
     )
     scalars = tuple(made.model.kinds[slot] == "s" for slot in wanted)
-    backward = gpu._backward_kernel(key, form, wanted, layout.segment_length("triton", 100, made.states), scalars)
+    backward = gpu.backward_kernel(key, form, wanted, layout.segment_length("triton", 100, made.states), scalars)
     yield "backward", ptx(backward, io, real, arch, {"HAS_CK": True, "HAS_G": True, **keep}), False
 
 

@@ -14,11 +14,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import missing_extra
+from .entry import address
 from .layout import BLOCK
 
-__all__ = ["OLDEST", "LaunchError", "available", "fault", "interpreted", "launch", "load"]
+__all__ = ["OLDEST", "LaunchError", "Launcher", "available", "fault", "interpreted", "launch", "load"]
 
 OLDEST = (3, 6)
 """The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
@@ -113,19 +115,69 @@ def _in_words(error: Exception) -> str:
     )
 
 
-def launch(kernel: Any, device: torch.device, n: int, arguments: Sequence[Any], **constants: Any) -> None:
-    """Run a kernel over `n` neurons, a block of them a program."""
-    grid = (max(1, -(-n // BLOCK)),)
-    if interpreted():
-        kernel[grid](*arguments, BLOCK=BLOCK, **constants)
-        return
-    with getattr(torch, device.type).device(device):  # Triton launches on the current device, not on the tensors'
-        try:
-            kernel[grid](*arguments, BLOCK=BLOCK, **constants, num_warps=2, enable_fp_fusion=False)
-        except Exception as error:
-            if not _of_the_compiler(error):
-                raise
-            raise LaunchError(f"{_in_words(error)} Meanwhile backend='torch' runs the eager loop.") from error
+def launch(kernel: Any, device: torch.device, blocks: int, arguments: Sequence[Any], **constants: Any) -> None:
+    """Run a kernel as so many programs."""
+    numbers = tuple([held for held in arguments if type(held) is int])
+    key = (kernel, device, blocks, numbers, *constants.items())
+    found = _launchers.get(key)
+    if found is None:
+        if len(_launchers) >= _MOST:
+            _launchers.clear()
+        found = _launchers[key] = Launcher(kernel, device, blocks, **constants)
+    found(arguments)
+
+
+_MOST = 4096
+_ALIGNED = 15  # the bits that are 0 in an address that Triton takes for aligned
+
+
+class Launcher:
+    """A kernel that is launched again and again as so many programs, with the code that the first launch has compiled.
+
+    Triton itself asks at every launch which code the arguments want. Of those that come here the whole numbers stay,
+    and of the addresses the code depends on the alignment alone: where one is not aligned, Triton is asked.
+    """
+
+    def __init__(self, kernel: Any, device: torch.device, blocks: int, **constants: Any) -> None:
+        self.kernel, self.device, self.grid = kernel, device, (max(1, blocks), 1, 1)
+        self.constants = {**constants, "BLOCK": BLOCK}
+        self.code: Any = None
+        self.tail: list[Any] = []
+
+    def __call__(self, arguments: Sequence[Any]) -> None:
+        if interpreted():
+            self.kernel[self.grid](*arguments, **self.constants)
+            return
+        given, addresses = list(arguments), 0
+        for place, held in enumerate(given):
+            if isinstance(held, Tensor):
+                given[place] = at = held.data_ptr() or address(held)
+                addresses |= at
+        if self.code is not None and not addresses & _ALIGNED and self._is_current():
+            self.code(*given, *self.tail)
+            return
+        compiled = self._by_triton(arguments)
+        if not addresses & _ALIGNED:
+            self.tail = [self.constants[name] for name in self.kernel.arg_names[len(arguments) :]]
+            self.code = compiled[self.grid]
+
+    def _is_current(self) -> bool:
+        """Whether the device is the current one, on which Triton launches."""
+        current: int = getattr(torch, self.device.type).current_device()
+        return current == self.device.index
+
+    def _by_triton(self, arguments: Sequence[Any]) -> Any:
+        """Launch the code that Triton finds or compiles; gives it."""
+        with getattr(torch, self.device.type).device(self.device):  # the current device, not that of the tensors
+            try:
+                return self.kernel[self.grid](*arguments, **self.constants, num_warps=2, enable_fp_fusion=False)
+            except Exception as error:
+                if not _of_the_compiler(error):
+                    raise
+                raise LaunchError(f"{_in_words(error)} Meanwhile backend='torch' runs the eager loop.") from error
+
+
+_launchers: dict[Any, Launcher] = {}
 
 
 def _of_the_compiler(error: Exception) -> bool:

@@ -30,6 +30,8 @@ from .derivative import Call
 from .fused import check_present, run_fused
 from .layout import in_one_order, real_dtype
 from .prepared import Prepared, lies_without_gaps
+from .prepared_cpp import PreparedOnCpu
+from .prepared_gpu import PreparedOnGpu
 from .program import program, refusal
 from .taps import eager_taps
 from .trace import UnsupportedOperationError
@@ -223,10 +225,11 @@ def run_sequence(
 
 
 def prepare(backend: str, definition: Definition, state: Any, x: Tensor, single: bool) -> Prepared | None:
-    """What runs for an input like `x` from a state like `state`; None where that is no kernel of the CPU, or where it
-    first has to bring them into another form.
+    """What runs for an input like `x` from a state like `state`; None where that is no kernel, or where it first has to
+    bring them into another form.
     """
-    if plan(backend, definition, state, x, single).backend != "cpp" or not lies_without_gaps(x, state, single):
+    planned = plan(backend, definition, state, x, single).backend
+    if planned == "torch" or not lies_without_gaps(x, state, single):
         return None
     assert definition.key is not None
     first = [None if isinstance(held, Tensor) else held for held in state]
@@ -235,8 +238,9 @@ def prepare(backend: str, definition: Definition, state: Any, x: Tensor, single:
     )
     numbers = (*definition.numbers, *(held for held in first if held is not None))
     starts = "".join("t" if held is None else "n" for held in first)
+    kind = PreparedOnCpu if planned == "cpp" else PreparedOnGpu
     try:
-        return Prepared(Call(numbers, starts, definition.key, "cpp", False, learns, "", single), x, first)
+        return kind(Call(numbers, starts, definition.key, planned, False, learns, "", single), x, first)
     except CompileError:
         return None  # the long way says so
 

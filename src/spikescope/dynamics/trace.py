@@ -10,9 +10,9 @@ enters with an element per neuron, so that its gradient comes per neuron too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -93,9 +93,10 @@ class Body:
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
     conditions: frozenset[str]  # the constants that are conditions
+    given: Mapping[str, int]  # the constants that are values as they are, and the slots of these
     traced: Traced
     inexact: frozenset[Any]  # the operations whose texts do not give the very bits of PyTorch
-    prologue: Callable[..., list[Tensor]]  # values -> constants, of numbers in double precision
+    prologue: Callable[..., list[Tensor]]  # values -> constants, all or `of` these; of numbers in double precision
 
     @property
     def exact(self) -> bool:
@@ -158,10 +159,21 @@ def _split(
     used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
 
-    def prologue(*held: float | Tensor) -> list[Tensor]:
+    @cache
+    def needed_for(of: frozenset[str]) -> tuple[list[Node], list[Node]]:
+        """The constants of these names, and what is computed for them."""
+        wanted = [node for node in used if constants[node] in of]
+        reached = set(wanted)
+        for node in reversed(fixed):
+            if node in reached:
+                reached.update(node.inputs)
+        return wanted, [node for node in fixed if node in reached]
+
+    def prologue(*held: float | Tensor, of: frozenset[str] | None = None) -> list[Tensor]:
+        wanted, nodes = (used, fixed) if of is None else needed_for(of)
         with torch.no_grad():
-            values = evaluate(fixed, dict(zip(values_at, held, strict=True)), real)
-            return [rounded(values[node], torch.float64) for node in used]
+            values = evaluate(nodes, dict(zip(values_at, held, strict=True)), real)
+            return [rounded(values[node], torch.float64) for node in wanted]
 
     return Body(
         nodes=tuple(body),
@@ -174,6 +186,7 @@ def _split(
             constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
         ),
         conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
+        given={constants[node]: slot for slot, node in enumerate(values_at) if node in constants},
         traced=known,
         inexact=frozenset(meaning(node) for node in body if not _exact(node)),
         prologue=prologue,

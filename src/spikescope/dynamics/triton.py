@@ -20,7 +20,7 @@ from .printing import LITERAL, Assignment, assignments, each
 from .slopes import with_slopes
 from .trace import Body
 
-__all__ = ["BACKWARD", "FORWARD", "Form", "backward_source", "forward_source"]
+__all__ = ["BACKWARD", "FORWARD", "Form", "Way", "backward_source", "forward_source", "norm_source"]
 
 FORWARD, BACKWARD = "spikescope_forward", "spikescope_backward"
 """The names of the kernels, as a profiler shows them."""
@@ -45,6 +45,7 @@ class Form(NamedTuple):
     numbers: frozenset[str]  # the constants that come by value; the others are pointers
     starts: tuple[bool, ...]  # for each state whether it starts from a number, which comes by value too
     gpu: bool  # not the interpreter
+    channels: frozenset[str] = frozenset()  # the constants that have a value per channel; where some have, see `Way`
 
     @property
     def by_value(self) -> str:
@@ -56,12 +57,17 @@ class Form(NamedTuple):
         return assignments(body, "triton", {LITERAL, *self.numbers} if self.gpu else ())
 
     def arguments(self, body: Body) -> str:
-        """The constants as arguments: a number, or a pointer, with the period of those that have a value per neuron."""
-        return "".join(self._argument(name, name in body.arrays) for name in body.constants.values())
+        """The constants as arguments: a number, or a pointer, with the period of those that have a value per neuron;
+        then, where some have one per channel, the number of channels and the distance between two.
+        """
+        found = "".join(self._argument(name, name in body.arrays) for name in body.constants.values())
+        return f"{found}C, inner, " if self.channels else found
 
     def _argument(self, name: str, array: bool) -> str:
         if name in self.numbers:
             return f"{name}_is{self.by_value}"
+        if name in self.channels:
+            return f"{name}_at, "
         return f"{name}_at, {name}_period, " if array else f"{name}_at, "
 
     def constants(self, body: Body) -> list[str]:
@@ -71,6 +77,8 @@ class Form(NamedTuple):
     def _block(self, name: str, array: bool) -> str:
         if name in self.numbers:
             return f"{name} = tl.full([BLOCK], {name}_is, real)"
+        if name in self.channels:
+            return f"{name} = tl.load({name}_at + channel, mask=inside, other=1.0)"
         if array:
             return f"{name} = tl.load({name}_at + i % {name}_period, mask=inside, other=1.0)"
         return f"{name} = tl.full([BLOCK], tl.load({name}_at), real)"
@@ -92,15 +100,46 @@ class Form(NamedTuple):
         ]
 
 
-_BEGIN = [
-    "i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
-    "inside = i < n",
-    "wide = tl.program_id(0).to(tl.int64) * 0",  # offsets past 2^31 elements do not fit the numbers of a launch
-    "n = n + wide",
-    "sx = sx + wide",
-    "zero = tl.zeros([BLOCK], real)",
-    "one = zero + 1",
-]
+class Way(NamedTuple):
+    """What a backward pass is for: the whole gradient, or one of two passes behind a normalisation.
+
+    There the gradient of an input depends on sums over its whole channel. The first pass gives these alone, `sums`; for
+    it a program takes a tile of rows times `width` neighbouring channels. The second gives the gradient of the input as
+    the normalisation makes it of these sums, which is an affine function of the input more, with two numbers a channel.
+    """
+
+    sums: bool = False
+    width: int = 1
+    corrected: bool = False
+
+
+_WHOLE = Way()
+
+_CHANNEL = ["channel = ((i // inner) % C).to(tl.int32)"]
+
+
+def _begin(form: Form, way: Way = _WHOLE) -> list[str]:
+    """Which neurons a program takes, and what is needed in every kernel."""
+    lines = [
+        "i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
+        "inside = i < n",
+        *(_CHANNEL if form.channels else ()),
+        "wide = tl.program_id(0).to(tl.int64) * 0",  # offsets past 2^31 elements do not fit the numbers of a launch
+        "n = n + wide",
+        "sx = sx + wide",
+        "zero = tl.zeros([BLOCK], real)",
+        "one = zero + 1",
+    ]
+    if way.sums:
+        lines[:3] = [
+            f"across = (C + {way.width - 1}) // {way.width}",
+            "lane = tl.arange(0, BLOCK)",
+            f"channel = (tl.program_id(0) % across) * {way.width} + lane % {way.width}",
+            f"row = (tl.program_id(0) // across).to(tl.int64) * (BLOCK // {way.width}) + lane // {way.width}",
+            "inside = (channel < C) & (row < n // C)",
+            "i = tl.where(inside, (row // inner) * (inner * C) + channel * inner + row % inner, n)",
+        ]
+    return lines
 
 
 def forward_source(body: Body, form: Form, taps: frozenset[str] = frozenset()) -> str:
@@ -119,7 +158,7 @@ def forward_source(body: Body, form: Form, taps: frozenset[str] = frozenset()) -
 def {FORWARD}(X, sx, Y, {form.states("S@, L@, ", "E@, ")}V, CK, TAP0, TAP1, TAP2, TAP3, {more}
             {form.arguments(body)}T, n,
             K: tl.constexpr, KEEP_V: tl.constexpr, KEEP_CK: tl.constexpr, BLOCK: tl.constexpr):
-    {_block(_BEGIN + form.constants(body), 4)}
+    {_block(_begin(form) + form.constants(body), 4)}
     {_block(form.first(), 4)}
     {_block(begin, 4)}
     ahead = tl.load(X + i, mask=i < tl.where(T > 0, n, 0), other=0.0)
@@ -187,16 +226,18 @@ def _forth(lines: list[str], held: list[str], states_after: list[str], k: int) -
     ]
 
 
-def _back(lines: list[str], held: list[str], gradients: list[str], states: int, k: int) -> list[str]:
+def _back(lines: list[str], held: list[str], gradients: list[str], states: int, k: int, way: Way) -> list[str]:
     """Step `k` of a segment, backwards; a step past the end changes nothing."""
     gx, gstates, gvalues = gradients[0], gradients[1 : 1 + states], gradients[1 + states :]
+    gx = f"{gx} + (more + slope * x{k}.to(real))" if way.corrected else f"{gx} + zero"
+    store = f"tl.store(GX + (start + {k}) * n + i, ({gx}).to(GX.dtype.element_ty), mask=inside{k})"
     return [
         f"gy = gy{k}.to(real)",
         *(f"{name} = k{k}_{name}" for name in held),
         "if KEEP_V:",
         f"    g0 += tl.load(GV + (start + {k}) * n + i, mask=inside{k}, other=0.0)",
         *lines,
-        f"tl.store(GX + (start + {k}) * n + i, ({gx} + zero).to(GX.dtype.element_ty), mask=inside{k})",
+        *(() if way.sums else (store,)),
         *(f"p{j} += tl.where(inside{k}, {grad}, zero)" for j, grad in enumerate(gvalues)),
         *(f"m{j} = {grad} + zero" for j, grad in enumerate(gstates)),
         *each(f"g@ = tl.where(inside{k}, m@, g@)", states),
@@ -231,32 +272,31 @@ def _approximate(line: Assignment, exact: Collection[str]) -> Assignment:
     return line if line.name in exact else line._replace(expression=line.expression.replace("divide(", "ratio("))
 
 
-def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...]) -> str:
+def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...], way: Way = _WHOLE) -> str:
     """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
     states, parts = len(form.starts), _parts(body, form)
     ends = [f"tl.store(E{j} + i, g{j}, mask=inside)" for j, number in enumerate(form.starts) if not number]
     load = "tl.load({0} + (start + {1}) * s{2} + i, mask=inside{1}, other=0.0)"
     loads = [
         *(f"inside{k} = i < tl.where(start + {k} < T, n, 0)" for k in range(length)),
-        *(f"x{k} = {load.format('X', k, 'x')}" for k in range(length if parts.held else 0)),
+        *(f"x{k} = {load.format('X', k, 'x')}" for k in range(length if parts.held or way.corrected else 0)),
         *(f"gy{k} = {load.format('GY', k, 'gy')}" for k in range(length)),
     ]
+    correction = [f"{name} = tl.load({name}_at + channel, mask=inside, other=0.0)" for name in ("more", "slope")]
+    corrected = "more_at, slope_at, " if way.corrected else ""
+    begin = [*_begin(form, way), "sgy = sgy + wide", *form.constants(body), *(correction if way.corrected else ())]
     forth = [line for k in range(length - 1) for line in _forth(parts.forth, parts.held, parts.states_after, k)]
     forth = [*forth, *_forth(parts.last, parts.held, [], length - 1)] if parts.held else []
-    back = [line for k in reversed(range(length)) for line in _back(parts.back, parts.held, parts.gradients, states, k)]
-    totals = [
-        f"tl.store(P{j} + tl.program_id(0), tl.sum(p{j}.to(tl.float64), 0))"
-        if scalar
-        else f"tl.store(P{j} + i, p{j}, mask=inside)"
-        for j, scalar in enumerate(scalars)
-    ]
+    backwards = reversed(range(length))
+    back = [line for k in backwards for line in _back(parts.back, parts.held, parts.gradients, states, k, way)]
+    final = _channel_sums(len(scalars), way.width) if way.sums else [*ends, *_totals(scalars)]
     return f"""{_prelude(form.real)}
 
 @triton.jit(do_not_specialize=["T"])
 def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
-             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}T, n,
+             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{corrected}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
-    {_block([*_BEGIN, "sgy = sgy + wide", *form.constants(body)], 4)}
+    {_block(begin, 4)}
     {_block(each("g@ = zero", states), 4)}
     if HAS_G:
         {_block(each("g@ = tl.load(G@ + i, mask=inside, other=0.0)", states), 8)}
@@ -272,5 +312,29 @@ def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
                 {_block(each(f"s@ = tl.load(CK + ((segment - 1) * {states} + @) * n + i, inside, 0.0)", states), 16)}
         {_block(forth, 8)}
         {_block(back, 8)}
-    {_block([*ends, *totals], 4)}
+    {_block(final, 4)}
 """
+
+
+def _totals(scalars: tuple[bool, ...]) -> list[str]:
+    """What is left of the gradients of fields: a sum a program, or a value a neuron."""
+    return [
+        f"tl.store(P{j} + tl.program_id(0), tl.sum(p{j}.to(tl.float64), 0))"
+        if scalar
+        else f"tl.store(P{j} + i, p{j}, mask=inside)"
+        for j, scalar in enumerate(scalars)
+    ]
+
+
+def _channel_sums(count: int, width: int) -> list[str]:
+    """Of each gradient the sums of a tile, one a channel."""
+    return [
+        f"own = (tl.program_id(0) % across) * {width} + tl.arange(0, {width})",
+        "at = (tl.program_id(0) // across).to(tl.int64) * C + own",
+        *each(f"tl.store(P@ + at, tl.sum(tl.reshape(p@, [BLOCK // {width}, {width}]), 0), mask=own < C)", count),
+    ]
+
+
+def norm_source(real: torch.dtype) -> str:
+    """The kernels of a normalisation: its sums, what follows from them, and the same backwards."""
+    return _prelude(real) + "\n\n" + resources.files(__package__).joinpath("triton_norm.txt").read_text()

@@ -9,6 +9,7 @@ way, and so does the first call of a kind, which says in words what is wrong wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from ..fields import Declared, unedited
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
 from ..sockets import are_bare
 
-__all__ = ["Shortcut", "methods_of"]
+__all__ = ["Shortcut", "goes_as_written", "methods_of", "names_of_the_way"]
 
 LONG_WAY = (
     *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
@@ -35,6 +36,21 @@ _KINDS = 64  # of calls that are told apart; where more come, they hardly come a
 def methods_of(*bases: type[Any]) -> tuple[object, ...]:
     """The methods of the long way as these classes have them."""
     return tuple(vars(base)[name] for base in bases for name in LONG_WAY if name in vars(base))
+
+
+def names_of_the_way(cls: type[Any], but: str = "") -> list[str]:
+    """The methods of the long way that a class has, without one that is not called."""
+    return [name for name in LONG_WAY if name != but and hasattr(cls, name)]
+
+
+def goes_as_written(neuron: Any, names: Sequence[str]) -> bool:
+    """Whether the methods of these names are those of the library, in the class and on the instance."""
+    cls = type(neuron)
+    return (
+        all(getattr(cls, name) in cls.ways for name in names)
+        and neuron.__dict__.keys().isdisjoint(names)
+        and not getattr(neuron, "by_hooks", False)
+    )
 
 
 class Fields(NamedTuple):
@@ -70,7 +86,7 @@ class Shortcut:
     def __init__(self, neuron: Any) -> None:
         cls = type(neuron)
         other = "multi_step_forward" if neuron.step_mode == "s" else ""
-        names = [name for name in LONG_WAY if name != other and hasattr(cls, name)]
+        names = names_of_the_way(cls, other)
         self.cls, self.methods = cls, attrgetter(*names)
         self.found = self.methods(cls)
         self.fields = Fields.of(neuron)
@@ -85,9 +101,7 @@ class Shortcut:
         self.states: tuple[str, ...] = cls.State._fields
         self.is_open = (
             len(self.parts) == len(parts)
-            and all(method in cls.ways for method in self.found)
-            and neuron.__dict__.keys().isdisjoint(names)
-            and not getattr(neuron, "by_hooks", False)
+            and goes_as_written(neuron, names)
             and neuron.backend != "torch"
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
@@ -117,12 +131,18 @@ class Shortcut:
             return None
         held = neuron.__dict__
         memories = held["_memories"]
-        if len(memories) != len(self.states) or held["_live_taps"] or held.get("_traced") is not None:
+        if (
+            len(memories) != len(self.states)
+            or held["_live_taps"]
+            or held.get("_traced") is not None
+            or "_norm" in held
+        ):
             return None
-        learns, kind, rest = x.requires_grad, [x.shape, x.stride(), x.dtype], []
+        learns, place, rest = x.requires_grad, x.get_device(), []
+        kind = [place, x.shape, x.stride(), x.dtype]
         for name in self.states:
             entry = memories.get(name)
-            if type(entry) is Tensor and is_ordinary(entry):
+            if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
                 kind += (entry.shape, entry.stride(), entry.dtype)
                 rest.append(entry)
                 learns = learns or entry.requires_grad
@@ -132,7 +152,7 @@ class Shortcut:
                 return None
         for owner, name in self.tensors:
             field = getattr(_of(neuron, owner), name)
-            if type(field) not in (Tensor, nn.Parameter) or not is_ordinary(field):
+            if type(field) not in (Tensor, nn.Parameter) or not is_ordinary(field) or field.get_device() != place:
                 return None
             kind += (field.shape, field.stride(), field.dtype)
             rest.append(field)

@@ -1,0 +1,226 @@
+"""What the Triton kernels take: tensors, and numbers by value.
+
+Nothing is made on the device but what a kernel fills: a number goes by value, the start of a state as well. So no call
+makes the host wait, and a call can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from .launch import interpreted
+from .layout import BLOCK, TAPS, Layout, Outputs, field_in_layout, state_in_layout, state_strides
+from .program import Values
+from .trace import Body
+from .triton import Form
+
+__all__ = [
+    "Channels",
+    "Constants",
+    "backward_arguments",
+    "blocks_of",
+    "constants_of",
+    "form_of",
+    "forward_arguments",
+    "gradient_at_the_end",
+    "laid_out",
+    "states_of",
+    "sums_of",
+    "totals",
+    "written",
+]
+
+
+class Channels(NamedTuple):
+    """How the channels of a step `[N, C, *]` lie in memory: channel c of row r is at
+    `(r // inner) * inner * number + c * inner + r % inner`.
+    """
+
+    number: int
+    inner: int
+    shape: tuple[int, ...]  # of a value per channel that broadcasts to a step
+
+    @classmethod
+    def of(cls, step: Layout) -> Channels:
+        """Those of a step that lies in the order of its axes, or with the channels last."""
+        count, last = step.shape[1], step.shape[2:]
+        in_order = math.prod(last) if step.strides == _in_order(step.shape) else 1
+        return cls(count, in_order, (count, *(1,) * len(last)))
+
+    @property
+    def width(self) -> int:
+        """How many channels a tile has: of neighbours in memory as many as one access fetches."""
+        return 1 if self.inner > 1 else 16
+
+    def tiles(self, n: int) -> tuple[int, int]:
+        """How many tiles it takes for `n` neurons, over the rows and over the channels."""
+        return -(-n // (self.number * (BLOCK // self.width))), -(-self.number // self.width)
+
+
+def _in_order(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, distance = [], 1
+    for size in reversed(shape):
+        strides.append(distance)
+        distance *= size
+    return tuple(reversed(strides))
+
+
+class Constants(NamedTuple):
+    """The results of a prologue as the kernel takes them: numbers, pointers, and periods of arrays."""
+
+    arguments: Sequence[Any]
+    numbers: frozenset[str]  # the names of those that are numbers
+    channels: frozenset[str] = frozenset()  # of those with a value per channel
+
+
+def constants_of(
+    body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device, channels: Channels | None = None
+) -> Constants:
+    """The results of the prologue of a body. Those of the shape of `channels` are taken by channel."""
+    known = _of_numbers(body, values.kinds, values.numbers[: values.kinds.count("n")])
+    arguments: list[Any] = []
+    numbers, by_channel, tensors = set(known), set(), _tensors_of(body, values, known, real)
+    for name in body.constants.values():
+        if name in known:
+            arguments.append(known[name])
+            continue
+        constant = next(tensors)
+        if name in body.arrays and channels is not None and constant.shape == channels.shape:
+            arguments.append(constant.to(real).contiguous())
+            by_channel.add(name)
+        elif name in body.arrays:
+            flat = field_in_layout(constant.to(real), step)
+            arguments += [flat, flat.numel()]
+        elif constant.device != device:
+            arguments.append(float(constant))
+            numbers.add(name)
+        else:
+            arguments.append(constant.to(real).reshape(1))
+    if numbers - body.numbers and _captured(device):
+        raise RuntimeError(
+            "A field is a tensor on the CPU, which a captured CUDA graph would read once and for ever. Move the module "
+            "to the GPU first, as with net.to(x.device)."
+        )
+    if channels is not None and by_channel:
+        arguments += channels[:2]
+    return Constants(arguments, frozenset(numbers), frozenset(by_channel))
+
+
+def _tensors_of(body: Body, values: Values, known: Collection[str], real: torch.dtype) -> Iterator[Tensor]:
+    """The constants that are not `known`, in their order; what is a field as it is costs nothing."""
+    rest = [name for name in body.constants.values() if name not in known]
+    slots = values.slots(real) if rest else []
+    unlike = frozenset(name for name in rest if name not in body.given)
+    computed = iter(body.prologue(*slots, of=unlike) if unlike else ())
+    for name in rest:
+        yield cast("Tensor", slots[body.given[name]]) if name in body.given else next(computed)
+
+
+@lru_cache(maxsize=1024)
+def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> dict[str, float]:
+    """The constants that come of numbers alone, the same at every call and on every device."""
+    nothing = torch.ones((), device="cpu")
+    slots = Values(kinds, [nothing] * (len(kinds) - kinds.count("n")), numbers).slots(torch.float64)
+    names = [name for name in body.constants.values() if name in body.numbers]
+    results = body.prologue(*slots, of=body.numbers)
+    return dict(zip(names, map(float, results), strict=True))
+
+
+def _captured(device: torch.device) -> bool:
+    """Whether what runs on the device is being captured in a graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def states_of(state: Sequence[float | Tensor], step: Layout, *columns: Sequence[Any]) -> list[Any]:
+    """The states and what belongs to each, in the kernel's order: a number, or a tensor and the stride of its neurons,
+    then the entries of the `columns`; a None among them is no argument.
+    """
+    arguments: list[Any] = []
+    for held, stride, *more in zip(state, state_strides(state, step), *columns, strict=True):
+        arguments += [held, stride] if isinstance(held, Tensor) else [float(held)]
+        arguments += [column for column in more if column is not None]
+    return arguments
+
+
+def laid_out(state: Sequence[float | Tensor], step: Layout, real: torch.dtype) -> list[float | Tensor]:
+    return [state_in_layout(held, step, real) if isinstance(held, Tensor) else held for held in state]
+
+
+def form_of(real: torch.dtype, state: Sequence[float | Tensor], constants: Constants) -> Form:
+    starts = tuple(not isinstance(held, Tensor) for held in state)
+    return Form(real, constants.numbers, starts, not interpreted(), constants.channels)
+
+
+def forward_arguments(
+    x_seq: Tensor,
+    in_time: int,
+    state: Sequence[float | Tensor],
+    step: Layout,
+    out: Outputs,
+    constants: Constants,
+    bounds: Sequence[Any] = (),
+) -> list[Any]:
+    """What the forward kernel takes; `bounds` are the memory and the numbers of support taps."""
+    y, made = out.y, out.taps
+    return [
+        x_seq,
+        in_time,
+        y,
+        *states_of(state, step, out.state),
+        y if out.v_seq is None else out.v_seq,
+        y if out.checkpoints is None else out.checkpoints,
+        *(made.get(name, y) for name in TAPS),
+        *bounds,
+        *constants.arguments,
+    ]
+
+
+def backward_arguments(
+    x_seq: Tensor,
+    in_time: int,
+    states: Sequence[Any],
+    checkpoints: Tensor | None,
+    gy: tuple[Tensor, int],
+    gv_seq: Tensor,
+    gx: Tensor,
+    sums: Sequence[Tensor],
+    constants: Constants,
+) -> list[Any]:
+    """What the backward kernel takes; `gy` is the gradient of the output and its stride in time."""
+    return [x_seq, in_time, *states, checkpoints, *gy, gv_seq, gx, *sums, *constants.arguments]
+
+
+def blocks_of(n: int) -> int:
+    """How many programs take `n` neurons, a block each."""
+    return -(-n // BLOCK)
+
+
+def sums_of(scalars: Sequence[bool], per_neuron: Sequence[Tensor], x: Tensor, n: int) -> list[Tensor]:
+    """Where the kernel leaves the gradients of fields: one a neuron, or of one number a sum a block."""
+    fields = iter(per_neuron)
+    return [x.new_empty(max(1, blocks_of(n)), dtype=torch.float64) if scalar else next(fields) for scalar in scalars]
+
+
+def totals(scalars: Sequence[bool], sums: Sequence[Tensor], real: torch.dtype) -> list[Tensor]:
+    """The gradients of fields from what the kernel has left of each."""
+    return [held.sum().to(real) if scalar else held for held, scalar in zip(sums, scalars, strict=True)]
+
+
+def written(held: float | Tensor, grad: Tensor | None, gx: Tensor, step: Layout, real: torch.dtype) -> Tensor | None:
+    """Where the kernel writes the gradient of a first state: also of a single number in memory, for which none is."""
+    if grad is None and isinstance(held, Tensor):
+        return gx.new_empty_strided(step.shape, step.strides, dtype=real)
+    return grad
+
+
+def gradient_at_the_end(held: Tensor | None, gx: Tensor, step: Layout, real: torch.dtype) -> Tensor:
+    """The gradient of a last state as the kernel takes it."""
+    if held is None:
+        return gx.new_zeros(step.shape, dtype=real).as_strided(step.shape, step.strides)
+    return state_in_layout(held.expand(step.shape), step, real)

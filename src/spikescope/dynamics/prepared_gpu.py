@@ -1,0 +1,115 @@
+"""Prepared runs by the Triton kernels: compiled code that is found once, and arguments by value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .arguments import (
+    Constants,
+    backward_arguments,
+    blocks_of,
+    constants_of,
+    form_of,
+    forward_arguments,
+    states_of,
+    sums_of,
+    totals,
+)
+from .derivative import Call
+from .gpu import backward_kernel, forward_kernel
+from .launch import Launcher
+from .layout import Outputs, segment_length
+from .prepared import Prepared
+from .program import program
+
+__all__ = ["PreparedOnGpu"]
+
+
+class PreparedOnGpu(Prepared):
+    """A run by the Triton kernels, on a GPU or in Triton's interpreter."""
+
+    def __init__(self, call: Call, x: Tensor, first: Sequence[float | None]) -> None:
+        super().__init__(call, x, first)
+        self.constants: dict[tuple[int, ...] | None, Constants] = {}
+        self.launchers: dict[object, Launcher] = {}
+
+    def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
+        constants = self._constants(rest[self.call.held :], None)
+        state = self._first(rest)
+        y, last = torch.empty_like(x), [self._buffer() for _ in self.first]
+        out = Outputs(y, last, None, checkpoints, {})
+        arguments = forward_arguments(x, self.step.numel, state, self.step, out, constants)
+        kept = self.no_checkpoints is None and checkpoints is not None
+        launcher = self.launchers.get((constants.numbers, kept))
+        if launcher is None:
+            kernel = forward_kernel(self.call.key, form_of(self.real, state, constants), frozenset())
+            length = segment_length("triton", self.steps, self.call.states) if kept else 1
+            launcher = Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
+            self.launchers[constants.numbers, kept] = launcher
+        launcher([*arguments, self.steps, self.step.numel])
+        return (y, *last)
+
+    def backward(
+        self,
+        x: Tensor,
+        rest: Sequence[Tensor],
+        checkpoints: Tensor,
+        gy: Tensor,
+        gstate: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        tensors, wanted = rest[self.call.held :], self._wanted(needed)
+        slots = tuple([self.slots[i] for i in wanted])
+        scalars = tuple([self.kinds[slot] == "s" for slot in slots])
+        constants, state = self._constants(tensors, slots), self._first(rest)
+        gy, in_time = self._over_time(gy)
+        gx = torch.empty_like(x)
+        has_g = any(grad is not None for grad in gstate)
+        ends = [self._end(grad) for grad in gstate] if has_g else [gx] * len(self.first)
+        starts = [self._buffer() for _ in range(self.call.held)]  # the kernel writes them all
+        given = iter(starts)
+        gstart = [next(given) if number is None else None for number in self.first]
+        sums = sums_of(scalars, [self._buffer() for _ in range(scalars.count(False))], x, self.step.numel)
+        arguments = backward_arguments(
+            x,
+            self.step.numel,
+            states_of(state, self.step, gstart, ends),
+            gx if self.no_checkpoints is not None else checkpoints,
+            (gy, in_time),
+            gx,
+            gx,
+            sums,
+            constants,
+        )
+        launcher = self.launchers.get((constants.numbers, slots, has_g, in_time))
+        if launcher is None:
+            length = segment_length("triton", self.steps, self.call.states)
+            kernel = backward_kernel(self.call.key, form_of(self.real, state, constants), slots, length, scalars)
+            options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": has_g}
+            launcher = Launcher(kernel, self.device, blocks_of(self.step.numel), **options)
+            self.launchers[constants.numbers, slots, has_g, in_time] = launcher
+        launcher([*arguments, self.steps, self.step.numel])
+        first = [held if need else None for held, need in zip(starts, needed, strict=False)]
+        return self._gradients(gx, first, wanted, totals(scalars, sums, self.real), tensors)
+
+    def _first(self, rest: Sequence[Tensor]) -> list[float | Tensor]:
+        tensors = iter(rest)
+        return [next(tensors) if number is None else number for number in self.first]
+
+    def _end(self, grad: Tensor | None) -> Tensor:
+        """The gradient of an entry of the last state; zeros where another entry has one."""
+        return self._buffer().zero_() if grad is None else self._at_the_end(grad)
+
+    def _constants(self, tensors: Sequence[Tensor], slots: tuple[int, ...] | None) -> Constants:
+        """The results of a prologue, forwards or, for gradients of the fields in `slots`, backwards."""
+        found = self.constants.get(slots)
+        if found is None:
+            made = program(self.call.key)
+            body = made.forward(self.real) if slots is None else made.backward(self.real, slots)
+            found = constants_of(body, self._values(tensors), self.step, self.real, self.device)
+            if self.of_numbers:
+                self.constants[slots] = found
+        return found
