@@ -296,7 +296,7 @@ class MemoryModule(StepModule, nn.Module):
         return [*super().__dir__(), *self._memories]
 
     def __getstate__(self) -> dict[str, Any]:
-        passing = ("_placed", "_short", "_starts", "_traced")
+        passing = ("_norm", "_placed", "_short", "_starts", "_traced")
         state = {name: held for name, held in self.__dict__.items() if name not in passing}
         state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
         return state

@@ -6,6 +6,7 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter, Signature, signature
 from numbers import Real
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -16,7 +17,19 @@ from torch import Tensor, nn
 from .errors import check_choice, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
 
-__all__ = ["PLAIN", "Declared", "Field", "Value", "forms", "option", "part", "told_by_a_tensor", "unedited", "value"]
+__all__ = [
+    "PLAIN",
+    "Declared",
+    "Field",
+    "Value",
+    "form_with",
+    "forms",
+    "option",
+    "part",
+    "told_by_a_tensor",
+    "unedited",
+    "value",
+]
 
 Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
@@ -302,10 +315,7 @@ class Declared(nn.Module):
         self._form: str | None = None
         if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
-        shown = [f"{name}={held if isinstance(held, PLAIN) else id(held)!r}" for name, held in fixed.items()]
-        text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})"
-        self._form = text.replace("|", "\\x7c")  # which parts the forms of a key
-        forms.setdefault(self._form, (cls, fixed))  # keeps what the ids in the text stand for alive
+        self._form = _formed(cls, fixed)
 
     def __setattr__(self, name: str, given: Any) -> None:
         spec = type(self).fields.get(name)
@@ -375,6 +385,21 @@ class Declared(nn.Module):
     def _shows(self, name: str, spec: Field) -> bool:
         """Whether the repr of the module shows a field."""
         return spec.init or getattr(self, name) is not None
+
+
+def _formed(cls: type[Declared], fixed: dict[str, Any]) -> str:
+    """The text of a form, which then leads back to class and options."""
+    shown = [f"{name}={held if isinstance(held, PLAIN) else id(held)!r}" for name, held in fixed.items()]
+    text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})".replace("|", "\\x7c")  # which parts the forms of a key
+    forms.setdefault(text, (cls, fixed))  # keeps what the ids in the text stand for alive
+    return text
+
+
+@cache
+def form_with(form: str, *names: str) -> str:
+    """The form that is this one but for optional numbers of these names, which are None there, and set here."""
+    cls, fixed = forms[form]
+    return _formed(cls, {name: held for name, held in fixed.items() if name not in names})
 
 
 def unedited(module: Declared) -> object:

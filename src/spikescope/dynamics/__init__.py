@@ -3,6 +3,7 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
+from .normed import Norm, run_normed
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
@@ -11,6 +12,7 @@ __all__ = [
     "TAPS",
     "WHOLE_TAPS",
     "Definition",
+    "Norm",
     "Plan",
     "Prepared",
     "Sequence",
@@ -20,6 +22,7 @@ __all__ = [
     "eager_taps",
     "plan",
     "prepare",
+    "run_normed",
     "run_sequence",
     "run_single",
     "support_tap",

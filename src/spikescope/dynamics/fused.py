@@ -16,7 +16,7 @@ from .layout import real_dtype
 from .moving import handed_over
 from .operator import call_kernel, neuron, operators
 
-__all__ = ["check_present", "rule", "run_fused", "saved"]
+__all__ = ["check_present", "rule", "run_fused", "saved", "start_of"]
 
 
 def run_fused(
@@ -38,7 +38,7 @@ def run_fused(
         check_present(state, tensors, x_seq)
         state = state._make(materialized(s) if isinstance(s, Tensor) else s for s in state)
     starts = "".join("t" if isinstance(s, Tensor) else "n" for s in state)
-    held = [_start(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
+    held = [start_of(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
     numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
     flat = (x_seq, *held, *tensors)
     learns = backend != "torch" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
@@ -81,7 +81,7 @@ def check_present(state: Any, tensors: Sequence[Tensor], x: Tensor) -> None:
             )
 
 
-def _start(held: Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
+def start_of(held: Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
     """A state as the operator takes it: of the shape of a step, or one number without a gradient."""
     held = held.to(device=device, dtype=real)
     return held if held.ndim == 0 and not held.requires_grad else held.expand(shape)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..errors import check_module
 from ..hooks import may_change_output, put_hooks, take_hooks_off
 from ..internals import in_transform, saved_tensors_hook
-from ..layer.norm import BatchNorm, is_plain
+from ..layer.norm import BatchNorm, does_no_more
 from ..neuron import Neuron
 from ..neuron.spiking import gives_spikes
 from ..spikes.bits import pack_bool, unpack
@@ -227,7 +227,7 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             ledger.note(output, _Spikes(output.dtype))
     elif isinstance(module, BatchNorm):
         x = args[0] if args else kwargs.get("input")
-        if isinstance(x, Tensor) and _does_no_more(module) and _is_its_own(module, x, output):
+        if isinstance(x, Tensor) and does_no_more(module) and _is_its_own(module, x, output):
             made = _Normed(module, x, output)
             if _gives_the_same(module, made, output):
                 ledger.note(output, made)
@@ -239,11 +239,6 @@ def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:
     """Whether `y` is fresh memory with the normalisation of all of `x`, in this process alone."""
     whole = y.untyped_storage().nbytes() == y.numel() * y.dtype.itemsize
     return whole and y.shape == x.shape and y._version == 0 and not module.synchronized
-
-
-def _does_no_more(module: BatchNorm) -> bool:
-    """Whether the class has the computation of a batch normalisation, and none of its own that may be seen later."""
-    return is_plain(module) and type(module).normalize is BatchNorm.normalize
 
 
 _proved: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()

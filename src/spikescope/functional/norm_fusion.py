@@ -1,8 +1,9 @@
-"""A batch normalisation and the neuron after it, as one kernel: for inference."""
+"""A batch normalisation and the neuron after it, as one kernel: for inference, and for training on a GPU."""
 
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import check_module
 from ..internals import has_own_hooks
-from ..layer.norm import is_plain
+from ..layer.norm import BatchNorm, is_plain
 from ..neuron import PointwiseNeuron
 from .fusion import gain_and_shift
 from .network_fusion import IN_A_ROW
@@ -77,8 +78,8 @@ def _axes(bn: nn.Module) -> int | None:
     return 2 if isinstance(bn, nn.BatchNorm2d) else 3 if isinstance(bn, nn.BatchNorm3d) else None
 
 
-def fuse_bn_neurons(net: nn.Module) -> nn.Module:
-    """A copy of `net`, for inference, with every batch normalisation fused into the neuron right after it.
+def fuse_bn_neurons(net: nn.Module, training: bool = False) -> nn.Module:
+    r"""A copy of `net`, for inference, with every batch normalisation fused into the neuron right after it.
 
     Only neighbours in an `nn.Sequential` without a forward of its own are known to follow each other; the place of the
     normalisation is taken by an `nn.Identity`. A BatchNorm1d is fused after a Linear or a Conv1d, which tell its axes.
@@ -88,12 +89,22 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
     into the weights: call that first, and this for those that are left, as behind a pool. This alone is for weights
     that have to stay as they are.
 
+    With `training=True` the copy keeps its normalisations, parameters and names, and is for training and for inference.
+    On a GPU such a pair then runs in passes of its own: what the normalisation gives is neither written nor kept for
+    the backward pass. Statistics are summed in another order than by PyTorch, and nothing is rounded between the two,
+    in half precision either: as with `fuse_bn_neuron`, a potential right at the threshold may fall on its other side.
+    Spikes are bit for bit those of a neuron whose `x_scale` and `x_shift` are those of the batch. On a CPU, in compiled
+    code, and where a hook or a monitor looks between the two, both run as they are. Only normalisations of
+    `spikescope.layer` have this. It is not the default because it does not keep the bits of the two.
+
     >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3), spikescope.neuron.LIFNode()).eval()
     >>> [type(module).__name__ for module in fuse_bn_neurons(net)]
     ['Identity', 'LIFNode']
     """
     check_module("fuse_bn_neurons", net)
     net = copy.deepcopy(net)
+    if training:
+        return _for_training(net)
     count = 0
     for parent in net.modules():
         if not isinstance(parent, nn.Sequential) or type(parent).forward not in IN_A_ROW:
@@ -115,4 +126,20 @@ def fuse_bn_neurons(net: nn.Module) -> nn.Module:
             "fuse_bn_neurons found no batch normalisation with a neuron right after it in an nn.Sequential. Fuse such "
             "a pair by hand with fuse_bn_neuron(bn, node)."
         )
+    return net
+
+
+def _for_training(net: nn.Module) -> nn.Module:
+    """Let the normalisations of `net` leave their work to the neuron behind them, where they can."""
+    rows = [parent for parent in net.modules() if isinstance(parent, nn.Sequential)]
+    pairs = [pair for row in rows if type(row).forward is nn.Sequential.forward for pair in pairwise(row)]
+    norms = [bn for bn, node in pairs if isinstance(bn, BatchNorm) and isinstance(node, PointwiseNeuron)]
+    if not norms:
+        raise ValueError(
+            "fuse_bn_neurons found no batch normalisation of spikescope.layer with a neuron right after it in an "
+            "nn.Sequential. PyTorch's own know no neurons: layer.BatchNorm2d in place of nn.BatchNorm2d takes the same "
+            "arguments and weights."
+        )
+    for bn in norms:
+        bn.with_neuron = True
     return net

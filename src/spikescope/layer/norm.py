@@ -15,6 +15,7 @@ from ..errors import check_module, check_rank, check_tensor
 from ..internals import made_by_conversion
 from ..sockets import place_sockets
 from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
+from .handing import hand_over
 from .stateless import noted
 from .sync import synchronized_norm
 
@@ -40,6 +41,7 @@ class BatchNorm(StepModule, _BatchNorm):
     shapes: ClassVar[tuple[str, ...]]  # of one step
     synchronized: bool = False
     process_group: Any = None
+    with_neuron: bool = False  # whether the neuron behind it may normalise its input itself; see `hand_over`
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class BatchNorm(StepModule, _BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """One step `[N, C, *]` or one sequence `[T, N, C, *]`, by `step_mode`."""
         self._check_axes(input)
+        if self.with_neuron and does_no_more(self) and hand_over(self, input):
+            return input
         if self._step_mode == "s":
             return self.normalize(input)
         if is_expanded(input, self) and self._knows_one_frame(input[0]):
@@ -143,6 +147,11 @@ def _hide_child(*args: Any) -> None:
 def is_plain(norm: nn.Module) -> bool:
     """Whether a batch normalisation does that and no more: a class with a forward of its own may."""
     return type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward, BatchNorm.forward, _Plain.forward)
+
+
+def does_no_more(norm: BatchNorm) -> bool:
+    """Whether the class has the computation of a batch normalisation, and none of its own that may be seen later."""
+    return is_plain(norm) and type(norm).normalize is BatchNorm.normalize
 
 
 def _move(state_dict: dict[str, Any], old: str, new: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["synchronized_norm", "together"]
+__all__ = ["Shared", "synchronized_norm", "together"]
 
 
 def together(process_group: Any) -> Any:
@@ -33,7 +33,8 @@ def synchronized_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     group = together(norm.process_group) if norm.training else None
     if group is None:
         return _BatchNorm.forward(norm, x)
-    if x.is_cuda and hasattr(norm, "_check_non_zero_input_channels"):
+    alike = getattr(norm, "with_neuron", False)  # then other processes may be on their way through a kernel
+    if x.is_cuda and hasattr(norm, "_check_non_zero_input_channels") and not alike:
         return nn.SyncBatchNorm.forward(norm, x)  # type: ignore[arg-type]  # it asks for no more than this has
     norm._check_input_dim(x)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -74,7 +75,12 @@ def _moments(x: Tensor, group: Any) -> tuple[Tensor, Tensor, float]:
         variance, mean = torch.var_mean(x, over, correction=0)
     else:
         mean = variance = x.sum(over)  # zeros, with a graph: the backward pass of the others waits for this process
-    row = torch.cat((mean, variance, mean.new_tensor([count])))
+    return _of_all(mean, variance, count, group)
+
+
+def _of_all(mean: Tensor, variance: Tensor, count: int, group: Any) -> tuple[Tensor, Tensor, float]:
+    """The moments of all processes, from those of this one over `count` values."""
+    row, channels = torch.cat((mean, variance, mean.new_tensor([count]))), len(mean)
     place, places = distributed.get_rank(group), distributed.get_world_size(group)
     table = F.pad(row.unsqueeze(0), (0, 0, place, places - place - 1))
     table = _Sum.apply(table, group)
@@ -88,6 +94,19 @@ def _moments(x: Tensor, group: Any) -> tuple[Tensor, Tensor, float]:
     share = counts / total
     mean = (share * means).sum(0)
     return mean, (share * (variances + (means - mean).square())).sum(0), total
+
+
+class Shared:
+    """How the processes of a group put together the moments of their parts, as `synchronized_norm` does."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+
+    def moments(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
+        """Mean and population variance of each channel over all processes, and the number of values in it. Gradients
+        go to the processes that the moments come from.
+        """
+        return _of_all(mean, variance, count, self.group)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from ..base import MemoryModule, moved
 from ..dynamics import (
     TAPS,
     Definition,
+    Norm,
     Plan,
     Sequence,
     Step,
@@ -26,6 +27,7 @@ from ..errors import StateError, check_choice, check_fits, check_floating, check
 from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
+from .behind import run_behind, taken
 from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
 from .shortcut import Shortcut, methods_of
 
@@ -209,14 +211,19 @@ class PointwiseNeuron(Neuron, abstract=True):
         self._deferring = live is not None
         self.tapped = {name: held for name, held in self.tapped.items() if name in self._live_taps}
 
-    def _tap(self, p: Any, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...]) -> Sequence:
+    def _tap(
+        self, p: Any, state: Any, x_seq: Tensor, keep_v: bool, taps: tuple[str, ...], norm: Norm | None = None
+    ) -> Sequence:
         """A run that fills `tapped`."""
         definition, later = self._definition(p), {}
         if self._deferring and self.step_mode == "m" and torch.compiler.is_compiling():
             later = deferred_taps(self.backend, definition, state, x_seq, taps)
         now = tuple(name for name in taps if name not in later)
         kernel = tuple(name for name in now if name != "v")
-        out = run_sequence(self.backend, definition, state, x_seq, keep_v or "v" in now, kernel)
+        if norm is None:
+            out = run_sequence(self.backend, definition, state, x_seq, keep_v or "v" in now, kernel)
+        else:
+            out = run_behind(norm, definition, p, state, x_seq, keep_v or "v" in now, kernel)
         self.tapped = {**{name: held.detach() for name, held in out.taps.items()}, **later}
         if "v" in now and out.v_seq is not None:
             self.tapped["v"] = out.v_seq.detach()
@@ -244,13 +251,16 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def single_step_forward(self, x: Tensor) -> Any:
         x = self._admit(x)
-        p = self.params()
+        p, norm = self.params(), taken(self, x)
         state = self._state(p, x, x.shape)
         driven = x if self._plainly_driven() else self._driven(x.unsqueeze(0)).squeeze(0)
         if taps := self._wanted_taps():
-            run = self._tap(p, state, driven.unsqueeze(0), False, taps)
+            run = self._tap(p, state, driven.unsqueeze(0), False, taps, norm)
             self.tapped = {name: held[0] if name in ("v", "h") else held for name, held in self.tapped.items()}
             return self._single(run.output[0], run.state, x)
+        if norm is not None:
+            behind = run_behind(norm, self._definition(p), p, state, x, False, single=True)
+            return self._single(behind.output, behind.state, x)
         out = run_single(self.backend, self._definition(p), state, driven)
         return self._single(out.output, out.state, x)
 
@@ -265,10 +275,12 @@ class PointwiseNeuron(Neuron, abstract=True):
     def multi_step_forward(self, x_seq: Tensor) -> Any:
         x_seq = self._admit(x_seq)
         check_sequence(type(self).__name__, x_seq)
-        p = self.params()
+        p, norm = self.params(), taken(self, x_seq)
         state = self._state(p, x_seq, x_seq.shape[1:])
         if taps := self._wanted_taps():
-            out = self._tap(p, state, self._driven(x_seq), self.store_v_seq, taps)
+            out = self._tap(p, state, self._driven(x_seq), self.store_v_seq, taps, norm)
+        elif norm is not None:
+            out = run_behind(norm, self._definition(p), p, state, x_seq, self.store_v_seq)
         else:
             out = run_sequence(self.backend, self._definition(p), state, self._driven(x_seq), self.store_v_seq)
         self._keep(out.state)

@@ -1,0 +1,96 @@
+"""A neuron behind a batch normalisation, which leaves the normalising to the kernel of the neuron."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cache
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..dynamics import Definition, Norm, Sequence, plan, run_normed
+from ..fields import form_with, forms
+from ..hooks import has_hooks_of_all
+from ..sockets import found_sockets
+from .shortcut import goes_as_written, names_of_the_way
+
+__all__ = ["Norm", "admits", "give", "run_behind", "taken"]
+
+_BY_CHANNEL = ("x_scale", "x_shift")
+
+
+class _Given(NamedTuple):
+    """A normalisation that the next call of a neuron has to do, if it is one with this input."""
+
+    norm: Norm
+    x: weakref.ref[Tensor]
+
+
+def give(node: Any, norm: Norm, x: Tensor) -> None:
+    """Have the call of `node` that comes next with `x` normalise it first."""
+    node.__dict__["_norm"] = _Given(norm, weakref.ref(x))
+
+
+def taken(node: Any, x: Tensor) -> Norm | None:
+    """The normalisation that this call has to do, if any."""
+    given: _Given | None = node.__dict__.pop("_norm", None)
+    return given.norm if given is not None and given.x() is x else None
+
+
+def admits(node: Any, x: Tensor) -> bool:
+    """Whether the neuron, called with what a normalisation makes of `x`, could take `x` and normalise it in its kernel.
+
+    It could not where somebody sees its input: a hook, or a monitor of inputs or of their gradients.
+    """
+    sockets, hooks = found_sockets(node), node._forward_pre_hooks
+    if (
+        sockets is None
+        or len(hooks) > 1
+        or any(point.signal.kind in ("input", "grad_input") for point in sockets[0].points)
+        or node._backward_hooks
+        or node._backward_pre_hooks
+        or has_hooks_of_all()
+        or node._compiled_call_impl is not None
+        or not goes_as_written(node, names_of_the_way(type(node)))
+        or not node._plainly_driven()
+        or node.x_scale is not None
+        or node.backend == "torch"
+    ):
+        return False
+    p, single = node.params(), node.step_mode == "s"
+    state = node._state(p, x, x.shape if single else x.shape[1:])
+    return plan(node.backend, node._definition(p), state, x, single).backend == "triton"
+
+
+def run_behind(
+    norm: Norm,
+    definition: Definition,
+    p: Any,
+    state: Any,
+    x: Tensor,
+    keep_v: bool,
+    taps: tuple[str, ...] = (),
+    single: bool = False,
+) -> Sequence:
+    """The run of a neuron with the fields `p` over what the normalisation makes of `x`."""
+    assert definition.key is not None
+    absent = tuple(getattr(p, name) is None for name in definition.neuron.dynamic)
+    key, places = _behind(definition.key, absent)
+    run, told = run_normed(key, places, state, definition.tensors, definition.numbers, x, norm, keep_v, taps, single)
+    return run._replace(taps=told) if taps else run
+
+
+@cache
+def _behind(key: str, absent: tuple[bool, ...]) -> tuple[str, tuple[int, int]]:
+    """The key of the neuron with a scale and a shift a channel, and their places among the fields that are tensors.
+
+    `absent` tells of each number of its equations whether it has none.
+    """
+    form, *parts, kinds = key.split("|")
+    names = forms[form][0].dynamic
+    present = [name for name, none in zip(names, absent, strict=True) if not none or name in _BY_CHANNEL]
+    for name in sorted(_BY_CHANNEL, key=present.index):
+        at = present.index(name)
+        kinds = f"{kinds[:at]}a{kinds[at:]}"
+    scale, shift = (len(kinds[: present.index(name)].replace("n", "")) for name in _BY_CHANNEL)
+    return "|".join((form_with(form, *_BY_CHANNEL), *parts, kinds)), (scale, shift)
