@@ -13,6 +13,7 @@ from ..files import OutputError, claim_folder
 from .conversion import add_convert
 from .counts import count, threads
 from .kernels import add_kernels
+from .profiling import add_bench_model
 from .recordings import add_export, add_inspect
 from .shared import refuse
 from .training import add_evaluate, add_train
@@ -89,6 +90,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_convert(commands)
     add_kernels(commands)
+    add_bench_model(commands)
     return parser
 
 
