@@ -12,9 +12,11 @@ DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 INTEROP_VENV := .venv-interop
 INTEROP_READY := $(INTEROP_VENV)/.ready
+NEIGHBOURS_VENV := .venv-neighbours
+NEIGHBOURS_READY := $(NEIGHBOURS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage docs fuzz gpu kills interop matrix models programs resumes triton clean
+.PHONY: demo test test-all bench damage docs fuzz gpu kills interop matrix models neighbours programs resumes triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -89,6 +91,18 @@ $(INTEROP_READY): pyproject.toml constraints.txt
 	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps spikingjelly==2.0.0 \
 	  $$(grep -e ^snntorch= -e ^norse= -e ^sinabs= -e ^nir -e ^pbr= bench/constraints.txt)
 	touch $(INTEROP_READY)
+
+# The callbacks in the training loops of other libraries, with the real packages.
+neighbours: $(NEIGHBOURS_READY)
+	PYTHONPATH=src $(NEIGHBOURS_VENV)/bin/python -m pytest tests/neighbours src/spikescope/neighbours $(ARGS)
+	PYTHONPATH=src $(NEIGHBOURS_VENV)/bin/python -m pytest tests/test_tutorials.py -k neighbours $(ARGS)
+
+$(NEIGHBOURS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(NEIGHBOURS_VENV)
+	$(NEIGHBOURS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(NEIGHBOURS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  numpy lightning accelerate skorch timm scikit-learn matplotlib rich safetensors pytest hypothesis triton
+	touch $(NEIGHBOURS_READY)
 
 bench: $(BENCH_READY)
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)

@@ -1,9 +1,14 @@
-"""Names that every doctest of the package may use, and what it defines taken out of the registries again."""
+"""Names that every doctest of the package may use, what it defines taken out again, and what needs other packages."""
+
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 import spikescope
+
+NEIGHBOURS = ("lightning", "accelerate", "skorch")
+collect_ignore = [f"src/spikescope/neighbours/{name}.py" for name in NEIGHBOURS if find_spec(name) is None]
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     },
     "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes"},
     "profiling": {"analysis", "display", "errors", "functional", "models", "monitor", "neuron"},
+    "neighbours": {"base", "errors", "functional", "monitor"},
     "cli": {
         "display",
         "errors",
@@ -184,6 +185,9 @@ def test_importing_brings_torch_and_numpy_alone():
         "neo",
         "pynwb",
         "distributed",
+        "lightning",
+        "accelerate",
+        "skorch",
     }
     command = (
         "import sys, torch; before = set(sys.modules); import spikescope;"

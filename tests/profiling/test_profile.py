@@ -139,35 +139,13 @@ def test_the_peak_of_a_call():
     assert 0.9 * size < peak < 1.5 * size
 
 
-ARGUMENTS = [
-    "CIFAR10Net",
-    "--model-arg=channels=2",
-    "--model-arg=hidden=4",
-    "-T2",
-    "-b2",
-    "--seconds=0",
-    "--device=cpu",
-]
+SMALL = ["CIFAR10Net", "--model-arg=channels=2", "--model-arg=hidden=4"]
 
 
 @pytest.mark.parametrize("more", [[], ["--step-mode", "s", "--backend", "torch"], ["--amp", "--lean"]])
 def test_the_command(more, tmp_path, capsys):
-    assert (
-        main(
-            [
-                "bench-model",
-                *SMALL,
-                "-T2",
-                "-b2",
-                "--seconds=0",
-                "--device=cpu",
-                *more,
-                "--json",
-                str(tmp_path / "a.json"),
-            ]
-        )
-        == 0
-    )
+    quick = ["-T2", "-b2", "--seconds=0", "--device=cpu", "--json", str(tmp_path / "a.json")]
+    assert main(["bench-model", *SMALL, *quick, *more]) == 0
     shown = capsys.readouterr().out
     for words in ("forward + backward", "kept for backward", "energy nJ", "Random weights", "one image repeated"):
         assert words in shown

@@ -128,9 +128,9 @@ def _on_data(arguments: argparse.Namespace) -> tuple[Any, Any, tuple[str, ...]]:
 
     from ..train import Recipe, direct_encoding, load_data, make_network
 
-    options = {"model_args": arguments.model_args or {}, "data_args": arguments.data_args or {}}
-    recipe = Recipe(model=arguments.model, data=arguments.data, root=arguments.root, T=arguments.T, **options)
-    data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
+    model_args, data_args = arguments.model_args or {}, arguments.data_args or {}
+    recipe = Recipe(model=arguments.model, model_args=model_args, data=arguments.data, T=arguments.T)
+    data = load_data(recipe.data, arguments.root, recipe.T, data_args)
     number = min(arguments.batch_size, len(data.test))
     x = torch.stack([torch.as_tensor(data.test[index][0]) for index in range(number)])
     x = x.transpose(0, 1).contiguous() if data.sequences else direct_encoding(x, arguments.T)
