@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..display import Overview, size_of
-from ..errors import did_you_mean
 from ..files import OutputError, write_whole
 from .shared import refuse
 
@@ -74,6 +73,7 @@ def add_kernels(commands: Any) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     import torch
 
+    from ..errors import did_you_mean
     from ..neuron.prebuilt import fused_neurons, prebuild
     from ..surrogate import registry as surrogates
     from ..toolchain.carried import levels
