@@ -408,3 +408,41 @@ def test_published_networks_train_alike(name, saved):
     expected, found = step(made(), x), step(functional.lean(made()), x)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     assert saved.count("_Normed") > 3
+
+
+def _alive_in_backward(net, net_of_segments):
+    """For each convolution, whether its output is still held when the backward pass has come to its input."""
+    given, alive = {}, {}
+
+    def noted(module, args, y):
+        given[module] = memory.StorageWeakRef(y.untyped_storage())
+
+    convolutions = [module for module in net.modules() if isinstance(module, layer.Conv2d)]
+    for module in convolutions:
+        module.register_forward_hook(noted)
+    x = X.clone().requires_grad_()
+    loss = net_of_segments(x).sum()
+    before = {module: not held.expired() for module, held in given.items()}
+    for module in convolutions:
+        module.weight.register_hook(lambda g, module=module: alive.update({module: not given[module].expired()}))
+    loss.backward()
+    return [before[module] for module in convolutions], [alive[module] for module in convolutions]
+
+
+def test_what_a_norm_was_given_goes_as_the_backward_pass_goes():
+    net = functional.lean(conv_net())
+    assert _alive_in_backward(net, net) == ([True, True], [False, False])
+
+
+def test_in_a_checkpoint_inside_nothing_is_kept_for_a_norm():
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = conv_net()
+
+        def forward(self, x):
+            return self.net[4:](functional.checkpoint(self.net[:4], x))
+
+    net = functional.lean(Halves())
+    before, _ = _alive_in_backward(net.net, net)
+    assert before == [False, True]

@@ -84,8 +84,13 @@ class _Ledger:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[StorageWeakRef, int, _Spikes | _Normed]] = {}
-        self.around = ExitStack()
-        self.around.enter_context(saved_tensors_hooks(self._keep, _give))
+        self._around = ExitStack()
+        self._around.enter_context(saved_tensors_hooks(self._keep, _give))
+
+    def close(self) -> None:
+        """At the end of the call. PyTorch keeps hooks as long as what they gave, and so this, but not what it knows."""
+        self._around.close()
+        self._known.clear()
 
     def note(self, y: Tensor, what: _Spikes | _Normed) -> None:
         """Say of the memory of `y`, as it is now, what it is."""
@@ -206,7 +211,7 @@ def _end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         return
     ledger = _here.ledgers.pop()
     if ledger is not None:
-        ledger.around.close()
+        ledger.close()
 
 
 def _nothing(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -226,6 +231,8 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if gives_spikes(module):
             ledger.note(output, _Spikes(output.dtype))
     elif isinstance(module, BatchNorm):
+        if saved_tensors_hook() is not _give:
+            return  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor) and does_no_more(module) and _is_its_own(module, x, output):
             made = _Normed(module, x, output)
