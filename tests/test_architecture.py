@@ -28,7 +28,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "base": {"errors", "internals", "sockets", "start"},
     "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate", "toolchain"},
     "layer": {"base", "errors", "internals", "neuron", "sockets"},
-    "functional": {"base", "errors", "fields", "hooks", "internals", "layer", "neuron", "spikes"},
+    "functional": {"base", "display", "errors", "fields", "hooks", "internals", "layer", "neuron", "spikes"},
     "encoding": {"base", "errors", "fields"},
     "datasets": {"errors", "files", "toolchain"},
     "spikes": {"dynamics", "errors", "internals", "toolchain"},

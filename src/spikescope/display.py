@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Displayed", "Overview", "laid_out", "size_of"]
+__all__ = ["Displayed", "Overview", "bytes_in", "laid_out", "size_of"]
 
 ROWS = 24
 """Rows that are shown of a table; the last one says how many there are beside."""
@@ -109,3 +110,16 @@ def size_of(number: float) -> str:
         return f"{number:.0f} B"
     power = min(int(math.log(number, 1024)), 4)
     return f"{number / 1024**power:.1f} {' kMGT'[power]}B"
+
+
+_UNITS = {"": 1, "k": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def bytes_in(words: str) -> int | None:
+    """The bytes that words speak of, 1 kB = 1024 bytes; None for other words.
+
+    >>> bytes_in("64 MB"), bytes_in("1.5k"), bytes_in("much")
+    (67108864, 1536, None)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", words)
+    return None if found is None else int(float(found[1]) * _UNITS[found[2]])

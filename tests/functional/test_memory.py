@@ -64,21 +64,21 @@ def step(net, x=X, single=False):
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(memory, "_LEAST", 1)
+    monkeypatch.setattr(memory, "LEAST", 1)
 
 
 @pytest.fixture
 def saved(monkeypatch):
     """What each saved tensor was recognised as."""
     found = []
-    keep = memory._Ledger._keep
+    keep = memory.Ledger._keep
 
     def noted(self, x):
         held = keep(self, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(memory._Ledger, "_keep", noted)
+    monkeypatch.setattr(memory.Ledger, "_keep", noted)
     return found
 
 
@@ -93,14 +93,14 @@ def test_every_neuron_trains_alike(node, step_mode):
 
 def test_spikes_pools_and_norms_are_recognised(saved):
     step(functional.lean(conv_net()))
-    assert saved.count("_Normed") == 2  # before each neuron
-    assert saved.count("_Spikes") == 3  # before the pool, the second convolution, and the linear layer
+    assert saved.count("Normed") == 2  # before each neuron
+    assert saved.count("Spikes") == 3  # before the pool, the second convolution, and the linear layer
 
 
 @pytest.mark.parametrize("node", ["LIAFNode", "ILIFNode"])
 def test_what_is_no_spike_is_kept_as_it_is(node, saved):
     step(functional.lean(conv_net(node)))
-    assert "_Spikes" not in saved
+    assert "Spikes" not in saved
 
 
 def test_switched_off_it_is_the_network_of_before(saved):
@@ -136,7 +136,7 @@ def test_what_a_hook_of_the_user_has_seen_is_kept(saved):
     expected = step(net)
     found = step(functional.lean(net))
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    assert saved.count("_Normed") == 1
+    assert saved.count("Normed") == 1
 
 
 class _Weighed(layer.BatchNorm2d):
@@ -193,8 +193,8 @@ def test_a_norm_that_begins_plain_and_does_more_later_trains_alike(norm, change)
 def test_a_pool_whose_output_somebody_changes_gives_no_spikes_any_more(monkeypatch):
     """The values are looked at on a CPU alone, so that it must not be taken for spikes in the first place."""
     noted = []
-    monkeypatch.setattr(memory._Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
-    monkeypatch.setattr(memory._Ledger, "known", lambda ledger, x: memory._Spikes(x.dtype))
+    monkeypatch.setattr(memory.Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
+    monkeypatch.setattr(memory.Ledger, "known", lambda ledger, x: memory.Spikes(x.dtype))
     net = functional.lean(conv_net())
     step(net)
     pooled = (4, 3, 16, 8, 8)
@@ -243,7 +243,7 @@ def test_hooks_on_saved_tensors_that_are_in_force_are_left_in_force(saved):
     functional.checkpoint(net, x).sum().backward()
     assert not saved
     step(nn.Sequential(functional.lean(nn.Sequential(net))))  # lean in lean
-    assert "_Spikes" in saved
+    assert "Spikes" in saved
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -254,7 +254,7 @@ def test_mixed_precision(dtype, saved):
 
     expected, found = run(conv_net()), run(functional.lean(conv_net()))
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    assert {"_Normed", "_Spikes"} <= set(saved)
+    assert {"Normed", "Spikes"} <= set(saved)
 
 
 def test_channels_last_and_running_statistics():
@@ -328,7 +328,7 @@ def test_spikes_that_somebody_changes_in_place_are_not_taken_for_spikes(saved):
     expected = step(net, x)
     found = step(functional.lean(net), x)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    assert "_Spikes" not in saved
+    assert "Spikes" not in saved
 
 
 def test_a_norm_whose_parameters_change_before_the_backward_pass_is_told():
@@ -356,7 +356,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(saved):
 def test_a_copy_is_lean_too_and_can_be_switched_off(copied, saved):
     net = copied(functional.lean(conv_net()))
     step(net)
-    assert "_Spikes" in saved
+    assert "Spikes" in saved
     saved.clear()
     step(functional.lean(net, on=False))
     assert not saved
@@ -407,7 +407,7 @@ def test_published_networks_train_alike(name, saved):
     x = torch.rand(2, 2, 3, 32, 32)
     expected, found = step(made(), x), step(functional.lean(made()), x)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    assert saved.count("_Normed") > 3
+    assert saved.count("Normed") > 3
 
 
 def _alive_in_backward(net, net_of_segments):

@@ -44,19 +44,30 @@ def finish(process: subprocess.Popen[bytes], within: float | None) -> bool:
     return True
 
 
-def one_training(place: Path, drawn: random.Random, longest: float) -> Counter[str]:
-    """One training, killed until it comes through; what happened."""
-    seen: Counter[str] = Counter()
+def one_training(place: Path, drawn: random.Random, longest: float, seen: Counter[str]) -> None:
+    """One training, killed until it comes through; what happened is added to `seen`.
+
+    A process that is killed before it writes anything has more time the next time: on a machine that has become
+    slower, none would come further than to its start.
+    """
     while True:
-        begun = any(place.glob("checkpoint-*.safetensors"))
+        before = _newest(place)
+        begun = before is not None
         if not begun:
             shutil.rmtree(place, ignore_errors=True)
         process = start("--resume", str(place)) if begun else start(*OPTIONS, "--out", str(place))
         if finish(process, drawn.uniform(0, longest)):
-            return seen
-        seen["killed after a checkpoint" if any(place.glob("checkpoint-*.safetensors")) else "killed before"] += 1
+            return
+        after = _newest(place)
+        longest *= 1.0 if after != before else 1.1
+        seen["killed before" if after is None else "killed after a checkpoint"] += 1
         drafts = [entry.name for entry in place.glob(".*.safetensors*")] if place.exists() else []
         seen["killed while writing"] += bool(drafts)
+        print(dict(seen), flush=True)
+
+
+def _newest(place: Path) -> Path | None:
+    return max(place.glob("checkpoint-*.safetensors"), default=None)
 
 
 def sweep(kills: int, seed: int = 0) -> Counter[str]:
@@ -71,7 +82,7 @@ def sweep(kills: int, seed: int = 0) -> Counter[str]:
         metrics = _metrics(place)
         while sum(held for name, held in seen.items() if name.startswith("killed ") and "writing" not in name) < kills:
             place = Path(folder) / "killed"
-            seen += one_training(place, drawn, longest)
+            one_training(place, drawn, longest, seen)
             found = load_file(place / "model.safetensors")
             assert found.keys() == expected.keys()
             assert all(found[name].equal(held) for name, held in expected.items()), "other weights after a resume"

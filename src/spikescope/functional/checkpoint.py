@@ -44,14 +44,14 @@ def checkpoint(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     ([0.0, 1.0, 1.0], 0.25)
     """
     check_module("checkpoint", module)
-    _check_state_known(module)
+    check_state_known(module)
     if not torch.is_grad_enabled():
         return module(*args, **kwargs)
     if torch.compiler.is_compiling():
         _check_compiler()
         return torch_checkpoint(module, *args, use_reentrant=False, **kwargs)
-    segment, leaves = _segment(module, args, kwargs)
-    return torch_checkpoint(segment, *leaves, use_reentrant=False)
+    segment = Segment(module, args, kwargs)
+    return torch_checkpoint(segment.run, *segment.leaves, use_reentrant=False)
 
 
 def _check_compiler() -> None:
@@ -65,7 +65,7 @@ def _check_compiler() -> None:
         )
 
 
-def _check_state_known(module: nn.Module) -> None:
+def check_state_known(module: nn.Module) -> None:
     for path, inner in module.named_modules():
         if has_own(inner, "reset") and not isinstance(inner, MemoryModule):
             raise StateError(
@@ -74,24 +74,37 @@ def _check_state_known(module: nn.Module) -> None:
             )
 
 
-def _segment(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
-    """The call as a function of its tensors: state at the start, arguments. Only the first run leaves a trace."""
-    leaves, structure = pytree.tree_flatten((memories_of(module), args, kwargs))
-    buffers = {name: held.detach().clone() for name, held in module.named_buffers()}
-    drawn = {held: held.get_state() for held in _generators(module)}
-    again = False
+class Segment:
+    """A call as a function of its tensors, `leaves`: the state at the start, and the arguments."""
 
-    def run(*leaves: Any) -> Any:
-        nonlocal again
-        state, args, kwargs = pytree.tree_unflatten(leaves, structure)
-        if not again:
-            again = True
-            return module(*args, **kwargs)
-        with recomputing(), _traceless(module, buffers, drawn):
-            set_state(module, state)
-            return module(*args, **kwargs)
+    def __init__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._module, self._begun = module, False
+        self.leaves, self._structure = pytree.tree_flatten((memories_of(module), args, kwargs))
+        self._buffers = {name: held.detach().clone() for name, held in module.named_buffers()}
+        self._drawn = {held: held.get_state() for held in _generators(module)}
 
-    return run, leaves
+    def run(self, *leaves: Any) -> Any:
+        """The call; from the second time on without a trace."""
+        if self._begun:
+            return self.again(*leaves)
+        self._begun = True
+        _, args, kwargs = pytree.tree_unflatten(leaves, self._structure)
+        return self._module(*args, **kwargs)
+
+    def again(self, *leaves: Any) -> Any:
+        """The call from where the first began, without a trace."""
+        state, args, kwargs = pytree.tree_unflatten(leaves, self._structure)
+        with recomputing(), _traceless(self._module, self._buffers, self._drawn):
+            set_state(self._module, state)
+            return self._module(*args, **kwargs)
+
+
+@contextmanager
+def untouched(net: nn.Module) -> Iterator[None]:
+    """Let calls of `net` leave no trace: on its state and buffers, what its modules hold, and random numbers."""
+    buffers = dict(net.named_buffers())
+    with torch.random.fork_rng(), _traceless(net, buffers, {held: held.get_state() for held in _generators(net)}):
+        yield
 
 
 @contextmanager

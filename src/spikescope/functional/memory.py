@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ __all__ = ["lean"]
 
 _NOTE, _CALL = "spikescope lean note", "spikescope lean call"
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_LEAST = 1 << 14  # elements under which a tensor is kept as it is
+LEAST = 1 << 14  # elements under which a tensor is kept as it is
 
 
 def lean(net: nn.Module, on: bool = True) -> nn.Module:
@@ -69,21 +70,41 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     return net
 
 
+def is_lean(net: nn.Module) -> bool:
+    """Whether `lean` was put on `net`."""
+    return _CALL in net._forward_hooks  # type: ignore[comparison-overlap]  # ours have names
+
+
 class _Here(threading.local):
     """The calls that are under way in this thread, the innermost last."""
 
     def __init__(self) -> None:
-        self.ledgers: list[_Ledger | None] = []
+        self.ledgers: list[Ledger | None] = []
+        self.kind: Callable[[], Ledger] | None = None
 
 
 _here = _Here()
 
 
-class _Ledger:
+class Memory:
+    """What is known of a piece of memory, which so need not be kept."""
+
+    dtype: torch.dtype
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        """Whether this stands for the memory from now on."""
+        raise NotImplementedError
+
+    def memory(self) -> Tensor:
+        """The memory again, as a tensor of one axis."""
+        raise NotImplementedError
+
+
+class Ledger:
     """What is known, during one call, of the memory of tensors: that it holds spikes, or how it comes about."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[StorageWeakRef, int, _Spikes | _Normed]] = {}
+        self._known: dict[int, tuple[StorageWeakRef, int, Memory]] = {}
         self._around = ExitStack()
         self._around.enter_context(saved_tensors_hooks(self._keep, _give))
 
@@ -92,12 +113,12 @@ class _Ledger:
         self._around.close()
         self._known.clear()
 
-    def note(self, y: Tensor, what: _Spikes | _Normed) -> None:
+    def note(self, y: Tensor, what: Memory) -> None:
         """Say of the memory of `y`, as it is now, what it is."""
         reference = StorageWeakRef(y.untyped_storage())
         self._known[reference.cdata] = (reference, y._version, what)
 
-    def known(self, x: Tensor) -> _Spikes | _Normed | None:
+    def known(self, x: Tensor) -> Memory | None:
         """What is known of the memory of `x`; None if nothing is, or if it was written to since."""
         if type(x) not in (Tensor, nn.Parameter) or x.layout is not torch.strided or x.is_meta or x.is_neg():
             return None
@@ -106,24 +127,24 @@ class _Ledger:
             return None
         return held[2]
 
-    def _keep(self, x: Tensor) -> _Kept:
+    def _keep(self, x: Tensor) -> Kept:
         what = self.known(x)
         if what is None or not what.ready(x.untyped_storage()):
-            return _Kept(x, x._version)
-        return _Kept(None, 0, what, (x.size(), x.stride(), x.storage_offset()))
+            return Kept(x, x._version)
+        return Kept(None, 0, what, (x.size(), x.stride(), x.storage_offset()))
 
 
 @dataclass
-class _Kept:
+class Kept:
     """A saved tensor: itself with the version of its memory, or its geometry in memory that can be made again."""
 
     itself: Tensor | None
     version: int
-    what: _Spikes | _Normed | None = None
+    what: Memory | None = None
     geometry: tuple[Any, Any, Any] = ((), (), 0)
 
 
-def _give(kept: _Kept) -> Tensor:
+def _give(kept: Kept) -> Tensor:
     if kept.what is not None:
         return kept.what.memory().as_strided(*kept.geometry)
     assert kept.itself is not None
@@ -136,7 +157,7 @@ def _give(kept: _Kept) -> Tensor:
     return kept.itself
 
 
-class _Spikes:
+class Spikes(Memory):
     """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -149,7 +170,7 @@ class _Spikes:
         if self._bits is None:
             flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)
             self._count = flat.numel()
-            if self._count < _LEAST:
+            if self._count < LEAST:
                 return False
             quick = pack_rows(flat, 1, self._count) if flat.device.type == "cpu" else None
             if quick is None and flat.device.type == "cpu" and not bool(((flat == 0) | (flat == 1)).all()):
@@ -158,12 +179,11 @@ class _Spikes:
         return True
 
     def memory(self) -> Tensor:
-        """The memory again, as a tensor of one axis."""
         assert self._bits is not None
         return unpack(self._bits, self._count, self.dtype).reshape(-1)
 
 
-class _Normed:
+class Normed(Memory):
     """Memory that holds what a batch normalisation gave, as the call that gives it again."""
 
     def __init__(self, module: BatchNorm, x: Tensor, y: Tensor) -> None:
@@ -181,7 +201,7 @@ class _Normed:
         return [self._x, *(held for held in self._learned if held is not None)]
 
     def ready(self, storage: UntypedStorage) -> bool:
-        return storage.nbytes() >= _LEAST * self.dtype.itemsize
+        return storage.nbytes() >= LEAST * self.dtype.itemsize
 
     def memory(self) -> Tensor:
         """The memory again, as a tensor of one axis; RuntimeError if what it comes from was changed."""
@@ -201,9 +221,24 @@ class _Normed:
 def _begin(module: nn.Module, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    plain = torch.is_grad_enabled() and not in_transform() and not torch._C._get_tracing_state()
-    plain = plain and saved_tensors_hook() in (None, _give)
-    _here.ledgers.append(_Ledger() if plain else None)
+    _here.ledgers.append((_here.kind or Ledger)() if may_keep_less() else None)
+
+
+@contextmanager
+def keeping_books_by(kind: Callable[[], Ledger]) -> Iterator[None]:
+    """Have the calls of lean networks in this thread keep their books by another ledger."""
+    before, _here.kind = _here.kind, kind
+    try:
+        yield
+    finally:
+        _here.kind = before
+
+
+def may_keep_less() -> bool:
+    """Whether autograd writes down a call as it is, and nobody else has a say in what it keeps."""
+    if not torch.is_grad_enabled() or in_transform() or torch._C._get_tracing_state():
+        return False
+    return saved_tensors_hook() in (None, _give)
 
 
 def _end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -229,17 +264,17 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         return
     if isinstance(module, Neuron):
         if gives_spikes(module):
-            ledger.note(output, _Spikes(output.dtype))
+            ledger.note(output, Spikes(output.dtype))
     elif isinstance(module, BatchNorm):
         if saved_tensors_hook() is not _give:
             return  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor) and does_no_more(module) and _is_its_own(module, x, output):
-            made = _Normed(module, x, output)
+            made = Normed(module, x, output)
             if _gives_the_same(module, made, output):
                 ledger.note(output, made)
-    elif args and isinstance(args[0], Tensor) and isinstance(ledger.known(args[0]), _Spikes):
-        ledger.note(output, _Spikes(output.dtype))
+    elif args and isinstance(args[0], Tensor) and isinstance(ledger.known(args[0]), Spikes):
+        ledger.note(output, Spikes(output.dtype))
 
 
 def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:
@@ -251,7 +286,7 @@ def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:
 _proved: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
 
 
-def _gives_the_same(module: BatchNorm, made: _Normed, y: Tensor) -> bool:
+def _gives_the_same(module: BatchNorm, made: Normed, y: Tensor) -> bool:
     """Whether the second computation gives the bits of the first: tried once for a module and a form of its input."""
     form = (y.shape, y.stride(), y.dtype, y.device, module.training, torch.get_num_threads())
     proved = _proved.setdefault(module, set())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..display import bytes_in
 from ..errors import check_choice
 from ..form import tensors_of
 from ..spikes import CompressedSpikes, PackedSpikes
 
 __all__ = ["UNLIMITED", "Budget", "BudgetError", "budget", "device_of", "nbytes"]
 
-_UNITS = {"": 1, "k": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _POLICIES = ("error", "drop oldest", "every n-th", "spill")
 
 
@@ -83,13 +82,13 @@ class Budget:
             return None
         if isinstance(self.limit, int) and not isinstance(self.limit, bool):
             return self.limit
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", str(self.limit))
+        found = bytes_in(str(self.limit))
         if found is None:
             raise ValueError(
                 f"Budget: the limit must be a number of bytes, a text such as '64 MB', or 'unlimited', "
                 f"but got {self.limit!r}."
             )
-        return int(float(found[1]) * _UNITS[found[2]])
+        return found
 
 
 UNLIMITED = Budget("unlimited")
