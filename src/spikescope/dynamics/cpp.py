@@ -110,7 +110,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
-    {_block(each("alignas(64) real s@_[B]; for (long i = 0; i < e; i++) s@_[i] = S0[@][L[@] * (o + i)];", states), 4)}
+    {_block(each("alignas(64) real s@_[B]; start(s@_, S0[@], L[@], o, e);", states), 4)}
     {_block(_arrays(body, "A", "P"), 4)}
     {_block(begin + printed.arrays, 4)}
     for (long t = 0; t < T; t++) {{
@@ -225,8 +225,8 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         fetch(GY + t * sgy + o, e);
         fetch_to_write(GX + t * n + o, e);
       }}
-      for (long i = 0; KEPT && i < e; i++) {{
-        {_block(each("s@_[i] = k ? CK[((k - 1) * S + @) * n + o + i] : S0[@][L[@] * (o + i)];", states), 8)}
+      if (KEPT) {{
+        {_block(each("start(s@_, k ? CK + ((k - 1) * S + @) * n : S0[@], k ? 1 : L[@], o, e);", states), 8)}
       }}
       for (long t = from; KEPT && t < to; t++) {{
         const io* __restrict xt = X + t * sx + o;

@@ -126,12 +126,27 @@ struct bfloat16 {
   }
 };
 
-// A field that has a value per neuron, for the block that begins at `o`.
+// A field that has a value per neuron, for the block that begins at `o`. A short period is repeated value by value.
 template <class R> static inline void gather(R* block, const R* values, long period, long o, long e) {
-  for (long i = 0, j = o % period; i < e; i++) {
-    block[i] = values[j];
-    if (++j == period) j = 0;
+  long j = o % period;
+  if (period < 16) {
+    for (long i = 0; i < e; i++) {
+      block[i] = values[j];
+      if (++j == period) j = 0;
+    }
+    return;
   }
+  for (long i = 0, run; i < e; i += run, j = 0) {
+    run = e - i < period - j ? e - i : period - j;
+    std::memcpy(block + i, values + j, run * sizeof(R));
+  }
+}
+
+// The first state of a block: a value per neuron, or one for all where the stride is 0. As one loop over both it would
+// be no vector code.
+template <class R> static inline void start(R* block, const R* state, long stride, long o, long e) {
+  if (stride) std::memcpy(block, state + o, e * sizeof(R));
+  else for (long i = 0; i < e; i++) block[i] = state[0];
 }
 
 // The gradient of the last state, zero where nothing depends on it.
