@@ -131,6 +131,24 @@ def test_mstdpet_remembers_what_was_before_the_reward(name):
         torch.testing.assert_close(learner.step(reward, on_grad=False), change)
 
 
+@pytest.mark.parametrize("name", SYNAPSES)
+def test_mstdpet_learns_from_steps_at_once_what_it_learns_from_one_after_the_other(name):
+    found = []
+    for at_once in (False, True):
+        synapse, into, out = case(name)
+        sn = Given([*out, *out])
+        learner = learning.MSTDPETLearner("s", synapse, sn, 2.0, 5.0, 3.0, f_pre, f_post)
+        changes = []
+        for _ in range(2):  # the second time with traces from the first
+            for x in into:
+                run(synapse, sn, [x])
+                changes += [] if at_once else [learner.step(-1.5, on_grad=False)]
+            changes += [learner.step(-1.5, on_grad=False)] if at_once else []
+        found.append((sum(changes), learner.trace_e))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_sequences_are_their_steps():
     synapse, into, out = case("conv2d")
     sn = Given(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -162,8 +163,16 @@ class _Learner(MemoryModule):
 
         The steps are paired all at once, as more samples: the weights are the same for all.
         """
+        return self._paired(self._tracked(seen), reward)
+
+    def _tracked(self, seen: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Spikes before and behind the synapse and their traces, each over the steps."""
         tracks = [self._track(x, y) for x, y in seen]
-        x, y, pre, post = (torch.stack(held) for held in (*zip(*seen, strict=True), *zip(*tracks, strict=True)))
+        return [torch.stack(held) for held in (*zip(*seen, strict=True), *zip(*tracks, strict=True))]
+
+    def _paired(self, tracked: list[Tensor], reward: Tensor | float) -> Tensor:
+        """The change of the steps together; `reward` weighs samples, or steps."""
+        x, y, pre, post = tracked
         weight: Tensor = self.synapse.weight.detach().to(x.dtype)
         depression = _correlation(self.synapse, x, reward * post)
         potentiation = _correlation(self.synapse, pre, reward * y)
@@ -307,6 +316,7 @@ class MSTDPETLearner(_RewardLearner):
     $$z \leftarrow e^{-1/\tau_{trace}}\, z + \tfrac{1}{\tau_{trace}}\, \zeta$$
 
     with the $\zeta$ of `MSTDPLearner`, summed over the batch: there is one reward for all samples. $z$ is `trace_e`.
+    Steps between two calls have one reward: they are paired all at once, each by what is left of its trace.
 
     - `tau_trace`: in steps, at least 1. The other arguments are those of `STDPLearner`.
 
@@ -346,12 +356,23 @@ class MSTDPETLearner(_RewardLearner):
                 "Take reward.mean(), or MSTDPLearner, which knows a reward per sample."
             )
         reward = float(reward)
-        total: Tensor | None = None
         seen = self._observations()
         self._forget()
-        for step in seen:
-            tau = self.taus["tau_trace"]
-            self.trace_e = self._decay(self.trace_e, tau) + self._pairing([step]) / tau
-            change = scale * reward * self.trace_e
-            total = change if total is None else total + change
-        return self._deliver(total, on_grad)
+        if not seen:
+            return None
+        before, tau, steps = self.trace_e, self.taus["tau_trace"], len(seen)
+        tracked = self._tracked(seen)
+        left = [math.exp(-age / tau) for age in range(steps + 1)]  # of the trace of one step, as it ages
+        told = [0.0, *accumulate(left)]  # its sum over as many steps
+        change = self._paired(tracked, self._per_step(tracked, [left[steps - 1 - t] for t in range(steps)])) / tau
+        self.trace_e = left[steps] * before + change
+        if steps == 1:
+            return self._deliver(scale * reward * self.trace_e, on_grad)
+        change = self._paired(tracked, self._per_step(tracked, [told[steps - t] for t in range(steps)])) / tau
+        return self._deliver(scale * reward * ((told[steps + 1] - 1.0) * before + change), on_grad)
+
+    @staticmethod
+    def _per_step(tracked: list[Tensor], weights: list[float]) -> Tensor:
+        """A weight for each step, as it spreads over spikes behind the synapse."""
+        spikes = tracked[1]
+        return torch.tensor(weights, dtype=spikes.dtype, device=spikes.device).view(-1, *[1] * (spikes.ndim - 1))
