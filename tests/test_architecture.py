@@ -51,6 +51,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "sockets",
         "spikes",
         "warn",
+        "toolchain",
     },
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "rnn": {"base", "errors", "layer", "neuron", "surrogate"},

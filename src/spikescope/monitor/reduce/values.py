@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .core import MAX, MIN, OWN, SPAN, SUM, Reducer, Span
-from .series import BLOCK, step_squares
+from .squares import BLOCK, step_squares
 
 __all__ = ["Extent", "FoundNonFinite", "MinMax", "MomentValues", "Moments", "NonFinite", "Norm"]
 
