@@ -27,6 +27,8 @@ GROUPS = {
     "host": "(d) what a call on a GPU takes of the host, without one",
     "training": "(e) training step of a convolutional SNN",
     "published": "(u) networks of papers: a training step, and what of it is no convolution and no product",
+    "recurrent": "(w) parallel neurons and recurrent layers",
+    "learning": "(v) local rules: a sequence through a layer, and what is learned from it",
     "long": "(f) long sequences",
     "startup": "(g) first call of a kernel",
     "memory": "(h) peak memory",

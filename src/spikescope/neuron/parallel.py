@@ -31,10 +31,9 @@ class ParallelNeuron(Neuron, abstract=True):
 
     def _fire(self, weight: Tensor, bias: Tensor, inputs: Tensor, out: torch.dtype) -> Tensor:
         """The spikes of `weight` [steps, inputs] applied to `inputs` [inputs, N, *], in the dtype `out`."""
-        h = _weighted(weight.to(inputs.dtype), inputs)
+        h = _weighted(weight.to(inputs.dtype), bias.to(inputs.dtype), inputs)
         if weight.requires_grad:
             watch_input(type(self).__name__, h, inputs)
-        h = h + _over_steps(bias.to(inputs.dtype), inputs)
         return self.surrogate_function(h).to(out)
 
     def _queued(self, queue: Tensor, x_shape: torch.Size) -> Tensor:
@@ -54,15 +53,14 @@ class ParallelNeuron(Neuron, abstract=True):
             )
 
 
-def _weighted(weight: Tensor, inputs: Tensor) -> Tensor:
-    """The sum over time, out of the reach of autocast, which would narrow it to half precision."""
+def _weighted(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
+    """The sum over time and the bias, one or `[steps, 1]`, in one pass; out of the reach of autocast, which would
+    narrow it to half precision.
+    """
     with torch.autocast(inputs.device.type, enabled=False):
-        return torch.tensordot(weight, inputs, 1)
-
-
-def _over_steps(bias: Tensor, like: Tensor) -> Tensor:
-    """A bias of shape [steps, 1] (or a scalar) so that it broadcasts to [steps, N, *]."""
-    return bias.reshape(-1, *[1] * (like.ndim - 1)) if bias.ndim else bias
+        flat = inputs.flatten(1) if inputs.ndim > 1 else inputs.unsqueeze(1)
+        h = torch.addmm(bias.reshape(-1, 1), weight, flat)
+        return h.reshape(len(weight), *inputs.shape[1:])
 
 
 def _learnable_square(steps: int) -> nn.Parameter:
@@ -260,9 +258,13 @@ class SlidingPSN(ParallelNeuron):
         return self._run(x_seq)
 
     def _run(self, x_seq: Tensor) -> Tensor:
-        queue, new = self.queue, wide(x_seq)
+        queue, new, before = self.queue, wide(x_seq), self.k - 1
+        if queue is None and self.backend == "gemm":  # a product with what nothing came before need not be computed
+            zeros = new.new_zeros(max(0, before - len(new)), *new.shape[1:])
+            self.queue = torch.cat([zeros, new[max(0, len(new) - before) :]])
+            return self._fire(self.gen_gemm_weight(len(new))[:, before:], self.bias, new, x_seq.dtype)
         if queue is None:
-            queue = new.new_zeros(self.k - 1, *x_seq.shape[1:])
+            queue = new.new_zeros(before, *x_seq.shape[1:])
         inputs = torch.cat([self._queued(queue, x_seq.shape[1:]).to(new), new])
         self.queue = inputs[len(x_seq) :].clone()  # a view would keep the whole sequence
         if self.backend == "gemm":
