@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..dynamics import Step, plan, run_sequence
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
-from .core import Neuron, wide
+from .core import Neuron, PointwiseNeuron, wide
 
 __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
+
+
+LARGE = 1 << 15
+"""Values from which one pass of a kernel takes less time than those of a surrogate by itself."""
+
+
+class Threshold(PointwiseNeuron, abstract=True):
+    """What fires where its input is at least 0 and keeps nothing: the part of a parallel neuron that is pointwise."""
+
+    surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
+
+    class State(NamedTuple):
+        """Kernels know neurons by their state."""
+
+        v: float | Tensor = 0.0
+
+    @staticmethod
+    def step(p: Any, s: Any, x: Tensor) -> Step:
+        return Step(p.surrogate_function(x), s, x)
+
+
+Threshold.abstract = False  # it can be made, and is not among the neurons
 
 
 class ParallelNeuron(Neuron, abstract=True):
@@ -34,7 +57,25 @@ class ParallelNeuron(Neuron, abstract=True):
         h = _weighted(weight.to(inputs.dtype), bias.to(inputs.dtype), inputs)
         if weight.requires_grad:
             watch_input(type(self).__name__, h, inputs)
-        return self.surrogate_function(h).to(out)
+        return self._spikes(h).to(out)
+
+    def _spikes(self, h: Tensor) -> Tensor:
+        """Where the sums reach 0, with the slope of the surrogate; of many values on a CPU by a kernel."""
+        if h.numel() < LARGE or h.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.surrogate_function(h)
+        threshold = self.__dict__.get("_threshold")
+        if threshold is None or threshold.surrogate_function is not self.surrogate_function:
+            threshold = self.__dict__["_threshold"] = Threshold(surrogate_function=self.surrogate_function)
+        definition, state = threshold._definition(threshold.params()), Threshold.State()
+        if plan("auto", definition, state, h).backend == "torch":
+            return self.surrogate_function(h)
+        found: Tensor = run_sequence("auto", definition, state, h, False).output
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_threshold", None)
+        return state
 
     def _queued(self, queue: Tensor, x_shape: torch.Size) -> Tensor:
         """The inputs that wait, `[steps, N, *]`; those that were assigned spread over a step."""
