@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from spikescope.compat.catalogue import catalogue
 from spikescope.compat.sources import home
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "names.md"
+CHINESE = GUIDE.with_suffix(".zh.md")
+WORDS = Path(__file__).with_name("names.zh.toml")
 AGES = {"4": "0.0.0.0.4", "12": "0.0.0.0.12", "14": "0.0.0.0.14", "2": "2.0.0"}
 OTHERWISE = {
     "reset_net": "reaches modules that were added later",
@@ -113,6 +116,16 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_chinese(text: str) -> str:
+    """The table for readers of Chinese."""
+    for pair in tomllib.loads(WORDS.read_text())["words"]:
+        words = HEAD if pair["of"] == "head" else pair["of"]
+        assert words in text, f"no {words!r} in the table"
+        text = text.replace(words, pair["zh"])
+    return text
+
+
 if __name__ == "__main__":
     GUIDE.write_text(table())
+    CHINESE.write_text(in_chinese(table()))
     print(f"{GUIDE.name}: {len(GUIDE.read_text().splitlines())} lines")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from count_names import counts, in_a_release
-from name_table import GUIDE, table
+from name_table import CHINESE, GUIDE, in_chinese, table
 
 import spikescope
 from spikescope.compat import install, uninstall
@@ -38,6 +38,7 @@ def test_a_name_is_looked_up_in_the_releases():
 def test_the_table_in_the_guide_is_that_of_the_aliases():
     written = GUIDE.read_text()
     assert written == table(), "run `python tests/compat/name_table.py`"
+    assert CHINESE.read_text() == in_chinese(written), "run `python tests/compat/name_table.py`"
 
 
 ADVICE = [words for _, words in INSTEAD] + list(AREAS.values())
