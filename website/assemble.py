@@ -176,6 +176,7 @@ def assemble(language: str, folder: Path, made: Mapping[str, str]) -> list[Any]:
     for target, text in texts.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_text(text, encoding="utf-8")
-    shutil.copytree(DOCS / "images", folder / "images")
+    for name in ("images", "notebooks"):
+        shutil.copytree(DOCS / name, folder / name)
     shutil.copytree(HERE / "assets", folder / "assets")
     return navigation(language, set(texts))
