@@ -12,7 +12,8 @@ from .assemble import DOCS
 PAGES = ("start/first.md", "tutorials/monitor.md")
 FOLDER = DOCS / "notebooks"
 BLOCK = re.compile(
-    r"```python\n(?P<code>.*?)\n```(?:\n\n```text\n(?P<shown>.*?\n)```)?|!\[(?P<alt>.*?)\]\((?P<picture>.*?)\)", re.DOTALL
+    r"```python\n(?P<code>.*?)\n```(?:\n\n```text\n(?P<shown>.*?\n)```)?|!\[(?P<alt>.*?)\]\((?P<picture>.*?)\)",
+    re.DOTALL,
 )
 SETUP = """try:
     import spikescope

@@ -110,7 +110,7 @@ def test_a_damaged_note_is_traced_anew(cache):
     name = "0" * 32
     notes.write_note(name, b"[]")
     assert notes.note(name) == b"[]"
-    path = cache / f"{name}.note"
+    path = cache.with_name(f"{cache.name}.notes") / f"{name}.note"
     content = path.read_bytes()
     path.write_bytes(content.replace(b"[]", b"{}"))
     assert notes.note(name) is None

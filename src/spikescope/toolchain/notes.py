@@ -1,13 +1,20 @@
-"""Small texts beside the kernels, which save a new process what another has found out, under the rules of a kernel."""
+"""Small texts beside the folder of kernels: what another process has found out, under the rules of a kernel."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
-from .cache import distrust, drafted, kernel_folder, read_whole, seal
+from .cache import cache_folder, distrust, drafted, read_whole, seal
 
 __all__ = ["note", "write_note"]
+
+
+def _folder() -> Path:
+    """Not that of the kernels, where all else is left over from a process that was killed."""
+    kernels = cache_folder()
+    return kernels.with_name(f"{kernels.name}.notes")
 
 
 def note(name: str) -> bytes | None:
@@ -15,7 +22,7 @@ def note(name: str) -> bytes | None:
 
     >>> note("a name that was never written")
     """
-    folder = kernel_folder()
+    folder = _folder()
     try:
         return None if distrust(folder) else read_whole(folder, name)
     except OSError:
@@ -24,7 +31,7 @@ def note(name: str) -> bytes | None:
 
 def write_note(name: str, text: bytes) -> None:
     """Keep a text for other processes; where that cannot be done, each of them finds it out for itself."""
-    folder = kernel_folder()
+    folder = _folder()
     with suppress(OSError):
         if not distrust(folder):
             with drafted(folder) as draft:
