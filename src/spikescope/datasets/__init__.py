@@ -39,6 +39,7 @@ from .frames.integrate import (
     integrate_events_by_fixed_frames_number,
     integrate_events_segment_to_frame,
 )
+from .frames.sliding import SlidingWindows
 from .hardvs import HARDVS
 from .n_caltech101 import NCaltech101
 from .n_mnist import NMNIST

@@ -48,7 +48,7 @@ def cal_fixed_frames_number_segment_index(
         left = np.arange(frames, dtype=np.int64) * (len(t) // frames)
         right = left + len(t) // frames
     else:
-        t = _comparable(t)
+        t = comparable(t)
         step = (t[-1] - t[0]) // frames if whole else (t[-1] - t[0]) / frames
         starts = [step * j + t[0] for j in range(frames)]
         left, right = _between(t, np.array(starts), np.array([start + step for start in starts]))
@@ -62,7 +62,7 @@ def duration_bounds(events_t: Array, duration: float) -> Array:
     >>> duration_bounds(np.array([0, 4, 5, 6, 20]), 5)
     array([0, 3, 4, 5])
     """
-    t = _comparable(np.asarray(events_t))
+    t = comparable(np.asarray(events_t))
     _check_some(t)
     check_positive("duration", duration)
     bounds = [0]
@@ -171,7 +171,7 @@ def check_positive(name: str, value: Any) -> None:
         raise OptionError(f"{name} must be a number above 0, in the unit of the times, but got {value!r}.")
 
 
-def _comparable(t: Array) -> Array:
+def comparable(t: Array) -> Array:
     """Times that can be subtracted: unsigned ones would wrap around below 0."""
     return t if t.dtype.kind == "f" else t.astype(np.int64, copy=False)
 
