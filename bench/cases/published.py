@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -136,18 +137,16 @@ def _step(kit: Any, net: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, 
     return work
 
 
-def _products(work: Callable[[], Any], steps: int) -> float:
+def _products(work: Callable[[], Any]) -> float:
     """Seconds of a step that are spent in convolutions and products of matrices."""
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        for _ in range(steps):
-            work()
-    own = [
-        event.self_cpu_time_total
-        for event in seen.key_averages()
-        if any(part in event.key.removeprefix("aten::").split("_") or part in event.key for part in PRODUCTS[:2])
-        or event.key.removeprefix("aten::") in PRODUCTS
-    ]
-    return sum(own) / steps / 1e6
+        work()
+    return sum(event.self_cpu_time_total for event in seen.key_averages() if _is_product(event.key)) / 1e6
+
+
+def _is_product(name: str) -> bool:
+    plain = name.removeprefix("aten::")
+    return plain in PRODUCTS or any(part in plain for part in PRODUCTS[:2])
 
 
 def _rows_of(name: str, rival: str, options: Options) -> Iterator[Row]:
@@ -172,8 +171,11 @@ def _rows_of(name: str, rival: str, options: Options) -> Iterator[Row]:
     seconds = compete(work, options)
     case = f"{name}, {list(shape)}, T={T}"
     yield from versus("published", case, "training step", "ms", {k: s * 1e3 for k, s in seconds.items()}, found)
-    steps = 2 if options.quick else 5
-    rest = {who: 1e3 * (seconds[who] - _products(call, steps)) for who, call in work.items()}
+    taken: dict[str, list[float]] = {who: [] for who in work}
+    for _ in range(2 if options.quick else 7):  # in turns, as the steps
+        for who, call in work.items():
+            taken[who].append(_products(call))
+    rest = {who: 1e3 * (seconds[who] - statistics.median(taken[who])) for who in work}
     yield from versus("published", case, "outside convolutions and products", "ms", rest, found)
 
 

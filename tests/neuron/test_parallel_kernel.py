@@ -105,6 +105,8 @@ def test_copies_have_surrogates_of_their_own(copied, ran):
     node, x = made("PSN"), torch.randn(T, 30)
     before = passes(node, x)
     other = copied(node)
+    assert "_threshold" in vars(node)
+    assert "_threshold" not in vars(other)
     assert list(other.state_dict()) == list(node.state_dict()) == ["weight", "bias"]
     assert list(dict(other.named_modules())) == ["", "surrogate_function"]
     other.surrogate_function.alpha = 9.0
