@@ -50,7 +50,7 @@ def _prelude(
     io: torch.dtype, states: int, taps: frozenset[str] = frozenset(), functions: frozenset[Borrowed] = frozenset()
 ) -> str:
     real = "double" if io is torch.float64 else "float"
-    defined = "#define PACKED" if "packed" in taps else ""
+    defined = f"#define PACKED\n{header('bits.h')}" if "packed" in taps else ""
     return f"""{defined}
 {header("math.h")}
 using real = {real};

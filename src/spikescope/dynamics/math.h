@@ -172,18 +172,20 @@ template <class R> static inline void store_range(double* out, long e, const R* 
   out[0] = a; out[1] = b; out[2] = c;
 }
 
-#if defined(PACKED) && defined(__AVX512F__)
+#ifdef PACKED
+#ifdef __AVX512F__
 #include <immintrin.h>  // a large header: compiling without it takes half the time
 #endif
 // One bit a neuron, least significant first, set where the output is not zero.
 template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
-  for (long i = 0; i < e; i += 8) {
-    uint8_t byte = 0;
-    for (long j = 0; j < 8 && i + j < e; j++) byte |= (uint8_t)(y[i + j] != 0) << j;
-    out[i / 8] = byte;
+  for (long o = 0; o < e; o += 64) {
+    alignas(64) uint8_t fired[64] = {};
+    if (o + 64 <= e) for (long i = 0; i < 64; i++) fired[i] = y[o + i] != 0;
+    else for (long i = 0; i < e - o; i++) fired[i] = y[o + i] != 0;
+    for (long i = 0; i < 64 && o + i < e; i += 8) out[(o + i) / 8] = bits_of(fired + i);
   }
 }
-#if defined(PACKED) && defined(__AVX512F__)
+#ifdef __AVX512F__
 static inline void pack(const float* y, long e, uint8_t* out) {
   long i = 0;
   for (; i + 16 <= e; i += 16) {
@@ -192,4 +194,5 @@ static inline void pack(const float* y, long e, uint8_t* out) {
   }
   if (i < e) pack<float>(y + i, e - i, out + i / 8);
 }
+#endif
 #endif

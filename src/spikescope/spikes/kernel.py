@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..dynamics.borrowed import header
 from ..dynamics.native import threads_for
 from ..toolchain.compiler import CompileError, function, load, trouble
 
@@ -35,13 +36,6 @@ SOURCE = """
 using word = WORD;
 constexpr word one = ONE;
 constexpr long B = 4096;  // spikes that a thread takes at a time
-
-// Eight bytes of 0 and 1 as the bits of one: byte i goes to bit 56 + i of the product, and nothing meets.
-static inline uint8_t bits_of(const uint8_t* fired) {
-  uint64_t eight;
-  std::memcpy(&eight, fired, 8);
-  return (uint8_t)((eight * 0x0102040810204080ull) >> 56);
-}
 
 // Whether all are 0 (of either sign) or 1.
 extern "C" int pack(const word* __restrict x, uint8_t* __restrict out, long rows, long columns, int threads) {
@@ -71,7 +65,7 @@ extern "C" int pack(const word* __restrict x, uint8_t* __restrict out, long rows
 def _kernel(dtype: torch.dtype) -> Any:
     word, one = WORDS[dtype]
     try:
-        kernel = load(SOURCE.replace("WORD", word).replace("ONE", one)).pack
+        kernel = load(header("bits.h") + SOURCE.replace("WORD", word).replace("ONE", one)).pack
     except CompileError:  # NumPy packs as well, and slower
         return None
     kernel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int]

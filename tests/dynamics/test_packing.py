@@ -1,0 +1,37 @@
+"""Bits of spikes as the kernels make them, by the code for each level of processors."""
+
+import ctypes
+
+import pytest
+import torch
+
+from spikescope.dynamics.borrowed import header
+from spikescope.dynamics.cpp import IO_TYPES
+from spikescope.toolchain.carried import levels
+from spikescope.toolchain.compiler import load, ordered
+
+NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in IO_TYPES}
+TEXT = f"#define PACKED\n{header('bits.h')}{header('math.h')}" + "".join(
+    f'extern "C" void pack_{NAMES[dtype]}(const {io}* y, long e, uint8_t* out) {{ pack(y, e, out); }}\n'
+    for dtype, io in IO_TYPES.items()
+)
+LENGTHS = [*range(20), 63, 64, 65, 127, 200, 256]
+
+
+@pytest.mark.parametrize("level", levels())
+def test_a_bit_a_neuron_is_set_where_the_output_is_not_zero(level, tmp_path):
+    with ordered(tmp_path / "kernels", level):
+        library = load(TEXT)
+    odd = torch.tensor([0.0, -0.0, 1.0, -2.0, torch.nan, torch.inf, 0.5, 0.0])
+    for dtype, name in NAMES.items():
+        y = torch.cat([odd, (torch.rand(300) > 0.5).float()]).to(dtype)
+        pack = getattr(library, f"pack_{name}")
+        pack.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p)
+        for length in LENGTHS:
+            out = torch.full((40,), 0xAA, dtype=torch.uint8)
+            pack(y.data_ptr(), length, out.data_ptr())
+            want = torch.zeros(-(-length // 8) * 8, dtype=torch.int64)
+            want[:length] = y[:length] != 0
+            packed = (want.view(-1, 8) << torch.arange(8)).sum(1)
+            assert out[: len(packed)].tolist() == packed.tolist()
+            assert set(out[len(packed) :].tolist()) == {0xAA}
