@@ -9,6 +9,7 @@ from typing import Any
 
 from .assemble import HERE, LANGUAGES, ROOT, assemble
 from .links import check
+from .source import write_sources
 
 SEPARATORS = {
     "en": r"[\s\-,:!=\[\]()\"`/.]+",
@@ -55,10 +56,13 @@ def build(out: Path, languages: tuple[str, ...] = tuple(LANGUAGES)) -> None:
     """Build the site into a folder, and check what it links to."""
     from mkdocs.commands.build import build as build_site
 
+    from .made import pages as made
+
     shutil.rmtree(out, ignore_errors=True)
     work = ROOT / "build" / "pages"
     for language in languages:
         pages = work / language
-        nav = assemble(language, pages, {})
+        nav = assemble(language, pages, made(language))
         build_site(configuration(language, pages, out if language == "en" else out / language, nav))
+    write_sources(out)
     check(out)
