@@ -10,13 +10,16 @@ PROGRAMS_VENV := .venv-programs
 PROGRAMS_READY := $(PROGRAMS_VENV)/.ready
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
+DIST_VENV := .venv-dist
+DIST_READY := $(DIST_VENV)/.ready
 INTEROP_VENV := .venv-interop
 INTEROP_READY := $(INTEROP_VENV)/.ready
 NEIGHBOURS_VENV := .venv-neighbours
 NEIGHBOURS_READY := $(NEIGHBOURS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage docs fuzz gpu kills interop matrix models neighbours programs resumes triton clean
+.PHONY: demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours programs release resumes
+.PHONY: triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -57,6 +60,20 @@ $(DOCS_READY): pyproject.toml constraints.txt
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS_READY)
+
+# Wheel and sdist in build/dist, each tried in a clean environment of every Python: PYTHONS="python3.11 python3.12".
+PYTHONS ?= $(PYTHON)
+dist: $(DIST_READY)
+	$(DIST_VENV)/bin/python -m release dist --python $(PYTHONS)
+
+# Says what speaks against a release: version, changelog, citation, documents and matrix must agree.
+release: dist
+	$(DIST_VENV)/bin/python -m release check
+
+$(DIST_READY): constraints.txt
+	$(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0
+	touch $(DIST_READY)
 
 # Kernel against eager loop on random configurations: ARGS="N --seed S".
 fuzz: $(READY)
@@ -134,4 +151,4 @@ models: $(READY)
 	SPIKESCOPE_TEST_ALL=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) $(DOCS_VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) $(DOCS_VENV) $(DIST_VENV) build runs .mypy_cache .ruff_cache

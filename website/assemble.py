@@ -145,7 +145,7 @@ def navigation(language: str, there: set[str]) -> list[Any]:
     stated = tomllib.loads((HERE / "nav.toml").read_text(encoding="utf-8"))["section"]
     sections, left = [], there - {"index.md"}
     for section in stated:
-        named = [name if name in there else f"{section['folder']}/{name}" for name in section["pages"]]
+        named = [name if "/" in name else f"{section['folder']}/{name}" for name in section["pages"]]
         if absent := [name for name in named if name not in there]:
             raise ValueError(f"website/nav.toml names {', '.join(absent)}, which there is not.")
         sections.append((section, named))

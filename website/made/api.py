@@ -41,7 +41,11 @@ def names(module: ModuleType) -> dict[str, Any]:
     for name in getattr(module, "__all__", None) or dir(module):
         held = getattr(module, name)
         ours = str(getattr(held, "__module__", "")).startswith("spikescope")
-        if not name.startswith("_") and not isinstance(held, ModuleType) and (ours or isinstance(held, KINDS)):
+        if (
+            not name.startswith("_")
+            and (callable(held) or not isinstance(held, ModuleType))
+            and (ours or isinstance(held, KINDS))
+        ):
             found[name] = held
     return found
 

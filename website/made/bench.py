@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def _number(value: float | None) -> str:
 def _ratio(value: float | None) -> str:
     if not value:
         return ""
-    width = min(100.0, 12 * value)
+    width = min(100.0, 100 * log(max(value, 1.0), 20))
     return f'<span class="bar" style="--w:{width:.0f}%">{value:.2f}</span>'
 
 
@@ -56,7 +57,7 @@ def benchmarks(language: str) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",
-        "![](../images/bench.png)",
+        f"![{say('benchmarks says', language)}](../images/bench.png)",
     ]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in results["rows"]:

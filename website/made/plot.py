@@ -23,8 +23,8 @@ def _range(values: list[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _tick(value: float) -> str:
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+def _tick(value: float, size: float) -> str:
+    return f"{0.0 if abs(value) < size * 1e-3 else value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def plot(
@@ -53,11 +53,11 @@ def plot(
         f'<path class="axis" d="M{left} {top}V{height - bottom}H{width - right}"/>',
     ]
     made += [
-        f'<text x="{left - 5}" y="{py(y)}" dy="0.32em" text-anchor="end">{_tick(y)}</text>'
-        for y in (y0 + (y1 - y0) * 0.06, y1 - (y1 - y0) * 0.06)
+        f'<text x="{left - 5}" y="{py(y)}" dy="0.32em" text-anchor="end">{_tick(y, y1 - y0)}</text>'
+        for y in sorted({min(ys), max(ys)})
     ]
     for x, anchor in ((x0, "start"), (x1, "end")):
-        made.append(f'<text x="{px(x)}" y="{height - bottom + 14}" text-anchor="{anchor}">{_tick(x)}</text>')
+        made.append(f'<text x="{px(x)}" y="{height - bottom + 14}" text-anchor="{anchor}">{_tick(x, x1 - x0)}</text>')
     middle = (left + width - right) / 2
     made.append(f'<text x="{middle}" y="{height - bottom + 14}" text-anchor="middle">{escape(x_label)}</text>')
     if level is not None:

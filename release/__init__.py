@@ -1,0 +1,1 @@
+"""Releases: `python -m release check` says what speaks against one, `python -m release dist` builds and proves one."""
