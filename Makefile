@@ -151,4 +151,5 @@ models: $(READY)
 	SPIKESCOPE_TEST_ALL=1 $(VENV)/bin/pytest tests/models $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) $(DOCS_VENV) $(DIST_VENV) build runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(PROGRAMS_VENV) $(INTEROP_VENV) $(DOCS_VENV) $(DIST_VENV) $(NEIGHBOURS_VENV) \
+	  build runs .mypy_cache .ruff_cache
