@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ShapeError, dims
 from ..recording import Signal, StoredRecording
@@ -64,6 +66,12 @@ class Comparison:
         return next((held for held in self.layers if held.differing), None)
 
     @property
+    def growth(self) -> tuple[Difference, Difference] | None:
+        """Two layers that follow each other, between which the share of what differs grows most; None if nowhere."""
+        pairs = [pair for pair in pairwise(self.layers) if pair[1].share > pair[0].share]
+        return max(pairs, key=lambda pair: pair[1].share - pair[0].share, default=None)
+
+    @property
     def same(self) -> bool:
         """Whether nothing differs, and neither has what the other has not."""
         return self.first is None and not self.only_a and not self.only_b
@@ -81,6 +89,12 @@ class Comparison:
                 f"{held.layer} {held.signal}: {held.differing:,} of {held.values:,} differ"
                 f"{f' ({100 * held.share:.3g} %), by up to {held.largest:.3g}{grows}' if held.differing else ''}"
             )
+        if (pair := self.growth) is not None and len(self.layers) > 2:
+            before, after = pair
+            words.append(
+                f"It grows most from {before.layer!r} to {after.layer!r}: {100 * before.share:.3g} % and "
+                f"{100 * after.share:.3g} %."
+            )
         for side, names in (("first", self.only_a), ("second", self.only_b)):
             words += [f"Only the {side} has {', '.join(names)}."] if names else []
         return "\n".join(words)
@@ -95,11 +109,12 @@ def _said(held: Difference) -> str:
     )
 
 
-def compare(a: Any, b: Any, tolerance: float = 0.0) -> Comparison:
+def compare(a: Any, b: Any, x: Any = None, *, tolerance: float = 0.0, **chosen: Any) -> Comparison:
     """Two recordings of the same input: the first layer, step, sample and neuron that differ, and how it grows.
 
     - `a`, `b`: recordings on disk; or mappings of the names of layers to values `[T, N, *]`, tensors or packed spikes,
       such as `monitor.record(net, "packed")`. Layers are matched by name, signals too; their order is that of `a`.
+    - `x`, `chosen`: of networks, which `monitor.compare` runs on `x`.
     - `tolerance`: differences up to it are none. NaN equals NaN, and differs from all else.
 
     Each signal is read once, piece by piece. Layers whose runs or neurons have other shapes are a ValueError.
@@ -113,6 +128,13 @@ def compare(a: Any, b: Any, tolerance: float = 0.0) -> Comparison:
     """
     if not tolerance >= 0:
         raise ValueError(f"compare: tolerance must be at least 0, but got {tolerance!r}.")
+    if isinstance(a, nn.Module) or isinstance(b, nn.Module):
+        above = import_module("spikescope.monitor.compare")  # it stands on this room, and runs them
+        found: Comparison = above.compare(a, b, x, tolerance=tolerance, **chosen)
+        return found
+    if x is not None or chosen:
+        given = "x" if x is not None else next(iter(chosen))
+        raise TypeError(f"compare: {given} is for networks, but got {type(a).__name__} and {type(b).__name__}.")
     left, right = (_signals(held) for held in (a, b))
     both = [key for key in left if key in right]
     if not both:

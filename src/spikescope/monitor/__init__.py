@@ -14,6 +14,7 @@ from .classic.gpu import *
 from .classic.monitors import *
 from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
+from .compare import compare as compare
 from .flight.front import *
 from .foreign.adapter import adopt as adopt
 from .health.finding import Evidence as Evidence

@@ -1,0 +1,208 @@
+"""Networks held against each other or against a recording: each runs once, and what it does goes to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis import Comparison
+from ..analysis import compare as held_against
+from ..form import mapped
+from ..recording import Moment, StoredRecording
+from ..recording.held import in_memory
+from ..spikes import PackedSpikes
+from .choose.kinds import fires, in_sequences, is_neuron
+from .choose.modules import Selector, by_name, named, select, unwrapped
+from .choose.signals import SIGNALS, keeps_state, signal_of
+from .foreign.copies import copied, rested
+from .line import lines
+
+__all__ = ["compare"]
+
+Runs = dict[str, dict[str, list[list[Any]]]]  # of each layer and signal the runs, each in parts
+
+
+def compare(
+    a: Any,
+    b: Any,
+    x: Any = None,
+    *,
+    tolerance: float = 0.0,
+    signals: str | Sequence[str] = "spike",
+    where: Any = None,
+    steps: int | None = None,
+) -> Comparison:
+    """Two networks on the same input, or a network against a recording: where they first differ, and how it grows.
+
+    - `a`, `b`: networks, recordings on disk, or mappings as of `analysis.compare`, which holds them against each other.
+    - `x`: what the networks are given: a tensor, a tuple of several arguments, or a list of such calls, as the steps of
+      a sequence in `step_mode='s'`.
+    - `tolerance`: differences up to it are none.
+    - `signals`, `where`: what is compared, and of which modules; None takes the neurons that fire, and what the network
+      gives. In a network without neurons it is the output of each module without children. Of a network against a
+      recording it is what was recorded.
+    - `steps`: of a network without neurons against one with them: `x` is held for so many steps, and the output of each
+      module of the first is compared with the mean output over time of the neuron that has its name.
+
+    Copies of the networks run, from rest, with the same random numbers, on the devices where they are. Layers are
+    matched by name; if no name is in both, as after an exchange of formats, in their order.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), spikescope.neuron.IFNode(step_mode="m"))
+    >>> _ = nn.init.eye_(net[0].weight)
+    >>> other = copy.deepcopy(net)
+    >>> _ = other[0].weight.data.mul_(0.5)
+    >>> print(str(compare(net, other, torch.ones(4, 1, 2))).splitlines()[0])
+    They first differ in '1', spike: run 0, step 0, sample 0, neuron 0: 1 and 0.
+    """
+    networks = [held for held in (a, b) if isinstance(held, nn.Module)]
+    if networks and x is None:
+        raise ValueError("compare: a network has to run; give the input x as well.")
+    if not networks and x is not None:
+        raise ValueError("compare: x is what a network is given, but neither of the two is one.")
+    calls = x if isinstance(x, list) else [x]
+    if len(networks) == 2 and any(map(_spiking, networks)) != all(map(_spiking, networks)):
+        left, right = _averaged(a, b, calls, steps)
+    elif len(networks) == 2:
+        names = [signals] if isinstance(signals, str) else list(signals)
+        left, right = (_seen(net, calls, dict.fromkeys(names, where), whole=where is None) for net in (a, b))
+    else:
+        left, right = (_beside(held, b if held is a else a, calls) for held in (a, b))
+    return held_against(left, _renamed(left, right), tolerance=tolerance)
+
+
+def _spiking(net: nn.Module) -> bool:
+    return any(map(is_neuron, net.modules()))
+
+
+def _beside(held: Any, other: Any, calls: list[Any]) -> Any:
+    """What is compared of one side: of a network, the signals that the other side has."""
+    if not isinstance(held, nn.Module):
+        return held
+    if isinstance(other, StoredRecording):
+        rows = {name: tuple(layer) for name, layer in other.items()}
+    elif isinstance(other, Mapping):
+        rows = {str(name): ("spike",) for name in other}
+    else:
+        raise TypeError(f"compare takes networks and recordings, but got {type(other).__name__}.")
+    there = named(unwrapped(held))
+    wanted = {}
+    for signal in SIGNALS:
+        if names := [name for name, row in rows.items() if signal in row and name in there]:
+            wanted[signal] = by_name(*names)
+    if not wanted:
+        raise LookupError(f"compare: the network has none of the modules that were recorded: {', '.join(rows)}.")
+    return _seen(held, calls, wanted, whole=False)
+
+
+class _Kept:
+    """Where the signals of a network go: memory, in the order in which they come."""
+
+    home = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.runs: Runs = {}
+
+    def keep(self, signal: str, values: Tensor | PackedSpikes, moment: Moment) -> None:
+        runs = self.runs.setdefault(moment.name, {}).setdefault(signal, [])
+        while len(runs) <= moment.run:
+            runs.append([])
+        runs[moment.run].append(values)
+
+    def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
+        """Nothing that the values do not show."""
+
+
+def _seen(net: nn.Module, calls: list[Any], wanted: Mapping[str, Any], whole: bool) -> StoredRecording:
+    """The signals of a copy of a network while it runs; with `whole` also what it gives."""
+    twin = copied(unwrapped(net))
+    rested(twin)
+    modules = {}
+    for signal, chosen in wanted.items():
+        default = _FIRING if _spiking(twin) else _LEAVES
+        label = signal if _spiking(twin) or signal != "spike" else "output"
+        modules[label] = select(twin, default if chosen is None else chosen, "compare")
+    made = {label: {name: signal_of(label, held) for name, held in row.items()} for label, row in modules.items()}
+    kept = _Kept()
+    streams, plugged = lines(twin, modules, made, kept, runs=any(map(keeps_state, twin.modules())))
+    try:
+        outputs = _run(twin, calls)
+    finally:
+        for probe in plugged:
+            probe.close()
+    for _, probe in streams:
+        if probe.error is not None:
+            raise probe.error
+    if whole and all(isinstance(out, Tensor) and out.ndim for out in outputs):
+        timed = any(in_sequences(held) for held in twin.modules() if is_neuron(held))
+        parts = [out if timed and out.ndim > 1 else out.reshape(1, len(out), -1) for out in outputs]
+        kept.runs.setdefault("", {})["output"] = [[part.to("cpu") for part in parts]]
+    return in_memory(kept.runs)
+
+
+_FIRING = Selector("role 'neuron' and spikes", lambda name, module: fires(module))
+_LEAVES = Selector("no children", lambda name, module: name != "" and not list(module.children()))
+
+
+def _run(net: nn.Module, calls: list[Any]) -> list[Any]:
+    """What a network gives for each call."""
+    places = [held.device for held in (*net.parameters(), *net.buffers())]
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    outputs = []
+    with torch.no_grad(), torch.random.fork_rng(cuda):
+        torch.manual_seed(0)  # both get the same random numbers
+        for call in calls:
+            given = call if isinstance(call, tuple) else (call,)
+            outputs.append(net(*(mapped(lambda held: held.to(places[0]), given) if places else given)))
+    return outputs
+
+
+def _averaged(a: nn.Module, b: nn.Module, calls: list[Any], steps: int | None) -> list[StoredRecording]:
+    """Each output of the network without neurons, and the mean output over time of the neuron of that name."""
+    if steps is None or len(calls) != 1 or not isinstance(calls[0], Tensor):
+        raise ValueError(
+            "compare: of a network without neurons against one with them, x is one tensor [N, *], which the second is "
+            f"given for all steps; give steps=, the number of them, but it is {steps!r}."
+        )
+    spiking, other = (a, b) if _spiking(a) else (b, a)
+    neurons = {name: held for name, held in named(unwrapped(spiking)).items() if is_neuron(held)}
+    timed = any(map(in_sequences, neurons.values()))
+    both = [place for name in neurons if (place := _place(name, named(unwrapped(other)))) is not None]
+    if not both:
+        raise LookupError(
+            f"compare: the network without neurons has no module where the other has one: {', '.join(neurons)}."
+        )
+    found = []
+    for net in (a, b):
+        if net is other:
+            held = _seen(net, calls, {"output": by_name(*both)}, whole=False)
+            found.append(in_memory({name: {"mean output": [layer["output"].read()]} for name, layer in held.items()}))
+            continue
+        repeated = [calls[0].expand(steps, *calls[0].shape)] if timed else calls * steps
+        held = _seen(net, repeated, {"output": by_name(*both)}, whole=False)
+        means = {name: layer["output"].read().double().mean(0, keepdim=True) for name, layer in held.items()}
+        found.append(in_memory({name: {"mean output": [mean]} for name, mean in means.items()}))
+    return found
+
+
+def _place(name: str, there: Mapping[str, nn.Module]) -> str | None:
+    """The module that stands for a neuron in a network without: that of its name, or of what it is inside of."""
+    parts = name.split(".")
+    return next((place for end in range(len(parts), 0, -1) if (place := ".".join(parts[:end])) in there), None)
+
+
+def _renamed(left: Any, right: Any) -> Any:
+    """The right side with the names of the left one, where none is in both and the layers are as many."""
+    if not isinstance(left, StoredRecording) or not isinstance(right, StoredRecording):
+        return right
+    ours, theirs = ([name for name in held if name] for held in (left, right))
+    if set(ours) & set(theirs) or len(ours) != len(theirs):
+        return right
+    names = dict(zip(theirs, ours, strict=True)) | {"": ""}
+    return in_memory({names[name]: _runs_of(layer) for name, layer in right.items()})
+
+
+def _runs_of(layer: Any) -> dict[str, list[Any]]:
+    return {name: [signal.read(run=run.index) for run in signal.runs] for name, signal in layer.items()}
