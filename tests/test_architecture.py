@@ -74,6 +74,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "report",
         "spikes",
         "surrogate",
+        "warn",
         "weights",
     },
     "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes"},

@@ -42,7 +42,7 @@ def add_train(commands: Any, whole: bool) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    from ..train import options
+    from ..train import LOGS, options
 
     groups: dict[str, Any] = {}
     for option in options():
@@ -56,6 +56,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     folder.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
     folder.add_argument("--threads", type=threads, metavar="N", help="CPU threads (as PyTorch chooses)")
     folder.add_argument("--quiet", action="store_true", help="print the result alone")
+    folder.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="NAME[:PROJECT]",
+        help=f"send the numbers of each epoch to {', '.join(LOGS)} as well; may be given several times",
+    )
     lists = parser.add_argument_group("lists")
     lists.add_argument("--list-models", action="store_true", help="print the names that --model takes, and end")
     lists.add_argument("--list-data", action="store_true", help="print the names that --data takes, and end")
@@ -108,13 +115,13 @@ def _train(arguments: argparse.Namespace) -> int:
                     "anew with --weights DIR/best.safetensors."
                 )
             out = arguments.resume
-            outcome = resume(out, quiet=arguments.quiet)
+            outcome = resume(out, quiet=arguments.quiet, logs=arguments.log)
         else:
             source = {} if arguments.recipe is None else read_recipe(arguments.recipe)
             recipe = Recipe.of({**source, **given}, str(arguments.recipe or "The recipe"))
             with joined_ranks(recipe.device) as ranks:
                 out = Path(ranks.share(str(arguments.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}")))
-                outcome = train(recipe, out, quiet=arguments.quiet)
+                outcome = train(recipe, out, quiet=arguments.quiet, logs=arguments.log)
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
         return refuse(error)
     if os.environ.get("RANK", "0") == "0":

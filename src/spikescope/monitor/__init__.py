@@ -26,5 +26,6 @@ from .probe.single import Probe as Probe
 from .probe.single import ProbeReport as ProbeReport
 from .record import *
 from .results import Results as Results
+from .show.experiments import *
 from .show.sinks import *
 from .sync import sync

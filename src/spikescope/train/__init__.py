@@ -5,6 +5,7 @@ from .console import *
 from .conversion import *
 from .data import *
 from .demo import *
+from .logs import *
 from .networks import *
 from .observe import *
 from .program import *

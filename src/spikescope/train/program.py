@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ..report.views import Epoch, GradientFlow
 from .checkpoint import Checkpoint, newest_checkpoint
 from .console import TrainingProgress
 from .data import direct_encoding
+from .logs import Logs
 from .networks import load_weights, make_network
 from .observe import gradients
 from .ranks import Ranks, joined_ranks
@@ -48,11 +50,14 @@ class Outcome:
         return 100 * self.history[-1].test_accuracy if self.history else 0.0
 
 
-def train(recipe: Recipe, path: Path, *, quiet: bool = False) -> Outcome:
+def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink] = ()) -> Outcome:
     """Train by a recipe, in this process or in those that `torchrun` has started, into the new folder `path`.
 
     The folder holds `recipe.toml`, `config.json`, a line an epoch in `metrics.jsonl`, the last checkpoints, the best
     weights in `best.safetensors`, those of the end in `model.safetensors`, `summary.txt` and pictures.
+
+    - `logs`: where the numbers of each epoch go besides: names of `LOGS`, as `'tensorboard'` or `'wandb:project'`, and
+      sinks of your own.
 
     >>> import tempfile
     >>> recipe = Recipe(model="spikescope.train:digits_network", data="digits", T=2, epochs=1, batch_size=256)
@@ -66,10 +71,10 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False) -> Outcome:
         if folder is not None:
             folder.write_recipe(recipe.toml())
             folder.write_config(_config(recipe, ranks))
-        return _run(recipe, folder, ranks, None, quiet)
+        return _run(recipe, folder, ranks, None, quiet, logs)
 
 
-def resume(path: Path, *, quiet: bool = False) -> Outcome:
+def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink] = ()) -> Outcome:
     """Go on with the training in a run folder from its newest whole checkpoint, as though it had never stopped.
 
     FileNotFoundError if there is none: the run ended before its first, and is begun anew in another folder.
@@ -82,7 +87,7 @@ def resume(path: Path, *, quiet: bool = False) -> Outcome:
             raise FileNotFoundError(f"{path} holds no checkpoint yet; begin the training anew, in another folder.")
         if folder is not None:
             folder.keep_epochs([Epoch.from_row(row) for row in found[1].head["progress"]["history"]])
-        return _run(recipe, folder, ranks, found[1], quiet)
+        return _run(recipe, folder, ranks, found[1], quiet, logs)
 
 
 def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = None) -> tuple[Recipe, Epoch]:
@@ -96,7 +101,14 @@ def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = Non
     return recipe, Epoch(0, float("nan"), float("nan"), loss, accuracy, 0.0, layers)
 
 
-def _run(recipe: Recipe, folder: RunFolder | None, ranks: Ranks, found: Checkpoint | None, quiet: bool) -> Outcome:
+def _run(
+    recipe: Recipe,
+    folder: RunFolder | None,
+    ranks: Ranks,
+    found: Checkpoint | None,
+    quiet: bool,
+    wanted: Sequence[str | monitor.Sink],
+) -> Outcome:
     data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
     with keeping_generators():
         seed_all(recipe.seed)
@@ -108,6 +120,7 @@ def _run(recipe: Recipe, folder: RunFolder | None, ranks: Ranks, found: Checkpoi
     history = [Epoch.from_row(row) for row in trainer.progress.history]
     done = trainer.progress.epoch * trainer.batches + trainer.progress.batch
     with ExitStack() as around:
+        logs = None if folder is None else around.enter_context(Logs(wanted, folder.path, recipe.as_dict()))
         shown = None
         if folder is not None and not quiet:
             shown = around.enter_context(TrainingProgress(recipe.epochs * trainer.batches, done=done))
@@ -116,6 +129,8 @@ def _run(recipe: Recipe, folder: RunFolder | None, ranks: Ranks, found: Checkpoi
             if folder is None:
                 return
             folder.add_epoch(epoch)
+            if logs is not None:
+                logs.epoch(epoch, trainer.tested)
             if epoch.epoch == trainer.progress.best_epoch:
                 folder.save_checkpoint(trainer.tested, "best", epoch=epoch.epoch, model=recipe.model)
             if shown is not None:

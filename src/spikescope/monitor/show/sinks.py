@@ -48,7 +48,7 @@ class Console:
         self._stream = stream
 
     def write(self, step: int, values: Values) -> None:
-        _check_rows("Console", values)
+        check_rows("Console", values)
         print(f"step {step}\n{Results(values, single=False).table()}", file=self._stream or sys.stdout, flush=True)
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Console:
         self.close()
 
 
-def _check_rows(owner: str, values: Any) -> None:
+def check_rows(owner: str, values: Any) -> None:
     """Refuse anything but rows."""
     if not (isinstance(values, Mapping) and all(isinstance(row, Mapping) for row in values.values())):
         raise TypeError(
@@ -145,7 +145,7 @@ class JsonLines(_Lines):
         return True
 
     def write(self, step: int, values: Values) -> None:
-        _check_rows("JsonLines", values)
+        check_rows("JsonLines", values)
         self.append(json.dumps({"step": step, "values": plain(values)}, allow_nan=False) + "\n")
 
 
@@ -168,7 +168,7 @@ class Csv(_Lines):
             self.append(self.opening)
 
     def write(self, step: int, values: Values) -> None:
-        _check_rows("Csv", values)
+        check_rows("Csv", values)
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         for layer, row in values.items():
@@ -193,7 +193,7 @@ class TensorBoard:
         self.bins, self._writer = bins, _summary_writer(log_dir) if writer is None else writer
 
     def write(self, step: int, values: Values) -> None:
-        _check_rows("TensorBoard", values)
+        check_rows("TensorBoard", values)
         for layer, row in values.items():
             for label, value in row.items():
                 self._add(f"{label}/{layer}", label, value, step)
