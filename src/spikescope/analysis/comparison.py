@@ -67,8 +67,11 @@ class Comparison:
 
     @property
     def growth(self) -> tuple[Difference, Difference] | None:
-        """Two layers that follow each other, between which the share of what differs grows most; None if nowhere."""
-        pairs = [pair for pair in pairwise(self.layers) if pair[1].share > pair[0].share]
+        """Layers that follow each other, between which the share of what differs grows most; None if nowhere."""
+        rows: dict[str, list[Difference]] = {}
+        for held in self.layers:
+            rows.setdefault(held.signal, []).append(held)
+        pairs = [pair for row in rows.values() for pair in pairwise(row) if pair[1].share > pair[0].share]
         return max(pairs, key=lambda pair: pair[1].share - pair[0].share, default=None)
 
     @property
@@ -92,8 +95,8 @@ class Comparison:
         if (pair := self.growth) is not None and len(self.layers) > 2:
             before, after = pair
             words.append(
-                f"It grows most from {before.layer!r} to {after.layer!r}: {100 * before.share:.3g} % and "
-                f"{100 * after.share:.3g} %."
+                f"It grows most from {before.layer!r} to {after.layer!r}, {after.signal}: {100 * before.share:.3g} % "
+                f"and {100 * after.share:.3g} %."
             )
         for side, names in (("first", self.only_a), ("second", self.only_b)):
             words += [f"Only the {side} has {', '.join(names)}."] if names else []

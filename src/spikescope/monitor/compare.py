@@ -50,6 +50,7 @@ def compare(
     Copies of the networks run, from rest, with the same random numbers, on the devices where they are. Layers are
     matched by name; if no name is in both, as after an exchange of formats, in their order.
 
+    >>> import copy
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), spikescope.neuron.IFNode(step_mode="m"))
     >>> _ = nn.init.eye_(net[0].weight)
     >>> other = copy.deepcopy(net)
