@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .counts import threads
+from .reference import SCHEDULERS, add_reference_options
 from .shared import Pair, refuse
 
 __all__ = ["add_evaluate", "add_train"]
@@ -48,6 +49,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     for option in options():
         group = groups.get(option.group) or groups.setdefault(option.group, parser.add_argument_group(option.group))
         group.add_argument(*option.flags, dest=option.name, default=argparse.SUPPRESS, **_form(option))
+    add_reference_options(parser, groups["data"])
     folder = groups["run"]
     folder.add_argument(
         "--out", "--output-dir", type=Path, metavar="DIR", help="the run folder, new or empty (runs/train-<time>)"
@@ -92,6 +94,8 @@ def _form(option: Any) -> dict[str, Any]:
         return {"action": Pair, "metavar": "NAME=VALUE", "help": words}
     if option.name == "amp":  # --amp alone is bf16, which needs no scaling of the loss
         return {"nargs": "?", "const": "bf16", "choices": option.choices, "help": words}
+    if option.name == "lr_scheduler":
+        return {"type": lambda text: SCHEDULERS.get(text, text), "choices": option.choices, "help": words}
     metavar = {"choices": option.choices} if option.choices else {"metavar": "N" if option.kind is not str else "TEXT"}
     return {"type": option.kind, "help": words, **metavar}
 

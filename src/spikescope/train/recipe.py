@@ -81,8 +81,10 @@ class Recipe:
     workers: int = _option(0, _DATA, "processes that load samples", "-j", "--workers", least=0)
 
     epochs: int = _option(90, _UPDATES, "passes over the training part", "--epochs", least=1)
-    opt: str = _option("adamw", _UPDATES, "the optimizer", "--opt", choices=("sgd", "sgd_nesterov", "adam", "adamw"))
-    momentum: float = _option(0.9, _UPDATES, "of sgd", "--momentum", least=0)
+    opt: str = _option(
+        "adamw", _UPDATES, "the optimizer", "--opt", choices=("sgd", "sgd_nesterov", "rmsprop", "adam", "adamw")
+    )
+    momentum: float = _option(0.9, _UPDATES, "of sgd and rmsprop", "--momentum", least=0)
     weight_decay: float = _option(0.0, _UPDATES, "of all parameters", "--wd", "--weight-decay", least=0)
     norm_weight_decay: float | None = _option(
         None, _UPDATES, "of the parameters of norms; the same by default", "--norm-weight-decay", least=0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from .. import datasets
 from ..datasets.batches import split_to_train_test_set
-from ..errors import UnknownNameError, did_you_mean, missing_extra
+from ..errors import UnknownNameError, check_choice, did_you_mean, missing_extra
 from ..files import open_regular
 
 __all__ = ["SOURCES", "Source", "Split", "by_import", "load_data"]
@@ -133,6 +134,49 @@ def _pictures(
     return load
 
 
+def _image_folders(
+    root: str | None,
+    T: int,
+    *,
+    train_crop_size: int = 176,
+    val_resize_size: int = 232,
+    val_crop_size: int = 224,
+    interpolation: str = "bilinear",
+    auto_augment: str | None = None,
+    random_erase: float = 0.0,
+) -> Split:
+    """Folders `train` and `val` with a folder of images for each class, as ImageNet is laid out."""
+    try:
+        from torchvision import datasets as pictures
+        from torchvision import transforms as change
+    except ImportError:
+        raise missing_extra("torchvision", "vision", "Folders of images") from None
+    folder = _need(root, "a folder with train and val, in each a folder of images for each class")
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            raise ValueError(f"{folder} has no folder {part!r}. Wanted is train and val, and in each a folder a class.")
+    known = {mode.value: mode for mode in change.InterpolationMode}
+    check_choice("data 'imagenet'", "interpolation", interpolation, known)
+    mode = known[interpolation]
+    policies = {"ra": change.RandAugment, "ta_wide": change.TrivialAugmentWide, "augmix": change.AugMix}
+    policies |= {name.value: partial(change.AutoAugment, name) for name in change.AutoAugmentPolicy}
+    if auto_augment is not None:
+        check_choice("data 'imagenet'", "auto_augment", auto_augment, policies)
+    plain = [change.ToTensor(), change.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    moved = [change.RandomResizedCrop(train_crop_size, interpolation=mode), change.RandomHorizontalFlip()]
+    drawn = [] if auto_augment is None else [policies[auto_augment](interpolation=mode)]
+    erased = [change.RandomErasing(random_erase)] if random_erase > 0 else []
+    still = [change.Resize(val_resize_size, interpolation=mode), change.CenterCrop(val_crop_size)]
+    train = pictures.ImageFolder(str(folder / "train"), change.Compose([*moved, *drawn, *plain, *erased]))
+    test = pictures.ImageFolder(str(folder / "val"), change.Compose([*still, *plain]))
+    if train.classes != test.classes:
+        unlike = sorted(set(train.classes) ^ set(test.classes))
+        raise ValueError(
+            f"{folder}: train and val have other classes; {', '.join(unlike[:5])} is in one of them alone."
+        )
+    return Split(train, test, len(train.classes))
+
+
 SOURCES: dict[str, Source] = {
     "digits": Source(_digits, "1,797 scanned digits of 8 x 8 pixels, which come with scikit-learn; no root"),
     "npz": Source(_arrays, "arrays of your own: root is a file with x_train, y_train, x_test, y_test"),
@@ -152,6 +196,9 @@ SOURCES: dict[str, Source] = {
     "cifar100": Source(
         _pictures("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 32),
         "100 classes, 3 x 32 x 32, by torchvision",
+    ),
+    "imagenet": Source(
+        _image_folders, "images in folders train/CLASS and val/CLASS, as ImageNet's are, 3 x 224 x 224, by torchvision"
     ),
 }
 """Every name of data, what makes it, and what it is."""

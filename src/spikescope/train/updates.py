@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from ..errors import ShapeError, dims
 from ..functional import temporal_efficient_training_cross_entropy
@@ -62,6 +62,8 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
         return Adam(groups, lr=recipe.lr)
     if recipe.opt == "adamw":
         return AdamW(groups, lr=recipe.lr)
+    if recipe.opt == "rmsprop":  # with the reference's smoothing
+        return RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=0.0316, alpha=0.9)
     return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.opt == "sgd_nesterov")
 
 
