@@ -8,23 +8,35 @@ from dynamics_cases import NEURONS, make
 
 from spikescope.dynamics.cpp import backward_source, forward_source
 from spikescope.dynamics.program import program
+from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
 
 
-def sources(cls):
+def sources(cls, io=torch.float32):
     node = make(cls, "cpp")
     key = node._definition(node.params()).key
     made = program(key)
     forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
-    yield forward_source(forward, torch.float32)
-    yield backward_source(backward, torch.float32, tuple(True for _ in made.differentiable))
+    yield forward_source(forward, io)
+    yield backward_source(backward, io, tuple(True for _ in made.differentiable))
 
 
 @pytest.mark.slow(keep=4)
-@pytest.mark.skipif("Free Software Foundation" not in compiler._identity(), reason="only GCC tells what it vectorised")
+@pytest.mark.skipif("Free Software Foundation" not in compiler._version(), reason="only GCC tells what it vectorised")
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):
-    for source in sources(cls):
+    check(sources(cls), tmp_path)
+
+
+@pytest.mark.skipif("Free Software Foundation" not in compiler._version(), reason="only GCC tells what it vectorised")
+@pytest.mark.parametrize("io", [torch.bfloat16, torch.float16], ids=str)
+def test_rows_of_half_precision_are_converted_in_vector_code(io, tmp_path):
+    check(sources(LIFNode, io), tmp_path)
+
+
+def check(texts, tmp_path):
+    """Every loop that should be vector code is."""
+    for source in texts:
         path = tmp_path / "kernel.cpp"
         path.write_text(source)
         flags = [*compiler.FLAGS, *compiler._own_flags(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]

@@ -22,6 +22,8 @@ __all__ = ["backward_source", "forward_source"]
 
 IO_TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
+NARROW = {torch.bfloat16: "bfloat16.h", torch.float16: "float16.h"}
+"""The dtypes whose rows are converted by themselves, before and after the loops, and what does it."""
 
 AHEAD = 2
 """Rows that a kernel fetches before their turn: with one, a pass over what is in no cache waits a tenth longer."""
@@ -33,6 +35,29 @@ def _block(lines: list[str], indent: int) -> str:
 
 def _real(io: torch.dtype) -> torch.dtype:
     return torch.float64 if io is torch.float64 else torch.float32
+
+
+def _rows(io: torch.dtype, *names: str) -> list[str]:
+    """The memory in which rows of these names are floats."""
+    return [f"alignas(64) real {name}_[B];" for name in names if io in NARROW]
+
+
+def _read(io: torch.dtype, name: str) -> str:
+    """A value of the row `<name>t`."""
+    return f"const real {name} = {name}{'_' if io in NARROW else 't'}[i];"
+
+
+def _write(io: torch.dtype, name: str, text: str) -> str:
+    """A value for the row `<name>t`."""
+    return f"{name}_[i] = real({text});" if io in NARROW else f"{name}t[i] = io(real({text}));"
+
+
+def _widened(io: torch.dtype, name: str) -> str:
+    return f"widen({name}t, {name}_, e);" if io in NARROW else ""
+
+
+def _narrowed(io: torch.dtype, name: str) -> str:
+    return f"narrow({name}_, {name}t, e);" if io in NARROW else ""
 
 
 def _loops(body: Phases, opening: list[str], closing: list[str], indent: int, reduction: str = "") -> str:
@@ -56,7 +81,8 @@ def _prelude(
 using real = {real};
 using io = {IO_TYPES[io]};
 constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
-{declarations(functions)}"""
+{declarations(functions)}
+{header(NARROW[io]) if io in NARROW else ""}"""
 
 
 def _numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
@@ -97,8 +123,8 @@ def forward_source(
     printed = arranged(made, outputs[:told], functions_of(made, _real(io)))
     y, *rest = printed.outputs
     begin, step, row, end = _taps(taps, y, rest[-1])
-    opening = ["const real x = xt[i];", *each("const real s@ = s@_[i];", states), *_array_values(body)]
-    results = [f"yt[i] = io(real({y}));", *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
+    opening = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
     return f"""{_prelude(io, states, taps, printed.functions)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
@@ -112,7 +138,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
     const long e = n - o < B ? n - o : B;
     {_block(each("alignas(64) real s@_[B]; start(s@_, S0[@], L[@], o, e);", states), 4)}
     {_block(_arrays(body, "A", "P"), 4)}
-    {_block(begin + printed.arrays, 4)}
+    {_block(begin + printed.arrays + _rows(io, "x", "y"), 4)}
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
       io* __restrict yt = Y + t * n + o;
@@ -126,7 +152,9 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t && t % K == 0;
       {_block(each("if (keep) std::memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
+      {_widened(io, "x")}
       {_loops(printed, opening, results, 6)}
+      {_narrowed(io, "y")}
       if (V) std::memcpy(V + t * n + o, s0_, e * sizeof(real));
       {_block(row, 6)}
     }}
@@ -184,19 +212,19 @@ def backward_source(
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
     reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
-    forth = ["const real x = xt[i];", *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    forth = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     reached = [
         *(f"now[{k} * B + i] = {name};" for k, name in enumerate(held)),
         *(f"s{j}_[i] = {after};" for j, after in enumerate(states_after)),
     ]
     opening = [
-        "const real gy = gyt[i];",
+        _read(io, "gy"),
         *each("const real g@ = g@_[i];", states),
         *(f"const real {name} = now[{k} * B + i];" for k, name in enumerate(held)),
         *_array_values(body),
     ]
     results = [
-        f"gxt[i] = io(real({gx}));",
+        _write(io, "gx", gx),
         *(f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)),
         *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
     ]
@@ -218,7 +246,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
     {_block(each("alignas(64) real s@_[B];", states), 4)}
     {_block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
     {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
-    {_block(_arrays(body, "A", "P") + arrays, 4)}
+    {_block(_arrays(body, "A", "P") + arrays + _rows(io, "x", "gy", "gx"), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
       for (long t = to - 1; t >= from && t >= to - AHEAD; t--) {{
@@ -232,6 +260,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         const io* __restrict xt = X + t * sx + o;
         real* __restrict now = scratch + (t - from) * KEPT * B;
         if (t + AHEAD < T) fetch(xt + AHEAD * sx, e);
+        {_widened(io, "x") if held else ""}
         {_loops(redo, forth, reached, 8) if held else "// nothing is kept"}
       }}
       for (long t = to - 1; t >= from; t--) {{
@@ -248,7 +277,9 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         {_block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {_block([f"real q{j} = 0;" for j in totals], 8)}
+        {_widened(io, "gy")}
         {_loops(back, opening, results, 8, reduction)}
+        {_narrowed(io, "gx")}
         {_block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}

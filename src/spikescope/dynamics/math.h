@@ -118,11 +118,14 @@ struct bfloat16 {
     return y;
   }
   bfloat16() = default;
-  bfloat16(float x) {  // to nearest, ties to even
+  static uint16_t nearest(uint32_t wide) {  // of the bits of a float; ties to even
+    const uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
+    return static_cast<uint16_t>((wide & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+  }
+  bfloat16(float x) {
     uint32_t wide;
     std::memcpy(&wide, &x, 4);
-    const uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
-    bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
+    bits = nearest(wide);
   }
 };
 
@@ -176,12 +179,18 @@ template <class R> static inline void store_range(double* out, long e, const R* 
 #ifdef __AVX512F__
 #include <immintrin.h>  // a large header: compiling without it takes half the time
 #endif
-// One bit a neuron, least significant first, set where the output is not zero.
+// One bit a neuron, least significant first, set where the output is not zero: in 16 bits, but for the sign.
+template <class IO> static inline bool fires(const IO& y) {
+  if (sizeof(IO) > 2) return y != 0;
+  uint16_t bits;
+  std::memcpy(&bits, &y, 2);
+  return bits & 0x7fff;
+}
 template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
   for (long o = 0; o < e; o += 64) {
     alignas(64) uint8_t fired[64] = {};
-    if (o + 64 <= e) for (long i = 0; i < 64; i++) fired[i] = y[o + i] != 0;
-    else for (long i = 0; i < e - o; i++) fired[i] = y[o + i] != 0;
+    if (o + 64 <= e) for (long i = 0; i < 64; i++) fired[i] = fires(y[o + i]);
+    else for (long i = 0; i < e - o; i++) fired[i] = fires(y[o + i]);
     for (long i = 0; i < 64 && o + i < e; i += 8) out[(o + i) / 8] = bits_of(fired + i);
   }
 }
