@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .launch import interpreted
+from .launch import interpreted, of_nvidia
 from .layout import BLOCK, TAPS, Layout, Outputs, field_in_layout, state_in_layout, state_strides
 from .program import Values
 from .trace import Body
@@ -50,7 +50,7 @@ class Channels(NamedTuple):
     def of(cls, step: Layout) -> Channels:
         """Those of a step that lies in the order of its axes, or with the channels last."""
         count, last = step.shape[1], step.shape[2:]
-        in_order = math.prod(last) if step.strides == _in_order(step.shape) else 1
+        in_order = math.prod(last) if step.fits(_in_order(step.shape)) else 1
         return cls(count, in_order, (count, *(1,) * len(last)))
 
     @property
@@ -154,7 +154,7 @@ def laid_out(state: Sequence[float | Tensor], step: Layout, real: torch.dtype) -
 
 def form_of(real: torch.dtype, state: Sequence[float | Tensor], constants: Constants) -> Form:
     starts = tuple(not isinstance(held, Tensor) for held in state)
-    return Form(real, constants.numbers, starts, not interpreted(), constants.channels)
+    return Form(real, constants.numbers, starts, not interpreted(), constants.channels, of_nvidia())
 
 
 def forward_arguments(

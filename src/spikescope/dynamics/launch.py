@@ -20,7 +20,7 @@ from ..errors import missing_extra
 from .entry import address
 from .layout import BLOCK
 
-__all__ = ["OLDEST", "LaunchError", "Launcher", "available", "fault", "interpreted", "launch", "load"]
+__all__ = ["OLDEST", "LaunchError", "Launcher", "available", "fault", "interpreted", "launch", "load", "of_nvidia"]
 
 OLDEST = (3, 6)
 """The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
@@ -48,6 +48,13 @@ def available() -> bool:
 def interpreted() -> bool:
     """Whether Triton runs in its interpreter, which takes tensors of the CPU."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def of_nvidia() -> bool:
+    """Whether kernels run on a GPU of NVIDIA, or would: where no GPU is at hand, one of those is assumed."""
+    if interpreted() or torch.version.hip is not None:
+        return False
+    return torch.cuda.is_available() or not torch.xpu.is_available()
 
 
 def load(source: str) -> ModuleType:

@@ -18,7 +18,7 @@ import torch
 
 from .graph import Node
 
-__all__ = ["CONDITIONS", "CONDITION_OF", "DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
+__all__ = ["CONDITIONS", "CONDITION_OF", "CUDA", "DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
 
 aten = torch.ops.aten
 
@@ -97,6 +97,19 @@ OPS: dict[object, Op] = {
     aten.pow.Tensor_Tensor: Op("std::pow({0}, {1})", "power({0}, {1})", False),
     aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "power({0}, {1})", False),
 }
+
+CUDA: dict[object, str] = {
+    aten.exp.default: "cuda_exp({0})",
+    aten.tanh.default: "cuda_tanh({0})",
+    aten.sigmoid.default: "divide(one, one + cuda_exp(-({0})))",
+    aten.sqrt.default: "square_root({0})",
+}
+"""The Triton texts that give the very bits of PyTorch's functions on a GPU of NVIDIA, for a state of float32.
+
+What runs there on a tensor is a function of CUDA's math library, compiled without fast math; `triton_math.txt` has its
+steps of arithmetic. The last of the exponential is a product with a power of two, so that a sum with 1 rounds alike
+whether or not it is fused with it, as a compiler does. `trial.py` tries them on the very device.
+"""
 
 LOGICAL: set[object] = set()
 """Operations that give a condition."""

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from .graph import Node
-from .ops import CONDITION_OF, CONDITIONS, DIVISIONS, OPS, PASS, meaning
+from .ops import CONDITION_OF, CONDITIONS, CUDA, DIVISIONS, OPS, PASS, meaning
 from .trace import Body
 
 __all__ = ["LITERAL", "Assignment", "Language", "assignments", "each"]
 
-Language = Literal["cpp", "triton"]
+Language = Literal["cpp", "triton", "cuda"]
+"""`cuda` is Triton with the functions of a GPU of NVIDIA."""
 
 LITERAL = "a number in the text"
 
@@ -107,4 +108,6 @@ def _expression(node: Node, operands: list[str], language: Language) -> str | No
     if target in PASS:
         return None
     row = OPS[target]
+    if language == "cuda" and target in CUDA:
+        return CUDA[target].format(*operands)
     return (row.cpp if language == "cpp" else row.triton).format(*operands)

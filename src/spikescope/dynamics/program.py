@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..fields import forms
 from ..surrogate import Surrogate
+from . import trial
 from .borrowed import borrowed, missing
 from .graph import Node
 from .ops import PASS, meaning
@@ -83,7 +84,7 @@ class Program:
         if not body.traced.alike:
             return "its step rounds a number in a way of its own"
         for target in sorted(body.inexact, key=str):
-            why = missing(target, real) if backend == "cpp" else "a kernel on a GPU has a function of its own"
+            why = missing(target, real) if backend == "cpp" else trial.otherwise(target, real)
             if why is None and self.positional(real) and self._takes_an_input(target, body):
                 why = "of an input or a state as it is, its last bit depends on how that lies in memory"
             if why is not None:

@@ -16,13 +16,23 @@ import torch
 from .kept import kept
 from .layout import TAPS, supports
 from .phases import needed, path_of_spikes
-from .printing import LITERAL, Assignment, assignments, each
+from .printing import LITERAL, Assignment, Language, assignments, each
 from .slopes import with_slopes
 from .trace import Body
 
-__all__ = ["BACKWARD", "FORWARD", "Form", "Way", "backward_source", "forward_source", "norm_source"]
+__all__ = [
+    "BACKWARD",
+    "FORWARD",
+    "TRIAL",
+    "Form",
+    "Way",
+    "backward_source",
+    "forward_source",
+    "norm_source",
+    "trial_source",
+]
 
-FORWARD, BACKWARD = "spikescope_forward", "spikescope_backward"
+FORWARD, BACKWARD, TRIAL = "spikescope_forward", "spikescope_backward", "spikescope_trial"
 """The names of the kernels, as a profiler shows them."""
 
 
@@ -46,6 +56,7 @@ class Form(NamedTuple):
     starts: tuple[bool, ...]  # for each state whether it starts from a number, which comes by value too
     gpu: bool  # not the interpreter
     channels: frozenset[str] = frozenset()  # the constants that have a value per channel; where some have, see `Way`
+    cuda: bool = False  # on a GPU of NVIDIA, whose functions `ops.CUDA` has
 
     @property
     def by_value(self) -> str:
@@ -54,7 +65,8 @@ class Form(NamedTuple):
 
     def assignments(self, body: Body) -> tuple[list[Assignment], list[str]]:
         """The assignments of the body and its outputs; on a GPU PyTorch divides by no number, see `assignments`."""
-        return assignments(body, "triton", {LITERAL, *self.numbers} if self.gpu else ())
+        language: Language = "cuda" if self.cuda and self.real is torch.float32 else "triton"
+        return assignments(body, language, {LITERAL, *self.numbers} if self.gpu else ())
 
     def arguments(self, body: Body) -> str:
         """The constants as arguments: a number, or a pointer, with the period of those that have a value per neuron;
@@ -267,9 +279,17 @@ def _parts(body: Body, form: Form) -> _Parts:
     return _Parts(held, forth, last, back, states_after, gradients)
 
 
+_QUICK = {"divide(": "ratio(", "cuda_exp(": "tl.exp(", "cuda_tanh(": "hyperbolic_tangent("}
+
+
 def _approximate(line: Assignment, exact: Collection[str]) -> Assignment:
-    """A line that no spike depends on, with the division that a GPU has in hardware."""
-    return line if line.name in exact else line._replace(expression=line.expression.replace("divide(", "ratio("))
+    """A line that no spike depends on, with what a GPU has in hardware."""
+    if line.name in exact:
+        return line
+    expression = line.expression
+    for slow, quick in _QUICK.items():
+        expression = expression.replace(slow, quick)
+    return line._replace(expression=expression)
 
 
 def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...], way: Way = _WHOLE) -> str:
@@ -333,6 +353,19 @@ def _channel_sums(count: int, width: int) -> list[str]:
         "at = (tl.program_id(0) // across).to(tl.int64) * C + own",
         *each(f"tl.store(P@ + at, tl.sum(tl.reshape(p@, [BLOCK // {width}, {width}]), 0), mask=own < C)", count),
     ]
+
+
+def trial_source(text: str) -> str:
+    """A kernel that gives a function of every number: `text`, with the place `{0}` for the number."""
+    return f"""{_prelude(torch.float32)}
+
+@triton.jit
+def {TRIAL}(X, Y, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    one = tl.full([BLOCK], 1.0, real)
+    x = tl.load(X + i, mask=i < n, other=0.0)
+    tl.store(Y + i, {text.format("x")}, mask=i < n)
+"""
 
 
 def norm_source(real: torch.dtype) -> str:
