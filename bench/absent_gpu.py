@@ -103,8 +103,7 @@ def _calls(net: nn.Module, x: Tensor) -> dict[str, float]:
 
     def forward() -> Tensor:
         functional.reset_net(net)
-        with torch.no_grad():
-            y: Tensor = net(x)
+        y: Tensor = net(x)
         return y
 
     def both() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..internals import is_ordinary, is_undisturbed, next_in_a_row
+from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
 from ..neuron.behind import Norm, admits, give
 from ..sockets import are_bare
@@ -38,6 +38,8 @@ def hand_over(norm: Any, x: Tensor) -> bool:
         or (norm.weight is None) is not (norm.bias is None)
         or any(held.get_device() != x.get_device() for held in learned)
         or not are_bare([norm])
+        or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
+        or checkpoint_at_work(norm.training) is not None
         or not admits(node, x)
     ):
         return False
