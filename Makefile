@@ -19,7 +19,7 @@ NEIGHBOURS_READY := $(NEIGHBOURS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
 .PHONY: demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours programs release resumes
-.PHONY: triton clean
+.PHONY: registers triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -74,6 +74,11 @@ $(DIST_READY): constraints.txt
 	$(PYTHON) -m venv $(DIST_VENV)
 	$(DIST_VENV)/bin/pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0
 	touch $(DIST_READY)
+
+# Registers and spilled bytes of the kernels for two GPUs, none of which need be here.
+registers: $(READY)
+	TRITON_INTERPRET=0 TRITON_CACHE_DIR=build/triton-registers PYTHONPATH=src:. \
+	  $(VENV)/bin/python tests/sweeps/triton_registers.py $(ARGS)
 
 # Kernel against eager loop on random configurations: ARGS="N --seed S".
 fuzz: $(READY)

@@ -83,6 +83,11 @@ def _steps(part: Part, theirs: Any, batch: int, amp: bool) -> None:
         more = {"watching_percent": 100 * (row["event_ms"] / plain - 1)} if name else {"peak_mb": _peak(part, step)}
         part.row(case=case, whose="ours", watched=name, **row, **more)
     functional.reset_net(net)
+    fused = functional.fuse_bn_neurons(net, training=True)
+    step = _step(fused, fused, functional, x, amp)
+    row = part.times(step, 10)
+    part.row(case=case, whose="ours, normalisation fused", **row, peak_mb=_peak(part, step))
+    functional.reset_net(fused)
     if isinstance(theirs, str):
         part.row(case=case, whose="SpikingJelly", rival=theirs)
         return
@@ -103,11 +108,12 @@ def _peak(part: Part, step: Callable[[], Any]) -> float | None:
 
 def _kernels(part: Part) -> None:
     """The ten kernels that take most of a step."""
-    net = _net(part, neuron, layer, functional)
-    found = part.kernels(_step(net, net, functional, _frames(part, part.size(512, 2)), False), 3)
-    whole = sum(found.values())
-    for name, ms in sorted(found.items(), key=lambda pair: -pair[1])[:10]:
-        part.row(case="kernels of a step, batch 512, float32", what=name[:80], event_ms=ms, percent=100 * ms / whole)
+    apart = _net(part, neuron, layer, functional)
+    for what, net in (("", apart), (", normalisation fused", functional.fuse_bn_neurons(apart, training=True))):
+        found = part.kernels(_step(net, net, functional, _frames(part, part.size(512, 2)), False), 3)
+        whole, case = sum(found.values()), f"kernels of a step, batch 512, float32{what}"
+        for name, ms in sorted(found.items(), key=lambda pair: -pair[1])[:10]:
+            part.row(case=case, what=name[:80], event_ms=ms, percent=100 * ms / whole)
 
 
 def _compiled(part: Part, mode: str) -> None:

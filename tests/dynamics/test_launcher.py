@@ -1,0 +1,88 @@
+"""Launches with code that is known, on a GPU that is not there: they are what Triton itself launches first."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import json
+import torch
+from torch import nn
+from bench.absent_gpu import absent_gpu
+from spikescope import functional, layer, neuron
+
+seen = []
+
+
+def launched(name, arguments):
+    seen.append([name, [str(held.dtype) if isinstance(held, torch.Tensor) else held for held in arguments]])
+
+
+def call(net, x):
+    functional.reset_net(net)
+    seen.clear()
+    torch.autograd.grad(net(x).sum(), x)
+    return list(seen)
+
+
+pair = functional.fuse_bn_neurons(nn.Sequential(layer.BatchNorm2d(4), neuron.LIFNode(backend="triton")), training=True)
+cases = [
+    (neuron.ParametricLIFNode(step_mode="m", backend="triton"), torch.rand(9, 2, 40)),
+    (functional.set_step_mode(pair, "m") or pair, torch.rand(5, 2, 4, 3, 3)),
+]
+with absent_gpu(launched):
+    for net, x in cases:
+        print(json.dumps([call(net, x.requires_grad_()) for _ in range(4)]))
+    buffer = torch.rand(9 * 80 + 1)
+    print(json.dumps([call(cases[0][0], buffer[1:].view(9, 2, 40).requires_grad_()) for _ in range(1)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The launches of each call: by Triton, on the long way with code that is known, and on the short way."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    cache = str(tmp_path_factory.mktemp("triton"))
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": path, "TRITON_CACHE_DIR": cache}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def assert_alike(first, later, known):
+    """The numbers of the first launch and, where the code is known, an address where that has a tensor."""
+    (name, arguments), (same, given) = first, later
+    assert name == same
+    for a, b in zip(arguments, given, strict=True):
+        if not isinstance(a, str):
+            assert a == b
+        elif known:
+            assert type(b) is int
+            assert b > 1 << 20
+
+
+@pytest.mark.parametrize("case", [0, 1], ids=["a neuron", "a normalisation and its neuron"])
+def test_later_launches_are_the_first_with_addresses(case, told):
+    first, *later = told[case]
+    assert [name for name, _ in first] == (
+        ["spikescope_forward", "spikescope_backward"]
+        if case == 0
+        else [f"spikescope_{name}" for name in ("moments", "settle", "forward", "backward", "settle_back", "backward")]
+    )
+    assert all(any(isinstance(held, str) for held in arguments) for _, arguments in first)
+    for place, call in enumerate(later):
+        for launch, again in zip(first, call, strict=True):
+            assert_alike(launch, again, known=place > 0)  # the second call of a neuron prepares its short way
+
+
+def test_an_address_of_another_alignment_is_left_to_triton(told):
+    ((forward, _),) = told[2]
+    assert any(isinstance(held, str) for held in forward[1])
