@@ -187,7 +187,14 @@ template <class IO> static inline bool fires(const IO& y) {
   return bits & 0x7fff;
 }
 template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
-  for (long o = 0; o < e; o += 64) {
+  long o = 0;
+#ifdef __AVX512BW__
+  for (; sizeof(IO) == 2 && o + 32 <= e; o += 32) {
+    const uint32_t bits = _mm512_test_epi16_mask(_mm512_loadu_si512(y + o), _mm512_set1_epi16(0x7fff));
+    std::memcpy(out + o / 8, &bits, 4);
+  }
+#endif
+  for (; o < e; o += 64) {
     alignas(64) uint8_t fired[64] = {};
     if (o + 64 <= e) for (long i = 0; i < 64; i++) fired[i] = fires(y[o + i]);
     else for (long i = 0; i < e - o; i++) fired[i] = fires(y[o + i]);
