@@ -7,6 +7,9 @@ import pytest
 from website import assemble, links
 from website.build import address
 
+import spikescope
+from spikescope.errors import _ELSEWHERE
+
 ROOT = Path(__file__).parents[1]
 WRITTEN = [page for page in assemble.pages() if page.source.startswith("docs/")]
 TRANSLATED = [page for page in WRITTEN if page.translated]
@@ -111,6 +114,30 @@ def test_formulas_become_mathml_or_are_refused_by_name():
     assert re.search(r"<math.*<mi>&#x003C4;</mi>.*</math>|<math.*τ.*</math>", mathml(r"\tau", "inline"))
     with pytest.raises(ValueError, match=r"\\nosuch"):
         mathml(r"\nosuch{x}", "block")
+
+
+ROOMS = "|".join({*spikescope.__all__} - {"recording"})  # which is the name of a variable, too
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.source)
+def test_the_names_that_a_page_says_exist(page):
+    """Names of ours in backticks, `room.name`, outside of blocks of code and of the columns of other libraries."""
+    for text in page.texts.values():
+        for code, part in assemble.outside_code(text):
+            for line in part.splitlines() if not code else ():
+                told = line.rpartition(" | ")[2] if page.source == "docs/moving/others.md" else line
+                for room, name in re.findall(rf"`({ROOMS})\.([A-Za-z]\w*)(?:\([^`]*)?`", told):
+                    assert hasattr(getattr(spikescope, room), name), f"{page.source}: spikescope.{room} has no {name}"
+
+
+def test_names_of_other_libraries_lead_to_what_is_here():
+    with pytest.raises(AttributeError, match=r"What snnTorch calls Leaky is neuron.LIFNode\(tau=1 / \(1 - beta\)"):
+        spikescope.neuron.Leaky  # noqa: B018  # the access is what is tested
+    told = (ROOT / "docs" / "moving" / "others.md").read_text()
+    for name, (library, here) in _ELSEWHERE.items():
+        room, _, found = re.match(r"[\w.]+", here)[0].partition(".")
+        assert room == "nn" or hasattr(getattr(spikescope, room), found), here
+        assert f"`{name}" in told or f".{name}" in told or f" `{name}" in told, f"{library}'s {name} is not on the page"
 
 
 def test_a_placeholder_is_no_address():

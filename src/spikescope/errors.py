@@ -84,6 +84,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(spelt[held] for held in close)}?" if close else ""
 
 
+_ELSEWHERE = {
+    "Leaky": ("snnTorch", "neuron.LIFNode(tau=1 / (1 - beta), decay_input=False)"),
+    "Lapicque": ("snnTorch", "neuron.LIFNode"),
+    "RLeaky": ("snnTorch", "layer.LinearRecurrentContainer around a neuron"),
+    "SLSTM": ("snnTorch", "rnn.SpikingLSTM"),
+    "fast_sigmoid": ("snnTorch", "surrogate.SuperSpike"),
+    "ce_rate_loss": ("snnTorch", "functional.rate_cross_entropy"),
+    "ce_count_loss": ("snnTorch", "functional.count_cross_entropy"),
+    "mse_count_loss": ("snnTorch", "functional.count_mse_loss"),
+    "LIFBoxCell": ("Norse", "neuron.LIFNode(tau=1 / (dt * tau_mem_inv))"),
+    "LIFCell": ("Norse", "neuron.CUBALIFNode"),
+    "LICell": ("Norse", "neuron.NonSpikingLIFNode"),
+    "SequentialState": ("Norse", "nn.Sequential, whose neurons keep their state"),
+    "LIF": ("sinabs", "neuron.LIFNode(tau=1 / (1 - exp(-1 / tau_mem)), v_reset=None)"),
+    "IAF": ("sinabs", "neuron.IFNode(v_reset=None)"),
+    "ExpLeak": ("sinabs", "neuron.NonSpikingLIFNode"),
+}
+"""Names of other libraries, whose they are and what is here in their place; the page has all of them."""
+
+
 def explain_absent(module: str) -> None:
     """Let the module of this name answer for a name that it has not, with those that come near.
 
@@ -94,7 +114,9 @@ def explain_absent(module: str) -> None:
     def refuse(name: str) -> Never:
         advice = ""
         if not name.startswith("_"):  # other names are asked for by tools, not by people
+            library, here = _ELSEWHERE.get(name, ("", ""))
             near = did_you_mean(name, [key for key in held if not key.startswith("_")])
+            near = f" What {library} calls {name} is {here} here: docs/moving/others.md." if library else near
             advice = f"{near} See dir({module}) for what is there, and docs/guide/moving.md for SpikingJelly's names."
         # without the module in the error, where Python would put a guess of its own behind ours
         raise AttributeError(f"module {module!r} has no attribute {name!r}.{advice}", name=name)
