@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -38,8 +38,7 @@ def prove(files: list[Path], python: str) -> None:
         print(f"{python}: the program of the README says", run(own / "python", "first.py").strip())
         run(own / "spikescope", "demo", "--epochs", "1", "--accuracy", "0", "--quiet", "--out", folder / "demo")
         print(f"{python}: the demo left", ", ".join(sorted(path.name for path in (folder / "demo").iterdir())))
-        with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
+        shutil.unpack_archive(sdist, folder)
         (unpacked,) = folder.glob("spikescope-*")
         done = run(own / "python", "-m", "pytest", "--quiet", *TESTS, at=unpacked)
         print(f"{python}: of the tests of the sdist", done.strip().splitlines()[-1])

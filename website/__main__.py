@@ -1,5 +1,6 @@
 """`python -m website [FOLDER]`: builds the site into a folder, build/site by default."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -7,4 +8,5 @@ from .assemble import ROOT
 from .build import build
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     build(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build" / "site")

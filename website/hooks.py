@@ -18,7 +18,7 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">(?:\\\(|\\\[)(.*?)(?:\\\)|
 @cache
 def mathml(formula: str, display: str) -> str:
     """The MathML of a formula; ValueError names what the converter does not know, which it would print as it is."""
-    made = convert(formula, display=display)
+    made = convert(re.sub(r"\\arg(?![a-z])", r"\\mathrm{arg}\\,", formula), display=display)  # has no \arg
     if unknown := re.search(r"\\[A-Za-z]+", html.unescape(made)):
         raise ValueError(f"{unknown[0]} in the formula {formula!r} has no MathML")
     return made
