@@ -18,7 +18,7 @@ NEIGHBOURS_VENV := .venv-neighbours
 NEIGHBOURS_READY := $(NEIGHBOURS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours programs release resumes
+.PHONY: browser demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours programs release resumes
 .PHONY: registers triton clean
 
 demo: $(READY)
@@ -97,6 +97,10 @@ $(PROGRAMS_READY): constraints.txt
 	    --target $(PROGRAMS_VENV)/ages/$$age spikingjelly==$$age || exit 1; \
 	done
 	touch $(PROGRAMS_READY)
+
+# Chromium for the tests of the page, from the packages of Debian or Ubuntu.
+browser:
+	apt-get update --quiet && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core
 
 # What is exported, read by programs whose versions do not go together with those of the others; networks of other
 # libraries, watched.

@@ -40,6 +40,7 @@ GROUPS = {
     "norm": "(n) batch normalisation in the kernel of the neuron",
     "monitors": "(m) what watching costs",
     "recordings": "(r) recordings on disk: streaming, opening, cutting",
+    "report": "(w) reports: size and time to write",
     "steady": "(l) a long training with every reducer on",
     "analysis": "(s) statistics of trains",
     "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",

@@ -74,6 +74,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "report",
         "spikes",
         "surrogate",
+        "view",
         "warn",
         "weights",
     },
@@ -93,6 +94,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "surrogate",
         "toolchain",
         "train",
+        "view",
     },
     "compat": {
         "ann2snn",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         rnn,
         spikes,
         surrogate,
+        view,
     )
     from .recording import open_recording as open_recording
 
@@ -51,6 +52,7 @@ __all__ = [
     "rnn",
     "spikes",
     "surrogate",
+    "view",
 ]
 
 

@@ -63,6 +63,8 @@ def test_the_run_folder(tmp_path, recipe):
     assert names == {
         "recipe.toml",
         "config.json",
+        "insight.json",
+        "report.html",
         "metrics.jsonl",
         "checkpoint-000000005.safetensors",
         "checkpoint-000000010.safetensors",

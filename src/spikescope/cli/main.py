@@ -15,6 +15,7 @@ from .counts import count, threads
 from .kernels import add_kernels
 from .profiling import add_bench_model
 from .recordings import add_export, add_inspect
+from .reports import add_report
 from .shared import refuse
 from .training import add_evaluate, add_train
 
@@ -56,6 +57,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_inspect(commands)
     add_export(commands)
+    add_report(commands)
     demo = commands.add_parser(
         "demo",
         help="train a spiking network on scanned digits and draw what goes on inside",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..display import Displayed, Overview
@@ -55,6 +57,12 @@ class StoredRecording(Displayed, Exports, Mapping[str, Layer]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+    def report(self, to: str | os.PathLike[str] = "report.html", second: Any = None, **options: Any) -> Path:
+        """Write one page that shows it, or it beside a `second` recording: see `view.report`, which has the options."""
+        import spikescope  # by the front door: the page stands above, and is asked for by name alone
+
+        return spikescope.view.report(self, second, to, **options)
 
     def overview(self) -> Overview:
         return overview_of(self)

@@ -32,7 +32,7 @@ def energy_bars(energy: Energy) -> Figure:
     figure = blank(9.5, 1.7 + count * room(count, 0.36, 0.2))
     heading(
         figure,
-        f"Energy of one sample: {_joules(energy.total)} with spikes, {_joules(energy.twin)} without",
+        f"Energy of one sample: {joules(energy.total)} with spikes, {joules(energy.twin)} without",
         f"twin / network {energy.honest:.2f} with updates and memory, {energy.usual:.2f} by operations alone; "
         f"{energy.model}",
     )
@@ -47,7 +47,7 @@ def energy_bars(energy: Energy) -> Figure:
         left += width
     size = min(9, 0.75 * 72 * room(count, 0.36, 0.2))
     for row, layer in enumerate(energy.layers):
-        note(axes, max(left[row], twin[row]), row, _joules(layer.total), INK, fontsize=size)
+        note(axes, max(left[row], twin[row]), row, joules(layer.total), INK, fontsize=size)
     axes.set_yticks(rows, [f"{layer.work.name or '(itself)'}  {layer.work.kind}" for layer in energy.layers])
     axes.tick_params(axis="y", labelsize=size, length=0)
     axes.set_ylim(count - 0.4, -0.6)
@@ -57,10 +57,10 @@ def energy_bars(energy: Energy) -> Figure:
     return figure
 
 
-def _joules(pico: float) -> str:
+def joules(pico: float) -> str:
     """A number of picojoules in words.
 
-    >>> _joules(1234.0), _joules(2.5e6), _joules(float("nan"))
+    >>> joules(1234.0), joules(2.5e6), joules(float("nan"))
     ('1.23 nJ', '2.5 \u00b5J', 'no price')
     """
     if np.isnan(pico):

@@ -20,7 +20,7 @@ from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, Sampl
 from ..spikes import PackedSpikes
 from .data import direct_encoding
 
-__all__ = ["Activity", "at_rest", "gradients", "observe", "view_sample"]
+__all__ = ["Activity", "all_spikes", "at_rest", "gradients", "observe", "view_sample"]
 
 
 class Activity:
@@ -77,7 +77,7 @@ def at_rest(net: nn.Module) -> Iterator[None]:
         yield
 
 
-def _all_spikes(name: str, module: nn.Module) -> Reducer:
+def all_spikes(name: str, module: nn.Module) -> Reducer:
     """A bit for each spike; the values themselves of neurons that give other than 0 and 1."""
     return Packed() if gives_spikes(module) else Raw()
 
@@ -88,7 +88,7 @@ def view_sample(net: nn.Module, x: Tensor, label: int, steps: int, trained_steps
     with (
         torch.no_grad(),
         at_rest(net),
-        record(net, _all_spikes, neurons, "spike") as spikes,
+        record(net, all_spikes, neurons, "spike") as spikes,
         record(net, "raw", neurons, "v") as potentials,
     ):
         readout = net(direct_encoding(x.unsqueeze(0), steps))

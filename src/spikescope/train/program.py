@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from .. import monitor
-from ..functional import reset_net
 from ..layer.norm import BatchNorm
 from ..report import figures
 from ..report.summary import summary
 from ..report.views import Epoch, GradientFlow
+from ..view.document import write_insight
 from .checkpoint import Checkpoint, newest_checkpoint
 from .console import TrainingProgress
 from .data import direct_encoding
+from .insight import Insight, look_inside
 from .logs import Logs
 from .networks import load_weights, make_network
-from .observe import gradients
 from .ranks import Ranks, joined_ranks
 from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
@@ -54,7 +54,7 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
     """Train by a recipe, in this process or in those that `torchrun` has started, into the new folder `path`.
 
     The folder holds `recipe.toml`, `config.json`, a line an epoch in `metrics.jsonl`, the last checkpoints, the best
-    weights in `best.safetensors`, those of the end in `model.safetensors`, `summary.txt` and pictures.
+    weights in `best.safetensors`, those of the end in `model.safetensors`, `summary.txt`, `report.html` and pictures.
 
     - `logs`: where the numbers of each epoch go besides: names of `LOGS`, as `'tensorboard'` or `'wandb:project'`, and
       sinks of your own.
@@ -140,9 +140,11 @@ def _run(
     text = summary(history)
     if folder is not None and history:
         folder.save_checkpoint(trainer.tested, "model", epoch=history[-1].epoch, model=recipe.model)
-        health, flow = _look(trainer)
-        text += f"\n\nHealth\n{health}"
-        _save_pictures(folder, history, flow)
+        seen = _look(trainer)
+        text += f"\n\nHealth\n{seen.health}"
+        _save_pictures(folder, history, seen.flow)
+        write_insight(folder.path, seen.document)
+        folder.report()
     if trainer.stopped:
         text += "\n\nStopped by a signal. `spikescope train --resume DIR` goes on from here."
     if folder is not None:
@@ -150,8 +152,8 @@ def _run(
     return Outcome(tuple(history), text, trainer.stopped)
 
 
-def _look(trainer: Trainer) -> tuple[str, GradientFlow | None]:
-    """The findings on a copy of the trained network over some samples, and how far its gradients reach."""
+def _look(trainer: Trainer) -> Insight:
+    """What a copy of the trained network does with some samples."""
     net, recipe, data = deepcopy(trainer.net), trainer.recipe, trainer.data
     with keeping_generators():
         seed_all(recipe.seed)
@@ -160,20 +162,11 @@ def _look(trainer: Trainer) -> tuple[str, GradientFlow | None]:
         x = torch.stack([torch.as_tensor(x) for x, _ in pairs]).to(device)
         y = torch.tensor([int(y) for _, y in pairs], device=device)
         x_seq = x.transpose(0, 1).contiguous() if data.sequences else direct_encoding(x, recipe.T)
-        net.train()
         for module in net.modules():
             if isinstance(module, BatchNorm):
                 module.synchronized = False  # the other processes do not look
-        reset_net(net)
-        layers = monitor.by_role("synapse") | monitor.by_role("neuron")
-        with ExitStack() as around:
-            try:
-                health = around.enter_context(monitor.health(net))
-            except LookupError:  # the twin without spikes
-                return "There are no neurons to look at.", None
-            norms = around.enter_context(monitor.record(net, "gradient norm", layers, "grad_output"))
-            loss_of(trainer.scores(net, x_seq), y, recipe).backward()
-    return health.table(), gradients(norms) if recipe.step_mode == "m" and len(norms) else None
+        loss = partial(loss_of, target=y, recipe=recipe)
+        return look_inside(net, x_seq, trainer.scores, loss, sequences=recipe.step_mode == "m")
 
 
 def _save_pictures(folder: RunFolder, history: list[Epoch], flow: GradientFlow | None) -> None:

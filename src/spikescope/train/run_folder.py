@@ -15,6 +15,7 @@ from ..errors import missing_extra
 from ..files import FolderLock, append_line, claim_folder, open_regular, write_whole
 from ..report.metrics import read_metrics
 from ..report.views import Epoch
+from ..view import report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ class RunFolder:
     - `config.json`: what was asked for.
     - `metrics.jsonl`: one JSON object per epoch.
     - `model.safetensors`: the weights after the last finished epoch.
-    - `summary.txt` and the pictures, written at the end.
+    - `insight.json`, `report.html`, `summary.txt` and the pictures, written at the end.
 
     `RunFolder.again(path)` is the folder of a run that is taken up again.
     """
@@ -91,6 +92,10 @@ class RunFolder:
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
         write_whole(self.path / f"{name}.png", picture.getvalue())
+
+    def report(self, to: str | os.PathLike[str] | None = None, second: Any = None, **options: Any) -> Path:
+        """Write one page that shows the run so far, `report.html` in the folder unless told else: see `view.report`."""
+        return report(self.path, second, self.path / "report.html" if to is None else to, **options)
 
     def write_summary(self, text: str) -> None:
         """Write `summary.txt`."""

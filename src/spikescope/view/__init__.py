@@ -1,1 +1,3 @@
-"""One page that shows what went on inside a network."""
+"""One page that shows what went on inside a network, and the document that it is drawn from."""
+
+from .report import *

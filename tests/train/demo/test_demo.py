@@ -38,6 +38,8 @@ def test_the_run_folder(tmp_path, small_dataset, capsys):
     assert not outcome.interrupted
     assert {entry.name for entry in tmp_path.iterdir()} == {
         "config.json",
+        "insight.json",
+        "report.html",
         "metrics.jsonl",
         "model.safetensors",
         "summary.txt",

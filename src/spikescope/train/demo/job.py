@@ -9,24 +9,29 @@ from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ... import monitor
 from ...errors import missing_extra
 from ...report import figures
 from ...report.summary import summary, work_table
-from ...report.views import Epoch, GradientFlow
+from ...report.views import Epoch, GradientFlow, SampleView
+from ...view.document import show_view, write_insight
 from ..console import TrainingProgress
-from ..data import Dataset, shift_images
-from ..observe import gradients, view_sample
+from ..data import Dataset, direct_encoding, shift_images
+from ..insight import Insight, look_inside
+from ..observe import view_sample
 from ..program import Outcome
 from ..run_folder import RunFolder, load_checkpoint
 from ..work import count_work
 from .digits import digits_network, load_digits
-from .loop import Settings, classify, fit
+from .loop import Settings, fit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["check_extras", "choose_device", "run_demo"]
 
@@ -114,26 +119,35 @@ def run_demo(
         load_checkpoint(folder.path / "model.safetensors", net)
     text = summary(history)
     if history:
-        work, health, flow = _insight(net, dataset, settings)
-        text += f"\n\n{work}\n\n{health}"
-        _save_pictures(folder, net, dataset, settings, history, flow, target)
+        seen, work = _insight(net, dataset, settings), _work(net, dataset, settings)
+        view = _view(net, dataset, settings)
+        text += f"\n\n{work}\n\nHealth\n{seen.health}"
+        _save_pictures(folder, view, history, seen.flow, target)
+        seen.document["rasters"], seen.document["potentials"] = [], []  # those of the sample with its image instead
+        show_view(seen.document, view, f"test sample 0, a {view.label}, taken for a {view.answer}")
+        write_insight(folder.path, seen.document)
+        folder.report()
     text += "\nInterrupted before the end." if interrupted else ""
     folder.write_summary(text + "\n")
     return Outcome(tuple(history), text, interrupted)
 
 
-def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> tuple[str, str, GradientFlow]:
-    """What the trained network spends on a test sample, what the monitors find wrong with it, and its gradients."""
-    work = count_work(net, dataset.x_test[:INSIGHT_SAMPLES], settings.steps)
-    copied = deepcopy(net)  # in training mode its normalisation learns from what it sees
-    layers = monitor.by_role("synapse") | monitor.by_role("neuron")
+def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> Insight:
+    """What the monitors see of the trained network: of a copy, whose normalisation learns from what it sees."""
     x, y = dataset.x_train[:INSIGHT_SAMPLES], dataset.y_train[:INSIGHT_SAMPLES]
-    with (
-        monitor.health(copied) as health,
-        monitor.record(copied, "gradient norm", layers, "grad_output") as norms,
-    ):
-        cross_entropy(classify(copied, x, settings.steps), y).backward()
-    return work_table(work), f"Health\n{health.table()}", gradients(norms)
+    x_seq = direct_encoding(x, settings.steps)
+    return look_inside(deepcopy(net), x_seq, lambda net, x: net(x), lambda scores: cross_entropy(scores.mean(0), y))
+
+
+def _work(net: nn.Module, dataset: Dataset, settings: Settings) -> str:
+    """What the trained network spends on a test sample, as text."""
+    return work_table(count_work(net, dataset.x_test[:INSIGHT_SAMPLES], settings.steps))
+
+
+def _view(net: nn.Module, dataset: Dataset, settings: Settings) -> SampleView:
+    """The first sample of the test part, for longer than in training."""
+    steps, label = VIEW_FACTOR * settings.steps, int(dataset.y_test[0])
+    return view_sample(net, dataset.x_test[0], label, steps=steps, trained_steps=settings.steps)
 
 
 def _config(settings: Settings, neuron: str, device: torch.device | str, dataset: Dataset) -> dict[str, object]:
@@ -153,27 +167,18 @@ def _config(settings: Settings, neuron: str, device: torch.device | str, dataset
 
 def _save_pictures(
     folder: RunFolder,
-    net: nn.Module,
-    dataset: Dataset,
-    settings: Settings,
+    view: SampleView,
     history: list[Epoch],
-    flow: GradientFlow,
+    flow: GradientFlow | None,
     target: float,
 ) -> None:
-    """Draw what there is; the sample is the first of the test part."""
-    view = view_sample(
-        net,
-        dataset.x_test[0],
-        int(dataset.y_test[0]),
-        steps=VIEW_FACTOR * settings.steps,
-        trained_steps=settings.steps,
-    )
-    pictures = {
+    """Draw what there is."""
+    pictures: dict[str, Callable[[], Figure]] = {
         "learning_curves": partial(figures.learning_curves, history, target),
         "firing_rates": partial(figures.firing_rates, history),
         "spike_raster": partial(figures.spike_raster, view),
         "membrane_traces": partial(figures.membrane_traces, view),
-        "gradient_flow": partial(figures.gradient_flow, flow),
+        **({} if flow is None else {"gradient_flow": partial(figures.gradient_flow, flow)}),
         "overview": partial(figures.overview, history, view, target, flow),
     }
     for name, draw in pictures.items():

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ... import analysis, monitor
+from ...report.sample import lively
+from ...report.views import LayerTrace
 from .shape import Course, Energy, Finding, Flow, Image, Layer, Number, Potential, Raster, number
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "flow_of",
     "image_of",
     "layer_of",
+    "liveliest",
     "potential_of",
+    "priced_of",
     "raster_of",
     "spread_of",
 ]
@@ -248,6 +252,12 @@ def energy_of(held: analysis.Energy) -> Energy:
     }
 
 
+def priced_of(layer: analysis.work.LayerEnergy) -> Any:
+    """The energy of a layer, and its operations where it has any."""
+    operations = layer.work.acs + layer.work.macs
+    return {"energy": number(layer.total)} | ({"operations": number(operations)} if operations else {})
+
+
 def spread_of(rates: Tensor) -> list[Number]:
     """The sorted rates of the neurons, at evenly chosen places; of none an empty list.
 
@@ -276,6 +286,19 @@ def layer_of(name: str, kind: str, rates: Tensor, silent: float | None = None) -
         "spread": spread_of(held),
         "silent": number(share),
     }
+
+
+def liveliest(potentials: Tensor, spikes: Tensor | None) -> list[int]:
+    """The neurons of `[T, F]` that are worth a look: those that fire, at different rates; else those that move most.
+
+    >>> liveliest(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.1, 3.0, 2.0, 1.0]]), None)
+    [1, 2, 3]
+    """
+    if not potentials.numel():
+        return []
+    held = potentials.detach().double().nan_to_num(posinf=0.0, neginf=0.0).cpu().numpy()
+    fired = np.zeros_like(held) if spikes is None else spikes.detach().double().cpu().numpy()
+    return sorted(lively(LayerTrace("", "", fired, held), NEURONS))
 
 
 def image_of(image: Any, words: str) -> Image:

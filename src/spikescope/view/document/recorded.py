@@ -17,7 +17,6 @@ from ...recording import Layer as Recorded
 from ...recording import Signal, StoredRecording
 from ...spikes import PackedSpikes
 from .parts import (
-    NEURONS,
     ROWS,
     course_of,
     energy_of,
@@ -25,7 +24,9 @@ from .parts import (
     finding_of,
     flow_of,
     layer_of,
+    liveliest,
     potential_of,
+    priced_of,
     raster_of,
 )
 from .privacy import told
@@ -235,7 +236,7 @@ def _potentials(found: Document, layer: Recorded, run: int | None, sample: int) 
     spikes = None
     if "spike" in layer and len(layer["spike"]):
         spikes = layer["spike"].read(index, steps, sample, candidates)[:, 0]
-    for at in liveliest(held):
+    for at in liveliest(held, spikes):
         fired = [] if spikes is None else ((spikes[:, at] != 0) & ~spikes[:, at].isnan()).nonzero().flatten().tolist()
         name = candidates[at] if signal.neurons is None else signal.neurons[candidates[at]]
         limits = {
@@ -253,19 +254,6 @@ def _is_number(held: Any) -> bool:
     return isinstance(held, (int, float)) and not isinstance(held, bool)
 
 
-def liveliest(x: Tensor) -> list[int]:
-    """Of potentials `[T, F]` the neurons that move most, in their order.
-
-    >>> liveliest(torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.1, 3.0, 2.0, 1.0]]))
-    [1, 2, 3]
-    """
-    if not x.numel():
-        return []
-    held = x.nan_to_num(posinf=0.0, neginf=0.0)
-    span = held.amax(0) - held.amin(0)
-    return sorted(span.argsort(descending=True, stable=True)[:NEURONS].tolist())
-
-
 def _norms(signal: Signal, run: int | None) -> Tensor:
     """The norm of a gradient at each step, over samples and neurons."""
     index = signal.runs[0].index if run is None else run
@@ -281,5 +269,4 @@ def _price(found: Document, energy: Any) -> None:
     priced = {layer.work.name: layer for layer in energy.layers}
     for row in found["layers"]:
         if row["name"] in priced:
-            row["energy"] = number(priced[row["name"]].total)
-            row["operations"] = number(priced[row["name"]].work.acs + priced[row["name"]].work.macs)
+            row.update(priced_of(priced[row["name"]]))

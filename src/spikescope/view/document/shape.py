@@ -16,6 +16,7 @@ __all__ = [
     "FORMAT",
     "VERSION",
     "Course",
+    "Difference",
     "Document",
     "Energy",
     "EnergyOfLayer",
@@ -173,12 +174,19 @@ class Image(TypedDict):
     rows: list[list[int]]
 
 
+class Difference(TypedDict):
+    """What comparing the recorded values said, in sentences: the first difference first."""
+
+    words: list[str]
+
+
 class Document(TypedDict):
     """All that the page shows.
 
     - `source`: where it comes from. `facts`: a few words that stand at its head, each with its name.
     - `findings`; `judged`: whether any were looked for. `unjudged`: what could not be judged, and why.
     - `configuration`: names and values, in order. `notes`: what was left out or is damaged.
+    - `difference`: of the second of two recordings, how its values differ from those of the first.
     """
 
     format: str
@@ -199,6 +207,7 @@ class Document(TypedDict):
     configuration: list[list[str]]
     versions: list[list[str]]
     notes: list[str]
+    difference: Difference | None
 
 
 def empty(source: Literal["run", "recording", "live"], title: str) -> Document:
@@ -226,6 +235,7 @@ def empty(source: Literal["run", "recording", "live"], title: str) -> Document:
         "configuration": [],
         "versions": [],
         "notes": [],
+        "difference": None,
     }
 
 

@@ -14,8 +14,20 @@ from ...monitor.choose.modules import named
 from ...monitor.choose.signals import reset_of, threshold_of
 from ...report.views import SampleView
 from ...spikes import PackedSpikes
-from .parts import course_of, energy_of, evenly, finding_of, flow_of, image_of, layer_of, potential_of, raster_of
-from .recorded import POTENTIALS, RASTERS, liveliest
+from .parts import (
+    course_of,
+    energy_of,
+    evenly,
+    finding_of,
+    flow_of,
+    image_of,
+    layer_of,
+    liveliest,
+    potential_of,
+    priced_of,
+    raster_of,
+)
+from .recorded import POTENTIALS, RASTERS
 from .shape import Document, Layer, empty, number
 
 __all__ = ["of_network", "show_sample", "show_view"]
@@ -83,8 +95,7 @@ def _layers(
         if name in gradients:
             row["gradient"] = number(torch.as_tensor(gradients[name]).double().square().sum().sqrt())
         if name in priced:
-            row["energy"] = number(priced[name].total)
-            row["operations"] = number(priced[name].work.acs + priced[name].work.macs)
+            row |= priced_of(priced[name])
         rows.append(row)
     return rows
 
@@ -113,7 +124,7 @@ def show_sample(
     for name in _some(potentials, POTENTIALS):
         values = _of_sample(potentials[name], sample)
         module = modules[name]
-        for at in liveliest(values):
+        for at in liveliest(values, held.get(name)):
             fired = _fired(held[name][:, at]) if name in held else []
             limits = threshold_of(module), reset_of(module)
             found["potentials"].append(potential_of(name, at, values[:, at], fired, *limits, sample=words))
@@ -125,12 +136,12 @@ def show_view(found: Document, view: SampleView, words: str) -> None:
     for layer in view.layers[:RASTERS]:
         found["rasters"].append(raster_of(layer.name, torch.from_numpy(layer.spikes), words))
         held, fired = torch.from_numpy(layer.potential), torch.from_numpy(layer.spikes)
-        for at in liveliest(held) if len(found["potentials"]) < 3 * POTENTIALS else []:
+        for at in liveliest(held, fired) if len(found["potentials"]) < 3 * POTENTIALS else []:
             limits = layer.threshold, layer.reset
             potential = potential_of(layer.name, at, held[:, at], _fired(fired[:, at]), *limits, sample=words)
             found["potentials"].append(potential)
     belief = view.belief
-    steps = list(range(1, len(belief) + 1))
+    steps = list(range(len(belief)))
     series = {f"class {at}": belief[:, at].tolist() for at in range(belief.shape[1])}
     title = "What the network believes, step by step"
     found["courses"].append(course_of(title, "time step", "probability of a class", steps, series, share=True))

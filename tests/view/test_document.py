@@ -1,0 +1,257 @@
+"""What a document says of recordings, runs and networks, and what it keeps to itself."""
+
+import json
+import math
+import shutil
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import spikescope
+from spikescope import layer, monitor, neuron
+from spikescope.report.views import Epoch, LayerActivity
+from spikescope.train.run_folder import RunFolder
+from spikescope.view import document_of, report
+from spikescope.view.document import json_of, of_network, read_data, write_insight
+from spikescope.view.document.parts import COLUMNS, COURSES, MARKS, POINTS, ROWS, course_of, potential_of, raster_of
+from spikescope.view.document.privacy import without_places
+from spikescope.view.document.shape import empty, value
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        layer.Linear(6, 12, step_mode="m"),
+        neuron.LIFNode(step_mode="m"),
+        layer.Linear(12, 4, step_mode="m"),
+        neuron.IFNode(step_mode="m", v_reset=None),
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The path of a recording of two runs, and its spikes."""
+    path = tmp_path_factory.mktemp("recordings") / "run.spk"
+    net, spikes = network(), []
+    with monitor.record(net, ("spike", "v"), to=path, seed=3):
+        for _ in range(2):
+            spikes.append(net[:2](3 * torch.rand(5, 3, 6)).detach())
+            spikescope.functional.reset_net(net)
+    return path, torch.cat(spikes, 1)
+
+
+def test_measures_of_a_recording_are_those_of_its_spikes(recorded):
+    path, spikes = recorded
+    first = document_of(path)["layers"][0]
+    assert (first["name"], first["kind"], first["role"], first["neurons"]) == ("1", "LIFNode", "neurons", 12)
+    rates = spikes.mean((0, 1), dtype=torch.float64)
+    assert first["rate"] == pytest.approx(rates.mean().item(), rel=1e-5)
+    assert first["silent"] == pytest.approx((rates == 0).double().mean().item(), rel=1e-5)
+    assert first["spread"] == pytest.approx(rates.sort().values.tolist(), rel=1e-5)
+
+
+def test_a_raster_of_a_recording_is_its_spikes(recorded):
+    path, spikes = recorded
+    for run in (0, 1):
+        (raster,) = [held for held in document_of(path, run=run, sample=2)["rasters"] if held["layer"] == "1"]
+        marks = torch.zeros(5, 12)
+        for row, columns in zip(raster["rows"], raster["marks"], strict=True):
+            marks[columns, row] = 1
+        assert torch.equal(marks, spikes[:, 3 * run + 2])
+
+
+def test_a_potential_has_its_threshold_reset_and_spikes(recorded):
+    path, spikes = recorded
+    held = document_of(path)["potentials"]
+    assert {(one["layer"], one["threshold"], one["reset"]) for one in held} == {("1", 1, 0)}
+    for one in held:
+        assert one["spikes"] == spikes[:, 0, one["neuron"]].nonzero().flatten().tolist()
+
+
+def test_a_recording_of_a_dead_layer_has_the_finding(tmp_path):
+    net = network()
+    net[0].weight.data.zero_()
+    net[0].bias.data.zero_()
+    with monitor.record(net, to=tmp_path / "run.spk"):
+        net(torch.rand(5, 3, 6))
+    found = document_of(tmp_path / "run.spk")
+    assert found["findings"][0]["kind"] == "silent layer"
+    assert found["findings"][0]["layer"] == "1"
+    assert found["judged"]
+    assert any("gradients" in text for text in found["unjudged"])
+
+
+def test_an_empty_recording_is_a_document_and_a_page(tmp_path):
+    with monitor.record(network(), to=tmp_path / "run.spk"):
+        pass
+    found = document_of(tmp_path / "run.spk")
+    assert not found["judged"]
+    assert found["rasters"] == []
+    assert report(tmp_path / "run.spk", to=tmp_path / "report.html").exists()
+
+
+def test_a_damaged_recording_is_shown_as_far_as_it_is_whole_and_tells_no_path(recorded, tmp_path):
+    path = tmp_path / "secret-project" / "run.spk"
+    shutil.copytree(recorded[0], path)
+    for part in path.glob("*.records"):
+        held = bytearray(part.read_bytes())
+        held[len(held) // 2] ^= 0xFF
+        part.write_bytes(held)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where a head was hit
+        found = document_of(path)
+    assert any("damaged" in note for note in found["notes"])
+    assert "secret-project" not in json_of(found)
+    assert report(found, to=tmp_path / "report.html").exists()
+
+
+def epoch(number, rate=0.25, loss=0.5):
+    return Epoch(number, loss, 0.75, 0.625, 0.5, 1.5, (LayerActivity("1", "LIFNode", 8, rate, 0.25),))
+
+
+def run_folder(path, config=None, epochs=2):
+    with RunFolder(path) as folder:
+        folder.write_config(
+            {"job": "train", "recipe": {"model": "net", "data": "digits"}} if config is None else config
+        )
+        for number in range(1, epochs + 1):
+            folder.add_epoch(epoch(number))
+        return folder
+
+
+def test_the_folder_of_a_run_that_goes_on_has_courses_and_no_findings(tmp_path):
+    folder = run_folder(tmp_path / "run")
+    found = document_of(tmp_path / "run")
+    assert found["title"] == "net on digits"
+    assert [held["title"] for held in found["courses"]] == ["Loss", "Accuracy", "Firing rate", "Silent neurons"]
+    assert found["courses"][0]["series"][0]["values"] == [0.5, 0.5]
+    assert not found["judged"]
+    assert folder.report() == tmp_path / "run" / "report.html"
+
+
+def test_the_folder_of_a_run_of_no_epoch_is_a_document(tmp_path):
+    run_folder(tmp_path / "run", epochs=0)
+    assert document_of(tmp_path / "run")["facts"] == [["epochs", "none finished"]]
+
+
+def test_what_was_seen_at_the_end_comes_back_with_the_activity_on_the_test_samples(tmp_path):
+    run_folder(tmp_path / "run")
+    net = network()
+    with monitor.health(net) as health, monitor.record(net) as activity:
+        net(torch.rand(5, 3, 6)).sum().backward()
+    write_insight(tmp_path / "run", of_network(net, health=health, activity=activity, source="run"))
+    found = document_of(tmp_path / "run")
+    assert [held["name"] for held in found["layers"]] == ["0", "1", "2", "3"]
+    assert found["layers"][1]["rate"] == 0.25  # of the last epoch
+    assert found["layers"][0]["parameters"] == 6 * 12 + 12
+    assert found["judged"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 99}', '{"version": 1}'])
+def test_a_damaged_insight_is_named(tmp_path, text):
+    run_folder(tmp_path / "run")
+    (tmp_path / "run" / "insight.json").write_text(text)
+    with pytest.raises(ValueError, match=r"insight\.json is .*damaged"):
+        document_of(tmp_path / "run")
+
+
+SECRET = "ada-lovelace"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"/home/{SECRET}/run.spk is damaged",
+        f"in '/home/{SECRET}/a b'",
+        f"C:\\Users\\{SECRET}\\run",
+        f"~{SECRET}/runs/x",
+        f"git@example.org:{SECRET}/net.git",
+        f"https://example.org/{SECRET}?x=1",
+        f"ssh://git@example.org/{SECRET}",
+        f"(../{SECRET}/weights.pt)",
+        f"file=/data/{SECRET}",
+    ],
+)
+def test_a_path_or_an_address_is_left_out_of_a_text(text):
+    assert SECRET not in without_places(text)
+
+
+@pytest.mark.parametrize("text", ["3 pJ/access", "a / b", "x = x / 2", "and/or", "net[0].weight.data.mul_(2)"])
+def test_other_texts_stay_as_they_are(text):
+    assert without_places(text) == text
+
+
+def test_a_configuration_tells_no_path_unless_asked(tmp_path):
+    recipe = {"model": "net", "data": "digits", "root": f"data/{SECRET}", "data_args": {"cache": f"/tmp/{SECRET}"}}
+    run_folder(tmp_path / SECRET, {"job": "train", "recipe": recipe})
+    assert SECRET not in json_of(document_of(tmp_path / SECRET))
+    told = dict(map(tuple, document_of(tmp_path / SECRET, places=True)["configuration"]))
+    assert told["recipe.root"] == f"data/{SECRET}"
+    assert told["folder"].endswith(SECRET)
+    assert {"machine", "user"} <= told.keys()
+
+
+def test_numbers_that_are_not_finite_survive_json():
+    held = course_of("Loss", "epoch", "", [1, 2, 3], {"train": [math.nan, math.inf, -math.inf]})
+    values = json.loads(json_of(held))["series"][0]["values"]
+    assert values == ["nan", "inf", "-inf"]
+    assert math.isnan(value(values[0]))
+
+
+def test_what_is_large_is_thinned_and_says_so():
+    x = list(range(5000))
+    peak = [0.0] * 5000
+    peak[2345] = 9.0
+    course = course_of("Loss", "update", "", x, {"train": peak})
+    assert len(course["x"]) <= POINTS + 2
+    assert 9 in course["series"][0]["values"]
+    assert "of 5,000 points" in course["note"]
+    many = course_of("Rate", "epoch", "", [1], {str(at): [0.0] for at in range(COURSES + 50)})
+    assert len(many["series"]) == COURSES
+    assert "evenly chosen" in many["note"]
+    raster = raster_of("lif", torch.ones(10 * COLUMNS, 3 * ROWS))
+    assert sum(map(len, raster["marks"])) <= MARKS
+    assert max(map(max, raster["marks"])) < COLUMNS
+    assert "in 10 steps" in raster["note"]
+    assert f"of {3 * ROWS} neurons" in raster["note"]
+    potential = potential_of("lif", 0, torch.tensor(peak))
+    assert len(potential["x"]) <= POINTS + 2
+    assert 9 in potential["values"]
+    assert potential["note"]
+
+
+def test_a_value_that_is_not_finite_is_never_thinned_out():
+    held = torch.zeros(5000)
+    held[1234] = math.nan
+    assert "nan" in potential_of("lif", 0, held)["values"]
+
+
+def test_a_source_that_is_none_is_refused_in_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        document_of(tmp_path / "nothing")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "note.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"neither the folder of a run.*note\.txt"):
+        document_of(tmp_path / "odd")
+    with pytest.raises(TypeError, match=r"takes a recording.*Tensor \[2\]"):
+        document_of(torch.zeros(2))
+    with pytest.raises(IsADirectoryError, match="give the name of a file"):
+        report(empty("run", ""), to=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "<html></html>", "<script id='spikescope-data'>[]</script>",
+                                  '<script id="spikescope-data">[{"format":"other","version":1}]</script>',
+                                  '<script id="spikescope-data">{"a"</script>'])  # fmt: skip
+def test_a_file_that_is_no_report_is_refused_in_words(tmp_path, text):
+    (tmp_path / "page.html").write_text(text)
+    with pytest.raises(ValueError, match="is no report of spikescope"):
+        read_data(tmp_path / "page.html")
+
+
+def test_a_report_of_a_later_version_is_refused_in_words(tmp_path):
+    text = '<script id="spikescope-data">[{"format":"spikescope report","version":99}]</script>'
+    (tmp_path / "page.html").write_text(text)
+    with pytest.raises(ValueError, match="does not know"):
+        read_data(tmp_path / "page.html")
