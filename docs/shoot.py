@@ -8,7 +8,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import Browser  # noqa: E402  # of the tests
-
 from spikescope.view import report  # noqa: E402
 
 HEIGHT = 1180

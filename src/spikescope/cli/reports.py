@@ -44,7 +44,11 @@ def add_report(commands: Any) -> None:
     made.add_argument("-o", "--out", type=Path, metavar="FILE", help="the file to write (report.html; of --data, none)")
     made.add_argument("--title", metavar="TEXT", help="the title of the page")
     made.add_argument(
-        "--run", type=int, metavar="N", help="the run of a recording that is shown spike by spike (its first)"
+        "--run",
+        type=int,
+        dest="number",
+        metavar="N",
+        help="the run of a recording that is shown spike by spike (its first)",
     )
     made.add_argument("--sample", type=int, default=0, metavar="N", help="the sample of it (0)")
     made.add_argument("--places", action="store_true", help="tell paths, the machine and the user")
