@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from .. import monitor
 from ..layer.norm import BatchNorm
 from ..report import figures
 from ..report.summary import summary
