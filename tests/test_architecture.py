@@ -24,7 +24,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "form": set(),
     "hooks": set(),
     "sockets": {"errors", "form", "hooks", "internals"},
-    "start": {"errors", "internals", "sockets"},
+    "start": {"errors", "form", "internals", "sockets"},
     "base": {"errors", "internals", "sockets", "start"},
     "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate", "toolchain"},
     "layer": {"base", "errors", "internals", "neuron", "sockets"},

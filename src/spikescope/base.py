@@ -227,7 +227,7 @@ class MemoryModule(StepModule, nn.Module):
         """One step or one sequence, by `step_mode`."""
         if self._memories:
             if not torch.compiler.is_compiling():
-                check_start(self)
+                check_start(self, args)
             elif exporting():
                 check_export(self)
         if self._step_mode == "s":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Never
 
@@ -23,6 +23,20 @@ class ShapeError(ValueError):
 
 class StateError(RuntimeError, AttributeError):
     """A state that cannot be used: too old, of another network, or never made, so that `hasattr` says no."""
+
+
+def absent(what: str, shape: Sequence[int], meta: bool) -> StateError:
+    """The error for a state or a field that a mode or transform of PyTorch has left behind to an input with values.
+
+    >>> print(absent("the state 'v'", (2,), meta=True))
+    the state 'v' of shape [2] has no values: it is a meta tensor, left from another call, and the input is a tensor \
+with values. Call functional.reset_net(net) from spikescope between the two; set a field anew.
+    """
+    kind = "a meta tensor" if meta else "a stand-in of FakeTensorMode, torch.compile or torch.func"
+    return StateError(
+        f"{what} of shape {list(shape)} has no values: it is {kind}, left from another call, and the input is a tensor "
+        "with values. Call functional.reset_net(net) from spikescope between the two; set a field anew."
+    )
 
 
 class RecomputeError(RuntimeError):

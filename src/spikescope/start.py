@@ -13,8 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .errors import RecomputeError, StateError
-from .internals import after_backward, checkpoint_at_work, in_backward, jit_trace, recomputation
+from .errors import RecomputeError, StateError, absent
+from .form import tensors_of
+from .internals import (
+    after_backward,
+    checkpoint_at_work,
+    in_backward,
+    is_left_behind,
+    is_plain,
+    jit_trace,
+    recomputation,
+)
 from .sockets import at_rest
 
 __all__ = ["Placed", "Traced", "check_export", "check_start", "note_end", "note_placed", "recomputing"]
@@ -54,7 +63,7 @@ class Traced(NamedTuple):
     left: tuple[Any, ...]
 
 
-def check_start(module: Any) -> None:
+def check_start(module: Any, args: tuple[Any, ...]) -> None:
     """Before a call outside compiled code: put right what can be, refuse in words what cannot."""
     if not in_backward():
         at_work = checkpoint_at_work(module.training)
@@ -65,11 +74,24 @@ def check_start(module: Any) -> None:
     trace = jit_trace()
     if trace is not None or module._traced is not None:
         _check_trace(module, trace)
+    for name, held in module._memories.items():
+        if type(held) is not float and not (isinstance(held, Tensor) and is_plain(held)):
+            _check_present(module, name, held, args)
     if not torch.is_inference_mode_enabled():
         for held in module._memories.values():
             if type(held) is not float and _is_of_inference(held):
                 _leave_inference(module)
                 break
+
+
+def _check_present(module: Any, name: str, value: Any, args: tuple[Any, ...]) -> None:
+    """Refuse a state that a mode or transform of PyTorch has left behind to an input outside of it."""
+    x = next((held for held in args if isinstance(held, Tensor)), None)
+    if x is None or not is_plain(x):
+        return
+    for held in tensors_of(value):
+        if is_left_behind(held):
+            raise absent(f"{type(module).__name__}: the state {name!r}", held.shape, held.is_meta)
 
 
 def note_end(module: Any) -> None:

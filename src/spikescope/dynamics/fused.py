@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import StateError, changed_in_place
+from ..errors import absent, changed_in_place
 from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
@@ -73,12 +73,7 @@ def check_present(state: Any, tensors: Sequence[Tensor], x: Tensor) -> None:
     named = [*((f"the state {name!r}", held) for name, held in state._asdict().items() if isinstance(held, Tensor))]
     for name, held in (*named, *(("a field", held) for held in tensors)):
         if is_left_behind(held):
-            kind = "a meta tensor" if held.is_meta else "a stand-in of FakeTensorMode, torch.compile or torch.func"
-            raise StateError(
-                f"{name} of shape {list(held.shape)} has no values: it is {kind}, left from another call, and the "
-                "input is a tensor with values. Call functional.reset_net(net) from spikescope between the two; "
-                "set a field anew."
-            )
+            raise absent(name, held.shape, held.is_meta)
 
 
 def start_of(held: Tensor, real: torch.dtype, device: torch.device, shape: torch.Size) -> Tensor:
