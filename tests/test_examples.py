@@ -8,6 +8,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 LEAST = {  # the accuracy that the short form reaches with room to spare; chance is 0.1, or 0.5 for the sequence task
     "conversion": 0.90,
+    "gestures": 0.40,
     "online_digits": 0.60,
     "sequence": 0.80,
     "stdp_digits": 0.50,
