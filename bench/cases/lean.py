@@ -1,7 +1,8 @@
-"""Memory and time of a training step: ours, lean, and SpikingJelly with and without its memory optimisation.
+"""Memory and time of a training step: ours plain, lean and within a budget, and SpikingJelly with and without memopt.
 
-Blocks of Conv2d-BatchNorm2d-LIF with 64 channels, float32. Each contender has a fresh process, whose allocator gives
-large blocks back at once, so that the peak is what the step needs, not what the heap has kept.
+Blocks of Conv2d-BatchNorm2d-LIF with 64 channels, and networks of papers, float32. Each contender has a fresh process,
+whose allocator gives large blocks back at once, so that the peak is what the step needs, not what the heap has kept.
+The budget of `fit` is in the middle between the floor and what the lean network takes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikescope import models, neuron
+
 from ..harness import Agreement, Options, Row, subprocess_json, versus
 from ..rivals import missing
 from .memory import forget_peak, peak
@@ -28,7 +31,12 @@ __all__ = ["rows"]
 
 BLOCKS, CHANNELS, CLASSES, LARGE = 5, 64, 10, 1 << 20
 SAME = 1e-5  # relative difference of the losses: sums in another order
-RIVALS = {"plain": "ours, plain", "spikingjelly": "SpikingJelly", "memopt": "SpikingJelly, memopt"}
+RIVALS = {
+    "plain": "ours, plain",
+    "fit": "ours, within a budget",
+    "spikingjelly": "SpikingJelly",
+    "memopt": "SpikingJelly, memopt",
+}
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -36,47 +44,71 @@ def rows(options: Options) -> Iterator[Row]:
     if not Path("/proc/self/status").exists():
         yield Row("lean", "conv SNN", "peak memory", "MB", None, note="needs /proc, as Linux has it")
         return
-    batch, side = options.size(8, 2), options.size(32, 16)
+    batch, side = options.size(4, 2), options.size(32, 16)
+    rivals = [] if "spikingjelly" in missing() else ["spikingjelly", "memopt"]
     for steps in (4, 8, 16):
-        names = ["ours", "plain", *([] if "spikingjelly" in missing() else ["spikingjelly", "memopt"])]
-        found = {name: subprocess_json("bench.cases.lean", name, *map(str, (steps, batch, side))) for name in names}
-        loss = found["ours"]["loss"]
-        alike = {
-            RIVALS[name]: Agreement(
-                abs(held["loss"] - loss) <= SAME * abs(loss), f"loss {held['loss']:.6g}, ours {loss:.6g}"
-            )
-            for name, held in found.items()
-            if name != "ours"
-        }
         case = f"{BLOCKS} x conv {CHANNELS}, T={steps}, batch {batch}, {side}x{side}"
-        for measure, key, unit in (("peak of a training step, lean", "peak", "MB"), ("time of it", "seconds", "s")):
-            values = {RIVALS.get(name, name): held[key] for name, held in found.items()}
-            yield from versus("lean", case, measure, unit, values, alike)
+        yield from _rows(case, ["ours", "plain", "fit", *rivals], "conv", steps, batch, side)
+    batch = options.size(4, 1)
+    for model in ("sew_resnet18", "spikformer"):  # those of SpikingJelly need torchvision
+        yield from _rows(f"{model}, T=4, batch {batch}, 32x32", ["ours", "plain", "fit"], model, 4, batch, 32)
 
 
-def _network(library: Any) -> nn.Module:
+def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]:
+    found = {name: subprocess_json("bench.cases.lean", name, model, *map(str, sizes)) for name in names}
+    loss = found["ours"]["loss"]
+    alike = {
+        RIVALS[name]: Agreement(
+            abs(held["loss"] - loss) <= SAME * abs(loss), f"loss {held['loss']:.6g}, ours {loss:.6g}"
+        )
+        for name, held in found.items()
+        if name != "ours"
+    }
+    note = f"fit took {found['fit']['planned']:.1f} s to plan, within {found['fit']['budget']:.1f} MB"
+    for measure, key, unit in (("peak of a training step, lean", "peak", "MB"), ("time of it", "seconds", "s")):
+        values = {RIVALS.get(name, name): held[key] for name, held in found.items()}
+        yield from versus("lean", case, measure, unit, values, alike, note)
+
+
+def _network(library: Any, model: str) -> nn.Module:
     torch.manual_seed(0)
+    if model == "sew_resnet18":
+        net: nn.Module = models.create(model, neuron=neuron.LIFNode, num_classes=CLASSES, step_mode="m")
+    elif model == "spikformer":
+        net = models.create("spikformer_cifar10", T=4, depths=2, num_classes=CLASSES, step_mode="m")
+    else:
+        net = _blocks(library)
+    library.functional.set_step_mode(net, "m")
+    return net
+
+
+def _blocks(library: Any) -> nn.Module:
     parts: list[nn.Module] = []
     for block in range(BLOCKS):
         first = 3 if block == 0 else CHANNELS
         parts.append(library.layer.Conv2d(first, CHANNELS, 3, padding=1, bias=False))
         parts += [library.layer.BatchNorm2d(CHANNELS), library.neuron.LIFNode()]
     parts += [library.layer.AdaptiveAvgPool2d(4), library.layer.Flatten(), library.layer.Linear(16 * CHANNELS, CLASSES)]
-    net = nn.Sequential(*parts)
-    library.functional.set_step_mode(net, "m")
-    return net
+    return nn.Sequential(*parts)
 
 
-def _contender(name: str, steps: int, batch: int, side: int) -> dict[str, float]:
+def _contender(name: str, model: str, steps: int, batch: int, side: int) -> dict[str, float]:
     ctypes.CDLL(None).mallopt(-3, LARGE)  # M_MMAP_THRESHOLD: blocks above it go back to the system when they are freed
     torch.manual_seed(1)
     x = torch.rand(steps, batch, 3, side, side)
-    package = "spikescope" if name in ("ours", "plain") else "spikingjelly.activation_based"
+    package = "spikescope" if name in ("ours", "plain", "fit") else "spikingjelly.activation_based"
     rooms = ("functional", "layer", "neuron")
     library = SimpleNamespace(**{room: importlib.import_module(f"{package}.{room}") for room in rooms})
-    net = _network(library)
+    net = _network(library, model)
+    told: dict[str, float] = {}
     if name == "ours":
         library.functional.lean(net)
+    if name == "fit":
+        start = time.perf_counter()
+        roomy = library.functional.fit_memory(net, x, "1 TB", show=False)
+        middle = (roomy.floor + roomy.after) // 2
+        plan = library.functional.fit_memory(net, x, middle, show=False)
+        told = {"planned": time.perf_counter() - start, "budget": plan.budget / 2**20}
     if name == "memopt":
         from spikingjelly.activation_based import memopt
 
@@ -99,12 +131,12 @@ def _contender(name: str, steps: int, batch: int, side: int) -> dict[str, float]
     loss = step()
     highest = peak() - before
     taken = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.perf_counter()
         step()
         taken.append(time.perf_counter() - start)
-    return {"peak": round(highest, 1), "seconds": statistics.median(taken), "loss": loss}
+    return {"peak": round(highest, 1), "seconds": statistics.median(taken), "loss": loss, **told}
 
 
 if __name__ == "__main__":
-    print(json.dumps(_contender(sys.argv[1], *map(int, sys.argv[2:]))))
+    print(json.dumps(_contender(*sys.argv[1:3], *map(int, sys.argv[3:]))))

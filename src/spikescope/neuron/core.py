@@ -414,6 +414,7 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def _replicate_for_data_parallel(self) -> Self:
         replica: Self = super()._replicate_for_data_parallel()
+        replica.__dict__["_rest_before"] = self._known_rest()  # the parameters of a replica come one by one
         replica._potentials = self._potentials.copy()
         return replica
 

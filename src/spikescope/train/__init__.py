@@ -13,5 +13,6 @@ from .ranks import *
 from .recipe import *
 from .run_folder import *
 from .seeding import *
+from .sharding import *
 from .sources import *
 from .trainer import *

@@ -6,7 +6,7 @@ A file is written whole or not at all, so a training that is killed at any momen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from ..errors import missing_extra
 from ..files import open_regular, write_whole
 
-__all__ = ["Checkpoint", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "generator_states", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FORMAT = 1
 _HEAD = "training"
@@ -48,16 +48,39 @@ class Checkpoint:
         ]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def load_generators(self, net: nn.Module) -> None:
-        """Put the generators that modules of `net` hold for themselves back to where they were."""
+    def load_generators(self, net: nn.Module, rank: int = 0) -> None:
+        """Put the generators that modules of `net` hold for themselves back to where they were in the process `rank`.
+
+        ValueError if the checkpoint is of fewer processes: what a further one would draw, nobody knows.
+        """
+        held = self.tensors.get(_of_rank(rank), {})
         for name, generator in _generators(net):
-            generator.set_state(self.tensors["generators"][name].cpu())
+            if name not in held:
+                raise ValueError(
+                    f"The checkpoint has no state of the generator {name} for the process {rank}: it was written by "
+                    "fewer processes. Go on with as many as there were."
+                )
+            generator.set_state(held[name].cpu())
+
+
+def generator_states(net: nn.Module) -> dict[str, Tensor]:
+    """Where the generators stand that modules of `net` hold for themselves, by their names."""
+    return {name: generator.get_state() for name, generator in _generators(net)}
+
+
+def _of_rank(rank: int) -> str:
+    """The part of a file with the generators of a process."""
+    return f"generators of {rank}" if rank else "generators"
 
 
 def write_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, net: nn.Module, head: Mapping[str, Any]
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: Optimizer,
+    generators: Sequence[Mapping[str, Tensor]],
+    head: Mapping[str, Any],
 ) -> None:
-    """Write the `modules` by name, the optimizer, the generators that `net` holds, and the plain values of `head`."""
+    """Write the `modules` by name, the optimizer, the generators of each process, and the plain values of `head`."""
     try:
         from safetensors.torch import save
     except ImportError:
@@ -71,7 +94,8 @@ def write_checkpoint(
                 tensors[f"optimizer/{index}.{key}"] = value
             else:
                 plain.setdefault(str(index), {})[key] = value
-    tensors |= {f"generators/{name}": generator.get_state() for name, generator in _generators(net)}
+    for rank, states in enumerate(generators):
+        tensors |= {f"{_of_rank(rank)}/{name}": state for name, state in states.items()}
     ours = {"format": _FORMAT, "optimizer": {"state": plain, "groups": held["param_groups"]}, **head}
     copies = {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()}
     write_whole(path, save(copies, metadata={_HEAD: json.dumps(ours)}))

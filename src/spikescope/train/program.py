@@ -24,7 +24,7 @@ from .data import direct_encoding
 from .insight import Insight, look_inside
 from .logs import Logs
 from .networks import load_weights, make_network
-from .ranks import Ranks, joined_ranks
+from .ranks import Ranks, joined_ranks, restarted
 from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
 from .seeding import keeping_generators, seed_all
@@ -60,6 +60,9 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
     - `logs`: where the numbers of each epoch go besides: names of `LOGS`, as `'tensorboard'` or `'wandb:project'`, and
       sinks of your own.
 
+    A process that `torchrun --max-restarts` starts in the place of one that failed goes on from the last checkpoint in
+    `path`, or begins anew there.
+
     >>> import tempfile
     >>> recipe = Recipe(model="spikescope.train:digits_network", data="digits", T=2, epochs=1, batch_size=256)
     >>> with tempfile.TemporaryDirectory() as place:
@@ -67,6 +70,8 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
     >>> outcome.interrupted, len(outcome.history)
     (False, 1)
     """
+    if restarted() and (path / "recipe.toml").exists():
+        return resume(path, quiet=quiet, logs=logs)
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:
         folder = around.enter_context(RunFolder(path)) if ranks.first else None
         if folder is not None:
@@ -84,11 +89,12 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:
         folder = around.enter_context(RunFolder.again(path)) if ranks.first else None
         found = newest_checkpoint(path)
-        if found is None:
+        if found is None and not restarted():
             raise FileNotFoundError(f"{path} holds no checkpoint yet; begin the training anew, in another folder.")
         if folder is not None:
-            folder.keep_epochs([Epoch.from_row(row) for row in found[1].head["progress"]["history"]])
-        return _run(recipe, folder, ranks, found[1], quiet, logs)
+            rows = [] if found is None else found[1].head["progress"]["history"]
+            folder.keep_epochs([Epoch.from_row(row) for row in rows])
+        return _run(recipe, folder, ranks, None if found is None else found[1], quiet, logs)
 
 
 def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = None) -> tuple[Recipe, Epoch]:

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 __all__ = ["Ranks", "chosen_device", "joined_ranks"]
-
-_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,14 @@ class Ranks:
             for held in tensors:
                 distributed.broadcast(held, src=0)
 
+    def gather(self, value: Any) -> list[Any]:
+        """The values that all processes have, by rank, on each of them."""
+        held = [value]
+        if self.count > 1:
+            held = [None] * self.count
+            distributed.all_gather_object(held, value)
+        return held
+
     def share(self, path: str) -> str:
         """The text that the first process has, on each."""
         held = [path]
@@ -59,13 +66,21 @@ class Ranks:
         return held[0]
 
 
+def restarted() -> bool:
+    """Whether `torchrun` has started this process in the place of one that failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 @contextmanager
-def joined_ranks(device: str) -> Iterator[Ranks]:
+def joined_ranks(device: str, patience: float = 600.0) -> Iterator[Ranks]:
     """The processes that `torchrun` has started, joined in a group while the block runs; or this one alone.
 
     - `device`: `'auto'`, `'cpu'`, `'cuda'`, `'cuda:1'`. Of several processes each takes the GPU of its LOCAL_RANK.
 
-    A process that dies makes the others fail within ten minutes, in the words of PyTorch; `torchrun` ends them at once.
+    - `patience`: seconds that one waits for the others.
+
+    Of a process that dies the others hear at once, and of one that hangs after `patience`: a RuntimeError in words that
+    say how to go on. Under `torchrun` all of them end then, or start anew with `--max-restarts`.
     """
     chosen = chosen_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if distributed.is_initialized():
@@ -76,11 +91,31 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(seconds=patience))
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), chosen)
+        yield ranks
+    except RuntimeError as error:
+        if not _tells_of_a_loss(error):
+            raise
+        raise RuntimeError(
+            f"Process {ranks.rank} of {ranks.count} has lost another one, which has died or did not answer within "
+            f"{patience:g} seconds; its own output says why. What was trained is in the last checkpoint: go on with "
+            f"`torchrun ... -m spikescope train --resume DIR`. PyTorch says: {str(error).splitlines()[0]}"
+        ) from error
     finally:
         distributed.destroy_process_group()
+
+
+_LOSSES = ("connection closed", "connection reset", "broken pipe", "timed out", "timeout", "connection refused")
+
+
+def _tells_of_a_loss(error: RuntimeError) -> bool:
+    """Whether an error is that of a process that does not answer. Gloo has no class for it, and NCCL another one."""
+    told = str(error).lower()
+    of_network = isinstance(error, distributed.DistError) or "gloo" in told
+    return of_network and any(words in told for words in _LOSSES)
 
 
 def chosen_device(name: str, local: int = 0) -> torch.device:

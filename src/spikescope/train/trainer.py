@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from ..errors import ShapeError, dims
 from ..functional import convert_sync_batchnorm, lean, multi_step_forward, reset_net
 from ..report.views import Epoch, LayerActivity
-from .checkpoint import Checkpoint, checkpoint_path, drop_old, write_checkpoint
+from .checkpoint import Checkpoint, checkpoint_path, drop_old, generator_states, write_checkpoint
 from .data import direct_encoding
 from .observe import observe
 from .ranks import Ranks
@@ -311,13 +311,14 @@ class Trainer:
         return nullcontext() if precision is None else torch.autocast(self.ranks.device.type, precision)
 
     def _save(self) -> None:
-        """Write a checkpoint on the first rank, with the sums of all."""
+        """Write a checkpoint on the first rank, with the sums and the generators of all."""
         progress = replace(self.progress, sums=self.ranks.total(self._sums.clone()).tolist())
+        generators = self.ranks.gather(generator_states(self.net))
         if self.folder is None or not self.ranks.first:
             return
         modules = {"net": self.net} | ({} if self.average is None else {"average": self.average})
         head = {"progress": asdict(progress), "scaler": self.scaler.state_dict(), "recipe": self.recipe.as_dict()}
-        write_checkpoint(checkpoint_path(self.folder, self.progress.update), modules, self.optimizer, self.net, head)
+        write_checkpoint(checkpoint_path(self.folder, self.progress.update), modules, self.optimizer, generators, head)
         drop_old(self.folder, self.recipe.keep)
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
@@ -325,7 +326,7 @@ class Trainer:
         if self.average is not None:
             checkpoint.load_module("average", self.average)
         checkpoint.load_optimizer(self.optimizer)
-        checkpoint.load_generators(self.net)
+        checkpoint.load_generators(self.net, self.ranks.rank)
         self.scaler.load_state_dict(checkpoint.head["scaler"])
         held = Progress(**checkpoint.head["progress"])
         self.progress = held if self.ranks.first else replace(held, sums=[0.0, 0.0, 0.0])  # they are of all ranks
