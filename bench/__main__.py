@@ -41,6 +41,8 @@ GROUPS = {
     "monitors": "(m) what watching costs",
     "recordings": "(r) recordings on disk: streaming, opening, cutting",
     "report": "(w) reports: size and time to write",
+    "flight": "(u) the flight recorder",
+    "live": "(v) the live view",
     "steady": "(l) a long training with every reducer on",
     "analysis": "(s) statistics of trains",
     "events": "(p) event data: parsing, frames, a whole conversion (SPIKESCOPE_BENCH_EVENTS events)",

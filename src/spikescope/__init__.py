@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         view,
     )
     from .recording import open_recording as open_recording
+    from .view.live import live as live
 
 __version__ = "0.1.0"
 
@@ -56,14 +57,18 @@ __all__ = [
 ]
 
 
+_ELSEWHERE = {"live": ".view.live", "open_recording": ".recording"}
+"""What stands at the front door besides the rooms, and where it is."""
+
+
 def __getattr__(name: str) -> Any:
     """The rooms, each imported when it is first used: the command line answers before torch is loaded."""
     if name in __all__:
         return import_module(f".{name}", __name__)
-    if name == "open_recording":
-        return import_module(".recording", __name__).open_recording
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its rooms are {', '.join(__all__)}.")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "open_recording"])
+    return sorted([*globals(), *__all__, *_ELSEWHERE])

@@ -18,6 +18,7 @@ from .recordings import add_export, add_inspect
 from .reports import add_report
 from .shared import refuse
 from .training import add_evaluate, add_train
+from .watching import add_watch
 
 __all__ = ["main"]
 
@@ -58,6 +59,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_inspect(commands)
     add_export(commands)
     add_report(commands)
+    add_watch(commands)
     demo = commands.add_parser(
         "demo",
         help="train a spiking network on scanned digits and draw what goes on inside",

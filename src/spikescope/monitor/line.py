@@ -50,11 +50,15 @@ def lines(
     every: int = 1,
     subset: Subset | None = None,
     scaler: GradScale | None = None,
+    outputs: dict[tuple[str, str], Line] | None = None,
 ) -> tuple[list[tuple[str, Probe]], list[Probe]]:
     """Have signals of modules, both by the name of the signal, go to a sink: their probes, and all that was plugged in.
 
     - `runs`: whether something in `net` keeps a state, so that resets tell the runs apart; else each call is one.
+    - `outputs`: the lines of outputs by module, to which those that are made here are added: gradients follow one.
     """
+    outputs = {} if outputs is None else outputs
+    whole = every == 1 and (subset is None or subset.time is None)  # so that a line of an output sees every call
     streams: list[tuple[str, Probe]] = []
     plugged: list[Probe] = []
     options: dict[str, Any] = {"root": net, "subset": subset, "every": every if runs else 1}
@@ -69,7 +73,12 @@ def lines(
             line.probe = probe
             streams.append((label, probe))
             plugged.append(probe)
-            if signal.kind in GRADIENTS:
+            place = name, signal.name
+            if whole and signal.kind == "output":
+                outputs[place] = line
+            if signal.kind == "grad_output" and place in outputs:
+                outputs[place].followers.append(line)
+            elif signal.kind in GRADIENTS:
                 forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
                 plugged.append(Probe(name, module, forward, line.take_forward, root=net))
     return streams, plugged
@@ -85,12 +94,15 @@ class Line:
         self.trusted = partial(gives_spikes, module)
         self.run, self.steps, self.kept = 0, 0, 0
         self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
+        self.followers: list[Line] = []  # of gradients, which are told that the forward pass goes on
         self.told = False  # whether what the kernel tells comes along
         self.probe: Probe | None = None
 
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module."""
         value, taps = value if self.told else (value, None)
+        for line in self.followers:
+            line.take_forward(value, moment)
         chunk = self._chunk(value, moment)
         if not self.kept:
             self._learn(moment.name)

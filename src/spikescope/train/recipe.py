@@ -132,6 +132,10 @@ class Recipe:
     compile: bool = _option(False, _RUN, "run the network through torch.compile", "--compile")
     save_every: int = _option(0, _RUN, "updates between checkpoints; 0 for one an epoch", "--save-every", least=0)
     keep: int = _option(2, _RUN, "checkpoints that are kept", "--keep", least=1)
+    flight: bool = _option(
+        False, _RUN, "keep the last steps, and write them to the run folder when something goes wrong", "--flight"
+    )
+    live: bool = _option(False, _RUN, "show the network in a browser while it is trained", "--live")
     patience: int = _option(
         0, _RUN, "end after so many epochs without a better test accuracy; 0 for never", "--patience", least=0
     )

@@ -7,8 +7,8 @@ random follows from counters (`seeding`), and the learning rate from the update 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +22,9 @@ from torch.utils.data import DataLoader
 
 from ..errors import ShapeError, dims
 from ..functional import convert_sync_batchnorm, lean, multi_step_forward, reset_net
+from ..monitor import FlightRecorder, flight_recorder
 from ..report.views import Epoch, LayerActivity
+from ..view.live import Live, live
 from .checkpoint import Checkpoint, checkpoint_path, drop_old, generator_states, write_checkpoint
 from .data import direct_encoding
 from .observe import observe
@@ -104,6 +106,7 @@ class Trainer:
         self.recipe, self.data, self.folder = recipe, data, folder
         self.ranks = ranks or Ranks(0, 1, torch.device("cpu"))
         self.progress, self.stopped = Progress(), False
+        self._listeners: list[FlightRecorder | Live] = []
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
         self.net = (convert_sync_batchnorm(net) if recipe.sync_bn else net).to(self.ranks.device)
         self.optimizer = make_optimizer(self.net, recipe)
@@ -141,7 +144,7 @@ class Trainer:
         FloatingPointError if the loss is no number any more: the last checkpoint is then of before.
         """
         history = [Epoch.from_row(row) for row in self.progress.history]
-        with keeping_generators(), Stop() as stop:
+        with keeping_generators(), Stop() as stop, self._watched():
             while self.progress.epoch < self.recipe.epochs and not self._waited_enough():
                 start = perf_counter()
                 self._train(stop, on_batch)
@@ -154,6 +157,20 @@ class Trainer:
                 self._save()
         reset_net(self.net)
         return history
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have the network looked at as the recipe says."""
+        recipe, ranks = self.recipe, self.ranks
+        with ExitStack() as around:
+            if recipe.flight and self.folder is not None:
+                scaler = self.scaler if self.scaler.is_enabled() else None
+                recorder = flight_recorder(self.net, to=self.folder / "flight", scaler=scaler)
+                self._listeners.append(around.enter_context(recorder))
+            if recipe.live and ranks.first:
+                self._listeners.append(around.enter_context(live(self.net, title=f"{recipe.model} on {recipe.data}")))
+            around.callback(self._listeners.clear)
+            yield
 
     def test(self) -> tuple[float, float, tuple[LayerActivity, ...]]:
         """Loss, accuracy (a share of 1) and the activity of each layer over the whole test part, on all ranks."""
@@ -218,6 +235,8 @@ class Trainer:
             with self._precision():
                 scores = self._wrapped(x)
             loss = loss_of(scores.float(), target, self.recipe)
+            for listener in self._listeners:
+                listener.loss(loss)
             self.scaler.scale(loss / within).backward()
         return _sums(scores, y.to(scores.device), loss)
 

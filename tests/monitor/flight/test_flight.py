@@ -307,6 +307,32 @@ def test_warnings_that_are_errors_do_not_end_the_training(tmp_path, monkeypatch)
     assert isinstance(recorder.errors[0], ZeroDivisionError)
 
 
+def test_a_scaler_tries_what_overflows_and_that_is_no_accident(tmp_path):
+    class Scaler:
+        def get_scale(self):
+            return 2.0
+
+    def overflow(step, net, x):
+        net[4].register_full_backward_hook(lambda *given: (torch.full((T, N, 16), float("inf")),))
+
+    for scaler, kinds in ((None, ["nonfinite"]), (Scaler(), [])):
+        net = make()
+        with monitor.flight_recorder(net, keep=4, to=tmp_path, scaler=scaler, report=False) as recorder:
+            train(net, 1, recorder, overflow, rate=0.0)
+            for held in net.parameters():
+                held.data.nan_to_num_(0.0, 0.0, 0.0)
+        assert [held.kind for held in recorder.triggers] == kinds
+
+
+def test_the_report_of_a_recording_lies_beside_it(tmp_path):
+    net = make()
+    with monitor.flight_recorder(net, keep=4, to=tmp_path) as recorder:
+        train(net, 15, recorder, poisoned(2, 4))
+    assert not recorder.errors
+    text = (tmp_path / "000-nonfinite.html").read_text()
+    assert "Step 12, nonfinite: the input holds NaN in sample 2, step 4" in text
+
+
 def test_compiled_networks_are_recorded_too(tmp_path):
     net = make()
     run = torch.compile(net, backend="eager", fullgraph=True)

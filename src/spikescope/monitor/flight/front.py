@@ -32,6 +32,7 @@ def flight_recorder(
     budget: Budget | int | str = "256 MB",
     at_most: int = 8,
     evaluation: bool = False,
+    report: bool = True,
     dt: float | None = None,
     scaler: GradScale | None = None,
 ) -> FlightRecorder:
@@ -51,7 +52,8 @@ def flight_recorder(
       signals and `dump()`.
     - `signals`: some of `'spike'`, `'h'` and `'grad_output'`. `samples`: how many samples, the first of a batch; where
       the input is not finite, the sample in which that begins.
-    - `evaluation`: keep steps in evaluation mode too. `scaler`: divides gradients by its scale.
+    - `evaluation`: keep steps in evaluation mode too. `report`: write the page of each recording beside it.
+    - `scaler`: divides gradients by its scale; that they overflow is then no accident.
 
     What follows from a cause is not written down again: nothing is, but for signals and `dump()`, before `keep` steps
     have passed without a trigger. Where the disk is full a warning says so, and the training goes on.
@@ -88,6 +90,7 @@ def flight_recorder(
         limit=limits.bytes,
         at_most=at_most,
         evaluation=evaluation,
+        report=report,
         dt=dt,
         scaler=scaler,
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...internals import norms
 from ...spikes import PackedSpikes
 from ...warn import warn
 from .late import Late
@@ -22,8 +23,9 @@ __all__ = ["Judge"]
 class Judge:
     """Looks at the steps in a ring as they end. `found` is what is to be written down."""
 
-    def __init__(self, net: nn.Module, ring: Ring, on: Any) -> None:
+    def __init__(self, net: nn.Module, ring: Ring, on: Any, scaled: bool = False) -> None:
         self.net, self.ring = net, ring
+        self._signals = {"current", "h"} if scaled else {"current", "h", "grad_output"}  # a scaler tries what overflows
         self.watches, self.outside = watches(on, ring.keep_steps)
         self.found: list[Trigger] = []
         self.last = -ring.keep_steps - 1  # the last step with a trigger
@@ -100,19 +102,19 @@ class Judge:
         found: dict[Any, Tensor] = {}
         for name, entries in frame.of("spike").items():
             parts = [held.values for held in entries]
-            found["fired", name] = torch.stack(
-                [(part.bits if isinstance(part, PackedSpikes) else part).any() for part in parts]
-            ).any()
+            fired = [(part.bits if isinstance(part, PackedSpikes) else part).any() for part in parts]
+            found["fired", name] = fired[0] if len(fired) == 1 else torch.stack(fired).any()
         if self._loss is not None:
             found["loss"] = self._loss
         if "nonfinite" in self.outside:
             for place, (given, _) in enumerate(self._inputs):
                 found["input", place] = _sum(given)
             for place, entry in enumerate(frame.entries):
-                if isinstance(entry.values, Tensor) and entry.values.is_floating_point() and entry.signal != "spike":
+                if entry.signal in self._signals and isinstance(entry.values, Tensor):
                     found["kept", place] = _sum(entry.values)
             if self._weights:
-                found["weights"] = torch.nn.utils.get_total_norm([held.detach() for held in self._weights])
+                for place, size in enumerate(norms(self._weights)):
+                    found["weights", place] = size
         return found
 
     def _judge(self, sealed: _Sealed) -> None:

@@ -19,16 +19,17 @@ class Late:
     """
 
     def __init__(self, given: Mapping[Any, Tensor]) -> None:
-        self.names = list(given)
-        device = next((held.device for held in given.values() if held.device.type == "cuda"), torch.device("cpu"))
-        held = [one.detach().to(device, torch.float64, non_blocking=True).reshape(()) for one in given.values()]
-        self._held = torch.stack(held) if held else torch.zeros(0)
+        self._names = list(given)
         self._event: Any = None
-        if device.type == "cuda":
-            home = torch.empty(self._held.shape, dtype=torch.float64, device="cpu", pin_memory=True)
-            home.copy_(self._held, non_blocking=True)
-            self._held, self._event = home, torch.cuda.Event()
-            self._event.record(torch.cuda.current_stream(device))
+        device = next((held.device for held in given.values() if held.device.type == "cuda"), None)
+        if device is None:
+            self._numbers: Any = [float(held) for held in given.values()]
+            return
+        there = torch.stack([held.detach().to(device, torch.float64).reshape(()) for held in given.values()])
+        self._numbers = torch.empty(there.shape, dtype=torch.float64, device="cpu", pin_memory=True)
+        self._numbers.copy_(there, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record(torch.cuda.current_stream(device))
 
     @property
     def there(self) -> bool:
@@ -39,4 +40,5 @@ class Late:
         """The numbers; waits for them."""
         if self._event is not None:
             self._event.synchronize()
-        return dict(zip(self.names, self._held.tolist(), strict=True))
+            self._numbers, self._event = self._numbers.tolist(), None
+        return dict(zip(self._names, self._numbers, strict=True))

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from ...recording import open_recording
 from ...warn import warn
 from ..header import header
 from ..probe.group import weakly
@@ -42,15 +43,17 @@ class FlightRecorder:
         limit: int | None,
         at_most: int,
         evaluation: bool,
+        report: bool,
         dt: float | None,
         scaler: GradScale | None,
     ) -> None:
-        self.to, self.at_most = to, at_most
+        self.to, self.at_most, self.report = to, at_most, report
+        self._drawing: list[threading.Thread] = []
         self.dumps: list[Path] = []
         self.triggers: list[Trigger] = []
         self.errors: list[Exception] = []
         self.ring = Ring(keep, limit)
-        self._judge, self._full = Judge(net, self.ring, on), False
+        self._judge, self._full = Judge(net, self.ring, on, scaler is not None), False
         self._writing = threading.Lock()
         self._steps = Steps(
             net,
@@ -129,7 +132,22 @@ class FlightRecorder:
         write(place, frames, trigger, {**self._head, "layers": layers}, self._steps.followed, missing)
         self.dumps.append(place)
         self.triggers.append(trigger)
+        if self.report:
+            drawing = threading.Thread(target=self._draw, args=(place, trigger), name="spikescope flight report")
+            self._drawing.append(drawing)
+            drawing.start()
         return place
+
+    def _draw(self, place: Path, trigger: Trigger) -> None:
+        """Write the report of a recording beside it, in a thread of its own: the training goes on."""
+        try:
+            recording = open_recording(place)
+            run = recording.head["flight"]["trigger"]["run"]
+            title = f"Step {trigger.step}, {trigger.kind}: {trigger.words}"
+            recording.report(place.with_suffix(".html"), run=run, title=title)
+        except Exception as error:
+            self.errors.append(error)
+            warn(f"The flight recorder could not write the report of {place}: {type(error).__name__}: {error}")
 
     # its end
 
@@ -159,6 +177,8 @@ class FlightRecorder:
         self._steps.close()
         if self._listener is not None:
             self._listener.close()
+        for drawing in self._drawing:
+            drawing.join()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from ..choose.kinds import fires, in_sequences
 from ..choose.modules import by_role, named, select, unwrapped
 from ..choose.signals import keeps_state, signal_of
 from ..choose.subset import Subset
-from ..line import lines
+from ..line import Line, lines
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe
 from .potentials import follows_from_input, learned
@@ -87,9 +87,10 @@ class Steps:
         made = {label: {n: signal_of(label, m) for n, m in held.items()} for label, held in self.modules.items()}
         root = Probe("", unwrapped(net), Signal("input"), weakly(self._tick), root=net)
         self.kept: list[Probe] = []
+        outputs: dict[tuple[str, str], Line] = {}
         for subset, whole in ((None, True), (Subset(samples=self._chosen), False)):
             some = {label: held for label, held in self.modules.items() if (label == "spike") == whole}
-            self.kept += lines(net, some, made, ring, runs=runs, subset=subset, scaler=scaler)[1]
+            self.kept += lines(net, some, made, ring, runs=runs, subset=subset, scaler=scaler, outputs=outputs)[1]
         self.probes = Probes(self, [root, *self.kept])
 
     def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
