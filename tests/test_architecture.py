@@ -78,7 +78,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "warn",
         "weights",
     },
-    "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes"},
+    "view": {"analysis", "errors", "files", "monitor", "recording", "report", "spikes", "warn"},
     "profiling": {"analysis", "display", "errors", "functional", "models", "monitor", "neuron"},
     "neighbours": {"base", "errors", "functional", "monitor"},
     "cli": {
