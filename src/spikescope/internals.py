@@ -489,16 +489,3 @@ class LeanFunction(torch.autograd.Function):
         if torch._C._are_functorch_transforms_active():
             return super().apply(*args)
         return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]  # of a base written in C
-
-
-def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """The norm of each of many tensors.
-
-    Reason: the public `torch.nn.utils.get_total_norm` sorts them by device in Python at every call, which takes longer
-    than the norms of a small network.
-
-    >>> norms([torch.ones(4), torch.zeros(2)])
-    [tensor(2.), tensor(0.)]
-    """
-    with torch.no_grad():
-        return list(torch._foreach_norm(tensors)) if tensors else []

@@ -13,6 +13,7 @@ from torch import nn
 
 import spikescope
 from spikescope import functional, layer, neuron
+from spikescope.cli.main import main
 from spikescope.files import OutputError
 from spikescope.view.document import read_data
 from spikescope.view.live import feed as feeding
@@ -438,3 +439,26 @@ def test_a_recording_is_followed_as_it_grows(tmp_path, monkeypatch):
         assert b"EventSource" in ask(view)[2]
     finally:
         view.end()
+
+
+def test_the_command_shows_a_recording_until_ctrl_c_and_writes_the_report(tmp_path, monkeypatch, capsys):
+    def ctrl_c(seconds):
+        raise KeyboardInterrupt
+
+    net = make()
+    with spikescope.monitor.record(net, "spike", to=tmp_path / "run.spk"):
+        train(net, 2)
+    monkeypatch.setattr("spikescope.view.live.watch.time.sleep", ctrl_c)
+    assert main(["watch", str(tmp_path / "run.spk"), "-o", str(tmp_path / "end.html")]) == 0
+    assert "Live view: http://127.0.0.1:" in capsys.readouterr().err
+    assert read_data(tmp_path / "end.html")[0]["facts"][0] == ["runs", "2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["none"], "there is no"), ([".", "--port", "70000"], ""), ([".", "--host", "0.0.0.0"], "")],
+)
+def test_the_command_refuses_in_words(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch", *words]) == 2
+    assert said in capsys.readouterr().err

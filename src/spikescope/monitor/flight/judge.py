@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...internals import norms
 from ...spikes import PackedSpikes
 from ...warn import warn
 from .late import Late
@@ -112,9 +111,8 @@ class Judge:
             for place, entry in enumerate(frame.entries):
                 if entry.signal in self._signals and isinstance(entry.values, Tensor):
                     found["kept", place] = _sum(entry.values)
-            if self._weights:
-                for place, size in enumerate(norms(self._weights)):
-                    found["weights", place] = size
+            for place, held in enumerate(self._weights):
+                found["weights", place] = _sum(held.detach())
         return found
 
     def _judge(self, sealed: _Sealed) -> None:
