@@ -10,6 +10,7 @@ pytest.importorskip("sklearn")
 
 
 def trained(place, spoil=False, **more):
+    place.mkdir(exist_ok=True)
     torch.manual_seed(0)
     data = load_data("digits", None, 2, {})
     net = digits_network(channels=(2, 2), hidden=8)

@@ -130,8 +130,8 @@ class FlightRecorder:
         self.to.mkdir(parents=True, exist_ok=True)
         place = free_place(self.to, trigger.kind)
         write(place, frames, trigger, {**self._head, "layers": layers}, self._steps.followed, missing)
-        self.dumps.append(place)
         self.triggers.append(trigger)
+        self.dumps.append(place)
         if self.report:
             drawing = threading.Thread(target=self._draw, args=(place, trigger), name="spikescope flight report")
             self._drawing.append(drawing)
@@ -177,8 +177,10 @@ class FlightRecorder:
         self._steps.close()
         if self._listener is not None:
             self._listener.close()
-        for drawing in self._drawing:
-            drawing.join()
+        with self._writing:  # a signal may be on its way to disk
+            drawing = list(self._drawing)
+        for thread in drawing:
+            thread.join()
 
     def __enter__(self) -> Self:
         return self
