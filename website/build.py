@@ -44,7 +44,7 @@ def configuration(language: str, pages: Path, site: Path, nav: list[Any]) -> Any
         plugins=[{"search": {"lang": language, "separator": SEPARATORS[language]}}, "offline"],
         extra={
             **common["extra"],
-            "alternate": [{"name": LANGUAGES[other], "link": "", "lang": other}],
+            "alternate": True,  # the button; for links in the head the theme's script asks for a map of the site
             "other_lang": other,
             "other_name": LANGUAGES[other],
             "other_path": "../" if other == "en" else f"{other}/",
