@@ -231,6 +231,21 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
         "time and batch swapped",
         lambda: scene(perceptron(), spikes().transpose(0, 1), steps=T),
     ),
+    "sequences for a network in single steps": (
+        "",
+        "sequence in single steps",
+        lambda: scene(_single(perceptron()), steps=T),
+    ),
+    "single steps without a reset": (
+        "",
+        "state carried over in evaluation",
+        lambda: scene(_single(perceptron()), run=_look_in_steps, steps=T),
+    ),
+    "weights shrunk before the training": (
+        "3",
+        "never near the threshold",
+        lambda: _adam(with_(perceptron(), _scale("2.weight", 1e-3)), spikes()),
+    ),
     "a weight that is NaN": (
         "2",
         "non-finite weights",
@@ -336,6 +351,13 @@ def _in_steps(held):
     for _ in range(3):
         functional.reset_net(held.net)
         held.loss(torch.stack([held.net(step) for step in held.x])).backward()
+
+
+def _look_in_steps(held):
+    """Sequences in evaluation, step by step, none from a fresh state."""
+    with torch.no_grad():
+        for step in (*held.x, *held.x):
+            held.net.eval()(step)
 
 
 def _evaluate(held):

@@ -224,3 +224,31 @@ def test_the_evidence_is_drawn(name):
     (axes,) = figure.axes
     assert axes.get_title(loc="left").startswith(cause.kind) or cause.kind in axes.get_title()
     assert [text.get_text() for text in axes.get_yticklabels()] == list(cause.evidence.labels)
+
+
+def test_single_steps_without_a_known_end_are_said_to_be_so():
+    net = nn.Sequential(neuron.LIFNode())
+    with health(net) as watch, torch.no_grad():
+        for _ in range(4):
+            net(torch.rand(2, 3))
+    assert "a forgotten reset: single steps do not show where a sequence ends" in watch.table()
+    with health(net, steps=2) as watch, torch.no_grad():
+        functional.reset_net(net)
+        for _ in range(4):
+            net(torch.rand(2, 3))
+    assert "single steps do not show" not in watch.table()
+    assert watch.findings[0].kind.startswith("state carried over")
+
+
+def test_weights_that_get_no_spike_are_not_told_to_be_without_an_optimizer():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), neuron.IFNode(v_threshold=1e3), nn.Linear(8, 8), neuron.IFNode())
+    functional.set_step_mode(net, "m")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with health(net) as watch:
+        for _ in range(3):
+            functional.reset_net(net)
+            optimizer.zero_grad()
+            net(torch.rand(4, 5, 4)).mean().backward()
+            optimizer.step()
+    assert not any(found.kind == "weights not updated" for found in watch.everything)

@@ -26,6 +26,9 @@ __all__ = [
     "widened",
 ]
 
+_WEAK, _USUAL = 0.05, 1.0
+"""Gains of weights for independent inputs of size one: far below what layers begin with, and what lets neurons fire."""
+
 
 def module_of(name: str) -> str:
     """A module as code writes it.
@@ -51,6 +54,9 @@ def scaled_weights(seen: Seen, name: str, factor: float) -> str:
     if found is None:
         return f"x = {factor:.3g} * x"
     place, layer = found
+    gain = gain_of(seen, name)
+    if 0 < gain < _WEAK:  # it is the weights that are wrong: a larger bias would have all neurons fire by that
+        return f"{module_of(place)}.weight.data.mul_({max(factor, _USUAL / gain):.3g})"
     parts = ["weight", *(["bias"] if isinstance(getattr(layer, "bias", None), Tensor) else [])]
     return "; ".join(f"{module_of(place)}.{part}.data.mul_({factor:.3g})" for part in parts)
 
@@ -94,7 +100,8 @@ def threshold_at(seen: Seen, name: str, factor: float, rate: float | None = None
         return x
 
     tried = best(seen, name, raised, rate)
-    factor = factor if tried is None else tried
+    if tried is not None and (tried > 1) == (factor > 1):  # not the other way than the advice
+        factor = tried
     attribute = threshold_name(seen.modules[name])
     if attribute is None:
         return f"# raise or lower the threshold of {module_of(name)}"

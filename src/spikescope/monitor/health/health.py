@@ -23,7 +23,7 @@ def health(
     net: nn.Module,
     *,
     silent: float = 0.5,
-    saturated: float = 0.1,
+    saturated: float = 0.2,
     saturated_rate: float = 0.95,
     support: float = 0.01,
     vanishing: float = 1e-3,

@@ -66,6 +66,15 @@ SWAPPED = Cause(
     {**_STARVED, **_FLOODED, "state carried over": "anywhere", "state carried over in evaluation": "anywhere"},
 )
 
+MODE = Cause(
+    "sequence in single steps",
+    12,
+    "The network runs in single steps, and the first axis of what it was given has the size of the time, which is then "
+    "taken for the batch. The number is of steps.",
+    "Switch the network to sequences.",
+    {**_STARVED, **_FLOODED, "not watched": "anywhere"},
+)
+
 SCALE = Cause(
     "input not normalised",
     14,
@@ -76,7 +85,7 @@ SCALE = Cause(
 )
 
 
-@register(ZERO, CONSTANT, SWAPPED, SCALE)
+@register(ZERO, CONSTANT, SWAPPED, MODE, SCALE)
 def judge(seen: Seen) -> Iterator[Finding]:
     """The range and the order of what was given."""
     held = seen.inputs
@@ -93,6 +102,9 @@ def judge(seen: Seen) -> Iterator[Finding]:
     if size == 0:
         yield ZERO.found("", 0, 0, evidence, "print(x.abs().amax())  # follow it through the loader")
         return
+    if _in_single_steps(seen):
+        shape = Evidence(f"{evidence.words}; the input is {'x'.join(map(str, held.shapes[0]))}, and is one step")
+        yield MODE.found("", held.shapes[0][0], 1, shape, 'functional.set_step_mode(net, "m")')
     if held.low == held.high:
         yield CONSTANT.found("", held.low, held.low, evidence, "print(x.unique())  # follow it through the loader")
     elif _swapped(seen):
@@ -114,6 +126,13 @@ def _ordered(seen: Seen) -> bool:
     first = all(in_sequences(held) and not is_foreign(held) for held in neurons)  # theirs may be in another order
     held = seen.inputs
     return bool(shapes) and first and bool(held.shapes) and shapes[0] == held.shapes[0][:2]
+
+
+def _in_single_steps(seen: Seen) -> bool:
+    """Whether all steps came as one: no sequence of steps was longer, and the first axis is as long as the time."""
+    steps, shapes, single = seen.limits.steps, seen.inputs.shapes, seen.origin.single()
+    longest = max((held.longest for held in single), default=0)
+    return steps is not None and steps > longest == 1 and all(s[0] == steps and len(s) > 2 for s in shapes if s)
 
 
 def _swapped(seen: Seen) -> bool:

@@ -62,7 +62,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
         factor = f"{limit / 10 / part:.1g}" if part < 1e30 else "1e-3"
         line = f'optimizer.param_groups[0]["lr"] *= {factor}'
         yield FAST.found(name.rpartition(".")[0], part, limit, evidence, line)
-    still = [name for name in seen.weights.still() if seen.arrival.counts[name]]
+    still = [name for name in seen.weights.still() if seen.arrival.moves(name)]
     if still:
         module = module_of(still[0].rpartition(".")[0])
         words = f"{', '.join(still[:8])} never moved"

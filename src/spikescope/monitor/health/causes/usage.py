@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..code import module_of, reset_of
 from ..finding import Evidence, Finding
-from ..registry import Cause, register
+from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
 
 _CARRIED = {
@@ -65,7 +65,7 @@ LOST = Cause(
 def judge(seen: Seen) -> Iterator[Finding]:
     """What the calls of the modules tell."""
     yield from _twice(seen)
-    carried = seen.origin.carried
+    carried = seen.origin.carried(seen.limits.steps)
     runs = {name: number for name, number in carried.items() if number}
     cause = EVALUATED if runs and seen.origin.evaluating() else CARRIED
     evidence = Evidence(
@@ -92,3 +92,10 @@ def _twice(seen: Seen) -> Iterator[Finding]:
             words = f"it ran {number} times as often as the layers with weights"
             line = f"# in forward, the second place: self.other = copy.deepcopy({module_of(name)})"
             yield TWICE.found(name, number, 1, Evidence(words), line)
+
+
+@unjudged
+def unknown(seen: Seen) -> Iterator[str]:
+    """Where sequences end."""
+    if seen.limits.steps is None and any(held.unknown for held in seen.origin.single()):
+        yield "a forgotten reset: single steps do not show where a sequence ends; steps= tells"

@@ -36,6 +36,7 @@ class Carried:
         self._joined = self._graph = False  # the state has a graph: before this call; after the last one
         self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
         self._trained = 0  # of both, those in training
+        self.longest = 0  # single steps from one reset to the next
         self.point = subscribe(neuron, Signal("before", "training"), self)
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
@@ -48,6 +49,8 @@ class Carried:
         learned, self.fired = fired != self.fired, fired
         cut = (learned or self._graph) and not self._joined
         sequence, before = in_sequences(self.neuron), self._runs + self._chunks
+        if not sequence:
+            self.longest = max(self.longest, moment.start + 1)
         if moment.start == 0:
             self.reset = self.reset or self.ran
         elif learned and not cut:
@@ -66,6 +69,15 @@ class Carried:
             return 0
         learns = any(probe.fired for probe in self.backwards)
         return self._runs + (0 if learns else self._chunks)  # without a backward pass the graph serves nobody
+
+    def past(self, steps: int) -> int:
+        """How many sequences of so many single steps began where the one before had ended."""
+        return 0 if self.reset else max(0, -(-self.longest // steps) - 1)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing tells where its sequences end: single steps, no reset, no backward pass."""
+        return self.longest > 1 and not self.reset and not any(probe.fired for probe in self.backwards)
 
     @property
     def evaluating(self) -> bool:

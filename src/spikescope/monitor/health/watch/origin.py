@@ -125,14 +125,22 @@ class Origin:
         """What the state of each neuron shows."""
         return self._states
 
-    @property
-    def carried(self) -> dict[str, int]:
-        """Of each neuron that ran, how many runs began with the state of the one before; see `Carried`."""
-        return {name: held.number for name, held in self._carried.items() if held.ran}
+    def carried(self, steps: int | None) -> dict[str, int]:
+        """Of each neuron that ran, how many runs began with the state of the one before; see `Carried`.
+
+        `steps`: those of a sequence, where they are known: then single steps have an end as well.
+        """
+        ran = {name: held for name, held in self._carried.items() if held.ran}
+        return {name: max(held.number, held.past(steps) if steps else 0) for name, held in ran.items()}
 
     def evaluating(self) -> bool:
         """Whether runs that began with the state of the one before were all in evaluation."""
-        return all(held.evaluating for held in self._carried.values() if held.ran and held.number)
+        found = [held for held in self._carried.values() if held.ran and held.number]
+        return all(held.evaluating for held in found) if found else not any(h.neuron.training for h in self.single())
+
+    def single(self) -> list[Carried]:
+        """What of the neurons ran in single steps."""
+        return [held for held in self._carried.values() if held.longest]
 
     @property
     def errors(self) -> dict[str, BaseException]:

@@ -31,7 +31,7 @@ class Limits(NamedTuple):
     """When a number is a finding; see `health`."""
 
     silent: float = 0.5
-    saturated: float = 0.1
+    saturated: float = 0.2
     saturated_rate: float = 0.95
     support: float = 0.01
     vanishing: float = 1e-3

@@ -13,6 +13,7 @@ from ...choose.modules import named
 __all__ = ["Arrival", "Weights", "parameters"]
 
 _SAMPLE = 1024  # elements of a weight that are compared
+_USUAL = 0.5  # the norm of the weights of an output, as layers begin with it
 
 
 def parameters(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -31,24 +32,31 @@ class Arrival:
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.counts = dict.fromkeys(weights, 0)
-        self._hooks = [held.register_hook(_counting(self.counts, name)) for name, held in weights.items()]
+        self._moving: dict[str, Tensor] = {}  # whether one was not zero, where it is: nobody waits for it
+        self._hooks = [held.register_hook(self._counting(name)) for name, held in weights.items()]
+
+    def moves(self, name: str) -> bool:
+        """Whether a gradient came that is not zero, so that an optimizer would move the weight."""
+        return name in self._moving and bool(self._moving[name])
 
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
 
+    def _counting(self, name: str) -> Any:
+        def count(gradient: Tensor) -> None:
+            self.counts[name] += 1
+            moving = gradient.detach().any()
+            self._moving[name] = moving | self._moving[name] if name in self._moving else moving
 
-def _counting(counts: dict[str, int], name: str) -> Any:
-    def count(gradient: Tensor) -> None:
-        counts[name] += 1
-
-    return count
+        return count
 
 
 class Weights:
     """How far each weight goes from one call of the network to the next, in units of its own norm.
 
-    A part of each weight is compared, of even distances.
+    A part of each weight is compared, of even distances. Of a weight that is smaller than weights begin, the unit is their
+    usual norm: that an update moves it far is then no wonder, and right.
     """
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
@@ -65,7 +73,7 @@ class Weights:
                 continue
             way, size = (now - before).norm().item(), before.norm().item()
             if way and size and math.isfinite(way):  # of what is not finite, no part is known
-                self.moves[name].append(way / size)
+                self.moves[name].append(way / max(size, _USUAL * math.sqrt(len(now) / held[0].numel())))
             self._before[name] = now
 
     def fastest(self) -> tuple[str, float] | None:
