@@ -103,8 +103,9 @@ def judge(seen: Seen) -> Iterator[Finding]:
         yield ZERO.found("", 0, 0, evidence, "print(x.abs().amax())  # follow it through the loader")
         return
     if _in_single_steps(seen):
-        shape = Evidence(f"{evidence.words}; the input is {'x'.join(map(str, held.shapes[0]))}, and is one step")
-        yield MODE.found("", held.shapes[0][0], 1, shape, 'functional.set_step_mode(net, "m")')
+        whole = "x".join(map(str, held.shapes[0]))
+        words = f"{evidence.words}; the input is {whole}, and is one step"
+        yield MODE.found("", held.shapes[0][0], 1, Evidence(words), 'functional.set_step_mode(net, "m")')
     if held.low == held.high:
         yield CONSTANT.found("", held.low, held.low, evidence, "print(x.unique())  # follow it through the loader")
     elif _swapped(seen):

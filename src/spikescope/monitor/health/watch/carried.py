@@ -50,7 +50,7 @@ class Carried:
         cut = (learned or self._graph) and not self._joined
         sequence, before = in_sequences(self.neuron), self._runs + self._chunks
         if not sequence:
-            self.longest = max(self.longest, moment.start + 1)
+            self.longest = max(self.longest, (moment.start or 0) + 1)
         if moment.start == 0:
             self.reset = self.reset or self.ran
         elif learned and not cut:

@@ -55,8 +55,8 @@ class Arrival:
 class Weights:
     """How far each weight goes from one call of the network to the next, in units of its own norm.
 
-    A part of each weight is compared, of even distances. Of a weight that is smaller than weights begin, the unit is their
-    usual norm: that an update moves it far is then no wonder, and right.
+    A part of each weight is compared, of even distances. Of a weight that is smaller than weights begin, the unit is
+    their usual norm: that an update moves it far is then no wonder, and right.
     """
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
