@@ -101,7 +101,7 @@ def where(held: Any) -> tuple[str, int] | None:
     root = inspect.getsourcefile(spikescope)
     assert root is not None
     folder = root.removesuffix("__init__.py")
-    return (path.removeprefix(folder), line) if path.startswith(folder) else None
+    return (path.removeprefix(folder), max(line, 1)) if path.startswith(folder) else None  # a module begins at line 0
 
 
 def first_sentence(doc: str) -> str:
