@@ -228,6 +228,27 @@ def test_the_network_must_give_scores(split):
         Trainer(net, split, Recipe(**BASE)).run()
 
 
+def sequences(steps, **options):
+    x, y = torch.rand(8, steps, 6), torch.arange(8) % 4
+    return Split(TensorDataset(x, y), TensorDataset(x, y), 4, **options)
+
+
+def test_sequences_that_were_taken_for_frames_are_told():
+    net = nn.Sequential(layer.Linear(6, 4), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    words = r"(?s)A sample \[5, 6\] was taken for one frame.*sequences=True.*Recipe\(T=5\)"
+    with pytest.raises(ShapeError, match=words):
+        Trainer(net, sequences(5), Recipe(**BASE)).run()
+
+
+def test_the_steps_of_a_recipe_are_those_of_the_sequences():
+    with pytest.raises(
+        ShapeError, match=r"the recipe has T=3, but a batch has the shape \[8, 5, 6\]. Say Recipe\(T=5\)"
+    ):
+        Trainer(network(), sequences(5, sequences=True), Recipe(**BASE)).run()
+    assert Trainer(network(), sequences(3, sequences=True), Recipe(**{**BASE, "epochs": 1})).run()
+
+
 def test_scores_of_too_few_classes_are_told(split):
     few = Split(split.train, split.test, 5)
     with pytest.raises(ShapeError, match="scores of 4 classes, but the data has 5"):

@@ -62,20 +62,33 @@ class Progress:
 class _Sequence(nn.Module):
     """A network as a function of a sequence to the scores of each step, in both step modes: what DDP wraps."""
 
-    def __init__(self, net: nn.Module, recipe: Recipe, classes: int) -> None:
+    def __init__(self, net: nn.Module, recipe: Recipe, data: Split) -> None:
         super().__init__()
-        self.net, self.single, self.classes = net, recipe.step_mode == "s", classes
+        self.net, self.single, self.classes = net, recipe.step_mode == "s", data.classes
+        self.frames = not data.sequences
 
     def forward(self, x_seq: Tensor) -> Tensor:
         scores = multi_step_forward(x_seq, self.net) if self.single else self.net(x_seq)
         if not isinstance(scores, Tensor) or scores.dim() not in (2, 3) or scores.shape[-2] != x_seq.shape[1]:
             came = dims(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise ShapeError(f"The network must give scores [T, N, K] for {dims(x_seq.shape)}, but gave {came}.")
+            raise ShapeError(
+                f"The network must give scores [T, N, K] for {dims(x_seq.shape)}, but gave {came}.{self._shown(x_seq)}"
+            )
         if scores.shape[-1] < self.classes:
             raise ShapeError(
                 f"The network gives scores of {scores.shape[-1]} classes, but the data has {self.classes}."
             )
         return scores if scores.dim() == 3 else scores.unsqueeze(0)
+
+    def _shown(self, x_seq: Tensor) -> str:
+        """What may be wrong with the data instead: a sample of several axes that was taken for one frame."""
+        if not self.frames or x_seq.dim() < 4:
+            return ""
+        return (
+            f"\nA sample {dims(x_seq.shape[2:])} was taken for one frame, and shown at each of {len(x_seq)} steps. If "
+            f"it is a sequence of {x_seq.shape[2]} steps already, say Split(train, test, classes, sequences=True) and "
+            f"Recipe(T={x_seq.shape[2]})."
+        )
 
 
 class Trainer:
@@ -116,7 +129,7 @@ class Trainer:
         if checkpoint is not None:
             self._take_up(checkpoint)
         lean(self.net, recipe.lean)
-        wrapped: nn.Module = _Sequence(self.net, recipe, data.classes)
+        wrapped: nn.Module = _Sequence(self.net, recipe, data)
         if recipe.compile:
             wrapped.compile()
         if self.ranks.count > 1:
@@ -176,7 +189,7 @@ class Trainer:
         """Loss, accuracy (a share of 1) and the activity of each layer over the whole test part, on all ranks."""
         net = self.tested
         self.ranks.agree(net.buffers())  # statistics of norms may differ, as each rank has seen its own batches
-        sequence, training = _Sequence(net, self.recipe, self.data.classes), net.training
+        sequence, training = _Sequence(net, self.recipe, self.data), net.training
         sums = torch.zeros(3, device=self.ranks.device)
         net.eval()
         try:
@@ -196,7 +209,7 @@ class Trainer:
 
     def scores(self, net: nn.Module, x_seq: Tensor) -> Tensor:
         """The scores of each step `[T, N, K]` that a network like this one gives for a sequence, in full precision."""
-        return _Sequence(net, self.recipe, self.data.classes)(x_seq)
+        return _Sequence(net, self.recipe, self.data)(x_seq)
 
     def _train(self, stop: Stop, on_batch: Callable[[], None] | None) -> None:
         """The rest of an epoch, from the batch where it stands."""
@@ -323,6 +336,12 @@ class Trainer:
         x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
         if not self.data.sequences:
             return direct_encoding(x, self.recipe.T), y
+        if x.shape[1:2] != (self.recipe.T,):
+            raise ShapeError(
+                f"The data are sequences [N, T, *] (sequences=True), and the recipe has T={self.recipe.T}, but a batch "
+                f"has the shape {dims(x.shape)}. Say Recipe(T={x.shape[1] if x.dim() > 1 else 1}), or cut the "
+                "sequences."
+            )
         return x.transpose(0, 1).contiguous(), y
 
     def _precision(self) -> Any:
