@@ -126,6 +126,34 @@ def test_notes_of_chosen_samples_are_those_of_these(tmp_path):
     assert open_recording(tmp_path / "run.spk").notes[0] == {"run": 0, "label": [8, 5]}
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_notes_of_another_number_than_the_samples_are_warned_of(tmp_path, when):
+    net, x = spiking_net(), sequence()
+    with (
+        pytest.warns(RuntimeWarning, match="label has 3 values, but run 1 has 2 samples"),
+        record(net, "spike", to=tmp_path / "run.spk") as stream,
+    ):
+        run(net, x, **{when: lambda number: stream.note(label=[number] * (3 if number == 1 else 2))})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("batches", [2, 3])
+def test_labels_of_two_batches_without_a_reset_ask_for_it(tmp_path, when, batches):
+    net, x = spiking_net(), sequence()
+
+    def batches_without_reset():
+        with record(net, "spike", to=tmp_path / "run.spk") as stream:
+            for number in range(batches):
+                if when == "before":
+                    stream.note(label=[number, 5])
+                net(x)
+                if when == "after":
+                    stream.note(label=[number, 5])
+
+    with pytest.warns(RuntimeWarning, match=r"reset_net\(net\) forgotten between two batches"):
+        batches_without_reset()
+
+
 def test_spikes_that_are_not_0_or_1_are_kept_as_numbers(tmp_path):
     net, x = nn.Sequential(neuron.ILIFNode(step_mode="m")), sequence() * 3
     with record(net, "spike", to=tmp_path / "run.spk"), record(net, "raw") as live:

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..base import StepModule
 from ..recording import OpenedRecording, Writer, open_recording
@@ -20,6 +18,7 @@ from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of
 from .choose.subset import Subset
 from .header import header
 from .line import lines
+from .notes import Notes
 from .probe.group import Probes
 from .probe.single import GradScale
 
@@ -117,12 +116,11 @@ class Streamed:
         subset: Subset | None,
         scaler: GradScale | None,
     ) -> None:
-        self._writer, self._every, self._subset = writer, every, subset
+        self._writer, self._notes = writer, Notes(writer, every, subset)
         self.path = writer.path
         self._runs = any(map(keeps_state, named(net).values()))
-        self._noted: dict[int, set[str]] = {}
         self._streams, plugged = lines(
-            net, modules, signals, writer, runs=self._runs, every=every, subset=subset, scaler=scaler
+            net, modules, signals, self._notes, runs=self._runs, every=every, subset=subset, scaler=scaler
         )
         self._clocks = [probe for probe in plugged if probe.signal.kind not in GRADIENTS]
         self._plugged = Probes(self, plugged)
@@ -132,19 +130,10 @@ class Streamed:
         """Say what is known of a call, as `recording.note(label=y, sample=numbers)`: before it, or after it.
 
         It belongs to the run that was seen last; if that has such notes already, or none was seen, to the next one.
-        Numbers, texts, lists of them, and tensors and arrays of one value a sample.
+        Numbers and texts are of all samples; lists, tensors and arrays have one value a sample. Lists of another length
+        are warned of, and notes of one run that do not agree: then a reset between two batches is missing.
         """
-        run = self._begun() - 1
-        if run < 0 or self._noted.get(run, set()) & told.keys() or run + 1 in self._noted:
-            run += 1
-        if "run" in told or not told:
-            raise ValueError("note takes what is known by name, as label=y; 'run' is the name of the run itself.")
-        plain = {name: _noted(name, value, self._subset) for name, value in told.items()}
-        self._noted.setdefault(run, set()).update(told)
-        for old in [number for number in self._noted if number < run - 1]:
-            del self._noted[old]
-        if run % self._every == 0:
-            self._writer.note(run // self._every, plain)
+        self._notes.take(told, self._begun())
 
     def _begun(self) -> int:
         """How many runs have begun."""
@@ -183,6 +172,7 @@ class Streamed:
         """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""
         if not self._end.alive:
             return
+        self._notes.close(self._begun())
         self._plugged.close()
         self._writer.close()
         self._end.detach()
@@ -210,20 +200,3 @@ class Streamed:
 def _finish(writer: Writer) -> None:
     """Have on disk what is in memory, when the recording is dropped or the program ends."""
     writer.close()
-
-
-def _noted(name: str, value: Any, subset: Subset | None) -> Any:
-    """A note as numbers, texts and lists."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        held = torch.as_tensor(value, device="cpu").detach()
-        if held.ndim == 1 and subset is not None and subset.samples is not None:
-            cut = Subset(samples=subset.samples).take(held, None)
-            held = held if cut is None else cut
-        return held.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (list, tuple)):
-        return [_noted(name, one, None) for one in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"note: {name} is numbers, texts, or lists or tensors of them, but got {type(value).__name__}.")
