@@ -128,6 +128,13 @@ def test_what_is_not_there_is_said_in_words(signal):
         signal.read(0, step=slice(None, None, -1))
 
 
+def test_a_number_in_the_place_of_a_layer_is_told_where_the_runs_are():
+    held = in_memory({"1": {"spike": RUNS}})
+    with pytest.raises(KeyError, match=r"Layers are named by text, and 0 is none; .*recording\['1'\]\['spike'\]\[0\]"):
+        held[0]
+    assert 0 not in held
+
+
 def test_steps_that_are_lost_are_told_and_the_others_given():
     whole = in_memory({"fc": {"spike": [list(spikes(6, 1, 3).split(2))]}})["fc"]["spike"]
     del whole._pieces[1], whole._first[1]

@@ -46,7 +46,14 @@ class StoredRecording(Displayed, Exports, Mapping[str, Layer]):
         """What the signals take."""
         return sum(signal.nbytes for layer in self._layers.values() for signal in layer.values())
 
-    def __getitem__(self, name: str) -> Layer:
+    def __getitem__(self, name: Any) -> Layer:
+        if not isinstance(name, str):
+            layer = next(iter(self._layers), "1")
+            signal = next(iter(self._layers.get(layer, ())), "spike")
+            raise KeyError(
+                f"Layers are named by text, and {name!r} is none; the runs of a signal are "
+                f"recording[{layer!r}][{signal!r}][0]. See recording.keys()."
+            )
         if name not in self._layers:
             there = ", ".join(map(repr, self._layers)) or "nothing"
             raise KeyError(f"{name!r} was not recorded; there is {there}.{did_you_mean(name, self._layers)}")
