@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter, Signature, signature
@@ -92,6 +92,7 @@ class Field:
         if isinstance(made, type) or not callable(made):
             wanted = type(self.factory()).__name__
             cure = f" That is a class: make one of it, {made.__name__}()." if isinstance(made, type) else ""
+            cure = _made_by_name(made, type(self.factory())) if isinstance(made, str) else cure
             raise TypeError(f"{owner}: {name} must be a module, for example {wanted}(), but got {given!r}.{cure}")
         return made
 
@@ -215,6 +216,27 @@ PLAIN = (bool, int, float, str, type(None))
 """The types of options that their text tells in any process."""
 
 
+def _made_by_name(given: str, kind: type) -> str:
+    """How a module of the family of `kind` is made that was given by its name, such as 'atan'."""
+    family = next(
+        (held for held in reversed(kind.__mro__) if issubclass(held, Declared) and held is not Declared), None
+    )
+    known: dict[str, str] = {}
+    waiting = [] if family is None else [family]
+    while waiting:
+        for held in waiting.pop().__subclasses__():
+            waiting.append(held)
+            known[held.__name__.lower()] = (
+                f"{held.__module__.rpartition('.')[0].rpartition('.')[2]}.{held.__name__}()".lstrip(".")
+            )
+    return f" Give the module itself: {found}." if (found := known.get(given.replace("_", "").lower())) else ""
+
+
+def _other_name(name: str, known: Iterable[str]) -> str:
+    """What an argument of other libraries is called here."""
+    return " What others call beta is here tau = 1 / (1 - beta)." if name == "beta" and "tau" in known else ""
+
+
 @dataclass_transform(field_specifiers=(value, option, part))
 class Declared(nn.Module):
     """A module made of declared fields.
@@ -260,7 +282,7 @@ class Declared(nn.Module):
             bound = type(self).arguments.bind(*args, **kwargs)
         except TypeError as error:
             known = type(self).arguments.parameters
-            hints = (did_you_mean(name, known) for name in kwargs if name not in known)
+            hints = (_other_name(name, known) or did_you_mean(name, known) for name in kwargs if name not in known)
             raise TypeError(f"{type(self).__name__}{type(self).arguments}: {error}.{next(hints, '')}") from None
         bound.apply_defaults()
         for name, spec in type(self).fields.items():

@@ -120,6 +120,7 @@ def test_a_function_is_named_with_its_caller():
 @pytest.mark.parametrize(
     ("data", "error", "text"),
     [
+        (nn.Sequential(nn.ReLU()), TypeError, r"but got the network Sequential: Converter\(batches\)\(net\)"),
         (3, TypeError, "Converter takes batches, such as a DataLoader or a list, but got int"),
         ([], ValueError, "the dataloader is empty"),
         ([{"x": X}], TypeError, "a batch must be a tensor, or a tuple or list .* but got dict"),

@@ -151,6 +151,14 @@ def test_data_is_checked(data, error, text):
         accuracy_over_time(snn, data, steps=2)
 
 
+def test_inputs_and_labels_that_are_two_arguments_are_told_of_without_their_values():
+    snn = Converter(torch.ones(1, 1))(two_layers())
+    x, y = torch.ones(3, 1), torch.zeros(3, dtype=torch.long)
+    for given in ((x, y), (x, 2)):
+        with pytest.raises(TypeError, match=r"in one tuple, accuracy_over_time\(snn, \(x, y\), steps=32\)"):
+            accuracy_over_time(snn, *given)
+
+
 def test_pictures():
     pytest.importorskip("matplotlib")
     ann, x = two_layers(), torch.tensor([[1.5], [-5.0]])

@@ -17,6 +17,7 @@ from spikescope.neuron import (
     IzhikevichNode,
     KLIFNode,
     LIAFNode,
+    LIFNode,
     NoisyLIFNode,
     QIFNode,
     ResonateAndFireNode,
@@ -81,6 +82,20 @@ def test_arguments_come_in_the_order_that_users_know(cls, names):
 def test_numbers_out_of_bounds_are_refused(cls, fields, text):
     with pytest.raises(ValueError, match=text):
         cls(**fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"beta": 0.9}, r"tau = 1 / \(1 - beta\)"),
+        ({"surrogate_function": "atan"}, r"Give the module itself: surrogate\.ATan\(\)\.$"),
+        ({"surrogate_function": "super_spike"}, r"surrogate\.SuperSpike\(\)"),
+        ({"surrogate_function": "nothing"}, r"but got 'nothing'\.$"),
+    ],
+)
+def test_words_of_others_lead_to_what_is_here(options, text):
+    with pytest.raises(TypeError, match=text):
+        LIFNode(**options)
 
 
 def test_an_initial_number_must_be_one():

@@ -128,6 +128,11 @@ def accuracy_over_time(
     >>> accuracy_over_time(snn, [(x, y)], steps=2, ann=ann).accuracy  # 0.4 / 0.9 is no spike in the first step
     (0.5, 1.0)
     """
+    if any(isinstance(given, Tensor) for given in (data, steps)):
+        raise TypeError(
+            "accuracy_over_time: inputs and labels go in one tuple, accuracy_over_time(snn, (x, y), steps=32), or in a "
+            "loader of such tuples."
+        )
     check_steps("accuracy_over_time", steps)
     neurons = neurons_of("accuracy_over_time", snn)
     mode = next(iter(neurons.values())).step_mode

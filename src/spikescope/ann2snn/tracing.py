@@ -190,6 +190,11 @@ def as_batches(owner: str, data: Any) -> Iterable[Any]:
     """Batches, or one batch that came as a tensor."""
     if isinstance(data, Tensor):
         return (data,)
+    if isinstance(data, nn.Module):
+        raise TypeError(
+            f"{owner} takes batches of data, but got the network {type(data).__name__}: "
+            f"{owner}(batches)(net) converts it."
+        )
     if not isinstance(data, Iterable):
         raise TypeError(f"{owner} takes batches, such as a DataLoader or a list, but got {type(data).__name__}.")
     return data
