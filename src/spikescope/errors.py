@@ -244,7 +244,7 @@ def check_state(
 
 
 def _cure(owner: str, x_shape: torch.Size, left: torch.Size) -> str:
-    reset = "Call functional.reset_net(net) before a batch of another shape."
+    reset = "Call functional.reset_net(net) before each batch of other samples, of this shape or another."
     if x_shape[:1] != left[:1]:
         return reset
     return (

@@ -121,7 +121,7 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
             raise ShapeError(
                 f"{type(self).__name__} cannot go on from its stored state: the input of one step has the shape "
                 f"{dims(x.shape, 'N')}, that of the call before had {dims(self._last_shape, 'N')}. Call "
-                "functional.reset_net(net) before a batch of another shape."
+                "functional.reset_net(net) before each batch of other samples, of this shape or another."
             )
         self._last_shape = x.shape
         self._fill("v", x)
