@@ -67,6 +67,18 @@ def test_every_link_leads_to_a_file(page):
             assert there.exists() or "/reference/" in str(there), f"{page.source} links to {link}"
 
 
+def test_every_page_is_reached_by_links_from_the_index_or_the_readme():
+    docs = ROOT / "docs"
+    reached, waiting = set(), [docs / "index.md", ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            there = [(page.parent / link.partition("#")[0]).resolve() for link in assemble.links(page.read_text())]
+            waiting += [path for path in there if path.suffix == ".md" and docs in path.parents and path.exists()]
+    assert sorted(page.source for page in WRITTEN if ROOT / page.source not in reached) == []
+
+
 def test_links_lead_to_where_files_stand_on_the_site():
     page = assemble.Page("docs/guide/a.md", "guide/a.md", {})
     text = "[a](../versions.md#onnx) [b](../../ARCHITECTURE.md) ![c](../images/d.png) [e](https://f.g/h) [i](#j)\n"
