@@ -47,6 +47,16 @@ def test_inspect_shows_what_there_is(folder, capsys):
     assert shown.err == ""
 
 
+def test_the_help_of_export_has_the_endings_of_formats_with_several(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, held in registry.items():
+        if len(held.suffixes) > 1:
+            *first, last = held.suffixes
+            assert f"{name} {', '.join(first)} or {last}" in shown
+
+
 def test_inspect_tells_damage_when_all_is_read(folder, capsys):
     damage(folder)
     assert main(["inspect", str(folder), "--check"]) == 1

@@ -25,6 +25,9 @@ _EXPORTED = """exit status:
   2  the work could not begin or its results could not be written
   130  interrupted; nothing was written"""
 
+ENDINGS = "pandas .csv, .csv.gz or .pkl, neo .pkl or .nix, nirdata .h5 or .hdf5"
+"""Of formats that write files of several kinds, in words: to ask the formats they would have to be loaded."""
+
 EACH = 0.2
 """Seconds between two lines of progress."""
 
@@ -49,7 +52,8 @@ def add_export(commands: Any) -> None:
     made.set_defaults(run=_export)
     made.add_argument("recording", type=Path, metavar="RECORDING", help="the folder of a recording")
     made.add_argument("--to", required=True, choices=formats(), metavar="FORMAT", help=", ".join(formats()))
-    made.add_argument("out", type=Path, metavar="OUT", help="the file or folder to write, which is not there yet")
+    out = "the file or folder to write, which is not there yet; where there are several kinds its ending chooses: "
+    made.add_argument("out", type=Path, metavar="OUT", help=f"{out}{ENDINGS}")
     for name, what in (("layer", "layers"), ("signal", "signals")):
         text = f"{what} to take, a name or a pattern such as 'conv*', several times for more (all)"
         made.add_argument(f"--{name}", action="append", metavar="NAME", help=text)
