@@ -95,7 +95,7 @@ def test_delta_follows_the_signal_within_its_threshold():
     encoder.step_mode = "s"
     assert torch.equal(torch.stack([encoder(x) for x in signal]), spikes)
     assert torch.equal(encoding.DeltaEncoder(0.25, off_spike=False, step_mode="m")(signal), spikes.clamp(min=0))
-    with pytest.raises(ShapeError, match=r"Call reset\(\) before a batch of another shape"):
+    with pytest.raises(ShapeError, match=r"Call reset\(\) before each batch of other samples"):
         encoder(torch.zeros(4))
 
 

@@ -294,7 +294,9 @@ class DeltaEncoder(MemoryModule):
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("DeltaEncoder", x)
         wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-        held = self.fitting("reference", x.shape, cure="Call reset() before a batch of another shape.")
+        held = self.fitting(
+            "reference", x.shape, cure="Call reset() before each batch of other samples, of this shape or another."
+        )
         reference = wide if held is None else held
         moved = wide - reference
         on, off = (moved >= self.threshold).to(wide.dtype), (moved <= -self.threshold).to(wide.dtype)

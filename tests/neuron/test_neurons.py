@@ -95,7 +95,9 @@ def test_a_batch_of_another_shape_is_refused_in_words(cls, mode):
     if not tensors(node):
         return  # a whole sequence at once leaves no state behind
     other = sequence(cls, 2, 5)
-    words = r"(?s)" + cls.__name__ + r" cannot go on.*N=2, 5.*N=3, 5.*reset_net"
+    words = (
+        r"(?s)" + cls.__name__ + r" cannot go on.*N=2, 5.*N=3, 5.*reset_net\(net\) before each batch of other samples"
+    )
     with pytest.raises(ShapeError, match=words):
         node(other if mode == "m" else other[0])
     node.reset()
