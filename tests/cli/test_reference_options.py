@@ -40,12 +40,12 @@ def trained(monkeypatch, tmp_path):
 
     recipes = []
 
-    def begin(recipe, out, quiet=False):
+    def begin(recipe, out, quiet=False, **more):
         recipes.append(recipe)
         return train.Outcome((), "", False)
 
     monkeypatch.setattr(train, "train", begin)
-    monkeypatch.setattr(train, "resume", lambda out, quiet=False: begin(None, out))
+    monkeypatch.setattr(train, "resume", lambda out, quiet=False, **more: begin(None, out))
     return recipes
 
 

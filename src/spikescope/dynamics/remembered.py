@@ -86,9 +86,11 @@ def _of_form(form: str) -> str | None:
     places = dict.fromkeys(place for base in cls.__mro__ if _is_ours(base) for place in (base, _module(base)))
     for place in places:
         for name, held in vars(place).items():
+            if isinstance(place, ModuleType) and name.startswith("__"):
+                continue  # what the compiler of PyTorch puts there as it goes
             function = _function_in(held)
             if function is not None:
-                code, room = function.__code__, function.__module__.partition(".")[0]
+                code, room = function.__code__, (function.__module__ or "").partition(".")[0]
                 if room not in sys.stdlib_module_names and not code.co_filename.startswith(_OURS):
                     return None
                 told.append((name, function.__module__, code.co_qualname, code.co_firstlineno))

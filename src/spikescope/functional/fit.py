@@ -89,7 +89,7 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
 
     Chen et al., *Training deep nets with sublinear memory cost* (2016).
 
-    >>> net = nn.Sequential(*(spikescope.layer.Linear(64, 64) if i % 2 else nn.ReLU() for i in range(12)))
+    >>> net = nn.Sequential(*(spikescope.layer.Linear(64, 64) if i % 2 else nn.GELU() for i in range(24)))
     >>> plan = fit_memory(net, torch.rand(256, 64), "1 MB", show=False)
     >>> plan.after <= plan.budget < plan.before
     True
