@@ -143,6 +143,7 @@ SMALL = ["CIFAR10Net", "--model-arg=channels=2", "--model-arg=hidden=4"]
 
 
 @pytest.mark.parametrize("more", [[], ["--step-mode", "s", "--backend", "torch"], ["--amp", "--lean"]])
+@pytest.mark.slow(keep=1)
 def test_the_command(more, tmp_path, capsys):
     quick = ["-T2", "-b2", "--seconds=0", "--device=cpu", "--json", str(tmp_path / "a.json")]
     assert main(["bench-model", *SMALL, *quick, *more]) == 0
