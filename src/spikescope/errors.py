@@ -158,7 +158,7 @@ def watch_input(owner: str, y: Tensor, x: Tensor) -> None:
     """
     if torch.compiler.is_compiling() or y.grad_fn is None:  # in this order: compiled code knows no grad_fn
         return
-    held, version = weakref.ref(x), x._version
+    held, version = weakref.ref(x if x._base is None else x._base), x._version  # a view of ours may be gone
 
     def check(grads: object) -> None:
         now = held()

@@ -114,7 +114,7 @@ def test_in_compiled_code_a_record_is_detached_with_one_warning():
     with OutputMonitor(net, neuron.Neuron) as monitor, OutputMonitor(net, neuron.Neuron, keep_graph=False) as plain:
         with pytest.warns(RuntimeWarning, match="a record of compiled code is detached") as told:
             compiled(sequence())
-        assert len(told) == 1
+        assert sum("a record of compiled code" in str(held.message) for held in told) == 1
         functional.reset_net(net)
         compiled(sequence())  # a second warning would be an error here
         functional.reset_net(net)
