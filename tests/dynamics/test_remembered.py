@@ -154,3 +154,12 @@ def test_a_new_process_neither_traces_nor_asks_the_compiler(cache):
     assert found[0][1] > 0
     assert found[1][:2] == [[], 0]
     assert found[1][2:] == found[0][2:]
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "kernels", "kernels/"])
+def test_notes_lie_beside_the_kernels_whatever_the_folder_is_called(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("SPIKESCOPE_CACHE", name)
+    kernels = (tmp_path / "here" / name).resolve()
+    assert notes._folder() == kernels.parent / f"{kernels.name}.notes"

@@ -13,8 +13,8 @@ __all__ = ["note", "write_note"]
 
 def _folder() -> Path:
     """Not that of the kernels, where all else is left over from a process that was killed."""
-    kernels = cache_folder()
-    return kernels.with_name(f"{kernels.name}.notes")
+    kernels = Path(os.path.abspath(cache_folder()))  # "." and ".." have no name to add to
+    return kernels.parent / f"{kernels.name}.notes"
 
 
 def note(name: str) -> bytes | None:
