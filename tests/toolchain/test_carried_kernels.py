@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import suppress
 
 import pytest
 
@@ -128,3 +129,18 @@ def test_words_for_a_folder_that_is_not_there_and_for_a_level_that_is_not_reache
         assert not carries(source(52))
     with pytest.raises(ValueError, match="but got 'x86-64-v9'"), ordered(tmp_path, "x86-64-v9"):
         pass
+
+
+def test_a_kernel_that_failed_is_told_at_the_end_though_whoever_asked_went_on_without_it(tmp_path):
+    names = []
+
+    def build():
+        with ordered(tmp_path / "kernels", levels()[0]) as made:
+            with suppress(CompileError):
+                load("no program")
+            load(source(55))
+            names.extend(made)
+
+    with pytest.raises(CompileError, match="no program"):
+        build()
+    assert names == [carried_name(text, levels()[0]) for text in (compiler.PROBE, source(55))]

@@ -200,12 +200,17 @@ class Order(NamedTuple):
     folder: Path
     level: str
     names: list[str]
+    failed: list[CompileError]
 
     def fill(self, source: str) -> ctypes.CDLL:
         """Compile a kernel, if it is not there."""
         name, place = carried_name(source, self.level), self.folder / self.level
         flags = (*FLAGS, *level_flags(self.level), *_for_gcc())
-        library = _load_from(place, source, name, flags)
+        try:
+            library = _load_from(place, source, name, flags)
+        except CompileError as error:  # after which a backward pass goes on without its kernel
+            self.failed.append(error)
+            raise
         (place / f"{name}.so").chmod(0o755)  # others than who made them may run them, and nobody else may change them
         if name not in self.names:
             self.names.append(name)
@@ -218,16 +223,18 @@ _order: Order | None = None
 @contextmanager
 def ordered(folder: Path, level: str) -> Iterator[list[str]]:
     """Meanwhile every kernel that is asked for is compiled into `folder`, for processors of a level that this one
-    reaches, and runs from there; gives the list of their names, which grows.
+    reaches, and runs from there; gives the list of their names, which grows. An error at the end if one failed.
     """
     global _order
     if level not in levels():
         raise ValueError(f"This processor reaches the levels {', '.join(levels()) or 'none'}, but got {level!r}.")
     (folder / level).mkdir(mode=0o755, parents=True, exist_ok=True)
-    _order = Order(folder, level, [])
+    _order = order = Order(folder, level, [], [])
     try:
         load(PROBE)  # by which a machine without a compiler sees that it can run kernels
-        yield _order.names
+        yield order.names
+        if order.failed:
+            raise order.failed[0]
     finally:
         _order = None
 
