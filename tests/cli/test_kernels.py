@@ -85,6 +85,8 @@ def test_a_list_of_nothing_says_how_to_make_some(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("SPIKESCOPE_KERNELS", raising=False)
     assert main(["kernels", "list"]) == 2
     assert "that this machine would use" in capsys.readouterr().err
+    assert main(["kernels", "list", 300 * "a"]) == 2  # longer than a name may be
+    assert "There are no kernels in aaa" in capsys.readouterr().err
 
 
 def test_the_neurons_of_which_kernels_are_made():

@@ -144,3 +144,27 @@ def test_a_kernel_that_failed_is_told_at_the_end_though_whoever_asked_went_on_wi
     with pytest.raises(CompileError, match="no program"):
         build()
     assert names == [carried_name(text, levels()[0]) for text in (compiler.PROBE, source(55))]
+
+
+def test_a_folder_that_cannot_even_be_looked_for_is_told(monkeypatch):
+    monkeypatch.setenv("SPIKESCOPE_KERNELS", 300 * "a")
+    carried._warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="which is no folder, or not to be seen by this user"):
+        assert not carries(source(52))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user meanwhile")
+@pytest.mark.parametrize("name", ["the folder of all", "a folder of a level"])
+def test_a_folder_that_is_closed_to_this_user_is_told(folder, name):
+    modes = {above: above.stat().st_mode for above in folder.parents[:3]}
+    for above, mode in modes.items():
+        above.chmod(mode | 0o011)
+    (folder if name == "the folder of all" else folder / levels()[0]).chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.warns(RuntimeWarning, match=f"The kernels in {folder}.* are not used: permission denied"):
+            assert not carries(source(52))
+    finally:
+        os.seteuid(0)
+        for above, mode in modes.items():
+            above.chmod(mode)

@@ -121,8 +121,8 @@ def _list(arguments: argparse.Namespace) -> int:
     from ..toolchain.cache import distrust
     from ..toolchain.carried import LEVELS, carried_folders, levels
 
-    given = [arguments.folder] if arguments.folder else [held for held in carried_folders() if held.is_dir()]
-    places = [folder / level for folder in given for level in LEVELS if (folder / level).is_dir()]
+    given = [arguments.folder] if arguments.folder else carried_folders()
+    places = [folder / level for folder in given for level in LEVELS if os.path.isdir(folder / level)]
     if not places:
         where = f"in {arguments.folder}" if arguments.folder else "that this machine would use (SPIKESCOPE_KERNELS)"
         return refuse(f"There are no kernels {where}. Make some: spikescope kernels build --neurons LIFNode")

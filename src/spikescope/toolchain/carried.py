@@ -53,12 +53,15 @@ def level_flags(level: str) -> tuple[str, ...]:
 
 
 def carried_folders() -> list[Path]:
-    """Where such kernels are looked for: `$SPIKESCOPE_KERNELS`, folders with colons between, then what came with us."""
+    """Where such kernels lie: in `$SPIKESCOPE_KERNELS`, folders with colons between, and in what came with us."""
     given = [Path(name) for name in os.environ.get("SPIKESCOPE_KERNELS", "").split(os.pathsep) if name]
     for folder in given:
-        if not folder.is_dir():
-            _warn_once(f"SPIKESCOPE_KERNELS names {folder}, which is no folder: no kernel is taken from there.")
-    return [*given, Path(__file__).parents[1] / "kernels"]
+        if not os.path.isdir(folder):
+            _warn_once(
+                f"SPIKESCOPE_KERNELS names {folder}, which is no folder, or not to be seen by this user: no kernel is "
+                "taken from there."
+            )
+    return [folder for folder in (*given, Path(__file__).parents[1] / "kernels") if os.path.isdir(folder)]
 
 
 def carried_name(source: str, level: str) -> str:
@@ -68,9 +71,19 @@ def carried_name(source: str, level: str) -> str:
 
 def _places(source: str) -> list[tuple[Path, str]]:
     """The folder and the name of each file in which the kernel of a text may be, the best first."""
-    folders = [folder for folder in carried_folders() if folder.is_dir()]
-    places = [(folder / level, carried_name(source, level)) for folder in folders for level in levels()]
-    return [(folder, name) for folder, name in places if (folder / f"{name}.so").exists()]
+    places = [(folder / level, carried_name(source, level)) for folder in carried_folders() for level in levels()]
+    return [(folder, name) for folder, name in places if _is_there(folder, name)]
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        os.stat(folder / f"{name}.so")
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # it belongs to others, as after a build as root under a strict umask
+        _warn_once(f"The kernels in {folder} are not used: {(error.strerror or str(error)).lower()}.")
+        return False
+    return True
 
 
 def carries(source: str) -> bool:

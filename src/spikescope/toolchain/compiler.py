@@ -179,7 +179,7 @@ def load(source: str) -> ctypes.CDLL:
     if (found := open_carried(source)) is not None:
         return found
     if not command():
-        there = " nor".join(f" in {folder}" for folder in carried_folders() if folder.is_dir())
+        there = " nor".join(f" in {folder}" for folder in carried_folders())
         raise CompileError("there is no C++ compiler" + (f", and the kernel is not{there}" if there else ""))
     name = _name(source)
     with _lock:
