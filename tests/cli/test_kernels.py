@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from sample import sample
+from spikescope.cli import kernels
 from spikescope.cli.main import main
 from spikescope.neuron.prebuilt import fused_neurons
 from spikescope.toolchain.carried import levels
@@ -87,6 +90,24 @@ def test_a_list_of_nothing_says_how_to_make_some(tmp_path, capsys, monkeypatch):
     assert "that this machine would use" in capsys.readouterr().err
     assert main(["kernels", "list", 300 * "a"]) == 2  # longer than a name may be
     assert "There are no kernels in aaa" in capsys.readouterr().err
+
+
+def test_what_several_builds_write_down_at_once_is_all_there(tmp_path, monkeypatch):
+    names, real = [f"Node{i}" for i in range(8)], kernels._index
+
+    def slow(place):
+        held = real(place)
+        time.sleep(0.02)
+        return held
+
+    monkeypatch.setattr(kernels, "_index", slow)
+    threads = [threading.Thread(target=kernels._enter, args=(tmp_path, name, [f"{name}-kernel"])) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kernels._enter(tmp_path, "Node0", [])  # built again: nothing is lost
+    assert real(tmp_path) == {name: [f"{name}-kernel"] for name in names}
 
 
 def test_the_neurons_of_which_kernels_are_made():

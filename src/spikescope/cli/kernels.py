@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +99,12 @@ def _build(arguments: argparse.Namespace) -> int:
         return _again({"ATEN_CPU_CAPABILITY": wanted.lower()})
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
-    index = {}
     try:
         for made in prebuild(arguments.out, level, neurons, dtypes, arguments.surrogates):
-            index[made.neuron] = made.kernels
+            _enter(out, made.neuron, made.kernels)
             print(f"{made.neuron}: {len(made.kernels)} kernels", flush=True)
     except (CompileError, OSError) as error:
         raise OutputError(str(error)) from error
-    before = _index(out)
-    whole = {name: sorted({*before.get(name, ()), *index.get(name, ())}) for name in sorted({*before, *index})}
-    write_whole(out / INDEX, json.dumps(whole, indent=1))
     print(f"{_told(out)}\nWhere they are to be used: SPIKESCOPE_KERNELS={arguments.out.absolute()}")
     return 0
 
@@ -145,6 +143,19 @@ def _told(place: Path) -> str:
 def _size(place: Path, names: Iterable[str]) -> str:
     files = [place / f"{name}.so" for name in names]
     return size_of(sum(file.stat().st_size for file in files if file.exists()))
+
+
+def _enter(place: Path, neuron: str, names: Iterable[str]) -> None:
+    """Write down of which neuron kernels are, beside what others that build into the same folder write meanwhile."""
+    opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        index = _index(place)
+        index[neuron] = sorted({*index.get(neuron, ()), *names})
+        write_whole(place / INDEX, json.dumps(index, indent=1, sort_keys=True))
+    finally:
+        os.close(opened)
 
 
 def _index(place: Path) -> dict[str, list[str]]:
