@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from sample import sample
 from spikescope.cli import kernels
@@ -108,6 +109,21 @@ def test_what_several_builds_write_down_at_once_is_all_there(tmp_path, monkeypat
         thread.join()
     kernels._enter(tmp_path, "Node0", [])  # built again: nothing is lost
     assert real(tmp_path) == {name: [f"{name}-kernel"] for name in names}
+
+
+@built_here
+def test_a_build_for_another_level_is_the_same_command_again(tmp_path, monkeypatch):
+    words, seen = ["kernels", "build", "--neurons", "IFNode", "-o", str(tmp_path), "--level", levels()[0]], []
+
+    def run(command, env, check):
+        seen.append((command[1:], env["ATEN_CPU_CAPABILITY"]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    monkeypatch.setattr(kernels.subprocess, "run", run)
+    assert main(words) == 0
+    assert seen == [(["-m", "spikescope", *words], kernels.CAPABILITIES[levels()[0]].lower())]
 
 
 def test_the_neurons_of_which_kernels_are_made():

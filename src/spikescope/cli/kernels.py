@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ Where the kernels are to be used, SPIKESCOPE_KERNELS names their folder. In an i
   ENV SPIKESCOPE_KERNELS=/opt/kernels"""
 
 
-def add_kernels(commands: Any) -> None:
-    """Add the commands `kernels build` and `kernels list`."""
+def add_kernels(commands: Any, argv: Sequence[str]) -> None:
+    """Add the commands `kernels build` and `kernels list`, given all words of the command."""
     what = "compile kernels for machines without a compiler, and list them"
     inner = commands.add_parser("kernels", help=what, description=what[0].upper() + what[1:] + ".")
     parts = inner.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -49,7 +49,7 @@ def add_kernels(commands: Any) -> None:
         epilog=_BUILT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    build.set_defaults(run=_build)
+    build.set_defaults(run=_build, words=argv)
     which = build.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true", help="all neurons of which kernels are made")
     which.add_argument("--neurons", nargs="+", metavar="NAME", help="such as LIFNode")
@@ -59,7 +59,7 @@ def add_kernels(commands: Any) -> None:
         "--dtypes",
         nargs="+",
         default=["float32"],
-        choices=("float32", "float64", "float16", "bfloat16"),
+        choices=DTYPES,
         help="(float32)",
     )
     build.add_argument("--surrogates", nargs="+", default=[], metavar="NAME", help="such as ATan (those by default)")
@@ -96,7 +96,7 @@ def _build(arguments: argparse.Namespace) -> int:
     if torch.backends.cpu.get_cpu_capability() != wanted:
         if os.environ.get("ATEN_CPU_CAPABILITY") == wanted.lower():
             return refuse(f"This PyTorch has no code for {wanted}, which the kernels for {level} are tried with.")
-        return _again({"ATEN_CPU_CAPABILITY": wanted.lower()})
+        return _again(arguments.words, {"ATEN_CPU_CAPABILITY": wanted.lower()})
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
     try:
@@ -109,9 +109,9 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _again(variables: dict[str, str]) -> int:
+def _again(words: Sequence[str], variables: dict[str, str]) -> int:
     """The same command in a process in which PyTorch takes its code for another processor."""
-    command = [sys.executable, "-m", "spikescope", *sys.argv[1:]]
+    command = [sys.executable, "-m", "spikescope", *words]
     return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
 
 

@@ -93,7 +93,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_train(commands, whole="train" in argv)
     add_evaluate(commands)
     add_convert(commands)
-    add_kernels(commands)
+    add_kernels(commands, argv)
     add_bench_model(commands)
     return parser
 
