@@ -163,3 +163,22 @@ def test_notes_lie_beside_the_kernels_whatever_the_folder_is_called(name, tmp_pa
     monkeypatch.setenv("SPIKESCOPE_CACHE", name)
     kernels = (tmp_path / "here" / name).resolve()
     assert notes._folder() == kernels.parent / f"{kernels.name}.notes"
+
+
+UNREADABLE = {
+    "no text": b"\xff",
+    "no JSON": b"[[],",
+    "another length": b"[]",
+    "a number": b"5",
+    "too deep": b"[" * 100_000,
+    "no dtype": b'[[["x", {"dtype": "no_such_dtype"}, [1]]], [], [], true]',
+    "no operation": b'[[], [["y", "aten.no_such.default", [], {}, {"dtype": "float32"}, [1]]], [], true]',
+    "no node": b'[[], [], [{"node": 7}], true]',
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_note_that_nobody_can_read_is_as_none(name):
+    notes.write_note("a note", UNREADABLE[name])
+    assert notes.note("a note") == UNREADABLE[name]
+    assert recall("a note") is None

@@ -63,9 +63,12 @@ class Memory:
 
 
 def recall(name: str | None) -> Traced | None:
-    """What was found out under a name; None where it is not remembered."""
+    """What was found out under a name; None where it is not remembered, or in a way that nobody here can read."""
     text = None if name is None else note(name)
-    return None if text is None else _decoded(json.loads(text))
+    try:
+        return None if text is None else _decoded(json.loads(text))
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
 
 
 def remember(name: str | None, found: Traced) -> None:
