@@ -106,8 +106,9 @@ def test_replicas_have_states_of_their_own_and_a_monitor_counts_them_all():
             found[i] = twin(X[:, 3 * i : 3 * i + 3])
 
         threads = [threading.Thread(target=run, args=held) for held in enumerate(replicas(net, 2))]
-        for thread in threads:  # one after the other: a monitor is not promised to count threads that run at once
+        for thread in threads:
             thread.start()
+        for thread in threads:
             thread.join()
         torch.cat(found, 1).square().mean().backward()
     torch.testing.assert_close(torch.cat(found, 1), expected)

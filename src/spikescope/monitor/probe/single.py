@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +24,14 @@ from ..choose.subset import Subset
 from .start import Start, start_of
 
 __all__ = ["GradScale", "Probe", "ProbeReport"]
+
+
+_turns: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+
+
+def _turn_of(root: nn.Module) -> threading.RLock:
+    """The lock of all probes in a network, which may share what they write to; `take` may call the network again."""
+    return _turns.setdefault(root, threading.RLock())
 
 
 class GradScale(Protocol):
@@ -88,6 +98,7 @@ class Probe:
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
         self._check_time()
+        self._turn = _turn_of(module if root is None else unwrapped(root))
         self.given: Any = None  # the value that is being taken, whole and with its graph
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
@@ -117,13 +128,14 @@ class Probe:
 
     def begin(self) -> None:
         """A sequence begins."""
-        self.began = True
-        self.run += self._begun
-        asleep = self.run % self.every != 0
-        self.step, self._begun, self._timed = 0, asleep, True
-        if asleep != self._asleep:
-            self._asleep = asleep
-            self.point.refresh()
+        with self._turn:
+            self.began = True
+            self.run += self._begun
+            asleep = self.run % self.every != 0
+            self.step, self._begun, self._timed = 0, asleep, True
+            if asleep != self._asleep:
+                self._asleep = asleep
+                self.point.refresh()
 
     @property
     def begun(self) -> int:
@@ -154,18 +166,19 @@ class Probe:
             self._start.point.refresh()
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
-        """Take one value from the socket."""
-        began = time.perf_counter_ns()
-        try:
-            if torch.is_inference_mode_enabled():
-                with torch.inference_mode(False):  # records are tensors like any other
+        """Take one value from the socket; of replicas that run in threads, one after the other."""
+        with self._turn:
+            began = time.perf_counter_ns()
+            try:
+                if torch.is_inference_mode_enabled():
+                    with torch.inference_mode(False):  # records are tensors like any other
+                        self._receive(value, cut)
+                else:
                     self._receive(value, cut)
-            else:
-                self._receive(value, cut)
-        except Exception as error:
-            self.fail(error)
-        self.given = None
-        self.nanoseconds += time.perf_counter_ns() - began
+            except Exception as error:
+                self.fail(error)
+            self.given = None
+            self.nanoseconds += time.perf_counter_ns() - began
 
     def _receive(self, value: Any, cut: bool) -> None:
         if isinstance(value, Exception):
