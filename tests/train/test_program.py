@@ -87,6 +87,26 @@ def test_the_run_folder(tmp_path, recipe):
     assert last.test_loss == outcome.history[-1].test_loss
 
 
+def full(*given, **named):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("place", ["program._look", "run_folder.report", "summary"])
+def test_what_fails_after_the_training_leaves_it_done(tmp_path, arrays, capsys, monkeypatch, place):
+    if place == "summary":
+        monkeypatch.setattr(RunFolder, "write_summary", full)
+    else:
+        monkeypatch.setattr(f"spikescope.train.{place}", full)
+    words = ["train", "--model", OWN, "--data", "npz", "--root", str(arrays), "-T", "2", "--epochs", "1", "-b", "8"]
+    with pytest.warns(RuntimeWarning, match="training is done.* failed: OSError: .*No space left.*spikescope report"):
+        assert main([*words, "--device", "cpu", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    held = {entry.name for entry in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "best.safetensors"} <= held
+    assert ("report.html" in held) == (place != "run_folder.report")
+    assert ("summary.txt" in held) == (place != "summary")
+
+
 def test_a_run_is_resumed_in_its_folder_alone(tmp_path, recipe):
     with pytest.raises(FileNotFoundError):
         resume(tmp_path / "nothing")

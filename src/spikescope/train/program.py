@@ -147,15 +147,18 @@ def _run(
     text = summary(history)
     if folder is not None and history:
         folder.save_checkpoint(trainer.tested, "model", epoch=history[-1].epoch, model=recipe.model)
-        seen = _look(trainer)
-        text += f"\n\nHealth\n{seen.health}"
-        _save_pictures(folder, history, seen.flow)
-        write_insight(folder.path, seen.document)
-        folder.report()
+        with folder.afterwards("the look into the network"):
+            seen = _look(trainer)
+            text += f"\n\nHealth\n{seen.health}"
+            write_insight(folder.path, seen.document)
+            _save_pictures(folder, history, seen.flow)
+        with folder.afterwards("report.html"):
+            folder.report()
     if trainer.stopped:
         text += "\n\nStopped by a signal. `spikescope train --resume DIR` goes on from here."
     if folder is not None:
-        folder.write_summary(text + "\n")
+        with folder.afterwards("summary.txt"):
+            folder.write_summary(text + "\n")
     return Outcome(tuple(history), text, trainer.stopped)
 
 

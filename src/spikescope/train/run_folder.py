@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ from ..files import FolderLock, append_line, claim_folder, open_regular, write_w
 from ..report.metrics import read_metrics
 from ..report.views import Epoch
 from ..view import report
+from ..warn import warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +102,17 @@ class RunFolder:
     def write_summary(self, text: str) -> None:
         """Write `summary.txt`."""
         self.write_text("summary.txt", text)
+
+    @contextmanager
+    def afterwards(self, what: str) -> Iterator[None]:
+        """Around what is done when the training is over: an error there is warned of, and takes nothing from it."""
+        try:
+            yield
+        except Exception as error:
+            warn(
+                f"The training is done and its weights are in {self.path}, but {what} failed: {type(error).__name__}: "
+                f"{error} `spikescope report {self.path}` writes a report of what is there."
+            )
 
 
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, str]:

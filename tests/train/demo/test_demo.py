@@ -63,6 +63,14 @@ def test_the_run_folder(tmp_path, small_dataset, capsys):
     assert measured == (outcome.history[-1].test_loss, outcome.history[-1].test_accuracy)
 
 
+def test_a_report_that_fails_leaves_the_training_done(tmp_path, small_dataset, monkeypatch):
+    monkeypatch.setattr("spikescope.train.run_folder.report", lambda *given: 1 / 0)
+    with pytest.warns(RuntimeWarning, match=r"training is done.*report\.html failed: ZeroDivisionError"):
+        outcome = run_demo(RunFolder(tmp_path), QUICK, dataset=small_dataset, quiet=True)
+    assert (tmp_path / "summary.txt").read_text() == outcome.summary + "\n"
+    assert (tmp_path / "insight.json").exists()
+
+
 def test_looking_into_the_network_leaves_it_as_it_was_trained(tmp_path, small_dataset):
     seen = {}
 

@@ -119,16 +119,19 @@ def run_demo(
         load_checkpoint(folder.path / "model.safetensors", net)
     text = summary(history)
     if history:
-        seen, work = _insight(net, dataset, settings), _work(net, dataset, settings)
-        view = _view(net, dataset, settings)
-        text += f"\n\n{work}\n\nHealth\n{seen.health}"
-        _save_pictures(folder, view, history, seen.flow, target)
-        seen.document["rasters"], seen.document["potentials"] = [], []  # those of the sample with its image instead
-        show_view(seen.document, view, f"test sample 0, a {view.label}, taken for a {view.answer}")
-        write_insight(folder.path, seen.document)
-        folder.report()
+        with folder.afterwards("the look into the network"):
+            seen, work = _insight(net, dataset, settings), _work(net, dataset, settings)
+            view = _view(net, dataset, settings)
+            text += f"\n\n{work}\n\nHealth\n{seen.health}"
+            seen.document["rasters"], seen.document["potentials"] = [], []  # those of the sample with its image instead
+            show_view(seen.document, view, f"test sample 0, a {view.label}, taken for a {view.answer}")
+            write_insight(folder.path, seen.document)
+            _save_pictures(folder, view, history, seen.flow, target)
+        with folder.afterwards("report.html"):
+            folder.report()
     text += "\nInterrupted before the end." if interrupted else ""
-    folder.write_summary(text + "\n")
+    with folder.afterwards("summary.txt"):
+        folder.write_summary(text + "\n")
     return Outcome(tuple(history), text, interrupted)
 
 
