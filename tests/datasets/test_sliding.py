@@ -87,6 +87,8 @@ def test_time_passes_without_events():
         ({"t": [1, 2]}, "Time goes back, from 3 to 1"),
         ({"t": [4, 10**15]}, "frames at once"),
         ({"t": [4.0, np.nan]}, "must be finite"),
+        ({"t": [4, 2**63 - 1]}, "must be within 2"),
+        ({"t": np.array([2**64 - 9, 2**64 - 1], np.uint64)}, "must be within 2"),
         ({"t": [4, 5], "x": [0, W]}, "not on the sensor"),
         ({"t": [4, 5], "y": [-1, 0]}, "not on the sensor"),
     ],
@@ -112,3 +114,13 @@ def test_a_stream_does_not_begin_before_its_start():
 def test_sizes_that_are_none_are_refused(sizes):
     with pytest.raises(OptionError):
         SlidingWindows(*sizes)
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), 2**63, "3", True])
+def test_times_that_are_none_are_refused_and_change_nothing(time):
+    with pytest.raises(OptionError, match="start must be a time"):
+        SlidingWindows(H, W, 4, start=time)
+    windows = SlidingWindows(H, W, 4, start=0)
+    with pytest.raises(OptionError, match="now must be a time"):
+        windows.advance(time)
+    assert windows.advance(9)[1].tolist() == [4, 8]

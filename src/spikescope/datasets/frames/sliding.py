@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..events import Array, check_inside, columns
-from ..faults import EventsError
+from ..faults import EventsError, OptionError
 from .counting import count_frames
 from .integrate import check_count, check_positive, comparable, in_order
 
 __all__ = ["SlidingWindows"]
 
+_FAR = 1 << 62  # times beyond it have no room for a window in 64 bits
 MOST = 1 << 30
 """Bytes of frames that one call may give: an hour of silence is more likely an error in the times."""
 
@@ -44,6 +45,8 @@ class SlidingWindows:
         check_positive("window", window)
         check_positive("step", step)
         self.H, self.W = check_count("H", H), check_count("W", W)
+        if start is not None:
+            _check_finite("start", start)
         self.window, self.step, self.start = window, step, start
         self.reset()
 
@@ -60,27 +63,31 @@ class SlidingWindows:
         EventsError leaves everything as it was.
         """
         t, *others = columns(events)
-        t = comparable(t)
         if not t.size:
             return self._due(self._now)
         if t.dtype.kind == "f" and not np.isfinite(t).all():
             raise EventsError("The times of events must be finite, but some are inf or nan.")
+        first, last = t[0].item(), t[-1].item()  # numbers of Python, which do not overflow
         if not in_order(t):
             raise EventsError("The events are not in order of time. A stream comes in that order; sort a file first.")
-        self._check(t[0])
+        if not -_FAR < first <= last < _FAR:
+            raise EventsError(f"The times of events go from {first} to {last}, but must be within 2**62 of 0.")
+        t = comparable(t)
+        self._check(first)
         for name, values, size in (("x", others[0], self.W), ("y", others[1], self.H)):
             check_inside(name, values, size)
-        zero = t[0] if self._zero is None else self._zero
-        if t[0] < zero:
-            raise EventsError(f"An event of the time {t[0]} comes before the start, {zero}.")
-        self._check_number(zero, t[-1])
+        zero = first if self._zero is None else self._zero
+        if first < zero:
+            raise EventsError(f"An event of the time {first} comes before the start, {zero}.")
+        self._check_number(zero, last)
         held = self._held or [values[:0] for values in (t, *others)]
         self._held = [np.concatenate(pair) for pair in zip(held, (t, *others), strict=True)]
         self._zero = zero
-        return self._due(t[-1])
+        return self._due(last)
 
     def advance(self, now: float) -> tuple[Array, Array]:
         """Let time pass without events until `now`; what is due, as `push` gives it."""
+        _check_finite("now", now)
         self._check(now)
         if self._zero is not None:
             self._check_number(self._zero, now)
@@ -113,3 +120,10 @@ class SlidingWindows:
                 f"{now - zero} of time since the start are {count:.0f} frames at once. Call reset() where a stream "
                 "begins anew, or look for a jump in the times."
             )
+
+
+def _check_finite(name: str, time: Any) -> None:
+    """Refuse anything but a number that is a time."""
+    number = isinstance(time, (int, float, np.integer, np.floating)) and not isinstance(time, bool)
+    if not number or not -_FAR < time < _FAR:
+        raise OptionError(f"{name} must be a time, a number within 2**62 of 0, but got {time!r}.")
