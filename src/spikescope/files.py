@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ __all__ = [
     "append_line",
     "claim_folder",
     "draft",
+    "drop_drafts",
     "open_regular",
     "sync_folder",
     "write_whole",
@@ -133,6 +135,29 @@ def write_whole(
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}")
+
+
+def drop_drafts(folder: str | os.PathLike[str]) -> None:
+    """Empty a folder that holds nothing but what `write_whole` had not finished when its process was killed.
+
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     (Path(place) / ".note.txt.0123456789abcdef").touch()
+    ...     drop_drafts(place)
+    ...     list(Path(place).iterdir())
+    []
+    """
+    with suppress(OSError):
+        drafts = list(Path(folder).iterdir())
+        if drafts and all(_DRAFT.fullmatch(entry.name) and entry.is_file() for entry in drafts):
+            lock = FolderLock(folder)  # whoever writes there at this moment keeps them
+            try:
+                for entry in drafts:
+                    entry.unlink(missing_ok=True)
+            finally:
+                lock.release()
 
 
 @contextmanager

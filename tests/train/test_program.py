@@ -124,6 +124,30 @@ def test_a_run_is_resumed_in_its_folder_alone(tmp_path, recipe):
         resume(tmp_path / "run")
 
 
+def test_started_anew_by_torchrun_before_its_first_checkpoint_a_run_begins_anew_in_its_folder(
+    tmp_path, recipe, monkeypatch
+):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".recipe.toml.0123456789abcdef").touch()  # killed in the middle of its first file
+    train(recipe, path, quiet=True)
+    for held in path.iterdir():
+        if held.name != "recipe.toml":
+            held.unlink()
+    assert len(train(recipe, path, quiet=True).history) == recipe.epochs  # killed right behind it
+    assert (path / "config.json").exists()
+
+
+def test_started_anew_by_torchrun_a_run_leaves_the_folder_of_another_recipe_alone(tmp_path, recipe, monkeypatch):
+    train(recipe, tmp_path / "run", quiet=True)
+    before = {entry.name: entry.read_bytes() for entry in (tmp_path / "run").iterdir()}
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(OutputError, match="already holds"):
+        train(replace(recipe, epochs=5), tmp_path / "run", quiet=True)
+    assert {entry.name: entry.read_bytes() for entry in (tmp_path / "run").iterdir()} == before
+
+
 def test_the_command_trains_resumes_and_evaluates(tmp_path, arrays, capsys):
     out = tmp_path / "run"
     options = f"--model {OWN} --model-arg channels=2 --data npz --root {arrays} -T 2 --epochs 1 -b 8 --device cpu --amp"

@@ -148,3 +148,18 @@ def test_without_safetensors(tmp_path, small_network, monkeypatch):
         folder.save_checkpoint(small_network)
     with pytest.raises(MissingExtraError, match="safetensors"):
         load_checkpoint(tmp_path / "model.safetensors", small_network)
+
+
+def test_a_run_takes_the_folder_of_one_that_was_killed_in_its_first_file(tmp_path):
+    draft = tmp_path / ".recipe.toml.0123456789abcdef"
+    draft.touch()
+    with RunFolder.again(tmp_path), pytest.raises(OutputError, match="already holds"):
+        RunFolder(tmp_path)
+    assert draft.exists()  # somebody was at it
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(OutputError, match="already holds"):
+        RunFolder(tmp_path)
+    assert draft.exists()
+    (tmp_path / "model.safetensors").unlink()
+    with RunFolder(tmp_path):
+        assert not draft.exists()

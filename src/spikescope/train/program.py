@@ -61,7 +61,7 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
       sinks of your own.
 
     A process that `torchrun --max-restarts` starts in the place of one that failed goes on from the last checkpoint in
-    `path`, or begins anew there.
+    `path`, or begins anew there. That of another recipe is refused, as it was before.
 
     >>> import tempfile
     >>> recipe = Recipe(model="spikescope.train:digits_network", data="digits", T=2, epochs=1, batch_size=256)
@@ -70,7 +70,7 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
     >>> outcome.interrupted, len(outcome.history)
     (False, 1)
     """
-    if restarted() and (path / "recipe.toml").exists():
+    if restarted() and _began(recipe, path):
         return resume(path, quiet=quiet, logs=logs)
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:
         folder = around.enter_context(RunFolder(path)) if ranks.first else None
@@ -93,6 +93,8 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
             raise FileNotFoundError(f"{path} holds no checkpoint yet; begin the training anew, in another folder.")
         if folder is not None:
             rows = [] if found is None else found[1].head["progress"]["history"]
+            if found is None:
+                folder.write_config(_config(recipe, ranks))
             folder.keep_epochs([Epoch.from_row(row) for row in rows])
         return _run(recipe, folder, ranks, None if found is None else found[1], quiet, logs)
 
@@ -190,6 +192,12 @@ def _save_pictures(folder: RunFolder, history: list[Epoch], flow: GradientFlow |
         folder.save_figure("firing_rates", figures.firing_rates(history))
     if flow is not None:
         folder.save_figure("gradient_flow", figures.gradient_flow(flow))
+
+
+def _began(recipe: Recipe, path: Path) -> bool:
+    """Whether a run by this recipe has begun in a folder; what else is there is not to be touched."""
+    file = path / "recipe.toml"
+    return file.is_file() and file.read_bytes() == recipe.toml().encode()
 
 
 def _config(recipe: Recipe, ranks: Ranks) -> dict[str, object]:

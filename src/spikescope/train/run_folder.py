@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import nn
 
 from ..errors import missing_extra
-from ..files import FolderLock, append_line, claim_folder, open_regular, write_whole
+from ..files import FolderLock, append_line, claim_folder, drop_drafts, open_regular, write_whole
 from ..report.metrics import read_metrics
 from ..report.views import Epoch
 from ..view import report
@@ -37,6 +37,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        drop_drafts(path)
         self.path = claim_folder(path)
         self._lock = FolderLock(self.path)
         claim_folder(self.path)  # another run may have begun and ended in between
