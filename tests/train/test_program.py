@@ -207,6 +207,24 @@ def test_a_file_that_holds_other_arrays_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
     with pytest.raises(ValueError, match=r"a\.npz is no \.npz with x_train, y_train, x_test, y_test"):
         load_data("npz", str(tmp_path / "a.npz"), 4, {})
+    for x, y, words in (
+        (np.zeros((2, 3)), np.array([0.0, 0.5]), "classes whole ones"),
+        (np.zeros((2, 3)), np.array([0.0, np.nan]), "classes whole ones"),
+        (np.full((2, 3), 1j), np.array([0, 1]), "samples must be real"),
+        (np.array(1.0), np.array(1), r"needs samples \[N, \*\] and classes"),
+    ):
+        np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        with pytest.raises(ValueError, match=words):
+            load_data("npz", str(tmp_path / "a.npz"), 4, {})
+    for kind in (bool, np.uint16, np.uint64, np.float64):
+        np.savez(
+            tmp_path / "a.npz",
+            x_train=np.zeros((2, 3)),
+            y_train=np.arange(2).astype(kind),
+            x_test=np.zeros((2, 3)),
+            y_test=np.arange(2).astype(kind),
+        )
+        assert load_data("npz", str(tmp_path / "a.npz"), 4, {}).classes == 2
 
 
 def test_sequences_need_their_own_number_of_steps(tmp_path):

@@ -65,9 +65,12 @@ def _arrays(root: str | None, T: int) -> Split:
             arrays = [torch.from_numpy(held[name]) for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no .npz with {', '.join(names)}: {error}.") from error
+    broken = any(held.is_floating_point() and (held != held.floor()).any() for held in arrays[1::2])
+    if broken or any(held.is_complex() for held in arrays):
+        raise ValueError(f"{path}: samples must be real numbers, and classes whole ones.")
     x_train, y_train, x_test, y_test = (held.float() if n % 2 == 0 else held.long() for n, held in enumerate(arrays))
     for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
-        if y.shape != x.shape[:1] or not len(y) or int(y.min()) < 0:
+        if not x.dim() or y.shape != x.shape[:1] or not len(y) or int(y.min()) < 0:
             raise ValueError(f"{path}: the {part} part needs samples [N, *] and classes [N] from 0 on, with N above 0.")
     classes = int(torch.cat([y_train, y_test]).max()) + 1
     sequences = x_train.dim() == 5
