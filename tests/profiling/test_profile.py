@@ -131,6 +131,12 @@ def test_what_has_no_gradient_is_told():
         profile(nn.Flatten(), torch.rand(2, 3), seconds=0.0)
 
 
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_time_that_never_ends_is_refused(seconds):
+    with pytest.raises(ValueError, match="seconds must be a number from 0 on"):
+        profile(nn.Linear(3, 2), torch.rand(2, 3), seconds=seconds)
+
+
 def test_the_peak_of_a_call():
     size = 1 << 26
     peak = peak_of(lambda: torch.ones(size // 4).sum(), torch.device("cpu"))
