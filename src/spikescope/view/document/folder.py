@@ -11,6 +11,7 @@ from typing import Any
 from ...files import open_regular, write_whole
 from ...report.metrics import read_metrics
 from ...report.views import Epoch
+from .check import misfit
 from .parts import course_of
 from .privacy import told
 from .shape import VERSION, Document, Layer, empty, number, value
@@ -132,6 +133,9 @@ def _add_insight(found: Document, seen: dict[str, Any], path: Path) -> None:
     """What was seen at the end; the activity of layers is that on the test samples, where it was measured."""
     if seen.get("version") != VERSION or any(name not in seen for name in SEEN):
         raise ValueError(f"{path} is of another version, or damaged; delete it, and the report is made without it.")
+    held: Mapping[str, Any] = empty("run", "")
+    if (wrong := misfit({**held, **{name: seen[name] for name in SEEN}}, Document, "data")) is not None:
+        raise ValueError(f"{path} is damaged: {wrong}. Delete it, and the report is made without it.")
     tested = {row["name"]: row for row in found["layers"]}
     layers: list[Layer] = seen["layers"]
     for row in layers:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...files import open_regular
-from .shape import FORMAT, VERSION
+from .check import misfit
+from .shape import FORMAT, VERSION, Document
 
 __all__ = ["DATA", "json_of", "read_data"]
 
@@ -66,4 +67,10 @@ def read_data(path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path} is of a version that this spikescope does not know; {VERSION} is the newest it reads."
         )
+    try:
+        wrong = next((words for one in found if (words := misfit(one, Document, "data")) is not None), None)
+    except RecursionError:
+        wrong = "data goes too deep"
+    if wrong is not None:
+        raise ValueError(f"{path} is damaged: {wrong}. Write the report anew from its run or recording.")
     return found
