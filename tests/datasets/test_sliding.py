@@ -124,3 +124,14 @@ def test_times_that_are_none_are_refused_and_change_nothing(time):
     with pytest.raises(OptionError, match="now must be a time"):
         windows.advance(time)
     assert windows.advance(9)[1].tolist() == [4, 8]
+
+
+def test_a_frame_comes_as_soon_as_its_end_has():
+    windows = datasets.SlidingWindows(1, 1, window=0.1, step=0.1)
+    events = {name: np.array([0.0 if name == "t" else 0]) for name in "txyp"}
+    ends = [
+        float(end)
+        for now in np.arange(11) * 0.1
+        for end in (windows.push(events) if now == 0 else windows.advance(now))[1]
+    ]
+    assert ends == [0.1 * k for k in range(1, 11)]

@@ -95,10 +95,12 @@ class SlidingWindows:
 
     def _due(self, now: Any) -> tuple[Array, Array]:
         self._now = now
-        count = 0 if now is None or self._zero is None else int((now - self._zero) // self.step) - self._given
-        if count <= 0:
+        about = 0 if now is None or self._zero is None else int((now - self._zero) // self.step) + 1
+        ends = (self._zero or 0) + self.step * np.arange(self._given + 1, max(about, self._given) + 1)
+        ends = ends[ends <= now] if len(ends) else ends  # of fractions the quotient may be one off, the ends decide
+        count = len(ends)
+        if not count:
             return np.zeros((0, 2, self.H, self.W)), np.zeros(0, np.int64)
-        ends = self._zero + self.step * np.arange(self._given + 1, self._given + count + 1)
         self._given += count
         if not self._held:
             return np.zeros((count, 2, self.H, self.W)), ends
