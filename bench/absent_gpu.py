@@ -25,8 +25,8 @@ from spikescope.dynamics import arguments, launch, run
 
 __all__ = ["Launched", "absent_gpu"]
 
-Launched = Callable[[str, tuple[Any, ...]], None]
-"""What takes the name of a kernel and its arguments."""
+Launched = Callable[[str, tuple[Any, ...], dict[str, str]], None]
+"""What takes the name of a kernel, its arguments, and the types that its code was compiled for."""
 
 SHAPES = {"s": ((16, 128), (64, 64, 28, 28)), "m": ((4, 16, 512), (8, 16, 64, 28, 28))}
 
@@ -55,15 +55,16 @@ class _Driver:
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
         """What launches a kernel: the grid, the stream, the function and what is asked of it come first."""
+        types = dict(source.signature)
 
         def launch(x: int, y: int, z: int, stream: int, function: str, *rest: Any) -> None:
-            self.launched(function, rest[4:])
+            self.launched(function, rest[4:], types)
 
         return launch
 
 
 @contextmanager
-def absent_gpu(launched: Launched = lambda name, arguments: None, arch: int = 90) -> Iterator[None]:
+def absent_gpu(launched: Launched = lambda name, arguments, types: None, arch: int = 90) -> Iterator[None]:
     """Have neurons of the backend 'triton' take tensors of the CPU for those of a GPU."""
     import triton
 

@@ -22,7 +22,7 @@ from spikescope import functional, layer, neuron
 seen = []
 
 
-def launched(name, arguments):
+def launched(name, arguments, types):
     seen.append([name, [str(held.dtype) if isinstance(held, torch.Tensor) else held for held in arguments]])
 
 
@@ -43,6 +43,18 @@ with absent_gpu(launched):
         print(json.dumps([call(net, x.requires_grad_()) for _ in range(4)]))
     buffer = torch.rand(9 * 80 + 1)
     print(json.dumps([call(cases[0][0], buffer[1:].view(9, 2, 40).requires_grad_()) for _ in range(1)]))
+
+typed = []
+pair[1].v_reset = None  # another kernel than before
+net = nn.Sequential(neuron.IFNode(step_mode="m", backend="triton"))
+with absent_gpu(lambda name, arguments, types: typed.append([name, types.get("X")])):
+    for each, shape in ((net, (7, 2, 40)), (pair, (7, 2, 4, 3, 3))):
+        for dtype in (torch.float16, torch.float32, torch.bfloat16, torch.float32):
+            typed.clear()
+            functional.reset_net(each)
+            x = torch.rand(*shape).to(dtype).requires_grad_()
+            torch.autograd.grad(each(x).sum(), x)
+            print(json.dumps([str(dtype), *typed]))
 """
 
 
@@ -86,3 +98,13 @@ def test_later_launches_are_the_first_with_addresses(case, told):
 def test_an_address_of_another_alignment_is_left_to_triton(told):
     ((forward, _),) = told[2]
     assert any(isinstance(held, str) for held in forward[1])
+
+
+def test_code_is_of_the_type_of_its_tensors(told):
+    """What was compiled for one type and ran on another read and wrote where there is no memory."""
+    types = {"torch.float16": "*fp16", "torch.float32": "*fp32", "torch.bfloat16": "*bf16"}
+    assert len(told[3:]) == 8
+    for dtype, *launches in told[3:]:
+        found = {kind for name, kind in launches if kind is not None}
+        assert found == {types[dtype]}, launches
+        assert len(launches) >= 2

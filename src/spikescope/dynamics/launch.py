@@ -124,14 +124,19 @@ def _in_words(error: Exception) -> str:
 
 def launch(kernel: Any, device: torch.device, blocks: int, arguments: Sequence[Any], **constants: Any) -> None:
     """Run a kernel as so many programs."""
-    numbers = tuple([held for held in arguments if type(held) is int])
-    key = (kernel, device, blocks, numbers, *constants.items())
+    wanted = tuple([held if type(held) is int else _kind(held) for held in arguments])
+    key = (kernel, device, blocks, wanted, *constants.items())
     found = _launchers.get(key)
     if found is None:
         if len(_launchers) >= _MOST:
             _launchers.clear()
         found = _launchers[key] = Launcher(kernel, device, blocks, **constants)
     found(arguments)
+
+
+def _kind(held: Any) -> Any:
+    """What the code of a kernel depends on of an argument that is no whole number."""
+    return held.dtype if isinstance(held, Tensor) else type(held)
 
 
 _MOST = 4096
@@ -141,8 +146,9 @@ _ALIGNED = 15  # the bits that are 0 in an address that Triton takes for aligned
 class Launcher:
     """A kernel that is launched again and again as so many programs, with the code that the first launch has compiled.
 
-    Triton itself asks at every launch which code the arguments want. Of those that come here the whole numbers stay,
-    and of the addresses the code depends on the alignment alone: where one is not aligned, Triton is asked.
+    Triton itself asks at every launch which code the arguments want. Of those that come here the whole numbers and the
+    types of the tensors stay, and of the addresses the code depends on the alignment alone: where one is not aligned,
+    Triton is asked.
     """
 
     def __init__(self, kernel: Any, device: torch.device, blocks: int, **constants: Any) -> None:

@@ -6,6 +6,7 @@ import weakref
 from functools import cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..dynamics import Definition, Norm, Sequence, plan, run_normed
@@ -32,7 +33,9 @@ def give(node: Any, norm: Norm, x: Tensor) -> None:
 
 
 def taken(node: Any, x: Tensor) -> Norm | None:
-    """The normalisation that this call has to do, if any."""
+    """The normalisation that this call has to do, if any; none in compiled code, where `give` is not called."""
+    if torch.compiler.is_compiling():
+        return None
     given: _Given | None = node.__dict__.pop("_norm", None)
     return given.norm if given is not None and given.x() is x else None
 
