@@ -173,12 +173,13 @@ def test_state_that_goes_on_from_one_replay_to_the_next_is_copied_out(device):
 
 
 def test_default_device_and_records(device):
+    calls = [frames(device, call) for call in range(3)]
     with torch.device("cuda"):
         net = small_net(device)
         with monitor.record(net, ["rate"]) as recording:
-            for call in range(3):
+            for x_seq in calls:
                 functional.reset_net(net)
-                net(frames(device, call))
+                net(x_seq)
     assert len(list(recording)) > 0
 
 

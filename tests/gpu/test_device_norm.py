@@ -39,8 +39,8 @@ def gradients(net, x):
 @pytest.mark.parametrize("dtype", [torch.float32] if SMALL else [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("cls", [neuron.LIFNode] if SMALL else EVERY, ids=lambda cls: cls.__name__)
 def test_the_pair_as_one_run(cls, dtype, last, device, monkeypatch):
-    if cls.drive is not neuron.PointwiseNeuron.drive:
-        pytest.skip("its input goes through more than a kernel")
+    if cls.drive is not neuron.PointwiseNeuron.drive or issubclass(cls, neuron.NonSpikingBaseNode):
+        pytest.skip("its input or its output goes through more than a kernel")
     x = inputs(*SHAPE).to(device, dtype) + 1.3
     if last:
         x = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, SHAPE[:2])
@@ -50,7 +50,8 @@ def test_the_pair_as_one_run(cls, dtype, last, device, monkeypatch):
     got = gradients(net, x)
     assert len(seen) == 1
     want = gradients(apart, x.float())
-    off = (got[0].float() != want[0]).double().mean().item()
+    near = 4 * torch.finfo(dtype).eps * want[0].abs().clamp_min(1)  # an output may be no spike
+    off = ((got[0].float() - want[0]).abs() > near).double().mean().item()
     assert off <= 1e-4, f"{off:.1e} of the outputs differ"  # a potential right at the threshold
     for a, b in zip(got[1:], want[1:], strict=True):
         assert (a.double() - b.double()).norm() <= max(1e-2, 4 * torch.finfo(dtype).eps) * b.double().norm()
