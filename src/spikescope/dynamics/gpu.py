@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -116,7 +117,12 @@ def backward(
     gstart = [written(held, grad, gx, step, real) for held, grad in zip(state, out.state, strict=True)]
     has_g = any(held is not None for held in gstate)
     gends = [gradient_at_the_end(held, gx, step, real) if has_g else gx for held in gstate]
-    sums = sums_of(scalars, out.values, x_seq, n)
+    way, blocks, rows = _WHOLE, blocks_of(n), []
+    if channels is not None and correction:
+        way = Way(corrected=True, width=channels.width)
+        if way.tiled:
+            blocks, rows = math.prod(channels.tiles(n)), [n // channels.number]
+    sums = sums_of(scalars, out.values, x_seq, blocks)
     has_checkpoints = checkpoints is not None and checkpoints.numel() > 0
     arguments = backward_arguments(
         x_seq,
@@ -129,10 +135,10 @@ def backward(
         sums,
         constants,
     )
-    length, way = segment_length("triton", steps, len(state)), Way(corrected=True) if correction else _WHOLE
+    length = segment_length("triton", steps, len(state))
     kernel = backward_kernel(key, form_of(real, state, constants), wanted, length, scalars, way)
     options = {"HAS_CK": has_checkpoints, "KEEP_V": gv_seq is not None, "HAS_G": has_g}
-    launch(kernel, device, blocks_of(n), [*arguments, *correction, steps, n], **options)
+    launch(kernel, device, blocks, [*arguments, *correction, *rows, steps, n], **options)
     return out._replace(values=totals(scalars, sums, real))
 
 
@@ -177,5 +183,5 @@ def channel_sums(
     scalars = (False,) * len(wanted)
     kernel = backward_kernel(key, form_of(real, state, constants), wanted, length, scalars, way)
     options = {"HAS_CK": has_checkpoints, "KEEP_V": gv_seq is not None, "HAS_G": has_g}
-    launch(kernel, device, rows * columns, [*arguments, steps, n], **options)
+    launch(kernel, device, rows * columns, [*arguments, n // channels.number, steps, n], **options)
     return sums.sum(1, dtype=torch.float64)

@@ -196,7 +196,16 @@ def _moments(x_seq: Tensor, step: Layout, channels: Channels) -> Tensor:
     span = -(-rows // chunks)
     chunks = -(-rows // span)
     sums = x_seq.new_empty(2, chunks, channels.number, dtype=torch.float64)
-    arguments = [x_seq, x_seq.stride(0), sums, x_seq.shape[0], step.numel, *channels[:2], chunks, span]
+    arguments = [
+        x_seq,
+        x_seq.stride(0),
+        sums,
+        x_seq.shape[0],
+        step.numel // channels.number,
+        *channels[:2],
+        chunks,
+        span,
+    ]
     kernel = _kernels(real_dtype(x_seq)).spikescope_moments
     launch(kernel, x_seq.device, chunks * columns, arguments, W=channels.width)
     return sums.sum(1)

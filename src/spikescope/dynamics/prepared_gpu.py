@@ -72,7 +72,8 @@ class PreparedOnGpu(Prepared):
         starts = [self._buffer() for _ in range(self.call.held)]  # the kernel writes them all
         given = iter(starts)
         gstart = [next(given) if number is None else None for number in self.first]
-        sums = sums_of(scalars, [self._buffer() for _ in range(scalars.count(False))], x, self.step.numel)
+        blocks = blocks_of(self.step.numel)
+        sums = sums_of(scalars, [self._buffer() for _ in range(scalars.count(False))], x, blocks)
         arguments = backward_arguments(
             x,
             self.step.numel,
@@ -89,7 +90,7 @@ class PreparedOnGpu(Prepared):
             length = segment_length("triton", self.steps, self.call.states)
             kernel = backward_kernel(self.call.key, form_of(self.real, state, constants), slots, length, scalars)
             options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": has_g}
-            launcher = Launcher(kernel, self.device, blocks_of(self.step.numel), **options)
+            launcher = Launcher(kernel, self.device, blocks, **options)
             self.launchers[constants.numbers, slots, has_g, in_time] = launcher
         launcher([*arguments, self.steps, self.step.numel])
         first = [held if need else None for held, need in zip(starts, needed, strict=False)]

@@ -82,15 +82,15 @@ class Form(NamedTuple):
             return f"{name}_at, "
         return f"{name}_at, {name}_period, " if array else f"{name}_at, "
 
-    def constants(self, body: Body) -> list[str]:
-        """The constants as blocks."""
-        return [self._block(name, name in body.arrays) for name in body.constants.values()]
+    def constants(self, body: Body, of_one_channel: bool = False) -> list[str]:
+        """The constants as blocks; a program may have one channel."""
+        return [self._block(name, name in body.arrays, of_one_channel) for name in body.constants.values()]
 
-    def _block(self, name: str, array: bool) -> str:
+    def _block(self, name: str, array: bool, of_one_channel: bool) -> str:
         if name in self.numbers:
             return f"{name} = tl.full([BLOCK], {name}_is, real)"
         if name in self.channels:
-            return f"{name} = tl.load({name}_at + channel, mask=inside, other=1.0)"
+            return _by_channel(name, of_one_channel)
         if array:
             return f"{name} = tl.load({name}_at + i % {name}_period, mask=inside, other=1.0)"
         return f"{name} = tl.full([BLOCK], tl.load({name}_at), real)"
@@ -112,46 +112,80 @@ class Form(NamedTuple):
         ]
 
 
+def _by_channel(name: str, of_one: bool) -> str:
+    """A block of what has a value per channel."""
+    if of_one:
+        return f"{name} = tl.full([BLOCK], tl.load({name}_at + channel), real)"
+    return f"{name} = tl.load({name}_at + channel, mask=inside, other=1.0)"
+
+
 class Way(NamedTuple):
     """What a backward pass is for: the whole gradient, or one of two passes behind a normalisation.
 
-    There the gradient of an input depends on sums over its whole channel. The first pass gives these alone, `sums`; for
-    it a program takes a tile of rows times `width` neighbouring channels. The second gives the gradient of the input as
-    the normalisation makes it of these sums, which is an affine function of the input more, with two numbers a channel.
+    There the gradient of an input depends on sums over its whole channel. The first pass gives these alone, `sums`. The
+    second gives the gradient of the input as the normalisation makes it of these sums, which is an affine function of
+    the input more, with two numbers a channel. A program takes a tile of rows times `width` neighbouring channels; in
+    the second pass, where channels lie side by side, neurons as they lie.
     """
 
     sums: bool = False
     width: int = 1
     corrected: bool = False
 
+    @property
+    def tiled(self) -> bool:
+        """Whether programs take tiles."""
+        return self.sums or (self.corrected and self.width == 1)
+
 
 _WHOLE = Way()
-
-_CHANNEL = ["channel = ((i // inner) % C).to(tl.int32)"]
 
 
 def _begin(form: Form, way: Way = _WHOLE) -> list[str]:
     """Which neurons a program takes, and what is needed in every kernel."""
-    lines = [
-        "i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
-        "inside = i < n",
-        *(_CHANNEL if form.channels else ()),
+    return [
+        *(_AS_THEY_LIE if not way.tiled else _OF_ONE_CHANNEL if way.width == 1 else _of_channels(way.width)),
+        *(_CHANNEL if form.channels and not way.tiled else ()),
         "wide = tl.program_id(0).to(tl.int64) * 0",  # offsets past 2^31 elements do not fit the numbers of a launch
         "n = n + wide",
         "sx = sx + wide",
         "zero = tl.zeros([BLOCK], real)",
         "one = zero + 1",
     ]
-    if way.sums:
-        lines[:3] = [
-            f"across = (C + {way.width - 1}) // {way.width}",
-            "lane = tl.arange(0, BLOCK)",
-            f"channel = (tl.program_id(0) % across) * {way.width} + lane % {way.width}",
-            f"row = (tl.program_id(0) // across).to(tl.int64) * (BLOCK // {way.width}) + lane // {way.width}",
-            "inside = (channel < C) & (row < n // C)",
-            "i = tl.where(inside, (row // inner) * (inner * C) + channel * inner + row % inner, n)",
-        ]
-    return lines
+
+
+def _inside(way: Way, when: str) -> str:
+    """Which of the neurons of a program there are, none but `when` that holds."""
+    if not way.tiled:
+        return f"i < tl.where({when}, n, 0)"
+    there = f"at < tl.where({when}, rows, 0)"
+    return there if way.width == 1 else f"(channel < C) & ({there})"
+
+
+_AS_THEY_LIE = ["i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)", "inside = i < n"]
+
+_CHANNEL = ["channel = ((i // inner) % C).to(tl.int32)"]
+
+_OF_ONE_CHANNEL = [  # whose numbers are the same for all of a program; what lies side by side can be seen to do so
+    "channel = tl.program_id(0) % C",
+    "first = (tl.program_id(0) // C).to(tl.int64) * BLOCK",
+    "at = first + tl.arange(0, BLOCK)",
+    "inside = at < rows",
+    "in_row = (first % inner).to(tl.int32) + tl.arange(0, BLOCK)",
+    "row = in_row // inner",
+    "i = (first // inner + row) * (inner * C) + channel.to(tl.int64) * inner + (in_row - row * inner)",
+]
+
+
+def _of_channels(width: int) -> list[str]:
+    return [
+        f"across = (C + {width - 1}) // {width}",
+        "lane = tl.arange(0, BLOCK)",
+        f"channel = (tl.program_id(0) % across) * {width} + lane % {width}",
+        f"at = (tl.program_id(0) // across).to(tl.int64) * (BLOCK // {width}) + lane // {width}",
+        "inside = (channel < C) & (at < rows)",
+        "i = (at // inner) * (inner * C) + channel * inner + at % inner",
+    ]
 
 
 def forward_source(body: Body, form: Form, taps: frozenset[str] = frozenset()) -> str:
@@ -298,13 +332,15 @@ def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ..
     ends = [f"tl.store(E{j} + i, g{j}, mask=inside)" for j, number in enumerate(form.starts) if not number]
     load = "tl.load({0} + (start + {1}) * s{2} + i, mask=inside{1}, other=0.0)"
     loads = [
-        *(f"inside{k} = i < tl.where(start + {k} < T, n, 0)" for k in range(length)),
+        *(f"inside{k} = {_inside(way, f'start + {k} < T')}" for k in range(length)),
         *(f"x{k} = {load.format('X', k, 'x')}" for k in range(length if parts.held or way.corrected else 0)),
         *(f"gy{k} = {load.format('GY', k, 'gy')}" for k in range(length)),
     ]
-    correction = [f"{name} = tl.load({name}_at + channel, mask=inside, other=0.0)" for name in ("more", "slope")]
-    corrected = "more_at, slope_at, " if way.corrected else ""
-    begin = [*_begin(form, way), "sgy = sgy + wide", *form.constants(body), *(correction if way.corrected else ())]
+    alone = way.tiled and way.width == 1
+    correction = [_by_channel(name, alone) for name in ("more", "slope")]
+    more = "more_at, slope_at, " * way.corrected + "rows, " * way.tiled
+    constants = form.constants(body, alone)
+    begin = [*_begin(form, way), "sgy = sgy + wide", *constants, *(correction if way.corrected else ())]
     forth = [line for k in range(length - 1) for line in _forth(parts.forth, parts.held, parts.states_after, k)]
     forth = [*forth, *_forth(parts.last, parts.held, [], length - 1)] if parts.held else []
     backwards = reversed(range(length))
@@ -314,7 +350,7 @@ def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ..
 
 @triton.jit(do_not_specialize=["T"])
 def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
-             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{corrected}T, n,
+             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{more}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
     {_block(begin, 4)}
     {_block(each("g@ = zero", states), 4)}
@@ -348,6 +384,8 @@ def _totals(scalars: tuple[bool, ...]) -> list[str]:
 
 def _channel_sums(count: int, width: int) -> list[str]:
     """Of each gradient the sums of a tile, one a channel."""
+    if width == 1:
+        return each("tl.store(P@ + tl.program_id(0), tl.sum(p@, 0))", count)
     return [
         f"own = (tl.program_id(0) % across) * {width} + tl.arange(0, {width})",
         "at = (tl.program_id(0) // across).to(tl.int64) * C + own",
