@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +28,15 @@ __all__ = ["MemoryPlan", "fit_memory", "unfit_memory"]
 
 _GUESS = 4.0  # largest tensors at work at a time, until it is measured
 _ROUNDS = 5
+_APART = 1000, 1024  # two measurements of one step differ by less than a thousandth or a KiB: threads let go late
 
 
 @dataclass(frozen=True, repr=False)
 class MemoryPlan(Displayed):
     """What `fit_memory` has found and done; it prints as a table.
 
-    - `budget`, `floor`: bytes: what was given, and the least that checkpointing comes to.
+    - `budget`, `floor`: bytes: what was given, and the least that is never refused: what checkpointing comes to at
+      least, and as much as two measurements of it may differ by.
     - `before`, `after`: the peak of a training step, beyond what was there before it. They are measured, and so is the
       floor; but `before` follows from what was measured of each part where the step is over the budget.
     - `segments`: the names of what is computed again; `seconds` it takes, of a step of `step` seconds.
@@ -150,10 +153,11 @@ class _Search:
         lean(self.net, self.leanly)
         of = model(course, self.leanly)
         floor, least, grow = self._floor(of)
+        enough = least + max(least // _APART[0], _APART[1])
         if self.limit < least:
             raise ValueError(
-                f"fit_memory: a training step takes {size_of(least)} ({least} bytes) at least, more than the budget of "
-                f"{size_of(self.limit)}. Give it as much, or train on smaller batches; the network is as it was."
+                f"fit_memory: a training step takes {size_of(enough)} ({enough} bytes) at least, more than the budget "
+                f"of {size_of(self.limit)}. Give it as much, or train on smaller batches; the network is as it was."
             )
         chosen, after = self._chosen(of, floor, least, grow)
         before = round(model(course, lean=False).nothing.peak(grow))
@@ -161,7 +165,7 @@ class _Search:
             before = self._plain_peak(chosen)
         return MemoryPlan(
             self.limit,
-            least,
+            enough,
             before,
             after,
             tuple(stretch.name for stretch in chosen.stretches),
@@ -186,7 +190,7 @@ class _Search:
         self._time()  # kernels are made in the first step, which takes memory of its own
         peak = self._peak(choice)
         grow = choice.grown(peak)
-        again = smallest(of, grow)
+        again = smallest(of, math.ceil(10 * grow) / 10)  # rounded, that a few bytes lead to no other segments
         if again.stretches != choice.stretches:
             found = self._peak(again)
             grow = max(grow, again.grown(found))

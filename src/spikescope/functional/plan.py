@@ -11,7 +11,7 @@ largest tensor, of which the backward pass of a layer needs a few, $g$, at a tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -135,8 +135,17 @@ class _Front(NamedTuple):
     option: NDArray[np.int64]
 
 
-def cheapest(of: Model, budget: float, grow: float) -> Choice | None:
-    """The options that take the least time while the step stays within `budget` bytes; None if there are none."""
+def _seconds(option: Option) -> float:
+    return option.seconds
+
+
+def _again(option: Option) -> float:
+    """Bytes that are computed again: of a network these are always the same, while its seconds are not."""
+    return 0.0 if option.stretch is None else float(option.work)
+
+
+def cheapest(of: Model, budget: float, grow: float, cost: Callable[[Option], float] = _seconds) -> Choice | None:
+    """The options of the least cost while the step stays within `budget` bytes; None if there are none."""
     coming: list[list[_Front]] = [[] for _ in range(of.parts + 1)]
     fronts: list[_Front] = []
     start = np.zeros(1)
@@ -149,7 +158,7 @@ def cheapest(of: Model, budget: float, grow: float) -> Choice | None:
             fits = np.flatnonzero(front.kept + beside <= budget)
             made = _Front(
                 front.kept[fits] + option.kept,
-                front.cost[fits] + option.seconds,
+                front.cost[fits] + cost(option),
                 fits,
                 np.full(len(fits), number + (part << 32)),
             )
@@ -185,11 +194,11 @@ def _merged(fronts: Sequence[_Front], budget: float) -> _Front:
 
 
 def smallest(of: Model, grow: float) -> Choice:
-    """The options with the least peak, to a ten-thousandth of it."""
+    """The options with the least peak, to a ten-thousandth of it, whatever the seconds: a floor is told to be kept."""
     low, high, best = 0.0, of.nothing.peak(grow), of.nothing
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = cheapest(of, middle, grow)
+        found = cheapest(of, middle, grow, _again)
         if found is None:
             low = middle
         else:
