@@ -27,7 +27,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "start": {"errors", "form", "internals", "sockets"},
     "base": {"errors", "internals", "sockets", "start"},
     "neuron": {"base", "dynamics", "errors", "fields", "hooks", "internals", "sockets", "surrogate", "toolchain"},
-    "layer": {"base", "errors", "internals", "neuron", "sockets"},
+    "layer": {"base", "dynamics", "errors", "internals", "neuron", "sockets"},
     "functional": {"base", "display", "errors", "fields", "hooks", "internals", "layer", "neuron", "spikes"},
     "encoding": {"base", "errors", "fields"},
     "datasets": {"errors", "files", "toolchain"},

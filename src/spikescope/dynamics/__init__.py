@@ -4,6 +4,7 @@ from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
 from .normed import Norm, run_normed
+from .pooling import pool, pools
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
@@ -21,6 +22,8 @@ __all__ = [
     "deferred_taps",
     "eager_taps",
     "plan",
+    "pool",
+    "pools",
     "prepare",
     "run_normed",
     "run_sequence",

@@ -140,6 +140,7 @@ def _kind(held: Any) -> Any:
 
 
 _MOST = 4096
+_WARPS = 2  # of a program: then a thread has four neurons, an access of 16 bytes
 _ALIGNED = 15  # the bits that are 0 in an address that Triton takes for aligned
 
 
@@ -153,7 +154,7 @@ class Launcher:
 
     def __init__(self, kernel: Any, device: torch.device, blocks: int, **constants: Any) -> None:
         self.kernel, self.device, self.grid = kernel, device, (max(1, blocks), 1, 1)
-        self.constants = {**constants, "BLOCK": BLOCK}
+        self.constants = {"num_warps": _WARPS, **constants, "BLOCK": BLOCK}
         self.code: Any = None
         self.tail: list[Any] = []
 
@@ -183,7 +184,7 @@ class Launcher:
         """Launch the code that Triton finds or compiles; gives it."""
         with getattr(torch, self.device.type).device(self.device):  # the current device, not that of the tensors
             try:
-                return self.kernel[self.grid](*arguments, **self.constants, num_warps=2, enable_fp_fusion=False)
+                return self.kernel[self.grid](*arguments, **self.constants, enable_fp_fusion=False)
             except Exception as error:
                 if not _of_the_compiler(error):
                     raise

@@ -11,6 +11,7 @@ from ..base import StepModule
 from ..errors import check_rank, check_tensor
 from ..sockets import place_sockets
 from .fold import over_time
+from .pooling import SideBySide
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -134,6 +135,7 @@ def stateless(
     one_sample: bool = False,
     example: tuple[Any, ...] = (),
     module: str = __name__,
+    way: type | None = None,
 ) -> type[Any]:
     """The layer of this library for a module that treats every sample of a batch independently.
 
@@ -141,6 +143,7 @@ def stateless(
     - `one_sample`: whether the module also takes one sample without the axis N.
     - `example`: constructor arguments that fit an input with C = F = 4 and no size below 4.
     - `module`: the module that defines it, where pickle will look for it.
+    - `way`: a class whose `forward` takes one step in the place of the module's own, which it falls back on.
 
     >>> Softmax = stateless(nn.Softmax, "N C", example=(-1,))
     >>> Softmax(-1, step_mode="m")(torch.zeros(5, 1, 2)).shape
@@ -150,7 +153,7 @@ def stateless(
     name = base.__name__.lstrip("_")
     made: type[Any] = type(
         name,
-        (Stateless, base),
+        (Stateless, base) if way is None else (Stateless, way, base),
         {
             "__doc__": _documentation(base, name, axes, example),
             "__module__": module,
@@ -209,7 +212,7 @@ ConvTranspose1d = stateless(nn.ConvTranspose1d, "N C L", one_sample=True, exampl
 ConvTranspose2d = stateless(nn.ConvTranspose2d, "N C H W", one_sample=True, example=(4, 3, 2, 2))
 ConvTranspose3d = stateless(nn.ConvTranspose3d, "N C D H W", one_sample=True, example=(4, 3, 2, 2))
 MaxPool1d = stateless(nn.MaxPool1d, "N C L", one_sample=True, example=(2,))
-MaxPool2d = stateless(nn.MaxPool2d, "N C H W", one_sample=True, example=(2,))
+MaxPool2d = stateless(nn.MaxPool2d, "N C H W", one_sample=True, example=(2,), way=SideBySide)
 MaxPool3d = stateless(nn.MaxPool3d, "N C D H W", one_sample=True, example=(2,))
 AvgPool1d = stateless(nn.AvgPool1d, "N C L", one_sample=True, example=(2,))
 AvgPool2d = stateless(nn.AvgPool2d, "N C H W", one_sample=True, example=(2,))

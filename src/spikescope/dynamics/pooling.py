@@ -1,0 +1,95 @@
+"""The largest value of windows side by side, on a GPU: the values and gradients of PyTorch's pool, in fewer bytes.
+
+PyTorch keeps for the backward pass where each largest value was, in eight bytes, and adds the gradients of windows that
+could overlap. Windows side by side have each value once: the backward pass looks for the largest again, and writes each
+gradient once. What is kept is the input, which the layer before has mostly kept as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from ..internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
+from .arguments import blocks_of
+from .launch import available, fault, launch, load
+
+__all__ = ["pool", "pools"]
+
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WARPS = 8  # so that a thread has one value, and neighbours read neighbours
+_MOST = 64  # values of a window, whose loads are printed one by one
+
+
+def pools(x: Tensor, window: tuple[int, int]) -> bool:
+    """Whether `pool` takes this batch `[N, C, H, W]`: on a GPU, without gaps in memory, in no mode or transform."""
+    return x.is_cuda and _is_pooled(x, window) and available() and fault() is None
+
+
+def _is_pooled(x: Tensor, window: tuple[int, int]) -> bool:
+    return (
+        type(x) is Tensor
+        and x.ndim == 4
+        and x.dtype in _TYPES
+        and 0 < window[0] <= x.shape[2]
+        and 0 < window[1] <= x.shape[3]
+        and window[0] * window[1] <= _MOST
+        and x.numel() > 0
+        and is_ordinary(x)
+        and is_undisturbed()
+        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+    )
+
+
+def pool(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """The largest value of each window of `[N, C, H, W]`; rows and columns that fill no window are left out."""
+    y: Tensor = _Pool.apply(x, window)
+    return y
+
+
+class _Pool(LeanFunction):
+    """The pool and its gradient as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.window = window
+        N, C, H, W = x.shape
+        y = torch.empty((N, C, H // window[0], W // window[1]), dtype=x.dtype, device=x.device, memory_format=_order(x))
+        _launch("spikescope_pool", x, [x, y], y.numel(), window)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, None]:
+        (x,), window = ctx.saved_tensors, ctx.window
+        if torch.is_grad_enabled() or not is_plain(x, gy):
+            _, at = max_pool2d(x, window, return_indices=True)
+            settings = (window, window, (0, 0), (1, 1), False)
+            return torch.ops.aten.max_pool2d_with_indices_backward(gy, x, *settings, at), None
+        gx = torch.empty_like(x)
+        _launch("spikescope_unpool", x, [x, gy.contiguous(memory_format=_order(x)), gx], gx.numel(), window)
+        return gx, None
+
+
+def _order(x: Tensor) -> torch.memory_format:
+    """Whether the values lie in the order of the axes or with the channels last, for which PyTorch decides alike."""
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+
+def _launch(name: str, x: Tensor, tensors: Sequence[Tensor], n: int, window: tuple[int, int]) -> None:
+    (height, width), inner = window, 1 if x.is_contiguous() else x.shape[1]
+    arguments = [*tensors, n, x.shape[2] // height, *x.shape[2:], inner]
+    kernels = _kernels()
+    real = kernels.tl.float64 if x.dtype is torch.float64 else kernels.tl.float32
+    launch(getattr(kernels, name), x.device, blocks_of(n), arguments, real=real, KH=height, KW=width, num_warps=_WARPS)
+
+
+@cache
+def _kernels() -> Any:
+    return load(resources.files(__package__).joinpath("triton_pool.txt").read_text())
