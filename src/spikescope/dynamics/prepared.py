@@ -19,7 +19,7 @@ from ..internals import LeanFunction, is_plain
 from ..toolchain.compiler import CompileError
 from .derivative import Call
 from .fused import rule, saved
-from .layout import checkpoint_shape, layout, real_dtype, sequence_in_layout, state_in_layout
+from .layout import checkpoint_shape, layout, make_taps, real_dtype, sequence_in_layout, state_in_layout
 from .operator import like_fields, tensor_slots
 from .program import Values
 
@@ -54,11 +54,12 @@ class Prepared(ABC):
         self.elements, self.in_order = x.numel(), x.is_contiguous()
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
+        self.taps = tuple(call.taps.split(",")) if call.taps else ()
         self.rows = checkpoint_shape(call.backend, self.steps, call.states, step.numel)
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Output and last state; `rest` are the entries of the first state that are tensors, then such fields."""
+        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields."""
         if not self.call.keep_checkpoints:
             return self.forward(x, rest, None)
         found: Sequence[Tensor] = PreparedRun.apply(self, x, *rest)
@@ -66,7 +67,7 @@ class Prepared(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        """The kernel forwards."""
+        """The kernel forwards: output, last state, taps."""
 
     @abstractmethod
     def backward(
@@ -96,6 +97,11 @@ class Prepared(ABC):
 
     def _values(self, tensors: Sequence[Tensor]) -> Values:
         return Values(self.kinds, tensors, self.call.numbers)
+
+    def _told(self) -> dict[str, Tensor]:
+        """Where the kernel leaves the taps, in their order."""
+        made = make_taps(frozenset(self.taps), self.steps, self.step, self.real, self.device)
+        return {name: made[name] for name in self.taps}
 
     def _wanted(self, needed: Sequence[bool]) -> tuple[int, ...]:
         """Which of the fields that are tensors are to have gradients."""
@@ -146,12 +152,16 @@ class PreparedRun(LeanFunction):
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
         ctx.made, ctx.call = made, made.call
         ctx.set_materialize_grads(False)
-        return made.forward(x, rest, checkpoints)
+        out = made.forward(x, rest, checkpoints)
+        if made.taps:
+            ctx.mark_non_differentiable(*out[len(out) - len(made.taps) :])
+        return out
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor | None, *gstate: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gy: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         held, made = saved(ctx), ctx.made
         x, checkpoints, *rest = held
+        gstate = others[: made.call.states]
         plain = gy is not None and not torch.is_grad_enabled() and is_plain(gy, *gstate, *held)
         if plain and made.knows(x, rest, checkpoints):
             try:

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from .derivative import Call
 from .entry import address, given
-from .layout import BLOCK
+from .layout import BLOCK, TAPS
 from .native import Ready, Run, in_memory, ready_backward, ready_forward, threads_for, totals
 from .prepared import Prepared
 
 __all__ = ["PreparedOnCpu"]
-
-_NO_TAPS = (0, 0, 0, 0)
 
 
 class Back(NamedTuple):
@@ -34,18 +32,19 @@ class PreparedOnCpu(Prepared):
         super().__init__(call, x, first)
         step = self.step
         strides = tuple(1 if held is None or not step.shape else 0 for held in first)
-        self.run = Run(call.key, self.io, step, self.steps, step.numel, strides)
+        self.run = Run(call.key, self.io, step, self.steps, step.numel, strides, frozenset(self.taps))
         self.numbers = [None if held is None else in_memory(held, step, self.real) for held in first]
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
         self.backs: dict[tuple[int, ...], Back] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         ready = self.always or ready_forward(self.run, self._values(rest[self.call.held :]))
-        y, state = torch.empty_like(x), [self._buffer() for _ in self.numbers]
-        pointers = [*self._starts(rest), *[held.data_ptr() for held in (*state, *ready.arrays)], *_NO_TAPS]
+        y, state, told = torch.empty_like(x), [self._buffer() for _ in self.numbers], self._told()
+        pointers = [*self._starts(rest), *[held.data_ptr() for held in (*state, *ready.arrays)]]
+        pointers += [address(told.get(name)) for name in TAPS]
         head = address(x), y.data_ptr(), 0, address(checkpoints), threads_for(self.elements)
         ready.kernel(ready.fixed, given(5 + len(pointers))(*head, *pointers))
-        return (y, *state)
+        return (y, *state, *told.values())
 
     def backward(
         self,
@@ -89,7 +88,7 @@ class PreparedOnCpu(Prepared):
     def _back(self, wanted: tuple[int, ...]) -> Back:
         if wanted not in self.backs:
             slots = tuple(self.slots[i] for i in wanted)
-            run = self.run._replace(wanted=slots)
+            run = self.run._replace(taps=frozenset(), wanted=slots)
             always = ready_backward(run, self._values(())) if self.of_numbers else None
             self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always)
         return self.backs[wanted]

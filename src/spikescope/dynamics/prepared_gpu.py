@@ -40,17 +40,17 @@ class PreparedOnGpu(Prepared):
         constants = self._constants(rest[self.call.held :], None)
         state = self._first(rest)
         y, last = torch.empty_like(x), [self._buffer() for _ in self.first]
-        out = Outputs(y, last, None, checkpoints, {})
+        out = Outputs(y, last, None, checkpoints, self._told())
         arguments = forward_arguments(x, self.step.numel, state, self.step, out, constants)
         kept = self.no_checkpoints is None and checkpoints is not None
         launcher = self.launchers.get((constants.numbers, kept))
         if launcher is None:
-            kernel = forward_kernel(self.call.key, form_of(self.real, state, constants), frozenset())
+            kernel = forward_kernel(self.call.key, form_of(self.real, state, constants), frozenset(self.taps))
             length = segment_length("triton", self.steps, self.call.states) if kept else 1
             launcher = Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
             self.launchers[constants.numbers, kept] = launcher
         launcher([*arguments, self.steps, self.step.numel])
-        return (y, *last)
+        return (y, *last, *out.taps.values())
 
     def backward(
         self,

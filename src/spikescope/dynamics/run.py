@@ -7,7 +7,7 @@ eager loop, and if nothing asks for what only the eager loop has; else the eager
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -224,9 +224,11 @@ def run_sequence(
     return run._replace(taps=eager_taps(taps, x_seq, run.output, run.h_seq), h_seq=None) if taps else run
 
 
-def prepare(backend: str, definition: Definition, state: Any, x: Tensor, single: bool) -> Prepared | None:
-    """What runs for an input like `x` from a state like `state`; None where that is no kernel, or where it first has to
-    bring them into another form.
+def prepare(
+    backend: str, definition: Definition, state: Any, x: Tensor, single: bool, taps: Sequence[str] = ()
+) -> Prepared | None:
+    """What runs for an input like `x` from a state like `state`, and tells `taps` of its spikes; None where that is no
+    kernel, or where it first has to bring them into another form.
     """
     planned = plan(backend, definition, state, x, single).backend
     if planned == "torch" or not lies_without_gaps(x, state, single):
@@ -240,7 +242,7 @@ def prepare(backend: str, definition: Definition, state: Any, x: Tensor, single:
     starts = "".join("t" if held is None else "n" for held in first)
     kind = PreparedOnCpu if planned == "cpp" else PreparedOnGpu
     try:
-        return kind(Call(numbers, starts, definition.key, planned, False, learns, "", single), x, first)
+        return kind(Call(numbers, starts, definition.key, planned, False, learns, ",".join(taps), single), x, first)
     except CompileError:
         return None  # the long way says so
 

@@ -3,8 +3,9 @@
 On the long way through a module stand its hooks, the checks of input, state and fields, and the choice of a kernel. In
 a loop over single steps, or with small layers, that takes longer than the kernel. So a neuron keeps, by the kind of the
 input and the state, the run that the long way would come to. It is taken where the module, its fields and its parts are
-as they were, nobody has put a hook there, and no tracer, transform or backward pass is at work; all else goes the long
-way, and so does the first call of a kind, which says in words what is wrong with it.
+as they were, nobody but a monitor has put a hook there, and no tracer, transform or backward pass is at work; all else
+goes the long way, and so does the first call of a kind, which says in words what is wrong with it. A monitor is told at
+the sockets as on the long way, and what it wants a kernel to count is part of the kind.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from ..dynamics import Prepared, prepare
 from ..fields import Declared, unedited
+from ..hooks import has_hooks_of_all
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
-from ..sockets import are_bare
+from ..sockets import Entry, Exit, are_bare, found_sockets
 
 __all__ = ["Shortcut", "goes_as_written", "methods_of", "names_of_the_way"]
 
@@ -29,6 +31,9 @@ LONG_WAY = (
     *("params", "values", "fitting"),
 )
 """The methods of the long way. What has another of them, a class or an instance, has no short way."""
+
+TAPS = frozenset(("count", "packed"))
+"""What a kernel may be asked for on the short way: what is told of spikes."""
 
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
 
@@ -127,19 +132,32 @@ class Shortcut:
             return None
         if checkpoint_at_work(neuron.training) is not None:  # the long way remembers the state that it starts from
             return None
-        if not are_bare([neuron, *[part for part, _ in self.parts.values()]]):
+        if not are_bare([part for part, _ in self.parts.values()]):
             return None
+        if are_bare([neuron]):
+            return self._run(neuron, x)
+        sockets = _lone_sockets(neuron)
+        return None if sockets is None else self._watched(neuron, x, *sockets)
+
+    def _watched(self, neuron: Any, x: Tensor, entry: Entry, leave: Exit) -> Tensor:
+        """A call between the sockets. Who is told there may want other taps than before: the way is chosen within."""
+        args, kwargs = entry(neuron, (x,), {}) or ((x,), {})
+        (x,) = args
+        y = self._run(neuron, x) if is_ordinary(x) and self.holds(neuron) else None
+        y = neuron.forward(x) if y is None else y
+        leave(neuron, args, kwargs, y)
+        return y
+
+    def _run(self, neuron: Any, x: Tensor) -> Tensor | None:
+        """The output of a call without its hooks; None where no run is prepared for it."""
         held = neuron.__dict__
-        memories = held["_memories"]
-        if (
-            len(memories) != len(self.states)
-            or held["_live_taps"]
-            or held.get("_traced") is not None
-            or "_norm" in held
-        ):
+        memories, taps = held["_memories"], held["_live_taps"]
+        if len(memories) != len(self.states) or held.get("_traced") is not None or "_norm" in held:
+            return None
+        if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
         learns, place, rest = x.requires_grad, x.get_device(), []
-        kind = [place, x.shape, x.stride(), x.dtype]
+        kind = [place, x.shape, x.stride(), x.dtype, taps]
         for name in self.states:
             entry = memories.get(name)
             if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
@@ -161,9 +179,11 @@ class Shortcut:
         made = self._made(neuron, x, tuple(kind))
         if made is None:
             return None
-        y, *state = made(x, rest)
-        for name, entry in zip(self.states, state, strict=True):
+        y, *found = made(x, rest)
+        for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
             memories[name] = entry
+        if taps:
+            neuron.tapped = dict(zip(taps, found[len(self.states) :], strict=True))
         if held["_assigned"]:
             held["_assigned"].clear()
         return y
@@ -184,7 +204,7 @@ class Shortcut:
             if all(
                 map(is_, state, map(neuron._memories.get, self.states))
             ):  # one that spreads may be refused next time
-                made = prepare(neuron.backend, neuron._definition(p), state, x, single)
+                made = prepare(neuron.backend, neuron._definition(p), state, x, single, neuron._live_taps)
         self.runs[kind] = made
         return made
 
@@ -192,3 +212,11 @@ class Shortcut:
 def _of(neuron: Any, owner: str) -> Any:
     """The neuron itself, or its part of that name."""
     return neuron._modules[owner] if owner else neuron
+
+
+def _lone_sockets(module: Any) -> tuple[Entry, Exit] | None:
+    """The sockets of a module whose calls go through no other hooks; None where there are others, or no sockets."""
+    held = module.__dict__
+    if len(held["_forward_pre_hooks"]) > 1 or len(held["_forward_hooks"]) > 1 or has_hooks_of_all():
+        return None
+    return None if held["_backward_hooks"] or held["_backward_pre_hooks"] else found_sockets(module)

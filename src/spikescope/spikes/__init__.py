@@ -2,4 +2,5 @@
 
 from .bits import *
 from .flat import *
+from .gpu import vouched as vouched
 from .packed import *

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..errors import ShapeError, check_tensor, dims
 from ..internals import is_left_behind, materialized
+from .gpu import is_vouched, pack_on_gpu
 from .kernel import pack_rows
 
 __all__ = ["bool_spike_to_float", "float_spike_to_bool"]
@@ -76,6 +77,7 @@ def check_bits(owner: str, bits: Tensor, axes: int) -> None:
 
 def pack(spikes: Tensor, owner: str, rows: int) -> Tensor:
     """The bits of spikes split into `rows` equal rows, `[rows, ceil(n / 8)]`; each row starts a new byte."""
+    known = is_vouched(spikes)
     check_tensor(owner, "the spikes", spikes)
     if spikes.is_complex():
         raise TypeError(f"{owner} packs real zeros and ones, but got {spikes.dtype}. Take the real part first.")
@@ -84,6 +86,8 @@ def pack(spikes: Tensor, owner: str, rows: int) -> Tensor:
     spikes = spikes.detach()
     columns = spikes.numel() // rows if rows else math.prod(spikes.shape[1:])
     quick = pack_rows(spikes, rows, columns)
+    if quick is None:
+        quick = pack_on_gpu(spikes, rows, columns, known)
     if quick is not None:
         return quick
     fired = pack_bool(spikes.bool().reshape(rows, columns))

@@ -7,20 +7,23 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import check_module
+from ...neuron.spiking import gives_spikes
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ...recording.records import Moment, Records
 from ...recording.spill import SpilledRecords, records_within
 from ...sockets import Signal, at_rest
+from ...spikes import vouched
 from ...warn import warn
 from ..choose.modules import named, select_as_named
 from ..choose.signals import keeps_state
 from ..choose.subset import Subset
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, ProbeReport
+from ..probe.taps import as_in_the_library
 from .base import BaseMonitor
 from .graph import let_go, own_copy
 
@@ -91,10 +94,20 @@ class Recorder(BaseMonitor):
         self._rested = self._at_rest()
 
     def _take(self, value: Any, moment: Moment) -> None:
-        made = own_copy(self.function(value), value)
+        with vouched(value if self._are_spikes(value, moment.name) else None):
+            made = own_copy(self.function(value), value)
         if self.keep_graph is None:
             let_go(made, self._by_name[moment.name].given)
         self._records.keep(made, moment)
+
+    def _are_spikes(self, value: Any, name: str) -> bool:
+        """Whether a value on a GPU is what the kernel of a neuron gave: to look whether it is 0 and 1 makes the host
+        wait there for all that was launched.
+        """
+        if not isinstance(value, Tensor) or value.device.type == "cpu" or self._signal != Signal("output"):
+            return False
+        module = self._by_name[name].module
+        return gives_spikes(module) and as_in_the_library(module)
 
     def _cut(self) -> None:
         """A value comes from compiled code, where its graph had to stay."""

@@ -38,7 +38,11 @@ def counts_told(count: Tensor, steps: int) -> Counts:
 
 
 def _over_samples(count: Tensor, steps: int) -> Tensor:
-    """Summed up over the samples; bytes add up forty times faster than anything wider, while they do not overflow."""
+    """Summed up over the samples. On a CPU bytes add up forty times faster than anything wider, while they do not
+    overflow; on a GPU one sum of any width is read as fast as the memory gives it, and several are as many launches.
+    """
+    if count.device.type != "cpu":
+        return count.sum(0, dtype=torch.int32 if steps * len(count) <= LIMIT else torch.int64)
     if count.dtype is not torch.uint8:
         return count.sum(0, dtype=torch.int64)
     if len(count) * steps <= 255:
