@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..base import StepModule
 from ..errors import check_rank, check_tensor
@@ -65,6 +65,7 @@ class Stateless(StepModule, nn.Module):
     axes: ClassVar[tuple[str, ...]]
     one_sample: ClassVar[bool]
     example: ClassVar[tuple[Any, ...]]
+    _ranks: ClassVar[tuple[int, int]]  # a step has more axes than the first, and no more than the second
     __signature__: ClassVar[Signature]
 
     def __init__(self, *args: Any, step_mode: str = "s", **kwargs: Any) -> None:
@@ -76,10 +77,13 @@ class Stateless(StepModule, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
         x: Any = next(iter((*args, *kwargs.values())), None)
-        check_axes(type(self).__name__, x, self.axes, self._step_mode, one_sample=self.one_sample)
-        if self._step_mode == "s":
+        least, most = self._ranks
+        ndim, single = x.ndim if isinstance(x, Tensor) else 0, self._step_mode == "s"
+        if not least < ndim - (not single) <= most:  # one sample without the axis N, or none at all
+            check_axes(type(self).__name__, x, self.axes, self._step_mode, one_sample=self.one_sample)
+        if single:
             return super().forward(*args, **kwargs)
-        return over_time(self, super().forward, args, kwargs, batched=not self.one_sample or x.ndim > _least(self.axes))
+        return over_time(self, super().forward, args, kwargs, batched=not self.one_sample or ndim > least + 1)
 
     def extra_repr(self) -> str:
         line = super().extra_repr()
@@ -113,6 +117,11 @@ def _with_step_mode(made: type[Stateless], args: tuple[Any, ...], step_mode: str
 def _least(axes: tuple[str, ...]) -> int:
     """The least number of axes of one step."""
     return sum(axis != "*" for axis in axes)
+
+
+def _most(axes: tuple[str, ...]) -> int:
+    """The largest number of axes of one step, with an axis of time before them."""
+    return _MOST_AXES - 1 if "*" in axes else _least(axes)
 
 
 def check_axes(owner: str, x: Any, axes: tuple[str, ...], step_mode: str, *, one_sample: bool = False) -> None:
@@ -162,6 +171,7 @@ def stateless(
             "axes": tuple(axes.split()),
             "one_sample": one_sample,
             "example": example,
+            "_ranks": (_least(tuple(axes.split())) - 1, _most(tuple(axes.split()))),
         },
     )
     if module.startswith("spikescope."):
