@@ -24,7 +24,7 @@ WHY = re.compile(r"^(?:FAILED|ERROR) (tests/gpu/\S+::.+?) - (.*)$")
 def main() -> int:
     """The status of pytest: 0 if all shards passed, and some test ran."""
     part = Part()
-    shards = part.size(min(10, max(1, (os.cpu_count() or 2) - 2)), 1)
+    shards = part.size(min(14, max(1, (os.cpu_count() or 2) - 2)), 1)
     with tempfile.TemporaryDirectory() as work:
         logs = [Path(work) / f"{shard}.txt" for shard in range(shards)]
         codes = _run(logs)
