@@ -61,10 +61,9 @@ $(DOCS_READY): pyproject.toml constraints.txt
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS_READY)
 
-# Wheel and sdist in build/dist, each tried in a clean environment of every Python: PYTHONS="python3.11 python3.12".
-PYTHONS ?= $(PYTHON)
+# Wheel and sdist in build/dist, each tried in a clean environment of every Python that is supported: PYTHONS="3.11 3.12".
 dist: $(DIST_READY)
-	$(DIST_VENV)/bin/python -m release dist --python $(PYTHONS)
+	$(DIST_VENV)/bin/python -m release dist $(if $(PYTHONS),--python $(PYTHONS))
 
 # Says what speaks against a release: version, changelog, citation, documents and matrix must agree.
 release: dist

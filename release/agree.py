@@ -8,12 +8,24 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .pythons import supported
+
 ROOT = Path(__file__).parents[1]
 
 
 def objections(root: Path = ROOT) -> list[str]:
     """A line for each thing that does not fit; none where a release may go out."""
-    return [*_changelog(root), *_citation(root), *_address(root), *_matrix(root), *_pages(root)]
+    return [*_changelog(root), *_citation(root), *_matrix(root), *_pages(root)]
+
+
+def unsaid(root: Path = ROOT) -> list[str]:
+    """What nobody could say yet, and who publishes has to: addresses that are placeholders."""
+    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("urls", {})
+    return [
+        f"project.urls in pyproject.toml has no address for {name} yet, but the placeholder {url}"
+        for name, url in urls.items()
+        if ".invalid" in url
+    ]
 
 
 def version(root: Path = ROOT) -> str:
@@ -47,13 +59,6 @@ def _citation(root: Path) -> Iterator[str]:
         yield f"CITATION.cff says date-released: {said.get('date-released')}, but CHANGELOG.md {day[1]}"
 
 
-def _address(root: Path) -> Iterator[str]:
-    urls = tomllib.loads((root / "pyproject.toml").read_text())["project"].get("urls", {})
-    for name, url in urls.items():
-        if ".invalid" in url:
-            yield f"project.urls in pyproject.toml has no address for {name} yet, but the placeholder {url}"
-
-
 def _matrix(root: Path) -> Iterator[str]:
     path = root / "tests" / "sweeps" / "matrix.json"
     rows = json.loads(path.read_text()) if path.exists() else []
@@ -70,8 +75,7 @@ def _matrix(root: Path) -> Iterator[str]:
             yield f"docs/versions.md does not show what was measured on PyTorch {row['torch']}: make matrix ARGS=--page"
     stated = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     lowest = stated["requires-python"].removeprefix(">=")  # the one that the suite runs on at every change
-    named = re.findall(r"Python :: (\d+\.\d+)", "\n".join(stated["classifiers"]))
-    for python in named:
+    for python in supported(root):
         if python != lowest and not any(row["python"] == python for row in rows):
             yield f"pyproject.toml says that Python {python} is supported, but no line of the matrix was measured on it"
 

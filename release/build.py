@@ -6,17 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from posixpath import normpath
 
 from website.assemble import place_of
 
-from .agree import ROOT, objections
-
-__all__ = ["absolute", "build", "objections"]
+from .agree import ROOT
 
 OUT = ROOT / "build" / "dist"
+LEFT_OUT = (".git", ".github/")
+"""What begins so belongs to the repository, and not to the sdist."""
+
 LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
@@ -35,24 +38,37 @@ def address() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"])
 
 
-def export(folder: Path) -> None:
+def tracked() -> list[str]:
+    """The tracked files that are there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def export(folder: Path, names: Iterable[str]) -> None:
     """Copy the tracked files as they are now, the README with absolute links."""
     shutil.rmtree(folder, ignore_errors=True)
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
     readme = folder / "README.md"
     readme.write_text(absolute(readme.read_text(encoding="utf-8"), address()), encoding="utf-8")
+
+
+def missing(sdist: Path, tracked: Iterable[str]) -> list[str]:
+    """The tracked files that an sdist does not bring."""
+    with tarfile.open(sdist) as held:
+        brought = {name.partition("/")[2] for name in held.getnames()}
+    return sorted(name for name in tracked if not name.startswith(LEFT_OUT) and name not in brought)
 
 
 def build() -> list[Path]:
     """Build wheel and sdist, and have twine read what they say of themselves."""
     shutil.rmtree(OUT, ignore_errors=True)
-    source = OUT / "source"
-    export(source)
+    source, names = OUT / "source", tracked()
+    export(source, names)
     subprocess.run([sys.executable, "-m", "build", "--outdir", OUT, source], check=True, stdout=subprocess.DEVNULL)
     files = sorted([*OUT.glob("*.whl"), *OUT.glob("*.tar.gz")])
+    if lost := missing(next(OUT.glob("*.tar.gz")), names):
+        raise SystemExit("The sdist lacks tracked files; MANIFEST.in has to name them:\n  " + "\n  ".join(lost))
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], check=True)
     return files

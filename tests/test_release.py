@@ -1,13 +1,17 @@
 """What goes out: extras that exist, a README that reads elsewhere, and a check that finds each disagreement."""
 
 import json
+import os
 import re
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
-from release.agree import objections, version
-from release.build import absolute
+from release.agree import objections, unsaid, version
+from release.build import absolute, missing
+from release.pythons import interpreter, supported
 
 from spikescope.recording.export.base import registry as formats
 
@@ -100,7 +104,6 @@ def test_nothing_speaks_against_a_release_of_which_all_say_the_same(agreeing):
         ("src/spikescope/__init__.py", "0.2.0", "0.2.1", "but the package is 0.2.1"),
         ("CITATION.cff", "version: 0.2.0", "version: 0.1.0", "CITATION.cff says version 0.1.0"),
         ("CITATION.cff", "2026-12-01", "2026-12-02", "date-released: 2026-12-02, but CHANGELOG.md 2026-12-01"),
-        ("pyproject.toml", "https://x.y", "https://x.invalid", "no address for Documentation yet"),
         ("pyproject.toml", ":: 3.12", ":: 3.13", "Python 3.13 is supported, but no line"),
         ("tests/sweeps/matrix.json", "2.15.0", "2.14.0", "no line for PyTorch 2.15"),
         ("tests/sweeps/matrix.json", '"failed": 0', '"failed": 3', "3 tests fail on PyTorch 2.11.0"),
@@ -114,6 +117,41 @@ def test_a_disagreement_is_named(agreeing, name, old, new, told):
     assert old in text
     path.write_text(text.replace(old, new, 1))
     assert any(told in line for line in objections(agreeing))
+
+
+def test_a_placeholder_is_told_to_who_publishes(agreeing):
+    path = agreeing / "pyproject.toml"
+    assert unsaid(agreeing) == []
+    path.write_text(path.read_text().replace("https://x.y", "https://x.invalid"))
+    assert ["no address for Documentation yet" in line for line in unsaid(agreeing)] == [True]
+    assert objections(agreeing) == []  # it is no disagreement
+
+
+def test_the_pythons_that_are_supported_are_read_in_order():
+    assert supported() == sorted(supported(), key=lambda name: [int(part) for part in name.split(".")])
+    assert STATED["requires-python"] == f">={supported()[0]}"
+
+
+def test_a_python_that_does_not_run_is_passed_over(tmp_path, monkeypatch):
+    """A command of pyenv is on the path for every version, and refuses all but the chosen."""
+    refusing, kept = tmp_path / "python3.99", tmp_path / "versions" / "3.99.1" / "bin" / "python"
+    kept.parent.mkdir(parents=True)
+    for path, answer in ((refusing, 127), (kept, 0)):
+        path.write_text(f"#!/bin/sh\nexit {answer}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert interpreter("3.99") == interpreter("python3.99") == str(kept)
+    kept.unlink()
+    assert interpreter("3.99") is None
+    assert interpreter(sys.executable) == sys.executable
+
+
+def test_an_sdist_that_lacks_a_tracked_file_is_found(tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as made:
+        made.add(__file__, "spikescope-0/tests/a.py")
+    tracked = [".gitignore", ".github/workflows/b.yml", "tests/a.py", "tests/data/c.bin"]
+    assert missing(tmp_path / "a.tar.gz", tracked) == ["tests/data/c.bin"]
 
 
 def test_the_citation_says_the_version_of_the_package():

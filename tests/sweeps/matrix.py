@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from release.pythons import interpreter  # noqa: E402  # of the repository, which is no package
+
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "versions.md"
 MARKS = "<!-- results: written by make matrix -->", "<!-- end of results -->"
@@ -47,17 +50,6 @@ ROWS = (
     Row("3.11", "2.14.1"),
     Row("3.12", "2.15.0"),
 )
-
-
-def interpreter(version: str) -> str | None:
-    """A Python of this version: on the path, or one that pyenv keeps."""
-    found = shutil.which(f"python{version}")
-    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    others = sorted(str(path) for path in kept.glob(f"{version}.*/bin/python"))
-    works = (
-        path for path in (found, *others) if path and subprocess.run([path, "-c", ""], check=False).returncode == 0
-    )
-    return next(works, None)
 
 
 def pins(row: Row) -> str:
