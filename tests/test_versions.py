@@ -43,7 +43,8 @@ def test_all_say_the_same_range():
 
 
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['torch']}-{row['python']}")
-def test_the_page_shows_what_was_measured(row):
+@pytest.mark.parametrize("page", ["versions.md", "versions.zh.md"])
+def test_the_page_shows_what_was_measured(row, page):
     cells = (row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped"))
-    assert f"| {' | '.join(map(str, cells))} |" in (ROOT / "docs" / "versions.md").read_text()
+    assert f"| {' | '.join(map(str, cells))} |" in (ROOT / "docs" / page).read_text()
     assert OLDEST <= tuple(int(part) for part in row["torch"].split(".")[:2]) <= NEWEST

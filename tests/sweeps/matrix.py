@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from release.pythons import interpreter  # noqa: E402  # of the repository, which is no package
 
 RESULTS = Path(__file__).with_suffix(".json")
-PAGE = ROOT / "docs" / "versions.md"
+PAGES = ROOT / "docs" / "versions.md", ROOT / "docs" / "versions.zh.md"
 MARKS = "<!-- results: written by make matrix -->", "<!-- end of results -->"
 
 
@@ -120,34 +120,37 @@ def measure(row: Row, python: Path, arguments: list[str], log: Path) -> dict[str
 
 def keep(found: dict[str, Any]) -> None:
     """Put a result in the place of the older one of the same versions. A `note` in it comes below the table."""
-    held = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     same = found["python"], found["torch"].split("+")[0]
     held = [row for row in held if (row["python"], row["torch"].split("+")[0]) != same] + [found]
     held.sort(key=lambda row: ([int(n) for n in re.findall(r"\d+", row["torch"])[:3]], row["python"]))
-    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def table() -> str:
-    """The results as a table of the page."""
-    lines = [
-        "| PyTorch | Triton | NumPy | Python | passed | failed | skipped | minutes | date, commit |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    rows = json.loads(RESULTS.read_text())
+def table(language: str = "en") -> str:
+    """The results as a table of the page; what was said of a line comes below, as it was written."""
+    head = {
+        "en": "| PyTorch | Triton | NumPy | Python | passed | failed | skipped | minutes | date, commit |",
+        "zh": "| PyTorch | Triton | NumPy | Python | 通过 | 失败 | 跳过 | 分钟 | 日期, 提交 |",
+    }
+    lines = [head[language], "|---|---|---|---|---|---|---|---|---|"]
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))
     for row in rows:
         cells = [row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped", "minutes")]
         lines.append(f"| {' | '.join(map(str, cells))} | {row['date']}, {row['commit']} |")
     for row in rows:
         if "note" in row:
-            lines += ["", f"PyTorch {row['torch']}, Python {row['python']}: {row['note']}"]
+            said = row["note"] if language == "en" else row.get("note_zh", row["note"])
+            lines += ["", f"PyTorch {row['torch']}, Python {row['python']}: {said}"]
     return "\n".join(lines)
 
 
 def write_page() -> None:
-    """The table into the page, between its marks."""
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table()}\n\n{MARKS[1]}{after}")
+    """The table into the pages of both languages, between their marks."""
+    for page, language in zip(PAGES, ("en", "zh"), strict=True):
+        before, _, rest = page.read_text().partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        page.write_text(f"{before}{MARKS[0]}\n\n{table(language)}\n\n{MARKS[1]}{after}")
 
 
 def main() -> int:
