@@ -112,7 +112,7 @@ $(INTEROP_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(INTEROP_VENV)
 	grep -v -e ^zarr= -e ^numcodecs= constraints.txt > $(INTEROP_VENV)/constraints.txt
 	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint $(INTEROP_VENV)/constraints.txt \
-	  torch==2.13.0 numpy spikeinterface pytest neurobench loguru
+	  torch==2.13.0 numpy spikeinterface pytest hypothesis neurobench loguru
 	$(INTEROP_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps spikingjelly==2.0.0 \
 	  $$(grep -e ^snntorch= -e ^norse= -e ^sinabs= -e ^nir -e ^pbr= bench/constraints.txt)
 	touch $(INTEROP_READY)
