@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .recording import open_recording as open_recording
     from .view.live import live as live
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "analysis",
