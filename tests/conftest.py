@@ -16,7 +16,12 @@ settings.register_profile(
 )  # of a machine under load
 settings.load_profile("suite")
 
-collect_ignore_glob = ["sweeps/[!t]*.py", "compat/[acp]*/*.py", "models/reference.py"]  # programs, not tests
+collect_ignore_glob = [
+    "sweeps/[!t]*.py",
+    "sweeps/triton_*.py",
+    "compat/[acp]*/*.py",
+    "models/reference.py",
+]  # programs, not tests
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,14 +4,17 @@ import warnings
 
 import numpy as np
 import pytest
-import quantities as pq
 import torch
 from analysis_cases import TRAINS, bursty, drawn
+
+from spikescope import analysis
+
+pytest.importorskip("elephant")  # and what it brings
+
+import quantities as pq
 from elephant import kernels, spike_train_correlation, spike_train_dissimilarity, statistics
 from elephant.conversion import BinnedSpikeTrain
 from neo import SpikeTrain
-
-from spikescope import analysis
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12, "equal_nan": True}
 

@@ -1,13 +1,14 @@
 """Graphs of other programs whose layers feed back, against Euler's method written out in NumPy."""
 
-import nir
 import numpy as np
 import pytest
 import torch
 
-from spikescope import functional
-from spikescope.errors import ShapeError
-from spikescope.exchange import from_nir
+nir = pytest.importorskip("nir")
+
+from spikescope import functional  # noqa: E402
+from spikescope.errors import ShapeError  # noqa: E402
+from spikescope.exchange import from_nir  # noqa: E402
 
 DT = 1e-3
 

@@ -3,16 +3,17 @@
 import math
 import sys
 
-import nir
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spikescope import layer, neuron
-from spikescope.errors import MissingExtraError, ShapeError
-from spikescope.exchange import NIRNetwork, from_nir, read_nir, to_nir, write_nir
-from spikescope.files import OutputError
+nir = pytest.importorskip("nir")
+
+from spikescope import layer, neuron  # noqa: E402
+from spikescope.errors import MissingExtraError, ShapeError  # noqa: E402
+from spikescope.exchange import NIRNetwork, from_nir, read_nir, to_nir, write_nir  # noqa: E402
+from spikescope.files import OutputError  # noqa: E402
 
 
 class Twice(nn.Module):

@@ -3,17 +3,19 @@
 import copy
 import pickle
 
-import nir
 import numpy as np
 import pytest
 import torch
-from nir_cases import CASES, made
 from torch import nn
 
-from spikescope import functional, neuron
-from spikescope.base import StepModule
-from spikescope.exchange import NIRNetwork, Threshold, from_nir, read_nir, to_nir, write_nir
-from spikescope.surrogate import ATan
+nir = pytest.importorskip("nir")
+
+from nir_cases import CASES, made  # noqa: E402
+
+from spikescope import functional, neuron  # noqa: E402
+from spikescope.base import StepModule  # noqa: E402
+from spikescope.exchange import NIRNetwork, Threshold, from_nir, read_nir, to_nir, write_nir  # noqa: E402
+from spikescope.surrogate import ATan  # noqa: E402
 
 
 def in_mode(net, step_mode):

@@ -4,9 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
-from elephant.statistics import cv, fanofactor, isi, mean_firing_rate
 from torch import nn
 
 from spikescope import surrogate
@@ -14,6 +12,11 @@ from spikescope.errors import ShapeError
 from spikescope.monitor import reduce
 from spikescope.monitor.reduce.quantile import Quantile
 from spikescope.monitor.reduce.support import support
+
+pytest.importorskip("elephant")  # and what it brings
+
+import scipy.stats
+from elephant.statistics import cv, fanofactor, isi, mean_firing_rate
 
 
 def spikes(shape, seed=0, rate=0.4):
