@@ -2,7 +2,7 @@
 
 Tensors are those of a CPU, so that the way of a call through the host can be run and timed without a device:
 
-    TRITON_INTERPRET=0 PYTHONPATH=src:. python -m bench.absent_gpu
+    TRITON_INTERPRET=0 PYTHONPATH=src:. python -m bench.absent_gpu [words of a case]
 """
 
 from __future__ import annotations
@@ -107,9 +107,11 @@ def _calls(net: nn.Module, x: Tensor) -> dict[str, float]:
         y: Tensor = net(x)
         return y
 
+    wanted = [leaf, *net.parameters()]
+
     def both() -> None:
         functional.reset_net(net)
-        torch.autograd.grad(net(leaf), leaf, g)
+        torch.autograd.grad(net(leaf), wanted, g)
 
     return {"forward": _least(forward), "forward + backward": _least(both)}
 
@@ -122,19 +124,26 @@ def _cases() -> Iterator[tuple[str, nn.Module, Tensor]]:
                 if cls is neuron.LIFNode or shape == shapes[0]:
                     case = f"{cls.__name__}, {'one step' if mode == 's' else 'a sequence'} {list(shape)}"
                     yield case, cls(step_mode=mode, backend="triton"), torch.rand(shape)
-    net = nn.Sequential(layer.BatchNorm2d(8), neuron.LIFNode(backend="triton"))
-    functional.set_step_mode(net, "m")
-    x = torch.rand(4, 8, 8, 14, 14)
-    yield "BatchNorm2d and LIFNode fused, a sequence [4, 8, 8, 14, 14]", functional.fuse_bn_neurons(net, True), x
+    shape = (4, 8, 8, 14, 14)
+    yield f"LIFNode, a sequence {list(shape)}", neuron.LIFNode(step_mode="m", backend="triton"), torch.rand(shape)
+    for cls in (neuron.LIFNode, neuron.ParametricLIFNode):
+        net = nn.Sequential(layer.BatchNorm2d(8), cls(backend="triton"))
+        functional.set_step_mode(net, "m")
+        pair = functional.fuse_bn_neurons(net, training=True)
+        yield f"BatchNorm2d and {cls.__name__} fused, a sequence {list(shape)}", pair, torch.rand(shape)
+    x = torch.rand(32, 8, 14, 14, dtype=torch.bfloat16).to(memory_format=torch.channels_last).unflatten(0, (4, 8))
+    yield f"the same in bfloat16, channels last, a sequence {list(shape)}", pair, x
 
 
 def main() -> int:
     """Print a line a case: the microseconds, as JSON."""
     if os.environ.get("TRITON_INTERPRET") != "0":
         sys.exit("Set TRITON_INTERPRET=0: the interpreter has a way of its own.")
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     with absent_gpu():
         for case, net, x in _cases():
-            print(json.dumps({"case": case, "us": _calls(net, x)}), flush=True)
+            if wanted in case:
+                print(json.dumps({"case": case, "us": _calls(net, x)}), flush=True)
     return 0
 
 

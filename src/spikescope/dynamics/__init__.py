@@ -3,7 +3,8 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
-from .normed import Norm, run_normed
+from .norm_kernels import Norm
+from .normed import NormedRun, prepare_normed, run_normed
 from .pooling import pool, pools
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
@@ -14,6 +15,7 @@ __all__ = [
     "WHOLE_TAPS",
     "Definition",
     "Norm",
+    "NormedRun",
     "Plan",
     "Prepared",
     "Sequence",
@@ -25,6 +27,7 @@ __all__ = [
     "pool",
     "pools",
     "prepare",
+    "prepare_normed",
     "run_normed",
     "run_sequence",
     "run_single",

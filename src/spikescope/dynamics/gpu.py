@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .arguments import (
@@ -40,12 +39,9 @@ from .layout import (
     whole_in_layout,
 )
 from .program import Values, program
-from .triton import BACKWARD, FORWARD, Form, Way, backward_source, forward_source
+from .triton import BACKWARD, FORWARD, WHOLE, Form, Way, backward_source, forward_source
 
 __all__ = ["backward", "backward_kernel", "channel_sums", "forward", "forward_kernel"]
-
-
-_WHOLE = Way()
 
 
 @cache
@@ -55,7 +51,7 @@ def forward_kernel(key: str, form: Form, taps: frozenset[str]) -> Any:
 
 @cache
 def backward_kernel(
-    key: str, form: Form, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...], way: Way = _WHOLE
+    key: str, form: Form, wanted: tuple[int, ...], length: int, scalars: tuple[bool, ...], way: Way = WHOLE
 ) -> Any:
     """The backward kernel of a neuron, with gradients of the fields in the slots `wanted`."""
     body = program(key).backward(form.real, wanted)
@@ -117,7 +113,7 @@ def backward(
     gstart = [written(held, grad, gx, step, real) for held, grad in zip(state, out.state, strict=True)]
     has_g = any(held is not None for held in gstate)
     gends = [gradient_at_the_end(held, gx, step, real) if has_g else gx for held in gstate]
-    way, blocks, rows = _WHOLE, blocks_of(n), []
+    way, blocks, rows = WHOLE, blocks_of(n), []
     if channels is not None and correction:
         way = Way(corrected=True, width=channels.width)
         if way.tiled:
@@ -154,8 +150,8 @@ def channel_sums(
     gstate: Sequence[Tensor | None],
     channels: Channels,
 ) -> Tensor:
-    """The gradients of fields with a value per channel, those in the slots `wanted`, and nothing else: `[wanted, C]`
-    in double precision.
+    """The gradients of fields with a value per channel, those in the slots `wanted`, and nothing else, as sums of
+    tiles: `[wanted, C, tiles]`.
     """
     x_seq, step = layout(x_seq)
     real, steps, n, device = real_dtype(x_seq), x_seq.shape[0], step.numel, x_seq.device
@@ -163,7 +159,7 @@ def channel_sums(
     state = laid_out(state, step, real)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     rows, columns = channels.tiles(n)
-    sums = x_seq.new_empty(len(wanted), rows, channels.number, dtype=real)
+    sums = x_seq.new_empty(len(wanted), channels.number, rows, dtype=real)
     nothing = [sums if isinstance(held, Tensor) else None for held in state]  # no memory that is written
     has_g = any(held is not None for held in gstate)
     gends = [gradient_at_the_end(held, x_seq, step, real) if has_g else sums for held in gstate]
@@ -176,7 +172,7 @@ def channel_sums(
         (gy, gy.stride(0)),
         sums if gv_seq is None else whole_in_layout(gv_seq, step, real),
         x_seq,
-        list(sums),
+        [sums],
         constants,
     )
     length, way = segment_length("triton", steps, len(state)), Way(sums=True, width=channels.width)
@@ -184,4 +180,4 @@ def channel_sums(
     kernel = backward_kernel(key, form_of(real, state, constants), wanted, length, scalars, way)
     options = {"HAS_CK": has_checkpoints, "KEEP_V": gv_seq is not None, "HAS_G": has_g}
     launch(kernel, device, rows * columns, [*arguments, n // channels.number, steps, n], **options)
-    return sums.sum(1, dtype=torch.float64)
+    return sums

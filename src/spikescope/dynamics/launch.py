@@ -156,24 +156,27 @@ class Launcher:
         self.kernel, self.device, self.grid = kernel, device, (max(1, blocks), 1, 1)
         self.constants = {"num_warps": _WARPS, **constants, "BLOCK": BLOCK}
         self.code: Any = None
+        self.pointers: list[int] = []  # the places of the tensors among the arguments
         self.tail: list[Any] = []
 
     def __call__(self, arguments: Sequence[Any]) -> None:
-        if interpreted():
-            self.kernel[self.grid](*arguments, **self.constants)
-            return
-        given, addresses = list(arguments), 0
-        for place, held in enumerate(given):
-            if isinstance(held, Tensor):
+        if self.code is not None:
+            given, addresses = list(arguments), 0
+            for place in self.pointers:
+                held = given[place]
                 given[place] = at = held.data_ptr() or address(held)
                 addresses |= at
-        if self.code is not None and not addresses & _ALIGNED and self._is_current():
-            self.code(*given, *self.tail)
+            if not addresses & _ALIGNED and self._is_current():
+                self.code(*given, *self.tail)
+                return
+        elif interpreted():
+            self.kernel[self.grid](*arguments, **self.constants)
             return
         compiled = self._by_triton(arguments)
-        if not addresses & _ALIGNED:
+        pointers = [place for place, held in enumerate(arguments) if isinstance(held, Tensor)]
+        if not any(address(arguments[place]) & _ALIGNED for place in pointers):
+            self.pointers, self.code = pointers, compiled[self.grid]
             self.tail = [self.constants[name] for name in self.kernel.arg_names[len(arguments) :]]
-            self.code = compiled[self.grid]
 
     def _is_current(self) -> bool:
         """Whether the device is the current one, on which Triton launches."""

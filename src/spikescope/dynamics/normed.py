@@ -14,50 +14,37 @@ and $b = \beta - \mathrm{mean}\,g$ of each channel: the equation by which a norm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..internals import LeanFunction, is_batched_gradient, is_plain, materialized
 from . import gpu, loop
-from .arguments import Channels, blocks_of
+from .arguments import Channels
 from .derivative import Call
 from .eager import Sequence as Run
 from .fused import saved, start_of
 from .gpu import channel_sums
-from .launch import launch, load
+from .launch import launch
 from .layout import Layout, first_state, layout, real_dtype
+from .norm_kernels import (
+    Chunks,
+    Norm,
+    Shared,
+    by_channel,
+    moments_arguments,
+    norm_kernels,
+    settle_arguments,
+    settle_back_arguments,
+    settle_options,
+)
 from .operator import like_fields, tensor_slots
+from .prepared import lies_without_gaps
+from .prepared_normed import PreparedNormed
 from .program import Values
-from .triton import norm_source
 
-__all__ = ["Norm", "Shared", "run_normed"]
-
-_PROGRAMS = 2048  # of one pass over the input, which is several for every processor of a large GPU
-
-
-class Shared(Protocol):
-    """How the processes of a group put their statistics together."""
-
-    def moments(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
-        """Mean and population variance of each channel over all processes, and the number of values in it; gradients
-        go to the processes that the moments come from.
-        """
-
-
-class Norm(NamedTuple):
-    """A batch normalisation as a run takes it."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    mean: Tensor | None  # the running statistics; None where there are none
-    variance: Tensor | None
-    eps: float
-    taken: float  # the share that the running statistics take of those of a batch; 0 for none
-    by_batch: bool  # whether the statistics are those of the batch
-    shared: Shared | None = None
+__all__ = ["NormedRun", "prepare_normed", "run_normed"]
 
 
 class _Link(NamedTuple):
@@ -68,14 +55,23 @@ class _Link(NamedTuple):
     amount: int  # of values in a channel of this process
 
 
-class _Fixed(NamedTuple):
-    """What is constant in one call."""
+class NormedRun(NamedTuple):
+    """What is constant in one call; where it is `ready`, in all calls of its kind."""
 
     call: Call
-    norm: Norm
+    norm: Norm  # without its tensors
     places: tuple[int, int]  # of scale and shift among the fields that are tensors
     channels: Channels
     amount: float  # of values in a channel
+    ready: PreparedNormed | None = None
+
+    def __call__(self, x: Tensor, rest: Sequence[Tensor], norm: Norm) -> Sequence[Tensor]:
+        """Output and last state of a run that is ready; `rest` are states and fields that are tensors."""
+        assert self.ready is not None
+        if self.call.keep_checkpoints:
+            found: Sequence[Tensor] = _Normed.apply(self, norm, x, norm.weight, norm.bias, *rest)
+            return found
+        return self.ready.run(x, norm, rest, None)[1]
 
     def fields(self, tensors: Sequence[Tensor], settled: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """All fields that are tensors; scale and shift come first among `settled`."""
@@ -103,17 +99,54 @@ def run_normed(
     """
     shape = x.shape if single else x.shape[1:]
     held = [start_of(s, real_dtype(x), x.device, shape) for s in state if isinstance(s, Tensor)]
-    numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
-    flat = (x, norm.weight, norm.bias, *held, *tensors)
-    learns = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in flat)
-    starts = "".join("t" if isinstance(s, Tensor) else "n" for s in state)
-    call = Call(tuple(numbers), starts, key, "triton", keep_v, learns, ",".join(taps), single)
-    _, step = layout(call.with_time(x))
-    channels = Channels.of(step)
-    fixed = _Fixed(call, norm._replace(weight=None, bias=None), places, channels, x.numel() / channels.number)
-    out: Sequence[Tensor] = _Normed.apply(fixed, *flat)
+    call = _call(key, state, (x, norm.weight, norm.bias, *held, *tensors), numbers, keep_v, taps, single)
+    out: Sequence[Tensor] = _Normed.apply(
+        _constant(call, places, x, norm), norm, x, norm.weight, norm.bias, *held, *tensors
+    )
     run = Run(out[0], state._make(out[1 : 1 + call.states]), out[1 + call.states] if keep_v else None)
     return run, dict(zip(taps, out[len(out) - len(taps) :], strict=True))
+
+
+def prepare_normed(
+    key: str,
+    places: tuple[int, int],
+    state: Any,
+    tensors: list[Tensor],
+    numbers: list[float],
+    x: Tensor,
+    norm: Norm,
+    single: bool,
+) -> NormedRun | None:
+    """What runs for an input like `x` from a state like `state`, behind a normalisation like `norm`; None where it
+    first has to bring them into another form, or to ask other processes.
+    """
+    if norm.shared is not None or not lies_without_gaps(x, state, single):
+        return None
+    call = _call(key, state, (x, norm.weight, norm.bias, *state, *tensors), numbers, False, (), single)
+    first = [None if isinstance(held, Tensor) else held for held in state]
+    made = _constant(call, places, x, norm)
+    return made._replace(ready=PreparedNormed(call, x, first, places, made.channels, made.norm))
+
+
+def _call(
+    key: str,
+    state: Any,
+    flat: Sequence[Any],
+    numbers: Sequence[float],
+    keep_v: bool,
+    taps: tuple[str, ...],
+    single: bool,
+) -> Call:
+    learns = torch.is_grad_enabled() and any(isinstance(held, Tensor) and held.requires_grad for held in flat)
+    starts = "".join("t" if isinstance(held, Tensor) else "n" for held in state)
+    numbers = (*numbers, *(held for held in state if not isinstance(held, Tensor)))
+    return Call(tuple(numbers), starts, key, "triton", keep_v, learns, ",".join(taps), single)
+
+
+def _constant(call: Call, places: tuple[int, int], x: Tensor, norm: Norm) -> NormedRun:
+    _, step = layout(call.with_time(x))
+    channels = Channels.of(step)
+    return NormedRun(call, norm.without_tensors(), places, channels, x.numel() / channels.number)
 
 
 class _Normed(LeanFunction):
@@ -121,11 +154,18 @@ class _Normed(LeanFunction):
 
     @staticmethod
     def forward(
-        ctx: Any, fixed: _Fixed, x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Tensor
+        ctx: Any, fixed: NormedRun, norm: Norm, x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Tensor
     ) -> tuple[Tensor, ...]:
+        ctx.fixed, ctx.call, ctx.link = fixed, fixed.call, None
+        ctx.set_materialize_grads(False)
+        if fixed.ready is not None:
+            checkpoints = fixed.ready.checkpoints()
+            settled, found = fixed.ready.run(x, norm, rest, checkpoints)
+            ctx.save_for_backward(x, weight, bias, settled, checkpoints, *rest)
+            return found
         call = fixed.call
         x_seq, step = layout(call.with_time(x))
-        settled, ctx.link = _settle(fixed, x_seq, step, weight, bias)
+        settled, ctx.link = _settle(fixed, x_seq, step, norm)
         state, tensors = list(rest[: call.held]), rest[call.held :]
         values = Values(call.key.rpartition("|")[2], fixed.fields(tensors, settled[:2]), call.numbers)
         taps = call.taps.split(",") if call.taps else []
@@ -136,79 +176,47 @@ class _Normed(LeanFunction):
         told = [out.taps[name] for name in taps]
         ctx.save_for_backward(x, weight, bias, settled, out.checkpoints, *rest)
         ctx.mark_non_differentiable(*told)
-        ctx.fixed, ctx.call = fixed, call
-        ctx.set_materialize_grads(False)
         y = out.y.squeeze_(0) if call.single else out.y
         return (y, *out.state, *([] if out.v_seq is None else [out.v_seq]), *told)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        fixed: _Fixed = ctx.fixed
+        fixed: NormedRun = ctx.fixed
         call, held = fixed.call, saved(ctx)
         x, weight, bias, settled, checkpoints, *rest = held
         given = list(grads[: 1 + call.states + call.keep_v])
-        if any(map(is_batched_gradient, given)) or torch.is_grad_enabled() or not is_plain(*held, *given):
-            return None, *_by_autograd(fixed, x, weight, bias, settled, rest, [*map(materialized, given)])
-        needed = ctx.needs_input_grad[1:]
-        return None, *_by_kernels(fixed, ctx.link, x, weight, bias, settled, checkpoints, rest, given, needed)
+        if torch.is_grad_enabled() or any(map(is_batched_gradient, given)) or not is_plain(*held, *given):
+            return None, None, *_by_autograd(fixed, x, weight, bias, settled, rest, [*map(materialized, given)])
+        needed, ready = ctx.needs_input_grad[2:], fixed.ready
+        gy, *gstate = given
+        if ready is not None and gy is not None and ready.still_knows(x, rest, checkpoints, settled):
+            return None, None, *ready.gradients(x, weight, bias, settled, rest, checkpoints, gy, gstate, needed)
+        return None, None, *_by_kernels(fixed, ctx.link, x, weight, bias, settled, checkpoints, rest, given, needed)
 
 
-@cache
-def _kernels(real: torch.dtype) -> Any:
-    return load(norm_source(real))
-
-
-def _settle(
-    fixed: _Fixed, x_seq: Tensor, step: Layout, weight: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor, _Link | None]:
+def _settle(fixed: NormedRun, x_seq: Tensor, step: Layout, norm: Norm) -> tuple[Tensor, _Link | None]:
     """Of each channel scale, shift, mean and rate, the inverse deviation; and what links them to other processes."""
-    norm, channels, real, amount = fixed.norm, fixed.channels, real_dtype(x_seq), fixed.amount
-    out = x_seq.new_empty(4, channels.number, dtype=real)
+    channels, real, amount = fixed.channels, real_dtype(x_seq), fixed.amount
+    out = by_channel(x_seq, real, channels.shape[:1])
     sums, link = out, None
     if norm.by_batch:
         sums = _moments(x_seq, step, channels)
         if norm.shared is not None:
-            sums, link, amount = _together(norm.shared, sums, x_seq, channels, int(amount))
-    arguments = [
-        x_seq,
-        sums,
-        *(out if held is None else held for held in (weight, bias, norm.mean, norm.variance)),
-        out,
-        *channels[:2],
-        float(amount),
-        norm.eps,
-        norm.taken,
-    ]
-    options = {
-        "PIVOT": link is None,
-        "READ": not norm.by_batch,
-        "TRACK": norm.by_batch and norm.taken > 0,
-        "AFFINE": weight is not None,
-    }
-    launch(_kernels(real).spikescope_settle, x_seq.device, blocks_of(channels.number), arguments, **options)
+            sums, link, amount = _together(norm.shared, sums.sum(2), x_seq, channels, int(amount))
+    arguments = settle_arguments(x_seq, sums, norm, out, channels, amount)
+    options = settle_options(norm, link is None)
+    launch(norm_kernels(real).spikescope_settle, x_seq.device, channels.number, arguments, **options)
     return out, link
 
 
 def _moments(x_seq: Tensor, step: Layout, channels: Channels) -> Tensor:
-    """Of each channel the sums of its values and of their squares, both off the first value, in double precision."""
-    rows, columns = channels.tiles(step.numel)
-    chunks = min(rows, max(1, _PROGRAMS // columns))
-    span = -(-rows // chunks)
-    chunks = -(-rows // span)
-    sums = x_seq.new_empty(2, chunks, channels.number, dtype=torch.float64)
-    arguments = [
-        x_seq,
-        x_seq.stride(0),
-        sums,
-        x_seq.shape[0],
-        step.numel // channels.number,
-        *channels[:2],
-        chunks,
-        span,
-    ]
-    kernel = _kernels(real_dtype(x_seq)).spikescope_moments
-    launch(kernel, x_seq.device, chunks * columns, arguments, W=channels.width)
-    return sums.sum(1)
+    """Of each channel the sums of its values and of their squares, both off the first value, by chunks."""
+    chunks = Chunks.of(channels, step.numel)
+    sums = x_seq.new_empty(2, channels.number, chunks.number, dtype=torch.float64)
+    arguments = moments_arguments(x_seq, x_seq.stride(0), sums, len(x_seq), step.numel, channels, chunks)
+    kernel = norm_kernels(real_dtype(x_seq)).spikescope_moments
+    launch(kernel, x_seq.device, chunks.programs, arguments, W=channels.width)
+    return sums
 
 
 def _together(
@@ -222,11 +230,11 @@ def _together(
         mean, variance, whole = shared.moments(own[0], own[1], count)
     link = _Link(own, [mean, variance], count)
     middle, spread = mean.detach().double(), variance.detach().double()
-    return torch.stack((middle, spread + middle.square())) * whole, link, whole
+    return (torch.stack((middle, spread + middle.square())) * whole).unsqueeze(2), link, whole
 
 
 def _by_kernels(
-    fixed: _Fixed,
+    fixed: NormedRun,
     link: _Link | None,
     x: Tensor,
     weight: Tensor | None,
@@ -270,12 +278,12 @@ def _by_kernels(
     return [*made, *fields_made]
 
 
-def _settle_back(fixed: _Fixed, link: _Link | None, settled: Tensor, sums: Tensor) -> list[Tensor]:
+def _settle_back(fixed: NormedRun, link: _Link | None, settled: Tensor, sums: Tensor) -> list[Tensor]:
     """Of each channel the gradients of weight and bias, then constant and slope of what its inputs get besides."""
-    out = torch.empty_like(settled)
-    arguments = [settled, sums, out, fixed.channels.number, float(fixed.amount)]
-    kernel = _kernels(settled.dtype).spikescope_settle_back
-    launch(kernel, settled.device, blocks_of(fixed.channels.number), arguments)
+    out = by_channel(settled, settled.dtype, fixed.channels.shape[:1])
+    arguments = settle_back_arguments(settled, sums, out, fixed.channels, fixed.amount)
+    kernel = norm_kernels(settled.dtype).spikescope_settle_back
+    launch(kernel, settled.device, fixed.channels.number, arguments)
     weight, bias, more, slope = out
     if link is not None:
         scale, _, _, rate = settled
@@ -287,7 +295,7 @@ def _settle_back(fixed: _Fixed, link: _Link | None, settled: Tensor, sums: Tenso
 
 
 def _by_autograd(
-    fixed: _Fixed,
+    fixed: NormedRun,
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -319,10 +327,12 @@ def _by_autograd(
     return [None if held is None else next(found) for held in leaves]
 
 
-def _affine(fixed: _Fixed, x_seq: Tensor, settled: Tensor, learned: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+def _affine(
+    fixed: NormedRun, x_seq: Tensor, settled: Tensor, learned: Sequence[Tensor | None]
+) -> tuple[Tensor, Tensor]:
     """Scale and shift of each channel, as functions of the input, the weight and the bias."""
     weight, bias = learned
-    _, _, mean, rate = settled
+    _, _, mean, rate = settled.flatten(1)
     if fixed.norm.by_batch:
         over = [axis for axis in range(x_seq.ndim) if axis != 2]
         variance, mean = torch.var_mean(x_seq.to(settled.dtype), over, correction=0)

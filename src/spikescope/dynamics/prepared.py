@@ -131,7 +131,7 @@ class Prepared(ABC):
 
     def _over_time(self, gy: Tensor) -> tuple[Tensor, int]:
         """The gradient of the output as the kernel takes it, and its stride in time."""
-        if self.in_order and gy.dtype is self.io and gy.is_contiguous():
+        if gy.dtype is self.io and (gy.is_contiguous() if self.in_order else gy.stride() == self.like[1]):
             return gy, self.step.numel
         gy = sequence_in_layout(self.call.with_time(gy), self.step, self.io)
         return gy, gy.stride(0)

@@ -24,6 +24,7 @@ __all__ = [
     "BACKWARD",
     "FORWARD",
     "TRIAL",
+    "WHOLE",
     "Form",
     "Way",
     "backward_source",
@@ -138,10 +139,10 @@ class Way(NamedTuple):
         return self.sums or (self.corrected and self.width == 1)
 
 
-_WHOLE = Way()
+WHOLE = Way()
 
 
-def _begin(form: Form, way: Way = _WHOLE) -> list[str]:
+def _begin(form: Form, way: Way = WHOLE) -> list[str]:
     """Which neurons a program takes, and what is needed in every kernel."""
     return [
         *(_AS_THEY_LIE if not way.tiled else _OF_ONE_CHANNEL if way.width == 1 else _of_channels(way.width)),
@@ -326,7 +327,7 @@ def _approximate(line: Assignment, exact: Collection[str]) -> Assignment:
     return line._replace(expression=expression)
 
 
-def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...], way: Way = _WHOLE) -> str:
+def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ...], way: Way = WHOLE) -> str:
     """The backward kernel for segments of `length` steps; `scalars` tells which wanted gradients are of one number."""
     states, parts = len(form.starts), _parts(body, form)
     ends = [f"tl.store(E{j} + i, g{j}, mask=inside)" for j, number in enumerate(form.starts) if not number]
@@ -346,11 +347,12 @@ def backward_source(body: Body, form: Form, length: int, scalars: tuple[bool, ..
     backwards = reversed(range(length))
     back = [line for k in backwards for line in _back(parts.back, parts.held, parts.gradients, states, k, way)]
     final = _channel_sums(len(scalars), way.width) if way.sums else [*ends, *_totals(scalars)]
+    sums = "".join(each("P@, ", min(len(scalars), 1) if way.sums else len(scalars)))
     return f"""{_prelude(form.real)}
 
 @triton.jit(do_not_specialize=["T"])
 def {BACKWARD}(X, sx, {form.states("S@, L@, E@, ", "G@, ")}CK, GY, sgy, GV, GX,
-             {"".join(each("P@, ", len(scalars)))}{form.arguments(body)}{more}T, n,
+             {sums}{form.arguments(body)}{more}T, n,
              HAS_CK: tl.constexpr, KEEP_V: tl.constexpr, HAS_G: tl.constexpr, BLOCK: tl.constexpr):
     {_block(begin, 4)}
     {_block(each("g@ = zero", states), 4)}
@@ -383,13 +385,17 @@ def _totals(scalars: tuple[bool, ...]) -> list[str]:
 
 
 def _channel_sums(count: int, width: int) -> list[str]:
-    """Of each gradient the sums of a tile, one a channel."""
+    """Of each gradient the sums of a tile, one a channel: `[gradients, C, tiles]`."""
     if width == 1:
-        return each("tl.store(P@ + tl.program_id(0), tl.sum(p@, 0))", count)
+        sums, channel, across, mask = "tl.sum(p@, 0)", "channel", "C", ""
+    else:
+        sums, mask = f"tl.sum(tl.reshape(p@, [BLOCK // {width}, {width}]), 0)", ", mask=own < C"
+        channel, across = "own", "across"
     return [
-        f"own = (tl.program_id(0) % across) * {width} + tl.arange(0, {width})",
-        "at = (tl.program_id(0) // across).to(tl.int64) * C + own",
-        *each(f"tl.store(P@ + at, tl.sum(tl.reshape(p@, [BLOCK // {width}, {width}]), 0), mask=own < C)", count),
+        *([] if width == 1 else [f"own = (tl.program_id(0) % across) * {width} + tl.arange(0, {width})"]),
+        f"tiles = (rows + (BLOCK // {width} - 1)) // (BLOCK // {width})",
+        f"into = P0 + {channel} * tiles + tl.program_id(0) // {across}",
+        *each(f"tl.store(into + @ * C * tiles, {sums}{mask})", count),
     ]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
-from ..neuron.behind import Norm, admits, give
+from ..neuron.behind import Norm, admits, give, give_again
 from ..sockets import are_bare
 from .fold import is_expanded
 from .sync import Shared, together
@@ -28,39 +28,53 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     node = next_in_a_row(norm)
     if not isinstance(node, PointwiseNeuron) or node.step_mode != norm.step_mode:
         return False
-    by_batch = norm.training or norm.running_mean is None or norm.running_var is None
-    channels = x.shape[1 if norm.step_mode == "s" else 2]
-    learned = [held for held in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if held is not None]
     if (
-        channels != norm.num_features
-        or x.numel() <= channels * by_batch  # of one value there is no variance, which PyTorch says
-        or (norm.step_mode == "m" and is_expanded(x, norm))
-        or (norm.weight is None) is not (norm.bias is None)
-        or any(held.get_device() != x.get_device() for held in learned)
-        or not are_bare([norm])
+        not are_bare([norm])
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training) is not None
-        or not admits(node, x)
+        or (norm.step_mode == "m" and is_expanded(x, norm))
     ):
         return False
-    give(node, _norm(norm, by_batch), x)
+    held = _norm(norm)
+    if give_again(node, held, x):
+        return True
+    if not _fits(norm, held, x) or not admits(node, x):
+        return False
+    give(node, held, x)
     return True
 
 
-def _norm(norm: Any, by_batch: bool) -> Norm:
-    """The normalisation as a run takes it; the batch is counted."""
-    taken, track = 0.0, norm.training and norm.track_running_stats and norm.running_mean is not None
-    if track:
-        norm.num_batches_tracked.add_(1)
-        taken = 1 / float(norm.num_batches_tracked) if norm.momentum is None else float(norm.momentum)
+def _fits(norm: Any, held: Norm, x: Tensor) -> bool:
+    """Whether a kernel can take the channels of the input and what the normalisation holds of each, as they are."""
+    channels, place = x.shape[1 if norm.step_mode == "s" else 2], x.get_device()
+    rows = [each for each in (held.weight, held.bias, held.mean, held.variance) if each is not None]
+    return (
+        channels == norm.num_features
+        and x.numel() > channels * held.by_batch  # of one value there is no variance, which PyTorch says
+        and (held.weight is None) is (held.bias is None)
+        and all(each.shape == (channels,) and each.is_contiguous() for each in rows)
+        and all(each.get_device() == place for each in (*rows, held.tracked) if each is not None)
+    )
+
+
+def _norm(norm: Any) -> Norm:
+    """The normalisation as a run takes it, which counts the batch where the normalisation would."""
+    mean, variance, tracked, taken = norm.running_mean, norm.running_var, None, 0.0
+    if norm.training and norm.track_running_stats and mean is not None:
+        tracked, momentum = norm.num_batches_tracked, norm.momentum
+        if momentum is not None:
+            taken = float(momentum)
+        elif tracked is not None:
+            taken = 1 / (float(tracked) + 1)
     group = together(norm.process_group) if norm.synchronized and norm.training else None
     return Norm(
         norm.weight,
         norm.bias,
-        norm.running_mean,
-        norm.running_var,
+        mean,
+        variance,
+        tracked,
         norm.eps,
         taken,
-        by_batch,
+        norm.training or mean is None or variance is None,
         None if group is None else Shared(group),
     )

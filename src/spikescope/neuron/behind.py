@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from functools import cache
+from collections.abc import Collection
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..dynamics import Definition, Norm, Sequence, plan, run_normed
+from ..dynamics import Definition, Norm, NormedRun, Sequence, plan, prepare_normed, run_normed
 from ..fields import form_with, forms
 from ..hooks import has_hooks_of_all
 from ..sockets import found_sockets
-from .shortcut import goes_as_written, names_of_the_way
+from .shortcut import Way, goes_as_written, names_of_the_way, short_way
 
-__all__ = ["Norm", "admits", "give", "run_behind", "taken"]
+__all__ = ["Norm", "admits", "give", "give_again", "run_behind", "taken"]
 
 _BY_CHANNEL = ("x_scale", "x_shift")
 
@@ -25,11 +26,32 @@ class _Given(NamedTuple):
 
     norm: Norm
     x: weakref.ref[Tensor]
+    way: Way | None = None
 
 
 def give(node: Any, norm: Norm, x: Tensor) -> None:
-    """Have the call of `node` that comes next with `x` normalise it first."""
-    node.__dict__["_norm"] = _Given(norm, weakref.ref(x))
+    """Have the call of `node` that comes next with `x` normalise it first; a call that it `admits`."""
+    way = short_way(node).behind(node, x, _kind(norm), partial(_prepared, norm))
+    node.__dict__["_norm"] = _Given(norm, weakref.ref(x), way)
+
+
+def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
+    """The same if calls like this one have been given before, and whether that is so."""
+    way = None if norm.shared is not None else short_way(node).behind(node, x, _kind(norm), None)
+    if way is None:
+        return False
+    node.__dict__["_norm"] = _Given(norm, weakref.ref(x), way)
+    return True
+
+
+def _kind(norm: Norm) -> tuple[Any, ...]:
+    """What a run depends on of a normalisation."""
+    learned = norm.weight, norm.bias
+    learns = torch.is_grad_enabled() and True in [held is not None and held.requires_grad for held in learned]
+    kind: list[Any] = [norm.by_batch, norm.taken > 0, norm.eps, learns]
+    for held in (*learned, norm.mean, norm.variance, norm.tracked):
+        kind += (None,) if held is None else (held.shape, held.stride(), held.dtype, held.get_device())
+    return tuple(kind)
 
 
 def taken(node: Any, x: Tensor) -> Norm | None:
@@ -68,19 +90,30 @@ def admits(node: Any, x: Tensor) -> bool:
 def run_behind(
     norm: Norm,
     definition: Definition,
-    p: Any,
     state: Any,
     x: Tensor,
     keep_v: bool,
     taps: tuple[str, ...] = (),
     single: bool = False,
 ) -> Sequence:
-    """The run of a neuron with the fields `p` over what the normalisation makes of `x`."""
-    assert definition.key is not None
-    absent = tuple(getattr(p, name) is None for name in definition.neuron.dynamic)
-    key, places = _behind(definition.key, absent)
+    """The run of a neuron over what the normalisation makes of `x`."""
+    key, places = _key_behind(definition)
     run, told = run_normed(key, places, state, definition.tensors, definition.numbers, x, norm, keep_v, taps, single)
     return run._replace(taps=told) if taps else run
+
+
+def _prepared(
+    norm: Norm, backend: str, definition: Definition, state: Any, x: Tensor, single: bool, taps: Collection[str]
+) -> NormedRun | None:
+    """What runs for calls like one that was admitted."""
+    key, places = _key_behind(definition)
+    return prepare_normed(key, places, state, definition.tensors, definition.numbers, x, norm, single)
+
+
+def _key_behind(definition: Definition) -> tuple[str, tuple[int, int]]:
+    p = definition.params()
+    assert definition.key is not None
+    return _behind(definition.key, tuple([getattr(p, name) is None for name in definition.neuron.dynamic]))
 
 
 @cache

@@ -29,7 +29,7 @@ from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
 from .behind import run_behind, taken
 from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
-from .shortcut import Shortcut, methods_of
+from .shortcut import Shortcut, methods_of, short_way
 
 __all__ = ["Neuron", "PointwiseNeuron"]
 
@@ -223,7 +223,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         if norm is None:
             out = run_sequence(self.backend, definition, state, x_seq, keep_v or "v" in now, kernel)
         else:
-            out = run_behind(norm, definition, p, state, x_seq, keep_v or "v" in now, kernel)
+            out = run_behind(norm, definition, state, x_seq, keep_v or "v" in now, kernel)
         self.tapped = {**{name: held.detach() for name, held in out.taps.items()}, **later}
         if "v" in now and out.v_seq is not None:
             self.tapped["v"] = out.v_seq.detach()
@@ -237,10 +237,7 @@ class PointwiseNeuron(Neuron, abstract=True):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != 1 or torch.compiler.is_compiling() or is_patched():
             return super().__call__(*args, **kwargs)
-        short = self._short
-        if short is None or not short.holds(self):
-            short = self.__dict__["_short"] = Shortcut(self)
-        out = short.run(self, args[0])
+        out = short_way(self).run(self, args[0])
         return super().__call__(*args) if out is None else out
 
     def _admit(self, x: Tensor) -> Tensor:
@@ -259,7 +256,7 @@ class PointwiseNeuron(Neuron, abstract=True):
             self.tapped = {name: held[0] if name in ("v", "h") else held for name, held in self.tapped.items()}
             return self._single(run.output[0], run.state, x)
         if norm is not None:
-            behind = run_behind(norm, self._definition(p), p, state, x, False, single=True)
+            behind = run_behind(norm, self._definition(p), state, x, False, single=True)
             return self._single(behind.output, behind.state, x)
         out = run_single(self.backend, self._definition(p), state, driven)
         return self._single(out.output, out.state, x)
@@ -280,7 +277,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         if taps := self._wanted_taps():
             out = self._tap(p, state, self._driven(x_seq), self.store_v_seq, taps, norm)
         elif norm is not None:
-            out = run_behind(norm, self._definition(p), p, state, x_seq, self.store_v_seq)
+            out = run_behind(norm, self._definition(p), state, x_seq, self.store_v_seq)
         else:
             out = run_sequence(self.backend, self._definition(p), state, self._driven(x_seq), self.store_v_seq)
         self._keep(out.state)

@@ -10,20 +10,20 @@ the sockets as on the long way, and what it wants a kernel to count is part of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Prepared, prepare
+from ..dynamics import Definition, NormedRun, Prepared, prepare
 from ..fields import Declared, unedited
 from ..hooks import has_hooks_of_all
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
 from ..sockets import Entry, Exit, are_bare, found_sockets
 
-__all__ = ["Shortcut", "goes_as_written", "methods_of", "names_of_the_way"]
+__all__ = ["Shortcut", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
 LONG_WAY = (
     *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
@@ -34,6 +34,12 @@ LONG_WAY = (
 
 TAPS = frozenset(("count", "packed"))
 """What a kernel may be asked for on the short way: what is told of spikes."""
+
+Way = tuple[Any, list[Tensor]]
+"""What runs, and what it takes besides the input: the entries of the state that are tensors, then such fields."""
+
+Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Prepared | NormedRun | None]
+"""What prepares a run, as `dynamics.prepare` does."""
 
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
 
@@ -113,7 +119,9 @@ class Shortcut:
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *self.parts))
         )
         self.seen: set[Any] = set()
-        self.runs: dict[Any, Prepared | None] = {}  # None: the long way runs no kernel, or not on memory like this
+        self.runs: dict[
+            Any, Prepared | NormedRun | None
+        ] = {}  # None: the long way runs no kernel, or not on memory like this
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
@@ -128,16 +136,37 @@ class Shortcut:
 
     def run(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call; None where it has to go the long way."""
-        if not (self.is_open and type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
-            return None
-        if checkpoint_at_work(neuron.training) is not None:  # the long way remembers the state that it starts from
-            return None
-        if not are_bare([part for part, _ in self.parts.values()]):
+        held = neuron.__dict__
+        given = held.get("_norm")
+        if given is not None:
+            if given.way is None or given.x() is not x:
+                return None
+            del held["_norm"]
+            made, rest = given.way
+            return self._keep(neuron, made(x, rest, given.norm))
+        if not self._is_open_to(neuron, x):
             return None
         if are_bare([neuron]):
             return self._run(neuron, x)
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
+
+    def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
+        """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""
+        if neuron._live_taps or not (self._is_open_to(neuron, x) and are_bare([neuron])):
+            return None
+        return self._way(neuron, x, norm, make)
+
+    def _is_open_to(self, neuron: Any, x: Any) -> bool:
+        """Whether a call with this input may be short, whoever watches the neuron itself."""
+        return (
+            self.is_open
+            and type(x) is Tensor
+            and is_ordinary(x)
+            and is_undisturbed()
+            and checkpoint_at_work(neuron.training) is None  # the long way remembers the state that it starts from
+            and are_bare([part for part, _ in self.parts.values()])
+        )
 
     def _watched(self, neuron: Any, x: Tensor, entry: Entry, leave: Exit) -> Tensor:
         """A call between the sockets. Who is told there may want other taps than before: the way is chosen within."""
@@ -150,6 +179,24 @@ class Shortcut:
 
     def _run(self, neuron: Any, x: Tensor) -> Tensor | None:
         """The output of a call without its hooks; None where no run is prepared for it."""
+        way = self._way(neuron, x)
+        return None if way is None else self._keep(neuron, way[0](x, way[1]))
+
+    def _keep(self, neuron: Any, out: Sequence[Tensor]) -> Tensor:
+        """The output of a run; state and taps are kept."""
+        held = neuron.__dict__
+        memories, taps = held["_memories"], held["_live_taps"]
+        y, *found = out
+        for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
+            memories[name] = entry
+        if taps:
+            neuron.tapped = dict(zip(taps, found[len(self.states) :], strict=True))
+        if held["_assigned"]:
+            held["_assigned"].clear()
+        return y
+
+    def _way(self, neuron: Any, x: Tensor, more: tuple[Any, ...] = (), make: Maker | None = prepare) -> Way | None:
+        """The run that is prepared for a call, whose kind is told by `more` besides, and what it takes."""
         held = neuron.__dict__
         memories, taps = held["_memories"], held["_live_taps"]
         if len(memories) != len(self.states) or held.get("_traced") is not None or "_norm" in held:
@@ -157,7 +204,7 @@ class Shortcut:
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
         learns, place, rest = x.requires_grad, x.get_device(), []
-        kind = [place, x.shape, x.stride(), x.dtype, taps]
+        kind = [place, x.shape, x.stride(), x.dtype, taps, more]
         for name in self.states:
             entry = memories.get(name)
             if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
@@ -176,37 +223,39 @@ class Shortcut:
             rest.append(field)
             learns = learns or field.requires_grad
         kind.append(learns and torch.is_grad_enabled())
-        made = self._made(neuron, x, tuple(kind))
-        if made is None:
-            return None
-        y, *found = made(x, rest)
-        for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
-            memories[name] = entry
-        if taps:
-            neuron.tapped = dict(zip(taps, found[len(self.states) :], strict=True))
-        if held["_assigned"]:
-            held["_assigned"].clear()
-        return y
+        made = self._made(neuron, x, tuple(kind), make)
+        return None if made is None else (made, rest)
 
-    def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...]) -> Prepared | None:
+    def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None) -> Prepared | NormedRun | None:
         """The run for a kind of call, prepared when one comes for the second time: the first one has been checked."""
         if kind in self.runs:
             return self.runs[kind]
+        if make is None:
+            return None
         if kind not in self.seen:
             if len(self.seen) >= _KINDS:
                 self.seen.clear()
                 self.runs.clear()
             self.seen.add(kind)
             return None
-        p, single, made = neuron.params(), neuron.step_mode == "s", None
+        p, single = neuron.params(), neuron.step_mode == "s"
+        made: Prepared | NormedRun | None = None
         if x.numel() and neuron._admit(x) is x:
             state = neuron._state(p, x, x.shape if single else x.shape[1:])
             if all(
                 map(is_, state, map(neuron._memories.get, self.states))
             ):  # one that spreads may be refused next time
-                made = prepare(neuron.backend, neuron._definition(p), state, x, single, neuron._live_taps)
+                made = make(neuron.backend, neuron._definition(p), state, x, single, neuron._live_taps)
         self.runs[kind] = made
         return made
+
+
+def short_way(neuron: Any) -> Shortcut:
+    """The short way through a neuron as it is now, where it has changed a new one."""
+    short: Shortcut | None = neuron._short
+    if short is None or not short.holds(neuron):
+        short = neuron.__dict__["_short"] = Shortcut(neuron)
+    return short
 
 
 def _of(neuron: Any, owner: str) -> Any:
