@@ -1,7 +1,7 @@
 """One prepared command for a machine with a GPU and no network: python -m bench.gpu [--part tests,rows,step].
 
 Each part is a process of its own with an end in time, so that one that crashes or hangs takes no other with it. After
-each its table is printed and bench/results/gpu-<part>-<date>-<card>.json is written. The exit status is that of the
+each its table is printed and bench/results/gpu/<part>-<date>-<card>.json is written. The exit status is that of the
 tests. With --rehearse the parts run small, on the CPU and in Triton's interpreter: no result, but every line is run.
 """
 
@@ -30,7 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--part", default=",".join(PARTS), help="parts, separated by commas: " + ", ".join(PARTS))
     parser.add_argument("--rehearse", action="store_true", help="small, on the CPU: to see that the command works")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="the folder of the results")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "bench" / "results" / "gpu", help="the folder of the results"
+    )
     given = parser.parse_args()
     parts = given.part.split(",")
     if unknown := sorted({*parts} - {*PARTS}):
@@ -61,7 +63,7 @@ def _run(part: str, rehearse: bool, folder: Path) -> int:
     report = {"part": part, "rehearsed": rehearse, "seconds": seconds, "end": end or "whole", **info, "rows": rows}
     folder.mkdir(parents=True, exist_ok=True)
     card = re.sub(r"[^a-z0-9]+", "-", str(info.get("gpu") or "cpu").lower()).strip("-")
-    path = folder / f"gpu-{part}-{datetime.now(UTC):%Y-%m-%d}-{card}.json"
+    path = folder / f"{part}-{datetime.now(UTC):%Y-%m-%d}-{card}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\n== {part}: {len(rows)} rows, {seconds} s, {report['end']}; written to {path}\n{_table(rows)}", flush=True)
     return code

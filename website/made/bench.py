@@ -1,4 +1,4 @@
-"""The page of benchmarks: the newest results of `make bench`, as they are."""
+"""The page of benchmarks: the newest results of `make bench` and of `make gpu`, as they are."""
 
 from __future__ import annotations
 
@@ -64,4 +64,43 @@ def benchmarks(language: str) -> str:
         groups.setdefault(row["group"], []).append(row)
     for group, rows in groups.items():
         lines += ["", f"## {group} {{#{group}}}", *_rows(rows, language)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_on_a_gpu(language)]) + "\n"
+
+
+PARTS = {  # of `make gpu`: the columns, of those that its rows have
+    "step": ("case", "whose", "watched", "event_ms", "host_ms", "peak_mb", "watching_percent", "ratio"),
+    "rows": (
+        "case",
+        "what",
+        "copies",
+        "forward_copies",
+        "backward_copies",
+        "event_ms",
+        "host_ms",
+        "rival_event_ms",
+        "ratio",
+    ),
+}
+
+
+def _on_a_gpu(language: str) -> list[str]:
+    """The newest results of `make gpu`; nothing where there are none."""
+    lines: list[str] = []
+    for part, columns in PARTS.items():
+        found = max((RESULTS / "gpu").glob(f"{part}-*.json"), default=None)
+        if found is None:
+            continue
+        held = json.loads(found.read_text())
+        rows = [row for row in held["rows"] if "error" not in row and any(row.get(name) for name in columns[2:])]
+        names = [name for name in columns if any(row.get(name) is not None for row in rows)]
+        lines += ["", f"## {say('gpu ' + part, language)} {{#gpu-{part}}}", ""]
+        lines += [f"{held['gpu']}, torch {held['torch']}, Triton {held['triton']}, Python {held['python']}.", ""]
+        lines += [f"| {' | '.join(say(name, language) for name in names)} |", "|" + "---|" * len(names)]
+        lines += [f"| {' | '.join(_cell(name, row.get(name)) for name in names)} |" for row in rows]
+    return lines
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "ratio":
+        return _ratio(value)
+    return _number(value) if isinstance(value, float) else str(value or "")
