@@ -1,0 +1,112 @@
+"""The prepared run of a normalisation and its neuron: bit for bit the run that is not prepared."""
+
+import pytest
+import torch
+from dynamics_cases import inputs
+from torch import nn
+
+from spikescope import functional, layer, neuron
+from spikescope.dynamics import launch
+
+pytestmark = pytest.mark.skipif(
+    not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"
+)
+
+C = 5
+
+
+def pair(cls=neuron.LIFNode, mode="m", **options):
+    net = nn.Sequential(layer.BatchNorm2d(C, **options), cls(backend="triton"))
+    functional.set_step_mode(net, mode)
+    return functional.fuse_bn_neurons(net, training=True)
+
+
+def sequence(last=False, dtype=torch.float32, steps=5):
+    x = (inputs(steps, 2, C, 2, 3) + 0.7).to(dtype)
+    return x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, 2)) if last else x
+
+
+def call(net, x):
+    """Whether a call was prepared, and all that comes of it from the same statistics."""
+    net[0].reset_running_stats()
+    functional.reset_net(net)
+    leaf = x.detach().requires_grad_()
+    y = net(leaf)
+    loss = (y * inputs(*y.shape).to(y)).double().sum() + net[1].v.double().sum()
+    grads = torch.autograd.grad(loss, [leaf, *net.parameters()])
+    return y.grad_fn.fixed.ready is not None, [y, net[1].v, *grads, *(held.clone() for held in net.buffers())]
+
+
+CASES = {
+    "in order": lambda: (pair(), sequence()),
+    "channels last": lambda: (pair(), sequence(True)),
+    "half precision, channels last": lambda: (pair(), sequence(True, torch.bfloat16)),
+    "a field that learns": lambda: (pair(neuron.ParametricLIFNode), sequence()),
+    "single steps": lambda: (pair(mode="s"), sequence()[0]),
+    "not affine": lambda: (pair(affine=False), sequence()),
+    "without buffers": lambda: (pair(track_running_stats=False), sequence()),
+    "a mean over all batches": lambda: (pair(momentum=None), sequence()),
+    "running statistics": lambda: (pair().eval(), sequence()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_calls_of_a_kind_are_the_first(case):
+    net, x = CASES[case]()
+    (first, want), *later = [call(net, x) for _ in range(3)]
+    assert not first
+    assert [ready for ready, _ in later[1:]] == [True]
+    for _, got in later:
+        assert all(map(torch.equal, got, want))
+    if net.training and net[0].running_mean is not None:
+        assert net[0].num_batches_tracked.item() == 1
+
+
+def test_what_changes_is_seen():
+    """Weights, momentum and mode of a network whose run is prepared; a weight of another form runs apart."""
+    net, x = pair(), sequence()
+    for _ in range(3):
+        call(net, x)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.linspace(0.5, 2, C))
+    net[0].momentum = 0.7
+    ready, got = call(net, x)
+    assert ready
+    fresh = pair()
+    fresh.load_state_dict(net.state_dict())
+    fresh[0].momentum = 0.7
+    ready, want = call(fresh, x)
+    assert not ready
+    assert all(map(torch.equal, got, want))
+    net.eval()
+    functional.reset_net(net), functional.reset_net(fresh.eval())
+    assert torch.equal(net(x), fresh(x))
+    net.train()[0].weight = nn.Parameter(torch.ones(2 * C)[::2])
+    functional.reset_net(net)
+    assert type(net(x).grad_fn).__name__ != "_NormedBackward"
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in order", "channels last"])
+def test_under_autocast(last):
+    """Weights in float32, what goes on in bfloat16: the convolution gives it, and the neuron gives it on."""
+    net = nn.Sequential(layer.Conv2d(3, C, 3, padding=1), *pair())
+    functional.set_step_mode(net, "m")
+    x = inputs(4, 2, 3, 4, 4)
+    if last:
+        x, net = (
+            x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (4, 2)),
+            net.to(memory_format=torch.channels_last),
+        )
+    seen = []
+    for _ in range(3):
+        net[1].reset_running_stats()
+        functional.reset_net(net)
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = net(x)
+        y.float().mean().backward()
+        assert y.dtype is torch.bfloat16
+        assert type(y.grad_fn).__name__ == "_NormedBackward"
+        seen.append([y, *(held.grad.clone() for held in net.parameters())])
+    assert y.grad_fn.fixed.ready is not None
+    assert all(map(torch.equal, seen[0], seen[2]))
