@@ -45,6 +45,13 @@ def test_the_pool_of_pytorch(shape, window, last, dtype):
     torch.testing.assert_close(gradient, want_gradient, rtol=0, atol=0)
 
 
+def test_places_past_32_bits(monkeypatch):
+    monkeypatch.setattr(pooling, "_WIDE", 0)
+    x = images(2, 3, 7, 12)
+    for a, b in zip(run(lambda x: max_pool2d(x, 2), x), run(lambda x: pooling.pool(x, (2, 2)), x), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
 def test_second_derivatives_and_many_gradients_at_once():
     x = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: pooling.pool(x, (2, 2)) ** 2, x)

@@ -24,6 +24,7 @@ __all__ = ["pool", "pools"]
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WARPS = 8  # so that a thread has one value, and neighbours read neighbours
+_WIDE = 1 << 31
 _MOST = 64  # values of a window, whose loads are printed one by one
 
 
@@ -72,8 +73,9 @@ class _Pool(LeanFunction):
             _, at = max_pool2d(x, window, return_indices=True)
             settings = (window, window, (0, 0), (1, 1), False)
             return torch.ops.aten.max_pool2d_with_indices_backward(gy, x, *settings, at), None
-        gx = torch.empty_like(x)
-        _launch("spikescope_unpool", x, [x, gy.contiguous(memory_format=_order(x)), gx], gx.numel(), window)
+        filled = x.shape[2] % window[0] == 0 and x.shape[3] % window[1] == 0  # no row or column is left out
+        gx = torch.empty_like(x) if filled else torch.zeros_like(x)
+        _launch("spikescope_unpool", x, [x, gy.contiguous(memory_format=_order(x)), gx], gy.numel(), window)
         return gx, None
 
 
@@ -87,7 +89,8 @@ def _launch(name: str, x: Tensor, tensors: Sequence[Tensor], n: int, window: tup
     arguments = [*tensors, n, x.shape[2] // height, *x.shape[2:], inner]
     kernels = _kernels()
     real = kernels.tl.float64 if x.dtype is torch.float64 else kernels.tl.float32
-    launch(getattr(kernels, name), x.device, blocks_of(n), arguments, real=real, KH=height, KW=width, num_warps=_WARPS)
+    options = {"real": real, "KH": height, "KW": width, "WIDE": x.numel() >= _WIDE, "num_warps": _WARPS}
+    launch(getattr(kernels, name), x.device, blocks_of(n), arguments, **options)
 
 
 @cache
