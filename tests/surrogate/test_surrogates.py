@@ -177,6 +177,22 @@ def test_forward_is_the_step_with_one_at_the_threshold(cls):
 
 
 @every(SURROGATES)
+def test_without_gradients_there_is_no_node_and_the_spikes_are_the_same(cls, monkeypatch):
+    surrogate, x = make(cls), inputs(cls, 40)
+    torch.manual_seed(0)
+    wanted = surrogate(x)
+
+    def fail(*args):
+        raise AssertionError("an autograd function ran where there is no graph")
+
+    monkeypatch.setattr(cls._function, "apply", fail)
+    for quiet in (torch.no_grad, torch.inference_mode):
+        torch.manual_seed(0)
+        with quiet():
+            assert torch.equal(surrogate(x), wanted)
+
+
+@every(SURROGATES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_kept(cls, dtype):
     x = inputs(cls, 5, dtype=dtype).requires_grad_()

@@ -130,6 +130,10 @@ class Surrogate(Declared):
         """The surrogate as a pure function of its fields: spike forwards, `gradient` backwards."""
         if not p.spiking:
             return cls.primitive(p, x)
+        if not (
+            torch.is_grad_enabled() or torch.compiler.is_compiling() or in_forward_mode() or takes_operations_alone()
+        ):
+            return cls.spike(p, x)  # a node of no graph would take longer than the spikes of a small layer
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
         if takes_operations_alone() or in_compiled_transform():
             y = cls._in_operations(constants, x)
