@@ -42,6 +42,13 @@ def test_all_say_the_same_range():
     assert tuple(map(int, pinned.groups())) <= NEWEST
 
 
+def test_the_pinned_triton_is_the_one_that_the_pinned_pytorch_asks_for():
+    """A build of PyTorch for GPUs asks for one version of it; with another pin, nothing can be installed at all."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    came = {row["triton"] for row in MEASURED if row["torch"].split("+")[0] == pins["torch"]}
+    assert came == {pins["triton"]}
+
+
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['torch']}-{row['python']}")
 @pytest.mark.parametrize("page", ["versions.md", "versions.zh.md"])
 def test_the_page_shows_what_was_measured(row, page):
