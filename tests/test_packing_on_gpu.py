@@ -1,0 +1,57 @@
+"""Packing spikes by the kernel of a GPU, in Triton's interpreter, against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from spikescope.dynamics import launch
+from spikescope.spikes import PackedSpikes, float_spike_to_bool, vouched
+from spikescope.spikes import gpu as packing
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(not launch.interpreted(), reason="TRITON_INTERPRET is 0")
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(5, 1), (3, 7, 50), (2, 256), (4, 1, 700), (1, 1, 8)], ids=str)
+def test_bits_are_those_of_numpy(shape, dtype):
+    spikes = (torch.rand(shape) < 0.4).to(dtype)
+    rows = spikes.bool().numpy().reshape(shape[0], -1)
+    assert packing.pack_on_gpu(spikes, 1, spikes.numel(), False) is not None
+    bits, *about = float_spike_to_bool(spikes)
+    assert np.array_equal(bits.numpy(), np.packbits(rows, bitorder="little"))
+    assert about == [dtype, spikes.shape, -spikes.numel() % 8]
+    by_row = packing.pack_on_gpu(spikes, shape[0], rows.shape[1], False)
+    assert np.array_equal(by_row.numpy(), np.packbits(rows, axis=1, bitorder="little"))
+
+
+def test_other_orders_in_memory():
+    spikes = (torch.rand(6, 5, 40) < 0.4).float().transpose(0, 1)
+    assert torch.equal(PackedSpikes.from_dense(spikes).dense(), spikes)
+
+
+@pytest.mark.parametrize("odd", [0.5, -1.0, 2.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 270, 299])
+def test_what_is_no_spike_is_found_wherever_it_stands(odd, place):
+    spikes = torch.zeros(300)
+    spikes[place] = odd
+    with pytest.raises(ValueError, match="packs spikes"):
+        float_spike_to_bool(spikes)
+
+
+def test_only_the_very_tensor_is_vouched_for_and_only_as_long_as_nobody_changes_it(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.Tensor, "item", lambda held: waits.append(held) or 0)
+    spikes = torch.ones(300)
+    with vouched(spikes):
+        float_spike_to_bool(spikes)
+        assert not waits, "nobody reads what the kernel found"
+        float_spike_to_bool(spikes.clone())
+        assert len(waits) == 1
+        spikes.mul_(1)
+        float_spike_to_bool(spikes)
+        assert len(waits) == 2
+    float_spike_to_bool(spikes)
+    assert len(waits) == 3
