@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,9 @@ from ..neuron import registry
 __all__ = ["NetworkState", "detach_net", "get_state", "reset_net", "set_backend", "set_state", "set_step_mode"]
 
 logger = logging.getLogger("spikescope")
+
+_told_of: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes of which `reset_net` has logged that they are foreign: it is called at every batch."""
 
 _BACKENDS_ELSEWHERE = {
     "inductor": "torch.compile(net) is what that is here.",
@@ -36,7 +40,7 @@ def has_own(module: nn.Module, name: str) -> bool:
 def reset_net(net: nn.Module) -> None:
     """Call `reset()` on every module of `net` that has one: the next call starts from rest.
 
-    A module that has a `reset()` without being a `MemoryModule` is reset too, with a logged warning.
+    A module that has a `reset()` without being a `MemoryModule` is reset too, with one logged warning for its class.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode())
     >>> _ = net(torch.tensor([0.25])), net(torch.tensor([0.5]))
@@ -49,7 +53,8 @@ def reset_net(net: nn.Module) -> None:
     check_module("reset_net", net)
 
     def reset(path: str, module: Any) -> None:
-        if not isinstance(module, MemoryModule):
+        if not isinstance(module, MemoryModule) and type(module) not in _told_of:
+            _told_of.add(type(module))
             logger.warning("reset_net resets %s, which has a reset() but is no MemoryModule.", label(path, module))
         module.reset()
 
