@@ -120,32 +120,65 @@ def test_a_learned_surrogate_in_forward_mode_leaves_the_spike_too():
 INFINITE = [cls for cls in NEURONS if (spec := cls.fields.get("v_threshold")) is not None and spec.infinite]
 
 
-@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-@pytest.mark.parametrize("cls", [cls for cls in INFINITE if cls is not EIFNode], ids=lambda cls: cls.__name__)
+def every_way_to_an_infinite_threshold(test):
+    classes = [cls for cls in INFINITE if cls is not EIFNode]
+    test = pytest.mark.parametrize("cls", classes, ids=lambda cls: cls.__name__)(test)
+    return pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])(test)
+
+
+@every_way_to_an_infinite_threshold
 def test_an_infinite_threshold_is_never_reached(cls, soft):
     """Of numbers, of all neurons and of some: no spike, V = H, and no NaN in any gradient."""
+    assert_never_reached(
+        lambda x_seq, fields, **more: run(make(cls, "torch", fields, **more), x_seq, given=True), cls, soft
+    )
+
+
+@pytest.mark.slow(keep=4)  # operation for operation a kernel is the eager loop: that is tested of every neuron
+@every_way_to_an_infinite_threshold
+def test_kernels_reach_no_infinite_threshold(cls, soft):
+    assert_never_reached(
+        lambda x_seq, fields, **options: parity(cls, x_seq, fields=lambda: fields, **options), cls, soft
+    )
+
+
+def assert_never_reached(tried, cls, soft):
     x_seq = inputs(5, 6, 4) / 3
     options = {"v_reset": None} if soft and "v_reset" in cls.arguments.parameters else {}
     for held in (math.inf, torch.tensor(math.inf), torch.tensor([1.0, math.inf, 0.5, math.inf])):
-        result = parity(cls, x_seq, fields=lambda held=held: {"v_threshold": held}, store_v_seq=True, **options)
+        result = tried(x_seq, {"v_threshold": held}, store_v_seq=True, **options)
         never = torch.as_tensor(held).expand(4).isinf()
         if cls.__name__ != "LIAFNode":  # its output is no spike
             assert not result.forward["output"][..., never].any()
         assert not any(held.isnan().any() for held in (*result.forward.values(), *result.gradients.values()))
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("options", [{}, {"v_reset": None}, {"detach_reset": True}], ids=["hard", "soft", "detached"])
+def every_surrogate_and_reset(test):
+    resets = [{}, {"v_reset": None}, {"detach_reset": True}]
+    test = pytest.mark.parametrize("options", resets, ids=["hard", "soft", "detached"])(test)
+    return pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda cls: cls.__name__)(test)
+
+
+@every_surrogate_and_reset
 def test_the_gradient_below_an_infinite_threshold_is_that_without_one(surrogate, options):
+    assert_as_without_a_threshold("torch", surrogate, options)
+
+
+@pytest.mark.slow(keep=4)
+@every_surrogate_and_reset
+def test_kernels_give_the_gradient_below_an_infinite_threshold_too(surrogate, options):
+    assert_as_without_a_threshold("cpp", surrogate, options)
+
+
+def assert_as_without_a_threshold(backend, surrogate, options):
     w = torch.ones(1, requires_grad=True)
-    for backend in ("torch", "cpp"):
-        for threshold in (math.inf, nn.Parameter(torch.tensor(math.inf))):
-            made = surrogate(**surrogate.example)
-            node = make(LIFNode, backend, {"v_threshold": threshold, "surrogate_function": made}, **options)
-            y = node(torch.ones(3, 1) * w)
-            (gradient,) = torch.autograd.grad(node.v.sum() + y.sum(), w)
-            assert gradient.item() == pytest.approx(0.875)
-            assert node.v.item() == pytest.approx(0.875)
+    for threshold in (math.inf, nn.Parameter(torch.tensor(math.inf))):
+        made = surrogate(**surrogate.example)
+        node = make(LIFNode, backend, {"v_threshold": threshold, "surrogate_function": made}, **options)
+        y = node(torch.ones(3, 1) * w)
+        (gradient,) = torch.autograd.grad(node.v.sum() + y.sum(), w)
+        assert gradient.item() == pytest.approx(0.875)
+        assert node.v.item() == pytest.approx(0.875)
 
 
 @pytest.mark.parametrize("surrogate", [Sigmoid, NonzeroSignLogAbs, PiecewiseLeakyReLU], ids=lambda cls: cls.__name__)
