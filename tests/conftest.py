@@ -45,4 +45,8 @@ def pytest_collection_modifyitems(config, items):
         kept = set(covering(items))
         left_out = [item for item in items if item not in kept]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item in kept]
+        files = {}
+        for item in items:
+            if item in kept:
+                files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        items[:] = [item for file in reversed(files.values()) for item in file]  # the doctests, which are short, end
