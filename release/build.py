@@ -45,13 +45,19 @@ def tracked() -> list[str]:
 
 
 def export(folder: Path, names: Iterable[str]) -> None:
-    """Copy the tracked files as they are now, the README with absolute links."""
+    """Copy the tracked files as they are now, and beside the README the one with absolute links that a registry shows."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
-    readme = folder / "README.md"
-    readme.write_text(absolute(readme.read_text(encoding="utf-8"), address()), encoding="utf-8")
+    shown, stated = folder / "README.absolute.md", folder / "pyproject.toml"
+    shown.write_text(absolute((folder / "README.md").read_text(encoding="utf-8"), address()), encoding="utf-8")
+    told = stated.read_text(encoding="utf-8")
+    if 'readme = "README.md"' not in told:
+        raise SystemExit(
+            'pyproject.toml does not say readme = "README.md", in whose place the one for the registry goes.'
+        )
+    stated.write_text(told.replace('readme = "README.md"', f'readme = "{shown.name}"'), encoding="utf-8")
 
 
 def missing(sdist: Path, tracked: Iterable[str]) -> list[str]:
