@@ -45,7 +45,7 @@ def tracked() -> list[str]:
 
 
 def export(folder: Path, names: Iterable[str]) -> None:
-    """Copy the tracked files as they are now, and beside the README the one with absolute links that a registry shows."""
+    """Copy the tracked files as they are now, and make a README with absolute links beside, for registries."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
