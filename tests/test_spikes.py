@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spikescope.errors import MissingExtraError, ShapeError
 from spikescope.spikes import CompressedSpikes, PackedSpikes, bool_spike_to_float, float_spike_to_bool
 from spikescope.spikes.bits import pack_bool, pack_by_sums
-from spikescope.spikes.kernel import pack_rows
+from spikescope.spikes.kernel import SMALL, pack_rows, unpack_bytes
 
 DTYPES = [
     torch.float32,
@@ -37,6 +37,19 @@ def test_bits_are_least_significant_first_and_the_tail_is_zero():
     s = torch.tensor([0.0, 0, 0, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0])
     bits, dtype, shape, padding = float_spike_to_bool(s)
     assert (bits.tolist(), bits.dtype, dtype, shape, padding) == ([216, 7], torch.uint8, torch.float32, (13,), 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:4])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_kernel_unpacks_every_byte_as_the_table_does(dtype, rows):
+    bits = torch.arange(256, dtype=torch.uint8).repeat(rows, 3 * SMALL // 2048)
+    found = unpack_bytes(bits, dtype)
+    expected = (bits.unsqueeze(2) >> torch.arange(8)) & 1
+    assert found is not None
+    assert found.dtype is dtype
+    assert torch.equal(found, expected.flatten(1).to(dtype))
+    assert unpack_bytes(bits[:, ::2], dtype) is None
+    assert unpack_bytes(bits, torch.int32) is None
 
 
 @few

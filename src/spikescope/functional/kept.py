@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 from ..errors import StateError
 from ..hooks import put_hooks, take_hooks_off
 from .checkpoint import check_state_known, untouched
-from .memory import LEAST, Kept, Ledger, Memory, Spikes, keeping_books_by
+from .known import LEAST, Memory, Spikes
+from .memory import Kept, Ledger, keeping_books_by
 from .network import reset_net
 from .segments import Stretch, is_row
 
@@ -200,6 +201,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 class _Dropping(Ledger):
     """A ledger of what would be kept: nothing is, neither by autograd nor here."""
+
+    keeps = False
 
     def __init__(self, tracer: _Tracer) -> None:
         self._tracer, tracer.ledger = tracer, self

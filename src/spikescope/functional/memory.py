@@ -8,17 +8,15 @@ are recognised by the memory they lie in, also through views.
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, UntypedStorage, nn
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn import functional as F
 
 from ..errors import check_module
 from ..hooks import may_change_output, put_hooks, take_hooks_off
@@ -26,14 +24,12 @@ from ..internals import in_transform, saved_tensors_hook
 from ..layer.norm import BatchNorm, does_no_more
 from ..neuron import Neuron
 from ..neuron.spiking import gives_spikes
-from ..spikes.bits import pack_bool, unpack
-from ..spikes.kernel import pack_rows
+from .known import Memory, Normed, Spikes, made_again
 
 __all__ = ["lean"]
 
 _NOTE, _CALL = "spikescope lean note", "spikescope lean call"
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-LEAST = 1 << 14  # elements under which a tensor is kept as it is
 
 
 def lean(net: nn.Module, on: bool = True) -> nn.Module:
@@ -86,22 +82,10 @@ class _Here(threading.local):
 _here = _Here()
 
 
-class Memory:
-    """What is known of a piece of memory, which so need not be kept."""
-
-    dtype: torch.dtype
-
-    def ready(self, storage: UntypedStorage) -> bool:
-        """Whether this stands for the memory from now on."""
-        raise NotImplementedError
-
-    def memory(self) -> Tensor:
-        """The memory again, as a tensor of one axis."""
-        raise NotImplementedError
-
-
 class Ledger:
     """What is known, during one call, of the memory of tensors: that it holds spikes, or how it comes about."""
+
+    keeps = True  # whether autograd has what it saves
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[StorageWeakRef, int, Memory]] = {}
@@ -157,67 +141,6 @@ def _give(kept: Kept) -> Tensor:
     return kept.itself
 
 
-class Spikes(Memory):
-    """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._bits: Tensor | None = None
-        self._count = 0
-
-    def ready(self, storage: UntypedStorage) -> bool:
-        """Whether the bits stand for this memory: not for little of it, nor if other values are seen."""
-        if self._bits is None:
-            flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)
-            self._count = flat.numel()
-            if self._count < LEAST:
-                return False
-            quick = pack_rows(flat, 1, self._count) if flat.device.type == "cpu" else None
-            if quick is None and flat.device.type == "cpu" and not bool(((flat == 0) | (flat == 1)).all()):
-                return False
-            self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
-        return True
-
-    def memory(self) -> Tensor:
-        assert self._bits is not None
-        return unpack(self._bits, self._count, self.dtype).reshape(-1)
-
-
-class Normed(Memory):
-    """Memory that holds what a batch normalisation gave, as the call that gives it again."""
-
-    def __init__(self, module: BatchNorm, x: Tensor, y: Tensor) -> None:
-        self.dtype, self._x, self._folded = y.dtype, x.detach(), module.step_mode == "m"
-        self._training = module.training or module.running_mean is None
-        seen = (None, None) if self._training else (module.running_mean, module.running_var)
-        self._mean, self._variance = (None if held is None else held.detach().clone() for held in seen)
-        self._learned = [None if held is None else held.detach() for held in (module.weight, module.bias)]
-        self._eps = module.eps
-        self._versions = [held._version for held in self._held()]
-        device = x.device.type
-        self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-
-    def _held(self) -> list[Tensor]:
-        return [self._x, *(held for held in self._learned if held is not None)]
-
-    def ready(self, storage: UntypedStorage) -> bool:
-        return storage.nbytes() >= LEAST * self.dtype.itemsize
-
-    def memory(self) -> Tensor:
-        """The memory again, as a tensor of one axis; RuntimeError if what it comes from was changed."""
-        if self._versions != [held._version for held in self._held()]:
-            raise RuntimeError(
-                "functional.lean computes the output of a normalisation again, whose input or parameters were changed "
-                "in place between the forward and the backward pass. Step the optimizer after the backward pass."
-            )
-        device, precision, enabled = self._autocast
-        x = self._x.flatten(0, 1) if self._folded else self._x
-        with torch.no_grad(), torch.autocast(device, precision, enabled):
-            weight, bias = self._learned
-            made = F.batch_norm(x, self._mean, self._variance, weight, bias, self._training, 0.0, self._eps)
-        return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
-
-
 def _begin(module: nn.Module, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
@@ -270,8 +193,8 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             return  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor) and does_no_more(module) and _is_its_own(module, x, output):
-            made = Normed(module, x, output)
-            if _gives_the_same(module, made, output):
+            made = made_again(module, Normed(module, x, output), output, ledger.keeps)
+            if made is not None:
                 ledger.note(output, made)
     elif args and isinstance(args[0], Tensor) and isinstance(ledger.known(args[0]), Spikes):
         ledger.note(output, Spikes(output.dtype))
@@ -281,19 +204,3 @@ def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:
     """Whether `y` is fresh memory with the normalisation of all of `x`, in this process alone."""
     whole = y.untyped_storage().nbytes() == y.numel() * y.dtype.itemsize
     return whole and y.shape == x.shape and y._version == 0 and not module.synchronized
-
-
-_proved: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
-
-
-def _gives_the_same(module: BatchNorm, made: Normed, y: Tensor) -> bool:
-    """Whether the second computation gives the bits of the first: tried once for a module and a form of its input."""
-    form = (y.shape, y.stride(), y.dtype, y.device, module.training, torch.get_num_threads())
-    proved = _proved.setdefault(module, set())
-    if form not in proved:
-        again = made.memory()
-        same = again.numel() == y.numel() and torch.equal(again.as_strided(y.shape, y.stride()), y.detach())
-        if not same:
-            return False
-        proved.add(form)
-    return True

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..errors import ShapeError, check_tensor, dims
 from ..internals import is_left_behind, materialized
 from .gpu import is_vouched, pack_on_gpu
-from .kernel import pack_rows
+from .kernel import pack_rows, unpack_bytes
 
 __all__ = ["bool_spike_to_float", "float_spike_to_bool"]
 
@@ -138,6 +138,9 @@ def pack_by_sums(fired: Tensor) -> Tensor:
 
 def unpack(bits: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """The first `columns` spikes of each row of bits, `[rows, columns]`."""
+    quick = unpack_bytes(bits, dtype)
+    if quick is not None:
+        return quick[:, :columns]
     places = torch.arange(8, device=bits.device)
     table = ((torch.arange(256, device=bits.device).unsqueeze(1) >> places) & 1).to(dtype)
     held = table.index_select(0, bits.flatten().int())

@@ -1,4 +1,4 @@
-"""Kernels of the CPU for spikes and bits: packing, which checks the spikes on the way, and finding those in bits."""
+"""Kernels of the CPU for spikes and bits: packing, which checks them, unpacking, and finding those in bits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..dynamics.borrowed import header
 from ..dynamics.native import threads_for
+from ..internals import is_ordinary
 from ..toolchain.compiler import CompileError, function, load, trouble
 
-__all__ = ["find_spikes", "pack_rows"]
+__all__ = ["find_spikes", "pack_rows", "unpack_bytes"]
 
 WORDS = {
     torch.float16: ("uint16_t", "0x3C00"),
@@ -84,6 +85,43 @@ def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
     threads = threads_for(spikes.numel())
     odd = kernel(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)
     return None if odd else bits
+
+
+UNPACKING = """
+#include <cstdint>
+#include <cstring>
+using word = WORD;
+
+// Eight words for each byte, from a table of all bytes that the first cache holds.
+extern "C" void unpack(const uint8_t* __restrict bits, word* __restrict out, long bytes, int threads) {
+  alignas(64) word table[256][8];
+  for (int byte = 0; byte < 256; byte++)
+    for (int i = 0; i < 8; i++) table[byte][i] = byte >> i & 1 ? word(ONE) : word(0);
+  #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
+  for (long i = 0; i < bytes; i++) std::memcpy(out + 8 * i, table[bits[i]], sizeof table[0]);
+}
+"""
+
+
+@cache
+def _unpacking(dtype: torch.dtype) -> Callable[..., Any] | None:
+    word, one = WORDS[dtype]
+    source = UNPACKING.replace("WORD", word).replace("ONE", one)
+    return function(source, "unpack", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
+
+
+def unpack_bytes(bits: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Zeros and ones for all bits, eight for each byte, `[rows, 8 * bytes]`; None where there is no kernel for them."""
+    if torch.compiler.is_compiling() or type(bits) is not Tensor or not is_ordinary(bits):
+        return None
+    plain = bits.device.type == "cpu" and dtype in WORDS
+    if not plain or not bits.is_contiguous() or 8 * bits.numel() < SMALL or (kernel := _unpacking(dtype)) is None:
+        return None
+    spikes = torch.empty(len(bits), 8 * bits.shape[1], dtype=dtype, device="cpu")
+    if type(spikes) is not Tensor:  # a stand-in, under FakeTensorMode
+        return None
+    kernel(bits.data_ptr(), spikes.data_ptr(), bits.numel(), threads_for(spikes.numel()))
+    return spikes
 
 
 FINDING = """

@@ -1,0 +1,159 @@
+"""What stands for a piece of memory, so that it need not be kept: the bits of spikes, a normalisation done again."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.nn import functional as F
+
+from ..layer.norm import BatchNorm
+from ..spikes.bits import pack_bool, unpack
+from ..spikes.kernel import pack_rows
+
+__all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again"]
+
+_VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "UnflattenBackward0")
+LEAST = 1 << 14  # elements under which a tensor is kept as it is
+
+
+class Memory:
+    """What is known of a piece of memory, which so need not be kept."""
+
+    dtype: torch.dtype
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        """Whether this stands for the memory from now on."""
+        raise NotImplementedError
+
+    def memory(self) -> Tensor:
+        """The memory again, as a tensor of one axis."""
+        raise NotImplementedError
+
+
+class Spikes(Memory):
+    """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._bits: Tensor | None = None
+        self._count = 0
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        """Whether the bits stand for this memory: not for little of it, nor if other values are seen."""
+        if self._bits is None:
+            flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)
+            self._count = flat.numel()
+            if self._count < LEAST:
+                return False
+            quick = pack_rows(flat, 1, self._count) if flat.device.type == "cpu" else None
+            if quick is None and flat.device.type == "cpu" and not bool(((flat == 0) | (flat == 1)).all()):
+                return False
+            self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
+        return True
+
+    def memory(self) -> Tensor:
+        assert self._bits is not None
+        return unpack(self._bits, self._count, self.dtype).reshape(-1)
+
+
+class Normed(Memory):
+    """Memory that holds what a batch normalisation gave, as the call that gives it again."""
+
+    def __init__(self, module: BatchNorm, x: Tensor, y: Tensor) -> None:
+        self.dtype, self._x, self._folded = y.dtype, x.detach(), module.step_mode == "m"
+        self._training = module.training or module.running_mean is None
+        seen = (None, None) if self._training else (module.running_mean, module.running_var)
+        self._mean, self._variance = (None if held is None else held.detach().clone() for held in seen)
+        self._learned = [None if held is None else held.detach() for held in (module.weight, module.bias)]
+        self._eps = module.eps
+        self._inverse: Tensor | None = None
+        self._versions = [held._version for held in self._held()]
+        device = x.device.type
+        self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+
+    def by_moments(self, y: Tensor) -> Normed | None:
+        """The same from the mean and the deviation that autograd keeps of the batch: one pass instead of three."""
+        moments = _moments(y) if self._training else None
+        if moments is None:
+            return None
+        made = copy.copy(self)
+        made._training, (made._mean, made._inverse) = False, moments
+        return made
+
+    def with_others_learned(self) -> Normed:
+        """The same with another gain and shift, if it has any: at the start these are 1 and 0, which round nothing."""
+        made = copy.copy(self)
+        made._learned = [
+            None if held is None else torch.linspace(first, last, len(held), dtype=held.dtype, device=held.device)
+            for held, first, last in zip(self._learned, (0.3, -0.7), (1.7, 0.9), strict=True)
+        ]
+        made._versions = [held._version for held in made._held()]
+        return made
+
+    def _held(self) -> list[Tensor]:
+        return [self._x, *(held for held in self._learned if held is not None)]
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        return storage.nbytes() >= LEAST * self.dtype.itemsize
+
+    def memory(self) -> Tensor:
+        """The memory again, as a tensor of one axis; RuntimeError if what it comes from was changed."""
+        if self._versions != [held._version for held in self._held()]:
+            raise RuntimeError(
+                "functional.lean computes the output of a normalisation again, whose input or parameters were changed "
+                "in place between the forward and the backward pass. Step the optimizer after the backward pass."
+            )
+        device, precision, enabled = self._autocast
+        x = self._x.flatten(0, 1) if self._folded else self._x
+        with torch.no_grad(), torch.autocast(device, precision, enabled):
+            (weight, bias), variance, eps = self._learned, self._variance, self._eps
+            if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
+                weight = self._inverse if weight is None else self._inverse * weight
+                variance, eps = torch.ones_like(self._inverse), 0.0
+            made = F.batch_norm(x, self._mean, variance, weight, bias, self._training, 0.0, eps)
+        return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
+
+
+def _moments(y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and inverse deviation of the batch that `y` is the normalisation of, as its node in the graph keeps them."""
+    node = y.grad_fn
+    while node is not None and type(node).__name__ in _VIEWS:
+        node = node.next_functions[0][0]
+    if node is None or "BatchNormBackward" not in type(node).__name__:
+        return None
+    mean, inverse = (getattr(node, f"_saved_result{i}", None) for i in (1, 2))
+    if not isinstance(mean, Tensor) or not isinstance(inverse, Tensor) or (mean.ndim, inverse.ndim) != (1, 1):
+        return None
+    return mean.detach(), inverse.detach()
+
+
+_proved: weakref.WeakKeyDictionary[nn.Module, dict[Any, bool]] = weakref.WeakKeyDictionary()
+
+
+def made_again(module: BatchNorm, whole: Normed, y: Tensor, has_moments: bool) -> Normed | None:
+    """The cheapest second computation that gives the bits of the first; None where there is none.
+
+    - `has_moments`: whether autograd keeps the moments of the batch, and so can be asked for them.
+
+    Each is tried once for a module and a form of its input.
+    """
+    form = (y.shape, y.stride(), y.dtype, y.device, module.training, torch.get_num_threads())
+    proved = _proved.setdefault(module, {})
+    for kind in ("by moments", "whole") if has_moments else ("whole",):
+        if proved.get((kind, form), True):
+            made = whole.by_moments(y) if kind == "by moments" else whole
+            if made is None:
+                continue
+            if (kind, form) not in proved:
+                again = made.memory()
+                same = again.numel() == y.numel() and torch.equal(again.as_strided(y.shape, y.stride()), y.detach())
+                if same and made is not whole:
+                    same = torch.equal(made.with_others_learned().memory(), whole.with_others_learned().memory())
+                proved[kind, form] = same
+            if proved[kind, form]:
+                return made
+    return None
