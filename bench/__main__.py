@@ -33,6 +33,7 @@ GROUPS = {
     "startup": "(g) first call of a kernel",
     "memory": "(h) peak memory",
     "lean": "(q) memory and time of a training step that keeps bits",
+    "scaling": "(z) two processes: efficiency, and what goes over the wire",
     "taps": "(i) taps",
     "kept": "(a, i) again, with an allocator that keeps its memory: kernels without the page faults of fresh outputs",
     "latency": "(j) one step of a small layer",
