@@ -349,13 +349,17 @@ class Declared(nn.Module):
                 self._follow(name, given)
         super().__setattr__(name, given)
         if spec is not None or (not torch.compiler.is_compiling() and callable(given)):  # Dynamo cannot ask all values
-            self.__dict__.pop("_unedited", None)
+            self._edited()
         if spec is not None and spec.shapes_dynamics and "_form" in self.__dict__:
             self._reform()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        self.__dict__.pop("_unedited", None)
+        self._edited()
+
+    def _edited(self) -> None:
+        """Have `unedited` give a new mark."""
+        self.__dict__["_unedited"] = None  # PyTorch 2.11 cannot trace that an entry is taken out
 
     def _follow(self, name: str, given: Any) -> None:
         """Have compiled code read a number from a tensor from now on, where it has it as a constant and it changes.
@@ -426,7 +430,10 @@ def form_with(form: str, *names: str) -> str:
 
 def unedited(module: Declared) -> object:
     """A mark that a module has until a field or a function of it is set or deleted; a new one if it has none."""
-    return module.__dict__.setdefault("_unedited", object())
+    mark: object = module.__dict__.get("_unedited")
+    if mark is None:
+        mark = module.__dict__["_unedited"] = object()
+    return mark
 
 
 def told_by_a_tensor(number: float) -> Tensor:

@@ -1,5 +1,6 @@
 """What a GPU has and a CPU has not: streams, graphs, waiting, and a compiler of the host that may be missing."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import torch
 from device_cases import ODD, VECTORS
 from dynamics_cases import inputs
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from spikescope import functional, layer, monitor, neuron
 
@@ -169,7 +169,7 @@ def test_state_that_goes_on_from_one_replay_to_the_next_is_copied_out(device):
             torch.compiler.cudagraph_mark_step_begin()
             got = compiled(frames(device, call))
             assert torch.equal(got, reference(frames(device, call)))
-            functional.set_state(net, tree_map_only(torch.Tensor, torch.Tensor.clone, dict(functional.get_state(net))))
+            functional.set_state(net, copy.deepcopy(functional.get_state(net)))
 
 
 def test_default_device_and_records(device):

@@ -361,7 +361,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         rest = self._known_rest() if follows else None
         super().__setattr__(name, given)
         if rest is not None and all(hasattr(self, field) for field in type(self).fields):
-            self.__dict__.pop("_rest_before", None)
+            self.__dict__["_rest_before"] = None
             self._rest_anew(rest)
 
     def _admit_backend(self, given: str) -> str:

@@ -98,7 +98,8 @@ class Clock:
         """Run the backward pass of what `watching` saw."""
         self._claim(loss, LOSS)
         handles = []
-        for node, name in self._owner.items():
+        for node in _nodes_behind(loss):  # of others that were claimed the graph may be gone
+            name = self._owner[node]
 
             def end(*grads: Any, name: str = name) -> None:
                 self._wait()
@@ -131,6 +132,17 @@ class Clock:
             if node is not None and node not in self._owner:
                 self._owner[node] = name
                 stack += [before for before, _ in node.next_functions]
+
+
+def _nodes_behind(loss: Tensor) -> list[Any]:
+    """The nodes of the graph that ends in a loss."""
+    seen, stack = {}, [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen[node] = True
+            stack += [before for before, _ in node.next_functions]
+    return list(seen)
 
 
 def waiting(device: torch.device) -> Callable[[], None]:
