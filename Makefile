@@ -37,8 +37,8 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# On a machine with a GPU, which needs no network: PART=tests, rows or step runs one of the three parts. Wheels of
-# SpikingJelly and of what it needs may lie in wheels/; without them the table says so.
+# On a machine with a GPU, which needs no network: PART=tests, rows, step or ranks runs one of the parts, the last on all
+# GPUs of the machine. Wheels of SpikingJelly and of what it needs may lie in wheels/; without them the table says so.
 gpu:
 	PYTHONPATH=src:. $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m bench.gpu $(if $(PART),--part $(PART)) $(ARGS)
 

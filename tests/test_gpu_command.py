@@ -18,7 +18,7 @@ def command(*arguments):
 
 
 @pytest.mark.slow(keep=2)
-@pytest.mark.parametrize("part", ["tests", "rows", "step"])
+@pytest.mark.parametrize("part", ["tests", "rows", "step", "ranks"])
 def test_a_part_runs_to_its_end_and_writes_its_file(part, tmp_path):
     pytest.importorskip("triton")
     done = command("--rehearse", "--part", part, "--output", str(tmp_path))
@@ -48,4 +48,4 @@ def test_a_part_that_fails_takes_no_other_with_it_and_the_status_is_that_of_the_
 def test_an_unknown_part_is_refused_in_words(tmp_path):
     done = command("--part", "all", "--output", str(tmp_path))
     assert done.returncode == 2
-    assert "no parts are called all; there are tests, rows, step" in done.stderr
+    assert "no parts are called all; there are tests, rows, step, ranks" in done.stderr

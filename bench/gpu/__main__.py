@@ -1,4 +1,4 @@
-"""One prepared command for a machine with a GPU and no network: python -m bench.gpu [--part tests,rows,step].
+"""One prepared command for a machine with a GPU and no network: python -m bench.gpu [--part tests,rows,step,ranks].
 
 Each part is a process of its own with an end in time, so that one that crashes or hangs takes no other with it. After
 each its table is printed and bench/results/gpu/<part>-<date>-<card>.json is written. The exit status is that of the
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("tests", "rows", "step")
+PARTS = ("tests", "rows", "step", "ranks")
 LIMIT = 170  # seconds a part
 
 
