@@ -104,7 +104,7 @@ def _contender(name: str, model: str, steps: int, batch: int, side: int) -> dict
     if name == "fit":
         start = time.perf_counter()
         roomy = library.functional.fit_memory(net, x, "1 TB", show=False)
-        middle = (roomy.floor + roomy.after) // 2
+        middle = max((roomy.floor + roomy.after) // 2, roomy.floor)
         plan = library.functional.fit_memory(net, x, middle, show=False)
         told = {"planned": time.perf_counter() - start, "budget": plan.budget / 2**20}
     if name == "memopt":
