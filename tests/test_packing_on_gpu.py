@@ -11,6 +11,13 @@ from spikescope.spikes import gpu as packing
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(not launch.interpreted(), reason="TRITON_INTERPRET is 0")
 
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    """Triton's interpreter takes tensors of the CPU."""
+    monkeypatch.setattr(packing, "PLACES", ("cpu",))
+
+
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int64]
 
 

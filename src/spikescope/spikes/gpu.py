@@ -34,6 +34,8 @@ def pack_spikes(X, BITS, ODD, columns, width, parts, BLOCK: tl.constexpr):
     tl.store(BITS + row * width + j, packed, mask=j < width)
 """
 
+PLACES = ("cuda", "xpu")  # the devices with the kernel
+
 _vouching = threading.local()
 
 
@@ -64,12 +66,9 @@ def pack_on_gpu(spikes: Tensor, rows: int, columns: int, known: bool) -> Tensor 
     """The bits of spikes split into equal rows, `known` to be 0 and 1 or not; None for other values, or where no kernel
     runs on them.
     """
-    place = "cpu" if launch.interpreted() else spikes.device.type
-    if type(spikes) is not Tensor or spikes.device.type != place or place not in ("cuda", "xpu", "cpu"):
+    if type(spikes) is not Tensor or spikes.device.type not in PLACES or not spikes.numel():
         return None
-    if not spikes.numel() or torch.compiler.is_compiling() or not launch.available() or launch.fault() is not None:
-        return None
-    if place == "cpu" and not launch.interpreted():
+    if torch.compiler.is_compiling() or not launch.available() or launch.fault() is not None:
         return None
     held = spikes.contiguous()
     bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device=held.device)
