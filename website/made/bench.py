@@ -91,13 +91,24 @@ def _on_a_gpu(language: str) -> list[str]:
         if found is None:
             continue
         held = json.loads(found.read_text())
-        rows = [row for row in held["rows"] if "error" not in row and any(row.get(name) for name in columns[2:])]
+        rows = [row for row in held["rows"] if any(row.get(name) for name in columns[1:])]
+        rows = _beside_the_rival([row for row in rows if "whose" in row]) if part == "step" else rows
         names = [name for name in columns if any(row.get(name) is not None for row in rows)]
         lines += ["", f"## {say('gpu ' + part, language)} {{#gpu-{part}}}", ""]
         lines += [f"{held['gpu']}, torch {held['torch']}, Triton {held['triton']}, Python {held['python']}.", ""]
         lines += [f"| {' | '.join(say(name, language) for name in names)} |", "|" + "---|" * len(names)]
         lines += [f"| {' | '.join(_cell(name, row.get(name)) for name in names)} |" for row in rows]
     return lines
+
+
+def _beside_the_rival(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps with how much faster they are than the rival's of the same case."""
+    theirs = {row["case"]: row["event_ms"] for row in rows if row["whose"] == "SpikingJelly" and "event_ms" in row}
+    return [
+        row | {"ratio": None if row["whose"] == "SpikingJelly" else theirs.get(row["case"], 0.0) / row["event_ms"]}
+        for row in rows
+        if "event_ms" in row
+    ]
 
 
 def _cell(name: str, value: Any) -> str:
