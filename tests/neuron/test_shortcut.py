@@ -168,3 +168,25 @@ def test_shapes_that_never_come_again_leave_nothing():
         node(torch.ones(length))
     assert len(node._short.seen) <= 64
     assert not node._short.runs
+
+
+def test_a_run_is_prepared_for_the_state_that_its_kind_was_told_of(monkeypatch):
+    """Also where another thread runs the neuron between the two."""
+    node, twin = twins()
+    x = torch.ones(3, 7)
+    for each in (node, twin):
+        each(x)
+        each.reset()
+    short, params = node._short, type(node).params
+
+    def late(held):
+        held.v = torch.full((3, 7), 0.25)
+        return params(held)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(node), "params", late)
+        assert short._way(node, x) is None
+    node.reset()
+    for _ in range(3):
+        assert torch.equal(node(x), twin(x))
+        assert torch.equal(node.v, twin.v)

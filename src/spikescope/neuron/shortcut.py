@@ -205,8 +205,8 @@ class Shortcut:
             return None
         learns, place, rest = x.requires_grad, x.get_device(), []
         kind = [place, x.shape, x.stride(), x.dtype, taps, more]
-        for name in self.states:
-            entry = memories.get(name)
+        state = [memories.get(name) for name in self.states]
+        for entry in state:
             if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
                 kind += (entry.shape, entry.stride(), entry.dtype)
                 rest.append(entry)
@@ -223,11 +223,16 @@ class Shortcut:
             rest.append(field)
             learns = learns or field.requires_grad
         kind.append(learns and torch.is_grad_enabled())
-        made = self._made(neuron, x, tuple(kind), make)
+        made = self._made(neuron, x, tuple(kind), make, state)
         return None if made is None else (made, rest)
 
-    def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None) -> Prepared | NormedRun | None:
-        """The run for a kind of call, prepared when one comes for the second time: the first one has been checked."""
+    def _made(
+        self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None, found: Sequence[Any]
+    ) -> Prepared | NormedRun | None:
+        """The run for a kind of call, prepared when one comes for the second time: the first one has been checked.
+
+        The kind is that of the state that was `found`: where another thread has run the neuron since, nothing is made.
+        """
         if kind in self.runs:
             return self.runs[kind]
         if make is None:
@@ -242,9 +247,9 @@ class Shortcut:
         made: Prepared | NormedRun | None = None
         if x.numel() and neuron._admit(x) is x:
             state = neuron._state(p, x, x.shape if single else x.shape[1:])
-            if all(
-                map(is_, state, map(neuron._memories.get, self.states))
-            ):  # one that spreads may be refused next time
+            if not all(map(is_, found, map(neuron._memories.get, self.states))):
+                return None
+            if all(map(is_, state, found)):  # one that spreads may be refused next time
                 made = make(neuron.backend, neuron._definition(p), state, x, single, neuron._live_taps)
         self.runs[kind] = made
         return made
