@@ -1,6 +1,7 @@
 """Training within a budget: the cheapest plan, a measured peak, and not a bit of the result is another."""
 
 import copy
+import gc
 import pickle
 
 import pytest
@@ -184,6 +185,25 @@ def test_the_floor_hangs_on_no_seconds():
         course = kept.Course([kept.Part(1000, 1000, spent, 10) for spent in seconds], [], [], calls)
         floors.add(plan.smallest(plan.model(course, lean=True), 1.5).stretches)
     assert len(floors) == 1
+
+
+def test_what_an_earlier_step_has_left_behind_is_no_room():
+    """Tensors in a circle are let go of when Python looks for circles, which may be in the middle of a step."""
+
+    def first():
+        ring = [torch.ones(100_000)]
+        ring.append(ring)
+
+    def second():
+        gc.collect()
+        return torch.ones(1000)
+
+    gc.disable()
+    try:
+        most_allocated(first, CPU)
+        assert most_allocated(second, CPU) >= 4000
+    finally:
+        gc.enable()
 
 
 def test_a_floor_that_was_told_is_enough_when_threads_let_go_later(monkeypatch):

@@ -28,7 +28,7 @@ __all__ = ["MemoryPlan", "fit_memory", "unfit_memory"]
 
 _GUESS = 4.0  # largest tensors at work at a time, until it is measured
 _ROUNDS = 5
-_APART = 50, 1024  # two measurements of one step differ by less than a fiftieth or a KiB: threads let go late
+_APART = 1000, 1024  # two measurements of one step differ by less than a thousandth or a KiB: threads let go late
 
 
 @dataclass(frozen=True, repr=False)

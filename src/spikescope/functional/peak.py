@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
@@ -15,8 +16,10 @@ def most_allocated(work: Callable[[], object], device: torch.device) -> int:
     """The most bytes that `work` has allocated at a time, beyond what was there.
 
     On a CPU PyTorch has no public count of it. Its profiler writes down every allocation, those of oneDNN included;
-    the older one of two does so without a library that speaks to the terminal.
+    the older one of two does so without a library that speaks to the terminal. It also writes down that memory of an
+    earlier such work is let go of: what nobody can reach any more goes before, or it would be taken for room.
     """
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
