@@ -63,35 +63,57 @@ def test_second_derivatives_and_many_gradients_at_once():
 
 def test_what_is_left_to_pytorch():
     x = torch.rand(2, 3, 8, 6)
-    assert pooling._is_pooled(x, (2, 2))
+    assert pooling.pools(x, (2, 2))
     for odd in (x[0], x[..., ::2], x.to(torch.int32), x[:0], nn.Parameter(x), torch.empty(2, 3, 8, 6, device="meta")):
-        assert not pooling._is_pooled(odd, (2, 2))
-    assert not pooling._is_pooled(x, (9, 1))
+        assert not pooling.pools(odd, (2, 2))
+    assert not pooling.pools(x, (9, 1))
     seen = []
-    torch.func.vmap(lambda x: seen.append(pooling._is_pooled(x, (2, 2))) or x)(x[None])
-    torch.func.vmap(lambda x: seen.append(pooling._is_pooled(x.detach(), (2, 2))) or x)(x[None])
+    torch.func.vmap(lambda x: seen.append(pooling.pools(x, (2, 2))) or x)(x[None])
+    torch.func.vmap(lambda x: seen.append(pooling.pools(x.detach(), (2, 2))) or x)(x[None])
     assert seen == [False, False]
+
+
+def test_one_channel_keeps_its_strides():
+    x = images(2, 1, 4, 6)
+    for each in (x, x.as_strided(x.shape, (24, 1, 6, 1))):
+        assert pooling.pool(each, (2, 2)).stride() == max_pool2d(each, 2).stride()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The windows that layers give to the kernel, which runs on the CPU in Triton's interpreter."""
+    windows = []
+    monkeypatch.setattr("spikescope.layer.pooling.has_pool", lambda x: True)
+    monkeypatch.setattr(
+        "spikescope.layer.pooling.pool", lambda x, window: windows.append(window) or pooling.pool(x, window)
+    )
+    return windows
 
 
 @pytest.mark.parametrize(
     "settings", [{"stride": 1}, {"padding": 1}, {"dilation": 2}, {"ceil_mode": True}, {"return_indices": True}], ids=str
 )
-def test_windows_that_do_not_lie_side_by_side_are_not_taken(settings, monkeypatch):
-    monkeypatch.setattr("spikescope.layer.pooling.pools", pooling._is_pooled)
-    monkeypatch.setattr("spikescope.layer.pooling.pool", lambda x, window: pytest.fail("by the kernel"))
+def test_windows_that_do_not_lie_side_by_side_are_not_taken(settings, seen):
     x = torch.rand(2, 3, 8, 6)
     got, want = layer.MaxPool2d(2, **settings)(x), nn.MaxPool2d(2, **settings)(x)
     for a, b in zip(got, want, strict=True):
         assert torch.equal(a, b)
+    assert not seen
+
+
+@pytest.mark.parametrize("window", [0, -1, 100, 2.0, "2", (2, 2, 2), (2, "2"), None], ids=str)
+def test_a_window_that_is_none_has_the_words_of_pytorch(window, seen):
+    x = torch.rand(2, 3, 8, 6)
+    with pytest.raises((RuntimeError, TypeError)) as want:
+        nn.MaxPool2d(window)(x)
+    with pytest.raises(want.type) as got:
+        layer.MaxPool2d(window)(x)
+    assert str(got.value) == str(want.value)
+    assert not seen
 
 
 @pytest.mark.parametrize("window", [2, (2,), (2, 3)], ids=str)
-def test_a_layer_takes_the_kernel_in_both_step_modes(window, monkeypatch):
-    monkeypatch.setattr("spikescope.layer.pooling.pools", pooling._is_pooled)
-    seen = []
-    monkeypatch.setattr(
-        "spikescope.layer.pooling.pool", lambda x, window: seen.append(window) or pooling.pool(x, window)
-    )
+def test_a_layer_takes_the_kernel_in_both_step_modes(window, seen):
     x_seq = torch.rand(4, 2, 3, 8, 6)
     made = layer.MaxPool2d(window, step_mode="m")
     assert torch.equal(made(x_seq).flatten(0, 1), max_pool2d(x_seq.flatten(0, 1), window))

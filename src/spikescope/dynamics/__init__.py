@@ -5,7 +5,7 @@ from .eager import Sequence, Step
 from .layout import TAPS, support_tap
 from .norm_kernels import Norm
 from .normed import NormedRun, prepare_normed, run_normed
-from .pooling import pool, pools
+from .pooling import has_pool, pool, pools
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
@@ -23,6 +23,7 @@ __all__ = [
     "backends",
     "deferred_taps",
     "eager_taps",
+    "has_pool",
     "plan",
     "pool",
     "pools",

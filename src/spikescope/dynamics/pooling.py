@@ -20,7 +20,7 @@ from ..internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
 from .arguments import blocks_of
 from .launch import available, fault, launch, load
 
-__all__ = ["pool", "pools"]
+__all__ = ["has_pool", "pool", "pools"]
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WARPS = 8  # so that a thread has one value, and neighbours read neighbours
@@ -28,12 +28,18 @@ _WIDE = 1 << 31
 _MOST = 64  # values of a window, whose loads are printed one by one
 
 
+def has_pool(x: Tensor) -> bool:
+    """Whether `pool` runs where this tensor lies: on a GPU, by Triton."""
+    return x.is_cuda and _runs()
+
+
+@cache
+def _runs() -> bool:
+    return available() and fault() is None
+
+
 def pools(x: Tensor, window: tuple[int, int]) -> bool:
-    """Whether `pool` takes this batch `[N, C, H, W]`: on a GPU, without gaps in memory, in no mode or transform."""
-    return x.is_cuda and _is_pooled(x, window) and available() and fault() is None
-
-
-def _is_pooled(x: Tensor, window: tuple[int, int]) -> bool:
+    """Whether `pool` takes this batch `[N, C, H, W]`: without gaps in memory, in no mode or transform."""
     return (
         type(x) is Tensor
         and x.ndim == 4
@@ -80,12 +86,13 @@ class _Pool(LeanFunction):
 
 
 def _order(x: Tensor) -> torch.memory_format:
-    """Whether the values lie in the order of the axes or with the channels last, for which PyTorch decides alike."""
-    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    """Whether the values lie in the order of the axes or with the channels last; of one channel its stride tells."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and x.stride(1) == 1 and x.shape[2] * x.shape[3] > 1
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _launch(name: str, x: Tensor, tensors: Sequence[Tensor], n: int, window: tuple[int, int]) -> None:
-    (height, width), inner = window, 1 if x.is_contiguous() else x.shape[1]
+    (height, width), inner = window, x.shape[1] if _order(x) is torch.channels_last else 1
     arguments = [*tensors, n, x.shape[2] // height, *x.shape[2:], inner]
     kernels = _kernels()
     real = kernels.tl.float64 if x.dtype is torch.float64 else kernels.tl.float32

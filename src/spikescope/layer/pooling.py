@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import pool, pools
+from ..dynamics import has_pool, pool, pools
 
 __all__ = ["SideBySide"]
 
@@ -17,7 +17,9 @@ class SideBySide(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Any:
         """One step `[N, C, H, W]` or `[C, H, W]`."""
-        window = None if torch.compiler.is_compiling() else _side_by_side(self)
+        if torch.compiler.is_compiling() or not has_pool(x):
+            return super().forward(x)
+        window = _side_by_side(self)
         return super().forward(x) if window is None or not pools(x, window) else pool(x, window)
 
 
@@ -28,5 +30,8 @@ def _side_by_side(layer: nn.MaxPool2d) -> tuple[int, int] | None:
     return window if plain and not (layer.ceil_mode or layer.return_indices) else None
 
 
-def _pair(size: Any) -> tuple[Any, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size) * (2 // len(size))
+def _pair(size: Any) -> tuple[int, int] | None:
+    """Rows and columns; None for what PyTorch has words for."""
+    both = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    both = both * 2 if len(both) == 1 else both
+    return both if len(both) == 2 and all(type(held) is int for held in both) else None
