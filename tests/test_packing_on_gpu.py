@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from spikescope import neuron
 from spikescope.dynamics import launch
+from spikescope.dynamics.layout import BLOCK
+from spikescope.monitor import OutputMonitor
+from spikescope.monitor.classic.recorder import Recorder
 from spikescope.spikes import PackedSpikes, float_spike_to_bool, vouched
 from spikescope.spikes import gpu as packing
 
@@ -62,3 +66,28 @@ def test_only_the_very_tensor_is_vouched_for_and_only_as_long_as_nobody_changes_
         assert len(waits) == 2
     float_spike_to_bool(spikes)
     assert len(waits) == 3
+
+
+def test_what_a_neuron_gives_in_inference_mode_is_vouched_for_too(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "item", lambda held: pytest.fail("waits for the device"))
+    monkeypatch.setattr(Recorder, "_are_spikes", lambda recorder, value, name: True)
+    node = neuron.IFNode(step_mode="m", backend="torch")
+    with OutputMonitor(node, neuron.IFNode, float_spike_to_bool) as seen, torch.inference_mode():
+        node(torch.full((4, 3), 0.5))
+    assert seen.records[0][0].tolist() == [0b00111000, 0b1110]
+
+
+def test_a_row_may_be_longer_than_32_bits_count(monkeypatch):
+    """The last program of such a row alone: nobody touches the rest of the memory."""
+    from triton.runtime import interpreter
+
+    columns, last = 2**31 + 8, 2**31 // BLOCK
+    monkeypatch.setattr(interpreter.interpreter_builder, "grid_idx", (last, 0, 0), raising=False)
+    monkeypatch.setattr(interpreter.interpreter_builder, "set_grid_idx", lambda *at: None)
+    monkeypatch.setattr(interpreter.GridExecutor, "_restore_args_dev", lambda *given: None)  # copies all to itself
+    spikes, bits = torch.empty(columns, dtype=torch.uint8), torch.empty(columns // 8, dtype=torch.uint8)
+    odd = torch.zeros((), dtype=torch.int32)
+    spikes[-8:] = torch.tensor([1, 0, 1, 1, 0, 0, 0, 1])
+    bits[-1] = 0
+    launch.launch(packing._kernel(), spikes.device, 1, [spikes, bits, odd, columns, len(bits), last + 1])
+    assert (bits[-1].item(), odd.item()) == (0b10001101, 0)

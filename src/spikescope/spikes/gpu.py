@@ -23,7 +23,7 @@ import triton.language as tl
 @triton.jit
 def pack_spikes(X, BITS, ODD, columns, width, parts, BLOCK: tl.constexpr):
     row = (tl.program_id(0) // parts).to(tl.int64)
-    part = tl.program_id(0) % parts
+    part = (tl.program_id(0) % parts).to(tl.int64)
     i = part * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(X + row * columns + i, mask=i < columns, other=0)
     fired = x != 0
@@ -44,7 +44,7 @@ def vouched(spikes: Tensor | None) -> Iterator[None]:
     """Within, this very tensor is packed without looking whether it is 0 and 1, as long as nobody changes it: the host
     would wait for the GPU to tell. None is no tensor.
     """
-    _vouching.held = None if spikes is None else (spikes, spikes._version)
+    _vouching.held = None if spikes is None else (spikes, _version(spikes))
     try:
         yield
     finally:
@@ -54,7 +54,11 @@ def vouched(spikes: Tensor | None) -> Iterator[None]:
 def is_vouched(spikes: Any) -> bool:
     """Whether somebody knows that these are 0 and 1."""
     held = getattr(_vouching, "held", None)
-    return held is not None and held[0] is spikes and held[1] == spikes._version
+    return held is not None and held[0] is spikes and held[1] == _version(spikes)
+
+
+def _version(spikes: Tensor) -> int:
+    return 0 if spikes.is_inference() else spikes._version  # nobody changes those of inference mode outside of it
 
 
 @cache
