@@ -8,11 +8,20 @@ from functools import cache
 from types import NoneType
 from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
-from .shape import Number
+from .shape import Course, Document, Finding, Flow, Number, Potential, Raster
 
 __all__ = ["misfit"]
 
 NOT_FINITE = ("nan", "inf", "-inf")
+LARGEST = 1 << 50  # of whole numbers, which count something: a float has room for half of one beside it
+ABREAST: dict[Any, tuple[str, ...]] = {
+    Finding: ("labels", "values"),
+    Raster: ("rows", "marks"),
+    Potential: ("x", "values"),
+    Flow: ("layers", "norms"),
+}
+"""Parts that go side by side, and so are of one length."""
+PAIRS = ("facts", "configuration", "versions")
 
 
 def misfit(held: Any, form: Any, place: str = "it") -> str | None:
@@ -22,6 +31,13 @@ def misfit(held: Any, form: Any, place: str = "it") -> str | None:
     >>> misfit({"words": ["a", 1]}, Difference)
     'it.words.1 is an int'
     """
+    try:
+        return _misfit(held, form, place)
+    except RecursionError:  # findings have findings as their consequences
+        return f"{place} goes too deep"
+
+
+def _misfit(held: Any, form: Any, place: str) -> str | None:
     if get_origin(form) is NotRequired:
         (form,) = get_args(form)
     if form == Number:
@@ -32,14 +48,16 @@ def misfit(held: Any, form: Any, place: str = "it") -> str | None:
         if not isinstance(held, list):
             return _is_a(held, place)
         (of,) = get_args(form)
-        if of in (int, str) and {type(one) for one in held} <= {of}:  # the most that there is, and fast
-            return None
-        return _first(misfit(one, of, f"{place}.{at}") for at, one in enumerate(held))
+        if of in (int, str) and {type(one) for one in held} <= {of} and (of is str or _are_counts(held)):
+            return None  # the most that there is, and fast
+        return _first(_misfit(one, of, f"{place}.{at}") for at, one in enumerate(held))
     if get_origin(form) is Literal:
         return None if held in get_args(form) else f"{place} is {held!r:.40}"
     if NoneType in get_args(form):
-        return None if held is None else misfit(held, next(iter(get_args(form))), place)
-    return None if type(held) is form else _is_a(held, place)
+        return None if held is None else _misfit(held, next(iter(get_args(form))), place)
+    if type(held) is not form:
+        return _is_a(held, place)
+    return None if form is not int or _are_counts([held]) else f"{place} is {held!r:.40}"
 
 
 def _of_parts(held: dict[str, Any], form: Any, place: str) -> str | None:
@@ -47,7 +65,23 @@ def _of_parts(held: dict[str, Any], form: Any, place: str) -> str | None:
     missing = [name for name, of in parts.items() if name not in held and get_origin(of) is not NotRequired]
     if missing:
         return f"{place}.{missing[0]} is missing"
-    return _first(misfit(held[name], of, f"{place}.{name}") for name, of in parts.items() if name in held)
+    wrong = _first(_misfit(held[name], of, f"{place}.{name}") for name, of in parts.items() if name in held)
+    return _uneven(held, form, place) if wrong is None else wrong
+
+
+def _uneven(held: dict[str, Any], form: Any, place: str) -> str | None:
+    """Where lists that belong together are not of one length, in words."""
+    sides = {name: held[name] for name in ABREAST.get(form, ())}
+    if form is Course:
+        sides = {"x": held["x"], **{f"series.{at}.values": one["values"] for at, one in enumerate(held["series"])}}
+    if form is Document:
+        pairs = {f"{name}.{at}": pair for name in PAIRS for at, pair in enumerate(held[name])}
+        sides = {"a pair": ("name", "value"), **pairs}
+    (name, first), *others = sides.items() or [("", ())]
+    return _first(
+        f"{place}.{other} has a length of {len(side)}, but {name} of {len(first)}" if len(side) != len(first) else None
+        for other, side in others
+    )
 
 
 @cache
@@ -66,6 +100,10 @@ def _is_number(held: Any) -> bool:
         if isinstance(held, str)
         else (type(held) in (int, float) and bool(abs(held) <= sys.float_info.max))
     )
+
+
+def _are_counts(held: list[int]) -> bool:
+    return not held or (min(held) >= 0 and max(held) <= LARGEST)
 
 
 def _is_a(held: Any, place: str) -> str:

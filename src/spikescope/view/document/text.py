@@ -67,10 +67,7 @@ def read_data(path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path} is of a version that this spikescope does not know; {VERSION} is the newest it reads."
         )
-    try:
-        wrong = next((words for one in found if (words := misfit(one, Document, "data")) is not None), None)
-    except RecursionError:
-        wrong = "data goes too deep"
+    wrong = next((words for one in found if (words := misfit(one, Document, "data")) is not None), None)
     if wrong is not None:
         raise ValueError(f"{path} is damaged: {wrong}. Write the report anew from its run or recording.")
     return found

@@ -25,7 +25,7 @@ def gradients(document: Document) -> str:
     numbers = [number for row in flow["norms"] for number in finite(row) if number > 0]
     low, high = (min(numbers), max(numbers)) if numbers else (1.0, 1.0)
     low = max(low, high / 1e8)
-    depths = [math.sqrt(sum(number**2 for number in finite(row))) for row in flow["norms"]]
+    depths = [math.hypot(*finite(row)) for row in flow["norms"]]
     rows = []
     for name, norms, depth in zip(flow["layers"], flow["norms"], depths, strict=True):
         odd = sum(not math.isfinite(value(number)) for number in norms)
@@ -69,7 +69,7 @@ def energy(held: Energy | None) -> str:
     if held is None:
         return ""
     layers = held["layers"]
-    top = max([1e-12, *(max(_total(layer), *finite([layer["twin"]])) for layer in layers)], default=1.0)
+    top = max([1e-12, *map(_total, layers), *finite(layer["twin"] for layer in layers)])
     rows = []
     for layer in layers:
         left, parts = 0.0, [_bar(0.0, _of(layer["twin"]) / top, "twin", 0.0, 1.0)]
