@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -126,23 +126,19 @@ class Clock:
 
     def _claim(self, value: Any, name: str) -> None:
         """Book the nodes behind a value that are nobody's yet."""
-        stack = [held.grad_fn for held in pytree.tree_leaves(value) if isinstance(held, Tensor)]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in self._owner:
-                self._owner[node] = name
-                stack += [before for before, _ in node.next_functions]
+        self._owner |= dict.fromkeys(_nodes_behind(value, self._owner), name)
 
 
-def _nodes_behind(loss: Tensor) -> list[Any]:
-    """The nodes of the graph that ends in a loss."""
-    seen, stack = {}, [loss.grad_fn]
+def _nodes_behind(value: Any, known: Container[Any] = ()) -> list[Any]:
+    """The nodes of the graph that ends in the tensors of a value, up to those that are known."""
+    found: dict[Any, None] = {}
+    stack = [held.grad_fn for held in pytree.tree_leaves(value) if isinstance(held, Tensor)]
     while stack:
         node = stack.pop()
-        if node is not None and node not in seen:
-            seen[node] = True
+        if node is not None and node not in found and node not in known:
+            found[node] = None
             stack += [before for before, _ in node.next_functions]
-    return list(seen)
+    return list(found)
 
 
 def waiting(device: torch.device) -> Callable[[], None]:
