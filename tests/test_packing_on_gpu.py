@@ -7,6 +7,7 @@ import torch
 from spikescope import neuron
 from spikescope.dynamics import launch
 from spikescope.dynamics.layout import BLOCK
+from spikescope.functional import known
 from spikescope.monitor import OutputMonitor
 from spikescope.monitor.classic.recorder import Recorder
 from spikescope.spikes import PackedSpikes, float_spike_to_bool, vouched
@@ -75,6 +76,16 @@ def test_what_a_neuron_gives_in_inference_mode_is_vouched_for_too(monkeypatch):
     with OutputMonitor(node, neuron.IFNode, float_spike_to_bool) as seen, torch.inference_mode():
         node(torch.full((4, 3), 0.5))
     assert seen.records[0][0].tolist() == [0b00111000, 0b1110]
+
+
+def test_what_is_kept_of_spikes_is_packed_by_the_kernel_and_nobody_waits(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "item", lambda held: pytest.fail("waits for the device"))
+    monkeypatch.setattr(known, "pack_rows", lambda *given: None)
+    monkeypatch.setattr(known, "pack_bool", lambda *given: pytest.fail("several kernels"))
+    spikes = (torch.rand(known.LEAST + 3) < 0.4).float()
+    kept = known.Spikes(spikes.dtype)
+    assert kept.ready(spikes.untyped_storage())
+    assert torch.equal(kept.memory(), spikes)
 
 
 def test_a_row_may_be_longer_than_32_bits_count(monkeypatch):

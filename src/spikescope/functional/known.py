@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..layer.norm import BatchNorm
 from ..spikes.bits import pack_bool, unpack
+from ..spikes.gpu import pack_on_gpu
 from ..spikes.kernel import pack_rows
 
 __all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again"]
@@ -49,9 +50,11 @@ class Spikes(Memory):
             self._count = flat.numel()
             if self._count < LEAST:
                 return False
-            quick = pack_rows(flat, 1, self._count) if flat.device.type == "cpu" else None
+            quick = pack_rows(flat, 1, self._count)
             if quick is None and flat.device.type == "cpu" and not bool(((flat == 0) | (flat == 1)).all()):
                 return False
+            if quick is None:  # on a GPU it is as the neuron says: to look would have the host wait
+                quick = pack_on_gpu(flat, 1, self._count, known=True)
             self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
         return True
 
