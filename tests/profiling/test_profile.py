@@ -131,7 +131,7 @@ def test_what_has_no_gradient_is_told():
         profile(nn.Flatten(), torch.rand(2, 3), seconds=0.0)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan"), "2", None])
 def test_a_time_that_never_ends_is_refused(seconds):
     with pytest.raises(ValueError, match="seconds must be a number from 0 on"):
         profile(nn.Linear(3, 2), torch.rand(2, 3), seconds=seconds)

@@ -163,7 +163,7 @@ def profile(
     check_module("profile", net)
     check_tensor("profile", "x", x)
     check_choice("profile", "amp", amp, PRECISIONS)
-    if not 0 <= seconds < float("inf"):
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise ValueError(f"profile: seconds must be a number from 0 on, but got {seconds!r}.")
     net, device, wait = deepcopy(net), x.device, waiting(x.device)
     run: Any = torch.compile(net) if compiled else net
