@@ -8,9 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .pythons import supported
-
-ROOT = Path(__file__).parents[1]
+from .pythons import ROOT, supported
 
 
 def objections(root: Path = ROOT) -> list[str]:

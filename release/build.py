@@ -14,7 +14,7 @@ from posixpath import normpath
 
 from website.assemble import place_of
 
-from .agree import ROOT
+from .pythons import ROOT
 
 OUT = ROOT / "build" / "dist"
 LEFT_OUT = (".git", ".github/")

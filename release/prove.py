@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .agree import ROOT
+from .pythons import ROOT
 
 TESTS = ("test_fields.py", "test_contributing.py", "test_readme.py", "test_site.py", "test_release.py", "surrogate")
 """Tests of the sdist that are run from it, of code, pages and this; whoever packages the library runs them all."""
