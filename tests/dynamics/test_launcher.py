@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from spikescope.dynamics.launch import BLOCK, Launcher
 
 pytest.importorskip("triton")
 
@@ -108,3 +111,29 @@ def test_code_is_of_the_type_of_its_tensors(told):
         found = {kind for name, kind in launches if kind is not None}
         assert found == {types[dtype]}, launches
         assert len(launches) >= 2
+
+
+def test_a_launch_that_comes_while_another_notes_its_code_has_all_arguments(monkeypatch):
+    """Of another thread, that is: here it comes where the first one asks for what it has to note."""
+    seen, x = [], torch.zeros(4)
+
+    class Compiled:
+        def __getitem__(self, grid):
+            return lambda *given: seen.append(given)
+
+    class Kernel:
+        asked = 0
+
+        @property
+        def arg_names(self):
+            self.asked += 1
+            if self.asked == 1:
+                launcher([x])
+            return ["X", "K", "BLOCK"]
+
+    monkeypatch.setattr("spikescope.dynamics.launch.interpreted", lambda: False)
+    monkeypatch.setattr(Launcher, "_is_current", lambda self: True)
+    monkeypatch.setattr(Launcher, "_by_triton", lambda self, arguments: Compiled())
+    launcher = Launcher(Kernel(), x.device, 1, K=3)
+    launcher([x]), launcher([x])
+    assert set(seen) == {(x.data_ptr(), 3, BLOCK)}

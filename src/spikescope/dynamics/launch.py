@@ -175,8 +175,9 @@ class Launcher:
         compiled = self._by_triton(arguments)
         pointers = [place for place, held in enumerate(arguments) if isinstance(held, Tensor)]
         if not any(address(arguments[place]) & _ALIGNED for place in pointers):
-            self.pointers, self.code = pointers, compiled[self.grid]
+            self.pointers = pointers
             self.tail = [self.constants[name] for name in self.kernel.arg_names[len(arguments) :]]
+            self.code = compiled[self.grid]  # last: with it, another thread takes the rest
 
     def _is_current(self) -> bool:
         """Whether the device is the current one, on which Triton launches."""
