@@ -86,6 +86,33 @@ def test_what_changes_is_seen():
     assert type(net(x).grad_fn).__name__ != "_NormedBackward"
 
 
+def test_statistics_that_are_shared_from_now_on(monkeypatch):
+    """A network that other processes join after its run was prepared alone asks them at every call."""
+
+    class Others:
+        asked = 0
+
+        def __init__(self, group):
+            assert group == "all"
+
+        def moments(self, mean, variance, count):
+            Others.asked += 1
+            return mean + 1, variance * 2, 2.0 * count
+
+    net, x = pair(), sequence()
+    assert [call(net, x)[0] for _ in range(3)][-1]
+    monkeypatch.setattr("spikescope.layer.handing.together", lambda group: "all")
+    monkeypatch.setattr("spikescope.layer.handing.Shared", Others)
+    functional.convert_sync_batchnorm(net)
+    for calls in (1, 2, 3):
+        assert not call(net, x)[0]
+        assert Others.asked == calls
+    mean = x.mean((0, 1, 3, 4)) + 1
+    torch.testing.assert_close(net[0].running_mean, net[0].momentum * mean)
+    monkeypatch.setattr("spikescope.layer.handing.together", lambda group: None)
+    assert call(net, x)[0]
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["in order", "channels last"])
 def test_under_autocast(last):
     """Weights in float32, what goes on in bfloat16: the convolution gives it, and the neuron gives it on."""

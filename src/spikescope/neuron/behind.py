@@ -37,7 +37,7 @@ def give(node: Any, norm: Norm, x: Tensor) -> None:
 
 def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
     """The same if calls like this one have been given before, and whether that is so."""
-    way = None if norm.shared is not None else short_way(node).behind(node, x, _kind(norm), None)
+    way = short_way(node).behind(node, x, _kind(norm), None)
     if way is None:
         return False
     node.__dict__["_norm"] = _Given(norm, weakref.ref(x), way)
@@ -48,7 +48,7 @@ def _kind(norm: Norm) -> tuple[Any, ...]:
     """What a run depends on of a normalisation."""
     learned = norm.weight, norm.bias
     learns = torch.is_grad_enabled() and True in [held is not None and held.requires_grad for held in learned]
-    kind: list[Any] = [norm.by_batch, norm.taken > 0, norm.eps, learns]
+    kind: list[Any] = [norm.by_batch, norm.taken > 0, norm.eps, learns, norm.shared is None]
     for held in (*learned, norm.mean, norm.variance, norm.tracked):
         kind += (None,) if held is None else (held.shape, held.stride(), held.dtype, held.get_device())
     return tuple(kind)
