@@ -1,5 +1,6 @@
 """Pools by kernels against PyTorch's: values and gradients bit for bit, in Triton's interpreter."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,6 +62,16 @@ def test_second_derivatives_and_many_gradients_at_once():
     assert torch.equal(got, torch.stack([torch.autograd.grad(y, x, each, retain_graph=True)[0] for each in many]))
 
 
+def test_saved_values_that_come_back_laid_otherwise():
+    """Whoever keeps saved tensors elsewhere may give them back in an order of axes that no kernel reads."""
+    x = images(2, 3, 4, 6)
+    _, want = run(lambda x: pooling.pool(x, (2, 2)), x)
+    packed = torch.autograd.graph.saved_tensors_hooks(lambda held: held.mT.contiguous(), lambda held: held.mT)
+    with packed:
+        _, got = run(lambda x: pooling.pool(x, (2, 2)), x)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 def test_what_is_left_to_pytorch():
     x = torch.rand(2, 3, 8, 6)
     assert pooling.pools(x, (2, 2))
@@ -120,3 +131,11 @@ def test_a_layer_takes_the_kernel_in_both_step_modes(window, seen):
     made.step_mode = "s"
     assert torch.equal(made(x_seq[0]), max_pool2d(x_seq[0], window))
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("size", [np.int64(2), [2], (np.int64(2), 2), torch.tensor(2), None], ids=repr)
+def test_a_stride_in_any_form_that_pytorch_takes_is_taken(size, seen):
+    x = torch.rand(2, 3, 8, 6)
+    made, want = layer.MaxPool2d(2), nn.MaxPool2d(2)
+    made.stride = want.stride = size
+    assert torch.equal(made(x), want(x))

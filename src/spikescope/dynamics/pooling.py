@@ -79,6 +79,7 @@ class _Pool(LeanFunction):
             _, at = max_pool2d(x, window, return_indices=True)
             settings = (window, window, (0, 0), (1, 1), False)
             return torch.ops.aten.max_pool2d_with_indices_backward(gy, x, *settings, at), None
+        x = x.contiguous(memory_format=_order(x))  # whoever keeps saved tensors elsewhere may lay them anew
         filled = x.shape[2] % window[0] == 0 and x.shape[3] % window[1] == 0  # no row or column is left out
         gx = torch.empty_like(x) if filled else torch.zeros_like(x)
         _launch("spikescope_unpool", x, [x, gy.contiguous(memory_format=_order(x)), gx], gy.numel(), window)
