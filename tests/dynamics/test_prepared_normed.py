@@ -113,6 +113,34 @@ def test_statistics_that_are_shared_from_now_on(monkeypatch):
     assert call(net, x)[0]
 
 
+class Halved(torch.Tensor):
+    """A tensor whose values are half of what lies in memory."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        def plain(held):
+            return held.as_subclass(torch.Tensor) / 2 if isinstance(held, cls) else held
+
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*map(plain, args), **{name: plain(held) for name, held in (kwargs or {}).items()})
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "running_var"])
+@pytest.mark.parametrize("calls", [0, 3], ids=["first", "after a run was prepared"])
+def test_what_is_no_plain_tensor_is_normalised_by_pytorch(name, calls):
+    net, plain, x = pair().eval(), pair().eval(), sequence()
+    values = torch.linspace(1, 3, C)
+    with torch.no_grad():
+        for each in (net, plain):
+            getattr(each[0], name).copy_(values)
+    for _ in range(calls):
+        functional.reset_net(net), net(x)
+    delattr(net[0], name)
+    setattr(net[0], name, (2 * values).as_subclass(Halved))
+    functional.reset_net(net)
+    assert torch.equal(net(x), plain(x))
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["in order", "channels last"])
 def test_under_autocast(last):
     """Weights in float32, what goes on in bfloat16: the convolution gives it, and the neuron gives it on."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, next_in_a_row
+from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
 from ..neuron.behind import Norm, admits, give, give_again
 from ..sockets import are_bare
@@ -49,7 +49,8 @@ def _fits(norm: Any, held: Norm, x: Tensor) -> bool:
     channels, place = x.shape[1 if norm.step_mode == "s" else 2], x.get_device()
     rows = [each for each in (held.weight, held.bias, held.mean, held.variance) if each is not None]
     return (
-        channels == norm.num_features
+        is_plain(*rows, held.tracked)
+        and channels == norm.num_features
         and x.numel() > channels * held.by_batch  # of one value there is no variance, which PyTorch says
         and (held.weight is None) is (held.bias is None)
         and all(each.shape == (channels,) and each.is_contiguous() for each in rows)

@@ -50,7 +50,7 @@ def _kind(norm: Norm) -> tuple[Any, ...]:
     learns = torch.is_grad_enabled() and True in [held is not None and held.requires_grad for held in learned]
     kind: list[Any] = [norm.by_batch, norm.taken > 0, norm.eps, learns, norm.shared is None]
     for held in (*learned, norm.mean, norm.variance, norm.tracked):
-        kind += (None,) if held is None else (held.shape, held.stride(), held.dtype, held.get_device())
+        kind += (None,) if held is None else (type(held), held.shape, held.stride(), held.dtype, held.get_device())
     return tuple(kind)
 
 
