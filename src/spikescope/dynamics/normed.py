@@ -125,7 +125,7 @@ def prepare_normed(
     call = _call(key, state, (x, norm.weight, norm.bias, *state, *tensors), numbers, False, (), single)
     first = [None if isinstance(held, Tensor) else held for held in state]
     made = _constant(call, places, x, norm)
-    return made._replace(ready=PreparedNormed(call, x, first, places, made.channels, made.norm))
+    return made._replace(ready=PreparedNormed(call, x, first, places, made.channels, norm))
 
 
 def _call(

@@ -42,12 +42,16 @@ class PreparedNormed(PreparedOnGpu):
     ) -> None:
         super().__init__(call, x, first)
         n = self.step.numel
-        self.norm, self.channels, self.amount = norm, channels, x.numel() / channels.number
+        self.by_batch, self.channels, self.amount = norm.by_batch, channels, x.numel() / channels.number
         self.places, self.inserts = places, sorted(zip(places, (0, 1), strict=True))
         self.both = tuple([self.slots[place] for place in places])
         self.chunks, self.tiles, self.rows_of_one = Chunks.of(channels, n), channels.tiles(n), n // channels.number
         self.summing = Way(sums=True, width=channels.width)
         self.correcting = Way(corrected=True, width=channels.width)
+        kernels, number = norm_kernels(self.real), channels.number
+        self.moments = Launcher(kernels.spikescope_moments, self.device, self.chunks.programs, W=channels.width)
+        self.settle = Launcher(kernels.spikescope_settle, self.device, number, **settle_options(norm, True))
+        self.settle_back = Launcher(kernels.spikescope_settle_back, self.device, number)
         self.patterns: dict[tuple[int, ...] | None, tuple[Constants, list[tuple[int, int]]]] = {}
 
     def run(
@@ -55,20 +59,11 @@ class PreparedNormed(PreparedOnGpu):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the normalisation comes to, a row each of scale, shift, mean and rate; then output and last state."""
         settled = sums = by_channel(x, self.real, self.channels.shape)
-        if self.norm.by_batch:
+        if self.by_batch:
             sums = x.new_empty((2, self.channels.number, self.chunks.number), dtype=torch.float64)
-            launcher = self.launchers.get("moments")
-            if launcher is None:
-                kernel = norm_kernels(self.real).spikescope_moments
-                launcher = Launcher(kernel, self.device, self.chunks.programs, W=self.channels.width)
-                self.launchers["moments"] = launcher
             n = self.step.numel
-            launcher(moments_arguments(x, n, sums, self.steps, n, self.channels, self.chunks))
-        launcher = self.launchers.get("settle")
-        if launcher is None:
-            kernel, options = norm_kernels(self.real).spikescope_settle, settle_options(norm, True)
-            launcher = self.launchers["settle"] = Launcher(kernel, self.device, self.channels.number, **options)
-        launcher(settle_arguments(x, sums, norm, settled, self.channels, self.amount))
+            self.moments(moments_arguments(x, n, sums, self.steps, n, self.channels, self.chunks))
+        self.settle(settle_arguments(x, sums, norm, settled, self.channels, self.amount))
         return settled, self.forward(x, self._with(rest, settled.unbind()), checkpoints)
 
     def still_knows(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor, settled: Tensor) -> bool:
@@ -92,10 +87,10 @@ class PreparedNormed(PreparedOnGpu):
         rest, over_time, ends = self._with(rest, settled.unbind()), self._over_time(gy), self._ends(gstate)
         learned: list[Tensor | None] = [None, None]
         correction: Sequence[Tensor] = ()
-        if self.norm.by_batch or needed[1] or needed[2]:
+        if self.by_batch or needed[1] or needed[2]:
             sums = self._sums(x, rest, checkpoints, over_time, ends)
             gains = self._settle_back(settled, sums)
-            correction = gains[2:] if self.norm.by_batch else ()
+            correction = gains[2:] if self.by_batch else ()
             for place, held in enumerate((weight, bias)):
                 if held is not None and needed[1 + place]:
                     grad = gains[place]
@@ -147,11 +142,7 @@ class PreparedNormed(PreparedOnGpu):
     def _settle_back(self, settled: Tensor, sums: Tensor) -> Sequence[Tensor]:
         """Of each channel the gradients of weight and bias, then constant and slope of the correction."""
         out = by_channel(settled, self.real, self.channels.shape[:1])
-        launcher = self.launchers.get("settle back")
-        if launcher is None:
-            kernel = norm_kernels(self.real).spikescope_settle_back
-            launcher = self.launchers["settle back"] = Launcher(kernel, self.device, self.channels.number)
-        launcher(settle_back_arguments(settled, sums, out, self.channels, self.amount))
+        self.settle_back(settle_back_arguments(settled, sums, out, self.channels, self.amount))
         return out.unbind()
 
     def _way(self, corrected: bool) -> tuple[Way, int, Sequence[int]]:
