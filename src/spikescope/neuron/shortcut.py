@@ -38,7 +38,10 @@ TAPS = frozenset(("count", "packed"))
 Way = tuple[Any, list[Tensor]]
 """What runs, and what it takes besides the input: the entries of the state that are tensors, then such fields."""
 
-Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Prepared | NormedRun | None]
+Run = Prepared | NormedRun | None
+"""What runs for calls of a kind; None where the long way runs no kernel, or not on memory like this."""
+
+Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Run]
 """What prepares a run, as `dynamics.prepare` does."""
 
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
@@ -119,9 +122,7 @@ class Shortcut:
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *self.parts))
         )
         self.seen: set[Any] = set()
-        self.runs: dict[
-            Any, Prepared | NormedRun | None
-        ] = {}  # None: the long way runs no kernel, or not on memory like this
+        self.runs: dict[Any, Run] = {}
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
@@ -226,9 +227,7 @@ class Shortcut:
         made = self._made(neuron, x, tuple(kind), make, state)
         return None if made is None else (made, rest)
 
-    def _made(
-        self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None, found: Sequence[Any]
-    ) -> Prepared | NormedRun | None:
+    def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None, found: Sequence[Any]) -> Run:
         """The run for a kind of call, prepared when one comes for the second time: the first one has been checked.
 
         The kind is that of the state that was `found`: where another thread has run the neuron since, nothing is made.
@@ -244,7 +243,7 @@ class Shortcut:
             self.seen.add(kind)
             return None
         p, single = neuron.params(), neuron.step_mode == "s"
-        made: Prepared | NormedRun | None = None
+        made: Run = None
         if x.numel() and neuron._admit(x) is x:
             state = neuron._state(p, x, x.shape if single else x.shape[1:])
             if not all(map(is_, found, map(neuron._memories.get, self.states))):
