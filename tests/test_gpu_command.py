@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from bench.cases import scaling
+from bench.gpu import ranks
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,3 +53,24 @@ def test_an_unknown_part_is_refused_in_words(tmp_path):
     done = command("--part", "all", "--output", str(tmp_path))
     assert done.returncode == 2
     assert "no parts are called all; there are tests, rows, step, ranks" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["gradients", "gradients in shards"])
+def test_gradients_that_are_no_numbers_are_not_as_one(name, monkeypatch):
+    """Of two numbers of which one is none, Python's `max` gives the first."""
+    found = {"gradients": 0.0, "gradients in shards": 0.0, "counts": True, "sent": 1}
+    found |= dict.fromkeys(("together", "apart", "alone"), 1.0)
+    rows, sizes = [], (lambda full, small: small)
+    part = SimpleNamespace(device=torch.device("cpu"), size=sizes, row=lambda **row: rows.append(row))
+    monkeypatch.setattr(ranks, "together", lambda *given: found)
+    ranks._ranks(part, 2)
+    assert rows[0]["outcome"] == "as one"
+    found[name] = float("nan")
+    ranks._ranks(part, 2)
+    assert rows[2]["outcome"] == "OTHERWISE"
+
+
+def test_the_largest_difference_of_gradients_is_no_number_where_one_of_them_is_none():
+    one, none = torch.ones(2), torch.full((2,), float("nan"))
+    assert scaling._off([one, one], [one, 2 * one]) == 0.5
+    assert scaling._off([one, none], [one, one]) != scaling._off([one, none], [one, one])

@@ -21,7 +21,7 @@ def main() -> None:
 def _ranks(part: Part, ranks: int) -> None:
     found = together(ranks, part.device.type, part.size(128, 4), part.size(32, 2), part.size(25, 1))
     off = {name: held for name, held in found.items() if name.startswith("gradients")}
-    right = found["counts"] and max(off.values()) <= CLOSE
+    right = found["counts"] and all(each <= CLOSE for each in off.values())
     part.row(case=f"{ranks} processes", outcome="as one" if right else "OTHERWISE", counts=found["counts"], **off)
     times = {f"{name}_ms": found[name] for name in ("together", "apart", "alone")}
     part.row(case=f"{ranks} processes", **times, ratio=found["apart"] / found["together"], sent_bytes=found["sent"])
