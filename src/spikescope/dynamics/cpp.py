@@ -239,7 +239,7 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
   constexpr long KEPT = {len(held)};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
-  real* __restrict scratch = (real*)std::aligned_alloc(64, (K * KEPT + 1) * B * sizeof(real));
+  real* __restrict scratch = (real*)aligned_alloc(64, (K * KEPT + 1) * B * sizeof(real));
   #pragma omp for schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;

@@ -37,8 +37,8 @@ constexpr long B = 512;  // events at a time, whose coordinates stay in the firs
 
 // Whether a coordinate is on the sensor.
 template <class E> static inline bool inside(E v, uint64_t size) {
-  if constexpr (std::is_floating_point_v<E>) return v >= 0 && v < E(size) && v == std::floor(v);
-  else if constexpr (std::is_signed_v<E>) return uint64_t(int64_t(v)) < size;
+  if (std::is_floating_point<E>::value) return v >= 0 && v < E(size) && v == std::floor(v);
+  else if (std::is_signed<E>::value) return uint64_t(int64_t(v)) < size;
   else return uint64_t(v) < size;
 }
 
