@@ -131,8 +131,11 @@ class Prepared(ABC):
 
     def _over_time(self, gy: Tensor) -> tuple[Tensor, int]:
         """The gradient of the output as the kernel takes it, and its stride in time."""
-        if gy.dtype is self.io and (gy.is_contiguous() if self.in_order else gy.stride() == self.like[1]):
-            return gy, self.step.numel
+        if gy.dtype is self.io:
+            if self.in_order:
+                return gy.contiguous(), self.step.numel
+            if gy.stride() == self.like[1]:
+                return gy, self.step.numel
         gy = sequence_in_layout(self.call.with_time(gy), self.step, self.io)
         return gy, gy.stride(0)
 
