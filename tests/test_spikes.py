@@ -162,6 +162,15 @@ def test_column_counts_do_not_overflow_a_byte():
     assert PackedSpikes.from_dense(s, "time").count().item() == s.sum()
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (300, 7, 8), (4, 3, 5), (0, 3, 8), (4, 0, 8), (2, 3)])
+def test_counts_of_neurons_whether_or_not_a_sample_is_whole_bytes(shape):
+    s = spikes(shape)
+    for order in ("step", "time"):
+        counts = PackedSpikes.from_dense(s, order).count("neuron")
+        assert counts.shape == s.shape[2:]
+        assert torch.equal(counts, s.sum((0, 1)).long())
+
+
 def test_counts_of_a_slice_that_starts_inside_a_word():
     s = spikes((9, 2, 64))
     train = PackedSpikes.from_dense(s)

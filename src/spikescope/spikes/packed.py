@@ -126,6 +126,9 @@ class PackedSpikes:
             return row_counts(self.bits).sum()
         if (per == "step") == (self.order == "step"):
             counts = row_counts(self.bits)
+        elif per == "neuron" and (neurons := math.prod(self.shape[2:])) and neurons % 8 == 0:
+            rows = self.bits.reshape(-1, neurons // 8)  # a sample is whole bytes: its bits are a row of their own
+            return column_counts(rows, neurons).view(self.shape[2:])
         else:
             counts = column_counts(self.bits, self._grid()[1])
         return counts if per == "step" else counts.view(self.shape[1:]).sum(0)
