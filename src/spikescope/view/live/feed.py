@@ -26,8 +26,8 @@ RATE = 10.0
 """Steps that are kept in a second, at most."""
 UNSEEN = 1.0
 """Seconds between two that are kept while nobody looks."""
-SHARE = 0.01
-"""Of the time of the training that keeping may take."""
+SHARE = 0.005
+"""Of the time of the training that keeping may take; as much is left to the thread that draws."""
 POINTS = 512
 """Of the courses; where there are more, every second one goes."""
 
@@ -66,7 +66,7 @@ class Feed:
         self._rates: dict[str, list[float]] = {}
         self._stride, self._seen = 1, 0
         self._pace: tuple[float, int] | None = None
-        self._speed = math.nan
+        self._speed = self._rate = math.nan  # steps a second; spikes of a neuron in a step of what was taken up last
         self.steps = Steps(net, self.ring, self, evaluation=evaluation, scaler=scaler, caller="live")
 
     # of the thread of the training
@@ -125,14 +125,17 @@ class Feed:
             parts = [_counted(entry.values) for entry in entries]
             counts[name] = Count(sum(part.spikes for part in parts), sum(part.values for part in parts))  # type: ignore[arg-type]
         self._counts[frame.number] = counts
+        rates = {name: (float(held.spikes.sum()), held.values * held.spikes.numel()) for name, held in counts.items()}
+        values = sum(count for _, count in rates.values())
+        self._rate = sum(spikes for spikes, _ in rates.values()) / values if values else math.nan
         self._seen += 1
         if self._seen % self._stride:
             return
         self._courses["step"].append(frame.number)
         self._courses["loss"].append(frame.told.get("loss", math.nan))
-        for name, held in counts.items():
+        for name, (spikes, count) in rates.items():
             known = self._rates.setdefault(name, [math.nan] * (len(self._courses["step"]) - 1))
-            known.append(float(held.spikes.sum()) / max(1, held.values * held.spikes.numel()))
+            known.append(spikes / max(1, count))
         if len(self._courses["step"]) >= POINTS:
             self._stride *= 2
             for course in (*self._courses.values(), *self._rates.values()):
@@ -153,10 +156,8 @@ class Feed:
         with self._lock:
             last = next(reversed(self._counts), None)
             loss = self._courses["loss"][-1] if self._courses["loss"] else math.nan
-            counts = self._counts.get(last, {}) if last is not None else {}
-            spikes = sum(float(held.spikes.sum()) for held in counts.values())
-            values = sum(held.values * held.spikes.numel() for held in counts.values())
-        shown = {"step": last, "loss": loss, "rate": spikes / values if values else math.nan, "speed": self._speed}
+            rate = math.nan if last is None else self._rate
+        shown = {"step": last, "loss": loss, "rate": rate, "speed": self._speed}
         return {
             name: None if isinstance(held, float) and not math.isfinite(held) else held for name, held in shown.items()
         }

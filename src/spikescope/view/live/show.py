@@ -16,11 +16,11 @@ from .hub import Hub
 __all__ = ["Show", "Source"]
 
 BEAT = 0.1
-"""Seconds between two messages of a few numbers."""
+"""Seconds between two messages of a few numbers, at least."""
 LEAST = 0.5
 """Seconds between two messages of the whole page."""
-SHARE = 0.01
-"""Of the time of a processor that drawing may take."""
+SHARE = 0.0025
+"""Of the time of a processor that the few numbers may take, and as much again the whole page."""
 BYTES = 200_000
 """That go out in a second, to all clients together."""
 FRESH = 1.0
@@ -96,26 +96,30 @@ class Show:
             while not self._ended.is_set():
                 self.source.watched = self.hub.wait(BEAT)
                 began = time.monotonic()
-                self._beat(began)
-                self._ended.wait(max(0.0, began + BEAT - time.monotonic()))
+                pause = self._beat(began)
+                self._ended.wait(max(0.0, began + pause - time.monotonic()))
         except Exception as error:  # the training goes on without a view
             self.error = error
             warn(f"The live view has ended: {type(error).__name__}: {error}. The training goes on.")
 
-    def _beat(self, now: float) -> None:
+    def _beat(self, now: float) -> float:
+        """Look, and send what there is to say; the seconds until the next time, which make up for what it took."""
         began = time.thread_time()
         self.source.look()
         if not len(self.hub):
-            return
+            return max(BEAT, (time.thread_time() - began) / SHARE)
         message, size = self._pulse(), 0
+        drawing = time.thread_time()
+        pause = max(BEAT, (drawing - began) / SHARE)
         if self.source.newest != self._shown and now >= self._next:
             message += self._whole("page")
             self._shown = -1 if self.source.newest is None else self.source.newest
             size = len(message)
         self.hub.publish(message)
         if size:
-            spent = time.thread_time() - began
+            spent = time.thread_time() - drawing
             self._next = now + max(LEAST, spent / SHARE, size * len(self.hub) / BYTES)
+        return pause
 
     def _pulse(self) -> bytes:
         told = {**self.source.pulse(), "kept": self.source.numbers(), "dropped": self.hub.dropped}
