@@ -45,8 +45,8 @@ def live(
 ) -> Live:
     """Show what a network does while it is trained, in a browser: the address is printed, and stands in `view.url`.
 
-    A step is looked at up to ten times a second, and so rarely that keeping and drawing together take a hundredth of the
-    time at most. What a client does, or does not, changes nothing of the training.
+    A step is looked at up to ten times a second, and so rarely that keeping and drawing take a hundredth of the time at
+    most. What a client does, or does not, changes nothing of the training.
 
     - `port`: None takes a free one. On another machine: `ssh -L 8000:127.0.0.1:PORT machine`, then the address with
       8000. `allow_remote`: lets other machines ask at all; then `host` may be another than this machine's loopback.
