@@ -111,7 +111,7 @@ class Line:
             return
         if self._turn(moment) % self.every == 0:
             self._keep(chunk, taps, moment, self.steps)
-        self.steps += len(chunk)
+        self.steps += chunk.shape[0]
 
     def _learn(self, name: str) -> None:
         """Have the head say which neurons the values are of, now that a value shows how many there are."""
@@ -133,12 +133,15 @@ class Line:
         values: Tensor | PackedSpikes = self._spikes(chunk, taps) if self.packed else chunk
         if isinstance(values, Tensor):
             values = values.detach().to(self.sink.home or values.device, copy=True)
-        batch = chunk.shape[1]
-        place = moment._replace(run=self.run // self.every, start=start, stop=start + len(chunk), batch=batch)
+        steps, batch = chunk.shape[:2]
+        run = self.run // self.every
+        place = Moment(moment.name, moment.call, run, start, start + steps, batch, moment.scale)
         self.sink.keep(self.label, values, place)
         self.kept += 1
 
     def _spikes(self, chunk: Tensor, taps: Any) -> Tensor | PackedSpikes:
+        if taps is not None and self._may_keep(taps["packed"]) and chunk.is_contiguous() and self.trusted():
+            return PackedSpikes(taps["packed"], chunk.shape, chunk.dtype)
         packed = Packed()
         try:
             told = taps is not None and self.trusted()
@@ -152,17 +155,21 @@ class Line:
         bits = whole(course.pieces)
         return PackedSpikes(bits.to(self.sink.home or bits.device), shape, course.dtype)
 
+    def _may_keep(self, bits: Tensor) -> bool:
+        """Whether bits need no copy: a kernel makes them anew at each call, but compiled code may use its own again."""
+        return self.probe is not None and not self.probe.compiled and self.sink.home in (None, bits.device)
+
     def _chunk(self, value: Any, moment: Moment) -> Tensor:
         """`[T, N, *]`."""
         if isinstance(value, (bool, int, float)):
             value = torch.tensor(value, device="cpu")
-        there = tensors_of(value)
-        if not isinstance(value, Tensor) and len(there) != 1:
+        there = [value] if isinstance(value, Tensor) else tensors_of(value)
+        if len(there) != 1:
             raise TypeError(
                 f"record: a signal is one tensor, but {self.label!r} of {moment.name!r} is {type(value).__name__}. "
                 "Choose modules that give one tensor; OutputMonitor keeps other values."
             )
-        held: Tensor = value if isinstance(value, Tensor) else there[0]
+        held: Tensor = there[0]
         if self._has_time():
             return held if held.ndim > 1 else held.unsqueeze(-1)
         return held.reshape(1, *(held.shape if held.ndim else (1,)))
@@ -174,7 +181,7 @@ class Line:
         """The forward pass goes on: so the gradients find their steps, from the last to the first."""
         self._turn(moment)
         there = tensors_of(value)
-        self.length = len(self._chunk(there[0] if there else value, moment))
+        self.length = self._chunk(there[0] if there else value, moment).shape[0]
         self.steps += self.length
         self.ahead = self.steps
 
@@ -185,7 +192,7 @@ class Line:
     def _take_gradient(self, chunk: Tensor, moment: Moment) -> None:
         if self.run % self.every:
             return
-        self.ahead -= len(chunk)
+        self.ahead -= chunk.shape[0]
         if self.ahead < 0:
             raise ValueError(
                 "A backward pass came through steps that have their gradients already, or whose forward pass was not "

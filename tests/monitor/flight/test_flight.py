@@ -13,7 +13,9 @@ from torch import nn
 import spikescope
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import dump as dumping
+from spikescope.monitor.flight import judge as judging
 from spikescope.monitor.flight.potentials import follows_from_input
+from spikescope.spikes import PackedSpikes
 
 T, N = 6, 3
 
@@ -371,3 +373,26 @@ def test_a_closed_recorder_listens_to_nothing(tmp_path):
 def test_what_does_not_fit_is_refused_in_words(given, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         monitor.flight_recorder(make(), to=tmp_path, **given)
+
+
+def test_what_a_kernel_packed_is_kept_as_it_is_and_no_later_step_changes_it():
+    net = make()
+    with monitor.flight_recorder(net, keep=5, on=(), signals="spike", report=False) as recorder:
+        train(net, 1)
+        told = net[1].tapped["packed"]
+        (entry,) = recorder.ring.open.of("spike")["1"]
+        assert entry.values.bits.data_ptr() == told.data_ptr()
+        before = told.clone()
+        train(net, 3)
+        assert torch.equal(entry.values.bits, before)
+        assert len({e.values.bits.data_ptr() for f in recorder.ring.frames for e in f.of("spike")["1"]}) == 3
+
+
+@pytest.mark.parametrize("parts", [[0, 0], [0, 3], [5000, 0], [0]])
+def test_a_layer_has_fired_wherever_its_spike_is(parts):
+    held = [torch.zeros(2, 1, 6000) for _ in parts]
+    for values, place in zip(held, parts, strict=True):
+        values[0, 0, place] = float(place > 0)
+    assert bool(judging._fired(held)) == any(parts)
+    packed = [PackedSpikes.from_dense(values) for values in held]
+    assert bool(judging._fired(packed)) == any(parts)

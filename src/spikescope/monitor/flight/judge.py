@@ -18,6 +18,9 @@ from .triggers import LossJump, Step, Trigger, watches
 
 __all__ = ["Judge"]
 
+FEW = 1 << 12
+"""Of the values of a last step, those that are asked first whether there is a spike."""
+
 
 class Judge:
     """Looks at the steps in a ring as they end. `found` is what is to be written down."""
@@ -100,9 +103,7 @@ class Judge:
         """What a step is judged by."""
         found: dict[Any, Tensor] = {}
         for name, entries in frame.of("spike").items():
-            parts = [held.values for held in entries]
-            fired = [(part.bits if isinstance(part, PackedSpikes) else part).any() for part in parts]
-            found["fired", name] = fired[0] if len(fired) == 1 else torch.stack(fired).any()
+            found["fired", name] = _fired([held.values for held in entries])
         if self._loss is not None:
             found["loss"] = self._loss
         if "nonfinite" in self.outside:
@@ -165,6 +166,15 @@ class _Sealed(NamedTuple):
     late: Late
     bad_input: Trigger | None
     bad_loss: Trigger | None
+
+
+def _fired(parts: list[Tensor | PackedSpikes]) -> Tensor:
+    """Whether there is any spike: on a CPU, where one need not look on once there is, the first few tell most."""
+    held = [part.bits if isinstance(part, PackedSpikes) else part for part in parts]
+    if all(each.device.type == "cpu" for each in held):
+        found = any(bool(each[-1:].flatten()[:FEW].any()) or bool(each.any()) for each in held)
+        return torch.tensor(found, device="cpu")
+    return held[0].any() if len(held) == 1 else torch.stack([each.any() for each in held]).any()
 
 
 def _sum(x: Tensor) -> Tensor:

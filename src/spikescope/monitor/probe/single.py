@@ -100,6 +100,7 @@ class Probe:
         self._check_time()
         self._turn = _turn_of(module if root is None else unwrapped(root))
         self.given: Any = None  # the value that is being taken, whole and with its graph
+        self.compiled = False  # whether compiled code gave it
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
@@ -169,6 +170,7 @@ class Probe:
         """Take one value from the socket; of replicas that run in threads, one after the other."""
         with self._turn:
             began = time.perf_counter_ns()
+            self.compiled = compiled
             try:
                 if torch.is_inference_mode_enabled():
                     with torch.inference_mode(False):  # records are tensors like any other
@@ -210,10 +212,11 @@ class Probe:
 
     def _moment(self, value: Any) -> tuple[Moment, range, bool]:
         """Where the value belongs, its steps, and whether its first axis is time."""
-        shape: tuple[int, ...] = next((held.shape for held in tensors_of(value)), ())
+        there = value if isinstance(value, Tensor) else next(iter(tensors_of(value)), None)
+        shape: tuple[int, ...] = () if there is None else there.shape
         timed = len(shape) > 0 and self._has_time()
         count = shape[0] if timed else 1
-        batch = next(iter(shape[timed:]), None)
+        batch = shape[timed] if len(shape) > timed else None
         call, start = self.calls, self.step
         self.calls += 1
         scale = 1.0
