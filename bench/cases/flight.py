@@ -1,7 +1,9 @@
 """The flight recorder: what it adds to a training step, what it holds, and how long it takes to write 100 MB.
 
-The step without and with the recorder are timed in turns, neighbours against each other; the median of the ratios is
-reported, and beside it the time that the recorder took note of itself, which no other load of the machine changes.
+Two networks alike train on the same data, a step each in turns, and now the one begins and now the other. A recorder
+watches one of them with a full ring, as it does in all steps of a training but the first; at half time the other, so
+that where in memory a network lies makes no difference. The median of the ratios of neighbours is reported with their
+quartiles, and beside it the time that the recorder took note of itself. The losses of both must be equal, bit by bit.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from spikescope import monitor
+from spikescope.monitor.flight.front import FlightRecorder
 from spikescope.recording import Moment, open_recording
 from spikescope.spikes import PackedSpikes
 
@@ -29,25 +33,54 @@ SIZE = 100_000_000
 
 def _overhead(options: Options) -> Iterator[Row]:
     channels = 8 if options.quick else 32
-    net = _nets(channels)["ours"]
-    step = _training(net, torch.rand(32, 1, 28, 28), torch.randint(10, (32,)))
+    image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
+    nets = [_nets(channels)["ours"] for _ in range(2)]
+    steps = [_training(net, image, target) for net in nets]
+    keep, rounds = (2, 2) if options.quick else (20, 60)
     case = f"conv SNN C={channels}, T=4, batch 32"
     for signals in (("spike",), ("spike", "h", "grad_output")):
-        ratios, own, held = [], [], 0
+        found: list[Turn] = []
+        held = 0
         with tempfile.TemporaryDirectory() as place:
-            for _ in range(3 if options.quick else 60):
-                step()
-                without = seconds(step, 2)
-                with monitor.flight_recorder(net, to=place, signals=signals, report=False) as recorder:
-                    step()
-                    before = recorder.milliseconds
-                    watched = seconds(step, 2)
-                    own.append((recorder.milliseconds - before) / 2e3)
-                    held = max(held, recorder.ring.nbytes // 3)
-                ratios.append(watched / without)
-        note = f"{statistics.median(own) * 1e3:.2f} ms in its own code, {held / 1e3:.0f} kB a step"
-        added = (statistics.median(ratios) - 1) * 100
-        yield Row("flight", case, f"keeping {', '.join(signals)}", "% of the step", added, note=note)
+            for watched in (0, 1):
+                with monitor.flight_recorder(
+                    nets[watched], f"{keep} steps", to=place, signals=signals, report=False
+                ) as recorder:
+                    for _ in range(keep + 1):
+                        assert steps[0]() == steps[1]()
+                    found += [_turn(steps, watched, number % 2, recorder) for number in range(rounds)]
+                    held = recorder.ring.nbytes // keep
+        ratios = [turn.watched / turn.without - 1 for turn in found]
+        low, added, high = statistics.quantiles(ratios, n=4)
+        own = statistics.median(turn.own for turn in found)
+        note = (
+            f"quartiles {low * 100:.1f} and {high * 100:.1f}, {own:.2f} ms in its own code, {held / 1e3:.0f} kB a step"
+        )
+        equal = "equal" if all(turn.equal for turn in found) else "losses differ"
+        share = added * 100 if equal == "equal" else None
+        yield Row("flight", case, f"keeping {', '.join(signals)}", "% of the step", share, agreement=equal, note=note)
+
+
+class Turn(NamedTuple):
+    """Seconds of a step with and without a recorder, its own milliseconds, and whether both gave the same loss."""
+
+    watched: float
+    without: float
+    own: float
+    equal: bool
+
+
+def _turn(steps: Sequence[Callable[[], float]], watched: int, first: int, recorder: FlightRecorder) -> Turn:
+    """A step of each of both, the watched one among them."""
+    before, taken, losses = recorder.milliseconds, [0.0, 0.0], [0.0, 0.0]
+    for place in (first, 1 - first):
+
+        def step(place: int = place) -> None:
+            losses[place] = steps[place]()
+
+        taken[place] = seconds(step, 1)
+    own = recorder.milliseconds - before
+    return Turn(taken[watched], taken[1 - watched], own, losses[0] == losses[1])
 
 
 def _writing(options: Options) -> Iterator[Row]:
