@@ -325,7 +325,9 @@ def test_a_set_that_does_not_say_enough_is_refused(tmp_path):
     class Nothing(NeuromorphicDatasetFolder):
         pass
 
-    with pytest.raises(NotImplementedError, match="how its recordings are converted"):
+    with pytest.raises(
+        NotImplementedError, match=r"create_events_np_files.* how the recordings .* put these folders into .*events_np"
+    ):
         Nothing(tmp_path)
     np.savez(put(tmp_path, {"events_np/a/0.npz": b""}) / "events_np/a/0.npz", **recording(5, H, W))
     with pytest.raises(NotImplementedError, match="how large its sensor is"):

@@ -264,7 +264,11 @@ class NeuromorphicDatasetFolder(SampleFolder):
     @staticmethod
     def create_events_np_files(extract_root: StoredPath, events_np_root: StoredPath) -> None:
         """Convert the recordings to .npz files with `t`, `x`, `y`, `p`, for which there is `convert_files`."""
-        raise NotImplementedError("A data set of your own must say how its recordings are converted.")
+        raise NotImplementedError(
+            "A data set of your own says in create_events_np_files(extract_root, events_np_root) how the recordings "
+            f"in {extract_root} are converted. If they are files .npz with t, x, y, p already, a folder a class, put "
+            f"these folders into {events_np_root}: then nothing is converted."
+        )
 
     def create_raw_from_extracted(self, extract_root: Any, raw_root: Any) -> None:
         """The same by its name of SpikingJelly 2.0."""
