@@ -42,6 +42,20 @@ def test_a_name_that_a_room_has_not_is_refused_in_words(room, name, text):
         exec(f"from spikescope.{room} import {name}", {})
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_comes_near_to_a_name(room):
+    module = getattr(spikescope, room)
+    name = next(name for name in dir(module) if name[:1].isalpha() and len(name) > 3)
+    with pytest.raises(AttributeError, match=rf"has no attribute '{name}e'. Did you mean .*{name}"):
+        getattr(module, f"{name}e")
+
+
+def test_the_front_door_knows_in_which_room_a_name_is():
+    with pytest.raises(AttributeError, match=r"no attribute 'LIFNode'; it is spikescope.neuron.LIFNode; its rooms"):
+        spikescope.LIFNode  # noqa: B018  # the access is what is tested
+    assert spikescope.train.Trainer.__module__ == "spikescope.train.trainer"
+
+
 def test_the_base_of_neurons_has_its_old_name_too():
     base = spikescope.neuron.BaseNode
     assert base is spikescope.neuron.IntegrateAndFire

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .errors import check_choice, check_sequence, check_state, refuse_script
+from .errors import explain_absent as _explain_absent
 from .internals import exporting, memory_question
 from .sockets import place_sockets
 from .start import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
@@ -314,3 +315,6 @@ class MemoryModule(StepModule, nn.Module):
         replica._reset_values = self._reset_values.copy()
         replica._assigned = self._assigned.copy()
         return replica
+
+
+_explain_absent(__name__)

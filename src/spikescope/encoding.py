@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .base import MemoryModule, StepModule
 from .errors import ShapeError, StateError, check_choice, check_floating, check_probability, check_tensor, dims
+from .errors import explain_absent as _explain_absent
 
 __all__ = [
     "BiPoissonEncoder",
@@ -395,3 +396,6 @@ class PopSpikeEncoderRandom(_PopulationEncoder):
         """All steps of the code."""
         activity = self.activity(obs).expand(self.spike_ts, -1, -1)
         return _bernoulli(activity.detach(), self.generator) + (activity - activity.detach())
+
+
+_explain_absent(__name__)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .base import MemoryModule, StepModule
 from .errors import ShapeError, check_module, check_state, dims
+from .errors import explain_absent as _explain_absent
 from .monitor import InputMonitor, OutputMonitor
 
 __all__ = ["MSTDPETLearner", "MSTDPLearner", "STDPLearner"]
@@ -376,3 +377,6 @@ class MSTDPETLearner(_RewardLearner):
         """A weight for each step, as it spreads over spikes behind the synapse."""
         spikes = tracked[1]
         return torch.tensor(weights, dtype=spikes.dtype, device=spikes.device).view(-1, *[1] * (spikes.ndim - 1))
+
+
+_explain_absent(__name__)

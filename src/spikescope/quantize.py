@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import check_tensor
+from .errors import explain_absent as _explain_absent
 
 __all__ = [
     "affine_k_bit_quantize",
@@ -274,3 +275,6 @@ def right_shift_to_zero(x: Tensor, bits: int) -> Tensor:
         raise ValueError(f"quantize.right_shift_to_zero: bits must be an int from 0 to {size - 1}, but got {bits!r}.")
     upwards = (x < 0).to(x.dtype) * ((1 << bits) - 1)
     return (x + upwards) >> bits
+
+
+_explain_absent(__name__)

@@ -398,7 +398,7 @@ def test_courses_and_histograms_are_drawn_as_lines():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"reducers": "speed"}, ValueError, "no reducer 'speed'; there is 'count', 'rate'"),
+        ({"reducers": "speed"}, ValueError, "no reducer 'speed'. There is 'count', 'rate'"),
         ({"reducers": []}, ValueError, "no reducers"),
         ({"reducers": [reduce.Rate, reduce.Rate("layer")]}, ValueError, "same name"),
         ({"reducers": reduce.SynOps}, TypeError, "needs the arguments fan_out"),
@@ -443,3 +443,16 @@ def test_a_second_reducer_in_the_place_of_modules_is_told_where_it_goes():
     net = nn.Sequential(neuron.IFNode(step_mode="m"))
     with pytest.raises(LookupError, match=r"goes in a tuple with the first: record\(net, \(\.\.\., 'silent share'\)\)"):
         monitor.record(net, "rate", "silent share")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("spike", r"is a signal: record\(net, 'packed', signal='spike'\) .* record\(net, 'spike', to='run.spk'\)"),
+        ("v", r"record\(net, 'raw', signal='v'\)"),
+        ("rates", "Did you mean rate"),
+    ],
+)
+def test_a_name_that_is_no_reducer_is_refused_with_what_to_write_instead(given, words):
+    with pytest.raises(ValueError, match=words):
+        monitor.record(spiking_net("m"), given)

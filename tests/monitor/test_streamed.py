@@ -272,6 +272,13 @@ def test_what_does_not_fit_is_refused_at_the_door(tmp_path, options, error, word
     assert not (tmp_path / "run.spk").exists()
 
 
+def test_who_asks_the_writer_for_what_was_recorded_is_sent_to_the_reader(tmp_path):
+    with record(spiking_net("m"), "spike", to=tmp_path / "run.spk") as streamed:
+        with pytest.raises(AttributeError, match=r"no 'to_pandas' .* spikescope.open_recording\('.*run.spk'\)"):
+            streamed.to_pandas()
+        assert not hasattr(streamed, "_repr_html_")
+
+
 def test_what_is_told_to_a_recording_on_disk_needs_one():
     for name, held in [("dt", 1e-3), ("sync_every", 3.0), ("seed", 1)]:
         with pytest.raises(ValueError, match=f"{name} is told to a recording on disk; give to="):

@@ -1,5 +1,6 @@
 """What trains of spikes say, by the definitions of Elephant and pynapple; and what a network costs."""
 
+from ..errors import explain_absent as _explain_absent
 from .comparison import *
 from .correlation import *
 from .distance import *
@@ -11,3 +12,5 @@ from .registry import *
 from .representation import *
 from .tuning import *
 from .work import *
+
+_explain_absent(__name__)

@@ -4,7 +4,10 @@ Pedersen et al., *Neuromorphic intermediate representation: a unified instructio
 computing* (Nature Communications 2024). Needs the package nir: `pip install 'spikescope[nir]'`.
 """
 
+from ..errors import explain_absent as _explain_absent
 from .network import *
 from .reading import *
 from .storage import *
 from .writing import *
+
+_explain_absent(__name__)

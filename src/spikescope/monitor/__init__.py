@@ -1,5 +1,6 @@
 """Seeing inside a network while it runs."""
 
+from ..errors import explain_absent as _explain_absent
 from ..recording import Budget as Budget
 from ..recording import BudgetError as BudgetError
 from ..recording import Moment as Moment
@@ -29,3 +30,5 @@ from .results import Results as Results
 from .show.experiments import *
 from .show.sinks import *
 from .sync import sync
+
+_explain_absent(__name__)

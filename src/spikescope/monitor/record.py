@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, overload
 
 from torch import nn
 
-from ..errors import check_module
+from ..errors import check_module, did_you_mean
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
@@ -18,7 +18,7 @@ from ..recording.writer import FILL
 from ..sockets import Signal
 from .choose.kinds import fires
 from .choose.modules import Selector, by_role, named, select
-from .choose.signals import GRADIENTS, is_potential, keeps_state, signal_of, threshold_of
+from .choose.signals import GRADIENTS, SIGNALS, is_potential, keeps_state, signal_of, threshold_of
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
@@ -334,7 +334,14 @@ def _reducer(given: Any, name: str, module: Any) -> Reducer:
         known = {words(key): cls for key, cls in registry.items()}
         key = given.lower().replace("_", " ")
         if key not in known:
-            raise ValueError(f"record: there is no reducer {given!r}; there is {', '.join(map(repr, known))}.")
+            near = did_you_mean(key, known)
+            if given in SIGNALS:
+                held = "packed" if given == "spike" else "raw"
+                near = (
+                    f" It is a signal: record(net, {held!r}, signal={given!r}) keeps its values in memory, and "
+                    f"record(net, {given!r}, to='run.spk') on disk."
+                )
+            raise ValueError(f"record: there is no reducer {given!r}.{near} There is {', '.join(map(repr, known))}.")
         given = known[key]
     elif not isinstance(given, (type, Reducer)) and callable(given):
         given = given(name, module)

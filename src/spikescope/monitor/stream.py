@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from torch import nn
 
@@ -167,6 +167,12 @@ class Streamed:
         """What was recorded so far, to be read."""
         self.flush()
         return open_recording(self.path)
+
+    if not TYPE_CHECKING:  # else every name would be taken for one of its own
+
+        def __getattr__(self, name: str) -> Never:
+            told = "" if name.startswith("_") else f" Read it by spikescope.open_recording({str(self.path)!r})."
+            raise AttributeError(f"What is recorded to disk has no {name!r} while it is written.{told}")
 
     def close(self) -> None:
         """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""

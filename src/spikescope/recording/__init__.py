@@ -1,5 +1,6 @@
 """Records that outlast their moment: within a budget in memory, and beyond it on disk."""
 
+from ..errors import explain_absent as _explain_absent
 from .budget import Budget as Budget
 from .budget import BudgetError as BudgetError
 from .events import Events as Events
@@ -16,3 +17,5 @@ from .signal import Signal as Signal
 from .spill import SpilledRecords as SpilledRecords
 from .spill import open_records as open_records
 from .writer import Writer as Writer
+
+_explain_absent(__name__)
