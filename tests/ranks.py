@@ -8,9 +8,11 @@ from torch import distributed, multiprocessing
 
 def in_two_ranks(function, meeting):
     """What ``function(rank)`` returns in each of two processes that meet at the file ``meeting``, by rank."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # a process that has imported all, and forks: made once
+    context.set_forkserver_preload(["torch.distributed", "torch.nn.parallel", "spikescope.train", "pytest"])
     results, end = context.SimpleQueue(), context.Barrier(2)
-    multiprocessing.spawn(_one_rank, (function, str(meeting), results, end), nprocs=2)
+    given = function, str(meeting), results, end
+    multiprocessing.start_processes(_one_rank, given, nprocs=2, start_method="forkserver")
     return [result for _, result in sorted((results.get() for _ in range(2)), key=lambda row: row[0])]
 
 

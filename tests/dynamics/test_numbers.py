@@ -23,6 +23,7 @@ def of_kind(kind, number, dtype):
     return number if kind == "n" else torch.full(() if kind == "s" else (7,), number, dtype=dtype)
 
 
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("mix", MIXES, ids="".join)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
 def test_numbers_meet_tensors_in_every_mix(mix, dtype):
@@ -90,6 +91,7 @@ def test_a_field_of_a_surrogate_is_of_the_dtype_of_the_state(surrogate, dtype, r
     parity(LIFNode, inputs(5, 257, dtype=real), fields=lambda: {"surrogate_function": surrogate(held)})
 
 
+@pytest.mark.slow(keep=5)
 @pytest.mark.parametrize(
     "cls", [cls for cls in SURROGATES if cls.dynamic and cls.has_primitive()], ids=lambda c: c.__name__
 )

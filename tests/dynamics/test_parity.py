@@ -29,6 +29,7 @@ def test_every_neuron_with_learnable_fields(cls, shape):
     assert got.gradients["x"].count_nonzero() > 0
 
 
+@pytest.mark.slow(keep=6)  # every neuron, with its gradients, is in the law above
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_every_neuron_with_numbers_a_detached_soft_reset_and_potentials(cls):
     wished = {"v_reset": None, "detach_reset": True}
@@ -36,6 +37,7 @@ def test_every_neuron_with_numbers_a_detached_soft_reset_and_potentials(cls):
     parity(cls, inputs(7, 3, 13) / 3, store_v_seq=True, **options)
 
 
+@pytest.mark.slow(keep=8)
 @pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "smooth"])
 @pytest.mark.parametrize("cls", SURROGATES, ids=lambda cls: cls.__name__)
 def test_every_surrogate_with_learnable_fields(cls, spiking):

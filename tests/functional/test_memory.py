@@ -82,6 +82,7 @@ def saved(monkeypatch):
     return found
 
 
+@pytest.mark.slow(keep=8)
 @pytest.mark.parametrize("node", NEURONS)
 @pytest.mark.parametrize("step_mode", ["m", "s"])
 def test_every_neuron_trains_alike(node, step_mode):

@@ -32,6 +32,7 @@ def swept(cls, threshold, backend, x_seq, **fields):
     return y.detach(), node.v_seq.detach(), x_seq.grad
 
 
+@pytest.mark.slow(keep=6)  # every neuron, in the eager loop, in test_numbers
 @pytest.mark.parametrize(
     ("cls", "backend"),
     [*((cls, "torch") for cls in FAMILY), (LIFNode, "auto"), (TernaryIFNode, "auto"), (ILIFNode, "auto")],

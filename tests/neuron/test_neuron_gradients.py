@@ -139,13 +139,14 @@ def test_the_gradient_recursion_by_hand(kind, decay_input, v_reset, detach_reset
     torch.testing.assert_close(x.grad, torch.tensor(grads, dtype=torch.float64))
 
 
+@pytest.mark.slow(keep=6)  # that every neuron is traced whole is a law of test_transforms
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.parametrize("cls", NEURONS)
 def test_compiled_gives_the_same(cls):
     assert_compiled_gives_the_same(cls, "eager", calls=1, length=2)
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # likewise
 @pytest.mark.parametrize("cls", [LIFNode, ParametricLIFNode, GatedLIFNode, NonSpikingLIFNode, SlidingPSN])

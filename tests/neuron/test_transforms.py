@@ -135,6 +135,7 @@ def test_dual_numbers_in_state_and_fields(name):
     torch.testing.assert_close((found * u).sum(), (want * tangent).sum())
 
 
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
 def test_many_gradients_at_once(cls):
     """`is_grads_batched` and vectorized Jacobians, with learnable fields, against one gradient after the other."""

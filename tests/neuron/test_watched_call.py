@@ -27,7 +27,7 @@ def prepared(node):
     return [run for run in node._short.runs.values() if run is not None and run.taps]
 
 
-@pytest.mark.slow(keep=8)
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("backend", ["cpp", "triton"])
 @pytest.mark.parametrize("cls", COUNTED, ids=lambda cls: cls.__name__)
 def test_watched_run_is_as_prepared_as_any_and_tells_what_came_out(cls, backend):

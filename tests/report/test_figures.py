@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from sample import sample
 from spikescope.errors import MissingExtraError
 from spikescope.report import (
     Epoch,
@@ -189,7 +190,12 @@ def test_a_value_that_is_not_a_number_is_no_spike():
 
 
 @pytest.mark.parametrize(
-    ("draw", "count", "highest"), [(spike_raster, 18, 25), (spike_raster, 30, 25), (membrane_traces, 30, 35)]
+    ("draw", "count", "highest"),
+    sample(
+        [(spike_raster, 18, 25), (spike_raster, 30, 25), (membrane_traces, 30, 35)],
+        (spike_raster, 30, 25),
+        (membrane_traces, 30, 35),
+    ),
 )
 def test_many_layers_take_little_height_each_and_do_not_touch(draw, count, highest):
     layers = tuple(replace(view().layers[0], name=f"neuron{i}") for i in range(count))

@@ -92,6 +92,7 @@ def test_fields_in_single_precision_keep_a_half_precision_input(cls, spiking):
     assert all(p.grad.dtype == torch.float32 for p in surrogate.parameters())
 
 
+@pytest.mark.slow(keep=5)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every(LEARNING)
 def test_learned_fields_compile_and_vmap(cls):
@@ -190,6 +191,7 @@ def test_copies(cls, how):
         assert not torch.equal(getattr(copied, name), getattr(surrogate, name)) or not getattr(surrogate, name).any()
 
 
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
 @every([c for c in SURROGATES if c.pointwise])
 def test_copies_of_a_neuron_that_holds_one(cls, how):
