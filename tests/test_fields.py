@@ -89,6 +89,7 @@ def test_values_out_of_bounds_are_refused_in_words(name, wrong, words):
     ("name", "wrong", "words"),
     [
         ("rate", "fast", "rate must be a number, a tensor or an nn.Parameter, but got 'fast'"),
+        ("rate", 10**400, "rate must be a number, a tensor or an nn.Parameter, but got 1000"),
         ("rate", None, "rate must be a number, a tensor or an nn.Parameter, but got None"),
         ("rate", True, "rate must be a number.*but got True"),
         ("rate", [1.0], r"rate must be a number.*but got \[1.0\]"),

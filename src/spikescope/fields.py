@@ -109,7 +109,7 @@ class Field:
                 if isinstance(given, (bool, str)):
                     raise TypeError
                 given = float(given)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):  # of an integer beyond all floats
                 none = " or None" if self.optional else ""
                 raise TypeError(
                     f"{owner}: {name} must be a number, a tensor or an nn.Parameter{none}, but got {given!r}."

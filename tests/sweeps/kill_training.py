@@ -6,7 +6,8 @@ checkpoint begins anew in the same folder, emptied.
 
 The training that is never killed is the command, in a fresh interpreter. The others are forked from a process that has
 imported what they need and has run nothing, because the imports take longer than a training. What has happened is in
-build/resumes-SEED.json whenever a training has ended, and another call goes on from there.
+build/resumes-SEED-COMMIT.json whenever a training has ended, and another call at the
+same commit goes on from there; with changes that are in no commit it begins anew.
 """
 
 from __future__ import annotations
@@ -121,9 +122,19 @@ def _metrics(place: Path) -> list[tuple[float, ...]]:
     return [(e.epoch, e.train_loss, e.test_loss, e.test_accuracy) for e in read_metrics(place / "metrics.jsonl")]
 
 
+def _tally(seed: int) -> Path:
+    """Where the counts of this commit are; those of changes that are in none are not gone on from."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    changes = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
+    tally = Path("build") / f"resumes-{seed}-{commit.stdout.strip()}{'-changed' if changes.stdout else ''}.json"
+    if changes.stdout:
+        tally.unlink(missing_ok=True)
+    return tally
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", nargs="?", type=int, default=200, help="kills in all, those of earlier calls included")
     parser.add_argument("seed", nargs="?", type=int, default=0)
     given = parser.parse_args()
-    sweep(given.kills, given.seed, Path("build") / f"resumes-{given.seed}.json")
+    sweep(given.kills, given.seed, _tally(given.seed))

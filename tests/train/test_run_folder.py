@@ -163,3 +163,13 @@ def test_a_run_takes_the_folder_of_one_that_was_killed_in_its_first_file(tmp_pat
     (tmp_path / "model.safetensors").unlink()
     with RunFolder(tmp_path):
         assert not draft.exists()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_failure_after_the_end_says_whether_weights_were_saved(tmp_path, small_network, saved):
+    folder = RunFolder(tmp_path)
+    if saved:
+        folder.save_checkpoint(small_network)
+    words = "is done and its weights are in" if saved else "is over before its first epoch was, but the look failed"
+    with pytest.warns(RuntimeWarning, match=words), folder.afterwards("the look"):
+        raise OSError("full")

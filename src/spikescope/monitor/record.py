@@ -226,6 +226,10 @@ class Recording(Results):
             label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
         }
 
+    def summary(self, name: str, label: str) -> Any:
+        """The summary of one reducer of a module, closed; None where nothing was seen."""
+        return self._tracks[name].summary(label)
+
     @property
     def errors(self) -> dict[str, BaseException]:
         """The errors that ended a probe, by the name of the module; reading the result of that module raises it."""

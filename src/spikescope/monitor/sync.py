@@ -1,211 +1,82 @@
-"""Results over all processes of a distributed run, in a handful of collectives however many modules there are."""
+"""Results and findings over all processes of a distributed run, however many modules there are."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, NamedTuple
+from typing import Any, overload
 
-import torch
-from torch import Tensor, distributed
+from torch import distributed
 
+from .health.health import Health
+from .health.registry import judged, open_questions
+from .health.watch.gathered import Told
+from .health.watch.seen import Seen
+from .merging import entries_of, merged, probe_error
 from .record import Recording
-from .reduce import Reducer, rules
-from .reduce.core import Span
 from .results import Results
 
 __all__ = ["sync"]
 
 
-class Entry(NamedTuple):
-    """The summary of one reducer of one module on this rank."""
+@overload
+def sync(watched: Recording, group: Any = None) -> Results: ...
+@overload
+def sync(watched: Health, group: Any = None) -> Health: ...
+def sync(watched: Recording | Health, group: Any = None) -> Results | Health:
+    """What all ranks of `group` have seen, the same on each: results, or findings. What watches stays as it is.
 
-    title: str
-    name: str
-    label: str
-    reducer: Reducer
-    summary: Any  # None without data
+    Every rank has to call it, at the same point of its program. First the ranks compare a hash of what they watch: a
+    difference, or the error of a recording on one of them, is a RuntimeError on all that says what differs. Then the
+    sums, the minima with the maxima, and what has a merge rule of its own go in one collective each, whole numbers
+    apart from real ones: four at most. A rank that has seen nothing adds nothing.
 
-
-def sync(recording: Recording, group: Any = None) -> Results:
-    """The results of a recording over all ranks of `group`, the same on each. The recording itself stays as it is.
-
-    Every rank has to call it, at the same point of its program. First the ranks compare a hash of what they record: a
-    difference, or an error on one of them, is a RuntimeError on all that says what differs. Then the sums, the
-    minima with the maxima, and what has a merge rule of its own go in one collective each, whole numbers apart from
-    real ones: four at most. A rank that has seen nothing adds nothing.
+    Of `health` two more send what else was seen, and the findings of the first rank that has seen anything, which
+    judges for all: shares and counts are exactly those of one process with all samples, sums of real numbers up to
+    rounding. A place names the rank on which it is, and its sample there; neighbours on two ranks are not compared.
 
     For example `results = monitor.sync(recording)` after an epoch of DistributedDataParallel, then
     `if rank == 0: print(results.table())`.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         raise RuntimeError(
-            "sync needs torch.distributed: call init_process_group first, or read the recording itself in one process."
+            "sync needs torch.distributed: call init_process_group first, or read what was seen itself in one process."
         )
-    if not isinstance(recording, Recording):
-        raise TypeError(f"sync takes what monitor.record gives, but got {type(recording).__name__}.")
-    entries, error = _entries(recording)
-    shapes = _agreed(entries, error, group)
-    flat = [i for i, entry in enumerate(entries) if shapes[i] is not None and _is_flat(entry.reducer)]
-    own = [i for i, entry in enumerate(entries) if shapes[i] is not None and not _is_flat(entry.reducer)]
-    device = _device(group)
-    fields = {i: _fields(entries[i], shapes[i]) for i in flat}
-    _reduce(fields, [entries[i].reducer for i in flat], device, group)
-    made = {i: entries[i].reducer.Summary(**held) for i, held in fields.items()}
-    made.update(_gathered(entries, own, group))
+    if isinstance(watched, Health):
+        return _health(watched, group)
+    if not isinstance(watched, Recording):
+        raise TypeError(f"sync takes what monitor.record or monitor.health gives, but got {type(watched).__name__}.")
+    entries = entries_of(watched)
     rows: dict[str, dict[str, Any]] = {}
-    for i in sorted(made):
-        rows.setdefault(entries[i].name, {})[entries[i].label] = entries[i].reducer.result(made[i])
-    return Results(rows, recording.single)
+    for i, summary in merged(entries, (), probe_error(watched), group).items():
+        rows.setdefault(entries[i].name, {})[entries[i].label] = entries[i].reducer.result(summary)
+    return Results(rows, watched.single)
 
 
-def _entries(recording: Recording) -> tuple[list[Entry], str]:
-    """What this rank has, and the error that a probe met, in words."""
-    error = ""
-    try:
-        recording.raise_error(recording._tracks)
-    except Exception as met:
-        error = f"{type(met).__name__}: {met}"
-    entries = [
-        Entry(f"{label} of {name!r} by {total.reducer!r}", name, label, total.reducer, track.summary(label))
-        for name, track in recording._tracks.items()
-        for label, total in track.totals.items()
-    ]
-    return entries, error
+def _health(watched: Health, group: Any) -> Health:
+    seen = watched._seen
+    if seen is None:
+        raise TypeError("sync: a copy of what monitor.health gives holds findings alone; give the one that watches.")
+    if not seen.closed:
+        seen.settle()
+    held = [(name, entry) for name, one in seen.recordings.items() for entry in entries_of(one, f"{name}: ")]
+    made = merged([entry for _, entry in held], seen.terms, "", group)
+    told = _all((seen.told(), seen.ran), group)
+    summaries: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in seen.recordings}
+    for i, summary in made.items():
+        name, entry = held[i]
+        summaries[name].setdefault(entry.name, {})[entry.label] = summary
+    judge = next((rank for rank, (_, ran) in enumerate(told) if ran), 0)
+    here = distributed.get_rank(group) == judge
+    found = _judged(seen, [one for one, _ in told], summaries) if here else None
+    return watched.joined(*_all(found, group)[judge])
 
 
-def _is_flat(reducer: Reducer) -> bool:
-    """Whether closed summaries merge entry by entry."""
-    batch = {rule.batch for rule in rules(reducer.Summary).values()}
-    return type(reducer).beside is Reducer.beside and batch <= {"sum", "min", "max", "cat", "span"}
+def _judged(seen: Seen, told: list[Told], summaries: dict[str, Any]) -> tuple[Any, ...]:
+    whole = seen.joined(told, summaries)
+    return judged(whole), open_questions(whole), whole.ran
 
 
-def _shape(entry: Entry) -> dict[str, Any] | None:
-    """What a rank without data has to know to take part: shapes and dtypes, and the entries that all have alike."""
-    if entry.summary is None:
-        return None
-    if not _is_flat(entry.reducer):
-        return {}
-    found: dict[str, Any] = {}
-    for name, rule in rules(entry.reducer.Summary).items():
-        held = getattr(entry.summary, name)
-        if isinstance(held, Tensor):
-            found[name] = (tuple(held.shape), held.dtype)
-        else:
-            found[name] = tuple(held) if rule.batch == "span" else type(held).__name__
-    return found
-
-
-def _agreed(entries: list[Entry], error: str, group: Any) -> list[dict[str, Any] | None]:
-    """The shapes of each entry, None where no rank has data; a RuntimeError on all ranks where they differ."""
-    titles = [entry.title for entry in entries]
-    schema = hashlib.sha256("\n".join(titles).encode()).hexdigest()
-    ranks: list[Any] = [None] * distributed.get_world_size(group)
-    distributed.all_gather_object(ranks, (schema, titles, [_shape(entry) for entry in entries], error), group=group)
-    failed = [f"rank {rank}: {held[3]}" for rank, held in enumerate(ranks) if held[3]]
-    if failed:
-        raise RuntimeError(f"sync: a probe has met an error on {'; '.join(failed)}")
-    for rank, (other, theirs, _, _) in enumerate(ranks):
-        if other != ranks[0][0]:
-            first = [title for title in ranks[0][1] if title not in theirs]
-            more = [title for title in theirs if title not in ranks[0][1]]
-            raise RuntimeError(
-                f"sync: the ranks record different things. Only rank 0 has: {', '.join(first) or 'nothing'}; only rank "
-                f"{rank} has: {', '.join(more) or 'nothing'}{'' if first or more else ', but in another order'}. "
-                "Call record with the same arguments on all ranks."
-            )
-    return [_common(title, [held[2][i] for held in ranks]) for i, title in enumerate(titles)]
-
-
-def _common(title: str, shapes: list[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The shape that all ranks with data have."""
-    found = {rank: held for rank, held in enumerate(shapes) if held is not None}
-    for rank, held in found.items():
-        first = next(iter(found))
-        if held != found[first]:
-            raise RuntimeError(
-                f"sync: {title} has summaries of other shapes on rank {first}, {found[first]}, and on rank {rank}, "
-                f"{held}. Only the number of samples may differ between ranks."
-            )
-    return next(iter(found.values()), None)
-
-
-_IDENTITY = {"sum": 0, "min": float("inf"), "max": float("-inf")}
-
-
-def _fields(entry: Entry, shape: Any) -> dict[str, Any]:
-    """The fields of a summary; those of the identity where this rank has no data."""
-    if entry.summary is not None:
-        return dict(entry.summary._asdict())
-    made: dict[str, Any] = {}
-    for name, rule in rules(entry.reducer.Summary).items():
-        held = shape[name]
-        if rule.batch == "span":
-            made[name] = Span(*held)
-        elif rule.batch == "cat":
-            made[name] = torch.zeros(held[0], dtype=held[1], device="cpu")
-        elif isinstance(held, str):
-            made[name] = 0
-        else:
-            made[name] = _identity(rule.batch, held)
-    return made
-
-
-def _identity(rule: str, held: tuple[tuple[int, ...], torch.dtype]) -> Tensor:
-    shape, dtype = held
-    if dtype.is_floating_point or rule == "sum":
-        return torch.full(shape, _IDENTITY[rule], dtype=dtype, device="cpu")
-    limits = torch.iinfo(dtype)
-    return torch.full(shape, limits.max if rule == "min" else limits.min, dtype=dtype, device="cpu")
-
-
-def _reduce(fields: dict[int, dict[str, Any]], reducers: list[Reducer], device: torch.device, group: Any) -> None:
-    """All-reduce the fields in place: whole sums, real sums, and minima together with negated maxima."""
-    buckets: dict[tuple[str, torch.dtype], list[tuple[dict[str, Any], str, bool]]] = {}
-    for held, reducer in zip(fields.values(), reducers, strict=True):
-        for name, rule in rules(reducer.Summary).items():
-            if rule.batch in ("sum", "min", "max"):
-                value = held[name]
-                real = isinstance(value, float) or (isinstance(value, Tensor) and value.dtype.is_floating_point)
-                dtype = torch.int64 if rule.batch == "sum" and not real else torch.float64
-                kind = "sum" if rule.batch == "sum" else "min"
-                buckets.setdefault((kind, dtype), []).append((held, name, rule.batch == "max"))
-    for (kind, dtype), places in sorted(buckets.items(), key=str):
-        parts = [torch.as_tensor(held[name], dtype=dtype, device=device).flatten() for held, name, _ in places]
-        flat = torch.cat([-part if negated else part for part, (_, _, negated) in zip(parts, places, strict=True)])
-        operation = distributed.ReduceOp.SUM if kind == "sum" else distributed.ReduceOp.MIN
-        distributed.all_reduce(flat, operation, group=group)
-        for part, (held, name, negated) in zip(flat.split([len(part) for part in parts]), places, strict=True):
-            old = held[name]
-            new = -part if negated else part
-            held[name] = new.to(old.device, old.dtype).view(old.shape) if isinstance(old, Tensor) else new.item()
-
-
-def _gathered(entries: list[Entry], own: list[int], group: Any) -> dict[int, Any]:
-    """Summaries with a merge rule of their own: sent whole, merged in the order of the ranks."""
-    if not own:
-        return {}
-    here = {i: _on_cpu(entries[i].summary) for i in own if entries[i].summary is not None}
-    ranks: list[Any] = [None] * distributed.get_world_size(group)
-    distributed.all_gather_object(ranks, here, group=group)
-    merged: dict[int, Any] = {}
-    for i in own:
-        for held in ranks:
-            if i in held:
-                merged[i] = entries[i].reducer.merge(merged[i], held[i], "batch") if i in merged else held[i]
-    return merged
-
-
-def _on_cpu(value: Any) -> Any:
-    """A summary with its tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.cpu()
-    if isinstance(value, torch.Size) or not isinstance(value, tuple):
-        return value
-    parts = [_on_cpu(item) for item in value]
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-
-
-def _device(group: Any) -> torch.device:
-    """Where the backend of the group takes its tensors."""
-    nccl = distributed.get_backend(group) == "nccl"
-    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+def _all(value: Any, group: Any) -> list[Any]:
+    """The values of all ranks."""
+    values: list[Any] = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(values, value, group=group)
+    return values

@@ -110,8 +110,10 @@ class RunFolder:
         try:
             yield
         except Exception as error:
+            saved = (self.path / "model.safetensors").exists()
+            done = f"done and its weights are in {self.path}" if saved else "over before its first epoch was"
             warn(
-                f"The training is done and its weights are in {self.path}, but {what} failed: {type(error).__name__}: "
+                f"The training is {done}, but {what} failed: {type(error).__name__}: "
                 f"{error} `spikescope report {self.path}` writes a report of what is there."
             )
 

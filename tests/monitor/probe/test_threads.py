@@ -3,10 +3,12 @@
 import threading
 import time
 
+import pytest
 import torch
 
 from monitor_cases import spiking_net
 from spikescope import monitor, neuron
+from spikescope.monitor.probe import single
 
 
 def at_once(*works):
@@ -61,3 +63,26 @@ def test_what_listens_may_call_the_network_again():
         worker.join(20)
     assert not worker.is_alive()
     assert seen == [4, 1]
+
+
+def test_a_function_that_waits_for_another_thread_in_the_network_is_told_in_words(monkeypatch):
+    """As a backward pass on a GPU, whose hooks run on a thread of autograd."""
+    monkeypatch.setattr(single, "_PATIENCE", 0.2)
+    net, ends = spiking_net(), []
+
+    def waits(y):
+        inner = threading.Thread(target=net[3], args=(torch.ones(4, 2, 3),), daemon=True)
+        inner.start()
+        inner.join(20)
+        ends.append(not inner.is_alive())
+        return y
+
+    with (
+        pytest.warns(RuntimeWarning, match="seems to wait for this thread"),
+        monitor.OutputMonitor(net, "1", waits),
+        monitor.OutputMonitor(net, "3") as other,
+    ):
+        net[1](torch.ones(4, 2, 7))
+    assert ends == [True]
+    with pytest.raises(RuntimeError, match="Detach what the function works on"):
+        other["3"]

@@ -144,6 +144,12 @@ class Health(Displayed):
         remarks = [text for text in words_of(found, questions) if text]
         return Overview(f"Health: {len(found)} finding{'' if len(found) == 1 else 's'}", cells_of(found), remarks)
 
+    def joined(self, findings: list[Finding], unjudged: list[str], ran: bool) -> Health:
+        """A copy with the findings of several processes."""
+        made = Health.__new__(Health)
+        made.__dict__.update(_kept=(findings, unjudged, ran), _seen=None)
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         """Of a copy: it holds the findings, but listens to nothing."""
         return {"_kept": self._told(), "_seen": None}

@@ -6,7 +6,8 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,6 +26,8 @@ from .start import Start, start_of
 
 __all__ = ["GradScale", "Probe", "ProbeReport"]
 
+
+_PATIENCE = 60.0  # seconds: no value takes as long, so that its turn would never come
 
 _turns: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 
@@ -127,9 +130,23 @@ class Probe:
         """Whether nothing has run since the reset, so that the next step is the first."""
         return self._start is None or self._start.at_rest()
 
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """One thread at a time; RuntimeError where the one before waits for this one."""
+        if not self._turn.acquire(timeout=_PATIENCE):
+            raise RuntimeError(
+                f"A value came on another thread while a monitor was at work, and {_PATIENCE:g} seconds later it still "
+                "was: its function seems to wait for this thread, as one that runs a backward pass through the network "
+                "that it watches does on a GPU. Detach what the function works on, or run that after the call."
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def begin(self) -> None:
         """A sequence begins."""
-        with self._turn:
+        with self._in_turn():
             self.began = True
             self.run += self._begun
             asleep = self.run % self.every != 0
@@ -168,19 +185,25 @@ class Probe:
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """Take one value from the socket; of replicas that run in threads, one after the other."""
-        with self._turn:
-            began = time.perf_counter_ns()
-            self.compiled = compiled
-            try:
-                if torch.is_inference_mode_enabled():
-                    with torch.inference_mode(False):  # records are tensors like any other
-                        self._receive(value, cut)
-                else:
+        try:
+            with self._in_turn():
+                self._receive_in_turn(value, compiled, cut)
+        except Exception as error:  # of the turn that did not come
+            self.fail(error)
+
+    def _receive_in_turn(self, value: Any, compiled: bool, cut: bool) -> None:
+        began = time.perf_counter_ns()
+        self.compiled = compiled
+        try:
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # records are tensors like any other
                     self._receive(value, cut)
-            except Exception as error:
-                self.fail(error)
-            self.given = None
-            self.nanoseconds += time.perf_counter_ns() - began
+            else:
+                self._receive(value, cut)
+        except Exception as error:
+            self.fail(error)
+        self.given = None
+        self.nanoseconds += time.perf_counter_ns() - began
 
     def _receive(self, value: Any, cut: bool) -> None:
         if isinstance(value, Exception):

@@ -44,13 +44,10 @@ class Start:
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """A call comes; of neurons of ours alone, one that begins a sequence."""
-        if not self.clocks:
-            self._begin()
-            return
         try:
-            if isinstance(value, Exception):
+            if self.clocks and isinstance(value, Exception):
                 raise value
-            if self._rest(tensors_of(value)):
+            if not self.clocks or self._rest(tensors_of(value)):
                 self._begin()
         except Exception as error:
             self._fail(error)

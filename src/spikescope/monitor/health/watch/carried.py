@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -11,11 +12,12 @@ from ....recording.records import Moment
 from ....sockets import Signal, subscribe, unsubscribe
 from ...choose.kinds import held_state, in_sequences
 from ...probe.single import Probe
+from .watcher import Rule, Watcher
 
 __all__ = ["Carried"]
 
 
-class Carried:
+class Carried(Watcher):
     """Counts the runs of a neuron that began with the state of the one before, as a forgotten reset leaves it.
 
     A run is a call for a sequence; of single steps it is what follows a backward pass over several of them, for one
@@ -26,12 +28,17 @@ class Carried:
     """
 
     enabled = True
+    joins: ClassVar[dict[str, Rule | None]] = dict.fromkeys(
+        ("ran", "reset", "_runs", "_chunks", "_trained", "longest", "learns")
+    )
+    stays = frozenset({"neuron", "backwards", "point", "fired", "_calls", "_joined", "_graph", "_learns"})
 
     def __init__(self, neuron: nn.Module, backwards: list[Probe]) -> None:
         self.neuron = neuron
         self.backwards = backwards  # the probes of the gradients that tell a backward pass
         self.fired = 0  # of these, up to the last call
         self.ran = self.reset = False  # reset: and began anew after that
+        self._learns: bool | None = None  # of what is joined, whether a backward pass came on that process
         self._calls = 0  # since the last backward pass
         self._joined = self._graph = False  # the state has a graph: before this call; after the last one
         self._runs = self._chunks = 0  # chunks: runs that go on with the graph of the one before
@@ -62,13 +69,26 @@ class Carried:
         self._calls = 1 if learned or moment.start == 0 else self._calls + 1
         self._graph, self.ran = _has_graph(self.neuron), True
 
+    def joined(self, parts: list[dict[str, Any]]) -> Self:
+        """That of the process on which most began so: what one does wrong, another does not mend."""
+        made = []
+        for part in parts:
+            one = copy.copy(self)
+            one.__dict__.update({("_learns" if name == "learns" else name): held for name, held in part.items()})
+            made.append(one)
+        return max(made, key=lambda one: (one.ran, one.number, 0 if one.reset else one.longest))
+
+    @property
+    def learns(self) -> bool:
+        """Whether a backward pass came."""
+        return any(probe.fired for probe in self.backwards) if self._learns is None else self._learns
+
     @property
     def number(self) -> int:
         """How many runs began so, by mistake as it seems."""
         if self.reset:
             return 0
-        learns = any(probe.fired for probe in self.backwards)
-        return self._runs + (0 if learns else self._chunks)  # without a backward pass the graph serves nobody
+        return self._runs + (0 if self.learns else self._chunks)  # without a backward pass the graph serves nobody
 
     def past(self, steps: int) -> int:
         """How many sequences of so many single steps began where the one before had ended."""
@@ -77,7 +97,7 @@ class Carried:
     @property
     def unknown(self) -> bool:
         """Whether nothing tells where its sequences end: single steps, no reset, no backward pass."""
-        return self.longest > 1 and not self.reset and not any(probe.fired for probe in self.backwards)
+        return self.longest > 1 and not self.reset and not self.learns
 
     @property
     def evaluating(self) -> bool:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from .watcher import Rule, Watcher, either, most, total
+
 __all__ = ["Crowd"]
 
 
-class Crowd:
+class Crowd(Watcher):
     r"""The share of neurons that fire in each step of each sample: its mean, and how far it goes up and down.
 
     $$\chi^2 = \frac{\mathrm{Var}(p)}{\bar p (1 - \bar p)}$$ is 1 where all fire in the same steps, and 1 / M for M
     neurons that fire independently.
     """
+
+    joins: ClassVar[dict[str, Rule | None]] = {
+        "neurons": most,
+        "seen": total,
+        "_fired": either,
+        "_total": total,
+        "_squares": total,
+    }
 
     def __init__(self) -> None:
         self.neurons = self.seen = 0

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from ....form import tensors_of
 from ....recording.records import Moment
 from .nonfinite import Place, first_bad
+from .watcher import Rule, Watcher, earliest, first, least, most, total
 
 __all__ = ["Inputs"]
 
 _COMPARED = 8  # calls in which neighbours are compared
 
 
-class Inputs:
+class Inputs(Watcher):
     """The range of the first tensor that the network is given, and how alike neighbours in its first two axes are."""
 
+    joins: ClassVar[dict[str, Rule | None]] = {
+        "_bad": earliest,
+        "low": least,
+        "high": most,
+        "shapes": first,
+        "calls": most,
+        "_compared": most,
+        "_sums": total,
+        "_steps": total,
+    }
+
     def __init__(self) -> None:
-        self.bad: Place | None = None
+        self._bad: tuple[int, Place] | None = None  # the call, and where it was not finite
         self.low, self.high = math.inf, -math.inf
         self.shapes: list[tuple[int, ...]] = []  # of the calls, each once
         self.calls = self._compared = 0
@@ -34,7 +46,8 @@ class Inputs:
             return
         if self.bad is None and held.is_floating_point():
             steps = len(held) if held.ndim else 1
-            self.bad = first_bad(held, Moment("", 0, 0, 0, steps, None))
+            bad = first_bad(held, Moment("", 0, 0, 0, steps, None))
+            self._bad = None if bad is None else (self.calls, bad)
         self.calls += 1
         if self.bad is not None:
             return
@@ -51,6 +64,11 @@ class Inputs:
             self._compared += 1
             self._steps[0] += x.diff(dim=0).abs().mean().item()
             self._steps[1] += x.diff(dim=1).abs().mean().item()
+
+    @property
+    def bad(self) -> Place | None:
+        """Where the first value was that is not finite."""
+        return None if self._bad is None else self._bad[1]
 
     @property
     def rms(self) -> float:

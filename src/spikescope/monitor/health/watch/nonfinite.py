@@ -17,19 +17,22 @@ __all__ = ["Place", "first_bad"]
 class Place(NamedTuple):
     """Where a value is: the step since the reset, the sample and the neuron.
 
-    Without a sample, of a module whose axes nobody knows, `neuron` is the index in the whole value.
+    Without a sample, of a module whose axes nobody knows, `neuron` is the index in the whole value. `rank` is that of
+    the process, of what was seen by several.
     """
 
     step: int
     sample: int | None = None
     neuron: tuple[int, ...] = ()
+    rank: int | None = None
 
     def __str__(self) -> str:
+        there = "" if self.rank is None else f", on rank {self.rank}"
         if self.sample is None:
-            return f"index {self.neuron}" if self.neuron else f"step {self.step}"
+            return f"index {self.neuron}{there}" if self.neuron else f"step {self.step}{there}"
         parts = [f"step {self.step}", f"sample {self.sample}"]
         parts += [f"neuron {self.neuron[0] if len(self.neuron) == 1 else self.neuron}"] if self.neuron else []
-        return ", ".join(parts)
+        return ", ".join(parts) + there
 
 
 def first_bad(value: Any, moment: Moment, axes: bool = True) -> Place | None:

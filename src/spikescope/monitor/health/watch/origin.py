@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,21 +19,37 @@ from .crowd import Crowd
 from .nonfinite import Place, first_bad
 from .state import State
 from .uses import Uses
+from .watcher import Rule, Watcher, by_name, earliest, first, total, union
 
 __all__ = ["Origin"]
 
 _KEPT, _STEPS = 2, 16  # samples and steps of an input that are kept
 
 
-class Origin:
+class Origin(Watcher):
     """The first run and step in which a module without children gave a value that is not finite, and which one.
 
     It sees each call of each neuron, so that what is `carried` over, its `states`, its `crowds` and its `uses` are told
     by it too.
     """
 
+    joins: ClassVar[dict[str, Rule | None]] = {
+        "_found": by_name(earliest),
+        "_order": lambda values: {
+            name: at for at, name in enumerate(dict.fromkeys(n for held in values for n in held))
+        },
+        "_fed": union,
+        "shapes": by_name(first),
+        "_drives": by_name(total),
+        "_carried": None,
+        "_states": None,
+        "crowds": None,
+        "uses": None,
+    }
+    stays = frozenset({"samples", "_probes", "_closed"})  # samples: to try a line out those of one process do
+
     def __init__(self, net: nn.Module, backwards: dict[str, Probe], firing: set[str]) -> None:
-        found: dict[str, tuple[int, Place, int]] = {}  # run, place in the value, place in the order of calls
+        found: dict[str, tuple[int, Place]] = {}  # run, place in the value
         order: dict[str, int] = {}
         fed: set[str] = set()  # neurons whose input was not finite
         shapes: dict[str, tuple[int, ...]] = {}  # of the first input of a neuron
@@ -61,12 +77,12 @@ class Origin:
                 states[name].look((moment.stop or 1) - 1, value)
             if name in crowds:
                 crowds[name].look(_spikes(neurons[name], value), in_sequences(neurons[name]))
-            place = order.setdefault(name, len(order))
+            order.setdefault(name, len(order))
             if name in found:
                 return
             bad = first_bad(value, moment, isinstance(leaves[name], StepModule))
             if bad is not None:
-                found[name] = (moment.run, bad, place)
+                found[name] = (moment.run, bad)
 
         def feed(value: Any, moment: Moment) -> None:
             if isinstance(value, Tensor) and value.ndim:
@@ -87,9 +103,7 @@ class Origin:
         """The module and where in its value, with the step of its run."""
         if not self._found:
             return None
-        name = min(
-            self._found, key=lambda held: (self._found[held][0], self._found[held][1].step, self._found[held][2])
-        )
+        name = min(self._found, key=lambda one: (self._found[one][0], self._found[one][1].step, self._order[one]))
         return name, self._found[name][1]
 
     def spoiled(self) -> set[str]:

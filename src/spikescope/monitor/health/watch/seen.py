@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from ...probe.single import GradScale, Probe
 from ...record import Recording, record
 from ...reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
 from ...reduce.pieces import whole
+from .gathered import Gathered, Told, errors_of
 from .inputs import Inputs
 from .origin import Origin
 from .state import State
@@ -65,6 +68,7 @@ class Seen:
         origin = self.origin = Origin(net, backwards, set(self.spikes._tracks))
         inputs = self.inputs = Inputs()
         self._lost: dict[str, Exception] = {}  # by what was looked at last
+        self._told: list[Told] | None = None  # of what is joined, what each process told
         weights = self.weights = Weights(parameters(net))
         self.arrival = Arrival(weights.held)
 
@@ -79,6 +83,35 @@ class Seen:
         self._closed = closed_with(self, [*thresholds, self.root, self.arrival])
 
     @property
+    def recordings(self) -> dict[str, Recording]:
+        """The recordings that judges read, by the name of the attribute."""
+        held = {name: getattr(self, name) for name in ("spikes", "gradients", "potentials", "near")}
+        return {name: one for name, one in held.items() if one is not None}
+
+    @property
+    def terms(self) -> list[str]:
+        """What processes must have alike, so that what they have seen can be joined."""
+        weights = [f"a weight {name!r} of shape {tuple(held.shape)}" for name, held in self.weights.held.items()]
+        neurons = [f"a neuron {name!r}, {type(held.neuron).__name__}" for name, held in self.origin.states.items()]
+        return [f"health with {self.limits}", *weights, *neurons]
+
+    def told(self) -> Told:
+        """What this process has seen beside its recordings."""
+        errors = [(name, f"{type(error).__name__}: {error}") for name, error in self.errors]
+        return Told({name: getattr(self, name).told() for name in _WATCHERS}, errors, self.learned)
+
+    def joined(self, told: Sequence[Told], summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Seen:
+        """What all processes have seen, by what they told and the merged summaries of the recordings."""
+        made = copy.copy(self)
+        made._told = list(told)
+        for name in _WATCHERS:
+            setattr(made, name, getattr(self, name).joined([one.watchers[name] for one in told]))
+        failed = {name for one in told for name, _ in one.errors}
+        for name, own in self.recordings.items():
+            setattr(made, name, cast(Any, Gathered(own, summaries[name], failed)))
+        return made
+
+    @property
     def watching(self) -> list[Any]:
         """Recordings, and what else has probes for each layer."""
         held = (self.spikes, self.gradients, self.potentials, self.near, self.origin)
@@ -87,6 +120,8 @@ class Seen:
     @property
     def errors(self) -> list[tuple[str, BaseException]]:
         """The errors that ended a probe, each with the name of the module."""
+        if self._told is not None:
+            return errors_of([told.errors for told in self._told])
         found = [(name, error) for held in self.watching for name, error in held.errors.items()]
         found += [] if self.root.error is None else [("", self.root.error)]
         known = {name for name, _ in found}
@@ -122,6 +157,8 @@ class Seen:
     @property
     def learned(self) -> bool:
         """Whether a backward pass came by."""
+        if self._told is not None:
+            return any(told.learned for told in self._told)
         return any(probe.fired for probe in self.gradients._probes) or any(self.arrival.counts.values())
 
     @property
@@ -152,8 +189,8 @@ class Seen:
 
     def bad_steps(self) -> dict[str, int]:
         """In how many steps the gradient of each layer was not finite."""
-        tracks = self.gradients._tracks
-        squares = {name: whole(tracks[name].summary("gradient norm").pieces)[:, 0] for name in self.norms()}
+        held = {name: self.gradients.summary(name, "gradient norm") for name in self.norms()}
+        squares = {name: whole(one.pieces)[:, 0] for name, one in held.items()}
         return {name: int((~held.isfinite()).sum()) for name, held in squares.items()}
 
     def before(self, name: str) -> tuple[str, Any] | None:
@@ -164,6 +201,9 @@ class Seen:
         earlier = [n for n in earlier if isinstance(getattr(self.modules[n], "weight", None), Tensor)]
         latest = max(earlier, key=places.__getitem__, default=None)
         return None if latest is None else (latest, self.modules[latest])
+
+
+_WATCHERS = ("origin", "inputs", "weights", "arrival")
 
 
 def _potentials(net: nn.Module, chosen: dict[str, SupportShare]) -> Recording | None:

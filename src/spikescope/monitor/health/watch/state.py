@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,31 +12,37 @@ from ....sockets import at_path
 from ...choose.kinds import potential_of, state_of
 from ...choose.signals import threshold_name
 from .nonfinite import Place, first_bad
+from .watcher import Rule, Watcher, earliest, least, most
 
 __all__ = ["State"]
 
 _ONE_STEP = Moment("", 0, 0, 0, 1, None)
 
 
-class State:
+class State(Watcher):
     """What the state of a neuron shows after its calls; in compiled code, which writes it last, after the one before.
 
     Spikes tell nothing of it: a potential that is NaN, or far below rest, is as silent as one that lacks input.
     Distances from rest are in units of the distance of the threshold.
     """
 
+    joins: ClassVar[dict[str, Rule | None]] = {"_broken": earliest, "top": most, "bottom": least}
+    stays = frozenset({"neuron", "_step", "_calls"})
+
     def __init__(self, neuron: nn.Module) -> None:
         self.neuron: Any = neuron
-        self.broken: Place | None = None  # where it was not finite, with the step after which it was seen
+        self._broken: tuple[int, Place] | None = None  # the call, and where it was not finite after it
+        self._calls = 0
         self.top, self.bottom = -math.inf, math.inf  # the largest and the least distance of a potential from rest
         self._step = 0
 
     def look(self, step: int, out: Any = None) -> None:
         """A call is over, and gave `out`."""
         self._step = step
+        self._calls += 1
         if self.broken is None:
             bad = first_bad([held.detach() for held in state_of(self.neuron, out)], _ONE_STEP)
-            self.broken = bad if bad is None else bad._replace(step=step)
+            self._broken = None if bad is None else (self._calls, bad._replace(step=step))
         v = potential_of(self.neuron, out)
         if self.broken is None and v is not None:
             above = (v.detach() - self.rest) / self.scale
@@ -46,6 +52,11 @@ class State:
     def settle(self) -> None:
         """Somebody reads: the last call of compiled code has written its state by now."""
         self.look(self._step)
+
+    @property
+    def broken(self) -> Place | None:
+        """Where it was not finite, with the step after which that was seen."""
+        return None if self._broken is None else self._broken[1]
 
     @property
     def rest(self) -> float:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from torch import nn
 
 from ...choose.kinds import in_sequences, is_neuron
 from ...choose.modules import by_role, named
 from ...foreign.adapter import adapter_of
+from .watcher import Rule, Watcher, by_name, most
 
 __all__ = ["Uses"]
 
 
-class Uses:
+class Uses(Watcher):
     """Counts the calls of neurons and of layers with weights in each call of the network.
 
     A neuron that runs more often than every layer with weights stands in two places, though it has one state. It may
     take single steps of a sequence inside a container, which is no second place; nor is there one for a neuron that is
     passed its state.
     """
+
+    joins: ClassVar[dict[str, Rule | None]] = {"_twice": by_name(most), "_counts": lambda values: {}}
+    stays = frozenset({"synapses", "neurons", "names"})
 
     def __init__(self, net: nn.Module) -> None:
         held = named(net)
@@ -37,6 +43,9 @@ class Uses:
     def begin(self) -> None:
         """The network begins, so that the call before is over."""
         self._twice, self._counts = self.twice, {}
+
+    def told(self) -> dict[str, Any]:
+        return {"_twice": self.twice, "_counts": {}}  # what a call in its midst has counted is in `twice`
 
     @property
     def twice(self) -> dict[str, int]:

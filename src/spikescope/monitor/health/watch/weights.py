@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...choose.modules import named
+from .watcher import Rule, Watcher, by_name, either, longest, most
 
 __all__ = ["Arrival", "Weights", "parameters"]
 
@@ -27,8 +28,11 @@ def parameters(net: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-class Arrival:
+class Arrival(Watcher):
     """Counts the gradients that arrive at each weight, by hooks that are taken off at the end."""
+
+    joins: ClassVar[dict[str, Rule | None]] = {"counts": by_name(most), "_moving": by_name(either)}
+    stays = frozenset({"_hooks"})
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.counts = dict.fromkeys(weights, 0)
@@ -52,12 +56,15 @@ class Arrival:
         return count
 
 
-class Weights:
+class Weights(Watcher):
     """How far each weight goes from one call of the network to the next, in units of its own norm.
 
     A part of each weight is compared, of even distances. Of a weight that is smaller than weights begin, the unit is
     their usual norm: that an update moves it far is then no wonder, and right.
     """
+
+    joins: ClassVar[dict[str, Rule | None]] = {"moves": by_name(longest)}
+    stays = frozenset({"held", "_before"})
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.held = weights
