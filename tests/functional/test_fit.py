@@ -78,9 +78,10 @@ def test_every_budget_over_the_floor_is_kept_with_the_same_results(kind):
     floor = functional.fit_memory(made(kind), X, "1 GB", show=False).floor
     expected = step(made(kind))
     segments = set()
-    for budget in (floor, int(1.2 * floor), int(1.6 * floor), 10 * floor):
+    for budget in (floor, int(1.05 * floor), int(1.2 * floor), int(1.6 * floor), 10 * floor):
         net = made(kind)
         found = functional.fit_memory(net, X, budget, show=False)
+        assert floor <= 1.001 * found.after + 1024, "no plan takes less than what is told to be the least"
         assert found.after <= budget
         assert tuple(held.name for held in held_stretches(net)) == found.segments
         assert alike(step(net), expected)

@@ -21,13 +21,14 @@ from .kept import Course, follow
 from .memory import is_lean, lean
 from .network import reset_net
 from .peak import most_allocated
-from .plan import Choice, Model, cheapest, model, smallest
-from .segments import held_stretches, put_segments, take_segments_off
+from .plan import Choice, Model, again, cheapest, model, smallest
+from .segments import Stretch, held_stretches, put_segments, take_segments_off
 
 __all__ = ["MemoryPlan", "fit_memory", "unfit_memory"]
 
 _GUESS = 4.0  # largest tensors at work at a time, until it is measured
 _ROUNDS = 5
+_NEAR = 1.1, 1.25, 1.5  # times the floor: what the least peak may be mistaken by
 _APART = 1000, 1024  # two measurements of one step differ by less than a thousandth or a KiB: threads let go late
 
 
@@ -190,12 +191,23 @@ class _Search:
         self._time()  # kernels are made in the first step, which takes memory of its own
         peak = self._peak(choice)
         grow = choice.grown(peak)
-        again = smallest(of, math.ceil(10 * grow) / 10)  # rounded, that a few bytes lead to no other segments
-        if again.stretches != choice.stretches:
-            found = self._peak(again)
-            grow = max(grow, again.grown(found))
-            choice, peak = (again, found) if found < peak else (choice, peak)
+        other = smallest(of, math.ceil(10 * grow) / 10)  # rounded, that a few bytes lead to no other segments
+        if other.stretches != choice.stretches:
+            found = self._peak(other)
+            grow = max(grow, other.grown(found))
+            choice, peak = (other, found) if found < peak else (choice, peak)
+        for near in self._near(of, peak, grow, {choice.stretches, other.stretches}):
+            found = self._peak(near)
+            choice, peak = (near, found) if found < peak else (choice, peak)
         return choice, peak, grow
+
+    def _near(self, of: Model, peak: int, grow: float, tried: set[tuple[Stretch, ...]]) -> Iterator[Choice]:
+        """Cheaper choices that may take less than was thought, for a plan could be one of them: none far above it."""
+        chosen = [cheapest(of, more * peak, grow, again) for more in _NEAR]
+        for choice in (held for held in chosen if held is not None):
+            if choice.stretches not in tried:
+                tried.add(choice.stretches)
+                yield choice
 
     def _chosen(self, of: Model, floor: Choice, least: int, grow: float) -> tuple[Choice, int]:
         """The cheapest segments whose measured peak is within the budget, put on the network, and that peak."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .kept import Course
 from .segments import Stretch
 
-__all__ = ["Choice", "Model", "Option", "cheapest", "model", "smallest"]
+__all__ = ["Choice", "Model", "Option", "again", "cheapest", "model", "smallest"]
 
 _FRONT = 1024  # ways to come to a part that are followed, those that keep as much to a thousandth of the budget as one
 _HALVINGS = 30
@@ -139,7 +139,7 @@ def _seconds(option: Option) -> float:
     return option.seconds
 
 
-def _again(option: Option) -> float:
+def again(option: Option) -> float:
     """Bytes that are computed again: of a network these are always the same, while its seconds are not."""
     return 0.0 if option.stretch is None else float(option.work)
 
@@ -198,7 +198,7 @@ def smallest(of: Model, grow: float) -> Choice:
     low, high, best = 0.0, of.nothing.peak(grow), of.nothing
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        found = cheapest(of, middle, grow, _again)
+        found = cheapest(of, middle, grow, again)
         if found is None:
             low = middle
         else:
