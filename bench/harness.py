@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import spikescope
+
 __all__ = [
     "Agreement",
     "Options",
@@ -226,7 +228,7 @@ def run_info(arguments: Sequence[str]) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "versions": {name: _version(name) for name in packages}
-        | {"spikescope": f"{_version('spikescope')} ({_commit()})"},
+        | {"spikescope": f"{spikescope.__version__} ({_commit()})"},
     }
 
 

@@ -53,7 +53,10 @@ def test_a_page_says_of_each_name_what_it_takes_and_where_it_is(made):
         ("measures", lambda: analysis.registry),
         ("exports", lambda: [f"to_{name}" for name in formats]),
         ("backends", lambda: neuron.registry),
-        ("benchmarks", lambda: {row["case"] for row in bench.newest()["rows"]}),
+        (
+            "benchmarks",
+            lambda: {row["case"] for group, held in bench.newest().items() for row in bench.rows_of(group, held)},
+        ),
     ],
 )
 def test_a_page_of_a_registry_has_all_of_it(made, page, wanted):

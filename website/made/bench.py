@@ -13,9 +13,19 @@ from .words import say
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
 
 
-def newest() -> Mapping[str, Any]:
-    """The newest results."""
-    return json.loads(max(RESULTS.glob("*.json")).read_text())
+def newest() -> dict[str, Mapping[str, Any]]:
+    """The newest results that have rows of a group, of all that were measured with every core."""
+    found: dict[str, Mapping[str, Any]] = {}
+    read = (json.loads(path.read_text()) for path in (*RESULTS.glob("*.json"), *RESULTS.glob("parts/*.json")))
+    for results in sorted(read, key=lambda results: results["date"]):
+        if results["machine"]["threads"] == results["machine"]["cores"]:
+            found |= {row["group"]: results for row in results["rows"] if row["ours"] is not None}
+    return found
+
+
+def rows_of(group: str, results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of a group that were measured."""
+    return [row for row in results["rows"] if row["group"] == group and row["ours"] is not None]
 
 
 def _number(value: float | None) -> str:
@@ -36,7 +46,7 @@ def _rows(rows: list[Mapping[str, Any]], language: str) -> list[str]:
         cells = (
             row["case"],
             row["measure"],
-            f"{_number(row['ours'])} {row['unit']}" if row["ours"] is not None else row["note"],
+            f"{_number(row['ours'])} {row['unit']}",
             row["rival"],
             _number(row["theirs"]),
             _ratio(row["ratio"]),
@@ -46,24 +56,24 @@ def _rows(rows: list[Mapping[str, Any]], language: str) -> list[str]:
     return lines
 
 
-def benchmarks(language: str) -> str:
-    """The page of benchmarks."""
-    results = newest()
+def _where(results: Mapping[str, Any], language: str) -> str:
+    """On what machine, when and by what command rows were measured."""
     machine, versions = results["machine"], results["versions"]
-    lines = [f"# {say('benchmarks', language)}", "", say("benchmarks intro", language), ""]
-    lines += [
+    return (
         f"{say('machine', language)}: {machine['processor']}, {machine['cores']} cores, {machine['vectors']}, load "
         f"{machine['load']}; {results['date']}; `{results['command']}`; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + ".",
-        "",
-        f"![{say('benchmarks says', language)}](../images/bench.png)",
-    ]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in results["rows"]:
-        groups.setdefault(row["group"], []).append(row)
-    for group, rows in groups.items():
-        lines += ["", f"## {group} {{#{group}}}", *_rows(rows, language)]
+        + "."
+    )
+
+
+def benchmarks(language: str) -> str:
+    """The page of benchmarks."""
+    lines = [f"# {say('benchmarks', language)}", "", say("benchmarks intro", language), ""]
+    lines += [f"![{say('benchmarks says', language)}](../images/bench.png)"]
+    for group, results in sorted(newest().items()):
+        lines += ["", f"## {group} {{#{group}}}", "", _where(results, language)]
+        lines += _rows(rows_of(group, results), language)
     return "\n".join([*lines, *_on_a_gpu(language)]) + "\n"
 
 
