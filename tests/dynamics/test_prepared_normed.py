@@ -1,5 +1,7 @@
 """The prepared run of a normalisation and its neuron: bit for bit the run that is not prepared."""
 
+import threading
+
 import pytest
 import torch
 from dynamics_cases import inputs
@@ -7,6 +9,8 @@ from torch import nn
 
 from spikescope import functional, layer, neuron
 from spikescope.dynamics import launch
+from spikescope.layer import handing
+from spikescope.neuron import behind
 
 pytestmark = pytest.mark.skipif(
     not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"
@@ -165,3 +169,25 @@ def test_under_autocast(last):
         seen.append([y, *(held.grad.clone() for held in net.parameters())])
     assert y.grad_fn.fixed.ready is not None
     assert all(map(torch.equal, seen[0], seen[2]))
+
+
+def test_a_normalisation_waits_for_the_call_of_its_own_thread(monkeypatch):
+    given, met = [], []
+    monkeypatch.setattr(handing, "give", lambda *waits: given.append(waits) or behind.give(*waits))
+    net, x = pair(), sequence()
+    net(x)
+    ((node, norm, _),) = given
+    functional.reset_net(net)
+    behind.give(node, norm, x)
+
+    def meanwhile():
+        other = x.clone()
+        behind.give(node, norm, other)
+        met.append(behind.taken(node, other))
+
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    thread.join()
+    assert met == [norm]
+    assert behind.taken(node, x) is norm
+    assert behind.taken(node, x) is None

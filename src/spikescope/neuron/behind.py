@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection
 from functools import cache, partial
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class _Given(NamedTuple):
 def give(node: Any, norm: Norm, x: Tensor) -> None:
     """Have the call of `node` that comes next with `x` normalise it first; a call that it `admits`."""
     way = short_way(node).behind(node, x, _kind(norm), partial(_prepared, norm))
-    node.__dict__["_norm"] = _Given(norm, weakref.ref(x), way)
+    _wait(node, _Given(norm, weakref.ref(x), way))
 
 
 def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
@@ -40,8 +41,13 @@ def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
     way = short_way(node).behind(node, x, _kind(norm), None)
     if way is None:
         return False
-    node.__dict__["_norm"] = _Given(norm, weakref.ref(x), way)
+    _wait(node, _Given(norm, weakref.ref(x), way))
     return True
+
+
+def _wait(node: Any, given: _Given) -> None:
+    """Keep it for the next call in this thread: another thread may be on its way with a normalisation of its own."""
+    node.__dict__.setdefault("_norm", {})[get_ident()] = given
 
 
 def _kind(norm: Norm) -> tuple[Any, ...]:
@@ -58,7 +64,7 @@ def taken(node: Any, x: Tensor) -> Norm | None:
     """The normalisation that this call has to do, if any; none in compiled code, where `give` is not called."""
     if torch.compiler.is_compiling():
         return None
-    given: _Given | None = node.__dict__.pop("_norm", None)
+    given: _Given | None = node.__dict__.get("_norm", {}).pop(get_ident(), None)
     return given.norm if given is not None and given.x() is x else None
 
 

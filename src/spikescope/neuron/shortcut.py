@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter, is_
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -138,11 +139,11 @@ class Shortcut:
     def run(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call; None where it has to go the long way."""
         held = neuron.__dict__
-        given = held.get("_norm")
-        if given is not None:
+        waiting = held.get("_norm")
+        if waiting and (given := waiting.get(get_ident())) is not None:
             if given.way is None or given.x() is not x:
                 return None
-            del held["_norm"]
+            del waiting[get_ident()]
             made, rest = given.way
             return self._keep(neuron, made(x, rest, given.norm))
         if not self._is_open_to(neuron, x):
@@ -200,7 +201,9 @@ class Shortcut:
         """The run that is prepared for a call, whose kind is told by `more` besides, and what it takes."""
         held = neuron.__dict__
         memories, taps = held["_memories"], held["_live_taps"]
-        if len(memories) != len(self.states) or held.get("_traced") is not None or "_norm" in held:
+        if len(memories) != len(self.states) or held.get("_traced") is not None:
+            return None
+        if get_ident() in held.get("_norm", ()):
             return None
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
