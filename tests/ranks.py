@@ -16,6 +16,15 @@ def in_two_ranks(function, meeting):
     return [result for _, result in sorted((results.get() for _ in range(2)), key=lambda row: row[0])]
 
 
+def error_of(call):
+    """The words of a RuntimeError, which travel between processes."""
+    try:
+        call()
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
 def _one_rank(rank, function, meeting, results, end):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{meeting}", world_size=2, rank=rank)

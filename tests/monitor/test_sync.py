@@ -5,7 +5,7 @@ import torch
 from torch import distributed
 
 from monitor_cases import sequence, spiking_net
-from ranks import in_two_ranks
+from ranks import error_of, in_two_ranks
 from spikescope import functional, monitor, neuron
 from spikescope.monitor import reduce
 
@@ -25,14 +25,6 @@ def run(net, x):
     with torch.no_grad():
         net(x)
     functional.reset_net(net)
-
-
-def error_of(call):
-    try:
-        call()
-    except RuntimeError as error:
-        return str(error)
-    return "no error"
 
 
 def alike(found, wanted):

@@ -66,13 +66,19 @@ def _health(watched: Health, group: Any) -> Health:
         summaries[name].setdefault(entry.name, {})[entry.label] = summary
     judge = next((rank for rank, (_, ran) in enumerate(told) if ran), 0)
     here = distributed.get_rank(group) == judge
-    found = _judged(seen, [one for one, _ in told], summaries) if here else None
-    return watched.joined(*_all(found, group)[judge])
+    found = _all(_judged(seen, [one for one, _ in told], summaries) if here else None, group)[judge]
+    if isinstance(found, str):
+        raise RuntimeError(f"sync: rank {judge}, which judges for all, could not: {found}")
+    return watched.joined(*found)
 
 
-def _judged(seen: Seen, told: list[Told], summaries: dict[str, Any]) -> tuple[Any, ...]:
-    whole = seen.joined(told, summaries)
-    return judged(whole), open_questions(whole), whole.ran
+def _judged(seen: Seen, told: list[Told], summaries: dict[str, Any]) -> tuple[Any, ...] | str:
+    """Findings, what could not be judged, whether anything ran; an error in words, since the other ranks wait."""
+    try:
+        whole = seen.joined(told, summaries)
+        return judged(whole), open_questions(whole), whole.ran
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _all(value: Any, group: Any) -> list[Any]:

@@ -1,5 +1,8 @@
 """What two processes have seen, joined, is what one process would have seen."""
 
+from importlib import import_module
+from unittest import mock
+
 import pytest
 import torch
 from health_cases import if_node
@@ -7,7 +10,7 @@ from health_networks import BROKEN, N, perceptron, scene, spikes, train, watched
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from ranks import in_two_ranks
+from ranks import error_of, in_two_ranks
 from sample import sample
 from spikescope import monitor
 from spikescope.monitor.health.watch import watcher
@@ -37,14 +40,6 @@ def half(held, rank):
     return held
 
 
-def error_of(call):
-    try:
-        call()
-    except RuntimeError as error:
-        return str(error)
-    return "no error"
-
-
 def every_network(rank):
     found = {}
     for name in SPLIT:
@@ -67,7 +62,9 @@ def every_network(rank):
             ended._seen.origin._probes[0].fail(ValueError("too much"))
             ended._seen.net(spikes())
     lost = [held.evidence.words for held in monitor.sync(ended).everything if held.kind == "not watched"]
-    return found, alone, nobody.table(), settings, networks, lost
+    with mock.patch.object(import_module("spikescope.monitor.sync"), "judged", side_effect=ValueError("broken")):
+        judge = error_of(lambda: monitor.sync(ended))
+    return found, alone, nobody.table(), settings, networks, lost, judge
 
 
 @pytest.mark.filterwarnings("ignore:The probe of")
@@ -82,7 +79,7 @@ def test_two_processes_find_what_one_does_with_all_samples(tmp_path):
             differ[name] = rows, wanted
     assert differ == {}
     assert "at step 3, sample 2, neuron 1, on rank 0" in first[0]["a NaN in the data"][1]
-    for rank, (_, (joined, own, ran), nobody, settings, networks, lost) in enumerate((first, second)):
+    for rank, (_, (joined, own, ran), nobody, settings, networks, lost, judge) in enumerate((first, second)):
         assert ran
         assert joined == second[1][1]
         assert (joined == own) == (rank == 1) or not joined
@@ -90,6 +87,7 @@ def test_two_processes_find_what_one_does_with_all_samples(tmp_path):
         assert "Only rank 0 has: health with Limits(silent=0.4" in settings
         assert "only rank 1 has: a weight '4.weight'" in networks
         assert lost == ["on rank 1, ValueError: too much"]
+        assert judge == "sync: rank 1, which judges for all, could not: ValueError: broken"
 
 
 RULES = {
