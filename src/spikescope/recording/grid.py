@@ -264,11 +264,12 @@ class Tiles:
         item = np.dtype((np.void, wide))
         held = rows[:, : full * wide].view(item).T if full else np.empty((0, len(rows)), item)
         made[:, :size] = np.ascontiguousarray(held).view(np.uint8).reshape(full, size)
-        sums = np.empty(full, "<u4")
-        for number in range(full):
-            sums[number] = zlib.crc32(made[number, :size].data, _seed(seed, number))
-        made[:, size:] = sums.view(np.uint8).reshape(full, SUM)
-        yield made.reshape(-1).data
+        whole, length = made.reshape(-1).data, size + SUM
+        sums = [
+            zlib.crc32(whole[number * length : number * length + size], _seed(seed, number)) for number in range(full)
+        ]
+        made[:, size:] = np.array(sums, "<u4").view(np.uint8).reshape(full, SUM)
+        yield whole
         if full < grid.counts[2]:
             yield from _summed(np.ascontiguousarray(rows[:, full * wide :]), _seed(seed, full))
 
