@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ __all__ = [
     "seconds",
     "subprocess_json",
     "table",
+    "thread_seconds",
     "versus",
 ]
 
@@ -114,6 +116,12 @@ def seconds(work: Callable[[], Any], repeats: int) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / repeats
+
+
+def thread_seconds() -> dict[int, float]:
+    """Seconds of a processor that each other thread of Python has taken, by its identifier."""
+    others = [held.ident for held in threading.enumerate() if held is not threading.current_thread()]
+    return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}
 
 
 def compete(contenders: Mapping[str, Callable[[], Any]], options: Options) -> dict[str, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 
 import spikescope
 
-from ..harness import Options, Row
+from ..harness import Options, Row, thread_seconds
 from .training import _nets, _training
 
 __all__ = ["rows"]
@@ -43,12 +42,6 @@ def _block(step: Callable[[], Any], length: float) -> tuple[float, int]:
     return (time.perf_counter() - begin) / count, count
 
 
-def _clocks() -> dict[int, float]:
-    """Seconds of a processor that each other thread of Python has taken."""
-    others = [held.ident for held in threading.enumerate() if held is not threading.current_thread()]
-    return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}
-
-
 def rows(options: Options) -> Iterator[Row]:
     """The share of a step, what the thread of the training spends, and the bytes a second."""
     channels = 8 if options.quick else 32
@@ -64,10 +57,10 @@ def rows(options: Options) -> Iterator[Row]:
             until = time.monotonic() + 30
             while not view.clients and time.monotonic() < until:
                 step()
-            before, out, clocks = view.milliseconds, view.sent, _clocks()
+            before, out, clocks = view.milliseconds, view.sent, thread_seconds()
             watched, count = _block(step, length)
             own.append((view.milliseconds - before) / 1e3 / (watched * count))
-            beside.append(sum(at - clocks.get(ident, at) for ident, at in _clocks().items()) / (watched * count))
+            beside.append(sum(at - clocks.get(ident, at) for ident, at in thread_seconds().items()) / (watched * count))
             sent.append((view.sent - out) / (watched * count))
             rates = [row for row in view.document()["layers"] if isinstance(row.get("rate"), float)]
             spikes = sum(float(row["rate"] or 0) * row["neurons"] for row in rates) * 4 * 32 / watched

@@ -1,8 +1,10 @@
 """Recordings on disk: what streaming adds to a training step and to memory, and what opening and cutting cost.
 
-The step without and with a recording of the packed spikes of every layer are timed in turns, in blocks that are long
-enough for whole segments to go out, the last one waited for; the median of the ratios is reported. Memory is measured
-in a process of its own. Opening and cutting read a recording of 2 GB, whose files the system may hold in memory.
+The step without and with a recording of the packed spikes of every layer are timed in turns, and now the one begins and
+now the other, in blocks that are long enough for whole segments to go out, the last one waited for; the median of the
+ratios is reported with their quartiles. Where the steps of a busy machine differ by more than that, the clocks of the
+threads tell what recording takes. Memory is measured in a process of its own. Opening and cutting read a recording of 2
+GB, whose files the system may hold in memory.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikescope import monitor
 from spikescope.recording import Moment, Writer, open_recording
 from spikescope.spikes import PackedSpikes
 
-from ..harness import Options, Row, subprocess_json
+from ..harness import Options, Row, subprocess_json, thread_seconds
 from .training import _nets, _training
 
 __all__ = ["rows"]
@@ -37,21 +39,45 @@ def _streaming(options: Options) -> Iterator[Row]:
     net = _nets(channels)["ours"]
     image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
     step = _training(net, image, target)
-    ratios, nbytes, spent = [], 0, 0.0
+    found: list[Watched] = []
+    ratios = []
     with tempfile.TemporaryDirectory() as place:
         for number in range(2 if options.quick else 12):
             step()
-            without = _seconds(step, count)
-            with monitor.record(net, "spike", to=Path(place) / f"{number}.spk") as stream:
-                step()
-                watched = _seconds(step, count, stream.flush)
-                spent = stream.milliseconds / (count + 1)
-            nbytes = sum(path.stat().st_size for path in stream.path.iterdir()) // (count + 1)
-            ratios.append(watched / without)
+            without = _seconds(step, count) if number % 2 else 0.0
+            found.append(_watched(net, step, count, Path(place) / f"{number}.spk"))
+            step()
+            ratios.append(found[-1].seconds / (without or _seconds(step, count)))
     case = f"conv SNN C={channels}, T=4, batch 32"
-    note = f"{nbytes / 1e3:.0f} kB a step; {spent:.2f} ms of it in the thread of the training"
-    added = (statistics.median(ratios) - 1) * 100
+    low, added, high = (100 * ratio - 100 for ratio in statistics.quantiles(ratios, n=4))
+    note = f"quartiles {low:.1f} and {high:.1f}, {statistics.median(each.nbytes for each in found) / 1e3:.0f} kB a step"
     yield Row("recordings", case, "packed spikes of every layer to disk", "% of the step", added, note=note)
+    inside = 100 * statistics.median(each.inside / each.seconds for each in found)
+    beside = 100 * statistics.median(each.beside / each.seconds for each in found)
+    note = f"{inside:.2f} % in the thread of the training, {beside:.2f} % of a processor in its own"
+    yield Row("recordings", case, "of it, by the clocks of threads", "% of the step", inside + beside, note=note)
+
+
+class Watched(NamedTuple):
+    """Of a block of steps that are recorded: its seconds, those of them in the thread of the training, the seconds of a
+    processor in other threads, and the bytes of a step."""
+
+    seconds: float
+    inside: float
+    beside: float
+    nbytes: float
+
+
+def _watched(net: nn.Module, step: Callable[[], Any], count: int, path: Path) -> Watched:
+    """A block of steps, and then all that they gave on disk."""
+    with monitor.record(net, "spike", to=path) as stream:
+        step()
+        own, clocks = stream.milliseconds, thread_seconds()
+        seconds = _seconds(step, count, stream.flush)
+        inside = (stream.milliseconds - own) / 1e3
+        beside = sum(at - clocks.get(ident, 0.0) for ident, at in thread_seconds().items())
+    size = sum(held.stat().st_size for held in stream.path.iterdir())
+    return Watched(seconds, inside, beside, size / (count + 1))
 
 
 def _seconds(step: Callable[[], Any], count: int, last: Callable[[], Any] | None = None) -> float:
