@@ -1,23 +1,24 @@
 """The loops over the neurons of a block become vector code: a choice that is made a branch would cost tenfold."""
 
+import re
 import subprocess
 
 import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
-from spikescope.dynamics.cpp import backward_source, forward_source
+from spikescope.dynamics.cpp import IO_TYPES, backward_source, forward_source
 from spikescope.dynamics.program import program
 from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
 
 
-def sources(cls, io=torch.float32):
+def sources(cls, io=torch.float32, taps=frozenset()):
     node = make(cls, "cpp")
     key = node._definition(node.params()).key
     made = program(key)
     forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
-    yield forward_source(forward, io)
+    yield forward_source(forward, io, taps)
     yield backward_source(backward, io, tuple(True for _ in made.differentiable))
 
 
@@ -32,6 +33,12 @@ def test_the_loops_of_every_neuron_are_vector_code(cls, tmp_path):
 @pytest.mark.parametrize("io", [torch.bfloat16, torch.float16], ids=str)
 def test_rows_of_half_precision_are_converted_in_vector_code(io, tmp_path):
     check(sources(LIFNode, io), tmp_path)
+
+
+@pytest.mark.parametrize("io", IO_TYPES, ids=str)
+def test_no_header_is_read_that_takes_longer_than_the_kernel(io):
+    for source in sources(LIFNode, io, frozenset({"packed", "count", "range"})):
+        assert set(re.findall(r"#\s*include <(.*)>", source)) == {"stddef.h", "stdint.h", "string.h", "sys/mman.h"}
 
 
 def check(texts, tmp_path):

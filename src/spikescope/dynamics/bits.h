@@ -1,4 +1,4 @@
-#include <cstdint>
+#include <stdint.h>
 
 // Eight bytes of 0 and 1 as the bits of one: byte i goes to bit 56 + i of the product, and nothing meets.
 static inline uint8_t bits_of(const uint8_t* fired) {

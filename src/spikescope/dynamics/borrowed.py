@@ -146,8 +146,7 @@ def _alike(target: Any, wanted: Borrowed, real: torch.dtype) -> bool:
 
 def _attempt(wanted: Borrowed, real: torch.dtype) -> Any:
     """The function on an array of any length, in blocks as a kernel has them."""
-    text = f"""#include <cmath>
-#include <cstring>
+    text = f"""{header("math.h")}
 using real = {"double" if real is torch.float64 else "float"};
 constexpr long B = 256;
 {declarations([wanted])}
@@ -155,9 +154,9 @@ extern "C" void attempt(real* x, long n) {{
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
     alignas(64) real block[B] = {{}};
-    std::memcpy(block, x + o, e * sizeof(real));
+    memcpy(block, x + o, e * sizeof(real));
     {wanted.call.replace("@", "block")}
-    std::memcpy(x + o, block, e * sizeof(real));
+    memcpy(x + o, block, e * sizeof(real));
   }}
 }}
 """

@@ -151,14 +151,14 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       }}
       {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t && t % K == 0;
-      {_block(each("if (keep) std::memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
+      {_block(each("if (keep) memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       {_widened(io, "x")}
       {_loops(printed, opening, results, 6)}
       {_narrowed(io, "y")}
-      if (V) std::memcpy(V + t * n + o, s0_, e * sizeof(real));
+      if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
       {_block(row, 6)}
     }}
-    {_block(each("std::memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
+    {_block(each("memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
     {_block(end, 4)}
   }}
 }}
@@ -178,7 +178,7 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
         step.append(f"((real*)TAP[2])[t * n + o + i] = {h};")
     if "range" in taps:
         begin.append("alignas(64) real low_[B], high_[B], sum_[B] = {};")
-        begin.append("for (long i = 0; i < B; i++) { low_[i] = real(HUGE_VAL); high_[i] = -real(HUGE_VAL); }")
+        begin.append("for (long i = 0; i < B; i++) { low_[i] = real(INFINITE); high_[i] = -real(INFINITE); }")
         step.append(f"low_[i] = minimum<real>({h}, low_[i]);")
         step.append(f"high_[i] = maximum<real>({h}, high_[i]);")
         step.append(f"sum_[i] += {h};")
@@ -283,11 +283,11 @@ extern "C" void backward(const io* __restrict X, long sx, const real* const* S0,
         {_block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}
-    {_block(each("if (G0[@]) std::memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
+    {_block(each("if (G0[@]) memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
     {_block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
-    {_block([f"std::memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
+    {_block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
-  std::free(scratch);
+  __builtin_free(scratch);
   }}
 }}
 """

@@ -1,11 +1,35 @@
-// Scalar functions that the kernels use, written so that the compiler turns loops over them into vector code.
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
+// Scalar functions that the kernels use, written so that the compiler turns loops over them into vector code. What the
+// library's headers would bring, GCC and clang have built in: to read <cmath> takes a fifth of a small kernel's
+// compilation, and <immintrin.h>, the names of the processor's instructions, longer than all the rest of it.
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+
+#ifdef __has_builtin  // GCC before version 10 takes the loops without
+#define BUILT_IN(name) __has_builtin(name)
+#else
+#define BUILT_IN(name) 0
+#endif
+
+// The functions of the library, of either type.
+namespace math {
+#define OF_BOTH(name) \
+  static inline float name(float x) { return __builtin_##name##f(x); } \
+  static inline double name(double x) { return __builtin_##name(x); }
+OF_BOTH(fabs) OF_BOTH(floor) OF_BOTH(ceil) OF_BOTH(nearbyint) OF_BOTH(sqrt) OF_BOTH(exp) OF_BOTH(log) OF_BOTH(log1p)
+OF_BOTH(sin) OF_BOTH(cos) OF_BOTH(tanh) OF_BOTH(atan) OF_BOTH(erf) OF_BOTH(erfc)
+#undef OF_BOTH
+static inline float pow(float x, float y) { return __builtin_powf(x, y); }
+static inline double pow(double x, double y) { return __builtin_pow(x, y); }
+static inline float copysign(float x, float y) { return __builtin_copysignf(x, y); }
+static inline double copysign(double x, double y) { return __builtin_copysign(x, y); }
+}
+
+extern "C" void* aligned_alloc(size_t alignment, size_t bytes);  // of the C library
+constexpr double INFINITE = __builtin_huge_val();
 
 // Results are fresh memory, whose pages the system clears when they are first touched: in pages of 4 kB that takes
 // longer than the kernel. This asks for pages of 2 MB where the system leaves the choice to programs.
@@ -57,11 +81,11 @@ static inline float raised(float bounded) {
   const float high = fused(s, 1.f / 720.f, fused(r, 1.f / 120.f, 1.f / 24.f));
   const float p = 1.f + fused(s, fused(s, high, fused(r, 1.f / 6.f, 0.5f)), r);
   uint32_t bits, power;
-  std::memcpy(&bits, &p, 4);
-  std::memcpy(&power, &shifted, 4);  // its low bits hold n
+  memcpy(&bits, &p, 4);
+  memcpy(&power, &shifted, 4);  // its low bits hold n
   bits += power << 23;
   float y;
-  std::memcpy(&y, &bits, 4);
+  memcpy(&y, &bits, 4);
   return y;
 }
 // Within two bounds, which are where the result is known; NaN stays. Each is one instruction, and what follows asks for
@@ -77,36 +101,36 @@ static inline float unless_nan(float x, float y) { return fused(x, 0.f, y); }
 static inline float exponential(float x) {
   const float low = -87.3f, high = 88.72284f;  // e^high is the first beyond the range
   const float bounded = within(low, x, high), y = unless_nan(bounded, raised(bounded));
-  return bounded == low ? 0.f : (bounded == high ? HUGE_VALF : y);
+  return bounded == low ? 0.f : (bounded == high ? __builtin_huge_valf() : y);
 }
-static inline double exponential(double x) { return std::exp(x); }
+static inline double exponential(double x) { return math::exp(x); }
 
 // Beyond 87 the exponential leaves the range; there the quotient is 1, or so small that 0 is taken.
 static inline float logistic(float x) {
   const float bounded = within(-87.f, x, 87.f);
   return bounded == -87.f ? 0.f : unless_nan(bounded, 1.f / (1.f + raised(-bounded)));
 }
-static inline double logistic(double x) { return 1. / (1. + std::exp(-x)); }
+static inline double logistic(double x) { return 1. / (1. + math::exp(-x)); }
 
 // s (1 - s) of the logistic s of x: with e = exp(-|x|), at most 1, that is e / (1 + e)^2. Beyond 87 it is 0, as in
 // PyTorch: what it is a factor of may be infinite.
 static inline float logistic_slope(float x) {
-  const float a = std::fabs(x), bounded = 87.f < a ? 87.f : a, e = raised(-bounded), d = 1.f + e;
+  const float a = math::fabs(x), bounded = 87.f < a ? 87.f : a, e = raised(-bounded), d = 1.f + e;
   return bounded == 87.f ? 0.f : unless_nan(bounded, e / (d * d));
 }
 static inline double logistic_slope(double x) {
-  const double e = std::exp(-std::fabs(x)), d = 1. + e;
+  const double e = math::exp(-math::fabs(x)), d = 1. + e;
   return e / (d * d);
 }
 
 // Near zero the quotient loses digits; the odd series to x^7 does not.
 template <class R> static inline R hyperbolic_tangent(R x) {
-  const R a = std::fabs(x), e = exponential(R(-2) * a), s = x * x;
-  const R far = std::copysign((R(1) - e) / (R(1) + e), x);
+  const R a = math::fabs(x), e = exponential(R(-2) * a), s = x * x;
+  const R far = math::copysign((R(1) - e) / (R(1) + e), x);
   const R near = x * (R(1) + s * (R(-1.0 / 3) + s * (R(2.0 / 15) + s * R(-17.0 / 315))));
   return a < R(0.1) ? near : far;
 }
-static inline double hyperbolic_tangent(double x) { return std::tanh(x); }
+static inline double hyperbolic_tangent(double x) { return math::tanh(x); }
 
 // Half precision inputs and outputs; the state is float.
 struct bfloat16 {
@@ -114,7 +138,7 @@ struct bfloat16 {
   operator float() const {
     const uint32_t wide = static_cast<uint32_t>(bits) << 16;
     float y;
-    std::memcpy(&y, &wide, 4);
+    memcpy(&y, &wide, 4);
     return y;
   }
   bfloat16() = default;
@@ -124,7 +148,7 @@ struct bfloat16 {
   }
   bfloat16(float x) {
     uint32_t wide;
-    std::memcpy(&wide, &x, 4);
+    memcpy(&wide, &x, 4);
     bits = nearest(wide);
   }
 };
@@ -141,14 +165,14 @@ template <class R> static inline void gather(R* block, const R* values, long per
   }
   for (long i = 0, run; i < e; i += run, j = 0) {
     run = e - i < period - j ? e - i : period - j;
-    std::memcpy(block + i, values + j, run * sizeof(R));
+    memcpy(block + i, values + j, run * sizeof(R));
   }
 }
 
 // The first state of a block: a value per neuron, or one for all where the stride is 0. As one loop over both it would
 // be no vector code.
 template <class R> static inline void start(R* block, const R* state, long stride, long o, long e) {
-  if (stride) std::memcpy(block, state + o, e * sizeof(R));
+  if (stride) memcpy(block, state + o, e * sizeof(R));
   else for (long i = 0; i < e; i++) block[i] = state[0];
 }
 
@@ -170,28 +194,29 @@ static inline void store_counts(void* out, long T, long o, long e, const int32_t
 }
 
 template <class R> static inline void store_range(double* out, long e, const R* low, const R* high, const R* sum) {
-  double a = HUGE_VAL, b = -HUGE_VAL, c = 0;
+  double a = INFINITE, b = -INFINITE, c = 0;
   for (long i = 0; i < e; i++) { a = minimum<double>(low[i], a); b = maximum<double>(high[i], b); c += sum[i]; }
   out[0] = a; out[1] = b; out[2] = c;
 }
 
 #ifdef PACKED
-#ifdef __AVX512F__
-#include <immintrin.h>  // a large header: compiling without it takes half the time
-#endif
+// Of instructions that compare: what they ask, NaN included, and the rounding that is on.
+constexpr int NOT_EQUAL = 4, AS_IT_IS = 4;
+
 // One bit a neuron, least significant first, set where the output is not zero: in 16 bits, but for the sign.
 template <class IO> static inline bool fires(const IO& y) {
   if (sizeof(IO) > 2) return y != 0;
   uint16_t bits;
-  std::memcpy(&bits, &y, 2);
+  memcpy(&bits, &y, 2);
   return bits & 0x7fff;
 }
 template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
   long o = 0;
-#ifdef __AVX512BW__
+#if defined __AVX512BW__ && BUILT_IN(__builtin_ia32_cmpw512_mask)
+  typedef short words __attribute__((vector_size(64), aligned(1), may_alias));
   for (; sizeof(IO) == 2 && o + 32 <= e; o += 32) {
-    const uint32_t bits = _mm512_test_epi16_mask(_mm512_loadu_si512(y + o), _mm512_set1_epi16(0x7fff));
-    std::memcpy(out + o / 8, &bits, 4);
+    const uint32_t bits = __builtin_ia32_cmpw512_mask(*(const words*)(y + o) & 0x7fff, words{}, NOT_EQUAL, ~0u);
+    memcpy(out + o / 8, &bits, 4);
   }
 #endif
   for (; o < e; o += 64) {
@@ -201,12 +226,13 @@ template <class IO> static inline void pack(const IO* y, long e, uint8_t* out) {
     for (long i = 0; i < 64 && o + i < e; i += 8) out[(o + i) / 8] = bits_of(fired + i);
   }
 }
-#ifdef __AVX512F__
+#if defined __AVX512F__ && BUILT_IN(__builtin_ia32_cmpps512_mask)
 static inline void pack(const float* y, long e, uint8_t* out) {
+  typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
   long i = 0;
   for (; i + 16 <= e; i += 16) {
-    const uint16_t bits = _mm512_cmp_ps_mask(_mm512_loadu_ps(y + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-    std::memcpy(out + i / 8, &bits, 2);
+    const uint16_t bits = __builtin_ia32_cmpps512_mask(*(const floats*)(y + i), floats{}, NOT_EQUAL, 0xffff, AS_IT_IS);
+    memcpy(out + i / 8, &bits, 2);
   }
   if (i < e) pack<float>(y + i, e - i, out + i / 8);
 }

@@ -54,16 +54,16 @@ OPS: dict[object, Op] = {
     aten.div.Scalar: Op("({0} / {1})", "divide({0}, {1})"),
     aten.neg.default: both("(-{0})"),
     aten.reciprocal.default: Op("(1 / {0})", "divide(one, {0})"),
-    aten.abs.default: Op("std::fabs({0})", "magnitude({0})"),
+    aten.abs.default: Op("math::fabs({0})", "magnitude({0})"),
     aten.sign.default: Op(
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
     ),
     aten.sgn.default: Op(
         "(real)(({0} > 0) - ({0} < 0))", "(tl.where({0} > 0, one, zero) - tl.where({0} < 0, one, zero))"
     ),
-    aten.round.default: Op("std::nearbyint({0})", "round_even({0})"),
-    aten.floor.default: Op("std::floor({0})", "floor({0})"),
-    aten.ceil.default: Op("std::ceil({0})", "ceiling({0})"),
+    aten.round.default: Op("math::nearbyint({0})", "round_even({0})"),
+    aten.floor.default: Op("math::floor({0})", "floor({0})"),
+    aten.ceil.default: Op("math::ceil({0})", "ceiling({0})"),
     aten.maximum.default: Op("maximum<real>({0}, {1})", "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.minimum.default: Op("minimum<real>({0}, {1})", "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)"),
     aten.relu.default: Op("maximum<real>({0}, 0)", "tl.where({0} < 0, zero, {0})"),
@@ -83,19 +83,19 @@ OPS: dict[object, Op] = {
     aten.sigmoid_backward.default: Op("({0} * (1 - {1}) * {1})", "({0} * (one - {1}) * {1})"),
     aten.tanh_backward.default: Op("({0} * (1 - {1} * {1}))", "({0} * (one - {1} * {1}))", False),
     aten.threshold_backward.default: Op("({1} <= {2} ? real(0) : {0})", "tl.where({1} <= {2}, zero, {0})"),
-    aten.sqrt.default: Op("std::sqrt({0})", "square_root({0})", False),  # MKL, in PyTorch, does not round it correctly
+    aten.sqrt.default: Op("math::sqrt({0})", "square_root({0})", False),  # MKL, in PyTorch, does not round it correctly
     aten.exp.default: Op("exponential({0})", "tl.exp({0})", False),
     aten.sigmoid.default: Op("logistic({0})", "divide(one, one + tl.exp(-({0})))", False),
     aten.tanh.default: Op("hyperbolic_tangent({0})", "hyperbolic_tangent({0})", False),
-    aten.log.default: Op("std::log({0})", "tl.log({0})", False),
-    aten.log1p.default: Op("std::log1p({0})", "tl.log(one + {0})", False),
-    aten.sin.default: Op("std::sin({0})", "tl.sin({0})", False),
-    aten.cos.default: Op("std::cos({0})", "tl.cos({0})", False),
-    aten.erf.default: Op("std::erf({0})", "tl.erf({0})", False),
-    aten.erfc.default: Op("std::erfc({0})", "(one - tl.erf({0}))", False),
-    aten.atan.default: Op("std::atan({0})", "arc_tangent({0})", False),
-    aten.pow.Tensor_Tensor: Op("std::pow({0}, {1})", "power({0}, {1})", False),
-    aten.pow.Tensor_Scalar: Op("std::pow({0}, real({1}))", "power({0}, {1})", False),
+    aten.log.default: Op("math::log({0})", "tl.log({0})", False),
+    aten.log1p.default: Op("math::log1p({0})", "tl.log(one + {0})", False),
+    aten.sin.default: Op("math::sin({0})", "tl.sin({0})", False),
+    aten.cos.default: Op("math::cos({0})", "tl.cos({0})", False),
+    aten.erf.default: Op("math::erf({0})", "tl.erf({0})", False),
+    aten.erfc.default: Op("math::erfc({0})", "(one - tl.erf({0}))", False),
+    aten.atan.default: Op("math::atan({0})", "arc_tangent({0})", False),
+    aten.pow.Tensor_Tensor: Op("math::pow({0}, {1})", "power({0}, {1})", False),
+    aten.pow.Tensor_Scalar: Op("math::pow({0}, real({1}))", "power({0}, {1})", False),
 }
 
 CUDA: dict[object, str] = {

@@ -80,7 +80,9 @@ def literal(number: Any, language: Language) -> str:
     """A Python number in the source text."""
     if language == "cpp":
         if not math.isfinite(number):
-            return "real(NAN)" if math.isnan(number) else f"real({'-' if number < 0 else ''}HUGE_VAL)"
+            if math.isnan(number):
+                return 'real(__builtin_nan(""))'
+            return f"real({'-' if number < 0 else ''}INFINITE)"
         return f"real({float(number)!r})"
     text = repr(float(number)) if math.isfinite(number) else f"float('{number}')"
     return f"tl.full([BLOCK], {text}, real)"

@@ -32,8 +32,8 @@ SMALL = 1 << 14
 """Spikes under which loading a kernel for the first time is not worth it."""
 
 SOURCE = """
-#include <cstdint>
-#include <cstring>
+#include <stdint.h>
+#include <string.h>
 using word = WORD;
 constexpr word one = ONE;
 constexpr long B = 4096;  // spikes that a thread takes at a time
@@ -88,8 +88,8 @@ def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
 
 
 UNPACKING = """
-#include <cstdint>
-#include <cstring>
+#include <stdint.h>
+#include <string.h>
 using word = WORD;
 
 // Eight words for each byte, from a table of all bytes that the first cache holds.
@@ -98,7 +98,7 @@ extern "C" void unpack(const uint8_t* __restrict bits, word* __restrict out, lon
   for (int byte = 0; byte < 256; byte++)
     for (int i = 0; i < 8; i++) table[byte][i] = byte >> i & 1 ? word(ONE) : word(0);
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
-  for (long i = 0; i < bytes; i++) std::memcpy(out + 8 * i, table[bits[i]], sizeof table[0]);
+  for (long i = 0; i < bytes; i++) memcpy(out + 8 * i, table[bits[i]], sizeof table[0]);
 }
 """
 
@@ -125,8 +125,8 @@ def unpack_bytes(bits: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 FINDING = """
-#include <cstdint>
-#include <cstring>
+#include <stdint.h>
+#include <string.h>
 
 // Visits the spikes of a row from left to right, and of a column from above, a cache line of columns at a time.
 template <class F> static void visit(const uint8_t* bits, long rows, long width, F f) {
@@ -134,7 +134,7 @@ template <class F> static void visit(const uint8_t* bits, long rows, long width,
     for (long row = 0; row < rows; row++)
       for (long at = from; at < width && at < from + 64; at += 8) {
         uint64_t word = 0;
-        std::memcpy(&word, bits + row * width + at, width - at < 8 ? width - at : 8);
+        memcpy(&word, bits + row * width + at, width - at < 8 ? width - at : 8);
         for (; word; word &= word - 1) f(row, 8 * at + __builtin_ctzll(word));
       }
 }
