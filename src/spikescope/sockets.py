@@ -286,7 +286,7 @@ class Exit(Socket):
                 taps = point.signal.taps
                 point.send(_with_taps(module, value, taps) if taps else value)
         if any(point.taps for point in self.points):
-            module.tapped = _to_be_kept(module.tapped)  # type: ignore[assignment]
+            _forget_deferred(module)
 
 
 def at_path(held: Any, path: str) -> Any:
@@ -357,11 +357,12 @@ def _with_another_end(held: Any, step_mode: str, last: Any) -> Tensor:
     return torch.cat((told[:-1], now.expand(told[-1:].shape))) if len(told) else told
 
 
-def _to_be_kept(told: Any) -> dict[str, Any]:
-    """Of what was told. Not what would compute a potential: it holds the input. And a graph had to give out all."""
-    if torch.compiler.is_compiling():
-        return {}
-    return {name: held for name, held in told.items() if not isinstance(held, Deferred)}
+def _forget_deferred(module: Any) -> None:
+    """Keep what was told, but not what would compute a potential: it holds the input. A graph had to give out all."""
+    told, compiling = module.tapped, torch.compiler.is_compiling()
+    kept = {name: held for name, held in told.items() if not (compiling or isinstance(held, Deferred))}
+    if len(kept) < len(told):
+        module.tapped = kept
 
 
 def _with_taps(module: nn.Module, value: Any, names: tuple[str, ...]) -> Any:

@@ -192,7 +192,7 @@ class Shortcut:
         for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
             memories[name] = entry
         if taps:
-            neuron.tapped = dict(zip(taps, found[len(self.states) :], strict=True))
+            held["tapped"] = dict(zip(taps, found[len(self.states) :], strict=True))
         if held["_assigned"]:
             held["_assigned"].clear()
         return y
