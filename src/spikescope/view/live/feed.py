@@ -26,8 +26,8 @@ RATE = 10.0
 """Steps that are kept in a second, at most."""
 UNSEEN = 1.0
 """Seconds between two that are kept while nobody looks."""
-SHARE = 0.005
-"""Of the time of the training that keeping may take; as much is left to the thread that draws."""
+SHARE = 0.004
+"""Of the time of the training that keeping may take; a little more is left to the threads that draw and send."""
 POINTS = 512
 """Of the courses; where there are more, every second one goes."""
 

@@ -71,12 +71,15 @@ class Show:
     # what a client asks for
 
     def page(self) -> bytes:
-        """The page as HTML, with the script that goes on with it."""
+        """The page as HTML, with the script that goes on with it. The next one has to make up for it as well."""
         with self._drawing:
             if time.monotonic() - self._made > FRESH:
+                began = time.thread_time()
                 self.source.look()
                 self._page = page([self._document()], live=script()).encode()
                 self._made = time.monotonic()
+                if self.source.newest is not None:  # else the first step is shown as soon as it is there
+                    self._next = max(self._next, self._made + (time.thread_time() - began) / SHARE)
             return self._page
 
     def past(self, number: int) -> bytes | None:
