@@ -18,7 +18,7 @@ from .choose.kinds import fires, in_sequences, is_neuron
 from .choose.modules import Selector, by_name, named, select, unwrapped
 from .choose.signals import SIGNALS, keeps_state, signal_of
 from .foreign.copies import copied, rested
-from .line import lines
+from .line import Sink, lines
 
 __all__ = ["compare"]
 
@@ -98,7 +98,7 @@ def _beside(held: Any, other: Any, calls: list[Any]) -> Any:
     return _seen(held, calls, wanted, whole=False)
 
 
-class _Kept:
+class _Kept(Sink):
     """Where the signals of a network go: memory, in the order in which they come."""
 
     home = torch.device("cpu")

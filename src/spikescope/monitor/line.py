@@ -27,14 +27,18 @@ __all__ = ["Line", "Sink", "lines"]
 
 
 class Sink(Protocol):
-    """Where values go. What comes is its own from then on."""
+    """Where values go."""
 
     @property
     def home(self) -> torch.device | None:
         """The device that it wants them on; None for where they are."""
 
     def keep(self, signal: str, values: Tensor | PackedSpikes, moment: Moment) -> None:
-        """Take a value `[t, n, *F]`."""
+        """Take a value `[t, n, *F]`, which is its own from then on."""
+
+    def copy(self, signal: str, values: Tensor, moment: Moment) -> None:
+        """Take a value that belongs to somebody else: a copy of it."""
+        self.keep(signal, values.detach().to(self.home or values.device, copy=True), moment)
 
     def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
         """Take what a first value shows: the axes of a sample, and which neurons of these are recorded."""
@@ -90,7 +94,7 @@ class Line:
     def __init__(self, sink: Sink, label: str, module: nn.Module, signal: Signal, every: int, runs: bool) -> None:
         self.sink, self.label, self.module, self.signal = sink, label, module, signal
         self.every, self.runs = every, runs
-        self.packed = label == "spike" and gives_bits(module)
+        self.packed, self.backwards = label == "spike" and gives_bits(module), signal.kind in GRADIENTS
         self.trusted = partial(gives_spikes, module)
         self.run, self.steps, self.kept = 0, 0, 0
         self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
@@ -101,23 +105,24 @@ class Line:
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module."""
         value, taps = value if self.told else (value, None)
-        for line in self.followers:
-            line.take_forward(value, moment)
         chunk = self._chunk(value, moment)
+        steps = chunk.shape[0]
+        for line in self.followers:
+            line.go_on(steps, moment)
         if not self.kept:
             self._learn(moment.name)
-        if self.signal.kind in GRADIENTS:
+        if self.backwards:
             self._take_gradient(chunk, moment)
             return
         if self._turn(moment) % self.every == 0:
             self._keep(chunk, taps, moment, self.steps)
-        self.steps += chunk.shape[0]
+        self.steps += steps
 
     def _learn(self, name: str) -> None:
         """Have the head say which neurons the values are of, now that a value shows how many there are."""
         assert self.probe is not None
         held = tensors_of(self.probe.given)
-        shape = tuple(held[0].shape[2 if self._has_time() else 1 :]) if held else ()
+        shape = tuple(held[0].shape[2 if self._timed() else 1 :]) if held else ()
         chosen = self.probe.subset.neurons
         every = torch.arange(math.prod(shape), device="cpu").unsqueeze(0)
         some = None if chosen is None else Subset(neurons=chosen).take(every, None)
@@ -130,18 +135,20 @@ class Line:
         return run
 
     def _keep(self, chunk: Tensor, taps: Any, moment: Moment, start: int) -> None:
-        values: Tensor | PackedSpikes = self._spikes(chunk, taps) if self.packed else chunk
-        if isinstance(values, Tensor):
-            values = values.detach().to(self.sink.home or values.device, copy=True)
-        steps, batch = chunk.shape[:2]
-        run = self.run // self.every
-        place = Moment(moment.name, moment.call, run, start, start + steps, batch, moment.scale)
-        self.sink.keep(self.label, values, place)
+        steps, batch, *_ = chunk.shape
+        name, call, *_, scale = moment
+        place = Moment(name, call, self.run // self.every, start, start + steps, batch, scale)
+        spikes = self._spikes(chunk, taps) if self.packed else None
+        if spikes is None:
+            self.sink.copy(self.label, chunk, place)
+        else:
+            self.sink.keep(self.label, spikes, place)
         self.kept += 1
 
-    def _spikes(self, chunk: Tensor, taps: Any) -> Tensor | PackedSpikes:
+    def _spikes(self, chunk: Tensor, taps: Any) -> PackedSpikes | None:
+        """The bits of the spikes; None where they are other numbers, that are kept as they are."""
         if taps is not None and self._may_keep(taps["packed"]) and chunk.is_contiguous() and self.trusted():
-            return PackedSpikes(taps["packed"], chunk.shape, chunk.dtype)
+            return PackedSpikes.told(taps["packed"], chunk.shape, chunk.dtype)
         packed = Packed()
         try:
             told = taps is not None and self.trusted()
@@ -149,8 +156,8 @@ class Line:
         except ValueError:
             if self.kept:
                 raise
-            self.packed = False  # what is called spikes are other numbers: they are kept as they are
-            return chunk
+            self.packed = False
+            return None
         shape = torch.Size((len(chunk), *course.shape))
         bits = whole(course.pieces)
         return PackedSpikes(bits.to(self.sink.home or bits.device), shape, course.dtype)
@@ -161,6 +168,8 @@ class Line:
 
     def _chunk(self, value: Any, moment: Moment) -> Tensor:
         """`[T, N, *]`."""
+        if type(value) is Tensor and value.ndim > 1 and self._timed():
+            return value
         if isinstance(value, (bool, int, float)):
             value = torch.tensor(value, device="cpu")
         there = [value] if isinstance(value, Tensor) else tensors_of(value)
@@ -170,19 +179,26 @@ class Line:
                 "Choose modules that give one tensor; OutputMonitor keeps other values."
             )
         held: Tensor = there[0]
-        if self._has_time():
+        if self._timed():
             return held if held.ndim > 1 else held.unsqueeze(-1)
         return held.reshape(1, *(held.shape if held.ndim else (1,)))
 
-    def _has_time(self) -> bool:
-        return has_time(self.module, self.signal)
+    def _timed(self) -> bool:
+        """Whether the first axis is time."""
+        assert self.probe is not None
+        return self.probe.axes.timed
 
     def take_forward(self, value: Any, moment: Moment) -> None:
+        """The forward pass goes on, of which another probe tells."""
+        there = tensors_of(value)
+        held = there[0] if there else self._chunk(value, moment)
+        self.go_on(len(held) if has_time(self.module, self.signal) else 1, moment)
+
+    def go_on(self, steps: int, moment: Moment) -> None:
         """The forward pass goes on: so the gradients find their steps, from the last to the first."""
         self._turn(moment)
-        there = tensors_of(value)
-        self.length = self._chunk(there[0] if there else value, moment).shape[0]
-        self.steps += self.length
+        self.length = steps
+        self.steps += steps
         self.ahead = self.steps
 
     def miss(self) -> None:

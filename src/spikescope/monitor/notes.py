@@ -13,11 +13,12 @@ from ..recording import Moment, Writer
 from ..spikes import PackedSpikes
 from ..warn import warn
 from .choose.subset import Subset
+from .line import Sink
 
 __all__ = ["Notes"]
 
 
-class Notes:
+class Notes(Sink):
     """A sink before a writer: it hands on what comes, and knows of the last runs what was told and how many samples.
 
     - `every`: one run in so many is recorded. `subset`: whose samples are recorded, and so their notes.
@@ -30,7 +31,7 @@ class Notes:
         self._warned: set[str] = set()
 
     @property
-    def home(self) -> torch.device | None:
+    def home(self) -> torch.device:
         """The device that the writer wants values on."""
         return self._writer.home
 

@@ -13,9 +13,7 @@ from torch import nn
 import spikescope
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import dump as dumping
-from spikescope.monitor.flight import judge as judging
 from spikescope.monitor.flight.potentials import follows_from_input
-from spikescope.spikes import PackedSpikes
 
 T, N = 6, 3
 
@@ -386,13 +384,3 @@ def test_what_a_kernel_packed_is_kept_as_it_is_and_no_later_step_changes_it():
         train(net, 3)
         assert torch.equal(entry.values.bits, before)
         assert len({e.values.bits.data_ptr() for f in recorder.ring.frames for e in f.of("spike")["1"]}) == 3
-
-
-@pytest.mark.parametrize("parts", [[0, 0], [0, 3], [5000, 0], [0]])
-def test_a_layer_has_fired_wherever_its_spike_is(parts):
-    held = [torch.zeros(2, 1, 6000) for _ in parts]
-    for values, place in zip(held, parts, strict=True):
-        values[0, 0, place] = float(place > 0)
-    assert bool(judging._fired(held)) == any(parts)
-    packed = [PackedSpikes.from_dense(values) for values in held]
-    assert bool(judging._fired(packed)) == any(parts)

@@ -113,6 +113,9 @@ def _picked(value: Tensor, axis: int, index: Index) -> Tensor:
     if callable(index) and not isinstance(index, Tensor):
         index = index(size)
     if isinstance(index, slice):
+        start, stop, step = index.indices(size)
+        if step == 1:
+            return value.narrow(axis, start, max(0, stop - start))
         return value[(slice(None),) * axis + (index,)]
     chosen = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     if chosen.dtype is torch.bool:

@@ -6,20 +6,16 @@ import math
 from collections import deque
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from ...spikes import PackedSpikes
 from ...warn import warn
+from .glance import Answer, Lasting, fired, glance
 from .late import Late
 from .place import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
 from .triggers import LossJump, Step, Trigger, watches
 
 __all__ = ["Judge"]
-
-FEW = 1 << 12
-"""Of the values of a last step, those that are asked first whether there is a spike."""
 
 
 class Judge:
@@ -34,10 +30,10 @@ class Judge:
         self._late: deque[_Sealed] = deque()
         self._ended: Frame | None = None  # the last one that is judged, or will be
         self._inputs: list[tuple[Tensor, int | None]] = []  # of this step, on devices that one would have to wait for
-        self._loss: Tensor | None = None
+        self._loss: Answer | None = None
         self._bad_input: Trigger | None = None
         self._bad_loss: Trigger | None = None
-        self._weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
+        self._weights = Lasting([held for held in net.parameters() if held.is_floating_point() and not held.is_meta])
 
     @property
     def unjudged(self) -> list[str]:
@@ -53,9 +49,9 @@ class Judge:
         if "nonfinite" not in self.outside or given is None or not given.numel():
             return None
         given = given.detach()
-        if given.device.type != "cpu":
+        if not given.is_cpu:
             self._inputs.append((given, call))
-        elif self._bad_input is None and not math.isfinite(_sum(given).item()):
+        elif self._bad_input is None and glance({"input": given})["input"] != 0:
             self._bad_input = in_input(self.ring.open.number, given, self._axes(), call)
             return self._bad_input
         return None
@@ -70,12 +66,15 @@ class Judge:
 
     def tell_loss(self, loss: Tensor | float) -> None:
         """Take the loss of this step."""
-        held = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), device="cpu")
-        if held.numel() != 1:
-            raise ValueError(f"A loss is one number, but got {tuple(held.shape)}: give its mean.")
-        self._loss = held.reshape(()).clone()
-        if held.device.type == "cpu" and "nonfinite" in self.outside and not math.isfinite(value := held.item()):
-            self._bad_loss = in_loss(self.ring.open.number, value, self.net)  # while the states show where
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(f"A loss is one number, but got {tuple(loss.shape)}: give its mean.")
+            if not loss.is_cpu:
+                self._loss = loss.detach().reshape(()).clone()
+                return
+        self._loss = loss.item() if isinstance(loss, Tensor) else float(loss)
+        if "nonfinite" in self.outside and not math.isfinite(self._loss):
+            self._bad_loss = in_loss(self.ring.open.number, self._loss, self.net)  # while the states show where
 
     def tell_exception(self, error: Exception) -> None:
         """An exception ends the training; where this step or the last had a trigger, it follows from that."""
@@ -99,22 +98,30 @@ class Judge:
         while self._late and (wait or self._late[0].late.there):
             self._judge(self._late.popleft())
 
-    def _numbers(self, frame: Frame) -> dict[Any, Tensor]:
-        """What a step is judged by."""
-        found: dict[Any, Tensor] = {}
-        for name, entries in frame.of("spike").items():
-            found["fired", name] = _fired([held.values for held in entries])
+    def _numbers(self, frame: Frame) -> dict[Any, Answer]:
+        """What a step is judged by: whether layers fired, the loss, and of other values what is not finite."""
+        asked: dict[Any, Tensor] = {}
+        found: dict[Any, Answer] = {}
+        wanted = self._signals if "nonfinite" in self.outside else ()
+        for place, entry in enumerate(frame.entries):
+            values = entry.values
+            if entry.signal == "spike":
+                key = "fired", entry.moment.name, place
+                if isinstance(values, Tensor):
+                    found[key] = fired(values)
+                else:
+                    asked[key] = values.bits
+            elif entry.signal in wanted and isinstance(values, Tensor):
+                if entry.finite is None:
+                    asked["kept", place] = values
+                elif not entry.finite:
+                    found["kept", place] = math.nan
         if self._loss is not None:
             found["loss"] = self._loss
         if "nonfinite" in self.outside:
-            for place, (given, _) in enumerate(self._inputs):
-                found["input", place] = _sum(given)
-            for place, entry in enumerate(frame.entries):
-                if entry.signal in self._signals and isinstance(entry.values, Tensor):
-                    found["kept", place] = _sum(entry.values)
-            for place, held in enumerate(self._weights):
-                found["weights", place] = _sum(held.detach())
-        return found
+            asked.update((("input", place), given) for place, (given, _) in enumerate(self._inputs))
+            found.update((("weights", place), held) for place, held in self._weights.odd().items())
+        return found | glance(asked)
 
     def _judge(self, sealed: _Sealed) -> None:
         frame, numbers = sealed.frame, sealed.late.values()
@@ -122,10 +129,13 @@ class Judge:
         if loss is not None:
             frame.told["loss"] = loss
         triggers = []
-        if (trigger := self._nonfinite(sealed, numbers)) is not None:
+        bad = [key for key, held in numbers.items() if not math.isfinite(held)]
+        if (bad or sealed.bad_input) and (trigger := self._nonfinite(sealed, bad, numbers)) is not None:
             triggers.append(trigger)
-        fired = {key[1]: bool(held) for key, held in numbers.items() if key[0] == "fired"}
-        step = Step(frame.number, loss, fired)
+        layers: dict[str, bool] = {}
+        for _, name, place in sorted((key for key in numbers if key[0] == "fired"), key=lambda key: key[2]):
+            layers[name] = layers.get(name, False) or numbers["fired", name, place] != 0
+        step = Step(frame.number, loss, layers)
         for watch in list(self.watches):
             try:
                 trigger = watch.look(step)
@@ -140,10 +150,9 @@ class Judge:
             self.last = frame.number
             self.found += [] if follows else triggers
 
-    def _nonfinite(self, sealed: _Sealed, numbers: dict[Any, float]) -> Trigger | None:
+    def _nonfinite(self, sealed: _Sealed, bad: list[Any], numbers: dict[Any, float]) -> Trigger | None:
         """Where a value that is not finite came up first. A sum may overflow where no value does."""
         frame, trigger = sealed.frame, sealed.bad_input
-        bad = [key for key, held in numbers.items() if not math.isfinite(held)]
         for key in bad:
             if trigger is None and key[0] == "input":
                 given, call = sealed.inputs[key[1]]
@@ -166,20 +175,3 @@ class _Sealed(NamedTuple):
     late: Late
     bad_input: Trigger | None
     bad_loss: Trigger | None
-
-
-def _fired(parts: list[Tensor | PackedSpikes]) -> Tensor:
-    """Whether there is any spike: on a CPU, where one need not look on once there is, the first few tell most."""
-    held = [part.bits if isinstance(part, PackedSpikes) else part for part in parts]
-    if all(each.device.type == "cpu" for each in held):
-        found = any(bool(each[-1:].flatten()[:FEW].any()) or bool(each.any()) for each in held)
-        return torch.tensor(found, device="cpu")
-    return held[0].any() if len(held) == 1 else torch.stack([each.any() for each in held]).any()
-
-
-def _sum(x: Tensor) -> Tensor:
-    """The sum of a tensor; of what was expanded, of what it was expanded from."""
-    for axis in range(x.ndim):
-        if x.stride(axis) == 0:
-            x = x.narrow(axis, 0, 1)
-    return x.sum()

@@ -8,24 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .glance import Answer
+
 __all__ = ["Late"]
 
 
 class Late:
-    """Tensors of one element by name. Those of a GPU are there when the work before them is done.
+    """Numbers by name, and tensors of one element. Those of a GPU are there when the work before them is done.
 
-    >>> Late({"a": torch.tensor(1.5), "b": torch.tensor(True)}).values()
+    >>> Late({"a": 1.5, "b": torch.tensor(True)}).values()
     {'a': 1.5, 'b': 1.0}
     """
 
-    def __init__(self, given: Mapping[Any, Tensor]) -> None:
+    def __init__(self, given: Mapping[Any, Answer]) -> None:
         self._names = list(given)
         self._event: Any = None
-        device = next((held.device for held in given.values() if held.device.type == "cuda"), None)
+        tensors = [held for held in given.values() if isinstance(held, Tensor)]
+        device = next((held.device for held in tensors if held.device.type == "cuda"), None)
         if device is None:
             self._numbers: Any = [float(held) for held in given.values()]
             return
-        there = torch.stack([held.detach().to(device, torch.float64).reshape(()) for held in given.values()])
+        there = torch.stack([_placed(held, device) for held in given.values()])
         self._numbers = torch.empty(there.shape, dtype=torch.float64, device="cpu", pin_memory=True)
         self._numbers.copy_(there, non_blocking=True)
         self._event = torch.cuda.Event()
@@ -42,3 +45,9 @@ class Late:
             self._event.synchronize()
             self._numbers, self._event = self._numbers.tolist(), None
         return dict(zip(self._names, self._numbers, strict=True))
+
+
+def _placed(held: Answer, device: torch.device) -> Tensor:
+    if isinstance(held, Tensor):
+        return held.detach().to(device, torch.float64).reshape(())
+    return torch.full((), held, dtype=torch.float64, device=device)

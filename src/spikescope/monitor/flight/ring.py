@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ...recording import Moment
 from ...spikes import PackedSpikes
+from ..line import Sink
+from .glance import copied
 
 __all__ = ["Entry", "Frame", "Ring"]
 
@@ -24,6 +26,7 @@ class Entry(NamedTuple):
     signal: str
     values: Values
     moment: Moment
+    finite: bool | None = None  # whether all values are, where somebody has looked
 
 
 class Frame:
@@ -53,7 +56,7 @@ class Frame:
         return min((entry.moment.start or 0 for entry in self.entries), default=0)
 
 
-class Ring:
+class Ring(Sink):
     """The frames of the last `keep` steps, the one that goes on among them, in `limit` bytes; the oldest go first."""
 
     home: torch.device | None = None  # values stay where they are
@@ -82,6 +85,12 @@ class Ring:
         """Take a value into the step that goes on."""
         with self.lock:
             self._take(Entry(signal, values, moment))
+
+    def copy(self, signal: str, values: Tensor, moment: Moment) -> None:
+        """Take a copy, which is looked at while it is made."""
+        made, finite = copied(values)
+        with self.lock:
+            self._take(Entry(signal, made, moment, finite))
 
     def _take(self, entry: Entry) -> None:
         size = entry.values.nbytes

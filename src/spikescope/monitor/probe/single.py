@@ -6,22 +6,21 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ...base import StepModule
-from ...form import mapped, tensors_of
+from ...form import mapped
 from ...recording.records import Moment
 from ...sockets import Signal, forget, subscribe, unsubscribe
 from ...warn import warn
-from ..choose.kinds import has_time, in_sequences, time_first
+from ..choose.kinds import in_sequences
 from ..choose.modules import unwrapped
 from ..choose.signals import GRADIENTS
 from ..choose.subset import Subset
+from .axes import Axes, Reading
 from .start import Start, start_of
 
 __all__ = ["GradScale", "Probe", "ProbeReport"]
@@ -100,6 +99,10 @@ class Probe:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
+        self._backwards = signal.kind in GRADIENTS
+        self._knows_time = signal.kind in ("input", "output", "tap")
+        self._read = Reading(module, signal)
+        self.axes: Axes  # of the value that came last
         self._check_time()
         self._turn = _turn_of(module if root is None else unwrapped(root))
         self.given: Any = None  # the value that is being taken, whole and with its graph
@@ -117,7 +120,7 @@ class Probe:
         self.restart()
 
     def _listen_for_start(self, root: nn.Module) -> None:
-        if self.signal.kind in GRADIENTS:
+        if self._backwards:
             return  # backwards, time is not counted
         self._start = start_of(self.module, root, self.begin, lambda: self.on, self.fail)
 
@@ -130,8 +133,7 @@ class Probe:
         """Whether nothing has run since the reset, so that the next step is the first."""
         return self._start is None or self._start.at_rest()
 
-    @contextmanager
-    def _in_turn(self) -> Iterator[None]:
+    def _wait_for_turn(self) -> None:
         """One thread at a time; RuntimeError where the one before waits for this one."""
         if not self._turn.acquire(timeout=_PATIENCE):
             raise RuntimeError(
@@ -139,14 +141,12 @@ class Probe:
                 "was: its function seems to wait for this thread, as one that runs a backward pass through the network "
                 "that it watches does on a GPU. Detach what the function works on, or run that after the call."
             )
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def begin(self) -> None:
         """A sequence begins."""
-        with self._in_turn():
+        if not self._turn.acquire(blocking=False):
+            self._wait_for_turn()
+        try:
             self.began = True
             self.run += self._begun
             asleep = self.run % self.every != 0
@@ -154,6 +154,8 @@ class Probe:
             if asleep != self._asleep:
                 self._asleep = asleep
                 self.point.refresh()
+        finally:
+            self._turn.release()
 
     @property
     def begun(self) -> int:
@@ -185,13 +187,12 @@ class Probe:
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """Take one value from the socket; of replicas that run in threads, one after the other."""
-        try:
-            with self._in_turn():
-                self._receive_in_turn(value, compiled, cut)
-        except Exception as error:  # of the turn that did not come
-            self.fail(error)
-
-    def _receive_in_turn(self, value: Any, compiled: bool, cut: bool) -> None:
+        if not self._turn.acquire(blocking=False):
+            try:
+                self._wait_for_turn()
+            except RuntimeError as error:
+                self.fail(error)
+                return
         began = time.perf_counter_ns()
         self.compiled = compiled
         try:
@@ -202,8 +203,10 @@ class Probe:
                 self._receive(value, cut)
         except Exception as error:
             self.fail(error)
-        self.given = None
-        self.nanoseconds += time.perf_counter_ns() - began
+        finally:
+            self.given = None
+            self.nanoseconds += time.perf_counter_ns() - began
+            self._turn.release()
 
     def _receive(self, value: Any, cut: bool) -> None:
         if isinstance(value, Exception):
@@ -213,57 +216,52 @@ class Probe:
             raise value
         if cut and self.cut is not None:
             self.cut()
-        if value is None and self.signal.kind in GRADIENTS:
+        if value is None and self._backwards:
             if self.missed is not None:
                 self.missed()
             return
         value, taps = value if self.signal.taps else (value, None)
-        value = time_first(self.module, self.signal, value)
-        moment, steps, timed = self._moment(value)
+        value, self.axes = self._read(value)
+        moment, first = self._moment(self.axes)
         self.fired += 1
         self.given = value
-        with torch.set_grad_enabled(self.keep_graph and torch.is_grad_enabled()):
-            if not self.keep_graph:
-                value = mapped(Tensor.detach, value)
-            if moment.scale != 1.0:
-                value = mapped(lambda held: held / moment.scale, value)
-            if not self.subset.everything:
-                value = self._part(value, steps, timed)
-                if value is None:
-                    return
-            self.take(value if taps is None else (value, taps), moment)
+        if self.keep_graph or not torch.is_grad_enabled():
+            self._hand_on(value, taps, moment, first)
+        else:
+            with torch.set_grad_enabled(False):
+                self._hand_on(value, taps, moment, first)
 
-    def _moment(self, value: Any) -> tuple[Moment, range, bool]:
-        """Where the value belongs, its steps, and whether its first axis is time."""
-        there = value if isinstance(value, Tensor) else next(iter(tensors_of(value)), None)
-        shape: tuple[int, ...] = () if there is None else there.shape
-        timed = len(shape) > 0 and self._has_time()
-        count = shape[0] if timed else 1
-        batch = shape[timed] if len(shape) > timed else None
+    def _hand_on(self, value: Any, taps: Any, moment: Moment, first: int) -> None:
+        """Have the part that is wanted of a value taken."""
+        if not self.keep_graph:
+            value = value.detach() if type(value) is Tensor else mapped(Tensor.detach, value)
+        if moment.scale != 1.0:
+            value = mapped(lambda held: held / moment.scale, value)
+        if not self.subset.everything:
+            value = self._part(value, first)
+            if value is None:
+                return
+        self.take(value if taps is None else (value, taps), moment)
+
+    def _moment(self, axes: Axes) -> tuple[Moment, int]:
+        """Where a value with these axes belongs, and its first step."""
         call, start = self.calls, self.step
-        self.calls += 1
-        scale = 1.0
-        if self.signal.kind in GRADIENTS:
+        self.calls = call + 1
+        if self._backwards:
             scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
-            return Moment(self.name, call, self.run, None, None, batch, scale), range(count), timed
+            return Moment(self.name, call, self.run, None, None, axes.batch, scale), 0
         self._begun = True
-        if timed and not in_sequences(self.module):  # all that was stored since the reset
+        if axes.grown:  # all that was stored since the reset
             self.step, start = start + 1, 0
         else:
-            self.step = start + count
-        known = self._timed and self.signal.kind in ("input", "output", "tap")
-        steps = range(start, start + count)
-        begin, end = (steps.start, steps.stop) if known else (None, None)
-        return Moment(self.name, call, self.run, begin, end, batch, scale), steps, timed
-
-    def _has_time(self) -> bool:
-        """Whether the first axis is time; single steps grow into an attribute whose name ends in `_seq`."""
-        grown = isinstance(self.module, StepModule) and self.signal.kind in ("before", "after")
-        return has_time(self.module, self.signal) or (grown and self.signal.name.endswith("_seq"))
+            self.step = start + axes.steps
+        if not (self._timed and self._knows_time):
+            return Moment(self.name, call, self.run, None, None, axes.batch), start
+        return Moment(self.name, call, self.run, start, start + axes.steps, axes.batch), start
 
     def _check_time(self) -> None:
         """Refuse to choose steps where a value of a whole sequence has none."""
-        if self.subset.time is None or not in_sequences(self.module) or self._has_time():
+        if self.subset.time is None or not in_sequences(self.module) or self._read.has_time():
             return
         kind, module = self.signal.name or self.signal.kind, type(self.module).__name__
         raise ValueError(
@@ -271,11 +269,15 @@ class Probe:
             "time= has no steps to choose from. Leave time out; the membrane potential of every step is 'v_seq'."
         )
 
-    def _part(self, value: Any, steps: range, timed: bool) -> Any:
+    def _part(self, value: Any, first: int) -> Any:
+        """What is chosen of a value whose first step this is; None where that is nothing."""
         self._check_time()
-        if not timed and not self.subset.wants(steps.start):
+        if not self.axes.timed and not self.subset.wants(first):
             return None
-        parts = mapped(lambda held: self.subset.take(held, steps if timed else None), value)
+        steps = range(first, first + self.axes.steps) if self.axes.timed else None
+        if type(value) is Tensor:
+            return self.subset.take(value, steps)
+        parts = mapped(lambda held: self.subset.take(held, steps), value)
         return None if isinstance(value, Tensor) and parts is None else parts
 
     def fail(self, error: Exception) -> None:
