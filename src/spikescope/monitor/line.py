@@ -37,8 +37,9 @@ class Sink(Protocol):
         """Take a value `[t, n, *F]`, which is its own from then on."""
 
     def copy(self, signal: str, values: Tensor, moment: Moment) -> None:
-        """Take a value that belongs to somebody else: a copy of it."""
-        self.keep(signal, values.detach().to(self.home or values.device, copy=True), moment)
+        """Take a copy of a value that belongs to somebody else, and has no graph."""
+        here = self.home is None or self.home == values.device
+        self.keep(signal, values.clone() if here else values.to(self.home), moment)
 
     def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
         """Take what a first value shows: the axes of a sample, and which neurons of these are recorded."""
@@ -73,7 +74,7 @@ def lines(
             if line.packed and (taps := tapped(module, signal, {"packed": Packed()}, subset)):
                 signal, line.told = signal._replace(taps=taps["packed"]), True
             missed = line.miss if signal.kind in GRADIENTS else None
-            probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, **options)
+            probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, makes_graph=False, **options)
             line.probe = probe
             streams.append((label, probe))
             plugged.append(probe)
@@ -136,8 +137,9 @@ class Line:
 
     def _keep(self, chunk: Tensor, taps: Any, moment: Moment, start: int) -> None:
         steps, batch, *_ = chunk.shape
-        name, call, *_, scale = moment
-        place = Moment(name, call, self.run // self.every, start, start + steps, batch, scale)
+        run, place = self.run // self.every, moment
+        if moment.start != start or moment.run != run or moment.batch != batch:
+            place = Moment(moment.name, moment.call, run, start, start + steps, batch, moment.scale)
         spikes = self._spikes(chunk, taps) if self.packed else None
         if spikes is None:
             self.sink.copy(self.label, chunk, place)

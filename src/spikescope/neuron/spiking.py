@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from ..hooks import may_change_output
@@ -25,5 +27,7 @@ def gives_spikes(module: nn.Module) -> bool:
 
     A hook of somebody may make another value of it, which is what counts.
     """
-    surrogate = getattr(module, "surrogate_function", None)
+    surrogate: Any = module._modules.get("surrogate_function")  # a tenth of the time of asking for the attribute
+    if surrogate is None:
+        surrogate = getattr(module, "surrogate_function", None)
     return is_binary(module) and getattr(surrogate, "gives_spikes", False) and not may_change_output(module)

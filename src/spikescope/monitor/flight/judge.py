@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ...warn import warn
-from .glance import Answer, Lasting, fired, glance
+from .glance import Answer, Glance, fired
 from .late import Late
 from .place import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
@@ -33,7 +33,8 @@ class Judge:
         self._loss: Answer | None = None
         self._bad_input: Trigger | None = None
         self._bad_loss: Trigger | None = None
-        self._weights = Lasting([held for held in net.parameters() if held.is_floating_point() and not held.is_meta])
+        weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
+        self._glance = Glance({("weights", place): held for place, held in enumerate(weights)})
 
     @property
     def unjudged(self) -> list[str]:
@@ -51,7 +52,7 @@ class Judge:
         given = given.detach()
         if not given.is_cpu:
             self._inputs.append((given, call))
-        elif self._bad_input is None and glance({"input": given})["input"] != 0:
+        elif self._bad_input is None and Glance()({"input": given}).get("input"):
             self._bad_input = in_input(self.ring.open.number, given, self._axes(), call)
             return self._bad_input
         return None
@@ -110,18 +111,15 @@ class Judge:
                 if isinstance(values, Tensor):
                     found[key] = fired(values)
                 else:
-                    asked[key] = values.bits
+                    asked[key], found[key] = values.bits, 0.0  # its place among the layers
             elif entry.signal in wanted and isinstance(values, Tensor):
-                if entry.finite is None:
-                    asked["kept", place] = values
-                elif not entry.finite:
-                    found["kept", place] = math.nan
+                asked["kept", place] = values
         if self._loss is not None:
             found["loss"] = self._loss
         if "nonfinite" in self.outside:
             asked.update((("input", place), given) for place, (given, _) in enumerate(self._inputs))
-            found.update((("weights", place), held) for place, held in self._weights.odd().items())
-        return found | glance(asked)
+            return found | self._glance(asked)
+        return found | Glance()(asked)
 
     def _judge(self, sealed: _Sealed) -> None:
         frame, numbers = sealed.frame, sealed.late.values()
@@ -133,8 +131,9 @@ class Judge:
         if (bad or sealed.bad_input) and (trigger := self._nonfinite(sealed, bad, numbers)) is not None:
             triggers.append(trigger)
         layers: dict[str, bool] = {}
-        for _, name, place in sorted((key for key in numbers if key[0] == "fired"), key=lambda key: key[2]):
-            layers[name] = layers.get(name, False) or numbers["fired", name, place] != 0
+        for key, held in numbers.items():
+            if key[0] == "fired":
+                layers[key[1]] = layers.get(key[1], False) or held != 0
         step = Step(frame.number, loss, layers)
         for watch in list(self.watches):
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,14 +21,20 @@ class Late:
     """
 
     def __init__(self, given: Mapping[Any, Answer]) -> None:
-        self._names = list(given)
+        self._told: dict[Any, Any] = dict(given)
+        self._names = [name for name, held in given.items() if isinstance(held, Tensor)]
+        self._numbers: Any = []
         self._event: Any = None
-        tensors = [held for held in given.values() if isinstance(held, Tensor)]
+        if self._names:
+            self._ask([self._told[name].detach() for name in self._names])
+
+    def _ask(self, tensors: Sequence[Tensor]) -> None:
+        """Have the numbers of tensors brought here."""
         device = next((held.device for held in tensors if held.device.type == "cuda"), None)
         if device is None:
-            self._numbers: Any = [float(held) for held in given.values()]
+            self._numbers = [float(held) for held in tensors]
             return
-        there = torch.stack([_placed(held, device) for held in given.values()])
+        there = torch.stack([held.to(device, torch.float64).reshape(()) for held in tensors])
         self._numbers = torch.empty(there.shape, dtype=torch.float64, device="cpu", pin_memory=True)
         self._numbers.copy_(there, non_blocking=True)
         self._event = torch.cuda.Event()
@@ -44,10 +50,5 @@ class Late:
         if self._event is not None:
             self._event.synchronize()
             self._numbers, self._event = self._numbers.tolist(), None
-        return dict(zip(self._names, self._numbers, strict=True))
-
-
-def _placed(held: Answer, device: torch.device) -> Tensor:
-    if isinstance(held, Tensor):
-        return held.detach().to(device, torch.float64).reshape(())
-    return torch.full((), held, dtype=torch.float64, device=device)
+        self._told.update(zip(self._names, self._numbers, strict=True))
+        return self._told

@@ -13,7 +13,6 @@ from torch import Tensor
 from ...recording import Moment
 from ...spikes import PackedSpikes
 from ..line import Sink
-from .glance import copied
 
 __all__ = ["Entry", "Frame", "Ring"]
 
@@ -26,7 +25,6 @@ class Entry(NamedTuple):
     signal: str
     values: Values
     moment: Moment
-    finite: bool | None = None  # whether all values are, where somebody has looked
 
 
 class Frame:
@@ -85,12 +83,6 @@ class Ring(Sink):
         """Take a value into the step that goes on."""
         with self.lock:
             self._take(Entry(signal, values, moment))
-
-    def copy(self, signal: str, values: Tensor, moment: Moment) -> None:
-        """Take a copy, which is looked at while it is made."""
-        made, finite = copied(values)
-        with self.lock:
-            self._take(Entry(signal, made, moment, finite))
 
     def _take(self, entry: Entry) -> None:
         size = entry.values.nbytes

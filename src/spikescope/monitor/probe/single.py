@@ -77,6 +77,7 @@ class Probe:
     - `scaler`: a GradScaler, by whose scale gradients are divided.
     - `every`: take one run in `every`; during the others a kernel is not asked for anything.
     - `cut`: called where a value comes from compiled code, which had to leave its graph there.
+    - `makes_graph`: whether `take` computes with other tensors than the value, so that gradients have to be off.
     - `missed`: called where a backward pass comes by without a gradient, which is no value.
     """
 
@@ -95,11 +96,12 @@ class Probe:
         enabled: bool = True,
         missed: Callable[[], None] | None = None,
         cut: Callable[[], None] | None = None,
+        makes_graph: bool = True,
     ) -> None:
         self.name, self.module, self.signal, self.take = name, module, signal, take
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
-        self._backwards = signal.kind in GRADIENTS
+        self._backwards, self._as_it_comes = signal.kind in GRADIENTS, keep_graph or not makes_graph
         self._knows_time = signal.kind in ("input", "output", "tap")
         self._read = Reading(module, signal)
         self.axes: Axes  # of the value that came last
@@ -170,7 +172,7 @@ class Probe:
     @property
     def enabled(self) -> bool:
         """Whether values are taken now."""
-        return self.on and not self._asleep
+        return self._enabled and self.error is None and not self._asleep
 
     @enabled.setter
     def enabled(self, given: bool) -> None:
@@ -225,7 +227,7 @@ class Probe:
         moment, first = self._moment(self.axes)
         self.fired += 1
         self.given = value
-        if self.keep_graph or not torch.is_grad_enabled():
+        if self._as_it_comes or not torch.is_grad_enabled():
             self._hand_on(value, taps, moment, first)
         else:
             with torch.set_grad_enabled(False):
