@@ -173,11 +173,18 @@ class _Learner(MemoryModule):
 
     def _paired(self, tracked: list[Tensor], reward: Tensor | float) -> Tensor:
         """The change of the steps together; `reward` weighs samples, or steps."""
+        return self._scaled(tracked, reward, *self._scales(tracked))
+
+    def _scales(self, tracked: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the present weights make of potentiation and of depression."""
+        weight: Tensor = self.synapse.weight.detach().to(tracked[0].dtype)
+        return self.f_post(weight), self.f_pre(weight)
+
+    def _scaled(self, tracked: list[Tensor], reward: Tensor | float, up: Tensor, down: Tensor) -> Tensor:
         x, y, pre, post = tracked
-        weight: Tensor = self.synapse.weight.detach().to(x.dtype)
         depression = _correlation(self.synapse, x, reward * post)
         potentiation = _correlation(self.synapse, pre, reward * y)
-        return self.f_post(weight) * potentiation - self.f_pre(weight) * depression
+        return up * potentiation - down * depression
 
     def _deliver(self, change: Tensor | None, on_grad: bool) -> Tensor | None:
         """Leave the change where an optimizer that descends finds it, or hand it over."""
@@ -351,12 +358,7 @@ class MSTDPETLearner(_RewardLearner):
     @torch.no_grad()
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with the one `reward`."""
-        if isinstance(reward, Tensor) and reward.numel() != 1:
-            raise ShapeError(
-                f"MSTDPETLearner takes one reward for the whole batch, but got {dims(reward.shape)}. "
-                "Take reward.mean(), or MSTDPLearner, which knows a reward per sample."
-            )
-        reward = float(reward)
+        reward = self._one(reward)
         seen = self._observations()
         self._forget()
         if not seen:
@@ -371,6 +373,15 @@ class MSTDPETLearner(_RewardLearner):
             return self._deliver(scale * reward * self.trace_e, on_grad)
         change = self._paired(tracked, self._per_step(tracked, [told[steps - t] for t in range(steps)])) / tau
         return self._deliver(scale * reward * ((told[steps + 1] - 1.0) * before + change), on_grad)
+
+    @staticmethod
+    def _one(reward: Tensor | float) -> float:
+        if isinstance(reward, Tensor) and reward.numel() != 1:
+            raise ShapeError(
+                f"MSTDPETLearner takes one reward for the whole batch, but got {dims(reward.shape)}. "
+                "Take reward.mean(), or MSTDPLearner, which knows a reward per sample."
+            )
+        return float(reward)
 
     @staticmethod
     def _per_step(tracked: list[Tensor], weights: list[float]) -> Tensor:

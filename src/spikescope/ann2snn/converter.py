@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,6 +51,8 @@ class Converter:
     tensor([[0.5000]], grad_fn=<DivBackward0>)
     """
 
+    spiking: ClassVar[type[ScaledNeuron]] = ScaledNeuron  # what a ReLU becomes
+
     def __init__(
         self,
         dataloader: Iterable[Any],
@@ -75,7 +77,7 @@ class Converter:
         ValueError, with the names of the nodes, if there is what cannot be converted.
         """
         held = self._planned(ann)
-        return _built(held, self._measure(held), self.fuse_flag)
+        return _built(held, self._measure(held), self.fuse_flag, self.spiking)
 
     convert = __call__
 
@@ -96,7 +98,8 @@ class Converter:
         with torch.no_grad():
             inputs = inputs_of("Converter", batch, required(held.net.graph))
             Watch(held, lambda name, activation: None).run(*on_device(inputs, held.net))
-        return _built(held, {held.names[node]: torch.ones(()) for node in held.of("neuron")}, self.fuse_flag)
+        scales = {held.names[node]: torch.ones(()) for node in held.of("neuron")}
+        return _built(held, scales, self.fuse_flag, self.spiking)
 
     def _planned(self, ann: nn.Module) -> Plan:
         held = plan(ann)
@@ -131,12 +134,12 @@ class Converter:
         return {name: hook.scale for name, hook in hooks.items()}
 
 
-def _built(held: Plan, scales: dict[str, Tensor], fuse: bool) -> fx.GraphModule:
+def _built(held: Plan, scales: dict[str, Tensor], fuse: bool, spiking: type[ScaledNeuron]) -> fx.GraphModule:
     """The network of spikes that a plan and the scale of each neuron come to."""
     if fuse:
         _fuse(held)
     for node in list(held.roles):
-        _replace(held, node, scales)
+        _replace(held, node, scales, spiking)
     held.net.graph.lint()
     snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
     instrument(snn)
@@ -163,11 +166,11 @@ def _fuse(held: Plan) -> None:
             del held.roles[node]
 
 
-def _replace(held: Plan, node: fx.Node, scales: dict[str, Tensor]) -> None:
+def _replace(held: Plan, node: fx.Node, scales: dict[str, Tensor], spiking: type[ScaledNeuron]) -> None:
     """Put in the place of a node what its role says."""
     role = held.roles[node]
     if role.kind == "neuron":
-        _put(held, node, ScaledNeuron(scales[held.names[node]]))
+        _put(held, node, spiking(scales[held.names[node]]))
     elif role.kind == "gate":
         _put(held, node, SpikingMaxPool(copy.deepcopy(role.made)))
     elif role.kind == "function":

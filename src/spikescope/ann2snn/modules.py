@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ class ScaledNeuron(MemoryModule):
     """
 
     scale: Tensor
+    start: ClassVar[float] = 0.5  # V_0, as a share of the threshold
 
     def __init__(self, scale: float | Tensor = 1.0, step_mode: str = "s") -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class ScaledNeuron(MemoryModule):
         """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
         check_floating(type(self).__name__, x)
         if not isinstance(self.neuron.v, Tensor):  # nothing has run since the reset
-            self.neuron.v = self.neuron.v_threshold / 2
+            self.neuron.v = self.start * self.neuron.v_threshold
         return self.neuron(x / self.scale) * self.scale
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ ROOT = "spikingjelly"
 
 _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "quantize")
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
-_ANN2SNN = ("spikescope.ann2snn",)
+_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.conversion:Converter")
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
 
 
@@ -64,7 +64,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.layer": ("spikescope.layer", *_later("TLastMultiStepContainer TLastSeqToANNContainer")),
     "activation_based.quantize": ("spikescope.quantize", "spikescope.compat.ages.straight"),
     "activation_based.monitor": ("spikescope.monitor", "spikescope.compat.ages.straight:unpack_len1_tuple"),
-    "activation_based.learning": ("spikescope.learning", *(f"spikescope.functional:{name}" for name in _ONLINE)),
+    "activation_based.learning": (
+        "spikescope.learning",
+        "spikescope.compat.ages.rewards",
+        *(f"spikescope.functional:{name}" for name in _ONLINE),
+    ),
     "activation_based.ann2snn": _ANN2SNN,
     "activation_based.ann2snn.modules": _ANN2SNN,
     "activation_based.nir_exchange": ("spikescope.exchange", *_later("export_to_nir import_from_nir")),

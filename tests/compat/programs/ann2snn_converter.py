@@ -6,7 +6,6 @@ from spikingjelly.activation_based import ann2snn
 from torch import nn
 
 AGES = ("0.0.0.0.14",)
-DIFFERS = {"snn": "the potentials of a converted network start at half a threshold, there at zero"}
 
 
 class CNN(nn.Module):
