@@ -313,3 +313,10 @@ def test_a_device_that_does_not_exist_is_refused_in_words(capsys, tmp_path):
     options = ["--model", "sew_resnet18", "--data", "digits", "--device", "gpu", "--out", str(tmp_path / "run")]
     assert main(["train", *options]) == 2
     assert "There is no device 'gpu'; choose 'auto', 'cpu'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["convert"], ["train", "--resume"]], ids=" ".join)
+def test_a_folder_that_is_no_run_is_refused_in_words(command, tmp_path, capsys):
+    for folder, why in ((tmp_path, "it holds no recipe.toml"), (tmp_path / "none", "there is no such folder")):
+        assert main([*command, str(folder)]) == 2
+        assert f"{folder} is not the folder of a run of `spikescope train`: {why}." in capsys.readouterr().err

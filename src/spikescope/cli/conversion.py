@@ -79,7 +79,7 @@ def add_convert(commands: Any) -> None:
 
 def _convert(arguments: argparse.Namespace) -> int:
     from ..errors import MissingExtraError
-    from ..train import Conversion, Recipe, convert, read_recipe
+    from ..train import Conversion, Recipe, convert, options_of_run
 
     if arguments.threads is not None:
         import torch
@@ -93,7 +93,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         weights = arguments.weights
         if arguments.folder is not None:
             source = arguments.folder / "recipe.toml"
-            given = {**read_recipe(source), **given}
+            given = {**options_of_run(arguments.folder), **given}
             weights = weights or arguments.folder / "best.safetensors"
             recipe = Recipe.of(given, str(source))
         else:

@@ -25,7 +25,7 @@ from .insight import Insight, look_inside
 from .logs import Logs
 from .networks import load_weights, make_network
 from .ranks import Ranks, joined_ranks, restarted
-from .recipe import Recipe, read_recipe
+from .recipe import Recipe, recipe_of_run
 from .run_folder import RunFolder
 from .seeding import keeping_generators, seed_all
 from .sources import load_data
@@ -85,7 +85,7 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
 
     FileNotFoundError if there is none: the run ended before its first, and is begun anew in another folder.
     """
-    recipe = Recipe.of(read_recipe(path / "recipe.toml"), str(path / "recipe.toml"))
+    recipe = recipe_of_run(path)
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:
         folder = around.enter_context(RunFolder.again(path)) if ranks.first else None
         found = newest_checkpoint(path)
@@ -101,7 +101,7 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
 
 def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = None) -> tuple[Recipe, Epoch]:
     """Test the network of a run folder again: that of its best epoch, or other `weights`."""
-    recipe = Recipe.of(read_recipe(path / "recipe.toml"), str(path / "recipe.toml"))
+    recipe = recipe_of_run(path)
     data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
     net = make_network(recipe, data)
     load_weights(weights or path / "best.safetensors", net)

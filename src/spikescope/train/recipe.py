@@ -7,12 +7,13 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, NamedTuple, Self, get_type_hints
 
 from ..errors import UnknownNameError, check_choice, did_you_mean
 from ..files import open_regular
 
-__all__ = ["Option", "Recipe", "options", "read_recipe"]
+__all__ = ["Option", "Recipe", "options", "options_of_run", "read_recipe", "recipe_of_run"]
 
 
 class Option(NamedTuple):
@@ -200,6 +201,20 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}.") from error
+
+
+def recipe_of_run(folder: Path) -> Recipe:
+    """The recipe that a run folder was made by; FileNotFoundError if it is none."""
+    return Recipe.of(options_of_run(folder), str(folder / "recipe.toml"))
+
+
+def options_of_run(folder: Path) -> dict[str, Any]:
+    """The options in the recipe of a run folder."""
+    file = folder / "recipe.toml"
+    if not file.is_file():
+        there = "it holds no recipe.toml" if folder.is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"{folder} is not the folder of a run of `spikescope train`: {there}.")
+    return read_recipe(file)
 
 
 def _field(recipe: type[Recipe], name: str) -> Field[Any]:
