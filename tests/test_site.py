@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from website import assemble, links
 from website.build import address
+from website.made.text import cell
 
 import spikescope
 from spikescope.errors import _ELSEWHERE
@@ -126,6 +127,40 @@ def test_formulas_become_mathml_or_are_refused_by_name():
     assert re.search(r"<math.*<mi>&#x003C4;</mi>.*</math>|<math.*τ.*</math>", mathml(r"\tau", "inline"))
     with pytest.raises(ValueError, match=r"\\nosuch"):
         mathml(r"\nosuch{x}", "block")
+
+
+def test_a_formula_goes_to_the_next_line_where_wide_spaces_and_rows_are():
+    pytest.importorskip("latex2mathml")
+    from website.hooks import block, mathml, rows
+
+    assert rows(r"\begin{aligned} a &= 1 \qquad b = 2 \\ c &= {3 \qquad 4} \end{aligned}") == [
+        ["a = 1", "b = 2"],
+        [r"c = {3 \qquad 4}"],
+    ]
+    assert rows(r"x \leftarrow \left\{ y \qquad z \right\} \quad\text{or} \quad u") == [
+        [r"x \leftarrow \left\{ y \qquad z \right\}", r"\text{or} \quad u"]
+    ]
+    assert block(r"a \\ b").count('<div class="formula"><math') == 2
+    with pytest.raises(ValueError, match="& in the formula"):
+        mathml("a &= b", "block")
+
+
+def test_lines_of_chinese_are_joined_without_a_space():
+    text = "一行、\n二行\n三行`a`\n四行。\n`b`\n\n- 一。\n  二\n- 三。\n\n```\n一\n二\n```\n\n一。\n```\n二\n```\n"
+    assert assemble.joined(text) == (
+        "一行、二行三行`a`\n四行。`b`\n\n- 一。二\n- 三。\n\n```\n一\n二\n```\n\n一。\n```\n二\n```\n"
+    )
+
+
+def test_a_stroke_ends_no_cell_of_a_table():
+    assert cell(r"$|a|$, `b | c`, $\|d\|$, e | f") == r"$\vert a\vert $, `b | c`, $\Vert d\Vert $, e \| f"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.source)
+def test_formulas_in_tables_have_no_stroke(page):
+    r"""GitHub and the site read it otherwise there; `\lvert x\rvert` is the same in both."""
+    rows = [line for text in page.texts.values() for line in text.splitlines() if line.startswith("|")]
+    assert [row for row in rows if re.search(r"\$[^$`|]*\\\\?\|", row)] == []
 
 
 ROOMS = "|".join({*spikescope.__all__} - {"recording"})  # which is the name of a variable, too

@@ -24,9 +24,14 @@ PLACES = {  # documents that stand elsewhere on the site than in the repository
     "docs/versions.md": "explanation/versions.md",
     "docs/dependencies.md": "explanation/dependencies.md",
 }
-WAITING = '!!! note "尚未翻译"\n\n    本页暂无中文版, 以下为英文原文。\n\n'
+WAITING = '!!! note "尚未翻译"\n\n    本页暂无中文版。以下为英文原文。\n\n'
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(#{1,6}) +(.+?)[ \t]*$", re.MULTILINE)
+MARKS = "\u3000-\u303f\uff00-\uffef"  # the punctuation of Chinese, which has its space within
+SEAM = re.compile(
+    rf"(?<=[\u4e00-\u9fff{MARKS}])\n *(?=[\u4e00-\u9fff{MARKS}])"
+    rf"|(?<=[{MARKS}])\n *(?=[*`(\[$\w])(?!```|\* |\$\$|\d+\. )"
+)
 LINK = re.compile(r"`[^`\n]+`|(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()(?![a-z]+:|#|//)([^)#\s]+)(#[^)\s]*)?\)")  # or code
 
 
@@ -96,6 +101,11 @@ def links(text: str) -> list[str]:
     ]
 
 
+def joined(text: str) -> str:
+    """A text without the ends of lines between characters of Chinese, where a browser would show a space."""
+    return "".join(part if code else SEAM.sub("", part) for code, part in outside_code(text))
+
+
 def with_anchors(text: str, twin: str) -> str:
     """The text, each heading with the anchor of its twin: a link leads to the same place in both languages."""
     from pymdownx.slugs import slugify
@@ -134,7 +144,7 @@ def text_of(page: Page, language: str) -> str:
     """What the page says in a language, or in English under a note."""
     if language in page.texts:
         text = page.texts[language]
-        return with_links(page, text if language == "en" else with_anchors(text, page.texts["en"]))
+        return with_links(page, text if language == "en" else joined(with_anchors(text, page.texts["en"])))
     text = with_links(page, page.texts["en"])
     title, _, rest = text.partition("\n\n")
     return f"{title}\n\n{WAITING}{rest}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import spikescope
 
-from .text import bare, doc_of, fields_said, first_sentence, is_method, markdown, signature, where
+from .text import bare, cell, doc_of, fields_said, first_sentence, is_method, markdown, signature, where
 from .words import say
 
 INNER = ("compat", "datasets.transform", "monitor.reduce", "report", "train", "view")
@@ -117,7 +117,7 @@ def page(room: str, language: str, up: str) -> str:
         lines += [f"*{say('english docstrings', language)}*", ""]
     lines += ["| | |", "|---|---|"]
     lines += [
-        f"| [`{name}`](#{name}) | {first_sentence(doc_of(value)) if callable(value) else ''} |"
+        f"| [`{name}`](#{name}) | {cell(first_sentence(doc_of(value))) if callable(value) else ''} |"
         for name, value in held.items()
     ]
     return "\n".join([*lines, "", *(entry(name, value, language, up) for name, value in held.items())])
@@ -132,6 +132,6 @@ def index(language: str) -> str:
     ]
     lines += ["", f"## {say('rooms', language)} {{#rooms}}", "", "| | |", "|---|---|"]
     for room in rooms():
-        told = first_sentence(inspect.getdoc(import_module(f"spikescope.{room}")) or "")
+        told = cell(first_sentence(inspect.getdoc(import_module(f"spikescope.{room}")) or ""))
         lines.append(f"| [`spikescope.{room}`](api/{room}.md) | {told} |")
     return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ def _rows(rows: list[Mapping[str, Any]], language: str) -> list[str]:
         cells = (
             row["case"],
             row["measure"],
-            f"{_number(row['ours'])} {row['unit']}",
+            f"{_number(row['ours'])}\u00a0{row['unit']}",
             row["rival"],
             _number(row["theirs"]),
             _ratio(row["ratio"]),

@@ -14,7 +14,7 @@ from spikescope.monitor.health.registry import causes
 from spikescope.recording.export.base import registry as formats
 
 from .gallery import make
-from .text import doc_of, first_sentence
+from .text import cell, doc_of, first_sentence
 from .words import say
 
 
@@ -22,10 +22,7 @@ def _table(what: str, language: str, heads: Iterable[str], rows: Iterable[Iterab
     lines = [f"# {say(what, language)}", "", say(f"{what} intro", language), ""]
     shown = [say(head, language) if head else "" for head in heads]
     lines += [f"| {' | '.join(shown)} |", "|" + "---|" * len(shown)]
-    lines += [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') if '`' not in cell else cell for cell in row)} |"
-        for row in rows
-    ]
+    lines += [f"| {' | '.join(map(cell, row))} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

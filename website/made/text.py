@@ -104,9 +104,20 @@ def where(held: Any) -> tuple[str, int] | None:
     return (path.removeprefix(folder), max(line, 1)) if path.startswith(folder) else None  # a module begins at line 0
 
 
+def cell(text: str) -> str:
+    r"""A text as one cell of a table, which a stroke would end, except within code; a formula may call it `\vert`."""
+
+    def put(found: re.Match[str]) -> str:
+        if found[0].startswith("$"):
+            return found[0].replace(r"\|", r"\Vert ").replace("|", r"\vert ")
+        return r"\|" if found[0] == "|" else found[0]
+
+    return re.sub(r"`[^`]*`|\$[^$]*\$|\|", put, text)
+
+
 def first_sentence(doc: str) -> str:
-    """The first paragraph of a docstring in one line, safe in a table."""
-    return " ".join(doc.split("\n\n")[0].split()).replace("|", "\\|")
+    """The first paragraph of a docstring in one line."""
+    return " ".join(doc.split("\n\n")[0].split())
 
 
 def is_method(held: Any) -> bool:

@@ -147,7 +147,7 @@ def cv(spikes: Spikes, per: Per = "neuron") -> Tensor:
 
 @measure("values", "2 |difference| / sum, mean", "Elephant `cv2`; Holt et al. 1996")
 def cv2(spikes: Spikes, per: Per = "neuron") -> Tensor:
-    r"""How unlike neighbouring intervals are: the mean of $2 |I_{k+1} - I_k| / (I_{k+1} + I_k)$.
+    r"""How unlike neighbouring intervals are: the mean of $2 \lvert I_{k+1} - I_k\rvert / (I_{k+1} + I_k)$.
 
     Slow changes of the rate hardly enter, unlike in `cv`. `per` as there. NaN where there are fewer than two intervals.
 

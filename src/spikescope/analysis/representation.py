@@ -108,11 +108,11 @@ def representational_similarity(values: Values, other: Values) -> float:
 
 @measure("number", "from 0 to 1", "Kornblith et al. 2019", takes=("spikes", "other"))
 def cka(values: Values, other: Values) -> float:
-    r"""Linear centred kernel alignment of two layers: $\|Y^\top X\|_F^2 / (\|X^\top X\|_F \|Y^\top Y\|_F)$.
+    r"""Linear centred kernel alignment of two layers: $\langle K,L\rangle/\sqrt{\langle K,K\rangle\langle L,L\rangle}$.
 
-    X and Y are the responses `[N, F]` to the same samples, without their means. 1 where one is a rotation and scaling
-    of the other, 0 where they have nothing linear in common; of fewer samples than neurons it comes out too high. NaN
-    where one does not vary.
+    $K = X X^\top$ and $L = Y Y^\top$, of which the products are summed, with the responses X and Y `[N, F]` to the same
+    samples, without their means. 1 where one is a rotation and scaling of the other, 0 where they have nothing linear
+    in common; of fewer samples than neurons it comes out too high. NaN where one does not vary.
 
     >>> layer = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     >>> round(cka(layer, 3 * layer.flip(1)), 12)
