@@ -195,6 +195,7 @@ def test_an_input_that_was_changed_in_place_is_another_input():
     assert first.shape == (2, 3)
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("backend", ["torch", "auto"])

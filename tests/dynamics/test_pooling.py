@@ -54,7 +54,7 @@ def test_places_past_32_bits(monkeypatch):
 
 
 def test_second_derivatives_and_many_gradients_at_once():
-    x = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: pooling.pool(x, (2, 2)) ** 2, x)
     y = pooling.pool(x, (2, 2))
     many = torch.rand(3, *y.shape, dtype=torch.float64)

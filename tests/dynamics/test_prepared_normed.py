@@ -25,7 +25,7 @@ def pair(cls=neuron.LIFNode, mode="m", **options):
     return functional.fuse_bn_neurons(net, training=True)
 
 
-def sequence(last=False, dtype=torch.float32, steps=5):
+def sequence(last=False, dtype=torch.float32, steps=3):
     x = (inputs(steps, 2, C, 2, 3) + 0.7).to(dtype)
     return x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (steps, 2)) if last else x
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ranks import in_two_ranks
+from sample import sample
 from spikescope import functional, layer, models, monitor, neuron
 from spikescope.functional import fit, kept, memory, plan
 from spikescope.functional.peak import most_allocated
@@ -78,7 +79,8 @@ def test_every_budget_over_the_floor_is_kept_with_the_same_results(kind):
     floor = functional.fit_memory(made(kind), X, "1 GB", show=False).floor
     expected = step(made(kind))
     segments = set()
-    for budget in (floor, int(1.05 * floor), int(1.2 * floor), int(1.6 * floor), 10 * floor):
+    for times in sample((1, 1.05, 1.2, 1.6, 10), 1, 1.2, 10):
+        budget = int(times * floor)
         net = made(kind)
         found = functional.fit_memory(net, X, budget, show=False)
         assert floor <= 1.001 * found.after + 1024, "no plan takes less than what is told to be the least"

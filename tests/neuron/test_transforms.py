@@ -390,6 +390,7 @@ def test_training_goes_on_from_a_state_of_inference_mode(cls, step_mode):
     assert_equal(found[0][1], found[1][1], "gradient")
 
 
+@pytest.mark.slow(keep=8)  # each with a kernel for its learned fields
 @pytest.mark.parametrize("cls", ALL_NEURONS, ids=lambda cls: cls.__name__)
 def test_the_users_default_device_and_dtype_decide_nothing_once_a_neuron_is_made(cls):
     """An input of the CPU where new tensors would be made on the meta device, or in double precision."""

@@ -297,6 +297,7 @@ def test_compiled(cls):
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.slow(keep=4)
 @every([cls for cls in SURROGATES if cls.pointwise])
 def test_compiled_second_derivatives(cls):
     torch._dynamo.reset()
