@@ -71,7 +71,7 @@ def change_one(part, name):
     return change
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_numbers_of_every_neuron_may_change(cls):
     node = cls(**cls.example | ({"sigma": 0.3} if cls is NoisyLIFNode else {}), step_mode="m")
