@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from website import assemble, links
@@ -110,7 +111,9 @@ def test_what_is_broken_in_a_built_site_is_named(tmp_path):
         '<script src="https://unpkg.com/x"></script><img src="gone.png"><a href="%E4%B8%80.html">5</a>'
     )
     (tmp_path / "一.html").write_text("")
+    (tmp_path / "404.html").write_text('<a href="/docs/a.html">1</a><a href="./b.html">2</a>')
     assert sorted(links.broken(tmp_path)) == [
+        "404.html: ./b.html leads nowhere",
         "a.html: #no names an anchor that is not there",
         "a.html: b.html leads nowhere",
         "a.html: fetches https://unpkg.com/x",
@@ -161,6 +164,25 @@ def test_formulas_in_tables_have_no_stroke(page):
     r"""GitHub and the site read it otherwise there; `\lvert x\rvert` is the same in both."""
     rows = [line for text in page.texts.values() for line in text.splitlines() if line.startswith("|")]
     assert [row for row in rows if re.search(r"\$[^$`|]*\\\\?\|", row)] == []
+
+
+def test_the_page_of_what_is_not_there_links_from_its_folder_where_no_address_is_known():
+    pytest.importorskip("latex2mathml")
+    from website.hooks import on_post_template
+
+    theme = '<link href="/a.css"><a href="//zh/b.html"></a><script>new URL("/",location); {"base": "/"}</script>'
+    said = '<link href="./a.css"><a href="./zh/b.html"></a><script>new URL("./",location); {"base": "./"}</script>'
+    for known, shown in ((None, said), ("https://x.y/", theme)):
+        config = SimpleNamespace(site_url=known)
+        assert on_post_template(theme, template_name="404.html", config=config) == shown
+    assert on_post_template(theme, template_name="sitemap.xml", config=SimpleNamespace(site_url=None)) == theme
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.source)
+def test_no_formula_at_the_margin_ends_a_list(page):
+    for text in page.texts.values():
+        parts = [part for code, part in assemble.outside_code(text) if not code]
+        assert not [part for part in parts if re.search(r"^\d+\. .*\n(?: +\S.*\n)*\n\$\$", part, re.MULTILINE)]
 
 
 ROOMS = "|".join({*spikescope.__all__} - {"recording"})  # which is the name of a variable, too

@@ -48,6 +48,13 @@ def block(formula: str) -> str:
     return "".join(f'<div class="formula">{line}</div>' for line in lines)
 
 
+def on_post_template(output_content: str, *, template_name: str, config: Any) -> str:
+    """Have the page of what is not there link from its own folder, where no address says what the root is."""
+    if template_name != "404.html" or config.site_url:
+        return output_content
+    return re.sub(r'(=|: |\()"/+', r'\1"./', output_content)  # of tags, and of what the theme's script is told
+
+
 def on_page_content(content: str, *, page: Any, config: Any, files: Any) -> str:
     """Put MathML in place of the formulas that the Markdown extension has marked."""
 

@@ -35,11 +35,10 @@ def broken(site: Path) -> list[str]:
     for path, page in read.items():
         here = path.relative_to(site)
         found += [f"{here}: fetches {url}" for url in page.fetched if urlsplit(url).scheme not in ("", "data")]
-        if path.name == "404.html":  # its links are from the root of the site, wherever that is
-            continue
         for url in {*page.links, *page.fetched}:
             parts = urlsplit(url)
-            if parts.scheme or parts.netloc:
+            rooted = path.name == "404.html" and url.startswith("/")  # from the root of the site, wherever that is
+            if parts.scheme or parts.netloc or rooted:
                 continue
             there = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             there = there / "index.html" if there.is_dir() else there
