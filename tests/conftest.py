@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported: its kernels run on the CPU
@@ -38,6 +39,12 @@ def pytest_make_collect_report(collector):
 def registries_as_before():
     with apart():
         yield
+
+
+def pytest_collection_finish():
+    """Whoever collects garbage from now on, a test or what it tests, need not go through all tests that there are."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def make(cls: type[Any]) -> Any:
     return cls(**given)
 
 
+@cache  # a page in another language shows the same
 def respond(cls: type[Any], current: float) -> tuple[list[float], dict[str, list[float]], Any]:
     """The output of a neuron at each step, the course of its state if it goes step by step, and the neuron."""
     node = make(cls).train() if "OTTT" not in cls.__name__ and "SLTT" not in cls.__name__ else make(cls).eval()
