@@ -187,14 +187,29 @@ def check_floating(owner: str, x: object) -> None:
     """Refuse an input current that is not a floating point tensor."""
     check_tensor(owner, "the input", x)
     assert isinstance(x, Tensor)
-    if x.layout is not torch.strided:
-        raise TypeError(
-            f"{owner} takes a dense tensor, but got one of layout {x.layout}. Convert it with x.to_dense()."
-        )
+    check_dense(owner, x)
     if not x.is_floating_point():
         raise TypeError(
             f"{owner} integrates real numbers, but got an input of dtype {x.dtype}. "
             "Convert it first, for example x.float()."
+        )
+
+
+def check_dense(owner: str, x: Tensor) -> None:
+    """Refuse a sparse tensor, and any other layout but PyTorch's usual."""
+    if x.layout is not torch.strided:
+        raise TypeError(
+            f"{owner} takes a dense tensor, but got one of layout {x.layout}. Convert it with x.to_dense()."
+        )
+
+
+def check_numbers(owner: str, x: Tensor) -> None:
+    """Refuse a tensor whose numbers cannot be read one by one: a sparse one, and one that has none."""
+    check_dense(owner, x)
+    if x.is_meta:
+        raise TypeError(
+            f"{owner} takes a tensor with numbers in it, but got one on the device 'meta', which has a shape alone. "
+            "Run the network on real data, on 'cpu' or a GPU."
         )
 
 

@@ -267,3 +267,8 @@ def test_steps_of_a_layer_are_layers():
 def test_real_values_count_by_their_mean_over_time():
     x = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
     assert analysis.participation_ratio(x) == analysis.participation_ratio(x.double().mean(0))
+
+
+def test_spikes_given_to_the_formula_of_counts_are_sent_to_the_measure():
+    with pytest.raises(TypeError, match=r"fano takes the Spread of counts .* but got Tensor.*fanofactor\(spikes\)"):
+        analysis.fano(torch.ones(4, 2, 3))

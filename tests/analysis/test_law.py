@@ -97,6 +97,16 @@ def test_what_is_no_spikes_is_refused_in_words(name):
             registry[name].function(torch.full((4, 2, 3), odd), *args[1:], **options)
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_tensor_whose_numbers_cannot_be_read_is_refused_in_words(name):
+    good = drawn((5, 2, 3), 0.5)
+    args, options = given_to(registry[name], good, good, 2, 5)
+    for bad, cure in ((good.to_sparse(), r"x\.to_dense\(\)"), (good.to("meta"), "on real data")):
+        given = [{"one": bad} if isinstance(args[0], dict) else bad, *args[1:]]
+        with pytest.raises(TypeError, match=rf"{name} takes a .*tensor.*{cure}"):
+            registry[name].function(*given, **options)
+
+
 @pytest.mark.parametrize("name", [held for held in MEASURES if registry[held].takes != ("spikes",)])
 def test_companions_that_do_not_fit_are_refused_in_words(name):
     x = drawn((6, 3, 2), 0.5)

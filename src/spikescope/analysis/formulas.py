@@ -38,6 +38,11 @@ def spread(number: Tensor | int, total: Tensor, squares: Tensor) -> Spread:
 
 def fano(held: Spread) -> Tensor:
     r"""$F = \mathrm{Var}(C) / \bar C$ of the spike counts of trials; NaN where there are none."""
+    if not isinstance(held, Spread):
+        raise TypeError(
+            f"fano takes the Spread of counts that spread() gives, but got {type(held).__name__}. Of spikes "
+            "[T, N, *] it is fanofactor(spikes)."
+        )
     return held.variance / held.mean
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_numbers, dims
 from .source import Array, Chunk, Spikes, chunks, grown
 
 __all__ = ["Run", "both", "check_labels", "classes_of", "dense", "runs", "trials", "values_of"]
@@ -83,6 +83,7 @@ def values_of(owner: str, given: Any) -> Array:
     A tensor without time, `[N, F]`, is taken as it is.
     """
     if isinstance(given, Tensor):
+        check_numbers(owner, given)
         if given.ndim < 2:
             raise ShapeError(f"{owner} takes [N, F] or [T, N, *], but got {dims(given.shape)}.")
         held = given.detach().double()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_sequence, dims
+from ..errors import ShapeError, check_choice, check_numbers, check_sequence, dims
 from ..recording import Block, Events, Signal
 from ..spikes import PackedSpikes, Places, places
 
@@ -82,6 +82,7 @@ def chunks(owner: str, spikes: Spikes) -> Iterator[Chunk]:
 
 def _chunk(owner: str, run: int, start: int, first: int, held: Tensor | PackedSpikes) -> Chunk:
     if isinstance(held, Tensor):
+        check_numbers(owner, held)
         check_sequence(owner, held, least=2)
     steps, samples, *neurons = held.shape
     return Chunk(owner, run, start, steps, first, samples, torch.Size(neurons), held)
