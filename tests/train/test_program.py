@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ranks import in_two_ranks
-from spikescope import models
+from spikescope import functional, layer, models, neuron
 from spikescope.cli.main import main
 from spikescope.errors import UnknownNameError
 from spikescope.files import OutputError
@@ -85,6 +86,25 @@ def test_the_run_folder(tmp_path, recipe):
         tmp_path / "run", device="cpu", weights=tmp_path / "run" / "checkpoint-000000010.safetensors"
     )
     assert last.test_loss == outcome.history[-1].test_loss
+
+
+def with_read_out(num_classes=4):
+    """A network whose scores are the potential of its last layer at the end: one value for a sequence."""
+    made = [layer.Flatten(), layer.Linear(64, 12), neuron.LIFNode(), layer.Linear(12, num_classes)]
+    net = nn.Sequential(*made, neuron.NonSpikingLIFNode(decode="last-mem"))
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def test_a_network_that_gives_one_value_for_a_sequence_is_looked_into_as_well(tmp_path, recipe):
+    outcome = train(replace(recipe, model=f"{__name__}:with_read_out"), tmp_path / "run", quiet=True)
+    assert "Health" in outcome.summary
+    seen = json.loads((tmp_path / "run" / "insight.json").read_text())
+    assert seen["judged"]
+    assert seen["flow"]["layers"] == ["1", "2", "3"]
+    assert {len(row) for row in seen["flow"]["norms"]} == {recipe.T}
+    assert "left out: 4" in seen["flow"]["note"]
+    assert (tmp_path / "run" / "gradient_flow.png").exists()
 
 
 def full(*given, **named):

@@ -1,5 +1,6 @@
 """What a document says of recordings, runs and networks, and what it keeps to itself."""
 
+import copy
 import json
 import math
 import shutil
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 import spikescope
-from spikescope import layer, monitor, neuron
+from spikescope import functional, layer, monitor, neuron
+from spikescope.recording import open_recording
 from spikescope.report.views import Epoch, LayerActivity
 from spikescope.train.run_folder import RunFolder
 from spikescope.view import document_of, report
@@ -81,6 +83,64 @@ def test_a_recording_of_a_dead_layer_has_the_finding(tmp_path):
     assert found["findings"][0]["layer"] == "1"
     assert found["judged"]
     assert any("gradients" in text for text in found["unjudged"])
+
+
+def dead():
+    """Two layers of neurons, the second of which has too little to fire at."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(20, 30), neuron.LIFNode(), nn.Linear(30, 10), neuron.LIFNode()]
+    net = nn.Sequential(*layers)
+    functional.set_step_mode(net, "m")
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+        net[2].weight.mul_(0.01)
+    return net
+
+
+def test_what_health_found_is_a_page_with_the_cause_its_line_and_the_layers(tmp_path):
+    net, x = dead(), torch.rand(6, 5, 20)
+    with monitor.health(net) as watch, monitor.record(net) as activity:
+        net(x).sum().backward()
+    found = document_of(watch)
+    assert found["judged"]
+    assert found["title"] == "Sequential"
+    assert [(held["layer"], held["kind"]) for held in found["findings"]][:1] == [("3", "never near the threshold")]
+    assert "net[2].weight" in found["findings"][0]["line"]
+    assert found["findings"][0]["consequences"]
+    rows = {row["name"]: row for row in found["layers"]}
+    assert list(rows) == ["0", "1", "2", "3"]
+    for name in ("1", "3"):
+        assert rows[name]["rate"] == pytest.approx(activity[name]["rate"].mean().item(), rel=1e-5)
+        assert rows[name]["silent"] == pytest.approx(activity[name]["silent share"], rel=1e-5)
+        assert rows[name]["neurons"] == activity[name]["rate"].numel()
+    assert found["flow"]["layers"] == ["1", "3"]
+    assert len(found["flow"]["norms"][0]) == 6
+    path = watch.report(tmp_path / "health.html", title="A fault")
+    assert "never near the threshold" in path.read_text()
+    assert read_data(path)[0]["title"] == "A fault"
+
+
+def test_a_copy_of_health_has_its_findings_alone():
+    net = dead()
+    with monitor.health(net) as watch:
+        net(torch.rand(6, 5, 20)).sum().backward()
+    found = document_of(copy.deepcopy(watch))
+    assert found["findings"] == document_of(watch)["findings"] != []
+    assert found["layers"] == []
+    assert found["flow"] is None
+
+
+def test_a_recording_is_shown_with_what_health_found_meanwhile(tmp_path):
+    net = dead()
+    with monitor.health(net) as watch, monitor.record(net, ("spike", "v"), to=tmp_path / "run.spk"):
+        net(torch.rand(6, 5, 20)).sum().backward()
+    rec = open_recording(tmp_path / "run.spk")
+    alone, both = document_of(rec), document_of(rec, health=watch)
+    assert any("health=watch" in text for text in alone["unjudged"])
+    assert both["findings"] == document_of(watch)["findings"] != alone["findings"]
+    assert both["unjudged"] == watch.unjudged
+    assert both["layers"] == alone["layers"]
+    assert "net[2].weight" in rec.report(tmp_path / "report.html", health=watch).read_text()
 
 
 def test_an_empty_recording_is_a_document_and_a_page(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Epoch", "GradientFlow", "LayerActivity", "LayerTrace", "LayerWork", "SampleView"]
+__all__ = ["Epoch", "GradientFlow", "LayerActivity", "LayerTrace", "LayerWork", "SampleView", "at_each_step"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -40,6 +40,19 @@ class LayerWork:
     name: str
     operations: float
     dense: float
+
+
+def at_each_step(norms: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The rows of the layers with a number for each step, and the names of those that have fewer.
+
+    What gives one value for a whole sequence, as a read-out does, has no place beside the steps of the others.
+
+    >>> at_each_step({"conv": [0.1, 0.2], "read-out": [0.5]})
+    ({'conv': [0.1, 0.2]}, ['read-out'])
+    """
+    steps = max(map(len, norms.values()), default=0)
+    fewer = [name for name, row in norms.items() if len(row) < steps]
+    return {name: row for name, row in norms.items() if name not in fewer}, fewer
 
 
 @dataclass(frozen=True)

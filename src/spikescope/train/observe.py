@@ -16,7 +16,7 @@ from ..monitor.reduce import Packed, Raw, Reducer
 from ..monitor.sync import sync
 from ..neuron import PointwiseNeuron
 from ..neuron.spiking import gives_spikes
-from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView
+from ..report.views import Array, GradientFlow, LayerActivity, LayerTrace, SampleView, at_each_step
 from ..spikes import PackedSpikes
 from .data import direct_encoding
 
@@ -113,5 +113,6 @@ def _rows(x_seq: Tensor) -> Array:
 
 
 def gradients(recording: Recording) -> GradientFlow:
-    """What a recording of `'gradient norm'` says of depth and time; layers without a gradient are left out."""
-    return GradientFlow(tuple(recording), np.stack([held.double().cpu().numpy() for held in recording.values()]))
+    """What a recording of `'gradient norm'` says of depth and time; layers without one at each step are left out."""
+    norms, _ = at_each_step({name: held.double().cpu().numpy() for name, held in recording.items()})
+    return GradientFlow(tuple(norms), np.stack(list(norms.values())))

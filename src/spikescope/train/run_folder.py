@@ -112,9 +112,10 @@ class RunFolder:
         except Exception as error:
             saved = (self.path / "model.safetensors").exists()
             done = f"done and its weights are in {self.path}" if saved else "over before its first epoch was"
+            said = f"{type(error).__name__}: {error}".rstrip(". ")
             warn(
-                f"The training is {done}, but {what} failed: {type(error).__name__}: "
-                f"{error} `spikescope report {self.path}` writes a report of what is there."
+                f"The training is {done}, but {what} failed: {said}. "
+                f"`spikescope report {self.path}` writes a report of what is there."
             )
 
 

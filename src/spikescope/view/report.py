@@ -1,4 +1,4 @@
-"""The report: one file of a recording, of a run, or of two of them side by side."""
+"""The report: one file of a recording, of a run, of what health found, or of two of them side by side."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any, cast
 from .. import analysis
 from ..errors import dims
 from ..files import write_whole
+from ..monitor import Health
 from ..recording import StoredRecording, open_recording
-from .document import Document, of_folder, of_recording, read_data
+from .document import Document, of_folder, of_health, of_recording, read_data, show_health
 from .document.privacy import without_places
 from .document.shape import FORMAT
 from .page import page
 
 __all__ = ["document_of", "report"]
 
-Source = str | os.PathLike[str] | StoredRecording | Mapping[str, Any]
+Source = str | os.PathLike[str] | StoredRecording | Health | Mapping[str, Any]
 
 WORDS = 12  # lines of a comparison
 CLEANED = ("title", "facts", "findings", "unjudged", "notes", "difference")
@@ -33,6 +34,7 @@ def report(
     to: str | os.PathLike[str] = "report.html",
     *,
     net: Any = None,
+    health: Health | None = None,
     run: int | None = None,
     sample: int = 0,
     title: str | None = None,
@@ -40,9 +42,11 @@ def report(
 ) -> Path:
     """Write one file that shows what went on: it opens in any browser, and asks the network for nothing.
 
-    - `source`: a recording or its path, the folder of a run, a report written before, or a document. `second`: another
-      one to hold against it: what differs first stands first.
-    - `net`: the recorded network, for the energy. `run`, `sample`: of a recording, which is shown spike by spike.
+    - `source`: a recording or its path, the folder of a run, what `monitor.health` gave, a report written before, or a
+      document. `second`: another one to hold against it: what differs first stands first.
+    - `net`: the recorded network, for the energy. `health`: of the same network while it ran, whose findings the page
+      then has, in place of those that spikes alone tell.
+    - `run`, `sample`: of a recording, which is shown spike by spike.
     - `title`: instead of one from the configuration. `places`: also tell paths, the name of the machine and the user,
       which else are left out, so that a report may be passed on.
 
@@ -55,7 +59,7 @@ def report(
     True
     """
     options: dict[str, Any] = {"net": net, "run": run, "sample": sample, "places": places}
-    found = [document_of(source, **options)]
+    found = [document_of(source, health=health, **options)]
     if second is not None:
         found.append(document_of(second, **options))
         if all(held["source"] == "recording" for held in found):
@@ -71,7 +75,13 @@ def report(
 
 
 def document_of(
-    source: Source, *, net: Any = None, run: int | None = None, sample: int = 0, places: bool = False
+    source: Source,
+    *,
+    net: Any = None,
+    health: Health | None = None,
+    run: int | None = None,
+    sample: int = 0,
+    places: bool = False,
 ) -> Document:
     """All that a report of `source` shows, as plain values that JSON can hold; see `report`.
 
@@ -83,13 +93,17 @@ def document_of(
         found = _of_path(Path(source), net, run, sample, places)
     elif isinstance(source, StoredRecording):
         found = of_recording(source, net, run, sample, places)
+    elif isinstance(source, Health):
+        found = of_health(source)
     elif isinstance(source, Mapping) and source.get("format") == FORMAT:
         found = cast(Document, dict(source))
     else:
         raise TypeError(
-            "report takes a recording, as open_recording(path) gives it, its path, the folder of a run, a report or a "
-            f"document, but got {_kind(source)}."
+            "report takes a recording, as open_recording(path) gives it, its path, the folder of a run, what "
+            f"monitor.health gave, a report or a document, but got {_kind(source)}."
         )
+    if health is not None:
+        show_health(found, health)
     if places:
         found["configuration"] = found["configuration"] + _told(source)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
@@ -114,6 +116,30 @@ class Health(Displayed):
         return [] if self._seen is None else sorted(self._seen.places, key=self._seen.places.__getitem__)
 
     @property
+    def network(self) -> nn.Module | None:
+        """The network that was watched; of a copy, None."""
+        return None if self._seen is None else self._seen.net
+
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """What each layer of neurons showed, in the order of the data; of a copy, nothing.
+
+        Of each the number of `neurons`, the `rate` in spikes of a neuron in a step, the share of `silent` ones, and,
+        where a backward pass was seen, the `norms` of the gradient of its output at each step.
+        """
+        if self._seen is None:
+            return {}
+        if not self._seen.closed:
+            self._seen.settle()
+        crowds, shares, norms = self._seen.origin.crowds, self._seen.spikes.sound(), self._seen.norms()
+        found: dict[str, dict[str, Any]] = {}
+        for name in self.order:
+            if name in crowds and crowds[name].seen:
+                found[name] = {"neurons": crowds[name].neurons, "rate": crowds[name].rate}
+                found[name] |= {"silent": shares[name]["silent"]} if name in shares else {}
+                found[name] |= {"norms": norms[name]} if name in norms else {}
+        return found
+
+    @property
     def ran(self) -> bool:
         """Whether the network ran while it was watched."""
         return self._told()[2]
@@ -135,6 +161,15 @@ class Health(Displayed):
             return _UNSEEN
         head = laid_out(cells_of(found)) if found else "No findings."
         return "\n".join([head, *words_of(found, questions)])
+
+    def report(self, to: str | os.PathLike[str] = "health.html", **options: Any) -> Path:
+        """Write one page that shows it, findings first: see `view.report`, which has the options.
+
+        `recording.report(health=watch)` shows a recording with these findings.
+        """
+        import spikescope  # by the front door: the page stands above, and is asked for by name alone
+
+        return spikescope.view.report(self, to=to, **options)
 
     def overview(self) -> Overview:
         found, questions, ran = self._told()

@@ -7,6 +7,8 @@ from .shape import Document as Document
 from .shape import empty as empty
 from .text import json_of as json_of
 from .text import read_data as read_data
+from .watched import of_health as of_health
 from .watched import of_network as of_network
+from .watched import show_health as show_health
 from .watched import show_sample as show_sample
 from .watched import show_view as show_view

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ... import analysis, monitor
 from ...report.sample import lively
-from ...report.views import LayerTrace
+from ...report.views import LayerTrace, at_each_step
 from .shape import Course, Energy, Finding, Flow, Image, Layer, Number, Potential, Raster, number
 
 __all__ = [
@@ -205,15 +205,16 @@ def flow_of(norms: Mapping[str, Any]) -> Flow | None:
     """
     if not norms:
         return None
-    names = list(norms)
-    rows = {name: np.asarray(torch.as_tensor(norms[name]).detach().double().cpu()).reshape(-1) for name in names}
+    held = {name: np.asarray(torch.as_tensor(row).detach().double().cpu()).reshape(-1) for name, row in norms.items()}
+    rows, fewer = at_each_step(held)
     steps = max(map(len, rows.values()))
     width = -(-steps // POINTS) if steps > POINTS else 1
-    note = f"each column is the norm over {width} steps" if width > 1 else ""
+    notes = [f"each column is the norm over {width} steps"] if width > 1 else []
+    notes += [f"without one at each step, and left out: {', '.join(fewer)}"] if fewer else []
     return {
-        "layers": names,
-        "norms": [[number(held) for held in _joined(rows[name], width)] for name in names],
-        "note": note,
+        "layers": list(rows),
+        "norms": [[number(held) for held in _joined(row, width)] for row in rows.values()],
+        "note": "; ".join(notes),
     }
 
 

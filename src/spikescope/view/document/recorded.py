@@ -166,7 +166,8 @@ def _judge(found: Document, counts: dict[str, Counts], recording: StoredRecordin
     if not counts:
         found["unjudged"].append("activity: no spikes were recorded")
     found["unjudged"].append(
-        "gradients, inputs, potentials and weights: a recording does not tell; watch the network with monitor.health"
+        "gradients, inputs, potentials and weights: these are judged while the network runs. Watch it with "
+        "monitor.health, and give report(..., health=watch)"
     )
 
 

@@ -30,7 +30,7 @@ from .parts import (
 from .recorded import POTENTIALS, RASTERS
 from .shape import Document, Layer, empty, number
 
-__all__ = ["of_network", "show_sample", "show_view"]
+__all__ = ["of_health", "of_network", "show_health", "show_sample", "show_view"]
 
 
 def of_network(
@@ -56,9 +56,7 @@ def of_network(
     """
     found = empty(source, title or type(net).__name__)
     if health is not None:
-        found["judged"] = health.ran
-        found["findings"] = [finding_of(held) for held in health.findings]
-        found["unjudged"] = health.unjudged
+        show_health(found, health)
     order = health.order if health is not None else []
     found["layers"] = _layers(net, order, activity or {}, gradients or {}, energy)
     if gradients:
@@ -67,6 +65,43 @@ def of_network(
         found["flow"] = flow_of({name: gradients[name] for name in names})
     if energy is not None:
         found["energy"] = energy_of(energy)
+    return found
+
+
+def show_health(found: Document, health: Health) -> None:
+    """Have the findings be those of a network that was watched."""
+    found["judged"] = health.ran
+    found["findings"] = [finding_of(held) for held in health.findings]
+    found["unjudged"] = health.unjudged
+
+
+def of_health(health: Health) -> Document:
+    """A document of what `monitor.health` saw of a network: findings, layers, and how far gradients reach back.
+
+    >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
+    >>> with spikescope.monitor.health(net) as watch:
+    ...     _ = net(torch.ones(4, 1, 3))
+    >>> of_health(watch)["layers"][0]["rate"]
+    1
+    """
+    net, layers = health.network, health.layers()
+    title = "A network" if net is None else type(net).__name__
+    if net is None:
+        found = empty("live", title)
+        show_health(found, health)
+        return found
+    found = of_network(net, health=health, title=title)
+    modules, rows = named(net), {row["name"]: row for row in found["layers"]}
+    for name, seen in layers.items():
+        row: Layer = {"name": name, "kind": type(modules[name]).__name__, "role": "neurons"}
+        row["neurons"], row["rate"] = seen["neurons"], number(seen["rate"])
+        if "silent" in seen:
+            row["silent"] = number(seen["silent"])
+        if "norms" in seen:
+            row["gradient"] = number(seen["norms"].double().square().sum().sqrt())
+        rows[name] = row
+    found["layers"] = [rows[name] for name in dict.fromkeys([*health.order, *rows]) if name in rows]
+    found["flow"] = flow_of({name: seen["norms"] for name, seen in layers.items() if "norms" in seen})
     return found
 
 
