@@ -12,3 +12,4 @@ from .watched import of_network as of_network
 from .watched import show_health as show_health
 from .watched import show_sample as show_sample
 from .watched import show_view as show_view
+from .watched import versions as versions

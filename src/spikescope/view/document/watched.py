@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ... import __version__
 from ...analysis import Energy
 from ...monitor import Health, by_role
 from ...monitor.choose.modules import named
@@ -30,7 +31,7 @@ from .parts import (
 from .recorded import POTENTIALS, RASTERS
 from .shape import Document, Layer, empty, number
 
-__all__ = ["of_health", "of_network", "show_health", "show_sample", "show_view"]
+__all__ = ["of_health", "of_network", "show_health", "show_sample", "show_view", "versions"]
 
 
 def of_network(
@@ -85,12 +86,12 @@ def of_health(health: Health) -> Document:
     1
     """
     net, layers = health.network, health.layers()
-    title = "A network" if net is None else type(net).__name__
     if net is None:
-        found = empty("live", title)
+        found = empty("live", "A network")
         show_health(found, health)
         return found
-    found = of_network(net, health=health, title=title)
+    found = of_network(net, health=health)
+    found["versions"] = versions()
     modules, rows = named(net), {row["name"]: row for row in found["layers"]}
     for name, seen in layers.items():
         row: Layer = {"name": name, "kind": type(modules[name]).__name__, "role": "neurons"}
@@ -103,6 +104,11 @@ def of_health(health: Health) -> Document:
     found["layers"] = [rows[name] for name in dict.fromkeys([*health.order, *rows]) if name in rows]
     found["flow"] = flow_of({name: seen["norms"] for name, seen in layers.items() if "norms" in seen})
     return found
+
+
+def versions() -> list[list[str]]:
+    """Those of what is watched with."""
+    return [["spikescope", __version__], ["torch", str(torch.__version__)]]
 
 
 def _layers(

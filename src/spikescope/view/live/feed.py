@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ... import __version__
 from ...monitor.flight.potentials import potentials
 from ...monitor.flight.ring import Frame, Ring
 from ...monitor.flight.steps import Steps
 from ...monitor.probe.single import GradScale
 from ...spikes import PackedSpikes
-from ..document import Document, of_network, show_sample
+from ..document import Document, of_network, show_sample, versions
 from ..document.parts import course_of
 
 __all__ = ["Feed"]
@@ -183,13 +182,14 @@ class Feed:
         if frame is not None:
             self._show(found, frame)
         if found["flow"] is not None:
-            found["flow"]["note"] = "of the first sample of the batch, as are the gradients in the map and the table"
+            more = "of the first sample of the batch, as are the gradients in the map and the table"
+            found["flow"]["note"] = "; ".join(filter(None, [found["flow"]["note"], more]))
         if any(not math.isnan(held) for held in losses):
             found["courses"].append(course_of("Loss", "update", "as it was told", steps, {"training": losses}))
         if rates and len(steps) > 1:
             unit = "spikes of a neuron in a step"
             found["courses"].append(course_of("Firing rate", "update", unit, steps, rates))
-        found["versions"] = [["spikescope", __version__], ["torch", str(torch.__version__)]]
+        found["versions"] = versions()
         found["notes"] += self.steps.errors
         return found
 

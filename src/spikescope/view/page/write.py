@@ -74,9 +74,7 @@ def page(documents: Sequence[Document], *, live: str = "") -> str:
 
 def _signed(documents: Sequence[Document]) -> str:
     made = {text for held in documents for name, text in held["versions"] if name == "spikescope"}
-    return (
-        f"Made by spikescope {' and '.join(sorted(made))}. This page holds its data, and asks the network for nothing."
-    )
+    return f"Made by {' '.join(['spikescope', ' and '.join(sorted(made))]).rstrip()}. This page holds its data, and asks the network for nothing."
 
 
 @cache
