@@ -73,8 +73,9 @@ def page(documents: Sequence[Document], *, live: str = "") -> str:
 
 
 def _signed(documents: Sequence[Document]) -> str:
-    made = {text for held in documents for name, text in held["versions"] if name == "spikescope"}
-    return f"Made by {' '.join(['spikescope', ' and '.join(sorted(made))]).rstrip()}. This page holds its data, and asks the network for nothing."
+    made = sorted({text for held in documents for name, text in held["versions"] if name == "spikescope"})
+    maker = f"spikescope {' and '.join(made)}" if made else "spikescope"
+    return f"Made by {maker}. This page holds its data, and asks the network for nothing."
 
 
 @cache
