@@ -384,3 +384,18 @@ def test_what_a_kernel_packed_is_kept_as_it_is_and_no_later_step_changes_it():
         train(net, 3)
         assert torch.equal(entry.values.bits, before)
         assert len({e.values.bits.data_ptr() for f in recorder.ring.frames for e in f.of("spike")["1"]}) == 3
+
+
+@pytest.mark.parametrize("node", [neuron.LIFNode, neuron.ILIFNode, noisy])
+def test_what_is_kept_has_no_graph_and_memory_of_its_own(node):
+    net = make(node)
+    seen = []
+    for place, held in enumerate(net):
+        held.register_forward_hook(lambda module, given, out, place=place: seen.append((place, given[0], out)))
+    with monitor.flight_recorder(net, keep=3, on=(), report=False) as recorder:
+        train(net, 1)
+        entries = [entry for entry in recorder.ring.open.entries if isinstance(entry.values, torch.Tensor)]
+        whole = {held.untyped_storage().data_ptr() for _, *both in seen for held in both}
+    assert {entry.signal for entry in entries} >= {"grad_output"}
+    assert not any(entry.values.requires_grad for entry in entries)
+    assert whole.isdisjoint(entry.values.untyped_storage().data_ptr() for entry in entries)
