@@ -108,10 +108,10 @@ def lively(layer: LayerTrace, count: int) -> list[int]:
     counts = fired(layer.spikes).sum(0)
     span = np.ptp(layer.potential, 0)
     changing = np.flatnonzero((counts > 0) & (counts < len(layer.spikes)))
-    others = np.setdiff1d(np.argsort(-span, kind="stable"), changing, assume_unique=True)
     order = changing[np.lexsort((-span[changing], counts[changing]))]
     if len(order) >= count:
         return [int(i) for i in order[np.linspace(0, len(order) - 1, count + 2).astype(int)[1:-1]]]
+    others = np.setdiff1d(np.argsort(-span, kind="stable"), changing, assume_unique=True)
     return [int(i) for i in (*order, *others)][:count]
 
 
