@@ -25,8 +25,8 @@ RATE = 10.0
 """Steps that are kept in a second, at most."""
 UNSEEN = 1.0
 """Seconds between two that are kept while nobody looks."""
-SHARE = 0.004
-"""Of the time of the training that keeping may take; a little more is left to the threads that draw and send."""
+SHARE = 0.003
+"""Of the time of the training that keeping may take; threads that draw and send have the rest of a hundredth."""
 POINTS = 512
 """Of the courses; where there are more, every second one goes."""
 
