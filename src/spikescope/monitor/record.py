@@ -273,8 +273,11 @@ class Recording(Results):
     def failures(self) -> Mapping[str, BaseException]:
         return self.errors
 
-    @staticmethod
-    def _todo(track: Track) -> str:
+    def _todo(self, track: Track) -> str:
+        if self.cost().transforms:
+            return (
+                "the network ran inside vmap or grad of torch.func, which hide its values. Run it outside of them too."
+            )
         if isinstance(track, GradientTrack):
             return "run the network and its backward pass inside the block."
         return "run the network inside the block."

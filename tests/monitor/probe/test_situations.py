@@ -104,6 +104,8 @@ def test_summaries_skip_what_torch_func_hides_and_tell_so():
         torch.func.grad(lambda w: torch.func.functional_call(net, {"weight": w}, sequence()).sum())(net.weight)
         assert recording.never_fired == ("",)
         assert (recording.cost().calls, recording.cost().transforms) == (0, 2)
+        with pytest.raises(KeyError, match=r"inside vmap or grad of torch\.func, which hide its values"):
+            recording[""]
         y = net(sequence())
     assert recording[""] == pytest.approx(y.norm().item())
 
