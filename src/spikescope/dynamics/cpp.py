@@ -196,6 +196,9 @@ def backward_source(
 ) -> str:
     """The backward kernel. A segment runs again forwards, which leaves for each step what the way back needs of it.
 
+    The gradient of the input may take the place of the input: a step is read before its gradient is written, and what
+    is read again later are steps before it.
+
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
     """
     names = list(body.inputs.values())
@@ -230,9 +233,9 @@ def backward_source(
     ]
     arrays = sorted({*redo.arrays, *back.arrays})  # one is done before the other begins
     return f"""{_prelude(io, states, functions=back.functions | redo.functions)}
-extern "C" void backward(const io* __restrict X, long sx, const real* const* S0, const long* L, const double* C,
+extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
-    const real* __restrict GV, const real* const* G1, io* __restrict GX, real* const* G0, double* GP, real* const* GA,
+    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
     long T, long n, int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
   {_block(_numbers(body, "C", settled), 2)}

@@ -15,6 +15,7 @@ from ..toolchain.compiler import CompileError
 from . import loop
 from .layout import first_state
 from .moving import has_moving, settled
+from .offered import as_result
 from .operator import all_operators, call_backward_kernel, operators
 from .program import Values
 
@@ -91,6 +92,7 @@ def gradients(
             wanted,
             call.key,
             call.backend,
+            as_result(x_seq) if call.backend == "cpp" else None,
         )
     except CompileError as error:
         _tell(str(error))

@@ -248,11 +248,17 @@ class Gradients(NamedTuple):
     values: list[Tensor]  # of the wanted ones: 0-dim for a 0-dim field, else one per neuron of the step
 
 
-def make_gradients(x_seq: Tensor, step: Layout, state: Sequence[float | Tensor], fields: int) -> Gradients:
-    """Empty buffers for a backward pass over `x_seq` from `state`, and for as many `fields` with a value per neuron."""
-    real = real_dtype(x_seq)
+def make_gradients(
+    x_seq: Tensor, step: Layout, state: Sequence[float | Tensor], fields: int, place: Tensor | None = None
+) -> Gradients:
+    """Empty buffers for a backward pass over `x_seq` from `state`, and for as many `fields` with a value per neuron.
+
+    That of the input is `place` if it lies as it has to.
+    """
+    real, shape, strides = real_dtype(x_seq), (x_seq.shape[0], *step.shape), (step.numel, *step.strides)
+    fits = place is not None and (place.shape, place.stride(), place.dtype) == (shape, strides, x_seq.dtype)
     return Gradients(
-        x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides)),
+        place if place is not None and fits else x_seq.new_empty_strided(shape, strides),
         [
             x_seq.new_empty_strided(step.shape, step.strides, dtype=real)
             if isinstance(held, Tensor) and held.shape == step.shape

@@ -314,8 +314,9 @@ def backward(
     gy: Tensor,
     gv_seq: Tensor | None,
     gstate: Sequence[Tensor | None],
+    place: Tensor | None = None,
 ) -> Gradients:
-    """Run the backward kernel."""
+    """Run the backward kernel; with `place` the gradient of the input goes there, which may be the input itself."""
     x_seq, step = layout(x_seq)
     real, steps, n = real_dtype(x_seq), x_seq.shape[0], step.numel
     first = [in_memory(held, step, real) for held in state]
@@ -325,7 +326,7 @@ def backward(
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
     scalars = [values.is_scalar(i) for i in wanted]
-    out = make_gradients(x_seq, step, state, scalars.count(False))
+    out = make_gradients(x_seq, step, state, scalars.count(False), place)
     sums = torch.empty(-(-n // BLOCK), scalars.count(True), dtype=torch.float64, device="cpu")
     addresses = (
         address(x_seq),

@@ -119,13 +119,18 @@ def call_backward_kernel(
     wanted: list[int],
     key: str,
     backend: str,
+    place: Tensor | None = None,
 ) -> _Tensors:
-    """Gradients of the input, the tensors of the first state, and the tensors whose index is in `wanted`."""
+    """Gradients of the input, the tensors of the first state, and the tensors whose index is in `wanted`.
+
+    - `place`: where the CPU's kernel is to leave that of the input; it may be the input itself.
+    """
     kinds = program(key).model.kinds
     values = Values(kinds, tensors, tuple(numbers))
     slots = tensor_slots(kinds)
     held, wanted_slots = first_state(starts, state, numbers), tuple(slots[i] for i in wanted)
-    grads = _module(backend).backward(key, x_seq, held, values, wanted_slots, checkpoints, gy, gv_seq, gstate)
+    where = {} if place is None else {"place": place}
+    grads = _module(backend).backward(key, x_seq, held, values, wanted_slots, checkpoints, gy, gv_seq, gstate, **where)
     gtensors = like_fields(grads.values, [tensors[i] for i in wanted])
     gstates = [
         x_seq.new_zeros((), dtype=real_dtype(x_seq)) if grad is None else grad  # an operator gives tensors alone
@@ -144,6 +149,25 @@ def like_fields(found: Sequence[Tensor], fields: Sequence[Tensor]) -> list[Tenso
 def _unaliased(held: Tensor, others: list[Tensor]) -> Tensor:
     """An operator's results may not share memory; elements of one buffer of sums would."""
     return held.clone() if held._base is not None or any(held is other for other in others) else held
+
+
+def _call_backward_kernel(
+    x_seq: Tensor,
+    state: _Tensors,
+    tensors: _Tensors,
+    checkpoints: Tensor | None,
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    gstate: list[Tensor | None],
+    numbers: list[float],
+    starts: str,
+    wanted: list[int],
+    key: str,
+    backend: str,
+) -> _Tensors:
+    """The operator: it has memory of its own for its results."""
+    rest = (checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend)
+    return call_backward_kernel(x_seq, state, tensors, *rest)
 
 
 def _call_backward_settled(
@@ -205,7 +229,7 @@ def _operators(name: str, forward: Any, backward: Any, *tags: torch.Tag) -> Oper
 
 
 all_operators = (
-    _operators("neuron", call_kernel, call_backward_kernel),
+    _operators("neuron", call_kernel, _call_backward_kernel),
     # a CUDA graph would read a number once and for ever
     _operators("moving_neuron", _call_settled, _call_backward_settled, torch.Tag.cudagraph_unsafe),
 )

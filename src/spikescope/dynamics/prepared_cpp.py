@@ -12,6 +12,7 @@ from .derivative import Call
 from .entry import address, given
 from .layout import BLOCK, TAPS
 from .native import Ready, Run, in_memory, ready_backward, ready_forward, threads_for, totals
+from .offered import as_result
 from .prepared import Prepared
 
 __all__ = ["PreparedOnCpu"]
@@ -60,7 +61,8 @@ class PreparedOnCpu(Prepared):
         ready = back.always or ready_backward(back.run, self._values(tensors))
         gy, in_time = self._over_time(gy)
         ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
-        gx = torch.empty_like(x)
+        gx = as_result(x)
+        gx = torch.empty_like(x) if gx is None else gx
         starts = [self._buffer() if need else None for need in needed[: self.call.held]]
         fields = [self._buffer() for scalar in back.scalars if not scalar]
         sums = self._sums(back) if wanted else None

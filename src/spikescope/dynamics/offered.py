@@ -1,0 +1,41 @@
+"""Memory that was made for one backward pass alone, over which a kernel may write its result.
+
+What a saved tensor is computed again from is kept elsewhere; the copy has one reader. The gradient that the reader
+makes of it is as large, and takes its place: so there is one large tensor less where memory is short.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+__all__ = ["as_result", "offer"]
+
+
+class _Offer(threading.local):
+    """The memory that this thread has made last; whoever makes it has a reader for it, which comes next."""
+
+    storage: StorageWeakRef | None = None
+
+
+_offer = _Offer()
+
+
+def offer(x: Tensor) -> Tensor:
+    """Say that the memory of `x` is for whoever is given it next, and for nobody else."""
+    _offer.storage = StorageWeakRef(x.untyped_storage())
+    return x
+
+
+def as_result(x: Tensor) -> Tensor | None:
+    """`x` as the place for a result of its form, whose values are lost; None if its memory was not made for this."""
+    held, _offer.storage = _offer.storage, None
+    storage = x.untyped_storage()
+    if held is None or held.expired() or held.cdata != storage._cdata:
+        return None
+    if x.numel() * x.itemsize != storage.nbytes() or torch._debug_has_internal_overlap(x):
+        return None
+    return x.detach()
