@@ -61,7 +61,7 @@ def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]
         if name != "ours"
     }
     unit = math.prod(sizes[:2]) * CHANNELS * sizes[2] ** 2 * 4 / 2**20
-    least = f"5 tensors of {unit:.1f} MB in the backward pass of a convolution, and {BLOCKS - 1} outputs of others"
+    least = f"3 tensors of {unit:.1f} MB in the backward pass of a block, and {BLOCKS - 2} outputs of convolutions"
     note = f"{least}; " if model == "conv" else ""
     note += f"fit took {found['fit']['planned']:.1f} s to plan, within {found['fit']['budget']:.1f} MB"
     for measure, key, unit in (("peak of a training step, lean", "peak", "MB"), ("time of it", "seconds", "s")):

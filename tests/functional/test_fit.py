@@ -22,7 +22,7 @@ def row(blocks=4, channels=8):
     parts = []
     for block in range(blocks):
         parts += [
-            layer.Conv2d(channels if block else 2, channels, 3, padding=1),
+            layer.Conv2d(channels, channels, 3, padding=1) if block else layer.Conv2d(2, channels, 5, padding=2),
             layer.BatchNorm2d(channels),
             neuron.LIFNode(),
         ]

@@ -15,7 +15,7 @@ from ..spikes.bits import pack_bool, unpack
 from ..spikes.gpu import pack_on_gpu
 from ..spikes.kernel import pack_rows
 
-__all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again"]
+__all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again", "through_views"]
 
 _VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "UnflattenBackward0")
 LEAST = 1 << 14  # elements under which a tensor is kept as it is
@@ -25,6 +25,7 @@ class Memory:
     """What is known of a piece of memory, which so need not be kept."""
 
     dtype: torch.dtype
+    shared = False  # whether what `memory` gives has other readers
 
     def ready(self, storage: UntypedStorage) -> bool:
         """Whether this stands for the memory from now on."""
@@ -58,6 +59,17 @@ class Spikes(Memory):
             self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
         return True
 
+    @property
+    def count(self) -> int:
+        """How many spikes there are bits of; 0 before there are any."""
+        return 0 if self._bits is None else self._count
+
+    @property
+    def bits(self) -> Tensor:
+        """The bits, eight to the byte."""
+        assert self._bits is not None
+        return self._bits
+
     def memory(self) -> Tensor:
         assert self._bits is not None
         return unpack(self._bits, self._count, self.dtype).reshape(-1)
@@ -66,8 +78,10 @@ class Spikes(Memory):
 class Normed(Memory):
     """Memory that holds what a batch normalisation gave, as the call that gives it again."""
 
-    def __init__(self, module: BatchNorm, x: Tensor, y: Tensor) -> None:
-        self.dtype, self._x, self._folded = y.dtype, x.detach(), module.step_mode == "m"
+    def __init__(self, module: BatchNorm, x: Tensor, y: Tensor, of: Memory | None = None) -> None:
+        self.dtype, self._folded = y.dtype, module.step_mode == "m"
+        self._x = x.detach() if of is None else None
+        self._of, self._geometry = of, (x.size(), x.stride(), x.storage_offset())
         self._training = module.training or module.running_mean is None
         seen = (None, None) if self._training else (module.running_mean, module.running_var)
         self._mean, self._variance = (None if held is None else held.detach().clone() for held in seen)
@@ -98,7 +112,7 @@ class Normed(Memory):
         return made
 
     def _held(self) -> list[Tensor]:
-        return [self._x, *(held for held in self._learned if held is not None)]
+        return [held for held in (self._x, *self._learned) if held is not None]
 
     def ready(self, storage: UntypedStorage) -> bool:
         return storage.nbytes() >= LEAST * self.dtype.itemsize
@@ -111,7 +125,11 @@ class Normed(Memory):
                 "in place between the forward and the backward pass. Step the optimizer after the backward pass."
             )
         device, precision, enabled = self._autocast
-        x = self._x.flatten(0, 1) if self._folded else self._x
+        x = self._x
+        if x is None:
+            assert self._of is not None
+            x = self._of.memory().as_strided(*self._geometry)
+        x = x.flatten(0, 1) if self._folded else x
         with torch.no_grad(), torch.autocast(device, precision, enabled):
             (weight, bias), variance, eps = self._learned, self._variance, self._eps
             if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
@@ -121,11 +139,16 @@ class Normed(Memory):
         return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
 
 
-def _moments(y: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and inverse deviation of the batch that `y` is the normalisation of, as its node in the graph keeps them."""
-    node = y.grad_fn
+def through_views(node: Any) -> Any:
+    """The node of the graph that made what `node` only shows in another shape."""
     while node is not None and type(node).__name__ in _VIEWS:
         node = node.next_functions[0][0]
+    return node
+
+
+def _moments(y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and inverse deviation of the batch that `y` is the normalisation of, as its node in the graph keeps them."""
+    node = through_views(y.grad_fn)
     if node is None or "BatchNormBackward" not in type(node).__name__:
         return None
     mean, inverse = (getattr(node, f"_saved_result{i}", None) for i in (1, 2))

@@ -1,0 +1,207 @@
+"""The backward pass of a convolution of spikes by slices: they are never whole as floats, nor are reordered copies.
+
+PyTorch takes both gradients of a convolution in one call, with its input, and on a CPU with copies of input and
+gradients in an order of their own. The gradient of the weight is also to be had for some input channels at a time, that
+of the input for some samples: no sum goes over these, so that each is what it was, bit for bit, where the library under
+PyTorch takes them in the order that it takes for the whole. That is tried before it is relied on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from ..internals import is_plain
+from ..spikes.bits import unpack
+from .known import Spikes, through_views
+
+__all__ = ["CONVOLUTIONS", "LEAST_SLICED", "convolved_by_slices", "flags", "learns", "may_be_replaced", "ranges"]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LEAST_SLICED = 1 << 19  # elements of the input under which slices take longer than they are worth
+_SLICES = (2, 2), (1, 2), (1, 1)  # of channels and of samples; the first that gives the same bits is taken
+_CASTS = ("ToCopyBackward0",)
+
+Three = tuple[Tensor, Tensor, Tensor | None]
+"""The gradients of input, weight and bias."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A convolution of `[B, C, *]` as its backward pass is told of it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    bias: bool
+
+    def gradients(self, gy: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
+        """PyTorch's gradients of input, weight and bias, of all or of a slice."""
+        still = [0] * len(self.stride)
+        sizes = [len(weight)] if self.bias else None
+        found: tuple[Any, ...] = torch.ops.aten.convolution_backward(
+            gy, x, weight, sizes, self.stride, self.padding, self.dilation, False, still, 1, wanted
+        )
+        return found
+
+    def fits(self, slices: tuple[int, int]) -> bool:
+        """Whether slices of the channels are alike and whole bytes."""
+        each = self.shape[1] // slices[0] * math.prod(self.shape[2:])
+        return self.shape[1] % slices[0] == 0 and each % 8 == 0 and slices[1] <= self.shape[0]
+
+    def by_slices(self, gy: Tensor, bits: Tensor, weight: Tensor, slices: tuple[int, int]) -> Three:
+        """The same three from the bits of the input, which are unpacked for some channels at a time."""
+        batch, channels, *size = self.shape
+        gweight, gbias = torch.empty_like(weight), None
+        rows = bits.view(batch, -1)
+        for part in ranges(channels, slices[0]):
+            width = len(part) * math.prod(size) // 8
+            first = part.start * math.prod(size) // 8
+            x = unpack(rows[:, first : first + width].contiguous(), 8 * width, self.dtype)
+            some = weight[:, part.start : part.stop].contiguous()
+            whole = self.bias and not part.start
+            _, held, g = self.gradients(gy, x.view(batch, len(part), *size), some, (False, True, whole))
+            gweight[:, part.start : part.stop] = held
+            gbias = g if whole else gbias
+            del x, held
+        gx = torch.empty(self.shape, dtype=self.dtype, device=gy.device)
+        for part in ranges(batch, slices[1]):
+            here = slice(part.start, part.stop)
+            gx[here] = self.gradients(gy[here], gx[here], weight, (True, False, False))[0]  # of `x` the shape is read
+        return gx, gweight, gbias
+
+
+def ranges(length: int, slices: int) -> Iterator[range]:
+    """`length` in equal parts, the last of which may be smaller."""
+    at_once = -(-length // slices)
+    for first in range(0, length, at_once):
+        yield range(first, min(length, first + at_once))
+
+
+def may_be_replaced(x: Tensor, y: Tensor) -> bool:
+    """Whether `y`, made of `x`, may be given on with another backward pass: nobody has asked for its gradient yet."""
+    return (
+        x.device.type == "cpu"
+        and x.numel() >= LEAST_SLICED
+        and is_plain(x, y)
+        and x.dtype == y.dtype
+        and x.is_contiguous()
+        and y.is_contiguous()
+        and not y._backward_hooks
+        and not y.retains_grad
+        and forward_ad._current_level < 0
+    )
+
+
+def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Tensor | None:
+    """What `module` made of spikes, with a backward pass by slices; None where it stays PyTorch's.
+
+    - `y`: the result with PyTorch's node behind it, which is kept for gradients of gradients. It has to be a
+      convolution of all of `x`, by one group, on the CPU.
+    """
+    of = through_views(y.grad_fn)
+    if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y):
+        return None
+    weight, bias = (_as_used(held, y.dtype) for held in (module.weight, module.bias))
+    shape = (math.prod(x.shape[: x.ndim - len(of._saved_stride) - 1]), *x.shape[-len(of._saved_stride) - 1 :])
+    if of._saved_groups != 1 or of._saved_transposed or weight is None:
+        return None
+    if spikes.count != x.numel() or not _is_of(of, x, module):
+        return None
+    settings = (tuple(map(int, held)) for held in (of._saved_stride, of._saved_padding, of._saved_dilation))
+    stride, padding, dilation = settings
+    form = Form(shape, x.dtype, stride, padding, dilation, bias=bias is not None)
+    if not any(map(form.fits, _SLICES)):
+        return None
+    folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
+    made: Tensor = _Sliced.apply(_Held(y.detach(), of, spikes, form, folded), x, weight, bias)
+    return made
+
+
+def _as_used(learned: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A weight in the dtype that autocast has given it."""
+    return learned if learned is None or learned.dtype == dtype else learned.to(dtype)
+
+
+def _is_of(node: Any, x: Tensor, module: nn.Module) -> bool:
+    """Whether the node of a convolution was given `x`, as it is or folded, and the parameters of `module`."""
+    given = node.next_functions[0][0]
+    if not x.requires_grad or through_views(given) is not through_views(x.grad_fn) or given is None:
+        return False
+    return learns(node, module)
+
+
+def learns(node: Any, module: Any) -> bool:
+    """Whether the node of a convolution gives its gradients to the parameters of `module`."""
+    learned = [edge[0] for edge in node.next_functions[1:]]
+    for edge, held in zip(learned, (module.weight, module.bias), strict=True):
+        below = edge.next_functions[0][0] if edge is not None and type(edge).__name__ in _CASTS else edge
+        if (None if below is None else getattr(below, "variable", None)) is not held:
+            return False
+    return True
+
+
+@dataclass
+class _Held:
+    """What a result by slices comes with."""
+
+    y: Tensor | None
+    node: Any
+    spikes: Spikes
+    form: Form
+    folded: tuple[int, ...]
+
+
+class _Sliced(torch.autograd.Function):
+    """Gives the result that is there; its gradients are those of PyTorch's node, by slices."""
+
+    @staticmethod
+    def forward(ctx: Any, held: _Held, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        assert held.y is not None
+        y, held.y = held.y, None
+        ctx.held, ctx.shape = held, x.shape
+        ctx.save_for_backward(weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
+        held: _Held = ctx.held
+        (weight,) = ctx.saved_tensors
+        gy, wanted = gy.reshape(held.folded), tuple(ctx.needs_input_grad[1:])
+        plain = all(wanted[:2]) and not torch.is_grad_enabled() and gy.is_contiguous() and is_plain(gy)
+        slices = _slices(held.form, tuple(gy.shape), tuple(weight.shape), flags()) if plain else None
+        if slices is None:  # the node's own gradients are of those inputs alone that a backward pass was asked for
+            gx, gweight, gbias = held.form.gradients(gy, held.node._saved_input, held.node._saved_weight, wanted)
+        else:
+            gx, gweight, gbias = held.form.by_slices(gy, held.spikes.bits, weight, slices)
+        return None, None if gx is None else gx.view(ctx.shape), gweight, gbias
+
+
+def flags() -> tuple[Any, ...]:
+    """What PyTorch goes by in the choice of an algorithm."""
+    return torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()
+
+
+@lru_cache(maxsize=256)
+def _slices(form: Form, gy: tuple[int, ...], weight: tuple[int, ...], flags: tuple[Any, ...]) -> tuple[int, int] | None:
+    """The slices that give the bits of the whole, on random numbers: of a silent layer both are zeros."""
+    own, number = torch.Generator("cpu").manual_seed(0), math.prod(form.shape)
+    bits = torch.randint(0, 256, (number // 8,), dtype=torch.uint8, generator=own, device="cpu")
+    some, other = (torch.randn(shape, generator=own, device="cpu").to(form.dtype) for shape in (gy, weight))
+    x = unpack(bits.view(1, -1), number, form.dtype).view(form.shape)
+    whole = form.gradients(some, x, other, (True, True, form.bias))
+    del x
+    for slices in filter(form.fits, _SLICES):
+        found = form.by_slices(some, bits, other, slices)
+        if all(torch.equal(a, b) for a, b in zip(whole, found, strict=True) if b is not None):
+            return slices
+    return None

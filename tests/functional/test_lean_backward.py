@@ -1,0 +1,314 @@
+"""What a lean network does in its backward pass in place of PyTorch: less memory, and not a bit is another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import functional, layer, monitor, neuron
+from spikescope.dynamics import offered
+from spikescope.dynamics.norm_cpu import norm_backward
+from spikescope.functional import convolved, known, memory, norm_node, slices
+from spikescope.functional.peak import most_allocated
+from spikescope.layer.stateless import stateless
+
+X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def small_tensors_too(monkeypatch):
+    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(convolved, "LEAST", 1)
+    monkeypatch.setattr(slices, "LEAST_SLICED", 1)
+
+
+@pytest.fixture(autouse=True)
+def tried_anew():
+    forget = norm_node._gives_the_same.cache_clear
+    forget()
+    yield
+    forget()
+
+
+def conv_net(**norm):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Conv2d(2, 16, 3, padding=1),
+        layer.BatchNorm2d(16, **norm),
+        neuron.LIFNode(),
+        layer.Conv2d(16, 8, 3, padding=1, bias=False),
+        layer.BatchNorm2d(8, **norm),
+        neuron.ParametricLIFNode(),
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def step(net, x=X, times=1):
+    functional.reset_net(net)
+    x = x.clone().requires_grad_()
+    y = net(x)
+    loss = (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
+    for left in reversed(range(times)):
+        loss.backward(retain_graph=bool(left))
+    held = [loss.detach(), x.grad, *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+    net.zero_grad()
+    return held
+
+
+def alike(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(32, 8, 16, 16), (3, 5, 7, 7), (2, 6, 3), (4, 3, 8), (5, 4, 4, 4), (7, 2, 33)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_kernel_computes_what_pytorch_computes(shape, affine):
+    """Up to rounding everywhere; whether to the bit is asked of every PyTorch and processor before it is used."""
+    own = torch.Generator().manual_seed(0)
+    x, gy = torch.randn(shape, generator=own), torch.randn(shape, generator=own)
+    mean, inverse, gain = (torch.rand(shape[1], generator=own) + 0.5 for _ in range(3))
+    weight = gain if affine else None
+    found = norm_backward(gy, x, weight, mean, inverse)
+    expected = norm_node._by_pytorch(gy, x, weight, mean, inverse, 1e-5, (True, affine, affine))
+    for a, b in zip(expected, found, strict=True):
+        assert b is None or torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 7, 8, 9, 15, 16, 33, 125])
+def test_the_kernel_takes_sums_in_the_order_of_pytorch_for_every_size(size):
+    """Where it does for whole vectors, it does for fewer values than a vector has, and for a rest of them."""
+    whole = norm_node._gives_the_same((6, 3, 1, 64), torch.float32, ())
+    assert norm_node._gives_the_same((6, 3, 1, size), torch.float32, ()) is whole
+
+
+@pytest.mark.parametrize("norm", [{}, {"affine": False}, {"track_running_stats": False}], ids=str)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_step_has_the_same_bits(norm, times):
+    plain, lean = conv_net(**norm), functional.lean(conv_net(**norm))
+    for _ in range(2):
+        assert alike(step(plain, times=times), step(lean, times=times))
+
+
+def test_the_kernel_is_used_where_it_gives_the_same_bits(monkeypatch):
+    used = []
+    monkeypatch.setattr(norm_node, "norm_backward", lambda *args: used.append(1) or norm_backward(*args))
+    for same in (True, False):
+        monkeypatch.setattr(norm_node, "_gives_the_same", lambda *args, same=same: same)
+        step(functional.lean(conv_net()))
+        assert len(used) == 2  # normalisations, once
+
+
+def test_where_the_kernel_gives_other_bits_it_is_left(monkeypatch):
+    def other(*args):
+        gx, *learned = norm_backward(*args)
+        return gx * (1 + 1e-6), *learned
+
+    monkeypatch.setattr(norm_node, "norm_backward", other)
+    assert alike(step(conv_net()), step(functional.lean(conv_net())))
+
+
+def test_frozen_parameters():
+    found = []
+    for net in (conv_net(), functional.lean(conv_net())):
+        net[1].weight.requires_grad_(False)
+        net[4].requires_grad_(False)
+        found.append(step(net))
+    assert alike(*found)
+
+
+class Twice(nn.Module):
+    """A normalisation whose result goes two ways."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.inner, self.other = conv_net(), other
+
+    def forward(self, x):
+        y = self.inner[:2](x)
+        return self.inner[2](y) + self.other(y)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [nn.Identity, lambda: neuron.IFNode(step_mode="m"), lambda: nn.Conv3d(3, 3, 1)],
+    ids=["skip", "neuron", "conv"],
+)
+def test_a_result_that_goes_two_ways(other):
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        nets.append(Twice(other()))
+    assert alike(step(nets[0]), step(functional.lean(nets[1])))
+
+
+def test_a_monitor_sees_the_same_gradients():
+    found = []
+    for net in (conv_net(), functional.lean(conv_net())):
+        with monitor.record(net, "gradient norm", signal="grad_output", where=(nn.Conv2d, nn.BatchNorm2d)) as seen:
+            step(net)
+        found.append(str(seen.table()))
+    assert found[0] == found[1]
+    assert "nan" not in found[0]
+
+
+def test_gradients_of_gradients():
+    found = []
+    for net in (conv_net(), functional.lean(conv_net())):
+        x = X.clone().requires_grad_()
+        (gx,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        gx.square().sum().backward()
+        found.append([gx.detach(), x.grad, *(p.grad for p in net.parameters())])
+    assert alike(*found)
+
+
+def test_a_gain_that_was_changed_is_told():
+    net = functional.lean(nn.Sequential(*conv_net()[:2], nn.Sigmoid()))
+    y = net(X.clone().requires_grad_()).sum()
+    with torch.no_grad():
+        net[1].weight += 1
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        y.backward()
+
+
+def test_a_gradient_takes_the_place_of_the_second_normalisation(monkeypatch):
+    taken = []
+    as_result = offered.as_result
+
+    def noted(x):
+        place = as_result(x)
+        taken.append(place is not None)
+        return place
+
+    monkeypatch.setattr("spikescope.dynamics.derivative.as_result", noted)
+    assert alike(step(conv_net()), step(functional.lean(conv_net())))
+    assert taken == [False, False, True, True]  # what a plain network has kept is not ours to write over
+
+
+def test_what_somebody_else_may_read_is_no_place_for_a_result():
+    x = torch.rand(8, 4)
+    assert offered.as_result(x) is None
+    assert offered.as_result(offered.offer(x)[:4]) is None  # a part of it
+    assert offered.as_result(offered.offer(x).expand(2, 8, 4)) is None
+    offered.offer(torch.rand(8, 4))
+    assert offered.as_result(x) is None
+    assert offered.as_result(offered.offer(x)).data_ptr() == x.data_ptr()
+    assert offered.as_result(x) is None  # once
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["neuron", "norm and neuron"])
+def test_a_cheap_convolution_is_computed_again(second):
+    def made():
+        net = conv_net()
+        return net if second else nn.Sequential(net[0], *net[2:])
+
+    net, given = made(), []
+    net[0].register_forward_hook(lambda module, args, y: given.append(memory.StorageWeakRef(y.untyped_storage())))
+    functional.lean(net)
+    net[0]._forward_hooks.popitem(last=False)  # a hook of the user would have it kept
+    expected = step(made())
+    assert alike(expected, step(net))
+    assert alike(step(made(), times=3), step(net, times=3))
+
+
+def _recognised(net, monkeypatch):
+    found, keep = [], memory.Ledger._keep
+
+    def noted(ledger, x):
+        held = keep(ledger, x)
+        found.append(type(held.what).__name__)
+        return held
+
+    monkeypatch.setattr(memory.Ledger, "_keep", noted)
+    net(X)
+    return found.count("Convolved")
+
+
+class Scaled(layer.Conv2d):
+    scale = 1.0
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x * self.scale, weight, bias)
+
+
+class _Gained(nn.Conv2d):
+    gain = 1.0
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight * self.gain, self.bias)
+
+
+Gained = stateless(_Gained, "N C H W", module=__name__)
+
+
+@pytest.mark.parametrize(
+    ("conv", "taken"),
+    [
+        (lambda: layer.Conv2d(2, 16, 3, padding=1), True),
+        (lambda: layer.Conv2d(2, 64, 3, stride=2, padding="valid", bias=False), True),
+        (lambda: layer.Conv2d(2, 16, 5, padding=2), False),  # takes longer
+        (lambda: layer.Conv2d(2, 4, 3, padding=1), False),  # little larger than its input
+        (lambda: layer.Conv2d(2, 16, 3, padding=1, padding_mode="circular"), False),
+        (lambda: layer.WSConv2d(2, 16, 3, padding=1), False),
+        (lambda: Scaled(2, 16, 3, padding=1), False),
+        (lambda: Gained(2, 16, 3, padding=1), False),
+    ],
+    ids=["plain", "stride", "large", "small", "circular", "standardized", "subclass", "other weight"],
+)
+def test_which_convolutions_are_cheap(conv, taken, monkeypatch):
+    net = nn.Sequential(conv(), layer.BatchNorm2d(conv().out_channels), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    assert bool(_recognised(functional.lean(net), monkeypatch)) is taken
+
+
+def test_a_black_border_proves_nothing_of_how_other_images_are_padded():
+    def made():
+        net = conv_net()
+        net[0] = layer.Conv2d(2, 16, 3, padding=1, padding_mode="circular", step_mode="m")
+        net[0].load_state_dict(conv_net()[0].state_dict())
+        return net
+
+    black = X.clone()
+    black[..., 0] = black[..., -1] = black[..., 0, :] = black[..., -1, :] = 0
+    plain, lean = made(), functional.lean(made())
+    for x in (black, X):
+        assert alike(step(plain, x), step(lean, x))
+
+
+@pytest.mark.parametrize("what", ["weight", "bias", "input"])
+def test_what_a_cheap_convolution_comes_from_is_not_changed_unnoticed(what):
+    net, x = functional.lean(conv_net()), X.clone()
+    loss = net(x).sum()
+    with torch.no_grad():
+        (x if what == "input" else getattr(net[0], what)).add_(1)
+    with pytest.raises(RuntimeError, match="Step the optimizer after the backward pass"):
+        loss.backward()
+
+
+def test_mixed_precision():
+    found = []
+    for net in (conv_net(), functional.lean(conv_net())):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(step(net))
+    assert alike(*found)
+
+
+def test_the_peak_is_half_of_that_of_a_plain_step():
+    """Of five blocks, as `bench --rows lean` has them, on smaller images."""
+
+    def made():
+        torch.manual_seed(0)
+        parts = []
+        for block in range(5):
+            parts += [layer.Conv2d(32 if block else 3, 32, 3, padding=1, bias=False), layer.BatchNorm2d(32)]
+            parts += [neuron.LIFNode()]
+        net = nn.Sequential(*parts)
+        functional.set_step_mode(net, "m")
+        return net
+
+    x, found = torch.rand(8, 2, 3, 16, 16), []
+    for net in (made(), functional.lean(made())):
+        step(net, x)
+        functional.reset_net(net)
+        found.append(most_allocated(lambda net=net: step(net, x), torch.device("cpu")))
+    assert found[1] <= 0.5 * found[0]

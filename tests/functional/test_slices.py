@@ -1,0 +1,234 @@
+"""The backward pass of a convolution of spikes by slices: less memory, and not a bit of a gradient is another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import functional, layer, neuron
+from spikescope.functional import known, slices
+from spikescope.functional.peak import most_allocated
+
+X = torch.rand(3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def small_tensors_too(monkeypatch):
+    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(slices, "LEAST_SLICED", 1)
+
+
+@pytest.fixture(autouse=True)
+def tried_anew():
+    forget = slices._slices.cache_clear
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The slices of each backward pass that took some, the trial apart."""
+    found, inside = [], []
+    by_slices, tried = slices.Form.by_slices, slices._slices
+
+    def counting(*args):
+        if not inside:
+            found.append(args[-1])
+        return by_slices(*args)
+
+    def trying(*args):
+        inside.append(1)
+        try:
+            return tried(*args)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(slices.Form, "by_slices", counting)
+    monkeypatch.setattr(slices, "_slices", trying)
+    return found
+
+
+def net_with(conv=None, step_mode="m"):
+    """Spikes into `conv`; the same weights for every call."""
+    torch.manual_seed(0)
+    first, node = layer.Conv2d(3, 16, 3, padding=1), neuron.LIFNode()
+    middle = layer.Conv2d(16, 8, 3, padding=1) if conv is None else conv()
+    net = nn.Sequential(first, layer.BatchNorm2d(16), node, middle, layer.BatchNorm2d(8), neuron.LIFNode())
+    functional.set_step_mode(net, step_mode)
+    return net
+
+
+def step(net, x=X, amp=False, single=False):
+    functional.reset_net(net)
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, amp):
+        y = torch.stack([net(x_t) for x_t in x]) if single else net(x)
+        loss = (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
+    loss.backward()
+    held = [loss.detach(), x.grad, *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+    net.zero_grad()
+    return held
+
+
+def alike(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+FORMS = {
+    "plain": lambda: layer.Conv2d(16, 8, 3, padding=1),
+    "no bias": lambda: layer.Conv2d(16, 8, 3, bias=False),
+    "stride": lambda: layer.Conv2d(16, 8, 3, stride=2, padding=1),
+    "dilation": lambda: layer.Conv2d(16, 8, 3, dilation=2, padding="same"),
+    "one by one": lambda: layer.Conv2d(16, 8, 1),
+}
+
+
+@pytest.mark.parametrize("conv", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("amp", [False, True], ids=["float32", "amp"])
+def test_the_gradients_have_the_same_bits(conv, amp, counted):
+    plain, lean = net_with(conv), functional.lean(net_with(conv))
+    for _ in range(2):
+        assert alike(step(plain, amp=amp), step(lean, amp=amp))
+
+
+def test_slices_are_taken(counted):
+    step(functional.lean(net_with()))
+    assert counted == [(2, 2)]
+
+
+@pytest.mark.parametrize("exact", [(1, 2), (1, 1), None])
+def test_the_first_slices_that_give_the_same_bits_are_taken(exact, counted, monkeypatch):
+    by_slices = slices.Form.by_slices
+
+    def other(*args):
+        gx, gweight, gbias = by_slices(*args)
+        return gx, gweight if args[-1] == exact else gweight * (1 + 1e-6), gbias
+
+    monkeypatch.setattr(slices.Form, "by_slices", other)
+    plain, lean = net_with(), functional.lean(net_with())
+    for _ in range(2):
+        assert alike(step(plain), step(lean))
+    assert counted == ([] if exact is None else [exact] * 2)
+
+
+def test_single_steps_are_sliced_as_well(counted):
+    assert alike(
+        step(net_with(step_mode="s"), single=True), step(functional.lean(net_with(step_mode="s")), single=True)
+    )
+    assert len(counted) == len(X)
+
+
+@pytest.mark.parametrize(("conv", "pool", "size"), [("Conv1d", "1d", (32,)), ("Conv3d", "3d", (4, 4, 4))])
+def test_one_and_three_axes(conv, pool, size, counted):
+    def made():
+        torch.manual_seed(0)
+        cls, norm = getattr(layer, conv), getattr(layer, f"BatchNorm{pool}")
+        net = nn.Sequential(cls(2, 16, 3), norm(16), neuron.LIFNode(), cls(16, 4, 1))
+        functional.set_step_mode(net, "m")
+        return net
+
+    size = tuple(held + 2 for held in size)
+    x = torch.rand(2, 2, 2, *size)
+    assert alike(step(made(), x), step(functional.lean(made()), x))
+    assert len(counted) == 1
+
+
+def watched():
+    conv = layer.Conv2d(16, 8, 3, padding=1)
+    conv.register_forward_hook(lambda module, args, y: None)
+    return conv
+
+
+def frozen():
+    conv = layer.Conv2d(16, 8, 3, padding=1)
+    conv.weight.requires_grad_(False)
+    return conv
+
+
+class Doubled(layer.Conv2d):
+    def forward(self, x):
+        return super().forward(2 * x)
+
+
+LEFT = {
+    "groups": lambda: layer.Conv2d(16, 8, 3, padding=1, groups=2),
+    "circular": lambda: layer.Conv2d(16, 8, 3, padding=1, padding_mode="circular"),
+    "reflected": lambda: layer.Conv2d(16, 8, 3, padding=1, padding_mode="reflect"),
+    "hook": watched,
+    "frozen": frozen,
+    "parametrized": lambda: nn.utils.parametrizations.weight_norm(layer.Conv2d(16, 8, 3, padding=1)),
+    "subclass": lambda: Doubled(16, 8, 3, padding=1),
+}
+
+
+@pytest.mark.parametrize("conv", LEFT.values(), ids=LEFT)
+def test_other_convolutions_are_left_to_pytorch(conv, counted):
+    assert alike(step(net_with(conv)), step(functional.lean(net_with(conv))))
+    assert not counted
+
+
+def test_a_silent_layer_proves_nothing(monkeypatch):
+    """Its gradients are zeros by slices and as a whole; the trial is on other numbers."""
+    by_slices = slices.Form.by_slices
+
+    def other(*args):
+        gx, gweight, gbias = by_slices(*args)
+        return gx * (1 + 1e-6), gweight, gbias
+
+    monkeypatch.setattr(slices.Form, "by_slices", other)
+    plain, lean = net_with(), functional.lean(net_with())
+    for factor in (0.0, 1.0):
+        found = []
+        for net in (plain, lean):
+            functional.reset_net(net)
+            x = X.clone().requires_grad_()
+            (net(x).square().sum() * factor).backward()
+            found.append(x.grad)
+        assert torch.equal(*found)
+
+
+def test_gradients_of_gradients(counted):
+    """A backward pass that is asked for the gradient of the input alone passes through no node beside the way to it."""
+    found = []
+    for net in (net_with(), functional.lean(net_with())):
+        x = X.clone().requires_grad_()
+        (gx,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        gx.square().sum().backward()
+        found.append([gx.detach(), x.grad, *(p.grad for p in net.parameters())])
+    assert alike(*found)
+    assert found[0][1].any()
+    assert counted == [(2, 2)]  # the second backward pass also goes back through the first
+
+
+def test_a_weight_that_was_changed_is_told():
+    net = functional.lean(net_with())
+    y = net(X).sum()
+    with torch.no_grad():
+        net[3].weight += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_a_second_backward_pass_through_a_freed_graph_is_told():
+    net = functional.lean(nn.Sequential(*net_with()[:4]))
+    y = net(X).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
+
+
+def test_it_takes_less_at_a_time(monkeypatch):
+    def peak():
+        torch.manual_seed(0)
+        x = torch.rand(2, 4, 3, 16, 16)
+        parts = [layer.Conv2d(3, 32, 3, padding=1), neuron.LIFNode(), layer.Conv2d(32, 32, 3, padding=1)]
+        net = functional.lean(nn.Sequential(*parts))
+        functional.set_step_mode(net, "m")
+        step(net, x)
+        return most_allocated(lambda: step(net, x), torch.device("cpu")) / (2 * 4 * 32 * 16 * 16 * 4)
+
+    less = peak()
+    monkeypatch.setattr(slices, "LEAST_SLICED", 1 << 40)
+    assert peak() - less > 1
