@@ -47,6 +47,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # else what the interpreter does not collect at its end is called leaked
+
+
 def pytest_addoption(parser):
     parser.addoption("--sample", action="store_true", help="of crossed parameters, each value once or more often")
 
