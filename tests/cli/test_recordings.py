@@ -97,7 +97,10 @@ def test_each_format_is_written(name, folder, tmp_path, capsys):
     assert shown.err == ""
     assert out.exists()
     assert main(["export", str(folder), "--to", name, str(out), "--signal", "spike"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "is there already" in shown
+    assert "overwrite=" not in shown
+    assert ("Give --overwrite to replace it" in shown) == out.is_file()
 
 
 def test_what_is_chosen_arrives(folder, tmp_path, capsys):
@@ -116,7 +119,24 @@ def test_what_is_chosen_arrives(folder, tmp_path, capsys):
 def test_what_is_left_out_is_told(folder, tmp_path, capsys):
     pytest.importorskip("pyarrow")
     assert main(["export", str(folder), "--to", "parquet", str(tmp_path / "out.parquet")]) == 0
-    assert capsys.readouterr().err.startswith("spikescope: to_parquet leaves out 0.v: the format holds spikes alone.")
+    assert capsys.readouterr().err == (
+        "spikescope: to_parquet leaves out 0.v: the format holds spikes alone. Choose what is exported with --signal "
+        "spike.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("format", "words"),
+    [
+        ("csv", "invalid choice: 'csv'; for a file .csv say --to pandas"),
+        ("pkl", "for a file .pkl say --to neo or --to pandas"),
+        ("docx", f"invalid choice: 'docx'; choose from {', '.join(formats())}"),
+    ],
+)
+def test_a_format_that_is_an_ending_is_told_which_writes_it(format, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "run.spk", "--to", format, f"x.{format}"])
+    assert words in capsys.readouterr().err
 
 
 def test_a_value_that_is_damaged_is_never_exported(folder, tmp_path, capsys):

@@ -326,12 +326,48 @@ def test_a_set_that_does_not_say_enough_is_refused(tmp_path):
         pass
 
     with pytest.raises(
-        NotImplementedError, match=r"create_events_np_files.* how the recordings .* put these folders into .*events_np"
+        NotImplementedError, match=r"create_events_np_files.* how the recordings .* for each class into .*events_np\.$"
     ):
         Nothing(tmp_path)
+    assert list(tmp_path.iterdir()) == []
     np.savez(put(tmp_path, {"events_np/a/0.npz": b""}) / "events_np/a/0.npz", **recording(5, H, W))
     with pytest.raises(NotImplementedError, match="how large its sensor is"):
         Nothing(tmp_path, data_type="frame", frames_number=1, split_by="time")
+
+
+@pytest.mark.parametrize("place", [".", "extract", "events_np.part"])
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_samples_in_another_folder_are_found_and_told_where_they_belong(tmp_path, place, ending):
+    class Plain(NeuromorphicDatasetFolder):
+        @staticmethod
+        def get_H_W():
+            return H, W
+
+    names = [f"{kind}/0{ending}" for kind in "ab"]
+    put(tmp_path, {f"{place}/{name}": b"" for name in names})
+    there = tmp_path / place
+    for owner in (Plain, Small) if place == "." else (Plain,):
+        with pytest.raises((NotImplementedError, datasets.MissingFilesError)) as refused:
+            owner(tmp_path)
+        assert f"folders are in {there}: a, b. Move them to {tmp_path / 'events_np'}." in str(refused.value)
+    (tmp_path / "events_np").mkdir()
+    for kind in "ab":
+        (there / kind).rename(tmp_path / "events_np" / kind)
+    assert Plain(tmp_path).classes == ["a", "b"]
+
+
+def test_failures_of_one_kind_are_told_once(tmp_path):
+    def load(path):
+        raise ValueError(f"{path}: x = {Path(path).stem} is outside" if Path(path).stem != "7" else "it is torn")
+
+    files = [(tmp_path / f"{n}.raw", tmp_path / f"{n}.npz") for n in range(30)]
+    with pytest.raises(datasets.ConversionError) as refused:
+        datasets.convert_files(load, files)
+    assert str(refused.value).splitlines()[:3] == [
+        "30 of 30 recordings could not be converted:",
+        f"ValueError: {tmp_path}/0.raw: x = 0 is outside (28 more fail so)",
+        f"{tmp_path}/7.raw: ValueError: it is torn",
+    ]
 
 
 def test_settings_hold_for_a_conversion_alone(root, monkeypatch):

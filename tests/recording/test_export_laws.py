@@ -179,6 +179,8 @@ def test_patterns_and_runs_choose():
 
 def test_unknown_formats_and_options_are_refused_in_words():
     made = recording()
+    with pytest.raises(AttributeError, match=r"'to_csv'\. There is .* Files \.csv come by to_pandas"):
+        recording().to_csv("run.csv")
     with pytest.raises(AttributeError, match=r"no attribute 'to_nbw'\. There is .*Did you mean to_nwb"):
         made.to_nbw("run.nwb")
     with pytest.raises(AttributeError, match=r"has no attribute 'tables'\.$"):

@@ -190,7 +190,8 @@ def test_the_command_trains_resumes_and_evaluates(tmp_path, arrays, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--data digits", "needs model"),
+        ("--data digits", "A recipe needs --model ... here"),
+        ("--model MNISTNet --data digits --loss tet --step-mode s", "take --step-mode m"),
         ("--model sew_resnet18 --data digit", "There is no data 'digit'. Did you mean digits"),
         ("--model sew_resnet_18 --data digits", "There is no model 'sew_resnet_18'. Did you mean sew_resnet18"),
         ("--model sew_resnet18 --data digits", "takes images of 3 channels, but the data has 1"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 
 import pytest
 
 from spikescope.errors import UnknownNameError
-from spikescope.train import Recipe, options, read_recipe
+from spikescope.train import Recipe, convert, options, read_recipe, train
 
 GIVEN = {"model": "sew_resnet18", "data": "digits"}
 
@@ -44,12 +45,20 @@ def test_every_choice_is_checked(option):
         ({"lr": float("nan")}, "lr must be at least 0, but got nan"),
         ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),
         ({"loss": "tet", "step_mode": "s"}, "take step_mode='m'"),
-        ({"model": ""}, "needs model"),
     ],
 )
 def test_values_that_make_no_sense_are_told(given, words):
     with pytest.raises((ValueError, TypeError), match=words):
         Recipe(**{**GIVEN, **given})
+
+
+@pytest.mark.parametrize("name", ["model", "data"])
+@pytest.mark.parametrize("work", [train, partial(convert, weights=None)], ids=["train", "convert"])
+def test_names_are_needed_where_something_is_made_by_them_alone(work, name, tmp_path):
+    recipe = Recipe(**{**GIVEN, name: ""})
+    with pytest.raises(ValueError, match=f"A recipe needs {name}='...' here: a name of"):
+        work(recipe, path=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_option_that_is_none_is_told_with_the_nearest():

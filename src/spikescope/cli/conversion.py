@@ -100,7 +100,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             recipe = Recipe.of({**given, "seed": arguments.seed, "T": 1}, "spikescope convert")
         made = convert(recipe, weights, out, Conversion(**how))
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError) as error:
-        return refuse(error)
+        return refuse(error, {"model": "--model", "data": "--data"})
     print(f"{made.summary}\n\nFolder             {out}")
     if arguments.max_drop is not None and made.lost > arguments.max_drop:
         print(

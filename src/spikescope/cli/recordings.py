@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import OutputError
+from .shared import in_flags
 
 __all__ = ["add_export", "add_inspect"]
 
@@ -27,6 +28,9 @@ _EXPORTED = """exit status:
 
 ENDINGS = "pandas .csv, .csv.gz or .pkl, neo .pkl or .nix, nirdata .h5 or .hdf5"
 """Of formats that write files of several kinds, in words: to ask the formats they would have to be loaded."""
+
+FLAGS = {name: f"--{name}" for name in ("overwrite", "runs", "dt")} | {"layers": "--layer", "signals": "--signal"}
+"""The options of an export on the command line, by their names in code."""
 
 EACH = 0.2
 """Seconds between two lines of progress."""
@@ -51,7 +55,7 @@ def add_export(commands: Any) -> None:
     made = _command(commands, "export", "write a recording in a format of other programs", _EXPORTED)
     made.set_defaults(run=_export)
     made.add_argument("recording", type=Path, metavar="RECORDING", help="the folder of a recording")
-    made.add_argument("--to", required=True, choices=formats(), metavar="FORMAT", help=", ".join(formats()))
+    made.add_argument("--to", required=True, type=_format, metavar="FORMAT", help=", ".join(formats()))
     out = "the file or folder to write, which is not there yet; where there are several kinds its ending chooses: "
     made.add_argument("out", type=Path, metavar="OUT", help=f"{out}{ENDINGS}")
     for name, what in (("layer", "layers"), ("signal", "signals")):
@@ -79,6 +83,16 @@ def _runs(text: str) -> int | slice:
     if len(parts) > 2 or not any(parts) or not all(part.isdecimal() or (not part and parts[1:]) for part in parts):
         raise argparse.ArgumentTypeError(f"a run such as 3, or runs such as 0:10, is wanted, but got {text!r}")
     return slice(*(int(part) if part else None for part in parts)) if parts[1:] else int(text)
+
+
+def _format(text: str) -> str:
+    if text in formats():
+        return text
+    from ..recording.export.base import writers
+
+    found = writers(text)
+    cure = f"for a file .{text} say {' or '.join(f'--to {name}' for name in found)}" if found else ""
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r}; {cure or 'choose from ' + ', '.join(formats())}")
 
 
 def _seconds(text: str) -> float:
@@ -124,13 +138,13 @@ def _export(arguments: argparse.Namespace) -> int:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)
             out = format.export(recording, arguments.out, arguments.overwrite, **choice, progress=progress)
-    except (MissingExtraError, ValueError) as error:
-        raise OutputError(str(error)) from error
+    except (MissingExtraError, ValueError, OutputError) as error:
+        raise OutputError(in_flags(error, FLAGS)) from error
     finally:
         if progress is not None:
             print("\r\033[K", end="", file=sys.stderr)
     for warning in told:
-        print(f"spikescope: {warning.message}", file=sys.stderr)
+        print(f"spikescope: {in_flags(warning.message, FLAGS)}", file=sys.stderr)
     for words in recording.damage:
         print(f"spikescope: {words}", file=sys.stderr)
     print(f"{out}: {arguments.to}, {_size(out)}")

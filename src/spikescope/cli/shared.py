@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Pair", "plain", "refuse"]
+__all__ = ["Pair", "in_flags", "plain", "refuse"]
 
 
 class Pair(argparse.Action):
@@ -32,7 +34,26 @@ def plain(text: str) -> Any:
         return text
 
 
-def refuse(error: Exception | str) -> int:
-    """Say why a command cannot do its work; its exit status."""
-    print(f"spikescope: {error}", file=sys.stderr)
+def in_flags(words: object, flags: Mapping[str, str]) -> str:
+    """Words that say `name=value`, as code has it, with the options of the command line in their place.
+
+    What stands in a call, as `Recipe(T=3)`, is of code and stays.
+
+    >>> in_flags("Give overwrite=True, or signals='spike'.", {"overwrite": "--overwrite", "signals": "--signal"})
+    'Give --overwrite, or --signal spike.'
+    """
+
+    def put(found: re.Match[str]) -> str:
+        value = found[2].strip("'")
+        return flags[found[1]] if value == "True" else f"{flags[found[1]]} {value}"
+
+    return re.sub(rf"(?<![\w(])({'|'.join(map(re.escape, flags))})=('[^']*'|\w+(?:\.\w+)*)", put, str(words))
+
+
+def refuse(error: Exception | str, flags: Mapping[str, str] | None = None) -> int:
+    """Say why a command cannot do its work; its exit status.
+
+    - `flags`: the options of the command by the names that code has for them.
+    """
+    print(f"spikescope: {in_flags(error, flags) if flags else error}", file=sys.stderr)
     return 2

@@ -127,7 +127,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 out = Path(ranks.share(str(arguments.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}")))
                 outcome = train(recipe, out, quiet=arguments.quiet, logs=arguments.log)
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
-        return refuse(error)
+        return refuse(error, {option.name: option.flags[-1] for option in options() if option.flags})
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome.summary}\n\nRun folder         {out}")
     return 130 if outcome.interrupted else 0

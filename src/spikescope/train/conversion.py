@@ -81,6 +81,7 @@ def convert(recipe: Recipe, weights: Path | None, path: Path, how: Conversion = 
     Traceback (most recent call last):
     ValueError: MNISTNet comes with random weights; give a file with trained ones (--weights, or the folder of a run).
     """
+    recipe.check_named("model", "data")
     if weights is None and ":" not in recipe.model:
         raise ValueError(
             f"{recipe.model} comes with random weights; give a file with trained ones (--weights, or the folder of a "

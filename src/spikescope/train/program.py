@@ -70,6 +70,7 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
     >>> outcome.interrupted, len(outcome.history)
     (False, 1)
     """
+    recipe.check_named("model", "data")
     if restarted() and _began(recipe, path):
         return resume(path, quiet=quiet, logs=logs)
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:

@@ -51,7 +51,8 @@ _RATE, _RUN = "learning rate", "run"
 class Recipe:
     """How to train a classifier of spikes, whole: with the data and the version of the library it fixes the result.
 
-    The options are listed by `spikescope train --help`. ValueError or TypeError names the field that does not fit.
+    The options are listed by `spikescope train --help`. `model` and `data` name what `train` makes; a `Trainer`
+    is handed both, and needs no names. ValueError or TypeError names the field that does not fit.
 
     >>> recipe = Recipe(model="spiking_vgg11_bn", data="digits", epochs=3)
     >>> recipe.epochs, recipe.opt
@@ -144,14 +145,22 @@ class Recipe:
     def __post_init__(self) -> None:
         for option in options(type(self)):
             _check(option, getattr(self, option.name), _least(type(self), option.name))
-        for name in ("model", "data"):
-            if not getattr(self, name):
-                raise ValueError(f"A recipe needs {name}: {_field(type(self), name).metadata['help']}.")
         for name, held in (("label_smoothing", self.label_smoothing), ("model_ema_decay", self.model_ema_decay)):
             if held >= 1:
                 raise ValueError(f"{name} must be below 1, but got {held}.")
         if self.loss == "tet" and self.step_mode == "s":
             raise ValueError("loss='tet' looks at the scores of every step; take step_mode='m'.")
+
+    def check_named(self, *names: str) -> None:
+        """Refuse a recipe without a name of what is to be made by it; a `Trainer` is handed network and data.
+
+        >>> Recipe(data="digits").check_named("model", "data")
+        Traceback (most recent call last):
+        ValueError: A recipe needs model='...' here: a name of spikescope.models.list_models(), ...
+        """
+        for name in names:
+            if not getattr(self, name):
+                raise ValueError(f"A recipe needs {name}='...' here: {_field(type(self), name).metadata['help']}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields as JSON and TOML have them."""

@@ -101,7 +101,7 @@ class Trainer:
 
     >>> net = spikescope.train.digits_network(channels=(2, 2), hidden=8)
     >>> split = spikescope.train.load_data("digits", None, 2, {})
-    >>> recipe = Recipe(model="spikescope.train:digits_network", data="digits", T=2, epochs=1, batch_size=256)
+    >>> recipe = Recipe(T=2, epochs=1, batch_size=256)
     >>> [epoch.epoch for epoch in Trainer(net, split, recipe).run()]
     [1]
     """
@@ -181,7 +181,8 @@ class Trainer:
                 recorder = flight_recorder(self.net, to=self.folder / "flight", scaler=scaler)
                 self._listeners.append(around.enter_context(recorder))
             if recipe.live and ranks.first:
-                self._listeners.append(around.enter_context(live(self.net, title=f"{recipe.model} on {recipe.data}")))
+                title = " on ".join(filter(None, (recipe.model or type(self.net).__name__, recipe.data)))
+                self._listeners.append(around.enter_context(live(self.net, title=title)))
             around.callback(self._listeners.clear)
             yield
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import threading
@@ -31,7 +32,10 @@ __all__ = ["Job", "convert_files", "run_jobs", "under_construction"]
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
 
-SHOWN = 8  # failures that an error names
+Failure = tuple[str, str]
+"""The file that could not be converted, and why."""
+
+SHOWN = 8  # kinds of failures that an error names
 
 
 @contextmanager
@@ -103,26 +107,37 @@ def run_jobs(jobs: Sequence[Job], what: str) -> None:
     count = min(workers(), len(jobs))
     inside = multiprocessing.current_process().daemon  # a worker of a loader may not start processes
     done = _serially(jobs) if count < 2 or inside else _in_processes(jobs, count)
-    failures, began = [], time.monotonic()
+    failures: list[Failure] = []
+    began = time.monotonic()
     for number, failure in enumerate(done, 1):
         failures += [failure] if failure else []
         _show(number, len(jobs), what, began)
     if failures:
-        more = f"\n... and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
         raise ConversionError(
             f"{len(failures)} of {len(jobs)} {what} could not be converted:\n"
-            + "\n".join(failures[:SHOWN])
-            + more
+            + "\n".join(_told(failures))
             + "\nMend or remove these files; what is converted is kept, and the next call goes on from there."
         )
 
 
-def _serially(jobs: Sequence[Job]) -> Iterator[str | None]:
+def _told(failures: Sequence[Failure]) -> Iterator[str]:
+    """A line for each kind of failures, which are of one where they differ in the file and in numbers alone."""
+    kinds: dict[str, list[Failure]] = {}
+    for about, said in failures:
+        kinds.setdefault(re.sub(r"\d+", "#", said.replace(about, "")), []).append((about, said))
+    for (about, said), *more in list(kinds.values())[:SHOWN]:
+        line = said if about in said else f"{about}: {said}"
+        yield f"{line} ({len(more)} more fail so)" if more else line
+    if left := sum(map(len, list(kinds.values())[SHOWN:])):
+        yield f"... and {left} more"
+
+
+def _serially(jobs: Sequence[Job]) -> Iterator[Failure | None]:
     for job in jobs:
         yield _attempt(*job)
 
 
-def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[str | None]:
+def _in_processes(jobs: Sequence[Job], count: int) -> Iterator[Failure | None]:
     # forked: what converts may be a function of a script, or a lambda, which no other process could import
     context = multiprocessing.get_context("fork")
     try:
@@ -156,17 +171,16 @@ def _take_over(jobs: Sequence[Job], parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _attempt_number(number: int) -> str | None:
+def _attempt_number(number: int) -> Failure | None:
     return _attempt(*_given[number])
 
 
-def _attempt(work: Callable[..., Any], arguments: tuple[Any, ...]) -> str | None:
+def _attempt(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Failure | None:
     try:
         work(*arguments)
     except Exception as error:  # a file must not keep the others from being converted
         about = next((str(part) for part in arguments if isinstance(part, (str, Path))), "")
-        said = f"{type(error).__name__}: {error}"
-        return said if about in said else f"{about}: {said}"
+        return about, f"{type(error).__name__}: {error}"
     return None
 
 

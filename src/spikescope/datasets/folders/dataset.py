@@ -78,9 +78,9 @@ class NeuromorphicDatasetFolder(SampleFolder):
     """The base of the data sets: a class of your own says where its files are, and how one recording is read.
 
     Under `root` are `download/` (the published files), `extract/`, `events_np/` (an .npz file a sample with `t`, `x`,
-    `y`, `p`), and a folder for each way of making frames: `frames_number_{T}_split_by_{how}/`, `duration_{d}/`, or one
-    with the name of your function. What is there is used as it is, also if SpikingJelly made it; what is not is made,
-    once, beside and then renamed.
+    `y`, `p`, or a .npy of a structured array with these fields), and a folder for each way of making frames:
+    `frames_number_{T}_split_by_{how}/`, `duration_{d}/`, or one with the name of your function. What is there is used
+    as it is, also if SpikingJelly made it; what is not is made, once, beside and then renamed.
 
     A set of your own gives `get_H_W` and `create_events_np_files`, and where it has files to be fetched,
     `resource_url_md5` (and `extract_downloaded_files`, where unpacking every archive is not all):
@@ -167,6 +167,8 @@ class NeuromorphicDatasetFolder(SampleFolder):
         events = place / "events_np"
         chosen = place / options.folder if options.frames else events
         if not options.frames or not chosen.exists():
+            if not events.exists():
+                self._check_placed(place)
             with under_construction(events) as draft:
                 if draft is not None:
                     self._make_events(place, draft)
@@ -175,6 +177,20 @@ class NeuromorphicDatasetFolder(SampleFolder):
                 if draft is not None:
                     self._make_frames(events, draft, options)
         return chosen
+
+    def _check_placed(self, place: Path) -> None:
+        """Refuse a set without events that has nothing to make them by, before anything is made."""
+        if not self._converts():
+            raise NotImplementedError(
+                f"{type(self).__name__} has no create_events_np_files(extract_root, events_np_root), which says how "
+                f"the recordings in {place / 'extract'} are converted. Files .npz or .npy with t, x, y, p need none: "
+                f"put a folder of them for each class into {place / 'events_np'}.{_misplaced(place)}"
+            )
+
+    def _converts(self) -> bool:
+        """Whether the class says how recordings are converted."""
+        names = ("create_events_np_files", "create_raw_from_extracted")
+        return any(getattr(type(self), name) is not getattr(NeuromorphicDatasetFolder, name) for name in names)
 
     def _make_events(self, place: Path, draft: Path) -> None:
         download, extract = place / "download", place / "extract"
@@ -192,7 +208,9 @@ class NeuromorphicDatasetFolder(SampleFolder):
             self.create_raw_from_extracted(extract, draft)
         if not any(file.lower().endswith(SAMPLES) for _, _, files in os.walk(draft) for file in files):
             found = "found nothing to convert in" if extract.is_dir() else "has no folder of recordings:"
-            raise MissingFilesError(f"{type(self).__name__} {found} {extract}. Put the recordings there.")
+            raise MissingFilesError(
+                f"{type(self).__name__} {found} {extract}. Put the recordings there.{_misplaced(place)}"
+            )
 
     def _make_frames(self, events: Path, draft: Path, options: Options) -> None:
         H, W = self.get_H_W()
@@ -265,9 +283,7 @@ class NeuromorphicDatasetFolder(SampleFolder):
     def create_events_np_files(extract_root: StoredPath, events_np_root: StoredPath) -> None:
         """Convert the recordings to .npz files with `t`, `x`, `y`, `p`, for which there is `convert_files`."""
         raise NotImplementedError(
-            "A data set of your own says in create_events_np_files(extract_root, events_np_root) how the recordings "
-            f"in {extract_root} are converted. If they are files .npz with t, x, y, p already, a folder a class, put "
-            f"these folders into {events_np_root}: then nothing is converted."
+            f"A data set of your own says in create_events_np_files how the recordings in {extract_root} are converted."
         )
 
     def create_raw_from_extracted(self, extract_root: Any, raw_root: Any) -> None:
@@ -278,6 +294,16 @@ class NeuromorphicDatasetFolder(SampleFolder):
     def get_H_W() -> tuple[int, int]:
         """Height and width of the sensor."""
         raise NotImplementedError("A data set of your own must say how large its sensor is.")
+
+
+def _misplaced(place: Path) -> str:
+    """Where there are folders of samples that nobody looks for, in words; nothing if there are none."""
+    for there in (place, place / "extract", place / "events_np.part"):
+        tops = sorted(path for path in there.glob("[!.]*/") if path.is_dir())
+        names = [path.name for path in tops if any(file.suffix.lower() in SAMPLES for file in path.iterdir())]
+        if names:
+            return f" Such folders are in {there}: {', '.join(names)}. Move them to {place / 'events_np'}."
+    return ""
 
 
 def _by_source(made: Path, options: Options) -> set[str]:

@@ -16,7 +16,7 @@ from ...errors import did_you_mean, missing_extra
 from ...files import OutputError, draft
 from .source import Source
 
-__all__ = ["Exports", "FileFormat", "Format", "ObjectFormat", "registry"]
+__all__ = ["Exports", "FileFormat", "Format", "ObjectFormat", "registry", "writers"]
 
 registry: Final[dict[str, Format]] = {}
 """The formats by name: a class derived from `FileFormat` or `ObjectFormat` with a `name` is one of them."""
@@ -177,6 +177,15 @@ def _known(held: Format, choice: dict[str, Any]) -> dict[str, Any]:
     return choice
 
 
+def writers(ending: str) -> list[str]:
+    """The formats that write files of an ending, without its dot.
+
+    >>> writers("csv"), writers("docx")
+    (['pandas'], [])
+    """
+    return [name for name, held in registry.items() if f".{ending.lower()}" in held.suffixes]
+
+
 class Exports:
     """The methods `to_...` of a recording, one for each format."""
 
@@ -184,7 +193,9 @@ class Exports:
         advice = ""
         if name.startswith("to_"):
             known = [f"to_{held}" for held in registry]
-            advice = f" There is {', '.join(known)}.{did_you_mean(name, known)}"
+            near = " or ".join(f"to_{held}" for held in writers(name.removeprefix("to_")))
+            near = f" Files {name.replace('to_', '.', 1)} come by {near}." if near else did_you_mean(name, known)
+            advice = f" There is {', '.join(known)}.{near}"
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}.{advice}", name=name, obj=self)
 
 
