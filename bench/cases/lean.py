@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spikescope import models, neuron
-from spikescope.functional.peak import most_allocated
+from spikescope.functional.memory.peak import most_allocated
 
 from ..harness import Agreement, Options, Row, subprocess_json, versus
 from ..rivals import missing

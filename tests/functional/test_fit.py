@@ -12,8 +12,8 @@ from ranks import in_two_ranks
 from sample import sample
 from spikescope import functional, layer, models, monitor, neuron
 from spikescope.functional import fit, kept, memory, plan
-from spikescope.functional.peak import most_allocated
-from spikescope.functional.segments import Stretch, held_stretches, put_segments
+from spikescope.functional.memory.peak import most_allocated
+from spikescope.functional.memory.segments import Stretch, held_stretches, put_segments
 
 CPU = torch.device("cpu")
 

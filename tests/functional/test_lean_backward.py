@@ -10,7 +10,7 @@ from spikescope import functional, layer, monitor, neuron
 from spikescope.dynamics import offered
 from spikescope.dynamics.norm_cpu import norm_backward
 from spikescope.functional import convolved, known, memory, norm_node, slices
-from spikescope.functional.peak import most_allocated
+from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless
 
 X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))

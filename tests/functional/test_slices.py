@@ -8,7 +8,7 @@ from torch import nn
 
 from spikescope import functional, layer, neuron
 from spikescope.functional import known, slices
-from spikescope.functional.peak import most_allocated
+from spikescope.functional.memory.peak import most_allocated
 
 X = torch.rand(3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -5,7 +5,6 @@ from ..layer.norm import convert_sync_batchnorm as convert_sync_batchnorm
 from .checkpoint import *
 from .coding import *
 from .distance import *
-from .fit import *
 from .forward import *
 from .fusion import *
 from .init import *

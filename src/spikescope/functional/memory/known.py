@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn import functional as F
 
-from ..layer.norm import BatchNorm
-from ..spikes.bits import pack_bool, unpack
-from ..spikes.gpu import pack_on_gpu
-from ..spikes.kernel import pack_rows
+from ...layer.norm import BatchNorm
+from ...spikes.bits import pack_bool, unpack
+from ...spikes.gpu import pack_on_gpu
+from ...spikes.kernel import pack_rows
 
 __all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again", "through_views"]
 

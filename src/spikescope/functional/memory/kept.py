@@ -18,12 +18,12 @@ from torch import Tensor, UntypedStorage, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from ..errors import StateError
-from ..hooks import put_hooks, take_hooks_off
-from .checkpoint import check_state_known, untouched
+from ...errors import StateError
+from ...hooks import put_hooks, take_hooks_off
+from ..checkpoint import check_state_known, untouched
+from ..network import reset_net
 from .known import LEAST, Memory, Spikes
-from .memory import Kept, Ledger, keeping_books_by
-from .network import reset_net
+from .lean import Kept, Ledger, keeping_books_by
 from .segments import Stretch, is_row
 
 __all__ = ["Call", "Course", "Part", "follow"]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dynamics.norm_cpu import norm_backward
-from ..internals import is_plain
-from ..layer.norm import BatchNorm
+from ...dynamics.norm_cpu import norm_backward
+from ...internals import is_plain
+from ...layer.norm import BatchNorm
 from .known import through_views
 from .slices import flags, may_be_replaced
 

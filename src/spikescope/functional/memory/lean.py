@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .. import layer
-from ..dynamics.offered import offer
-from ..errors import check_module
-from ..hooks import may_change_output, put_hooks, take_hooks_off
-from ..internals import in_transform, saved_tensors_hook
-from ..layer.norm import BatchNorm, does_no_more
-from ..neuron import Neuron
-from ..neuron.spiking import gives_spikes
+from ... import layer
+from ...dynamics.offered import offer
+from ...errors import check_module
+from ...hooks import may_change_output, put_hooks, take_hooks_off
+from ...internals import in_transform, saved_tensors_hook
+from ...layer.norm import BatchNorm, does_no_more
+from ...neuron import Neuron
+from ...neuron.spiking import gives_spikes
 from .convolved import Convolved, convolved_again
 from .known import Memory, Normed, Spikes, made_again
 from .norm_node import normed_without_waste

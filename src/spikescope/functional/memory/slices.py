@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from ..internals import is_plain
-from ..spikes.bits import unpack
+from ...internals import is_plain
+from ...spikes.bits import unpack
 from .known import Spikes, through_views
 
 __all__ = ["CONVOLUTIONS", "LEAST_SLICED", "convolved_by_slices", "flags", "learns", "may_be_replaced", "ranges"]

@@ -14,12 +14,12 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils import _pytree as pytree
 
-from ..display import Displayed, Overview, bytes_in, size_of
-from ..errors import check_module
-from .checkpoint import untouched
+from ...display import Displayed, Overview, bytes_in, size_of
+from ...errors import check_module
+from ..checkpoint import untouched
+from ..network import reset_net
 from .kept import Course, follow
-from .memory import is_lean, lean
-from .network import reset_net
+from .lean import is_lean, lean
 from .peak import most_allocated
 from .plan import Choice, Model, again, cheapest, model, smallest
 from .segments import Stretch, held_stretches, put_segments, take_segments_off
