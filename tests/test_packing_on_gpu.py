@@ -7,7 +7,7 @@ import torch
 from spikescope import neuron
 from spikescope.dynamics import launch
 from spikescope.dynamics.layout import BLOCK
-from spikescope.functional import known
+from spikescope.functional.memory import known
 from spikescope.monitor import OutputMonitor
 from spikescope.monitor.classic.recorder import Recorder
 from spikescope.spikes import PackedSpikes, float_spike_to_bool, vouched

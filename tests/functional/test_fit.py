@@ -11,7 +11,7 @@ from torch import nn
 from ranks import in_two_ranks
 from sample import sample
 from spikescope import functional, layer, models, monitor, neuron
-from spikescope.functional import fit, kept, memory, plan
+from spikescope.functional.memory import fit, keeping, kept, plan
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.functional.memory.segments import Stretch, held_stretches, put_segments
 
@@ -107,7 +107,7 @@ def test_a_budget_below_the_floor_is_refused_with_the_floor_and_the_network_stay
     with pytest.raises(ValueError, match=r"takes .* \((\d+) bytes\) at least, more than the budget of 1000 B") as told:
         functional.fit_memory(net, X, 1000, show=False)
     assert not held_stretches(net)
-    assert not memory.is_lean(net)
+    assert not keeping.is_lean(net)
     assert alike(step(net), expected)
     floor = int(str(told.value).split("(")[1].split(" ")[0])
     assert functional.fit_memory(net, X, floor, show=False).after <= floor
@@ -134,7 +134,7 @@ def test_the_network_is_left_with_all_that_it_had():
     assert not [key for key in net[0]._forward_hooks if isinstance(key, int)]
     functional.unfit_memory(net)
     assert not held_stretches(net)
-    assert not memory.is_lean(net)
+    assert not keeping.is_lean(net)
 
 
 def chains_from(of, part):
@@ -238,13 +238,13 @@ def kept_floats(net):
     functional.reset_net(net)
     course = []
 
-    class Counting(memory.Ledger):
+    class Counting(keeping.Ledger):
         def _keep(self, x):
             course.append(x.numel())
             return super()._keep(x)
 
     functional.lean(net)
-    with memory.keeping_books_by(Counting):
+    with keeping.keeping_books_by(Counting):
         net(X)
     functional.lean(net, on=False)
     functional.reset_net(net)

@@ -9,7 +9,7 @@ from torch import nn
 from spikescope import functional, layer, monitor, neuron
 from spikescope.dynamics import offered
 from spikescope.dynamics.norm_cpu import norm_backward
-from spikescope.functional import convolved, known, memory, norm_node, slices
+from spikescope.functional.memory import convolved, keeping, known, norm_node, slices
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless
 
@@ -203,7 +203,7 @@ def test_a_cheap_convolution_is_computed_again(second):
         return net if second else nn.Sequential(net[0], *net[2:])
 
     net, given = made(), []
-    net[0].register_forward_hook(lambda module, args, y: given.append(memory.StorageWeakRef(y.untyped_storage())))
+    net[0].register_forward_hook(lambda module, args, y: given.append(keeping.StorageWeakRef(y.untyped_storage())))
     functional.lean(net)
     net[0]._forward_hooks.popitem(last=False)  # a hook of the user would have it kept
     expected = step(made())
@@ -212,14 +212,14 @@ def test_a_cheap_convolution_is_computed_again(second):
 
 
 def _recognised(net, monkeypatch):
-    found, keep = [], memory.Ledger._keep
+    found, keep = [], keeping.Ledger._keep
 
     def noted(ledger, x):
         held = keep(ledger, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(memory.Ledger, "_keep", noted)
+    monkeypatch.setattr(keeping.Ledger, "_keep", noted)
     net(X)
     return found.count("Convolved")
 

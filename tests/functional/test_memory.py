@@ -11,7 +11,7 @@ from torch import nn
 
 from sample import sample
 from spikescope import functional, layer, models, monitor, neuron
-from spikescope.functional import known, memory
+from spikescope.functional.memory import keeping, known
 from spikescope.neuron.readout import ReadOut
 
 NEURONS = [
@@ -71,14 +71,14 @@ def small_tensors_too(monkeypatch):
 def saved(monkeypatch):
     """What each saved tensor was recognised as."""
     found = []
-    keep = memory.Ledger._keep
+    keep = keeping.Ledger._keep
 
     def noted(self, x):
         held = keep(self, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(memory.Ledger, "_keep", noted)
+    monkeypatch.setattr(keeping.Ledger, "_keep", noted)
     return found
 
 
@@ -161,13 +161,13 @@ def test_switched_off_it_is_the_network_of_before(saved):
 
 def test_bits_take_the_place_of_floats_in_memory(monkeypatch):
     given = []
-    note = memory._note
+    note = keeping._note
 
     def noted(module, args, kwargs, output):
-        given.append((type(module).__name__, memory.StorageWeakRef(output.untyped_storage())))
+        given.append((type(module).__name__, keeping.StorageWeakRef(output.untyped_storage())))
         return note(module, args, kwargs, output)
 
-    monkeypatch.setattr(memory, "_note", noted)
+    monkeypatch.setattr(keeping, "_note", noted)
     y = functional.lean(conv_net())(X)
     assert [name for name, held in given if held.expired()] == [
         "Conv2d",  # of two channels, which is computed again
@@ -243,8 +243,8 @@ def test_a_norm_that_begins_plain_and_does_more_later_trains_alike(norm, change)
 def test_a_pool_whose_output_somebody_changes_gives_no_spikes_any_more(monkeypatch):
     """The values are looked at on a CPU alone, so that it must not be taken for spikes in the first place."""
     noted = []
-    monkeypatch.setattr(memory.Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
-    monkeypatch.setattr(memory.Ledger, "known", lambda ledger, x: known.Spikes(x.dtype))
+    monkeypatch.setattr(keeping.Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
+    monkeypatch.setattr(keeping.Ledger, "known", lambda ledger, x: known.Spikes(x.dtype))
     net = functional.lean(conv_net())
     step(net)
     pooled = (4, 3, 16, 8, 8)
@@ -397,7 +397,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(saved):
         net[1](torch.rand(3))
     with pytest.raises(RuntimeError):
         net(torch.rand(4, 3, 5, 16, 16))
-    assert memory._here.ledgers == []
+    assert keeping._here.ledgers == []
     nn.Linear(2, 2)(torch.rand(1, 2, requires_grad=True)).sum()
     assert not [name for name in saved if name != "NoneType"]
 
@@ -465,7 +465,7 @@ def _alive_in_backward(net, net_of_segments):
     given, alive = {}, {}
 
     def noted(module, args, y):
-        given[module] = memory.StorageWeakRef(y.untyped_storage())
+        given[module] = keeping.StorageWeakRef(y.untyped_storage())
 
     convolutions = [module for module in net.modules() if isinstance(module, layer.Conv2d)]
     for module in convolutions:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional import known, slices
+from spikescope.functional.memory import known, slices
 from spikescope.functional.memory.peak import most_allocated
 
 X = torch.rand(3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))

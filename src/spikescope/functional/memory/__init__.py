@@ -3,6 +3,6 @@
 from .fit import MemoryPlan as MemoryPlan
 from .fit import fit_memory as fit_memory
 from .fit import unfit_memory as unfit_memory
-from .lean import lean as lean
+from .keeping import lean as lean
 
 __all__ = ["MemoryPlan", "fit_memory", "lean", "unfit_memory"]

@@ -18,8 +18,8 @@ from ...display import Displayed, Overview, bytes_in, size_of
 from ...errors import check_module
 from ..checkpoint import untouched
 from ..network import reset_net
+from .keeping import is_lean, lean
 from .kept import Course, follow
-from .lean import is_lean, lean
 from .peak import most_allocated
 from .plan import Choice, Model, again, cheapest, model, smallest
 from .segments import Stretch, held_stretches, put_segments, take_segments_off

@@ -22,8 +22,8 @@ from ...errors import StateError
 from ...hooks import put_hooks, take_hooks_off
 from ..checkpoint import check_state_known, untouched
 from ..network import reset_net
+from .keeping import Kept, Ledger, keeping_books_by
 from .known import LEAST, Memory, Spikes
-from .lean import Kept, Ledger, keeping_books_by
 from .segments import Stretch, is_row
 
 __all__ = ["Call", "Course", "Part", "follow"]
