@@ -2,10 +2,7 @@ import gc
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported: its kernels run on the CPU
-# What inductor does before it compiles a first graph would take more than all graphs of the tests: a program of C++ for
-# each set of instructions that the processor may have, and a pool of processes.
-os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes takes longer than the graphs of tests
 
 import pytest
 import torch
