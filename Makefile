@@ -105,7 +105,7 @@ browser:
 # libraries, watched.
 interop: $(INTEROP_READY)
 	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/recording -k spikeinterface $(ARGS)
-	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/monitor/foreign $(ARGS)
+	PYTHONPATH=src $(INTEROP_VENV)/bin/python -m pytest tests/monitor/foreign tests/exchange/test_snntorch.py $(ARGS)
 	PYTHONPATH=src $(INTEROP_VENV)/bin/python tests/sweeps/energy_rivals.py
 
 $(INTEROP_READY): pyproject.toml constraints.txt

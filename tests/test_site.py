@@ -1,6 +1,7 @@
 """The pages of the site: each has its twin in Chinese with the same code, and its place in the navigation."""
 
 import re
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -176,6 +177,20 @@ def test_the_page_of_what_is_not_there_links_from_its_folder_where_no_address_is
         config = SimpleNamespace(site_url=known)
         assert on_post_template(theme, template_name="404.html", config=config) == shown
     assert on_post_template(theme, template_name="sitemap.xml", config=SimpleNamespace(site_url=None)) == theme
+
+
+def test_the_page_of_installing_tells_every_extra_and_what_all_has():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    parts = set(extras["all"][0].partition("[")[2].rstrip("]").split(","))
+    for language in assemble.LANGUAGES:
+        (page,) = (page.texts[language] for page in WRITTEN if page.source == "docs/start/install.md")
+        rows = [line for line in page.splitlines() if line.startswith("| `")]
+        told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+        assert set(extras) - {"dev", "docs"} <= told
+        (of_all,) = (row for row in rows if row.startswith("| `all` |"))
+        assert set(re.findall(r"`(\w+)`", of_all)) - {"all"} == parts
+        lean = re.search(r"pip install '\.\[((?!all)[\w,]+)\]'\n    ```", page)
+        assert set(lean[1].split(",")) == parts - {"triton"}
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.source)

@@ -11,6 +11,7 @@ from torch import nn
 
 from spikescope import functional, layer, models, monitor, neuron
 from spikescope.cli.main import main
+from spikescope.functional.segments import Stretch, put_segments
 from spikescope.profiling import InSteps, profile, settle_norms
 from spikescope.profiling.clock import Clock
 from spikescope.profiling.peak import peak_of
@@ -109,6 +110,21 @@ def test_single_steps_give_the_spikes_of_sequences():
     assert one.samples == other.samples
     names = {row.name for row in one.layers} - {"", "(loss)"}
     assert {f"net.{name}" for name in names} <= {row.name for row in other.layers}
+
+
+@pytest.mark.parametrize(
+    "less",
+    [functional.lean, lambda net: functional.lean(net[2]), lambda net: put_segments(net, [Stretch("0")])],
+    ids=["lean", "lean in part", "in segments"],
+)
+def test_what_is_kept_is_no_number_where_less_is_kept(less):
+    net, x = small(), torch.rand(4, 1, 2, 8, 8)
+    assert profile(net, x, seconds=0.0).kept == models.summary(net, x).kept > 0
+    less(net)
+    held = profile(net, x, seconds=0.0)
+    assert held.kept is models.summary(net, x).kept is None
+    assert "kept for backward  - (lean, or in segments: " in str(held)
+    assert "spikes (in eval) " in str(held)
 
 
 def test_norms_know_their_input():

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..base import StepModule
 from ..errors import check_module, check_tensor, dims
 from ..functional import reset_net
+from ..functional.fit import keeps_less
 from ..neuron import Neuron
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -27,7 +28,8 @@ class LayerSummary:
 
     - `shape`: of its output. `neurons`: how many there are for one sample.
     - `macs`: products that are added up, in the whole of the input.
-    - `kept`: bytes in memory until the backward pass; None on the device `meta`.
+    - `kept`: bytes in memory until the backward pass; None on the device `meta`, and of a network that is lean or in
+      the segments of `fit_memory`, which keeps other things than its layers save.
     """
 
     name: str
@@ -194,7 +196,7 @@ def summary(net: nn.Module, x: Tensor) -> Summary:
     ledger = _Ledger(copy, x)
     with torch.random.fork_rng(), torch.enable_grad(), ledger.watching(copy):
         copy(x.detach())
-    return Summary(tuple(_layers(copy, ledger, x.device.type == "meta")))
+    return Summary(tuple(_layers(copy, ledger, x.device.type == "meta" or keeps_less(net))))
 
 
 def _layers(net: nn.Module, ledger: _Ledger, sizes_only: bool) -> Iterator[LayerSummary]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self
 
@@ -40,6 +41,17 @@ HOOKS = ("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neurona
 
 FORMULAS = frozenset(("step", "fed_step", "fed", "rest", "charge", "adapt", "emit", "give", "recover"))
 """What a class of neurons computes by: pure functions, never called on an instance."""
+
+
+def check_formulas(cls: type[Any]) -> None:
+    """Refuse a formula that was written as a method: nothing calls it on a neuron."""
+    for name in FORMULAS & vars(cls).keys():
+        held = vars(cls)[name]
+        if inspect.isfunction(held) and held.__code__.co_varnames[:1] == ("self",):
+            raise TypeError(
+                f"{cls.__name__}.{name} is written as a method, but it is a formula of fields, state and input, and is "
+                "called without a neuron. Write @staticmethod above it, and p, for the fields, in the place of self."
+            )
 
 
 def wide(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -122,6 +134,11 @@ class PointwiseNeuron(Neuron, abstract=True):
     State: ClassVar[Any]
     ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
     _short: ClassVar[Shortcut | None] = None
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(abstract=abstract, **kwargs)
+        if not cls.takes_hooks:
+            check_formulas(cls)
 
     @staticmethod
     def step(p: Any, s: Any, x: Tensor) -> Step:

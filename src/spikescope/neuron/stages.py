@@ -15,7 +15,7 @@ from ..dynamics import Plan, Step, eager_taps
 from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
-from .core import HOOKS, PointwiseNeuron
+from .core import HOOKS, PointwiseNeuron, check_formulas
 from .shortcut import methods_of
 
 __all__ = ["StagedNeuron"]
@@ -75,7 +75,9 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         cls.by_hooks = _first_is_a_hook(cls)
         cls.custom = cls.by_hooks or not all(is_derived(getattr(cls, name)) for name in _FORWARDS)
         cls.hooks_seen = cls.neuronal_charge, cls.neuronal_fire, cls.neuronal_reset
-        if cls.custom:
+        if not cls.custom:
+            check_formulas(cls)
+        else:
             cls.arguments = _with_default(cls.arguments, "backend", "torch")
 
     def prepare(self) -> None:
@@ -109,9 +111,21 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
 
     @classmethod
     def step(cls, p: Any, s: Any, x: Tensor) -> Step:
-        s = cls.adapt(p, cls.charge(p, s, x))
+        s = cls._of_state("charge", cls.charge(p, s, x))
+        s = cls._of_state("adapt", cls.adapt(p, s))
         spike = cls.emit(p, s)
-        return Step(cls.give(p, s, spike), cls.recover(p, s, spike), s.v)
+        return Step(cls.give(p, s, spike), cls._of_state("recover", cls.recover(p, s, spike)), s.v)
+
+    @classmethod
+    def _of_state(cls, stage: str, given: Any) -> Any:
+        """What a stage gives, or an error in words where that is no state."""
+        if not isinstance(given, cls.State):
+            name = cls.State.__name__
+            raise TypeError(
+                f"{cls.__name__}.{stage} must give the state, {name}({', '.join(cls.State._fields)}), but gave a "
+                f"{type(given).__name__}. Write `return s._replace(v=...)`."
+            )
+        return given
 
     @derived
     def v_float_to_tensor(self, x: Tensor) -> None:

@@ -23,6 +23,8 @@ from .peak import peak_of
 
 __all__ = ["KindProfile", "LayerProfile", "Profile", "profile"]
 
+_KEPT = "- (lean, or in segments: less than its layers save; fit_memory(net, x) prints how much)"
+
 
 @dataclass(frozen=True)
 class LayerProfile:
@@ -62,7 +64,8 @@ class Profile(Displayed):
 
     - `inference`: a forward pass in eval without gradients. `training`: forwards and backwards in train.
     - `inference_peak`, `training_peak`: bytes beyond network and input; None where the system does not tell.
-    - `kept`: bytes kept for the backward pass. `spikes`, `rate`, `silent`: a sample, a neuron and step, a share.
+    - `kept`: bytes kept for the backward pass; None where the network keeps less than its layers save, as a lean one.
+    - `spikes`, `rate`, `silent`: a sample, a neuron and step, a share; in eval, as the energy.
     - `energy`, `twin_energy`: pJ a sample, with memory, and of the network without spikes.
     """
 
@@ -75,7 +78,7 @@ class Profile(Displayed):
     training: Timing
     inference_peak: int | None
     training_peak: int | None
-    kept: int
+    kept: int | None
     parameters: int
     macs: int
     neurons: int
@@ -125,11 +128,11 @@ class Profile(Displayed):
             title,
             f"forward            {_time(self.inference, self.samples)}, peak {_bytes(self.inference_peak)}",
             f"forward + backward {_time(self.training, self.samples)}, peak {_bytes(self.training_peak)}",
-            f"kept for backward  {size_of(self.kept)}",
+            f"kept for backward  {_KEPT if self.kept is None else size_of(self.kept)}",
             f"parameters         {self.parameters:,}; {self.neurons:,} neurons",
-            f"spikes             {self.spikes:,.1f} a sample, {100 * self.rate:.2f} per 100 neurons and steps, "
+            f"spikes (in eval)   {self.spikes:,.1f} a sample, {100 * self.rate:.2f} per 100 neurons and steps, "
             f"{100 * self.silent:.1f} % silent",
-            f"energy             {self.energy / 1e3:,.1f} nJ a sample, {self.twin_energy / 1e3:,.1f} nJ without spikes",
+            f"energy (in eval)   {self.energy / 1e3:,.1f} nJ a sample, {self.twin_energy / 1e3:,.1f} nJ without spikes",
             "",
         ]
         return Overview("\n".join(lines), cells, self.remarks)
@@ -153,7 +156,8 @@ def profile(
 
     The times in all are of the network as it is; the times by layer are the least of three passes with hooks on every
     module, which switch off what joins layers. The loss is the mean square of the outputs. Energy is by
-    `monitor.energy`, and what spikes cost depends on the weights and on what `x` shows.
+    `monitor.energy`, and what spikes cost depends on the weights and on what `x` shows. Spikes are of eval: norms that
+    no training has moved yet want `settle_norms(net, x)` before, or their neurons may be silent.
 
     >>> net = nn.Sequential(spikescope.layer.Linear(4, 2), spikescope.neuron.IFNode(), spikescope.layer.Linear(2, 3))
     >>> held = profile(net, torch.rand(8, 4), seconds=0.0)
@@ -189,7 +193,7 @@ def profile(
         training=training,
         inference_peak=inference_peak,
         training_peak=training_peak,
-        kept=whole.kept or 0,
+        kept=whole.kept,
         parameters=sum(held.numel() for held in net.parameters()),
         macs=whole.macs,
         neurons=whole.neurons,

@@ -124,6 +124,11 @@ def unfit_memory(net: nn.Module) -> nn.Module:
     return net
 
 
+def keeps_less(net: nn.Module) -> bool:
+    """Whether a part of `net` keeps less for its backward pass than its layers save: is lean, or in segments."""
+    return any(is_lean(module) or held_stretches(module) for module in net.modules())
+
+
 def _limit(budget: int | str) -> int:
     found = budget if isinstance(budget, int) and not isinstance(budget, bool) else bytes_in(str(budget))
     if found is None or found < 1:
