@@ -11,7 +11,7 @@ from torch import nn
 
 from spikescope import functional, layer, models, monitor, neuron
 from spikescope.cli.main import main
-from spikescope.functional.segments import Stretch, put_segments
+from spikescope.functional.memory.segments import Stretch, put_segments
 from spikescope.profiling import InSteps, profile, settle_norms
 from spikescope.profiling.clock import Clock
 from spikescope.profiling.peak import peak_of

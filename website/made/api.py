@@ -13,7 +13,7 @@ import spikescope
 from .text import bare, cell, doc_of, fields_said, first_sentence, is_method, markdown, signature, where
 from .words import say
 
-INNER = ("compat", "datasets.transform", "monitor.reduce", "report", "train", "view")
+INNER = ("compat", "datasets.transform", "monitor.reduce", "report", "train", "view", "view.document")
 """Rooms that are no attributes of the package, and rooms inside rooms whose names are used."""
 
 KINDS = (dict, tuple, list, set, frozenset, str, int, float)

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..base import StepModule
 from ..errors import check_module, check_tensor, dims
 from ..functional import reset_net
-from ..functional.fit import keeps_less
+from ..functional.memory.fit import keeps_less
 from ..neuron import Neuron
 
 __all__ = ["LayerSummary", "Summary", "summary"]

@@ -51,7 +51,10 @@ class _Reader(HTMLParser):
 
 
 def read_data(path: Path) -> list[dict[str, Any]]:
-    """The documents that a page was made of; a ValueError for a file that is no such page."""
+    """The documents that a page was made of, a list also where it is of one; `view.document_of(path)` gives the first.
+
+    ValueError for a file that is no such page.
+    """
     with open_regular(path) as file:
         held = file.read(AT_MOST + 1)
     reader = _Reader()
