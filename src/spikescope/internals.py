@@ -22,6 +22,7 @@ __all__ = [
     "constant_when_compiled",
     "exporting",
     "gradient_is_watched",
+    "holders",
     "in_backward",
     "in_compiled_derivatives",
     "in_compiled_transform",
@@ -148,6 +149,14 @@ def gradient_is_watched(x: Tensor, *modules: nn.Module) -> bool:
     if any(module._backward_hooks or module._backward_pre_hooks for module in modules):
         return True
     return x.requires_grad and bool(x.is_leaf or x.retains_grad or x._backward_hooks)
+
+
+def holders(storage: torch.UntypedStorage) -> int:
+    """How many hold this memory: tensors, whether Python sees them or not, and `storage` itself.
+
+    PyTorch has no public question for it; its own compiler asks this before it takes memory back.
+    """
+    return torch._C._storage_Use_Count(storage._cdata)
 
 
 def in_forward_mode() -> bool:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, monitor, neuron
-from spikescope.dynamics import offered
 from spikescope.dynamics.norm_cpu import norm_backward
 from spikescope.functional.memory import convolved, keeping, known, norm_node, slices
 from spikescope.functional.memory.peak import most_allocated
@@ -169,31 +168,6 @@ def test_a_gain_that_was_changed_is_told():
         net[1].weight += 1
     with pytest.raises(RuntimeError, match="inplace operation"):
         y.backward()
-
-
-def test_a_gradient_takes_the_place_of_the_second_normalisation(monkeypatch):
-    taken = []
-    as_result = offered.as_result
-
-    def noted(x):
-        place = as_result(x)
-        taken.append(place is not None)
-        return place
-
-    monkeypatch.setattr("spikescope.dynamics.derivative.as_result", noted)
-    assert alike(step(conv_net()), step(functional.lean(conv_net())))
-    assert taken == [False, False, True, True]  # what a plain network has kept is not ours to write over
-
-
-def test_what_somebody_else_may_read_is_no_place_for_a_result():
-    x = torch.rand(8, 4)
-    assert offered.as_result(x) is None
-    assert offered.as_result(offered.offer(x)[:4]) is None  # a part of it
-    assert offered.as_result(offered.offer(x).expand(2, 8, 4)) is None
-    offered.offer(torch.rand(8, 4))
-    assert offered.as_result(x) is None
-    assert offered.as_result(offered.offer(x)).data_ptr() == x.data_ptr()
-    assert offered.as_result(x) is None  # once
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["neuron", "norm and neuron"])

@@ -92,7 +92,7 @@ def gradients(
             wanted,
             call.key,
             call.backend,
-            as_result(x_seq) if call.backend == "cpp" else None,
+            as_result(x_seq, 1 + call.single) if call.backend == "cpp" else None,
         )
     except CompileError as error:
         _tell(str(error))

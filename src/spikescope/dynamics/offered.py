@@ -1,7 +1,8 @@
 """Memory that was made for one backward pass alone, over which a kernel may write its result.
 
 What a saved tensor is computed again from is kept elsewhere; the copy has one reader. The gradient that the reader
-makes of it is as large, and takes its place: so there is one large tensor less where memory is short.
+makes of it is as large, and takes its place: so there is one large tensor less where memory is short. That the reader
+is alone is asked of the memory: a checkpoint is given a copy too, and has it read by all that it runs again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import threading
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+
+from ..internals import holders
 
 __all__ = ["as_result", "offer"]
 
@@ -30,12 +33,15 @@ def offer(x: Tensor) -> Tensor:
     return x
 
 
-def as_result(x: Tensor) -> Tensor | None:
-    """`x` as the place for a result of its form, whose values are lost; None if its memory was not made for this."""
+def as_result(x: Tensor, tensors: int = 1) -> Tensor | None:
+    """`x` as the place for a result of its form, whose values are lost; None if its memory was not made for this.
+
+    - `tensors`: how many with this memory the caller has; None too if there are more.
+    """
     held, _offer.storage = _offer.storage, None
     storage = x.untyped_storage()
     if held is None or held.expired() or held.cdata != storage._cdata:
         return None
-    if x.numel() * x.itemsize != storage.nbytes() or torch._debug_has_internal_overlap(x):
+    if holders(storage) != tensors + 1 or x.numel() * x.itemsize != storage.nbytes():
         return None
-    return x.detach()
+    return None if torch._debug_has_internal_overlap(x) else x.detach()
