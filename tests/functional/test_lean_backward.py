@@ -98,6 +98,51 @@ def test_the_kernel_is_used_where_it_gives_the_same_bits(monkeypatch):
         assert len(used) == 2  # normalisations, once
 
 
+@pytest.mark.parametrize(
+    "laid", [lambda w: w[:1, :1].expand(w.shape), lambda w: w.mT.contiguous().mT], ids=["one", "turned"]
+)
+def test_a_gradient_in_another_layout_is_summed_as_pytorch_does(laid):
+    """It has other code for these, with other rounding."""
+    found = []
+    for net in (conv_net()[:2], functional.lean(conv_net()[:2])):
+        x, w = X.clone().requires_grad_(), torch.linspace(-1, 1, 4 * 3 * 16 * 256).view(4, 3, 16, 16, 16)
+        net(x).backward(laid(w))
+        found.append([x.grad, *(p.grad for p in net.parameters())])
+    assert alike(*found)
+
+
+@pytest.mark.parametrize("turned", ["x", "gy"])
+def test_one_channel_may_lie_in_two_layouts(turned):
+    """Of one channel both strides are contiguous; PyTorch sums by the layout that it guesses from them."""
+    found = []
+    for lean in (False, True):
+        net = nn.Sequential(nn.Identity(), layer.BatchNorm2d(1))
+        held = dict(
+            zip(("x", "gy"), torch.rand(2, 6, 1, 9, 9, generator=torch.Generator().manual_seed(2)), strict=True)
+        )
+        held[turned] = held[turned].as_strided((6, 1, 9, 9), (81, 1, 9, 1))
+        x, gy = held["x"].requires_grad_(), held["gy"]
+        y = (functional.lean(net) if lean else net)(x * 1)
+        y.backward(gy)
+        found.append([x.grad, *(p.grad for p in net.parameters())])
+    assert alike(*found)
+
+
+def test_a_hook_on_the_way_to_the_result_is_not_passed_by():
+    found = []
+    for net in (conv_net(), functional.lean(conv_net())):
+        norm, written = net[4], net[4].normalize
+
+        def normalize(x, written=written):
+            y = written(x)
+            y.register_hook(lambda gradient: 2 * gradient)
+            return y
+
+        norm.normalize = normalize
+        found.append(step(net))
+    assert alike(*found)
+
+
 def test_where_the_kernel_gives_other_bits_it_is_left(monkeypatch):
     def other(*args):
         gx, *learned = norm_backward(*args)

@@ -9,6 +9,7 @@ from torch import nn
 from spikescope import functional, layer, neuron
 from spikescope.functional.memory import known, slices
 from spikescope.functional.memory.peak import most_allocated
+from spikescope.layer.stateless import stateless
 
 X = torch.rand(3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -120,6 +121,15 @@ def test_single_steps_are_sliced_as_well(counted):
     assert len(counted) == len(X)
 
 
+@pytest.mark.parametrize("conv", ["plain", "no bias"])
+def test_gradients_of_steps_add_up_in_the_precision_of_autocast(conv, counted):
+    """All uses of a weight within autocast share one copy, in whose dtype their gradients are summed."""
+    plain, lean = (net_with(FORMS[conv], step_mode="s") for _ in range(2))
+    functional.lean(lean)
+    assert alike(step(plain, amp=True, single=True), step(lean, amp=True, single=True))
+    assert len(counted) == (len(X) if conv == "no bias" else 0)
+
+
 @pytest.mark.parametrize(("conv", "pool", "size"), [("Conv1d", "1d", (32,)), ("Conv3d", "3d", (4, 4, 4))])
 def test_one_and_three_axes(conv, pool, size, counted):
     def made():
@@ -152,6 +162,34 @@ class Doubled(layer.Conv2d):
         return super().forward(2 * x)
 
 
+def twice_the_gradient(y):
+    if y.requires_grad:
+        y.register_hook(lambda gradient: 2 * gradient)
+    return y
+
+
+class OnTheWay(layer.Conv2d):
+    """What somebody does with a result is on the tensor before time is unfolded, which the module does not give."""
+
+    def _conv_forward(self, x, weight, bias):
+        return twice_the_gradient(super()._conv_forward(x, weight, bias))
+
+
+class _Within(nn.Conv2d):
+    def forward(self, x):
+        return twice_the_gradient(super().forward(x))
+
+
+Within = stateless(_Within, "N C H W", module=__name__)
+
+
+def patched():
+    conv = layer.Conv2d(16, 8, 3, padding=1)
+    written = conv._conv_forward
+    conv._conv_forward = lambda *args: twice_the_gradient(written(*args))
+    return conv
+
+
 LEFT = {
     "groups": lambda: layer.Conv2d(16, 8, 3, padding=1, groups=2),
     "circular": lambda: layer.Conv2d(16, 8, 3, padding=1, padding_mode="circular"),
@@ -160,12 +198,27 @@ LEFT = {
     "frozen": frozen,
     "parametrized": lambda: nn.utils.parametrizations.weight_norm(layer.Conv2d(16, 8, 3, padding=1)),
     "subclass": lambda: Doubled(16, 8, 3, padding=1),
+    "hook on the way": lambda: OnTheWay(16, 8, 3, padding=1),
+    "hook within": lambda: Within(16, 8, 3, padding=1),
+    "patched": patched,
+    "channels last": lambda: layer.Conv2d(16, 8, 3, padding=1).to(memory_format=torch.channels_last),
 }
 
 
 @pytest.mark.parametrize("conv", LEFT.values(), ids=LEFT)
 def test_other_convolutions_are_left_to_pytorch(conv, counted):
     assert alike(step(net_with(conv)), step(functional.lean(net_with(conv))))
+    assert not counted
+
+
+def test_a_gradient_in_another_layout_is_left_to_pytorch(counted):
+    """The trial is on numbers that lie in order."""
+    found = []
+    for net in (net_with()[:4], functional.lean(net_with()[:4])):
+        y = net(X)
+        y.backward(torch.linspace(-1, 1, y.numel()).view(y.mT.shape).mT)
+        found.append([p.grad for p in net.parameters()])
+    assert alike(*found)
     assert not counted
 
 

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 
 from .known import LEAST, Memory, through_views
-from .slices import CONVOLUTIONS, learns
+from .slices import learns
 
 __all__ = ["Convolved", "convolved_again"]
 
-_AS_WRITTEN = {cls._conv_forward for cls in CONVOLUTIONS}
 _CHEAP = 32  # multiplications a value: a kernel of 3 x 3 over three channels takes 27
 _LARGER = 4  # times the input
 
@@ -82,7 +81,7 @@ def convolved_again(module: Any, x: Tensor, y: Tensor) -> Convolved | None:
         return None
     if not type(x) is type(y) is Tensor or not weight.requires_grad:
         return None
-    if type(module)._conv_forward not in _AS_WRITTEN or not learns(node, module):
+    if not learns(node, module):
         return None
     made = Convolved(x, weight, module.bias, y, node)
     form = (x.shape, x.stride(), y.dtype, torch.get_num_threads(), torch.backends.mkldnn.enabled)

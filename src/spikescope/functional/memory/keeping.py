@@ -34,7 +34,8 @@ from .slices import CONVOLUTIONS, convolved_by_slices
 __all__ = ["lean"]
 
 _NOTE, _CALL = "spikescope lean note", "spikescope lean call"
-_AS_WRITTEN = {cls.forward for cls in (*CONVOLUTIONS, layer.Conv2d)}  # those of all layers without state
+_METHODS = "forward", "_conv_forward", "normalize"  # in which a convolution or a normalisation makes its result
+_AS_WRITTEN = {vars(base).get(name) for c in (*CONVOLUTIONS, layer.Conv2d) for base in c.__mro__ for name in _METHODS}
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
@@ -193,7 +194,7 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
     ledger = _here.ledgers[-1] if _here.ledgers else None
     if ledger is None or not isinstance(output, Tensor) or not output.requires_grad:
         return None
-    if "forward" in vars(module) or may_change_output(module):
+    if not vars(module).keys().isdisjoint(_METHODS) or may_change_output(module):
         return None
     if isinstance(module, Neuron):
         if gives_spikes(module):
@@ -214,10 +215,12 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
 
 
 def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+    if not all(vars(base).get(name) in _AS_WRITTEN for base in type(module).__mro__ for name in _METHODS):
+        return None  # what a class of the user's does with the result on the way is not to be seen from here
     what = ledger.known(x)
     if isinstance(what, Spikes):
         return convolved_by_slices(module, x, y, what)
-    again = convolved_again(module, x, y) if what is None and type(module).forward in _AS_WRITTEN else None
+    again = convolved_again(module, x, y) if what is None else None
     if again is not None:
         ledger.note(y, again)
     return None

@@ -17,7 +17,7 @@ from ...dynamics.norm_cpu import norm_backward
 from ...internals import is_plain
 from ...layer.norm import BatchNorm
 from .known import through_views
-from .slices import flags, may_be_replaced
+from .slices import flags, in_shape, lies_in_order, may_be_replaced
 
 __all__ = ["normed_without_waste"]
 
@@ -39,7 +39,7 @@ def normed_without_waste(module: BatchNorm, x: Tensor, y: Tensor) -> Tensor | No
     if held[0] is not module.weight or held[1] is not module.bias:
         return None
     mean, inverse = of._saved_result1.detach(), of._saved_result2.detach()
-    folded = (-1, *x.shape[1 + (module.step_mode == "m") :])
+    folded = x.shape if module.step_mode == "s" else (x.shape[0] * x.shape[1], *x.shape[2:])
     found: Tensor = _Normed.apply(_Held(y.detach(), mean, inverse, of._saved_eps, folded), x, *held)
     return found
 
@@ -71,10 +71,10 @@ class _Normed(torch.autograd.Function):
         held: _Held = ctx.held
         x, weight = ctx.saved_tensors
         shape, wanted = x.shape, ctx.needs_input_grad[1:]
-        x, gy = x.reshape(held.folded), gy.reshape(held.folded)
-        found = None
-        if not torch.is_grad_enabled() and is_plain(gy, x) and _gives_the_same(tuple(x.shape), x.dtype, flags()):
-            found = norm_backward(gy.contiguous(), x, weight, held.mean, held.inverse)
+        x, gy = in_shape(x, held.folded), in_shape(gy, held.folded)
+        plain = not torch.is_grad_enabled() and is_plain(gy, x) and lies_in_order(gy)
+        same = plain and _gives_the_same(tuple(x.shape), x.dtype, flags())
+        found = norm_backward(gy, x, weight, held.mean, held.inverse) if same else None
         if found is None:
             found = _by_pytorch(gy, x, weight, held.mean, held.inverse, held.eps, wanted)
         gx, *learned = found

@@ -22,7 +22,17 @@ from ...internals import is_plain
 from ...spikes.bits import unpack
 from .known import Spikes, through_views
 
-__all__ = ["CONVOLUTIONS", "LEAST_SLICED", "convolved_by_slices", "flags", "learns", "may_be_replaced", "ranges"]
+__all__ = [
+    "CONVOLUTIONS",
+    "LEAST_SLICED",
+    "convolved_by_slices",
+    "flags",
+    "in_shape",
+    "learns",
+    "lies_in_order",
+    "may_be_replaced",
+    "ranges",
+]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAST_SLICED = 1 << 19  # elements of the input under which slices take longer than they are worth
@@ -94,12 +104,30 @@ def may_be_replaced(x: Tensor, y: Tensor) -> bool:
         and x.numel() >= LEAST_SLICED
         and is_plain(x, y)
         and x.dtype == y.dtype
-        and x.is_contiguous()
-        and y.is_contiguous()
+        and lies_in_order(x)
+        and lies_in_order(y)
         and not y._backward_hooks
         and not y.retains_grad
         and forward_ad._current_level < 0
     )
+
+
+def in_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`x` as it is if it has the shape: a view of it may have other strides for axes of one entry."""
+    return x if x.shape == shape else x.reshape(shape)
+
+
+def lies_in_order(x: Tensor) -> bool:
+    """Whether `x` is contiguous by the strides of its axes of one entry too, from which PyTorch guesses a layout.
+
+    For another layout it takes other sums, in the gradients of a normalisation too.
+    """
+    expected = 1
+    for length, stride in zip(reversed(x.shape), reversed(x.stride()), strict=True):
+        if stride != expected:
+            return False
+        expected *= length
+    return True
 
 
 def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Tensor | None:
@@ -111,7 +139,11 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Te
     of = through_views(y.grad_fn)
     if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y):
         return None
-    weight, bias = (_as_used(held, y.dtype) for held in (module.weight, module.bias))
+    weight, bias = module.weight, module.bias
+    if weight is not None and weight.dtype != y.dtype:  # autocast's copy, in whose dtype gradients of all uses add up
+        weight = of._saved_weight
+        if bias is not None:  # its copy is nowhere to be had
+            return None
     shape = (math.prod(x.shape[: x.ndim - len(of._saved_stride) - 1]), *x.shape[-len(of._saved_stride) - 1 :])
     if of._saved_groups != 1 or of._saved_transposed or weight is None:
         return None
@@ -125,11 +157,6 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Te
     folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
     made: Tensor = _Sliced.apply(_Held(y.detach(), of, spikes, form, folded), x, weight, bias)
     return made
-
-
-def _as_used(learned: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A weight in the dtype that autocast has given it."""
-    return learned if learned is None or learned.dtype == dtype else learned.to(dtype)
 
 
 def _is_of(node: Any, x: Tensor, module: nn.Module) -> bool:
@@ -176,8 +203,8 @@ class _Sliced(torch.autograd.Function):
     def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
         held: _Held = ctx.held
         (weight,) = ctx.saved_tensors
-        gy, wanted = gy.reshape(held.folded), tuple(ctx.needs_input_grad[1:])
-        plain = all(wanted[:2]) and not torch.is_grad_enabled() and gy.is_contiguous() and is_plain(gy)
+        gy, wanted = in_shape(gy, held.folded), tuple(ctx.needs_input_grad[1:])
+        plain = all(wanted[:2]) and not torch.is_grad_enabled() and is_plain(gy) and lies_in_order(gy)
         slices = _slices(held.form, tuple(gy.shape), tuple(weight.shape), flags()) if plain else None
         if slices is None:  # the node's own gradients are of those inputs alone that a backward pass was asked for
             gx, gweight, gbias = held.form.gradients(gy, held.node._saved_input, held.node._saved_weight, wanted)
