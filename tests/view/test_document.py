@@ -306,6 +306,17 @@ def test_a_source_that_is_none_is_refused_in_words(tmp_path):
         document_of(torch.zeros(2))
     with pytest.raises(IsADirectoryError, match="give the name of a file"):
         report(empty("run", ""), to=tmp_path)
+    with pytest.raises(TypeError, match=r"health= takes what monitor\.health\(net\) gave.*Linear"):
+        document_of(empty("run", ""), health=nn.Linear(1, 1))
+
+
+def test_health_that_saw_nothing_is_a_page_that_says_so(tmp_path):
+    watch = monitor.health(dead())
+    found = document_of(watch)
+    assert not found["judged"]
+    assert found["findings"] == []
+    watch.close()
+    assert watch.report(tmp_path / "health.html").exists()
 
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "<script id='spikescope-data'>[]</script>",

@@ -103,6 +103,8 @@ def document_of(
             f"monitor.health gave, a report or a document, but got {_kind(source)}."
         )
     if health is not None:
+        if not isinstance(health, Health):
+            raise TypeError(f"report: health= takes what monitor.health(net) gave, but got {_kind(health)}.")
         show_health(found, health)
     if places:
         found["configuration"] = found["configuration"] + _told(source)
