@@ -98,6 +98,20 @@ def test_spikes_pools_and_norms_are_recognised(saved):
     assert saved.count("Spikes") == 3  # before the pool, the second convolution, and the linear layer
 
 
+def test_no_epsilon_is_given_to_what_may_refuse_it(monkeypatch, saved):
+    """`F.batch_norm` of some versions of PyTorch takes no epsilon of 0; the normalisation by moments has one."""
+    normalise = nn.functional.batch_norm
+
+    def refusing(*args, **options):
+        if (options["eps"] if "eps" in options else args[7]) <= 0:
+            raise ValueError("batch_norm eps must be positive")
+        return normalise(*args, **options)
+
+    monkeypatch.setattr(nn.functional, "batch_norm", refusing)
+    step(functional.lean(conv_net()))
+    assert saved.count("Normed") == 2
+
+
 def test_moments_are_tried_with_a_gain_and_shift_that_round(monkeypatch):
     """At the start these are 1 and 0: a computation that rounds elsewhere gives the same bits then, and not later."""
     memory_of = known.Normed.memory

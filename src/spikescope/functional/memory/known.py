@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.nn import functional as F
 
 from ...layer.norm import BatchNorm
 from ...spikes.bits import pack_bool, unpack
@@ -135,7 +134,8 @@ class Normed(Memory):
             if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
                 weight = self._inverse if weight is None else self._inverse * weight
                 variance, eps = torch.ones_like(self._inverse), 0.0
-            made = F.batch_norm(x, self._mean, variance, weight, bias, self._training, 0.0, eps)
+            cudnn = torch.backends.cudnn.enabled
+            made = torch.batch_norm(x, weight, bias, self._mean, variance, self._training, 0.0, eps, cudnn)
         return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
 
 
