@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,25 @@ from spikescope.spikes import float_spike_to_bool
 
 from .tell import Part, rival
 
+RING = 4
+"""Steps that a flight recorder keeps: so few that its ring is full before anything is timed."""
+
+
+@contextmanager
+def _recorded(net: nn.Module, *signals: str) -> Iterator[monitor.FlightRecorder]:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        monitor.flight_recorder(net, RING, to=place, signals=signals, report=False) as recorder,
+    ):
+        yield recorder
+
+
 WATCHING: dict[str, Callable[[nn.Module], Any]] = {
     "": lambda net: nullcontext(),
     "rate, silent share": lambda net: monitor.record(net, ["rate", "silent share"]),
     "packed spikes": lambda net: monitor.OutputMonitor(net, neuron.Neuron, float_spike_to_bool),
+    "flight recorder, spikes": lambda net: _recorded(net, "spike"),
+    "flight recorder, all signals": lambda net: _recorded(net, "spike", "h", "grad_output"),
 }
 
 
@@ -77,10 +93,14 @@ def _steps(part: Part, theirs: Any, batch: int, amp: bool) -> None:
     step = _step(net, net, functional, x, amp)
     plain = None
     for name, watching in WATCHING.items():
-        with watching(net):
-            row = part.times(step, 10)
+        with watching(net) as watcher:
+            row = part.times(partial(_told, step, watcher), 10)
         plain = plain or row["event_ms"]
-        more = {"watching_percent": 100 * (row["event_ms"] / plain - 1)} if name else {"peak_mb": _peak(part, step)}
+        more: dict[str, Any] = (
+            {"watching_percent": 100 * (row["event_ms"] / plain - 1)} if name else {"peak_mb": _peak(part, step)}
+        )
+        if isinstance(watcher, monitor.FlightRecorder):
+            more["recordings"] = len(watcher.dumps)  # of a sound training none
         part.row(case=case, whose="ours", watched=name, **row, **more)
     functional.reset_net(net)
     fused = functional.fuse_bn_neurons(net, training=True)
@@ -95,6 +115,13 @@ def _steps(part: Part, theirs: Any, batch: int, amp: bool) -> None:
     step = _step(other, other, theirs[2], x, amp)
     row = part.times(step, 10)
     part.row(case=case, whose="SpikingJelly", **row, peak_mb=_peak(part, step), ratio=row["event_ms"] / plain)
+
+
+def _told(step: Callable[[], Tensor], watcher: Any) -> None:
+    """A step, and its loss to whoever asks for it."""
+    loss = step()
+    if isinstance(watcher, monitor.FlightRecorder):
+        watcher.loss(loss)
 
 
 def _peak(part: Part, step: Callable[[], Any]) -> float | None:

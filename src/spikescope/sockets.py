@@ -220,17 +220,6 @@ class Socket:
     def __getstate__(self) -> dict[str, Any]:
         return {"passing": self.passing, "points": (), "known": ()}
 
-    def skips(self, point: Point) -> bool:
-        """Whether a value is not to be taken: nobody listens, or it is computed for the second time."""
-        if torch.compiler.is_compiling():
-            return False
-        if not point.live:
-            return True
-        if in_backward():
-            point.recomputes += 1
-            return True
-        return False
-
     def hidden(self) -> bool:
         """Whether `torch.func` hides the values."""
         if not in_transform():
@@ -246,15 +235,16 @@ class Entry(Socket):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.points or self.hidden():
             return None
-        changed = False
+        compiling, again, changed = torch.compiler.is_compiling(), in_backward(), False
         for point in self.points:
+            if not (compiling or point.live):
+                continue
             kind = point.signal.kind
             if kind == "grad_input":
-                if torch.compiler.is_compiling() or point.live:
-                    args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                    point.watch(_part((args, kwargs), point.signal.name))
-            elif self.skips(point):
-                continue
+                args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
+                point.watch(_part((args, kwargs), point.signal.name))
+            elif again:
+                point.recomputes += 1
             elif kind == "input":
                 point.send(_given(unpacked((*args, *kwargs.values())), point.signal.name))
             elif kind == "call":
@@ -272,13 +262,15 @@ class Exit(Socket):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         if not self.points or self.hidden():
             return
+        compiling, again = torch.compiler.is_compiling(), in_backward()
         for point in self.points:
+            if not (compiling or point.live):
+                continue
             kind = point.signal.kind
             if kind == "grad_output":
-                if torch.compiler.is_compiling() or point.live:
-                    point.watch(_given(out, point.signal.name))
-            elif self.skips(point):
-                continue
+                point.watch(_given(out, point.signal.name))
+            elif again:
+                point.recomputes += 1
             elif kind == "after":
                 point.send(_attribute(module, point.signal.name))
             else:

@@ -1,42 +1,48 @@
-"""What is asked of all tensors of a step in one call: the answers are those of PyTorch, with and without the kernel."""
+"""What is asked of all tensors of a step in one call: each kernel gives the answers of PyTorch."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from torch import nn
 
+from spikescope.dynamics import launch
+from spikescope.monitor.flight import device
 from spikescope.monitor.flight import glance as glancing
-from spikescope.monitor.flight.glance import Glance, fired
+from spikescope.monitor.flight.glance import Glance
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-SIZES = [1, 7, 4095, 4097, 9000]
+SIZES = [1, 7, 4095, 4097]
 ODD = [math.nan, math.inf, -math.inf]
 
 
-@pytest.fixture(params=["kernel", "no kernel"])
+@pytest.fixture(params=["kernel", "GPU", "no kernel"])
 def kernel(request, monkeypatch):
-    if request.param == "no kernel":
+    """By the kernel of a CPU, by that of a GPU in Triton's interpreter, and by PyTorch alone."""
+    if request.param == "GPU":
+        pytest.importorskip("triton")
+        if not launch.interpreted():
+            pytest.skip("TRITON_INTERPRET is 0")
+        monkeypatch.setattr(device, "PLACES", ("cpu",))
+    if request.param != "kernel":
         monkeypatch.setattr(glancing, "_looking", lambda: None)
-    return request.param == "kernel"
-
-
-def answers(x):
-    """Whether all is finite, as each way says it."""
-    return not Glance()({"x": x}).get("x"), not Glance({"x": x})({}).get("x")
+    return request.param
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_number_that_is_not_finite_is_found_wherever_it_is(kernel, dtype):
+    asked = {}
     for size in SIZES:
         sound = torch.randn(size).to(dtype)
         sound[0] = torch.finfo(dtype).max / 2
-        assert answers(sound) == (True, True)
-        for place in {0, size // 2, size - 1}:
-            for value in ODD:
-                x = sound.clone()
-                x[place] = value
-                assert answers(x) == (False, False)
+        asked[size, None, None] = sound
+        for place, value in zip({0, size // 2, size - 1}, itertools.cycle(ODD)):
+            asked[size, place, value] = x = sound.clone()
+            x[place] = value
+    for late in (Glance()(finite=asked), Glance(asked)()):
+        found = late.values()
+        assert {name for name in asked if found.get(name)} == {name for name in asked if name[1] is not None}
 
 
 def test_each_answer_is_of_its_own_tensor(kernel):
@@ -44,23 +50,40 @@ def test_each_answer_is_of_its_own_tensor(kernel):
     lit = bits.clone()
     lit[0, 17] = 4
     x, y = torch.ones(4, 3), torch.full((2,), math.nan)
-    asked = {"bits": bits, "y": y, "turned": x.T, "expanded": y[:1].expand(9), "lit": lit, "x": x, "none": x[:0]}
-    lasting = {"sound": x, "odd": y}
-    found = {name: held for name, held in Glance(lasting)(asked).items() if held}
-    assert found.keys() == {"odd", "y", "expanded", "lit"}
-    assert found.pop("lit") == 1.0
-    assert all(map(math.isnan, found.values()))
+    odd = x.clone()
+    odd[3, 2] = math.inf
+    last = torch.ones(2, 3, 4, 5)
+    last[1, 2, 3, 4] = math.nan
+    finite = {"y": y, "turned": x.T, "expanded": y[:1].expand(9), "x": x, "none": x[:0], "gaps": x[:, :2]}
+    finite |= {"odd": odd.T, "odd gaps": odd[:, 1:], "last": last.contiguous(memory_format=torch.channels_last)}
+    lasting = {"sound": x, "lasts": y}
+    told = {"loss": torch.tensor(0.0), "number": 2.5}
+    found = Glance(lasting)({"bits": bits, "lit": lit}, finite, told).values()
+    found = {name: held for name, held in found.items() if held}
+    assert found.keys() == {"lasts", "y", "expanded", "lit", "odd", "odd gaps", "last", "number"}
+    assert (found.pop("lit"), found.pop("number")) == (1.0, 2.5)
+    assert not any(map(math.isfinite, found.values()))
 
 
-@pytest.mark.parametrize("parts", [[0, 0], [0, 3], [5000, 0], [0]])
-def test_a_layer_has_fired_wherever_its_spike_is(kernel, parts):
-    held = [torch.zeros(2, 1, 6000) for _ in parts]
-    for values, place in zip(held, parts, strict=True):
-        values[0, 0, place] = float(place > 0)
-    assert [fired(values) != 0 for values in held] == [place > 0 for place in parts]
-    bytes_of = [values.to(torch.uint8) for values in held]
-    told = Glance()(dict(enumerate(bytes_of)))
-    assert [bool(told.get(i)) for i in range(len(parts))] == [place > 0 for place in parts]
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_that_is_told_comes_along(kernel, dtype):
+    for value in (0.0, 1.5, -3.25, math.inf):
+        assert Glance()(told={"loss": torch.tensor(value, dtype=dtype)}).values() == {"loss": value}
+    assert math.isnan(Glance()(told={"loss": torch.tensor(math.nan, dtype=dtype)}).values()["loss"])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int32, *DTYPES])
+def test_a_layer_has_fired_wherever_its_spike_is(kernel, dtype):
+    asked = {place: torch.zeros(2, 1, 5000, dtype=dtype) for place in (None, 0, 9999, 5001)}
+    for place, values in asked.items():
+        if place is not None:
+            values.view(-1)[place] = 1
+    found = Glance()(asked).values()
+    assert {place for place in asked if found.get(place)} == {0, 9999, 5001}
+
+
+def test_the_sign_of_zero_is_no_spike(kernel):
+    assert not any(Glance()({dtype: -torch.zeros(9, dtype=dtype) for dtype in DTYPES}).values().values())
 
 
 def test_what_lasts_is_looked_at_where_it_is_now(kernel):
@@ -68,7 +91,7 @@ def test_what_lasts_is_looked_at_where_it_is_now(kernel):
     glance = Glance(dict(net.named_parameters()))
 
     def odd():
-        return {name for name, held in glance({}).items() if held}
+        return {name for name, held in glance().values().items() if held}
 
     assert odd() == set()
     with torch.no_grad():

@@ -1,14 +1,13 @@
-"""What is asked of all tensors of a step: whether bytes hold a spike, whether numbers are finite.
+"""What is asked of all tensors of a step: whether there is a spike among them, whether numbers are finite.
 
-On a CPU one call of a kernel answers for all of them, which takes less than a sum of PyTorch for each. What the kernel
-does not know is left to PyTorch.
+One call of a kernel answers for all that lie on a device, which takes less than an operation of PyTorch for each; on a
+CPU at once, on a GPU when it comes to it, and nobody waits. What no kernel knows is left to PyTorch.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from array import array
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -19,20 +18,11 @@ from torch import Tensor, nn
 from ...dynamics.native import threads_for
 from ...internals import is_plain
 from ...toolchain.compiler import function
+from .device import Look, elsewhere, programs_for, takes
+from .late import Answer, Late
+from .table import FINITE, FIRED, VALUE, Table
 
-__all__ = ["Answer", "Glance", "fired"]
-
-Answer = float | Tensor
-"""A number; of what lies on another device a tensor of one element there, for which nobody waits."""
-
-KINDS = {torch.uint8: 1, torch.float16: 2, torch.bfloat16: 3, torch.float32: 4, torch.float64: 5}
-"""What the kernel knows: bytes, and numbers by where their exponent lies."""
-
-KNOWN = {kind: 1.0 if kind == 1 else math.nan for kind in KINDS.values()}
-"""What is answered of each of these where it is so."""
-
-FEW = 1 << 12
-"""Of the values of a last step, those that are asked first whether there is a spike."""
+__all__ = ["Glance"]
 
 LARGE = 1 << 18
 """Numbers from which on threads share the work."""
@@ -40,56 +30,64 @@ LARGE = 1 << 18
 SOURCE = """
 #include <cstdint>
 #include <cstring>
-constexpr long B = 4096;  // numbers, or bytes, that are looked at before what was found is
-
-// Whether all bits of an exponent are set, as those of NaN and of infinity are.
-template <class W> static bool odd(const W* x, long n, W exponent) {
-  W found = 0;
-  for (long i = 0; i < n; i++) found |= (x[i] & exponent) == exponent;
-  return found;
-}
-
-static bool odd_block(const char* x, long from, long n, long kind) {
-  switch (kind) {
-    case 2: return odd((const uint16_t*)x + from, n, (uint16_t)0x7C00);
-    case 3: return odd((const uint16_t*)x + from, n, (uint16_t)0x7F80);
-    case 4: return odd((const uint32_t*)x + from, n, (uint32_t)0x7F800000);
-    default: return odd((const uint64_t*)x + from, n, (uint64_t)0x7FF0000000000000);
-  }
-}
+constexpr long B = 4096;  // numbers that are looked at before what was found is
 
 static long least(long a, long b) { return a < b ? a : b; }
 
-// Whether one is not 0; a network that fires does so in its last step at the latest.
-static bool any(const uint8_t* x, long n) {
+// Whether one has a bit of the mask: all but the sign. A network that fires does so in its last step at the latest.
+template <class W> static bool fired(const void* memory, long n, W mask) {
+  const W* x = (const W*)memory;
   while (n > 0) {
     const long e = least(n, B);
-    uint8_t found = 0;
+    W found = 0;
     n -= e;
-    for (long i = 0; i < e; i++) found |= x[n + i];
+    for (long i = 0; i < e; i++) found |= x[n + i] & mask;
     if (found) return true;
   }
   return false;
 }
 
-static bool any_odd(const char* x, long n, long kind, long threads) {
-  const long blocks = (n + B - 1) / B;
-  int found = 0;
-  if (threads < 2) {
-    for (long i = 0; i < blocks && !found; i++) found = odd_block(x, i * B, least(n - i * B, B), kind);
-    return found;
-  }
-  #pragma omp parallel for num_threads(threads) schedule(static) reduction(|: found)
-  for (long i = 0; i < blocks; i++) found |= odd_block(x, i * B, least(n - i * B, B), kind);
+// Whether one has all bits of the mask: of its exponent, as NaN and infinity have.
+template <class W> static bool odd_block(const W* x, long n, W mask) {
+  W found = 0;
+  for (long i = 0; i < n; i++) found |= (x[i] & mask) == mask;
   return found;
 }
 
-// Of each of `count` runs of memory [address, numbers, kind, threads]: in place of the address, what was found.
+template <class W> static bool odd(const void* memory, long n, W mask, long threads) {
+  const W* x = (const W*)memory;
+  const long blocks = (n + B - 1) / B;
+  int found = 0;
+  if (threads < 2) {
+    for (long i = 0; i < blocks && !found; i++) found = odd_block(x + i * B, least(n - i * B, B), mask);
+    return found;
+  }
+  #pragma omp parallel for num_threads(threads) schedule(static) reduction(|: found)
+  for (long i = 0; i < blocks; i++) found |= odd_block(x + i * B, least(n - i * B, B), mask);
+  return found;
+}
+
+static bool found(const void* x, long n, long kind, long threads) {
+  switch (kind) {
+    case 1: return fired(x, n, (uint8_t)0xFF);
+    case 2: return fired(x, n, (uint16_t)0x7FFF);
+    case 3: return fired(x, n, (uint32_t)0x7FFFFFFF);
+    case 4: return fired(x, n, (uint64_t)0x7FFFFFFFFFFFFFFF);
+    case 5: return odd(x, n, (uint16_t)0x7C00, threads);
+    case 6: return odd(x, n, (uint16_t)0x7F80, threads);
+    case 7: return odd(x, n, (uint32_t)0x7F800000, threads);
+    default: return odd(x, n, (uint64_t)0x7FF0000000000000, threads);
+  }
+}
+
+// Of each row of a table what was found, in its last place.
 extern "C" void look(long* A, long count) {
-  for (long at = 0; at < count; at++, A += 4)
-    A[0] = A[2] == 1 ? any((const uint8_t*)A[0], A[1]) : any_odd((const char*)A[0], A[1], A[2], A[3]);
+  for (long at = 0; at < count; at++, A += 5) A[4] = found((const void*)A[0], A[1], A[2], A[3]);
 }
 """
+
+
+NOTHING: Mapping[Any, Any] = {}
 
 
 @cache
@@ -98,16 +96,17 @@ def _looking() -> Any:
 
 
 class Glance:
-    """Looks at tensors by name: of bytes, whether one is not 0, of numbers, whether one is not finite.
+    """Looks at tensors by name: `fired`, whether one is not 0, and `finite`, whether all are.
 
-    - `lasting`: tensors that every call looks at. While they stay where they are nothing else is asked of them.
+    - `lasting`: tensors that are to be finite, which every call looks at. While they stay where they are nothing else
+      is asked of them.
 
-    A call gives the names of those of which it is so, with 1 for bytes and something that is not finite for numbers; of
-    others there may be 0, or a sum. One that overflows is not finite either: whoever goes by the answer looks for the
-    place.
+    A call gives numbers that may come late: 1 where there is a spike, something that is not finite where a value is
+    not; where it is not so, none, 0 or a sum. One that overflows is not finite either: whoever goes by the answer looks
+    for the place. `told` are numbers that are known, or tensors of one element, which come along.
 
     >>> glance = Glance({"weight": torch.ones(2) / 0})
-    >>> glance({"bits": torch.tensor([0, 4], dtype=torch.uint8), "sound": torch.ones(2)})
+    >>> glance(fired={"bits": torch.tensor([0, 4], dtype=torch.uint8)}, finite={"sound": torch.ones(2)}).values()
     {'weight': nan, 'bits': 1.0}
     """
 
@@ -115,67 +114,84 @@ class Glance:
         self._lasting = dict(lasting or {})
         self._own = [held for held in self._lasting.values() if type(held) in (Tensor, nn.Parameter)]
         self._known: list[Any] | None = None
-        self._names: list[Any] = []  # of the lasting ones that the kernel looks at
-        self._others: list[Any] = []
-        self._runs = array("q")
+        self._others: dict[Any, Tensor] = {}  # of the lasting ones, what no kernel looks at
+        self._tables: dict[Any, Table] = {}
 
-    def __call__(self, asked: Mapping[Any, Tensor]) -> dict[Any, Answer]:
+    def __call__(
+        self,
+        fired: Mapping[Any, Tensor] = NOTHING,
+        finite: Mapping[Any, Tensor] = NOTHING,
+        told: Mapping[Any, Answer] = NOTHING,
+    ) -> Late:
         now = [(held.data_ptr(), held.dtype, held.numel()) for held in self._own]
         if now != self._known:
-            self._look_anew()
+            self._tables, self._others = {}, {}
+            for name, held in self._lasting.items():
+                if not (is_plain(held) and _put(self._tables, name, held, FINITE)):
+                    self._others[name] = held
             self._known = now
-        kernel: Any = _looking() if is_plain(*asked.values()) else None
-        found = {name: _alone(self._lasting[name]) for name in self._others}
-        names, runs = self._names[:], self._runs[:]
-        for name, held in asked.items():
-            run = None if kernel is None else _run(held)
-            if run is None:
-                found[name] = _alone(held)
-            else:
-                names.append(name)
-                runs.extend(run)
-        if names:
-            _looking()(runs.buffer_info()[0], len(names))
-            told = runs[::4]
-            if any(told):
-                kinds = runs[2::4]
-                found.update((name, KNOWN[kind]) for name, odd, kind in zip(names, told, kinds, strict=True) if odd)
-        return found
-
-    def _look_anew(self) -> None:
-        self._names, self._others, self._runs = [], [], array("q")
-        for name, held in self._lasting.items():
-            run = _run(held) if is_plain(held) and _looking() is not None else None
-            if run is None:
-                self._others.append(name)
-            else:
-                self._names.append(name)
-                self._runs.extend(run)
+        tables = {place: table.copy() for place, table in self._tables.items()}
+        answers = {**told, **{name: _alone(held, FINITE) for name, held in self._others.items()}}
+        plain = is_plain(*fired.values(), *finite.values())
+        for kinds, asked in ((FIRED, fired), (FINITE, finite)):
+            for name, held in asked.items():
+                if not (plain and _put(tables, name, held, kinds)):
+                    answers[name] = _alone(held, kinds)
+        for name, number in told.items():
+            if isinstance(number, Tensor) and is_plain(number) and _put(tables, name, number, VALUE):
+                answers[name] = 0.0  # until it comes
+        here = tables.pop(None, None)
+        if here is not None:
+            _looking()(here.rows.buffer_info()[0], len(here.names))
+            answers.update(here.answers(here.rows))
+        return Late(answers, [Look(device, table) for device, table in tables.items()])
 
 
-def _run(x: Tensor) -> tuple[int, int, int, int] | None:
-    """What the kernel is told of a tensor; None of one that it does not know, or that has no memory."""
-    kind = KINDS.get(x.dtype)
-    if kind is None or not (x.is_cpu and x.is_contiguous() and (there := x.data_ptr())):
-        return None
-    count = x.numel()
-    return there, count, kind, threads_for(count) if count >= LARGE else 1
+def _put(tables: dict[Any, Table], name: Any, x: Tensor, kinds: Mapping[torch.dtype, int]) -> bool:
+    """Put a question into the table of its device, and say whether a kernel there knows such a tensor."""
+    kind = kinds.get(x.dtype)
+    if kind is None:
+        return False
+    there = elsewhere(x)
+    if not (takes(x) if there else kinds is not VALUE and _looking() is not None):
+        return False
+    held = x if x.is_contiguous() else _in_one_run(x)
+    address = 0 if held is None else held.data_ptr()
+    if held is None or not address:
+        return False
+    place = x.device if there else None
+    table = tables.get(place)
+    if table is None:
+        table = tables[place] = Table()
+    count = held.numel()
+    if there:
+        table.put(name, address, count, kind, table.programs)
+        table.programs += programs_for(count)
+    else:
+        table.put(name, address, count, kind, threads_for(count) if count >= LARGE else 1)
+    return True
 
 
-def _alone(x: Tensor) -> Answer:
+def _in_one_run(x: Tensor) -> Tensor | None:
+    """A tensor, or what it was expanded from, if that lies in one run of memory, in whatever order of its axes."""
+    for axis in range(x.ndim):
+        if x.stride(axis) == 0:
+            x = x.narrow(axis, 0, 1)
+    distance = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != distance:
+            return None
+        distance *= size
+    return x
+
+
+def _alone(x: Tensor, kinds: Mapping[torch.dtype, int]) -> Answer:
     """The answer of PyTorch; of what was expanded, of what it was expanded from."""
     x = x.detach()
     for axis in range(x.ndim):
         if x.stride(axis) == 0:
             x = x.narrow(axis, 0, 1)
-    told = x.any() if x.dtype is torch.uint8 else x.sum()
+    told = x.any() if kinds is FIRED else x.sum()
     if not told.is_cpu:
         return told
     return (0.0 if told.isfinite() else math.nan) if told.dtype.is_floating_point else float(told)
-
-
-def fired(x: Tensor) -> Answer:
-    """Whether there is a spike among numbers: on a CPU the first few of the last step tell most."""
-    if not x.is_cpu:
-        return x.any()
-    return float(bool(x[-1:].flatten()[:FEW].any()) or bool(x.any()))

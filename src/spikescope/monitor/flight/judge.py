@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ...warn import warn
-from .glance import Answer, Glance, fired
-from .late import Late
+from .device import elsewhere
+from .glance import Glance
+from .late import Answer, Late
 from .place import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
 from .triggers import LossJump, Step, Trigger, watches
@@ -35,6 +36,7 @@ class Judge:
         self._bad_loss: Trigger | None = None
         weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
         self._glance = Glance({("weights", place): held for place, held in enumerate(weights)})
+        self._once = Glance()
 
     @property
     def unjudged(self) -> list[str]:
@@ -50,9 +52,9 @@ class Judge:
         if "nonfinite" not in self.outside or given is None or not given.numel():
             return None
         given = given.detach()
-        if not given.is_cpu:
+        if elsewhere(given):
             self._inputs.append((given, call))
-        elif self._bad_input is None and Glance()({"input": given}).get("input"):
+        elif self._bad_input is None and self._once(finite={"input": given}).values().get("input"):
             self._bad_input = in_input(self.ring.open.number, given, self._axes(), call)
             return self._bad_input
         return None
@@ -70,7 +72,7 @@ class Judge:
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(f"A loss is one number, but got {tuple(loss.shape)}: give its mean.")
-            if not loss.is_cpu:
+            if elsewhere(loss):
                 self._loss = loss.detach().reshape(()).clone()
                 return
         self._loss = loss.item() if isinstance(loss, Tensor) else float(loss)
@@ -94,32 +96,32 @@ class Judge:
         if frame is not self._ended and (frame.entries or self._loss is not None):
             self._ended = frame
             known = self._bad_input, self._bad_loss
-            self._late.append(_Sealed(frame, self._inputs, Late(self._numbers(frame)), *known))
+            self._late.append(_Sealed(frame, self._inputs, self._ask(frame), *known))
         self._inputs, self._loss, self._bad_input, self._bad_loss = [], None, None, None
         while self._late and (wait or self._late[0].late.there):
             self._judge(self._late.popleft())
 
-    def _numbers(self, frame: Frame) -> dict[Any, Answer]:
+    def _ask(self, frame: Frame) -> Late:
         """What a step is judged by: whether layers fired, the loss, and of other values what is not finite."""
-        asked: dict[Any, Tensor] = {}
-        found: dict[Any, Answer] = {}
-        wanted = self._signals if "nonfinite" in self.outside else ()
+        told: dict[Any, Answer] = {}
+        fired: dict[Any, Tensor] = {}
+        finite: dict[Any, Tensor] = {}
+        judged = "nonfinite" in self.outside
         for place, entry in enumerate(frame.entries):
             values = entry.values
             if entry.signal == "spike":
                 key = "fired", entry.moment.name, place
-                if isinstance(values, Tensor):
-                    found[key] = fired(values)
-                else:
-                    asked[key], found[key] = values.bits, 0.0  # its place among the layers
-            elif entry.signal in wanted and isinstance(values, Tensor):
-                asked["kept", place] = values
+                fired[key] = values if isinstance(values, Tensor) else values.bits
+                told[key] = 0.0  # its place among the layers
+            elif judged and entry.signal in self._signals and isinstance(values, Tensor):
+                finite["kept", place] = values
         if self._loss is not None:
-            found["loss"] = self._loss
-        if "nonfinite" in self.outside:
-            asked.update((("input", place), given) for place, (given, _) in enumerate(self._inputs))
-            return found | self._glance(asked)
-        return found | Glance()(asked)
+            told["loss"] = self._loss
+        if not judged:
+            return self._once(fired, told=told)
+        for place, (given, _) in enumerate(self._inputs):
+            finite["input", place] = given
+        return self._glance(fired, finite, told)
 
     def _judge(self, sealed: _Sealed) -> None:
         frame, numbers = sealed.frame, sealed.late.values()

@@ -97,6 +97,8 @@ class LossJump(Watch):
         if len(known) < self.SEEN:
             return None
         middle = statistics.median(known)
+        if loss <= middle + self.FAR * abs(middle) / 10:  # as in nearly all steps
+            return None
         spread = 1.4826 * statistics.median(abs(held - middle) for held in known)
         if loss <= middle + self.FAR * max(spread, abs(middle) / 10):
             return None

@@ -40,18 +40,17 @@ class Reading:
 
     def __init__(self, module: nn.Module, signal: Signal) -> None:
         self._module, self._signal = module, signal
-        self._grows = (
-            isinstance(module, StepModule) and signal.kind in ("before", "after") and signal.name.endswith("_seq")
-        )
+        self._own = module if isinstance(module, StepModule) else None  # of ours, which nobody adopts
+        self._grows = self._own is not None and signal.kind in ("before", "after") and signal.name.endswith("_seq")
         self._known: Axes | None = None
 
     def __call__(self, value: Any) -> tuple[Any, Axes]:
         """The value with time first, and its axes."""
-        module, known = self._module, self._known
-        if adapter_of(module) is not None:  # a user may say at any time what a module is
-            value = time_first(module, self._signal, value)
+        own, known = self._own, self._known
+        if own is None and adapter_of(self._module) is not None:  # a user may say at any time what a module is
+            value = time_first(self._module, self._signal, value)
             return value, self._axes(value, "")
-        mode = module.step_mode if isinstance(module, StepModule) else ""
+        mode = "" if own is None else own.step_mode
         if known is None or type(value) is not Tensor or known.shape != value.shape or known.mode != mode:
             known = self._known = self._axes(value, mode)
         return value, known

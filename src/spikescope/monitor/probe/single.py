@@ -273,7 +273,8 @@ class Probe:
 
     def _part(self, value: Any, first: int) -> Any:
         """What is chosen of a value whose first step this is; None where that is nothing."""
-        self._check_time()
+        if self.subset.time is not None:
+            self._check_time()
         if not self.axes.timed and not self.subset.wants(first):
             return None
         steps = range(first, first + self.axes.steps) if self.axes.timed else None
