@@ -1,8 +1,10 @@
 import gc
 import os
+import sys
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported: its kernels run on the CPU
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of processes takes longer than the graphs of tests
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # the processor's instructions are used without trying each
 
 import pytest
 import torch
@@ -26,6 +28,10 @@ collect_ignore_glob = [
 ]  # programs, not tests
 
 
+def pytest_collection():
+    gc.disable()  # nothing of what is collected becomes garbage
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     with apart():  # what a module of tests defines
@@ -38,10 +44,25 @@ def registries_as_before():
         yield
 
 
-def pytest_collection_finish():
-    """Whoever collects garbage from now on, a test or what it tests, need not go through all tests that there are."""
+def spare():
+    """Whoever collects garbage from now on, a test or what it tests, need not go through all that there is now."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish():
+    spare()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    done = yield
+    if nextitem is None or nextitem.path != item.path:
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()  # the graphs of a file are of no use to the next
+        spare()
+    return done
 
 
 def pytest_unconfigure():
