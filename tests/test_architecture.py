@@ -2,12 +2,12 @@
 
 import ast
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import fresh
 
 SOURCE = Path(__file__).parents[1] / "src" / "spikescope"
 
@@ -209,8 +209,7 @@ def test_importing_brings_torch_and_numpy_alone():
         "[getattr(spikescope, room) for room in spikescope.__all__];"
         f"print(sorted({{name.split('.')[0] for name in set(sys.modules) - before}} & {optional!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert fresh.run("-c", command, check=True).stdout.strip() == "[]"
 
 
 def test_files_that_are_no_python_are_in_the_package():

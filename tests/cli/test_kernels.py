@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+import fresh
 from sample import sample
 from spikescope.cli import kernels
 from spikescope.cli.main import main
@@ -48,8 +49,7 @@ def test_a_machine_without_a_compiler_runs_what_another_has_built(tmp_path, leve
     out = tmp_path / "kernels"
     cache = {"SPIKESCOPE_CACHE": str(tmp_path / "cache")}
     command = ("-m", "spikescope", "kernels", "build", "--neurons", "NonSpikingIFNode", "-o", str(out))
-    done = run(*command, "--level", level, **cache)
-    assert done.returncode == 0, done.stderr
+    done = fresh.run(*command, "--level", level, env=os.environ | cache, check=True)
     assert f"SPIKESCOPE_KERNELS={out}" in done.stdout
     names = json.loads((out / level / "kernels.json").read_text())["NonSpikingIFNode"]
     assert names

@@ -1,7 +1,6 @@
 """Data sets by the paths that scripts import them from, and the settings of conversions."""
 
-import subprocess
-import sys
+import fresh
 
 SCRIPT = """
 import os
@@ -39,7 +38,6 @@ MODULES = {
 def test_a_script_imports_them_and_its_settings_hold(tmp_path):
     imports = "\n".join(f"from spikingjelly.datasets.{module} import {names}" for module, names in MODULES.items())
     (tmp_path / "script.py").write_text(imports + SCRIPT.format(module="shd", names=MODULES["shd"]))
-    command = [sys.executable, "-m", "spikescope.compat", "script.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = fresh.run("-m", "spikescope.compat", "script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True 1", "spikescope.datasets.shd spikescope.datasets.shd"]

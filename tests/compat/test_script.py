@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import fresh
+
 
 def run(*arguments, cwd, flags=()):
     command = [sys.executable, *flags, "-m", "spikescope.compat", *map(str, arguments)]
@@ -186,10 +188,10 @@ print(tuple(cext_neuron.MultiStepLIFNode(tau=3.0, alpha=2.0)(torch.rand(T, N)).s
 
 
 def test_scripts_of_both_interfaces_run_as_they_are(tmp_path):
-    done = run(write(tmp_path / "present.py", PRESENT), cwd=tmp_path)
+    done = fresh.run("-m", "spikescope.compat", write(tmp_path / "present.py", PRESENT), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["30", "True", "__main__", "True"]
-    done = run(write(tmp_path / "earlier.py", EARLIER), cwd=tmp_path)
+    done = fresh.run("-m", "spikescope.compat", write(tmp_path / "earlier.py", EARLIER), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (note,) = done.stderr.splitlines()  # of the default that was another in the first age
     assert "surrogate_function is Sigmoid(alpha=4.0) where none is given" in note

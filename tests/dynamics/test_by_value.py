@@ -1,7 +1,5 @@
 """What a call on a GPU makes besides what its kernel fills: nothing. No GPU is needed to count it."""
 
-import subprocess
-import sys
 import warnings
 from collections import Counter
 
@@ -11,6 +9,7 @@ from dynamics_cases import NEURONS, inputs, make, unround
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fresh
 from spikescope import sockets
 from spikescope.dynamics import arguments, gpu, launch, layout, program
 from spikescope.dynamics.program import Values
@@ -192,4 +191,4 @@ def test_no_graph_replays_past_a_monitor():
         assert torch.Tag.cudagraph_unsafe in operator.tags
     script = "import torch; torch.set_default_device('meta'); from spikescope import sockets as s; "
     script += "assert {s._forward_token.device.type, s._backward_token.device.type} == {'cpu'}"
-    subprocess.run([sys.executable, "-c", script], check=True)
+    fresh.run("-c", script, check=True)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from dynamics_cases import assert_equal, inputs, make
 
+import fresh
 from spikescope.dynamics import native
 from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
@@ -186,12 +187,8 @@ print(len(built), y.sum().item(), x.grad.sum().item())
 def test_processes_share_the_cache(tmp_path):
     environment = os.environ | {"SPIKESCOPE_CACHE": str(tmp_path / "shared")}
 
-    def start():
-        return subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
-
-    at_once = [start(), start()]
-    first = [process.communicate(timeout=120)[0].split() for process in at_once]
-    later = start().communicate(timeout=120)[0].split()
+    first = [done.stdout.split() for done in fresh.run_at_once(["-c", RUN], ["-c", RUN], env=environment)]
+    later = fresh.run("-c", RUN, env=environment).stdout.split()
     assert later[0] == "0"
     assert first[0][1:] == first[1][1:] == later[1:]
     assert float(later[1]) > 0

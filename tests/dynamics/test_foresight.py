@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+
+import fresh
 
 PROGRAM = """
 import json, sys, threading
@@ -35,11 +35,7 @@ print(json.dumps(made))
 
 def kernels(cache, what):
     env = os.environ | {"SPIKESCOPE_CACHE": str(cache)}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, what], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return sorted(json.loads(done.stdout))
+    return sorted(json.loads(fresh.run("-c", PROGRAM, what, env=env, check=True).stdout))
 
 
 @pytest.fixture

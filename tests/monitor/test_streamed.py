@@ -1,12 +1,10 @@
 """`monitor.record(net, ..., to=path)`: what is on disk against what a live recording keeps of the same runs."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
+import fresh
 from monitor_cases import sequence, spiking_net
 from spikescope import functional, layer, neuron, open_recording
 from spikescope.files import OutputError
@@ -190,9 +188,7 @@ net(torch.ones(3, 1, 2))
 
 @pytest.mark.parametrize("last", ["", "del recording", "raise SystemExit(3)"])
 def test_nothing_is_lost_where_nobody_closes_it(tmp_path, last):
-    subprocess.run(
-        [sys.executable, "-c", CHILD.format(last=last), tmp_path / "run.spk"], check=not last.startswith("r")
-    )
+    fresh.run("-c", CHILD.format(last=last), tmp_path / "run.spk", check=not last.startswith("r"))
     rec = open_recording(tmp_path / "run.spk")
     assert rec.writer is None
     assert torch.equal(rec["0"]["spike"].read(0), torch.ones(3, 1, 2))

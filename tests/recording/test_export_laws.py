@@ -2,13 +2,13 @@
 
 import inspect
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from export_cases import DT, account, made_of, recording, spikes, together
 
+import fresh
 from spikescope.errors import MissingExtraError
 from spikescope.files import OutputError
 from spikescope.recording import export
@@ -202,5 +202,4 @@ def test_layers_of_unlike_batches_are_no_trials_together():
 def test_no_format_is_loaded_before_it_is_used():
     packages = sorted({package for held in registry.values() for package in held.packages} - {"h5py"})
     command = f"import sys, spikescope.recording.export; print(sorted(set(sys.modules) & {set(packages)!r}))"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert fresh.run("-c", command, check=True).stdout.strip() == "[]"

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+import fresh
 from ranks import in_two_ranks
 from spikescope import functional, layer, monitor, neuron
 from spikescope.train import shard
@@ -206,13 +207,10 @@ def test_when_a_process_dies_the_other_ends_in_words(tmp_path):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    code = "import sys, test_processes; test_processes.lonely(int(sys.argv[1]), int(sys.argv[2]))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(port), str(rank)], env=environment, stderr=subprocess.PIPE)
-        for rank in (0, 1)
-    ]
-    words = [process.communicate(timeout=120)[1].decode() for process in both]
+    folders = [str(Path(__file__).parent), *sys.path]
+    code = f"import sys; sys.path[:0] = {folders}; import test_processes as own; own.lonely(*map(int, sys.argv[1:]))"
+    both = fresh.run_at_once(*(["-c", code, port, rank] for rank in (0, 1)))
+    words = [done.stderr for done in both]
     assert both[1].returncode == 3
     assert "Process 0 of 2 has lost another one" in words[0], words[0]
     assert "--resume DIR" in words[0]
