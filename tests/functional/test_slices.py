@@ -61,10 +61,10 @@ def net_with(conv=None, step_mode="m"):
     return net
 
 
-def step(net, x=X, amp=False, single=False):
+def step(net, x=X, amp=False, single=False, copies=True):
     functional.reset_net(net)
     x = x.clone().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, amp):
+    with torch.autocast("cpu", torch.bfloat16, amp, cache_enabled=copies):
         y = torch.stack([net(x_t) for x_t in x]) if single else net(x)
         loss = (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum()
     loss.backward()
@@ -123,11 +123,33 @@ def test_single_steps_are_sliced_as_well(counted):
 
 @pytest.mark.parametrize("conv", ["plain", "no bias"])
 def test_gradients_of_steps_add_up_in_the_precision_of_autocast(conv, counted):
-    """All uses of a weight within autocast share one copy, in whose dtype their gradients are summed."""
+    """All uses of a weight or a bias within autocast share one copy, in whose dtype their gradients are summed."""
     plain, lean = (net_with(FORMS[conv], step_mode="s") for _ in range(2))
     functional.lean(lean)
     assert alike(step(plain, amp=True, single=True), step(lean, amp=True, single=True))
-    assert len(counted) == (len(X) if conv == "no bias" else 0)
+    assert len(counted) == len(X)
+
+
+def test_a_bias_of_which_autocast_keeps_no_copy_is_left_to_pytorch(counted):
+    """Each use has a copy of its own then, which nobody can ask for."""
+    plain, lean = (net_with(step_mode="s") for _ in range(2))
+    functional.lean(lean)
+    assert alike(*(step(net, amp=True, single=True, copies=False) for net in (plain, lean)))
+    assert not counted
+
+
+def test_a_bias_that_two_convolutions_share_is_sliced_in_both(counted):
+    found = []
+    for leanly in (False, True):
+        torch.manual_seed(0)
+        convs = [layer.Conv2d(16, 16, 3, padding=1) for _ in range(2)]
+        convs[1].bias = convs[0].bias
+        first = layer.Conv2d(3, 16, 3, padding=1)
+        net = nn.Sequential(first, neuron.LIFNode(), convs[0], neuron.LIFNode(), convs[1])
+        functional.set_step_mode(net, "m")
+        found.append(step(functional.lean(net, leanly), amp=True))
+    assert alike(*found)
+    assert len(counted) == 2
 
 
 @pytest.mark.parametrize(("conv", "pool", "size"), [("Conv1d", "1d", (32,)), ("Conv3d", "3d", (4, 4, 4))])

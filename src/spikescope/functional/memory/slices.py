@@ -140,10 +140,12 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Te
     if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y):
         return None
     weight, bias = module.weight, module.bias
-    if weight is not None and weight.dtype != y.dtype:  # autocast's copy, in whose dtype gradients of all uses add up
+    if weight is not None and weight.dtype != y.dtype:  # autocast's copies, in whose dtype gradients of all uses add up
         weight = of._saved_weight
-        if bias is not None:  # its copy is nowhere to be had
-            return None
+        if bias is not None:
+            bias = _copy_within_autocast(bias, of.next_functions[2][0], y.dtype)
+            if bias is None:
+                return None
     shape = (math.prod(x.shape[: x.ndim - len(of._saved_stride) - 1]), *x.shape[-len(of._saved_stride) - 1 :])
     if of._saved_groups != 1 or of._saved_transposed or weight is None:
         return None
@@ -157,6 +159,20 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Te
     folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
     made: Tensor = _Sliced.apply(_Held(y.detach(), of, spikes, form, folded), x, weight, bias)
     return made
+
+
+def _copy_within_autocast(x: Tensor, node: Any, dtype: torch.dtype) -> Tensor | None:
+    """The copy of a parameter that autocast keeps on the CPU, if it is the one that `node` has made; else None.
+
+    A convolution saves no bias, so another operation is asked for it: it is given the same copy, and saves that.
+    """
+    if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") is not dtype:
+        return None
+    with torch.enable_grad():
+        other = torch.ones_like(x, dtype=dtype).requires_grad_()  # for the sake of its gradient `x` is saved
+        of: Any = torch.matmul(x, other).grad_fn
+    copy: Tensor = of._saved_self
+    return copy if copy.grad_fn is node else None
 
 
 def _is_of(node: Any, x: Tensor, module: nn.Module) -> bool:
