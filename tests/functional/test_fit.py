@@ -391,3 +391,12 @@ def test_ranks_choose_alike_and_norms_meet_in_segments(tmp_path):
     assert first == second
     assert first[0]
     assert first[2]
+
+
+def test_what_a_pool_makes_of_spikes_is_counted_as_bits():
+    parts = [layer.Conv2d(2, 16, 3, padding=1), neuron.LIFNode(), layer.MaxPool2d(2), layer.Conv2d(16, 4, 1)]
+    net = functional.lean(nn.Sequential(*parts))
+    functional.set_step_mode(net, "m")
+    course = kept.follow(net, (torch.rand(4, 4, 2, 16, 16),), CPU)
+    spikes = 4 * 4 * 16 * 8 * 8
+    assert (4 * spikes, spikes // 8) in [(part.plain, part.lean) for part in course.parts]

@@ -98,6 +98,70 @@ def test_spikes_pools_and_norms_are_recognised(saved):
     assert saved.count("Spikes") == 3  # before the pool, the second convolution, and the linear layer
 
 
+class Halved(neuron.LIFNode):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class Graded(neuron.LIFNode):
+    @classmethod
+    def give(cls, p, s, spike):
+        return spike / 2
+
+
+class HalvedPool(layer.MaxPool2d):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class Own(neuron.LIFNode):
+    def forward(self, x):
+        return super().forward(x)
+
+
+NO_SPIKES = {
+    "a forward": (Halved, layer.MaxPool2d(2)),
+    "a stage": (Graded, layer.MaxPool2d(2)),
+    "a pool": (neuron.LIFNode, HalvedPool(2)),
+    "gaps": (neuron.LIFNode, layer.MaxPool2d(2, padding=1, dilation=17)),
+}
+
+
+@pytest.mark.parametrize(("node", "pool"), NO_SPIKES.values(), ids=NO_SPIKES)
+def test_what_may_be_no_spikes_is_looked_at_on_every_device(node, pool, monkeypatch):
+    """A GPU is not waited for where there can be nothing else; what a class of the user's gives may be anything."""
+    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
+    monkeypatch.setattr(known, "pack_rows", lambda *args: None)
+    found, keep = [], keeping.Ledger._keep
+    monkeypatch.setattr(
+        keeping.Ledger, "_keep", lambda self, x: found.append((x.clone(), keep(self, x))) or found[-1][1]
+    )
+    net = conv_net()
+    net[2], net[3] = node(step_mode="m"), copy.deepcopy(pool)
+    net[4] = layer.Conv2d(16, 4, 1)
+    functional.set_step_mode(net, "m")
+    functional.lean(net[:5])(X)
+    assert all(torch.equal(keeping._give(kept), x) for x, kept in found if kept.what is not None)
+
+
+def test_nothing_is_asked_of_values_while_a_graph_is_captured(monkeypatch, saved):
+    monkeypatch.setattr(known, "captured", lambda x: True)
+    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
+    monkeypatch.setattr(known, "pack_rows", lambda *args: None)
+    net = conv_net()
+    net[2] = Own(step_mode="m")
+    functional.lean(net)
+    step(net)
+    assert "Normed" not in saved  # it was never tried
+    assert saved.count("Spikes") == 1  # before the linear layer
+    monkeypatch.setattr(known, "captured", lambda x: False)
+    step(net)
+    monkeypatch.setattr(known, "captured", lambda x: True)
+    saved.clear()
+    step(net)
+    assert saved.count("Normed") == 1  # what was tried before may be captured
+
+
 def test_no_epsilon_is_given_to_what_may_refuse_it(monkeypatch, saved):
     """`F.batch_norm` of some versions of PyTorch takes no epsilon of 0; the normalisation by moments has one."""
     normalise = nn.functional.batch_norm

@@ -12,7 +12,7 @@ from .multilevel import ILIFNode, TernaryIntegrateAndFire
 from .nonlinear import LIAFNode
 from .online import OnlineLeakyIntegrateAndFire
 
-__all__ = ["gives_spikes", "is_binary"]
+__all__ = ["as_in_the_library", "gives_spikes", "is_binary"]
 
 _NOT_BINARY = (ILIFNode, TernaryIntegrateAndFire, LIAFNode, OnlineLeakyIntegrateAndFire)
 
@@ -31,3 +31,11 @@ def gives_spikes(module: nn.Module) -> bool:
     if surrogate is None:
         surrogate = getattr(module, "surrogate_function", None)
     return is_binary(module) and getattr(surrogate, "gives_spikes", False) and not may_change_output(module)
+
+
+def as_in_the_library(module: nn.Module) -> bool:
+    """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
+    methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step", "emit", "give")
+    own = getattr(module, "custom", False) or getattr(module, "by_hooks", False)  # run step by step, in methods
+    held = [getattr(module, name) for name in methods if hasattr(module, name)]
+    return not own and all(each.__module__.startswith("spikescope.") for each in held)

@@ -25,7 +25,7 @@ from ...hooks import may_change_output, put_hooks, take_hooks_off
 from ...internals import in_transform, saved_tensors_hook
 from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
-from ...neuron.spiking import gives_spikes
+from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
 from .known import Memory, Normed, Spikes, made_again
 from .norm_node import normed_without_waste
@@ -198,14 +198,15 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
         return None
     if isinstance(module, Neuron):
         if gives_spikes(module):
-            ledger.note(output, Spikes(output.dtype))
+            ledger.note(output, Spikes(output.dtype, as_in_the_library(module)))
         return None
     x = args[0] if args else kwargs.get("input")
     if not isinstance(x, Tensor):
         return None
     if isinstance(module, _POOLS):
-        if isinstance(ledger.known(x), Spikes):
-            ledger.note(output, Spikes(output.dtype))
+        of = ledger.known(x)
+        if of is not None and of.binary:
+            ledger.note(output, Spikes(output.dtype, of.sure and _gives_what_it_takes(module)))
         return None
     if saved_tensors_hook() is not _give:
         return None  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
@@ -235,6 +236,13 @@ def _of_norm(ledger: Ledger, module: BatchNorm, x: Tensor, y: Tensor) -> Tensor 
     if made is not None:
         ledger.note(y, made)
     return normed_without_waste(module, x, y) if ledger.keeps else None
+
+
+def _gives_what_it_takes(pool: Any) -> bool:
+    """Whether a pool gives values of its input and no others: with gaps a window may lie in the padding alone."""
+    written = (vars(base).get("forward") for base in type(pool).__mro__)
+    ours = all(held is None or held.__module__.startswith(("torch.", "spikescope.")) for held in written)
+    return ours and pool.dilation in (1, (1,), (1, 1), (1, 1, 1))
 
 
 def _is_its_own(module: BatchNorm, x: Tensor, y: Tensor) -> bool:

@@ -178,7 +178,7 @@ class _Tracer:
         if storage._cdata in self._outside:
             return 0
         what = None if self.ledger is None else self.ledger.known(x)
-        return _size(storage, what) if isinstance(what, _Mark) and what.bits else storage.nbytes()
+        return _size(storage, what) if isinstance(what, _Mark) and what.binary else storage.nbytes()
 
     def keep(self, x: Tensor) -> None:
         """Write down that autograd would keep `x`."""
@@ -190,7 +190,7 @@ class _Tracer:
         part, what = self.parts[-1], None if self.ledger is None else self.ledger.known(x)
         part.plain += storage.nbytes()
         part.lean += _size(storage, what)
-        if isinstance(what, _Mark) and not what.bits:
+        if isinstance(what, _Mark) and not what.binary:
             self.ties.append((what.part, len(self.parts) - 1))
         part.largest = max(part.largest, storage.nbytes())
 
@@ -209,18 +209,18 @@ class _Dropping(Ledger):
         super().__init__()
 
     def note(self, y: Tensor, what: Memory) -> None:
-        super().note(y, _Mark(what.dtype, isinstance(what, Spikes), len(self._tracer.parts) - 1))
+        super().note(y, _Mark(what, len(self._tracer.parts) - 1))
 
     def _keep(self, x: Tensor) -> Kept:
         self._tracer.keep(x)
-        return Kept(None, 0, _Mark(x.dtype, False, 0))
+        return Kept(None, 0, _Mark(Spikes(x.dtype), 0))  # for the words of its error: it cannot be had
 
 
 class _Mark(Memory):
     """That memory holds spikes, or what a normalisation gave, and in which part it came to."""
 
-    def __init__(self, dtype: torch.dtype, bits: bool, part: int) -> None:
-        self.dtype, self.bits, self.part = dtype, bits, part
+    def __init__(self, of: Memory, part: int) -> None:
+        self.dtype, self.binary, self.sure, self.part = of.dtype, of.binary, of.sure, part
 
     def memory(self) -> Tensor:
         raise RuntimeError(
@@ -234,4 +234,4 @@ def _size(storage: UntypedStorage, what: Memory | None) -> int:
     number = 0 if what is None else storage.nbytes() // what.dtype.itemsize
     if not isinstance(what, _Mark) or number < LEAST:
         return storage.nbytes()
-    return -(-number // 8) if what.bits else 0
+    return -(-number // 8) if what.binary else 0

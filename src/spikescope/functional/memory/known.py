@@ -21,9 +21,13 @@ LEAST = 1 << 14  # elements under which a tensor is kept as it is
 
 
 class Memory:
-    """What is known of a piece of memory, which so need not be kept."""
+    """What is known of a piece of memory, which so need not be kept.
+
+    - `binary`: that it holds zeros and ones; `sure`: and that nobody need look.
+    """
 
     dtype: torch.dtype
+    binary = sure = False
     shared = False  # whether what `memory` gives has other readers
 
     def ready(self, storage: UntypedStorage) -> bool:
@@ -36,10 +40,15 @@ class Memory:
 
 
 class Spikes(Memory):
-    """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it."""
+    """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it.
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    - `sure`: whether it can hold nothing else. Where the host would wait for a GPU to look, nobody looks then.
+    """
+
+    binary = True
+
+    def __init__(self, dtype: torch.dtype, sure: bool = False) -> None:
+        self.dtype, self.sure = dtype, sure
         self._bits: Tensor | None = None
         self._count = 0
 
@@ -50,11 +59,13 @@ class Spikes(Memory):
             self._count = flat.numel()
             if self._count < LEAST:
                 return False
-            quick = pack_rows(flat, 1, self._count)
-            if quick is None and flat.device.type == "cpu" and not bool(((flat == 0) | (flat == 1)).all()):
+            quick, known = pack_rows(flat, 1, self._count), self.sure and not _sees_at_once(flat)
+            if quick is None and not known and captured(flat):
                 return False
-            if quick is None:  # on a GPU it is as the neuron says: to look would have the host wait
-                quick = pack_on_gpu(flat, 1, self._count, known=True)
+            if quick is None:
+                quick = pack_on_gpu(flat, 1, self._count, known)
+            if quick is None and not known and not bool(((flat == 0) | (flat == 1)).all()):
+                return False
             self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
         return True
 
@@ -130,13 +141,26 @@ class Normed(Memory):
             x = self._of.memory().as_strided(*self._geometry)
         x = x.flatten(0, 1) if self._folded else x
         with torch.no_grad(), torch.autocast(device, precision, enabled):
-            (weight, bias), variance, eps = self._learned, self._variance, self._eps
-            if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
-                weight = self._inverse if weight is None else self._inverse * weight
-                variance, eps = torch.ones_like(self._inverse), 0.0
-            cudnn = torch.backends.cudnn.enabled
-            made = torch.batch_norm(x, weight, bias, self._mean, variance, self._training, 0.0, eps, cudnn)
+            made = self._again(x)
         return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
+
+    def _again(self, x: Tensor) -> Tensor:
+        (weight, bias), variance, eps = self._learned, self._variance, self._eps
+        if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
+            weight = self._inverse if weight is None else self._inverse * weight
+            variance, eps = torch.ones_like(self._inverse), 0.0
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, weight, bias, self._mean, variance, self._training, 0.0, eps, cudnn)
+
+
+def _sees_at_once(x: Tensor) -> bool:
+    """Whether the host can look at values without waiting for them."""
+    return x.device.type == "cpu"
+
+
+def captured(x: Tensor) -> bool:
+    """Whether what happens to `x` is being captured as a graph: then nothing may be asked of its values."""
+    return x.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def through_views(node: Any) -> Any:
@@ -165,9 +189,10 @@ def made_again(module: BatchNorm, whole: Normed, y: Tensor, has_moments: bool) -
 
     - `has_moments`: whether autograd keeps the moments of the batch, and so can be asked for them.
 
-    Each is tried once for a module and a form of its input.
+    Each is tried once for a module and a form of its input; none can be while a graph is captured.
     """
-    form = (y.shape, y.stride(), y.dtype, y.device, module.training, torch.get_num_threads())
+    settings = torch.get_num_threads(), torch.backends.cudnn.enabled
+    form = (y.shape, y.stride(), y.dtype, y.device, module.training, *settings)
     proved = _proved.setdefault(module, {})
     for kind in ("by moments", "whole") if has_moments else ("whole",):
         if proved.get((kind, form), True):
@@ -175,6 +200,8 @@ def made_again(module: BatchNorm, whole: Normed, y: Tensor, has_moments: bool) -
             if made is None:
                 continue
             if (kind, form) not in proved:
+                if captured(y):
+                    return None
                 again = made.memory()
                 same = again.numel() == y.numel() and torch.equal(again.as_strided(y.shape, y.stride()), y.detach())
                 if same and made is not whole:

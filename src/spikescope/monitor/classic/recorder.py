@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import check_module
-from ...neuron.spiking import gives_spikes
+from ...neuron.spiking import as_in_the_library, gives_spikes
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ...recording.records import Moment, Records
@@ -23,7 +23,6 @@ from ..choose.signals import keeps_state
 from ..choose.subset import Subset
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, ProbeReport
-from ..probe.taps import as_in_the_library
 from .base import BaseMonitor
 from .graph import let_go, own_copy
 

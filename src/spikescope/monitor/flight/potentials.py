@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...neuron import PointwiseNeuron
-from ..probe.taps import as_in_the_library
+from ...neuron.spiking import as_in_the_library
 
 __all__ = ["follows_from_input", "learned", "potentials"]
 

@@ -8,19 +8,12 @@ from torch import nn
 
 from ...neuron import PointwiseNeuron
 from ...neuron.readout import ReadOut
-from ...neuron.spiking import gives_spikes
+from ...neuron.spiking import as_in_the_library, gives_spikes
 from ...sockets import Signal
 from ..choose.subset import Subset
 from ..reduce import Reducer
 
-__all__ = ["as_in_the_library", "tapped"]
-
-
-def as_in_the_library(module: nn.Module) -> bool:
-    """Whether a module gives what its kernel computes: whoever writes one of these methods anew may give another."""
-    methods = ("forward", "multi_step_forward", "single_step_forward", "step", "fed_step")
-    own = getattr(module, "custom", False) or getattr(module, "by_hooks", False)  # run step by step, in methods
-    return not own and all(getattr(module, name).__module__.startswith("spikescope.") for name in methods)
+__all__ = ["tapped"]
 
 
 def tapped(
