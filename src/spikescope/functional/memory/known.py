@@ -146,6 +146,9 @@ class Normed(Memory):
 
     def _again(self, x: Tensor) -> Tensor:
         (weight, bias), variance, eps = self._learned, self._variance, self._eps
+        if x.is_cuda and self._inverse is not None and self._mean is not None:
+            # PyTorch's own kernel of the second half there: the gain and the deviation are rounded in its order
+            return torch.batch_norm_elemt(x, weight, bias, self._mean, self._inverse, eps)
         if self._inverse is not None:  # as the gain of a variance of 1: of not every deviation there is a variance
             weight = self._inverse if weight is None else self._inverse * weight
             variance, eps = torch.ones_like(self._inverse), 0.0
