@@ -132,7 +132,7 @@ def test_a_launch_that_comes_while_another_notes_its_code_has_all_arguments(monk
             return ["X", "K", "BLOCK"]
 
     monkeypatch.setattr("spikescope.dynamics.launch.interpreted", lambda: False)
-    monkeypatch.setattr(Launcher, "_is_current", lambda self: True)
+    monkeypatch.setattr(Launcher, "is_current", lambda self: True)
     monkeypatch.setattr(Launcher, "_by_triton", lambda self, arguments: Compiled())
     launcher = Launcher(Kernel(), x.device, 1, K=3)
     launcher([x]), launcher([x])

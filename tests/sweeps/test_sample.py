@@ -5,7 +5,7 @@ import torch
 from fuzz_backends import NEURONS, PER_FORM, compared, configuration, described, differ, main, sweep
 
 from spikescope.dynamics import program
-from spikescope.dynamics.prologue import evaluate
+from spikescope.dynamics.prologue import Rest
 
 
 def test_a_sample_of_configurations():
@@ -26,9 +26,9 @@ def test_a_prologue_in_double_precision_is_seen(monkeypatch, capsys):
     number = next(i for i in numbers if compared(*configuration(0, i))[0] == "kernel")
     monkeypatch.setattr("sys.argv", ["fuzz_backends.py", "--only", str(number)])
     assert main() == 0
+    among = Rest.among
     monkeypatch.setattr(
-        "spikescope.dynamics.trace.evaluate",
-        lambda nodes, values, real: {node: held * 1.37 for node, held in evaluate(nodes, values, real).items()},
+        "spikescope.dynamics.prologue.Rest.among", lambda self, held: [each * 1.37 for each in among(self, held)]
     )
     program.program.cache_clear()
     assert main() == 1

@@ -7,9 +7,8 @@ makes the host wait, and a call can be captured in a CUDA graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from .triton import Form
 __all__ = [
     "Channels",
     "Constants",
+    "as_taken",
     "backward_arguments",
     "blocks_of",
     "constants_of",
@@ -83,53 +83,47 @@ def constants_of(
     body: Body, values: Values, step: Layout, real: torch.dtype, device: torch.device, channels: Channels | None = None
 ) -> Constants:
     """The results of the prologue of a body. Those of the shape of `channels` are taken by channel."""
-    known = _of_numbers(body, values.kinds, values.numbers[: values.kinds.count("n")])
+    with torch.no_grad():
+        found = body.prologue(values.numbers)(values.tensors)
+        return as_taken(body, found, step, real, device, channels)
+
+
+def as_taken(
+    body: Body,
+    found: Sequence[float | Tensor],
+    step: Layout,
+    real: torch.dtype,
+    device: torch.device,
+    channels: Channels | None = None,
+) -> Constants:
+    """What a prologue gave, in the form in which a kernel takes it."""
     arguments: list[Any] = []
-    numbers, by_channel, tensors = set(known), set(), _tensors_of(body, values, known, real)
-    for name in body.constants.values():
-        if name in known:
-            arguments.append(known[name])
+    numbers, by_channel = body.numbers, frozenset[str]()
+    for name, held in zip(body.constants.values(), found, strict=True):
+        if not isinstance(held, Tensor):
+            arguments.append(held)
             continue
-        constant = next(tensors)
-        if name in body.arrays and channels is not None and constant.shape == channels.shape:
-            arguments.append(constant.to(real).contiguous())
-            by_channel.add(name)
-        elif name in body.arrays:
-            flat = field_in_layout(constant.to(real), step)
-            arguments += [flat, flat.numel()]
-        elif constant.device != device:
-            arguments.append(float(constant))
-            numbers.add(name)
+        constant = held if held.dtype is real else held.to(real)
+        if name not in body.arrays:
+            if constant.device == device:
+                arguments.append(constant)
+            else:
+                arguments.append(float(constant))
+                numbers |= {name}
+        elif channels is not None and constant.shape == channels.shape:
+            arguments.append(constant.contiguous())
+            by_channel |= {name}
         else:
-            arguments.append(constant.to(real).reshape(1))
-    if numbers - body.numbers and _captured(device):
+            flat = field_in_layout(constant, step)
+            arguments += [flat, flat.numel()]
+    if numbers is not body.numbers and _captured(device):
         raise RuntimeError(
             "A field is a tensor on the CPU, which a captured CUDA graph would read once and for ever. Move the module "
             "to the GPU first, as with net.to(x.device)."
         )
     if channels is not None and by_channel:
         arguments += channels[:2]
-    return Constants(arguments, frozenset(numbers), frozenset(by_channel))
-
-
-def _tensors_of(body: Body, values: Values, known: Collection[str], real: torch.dtype) -> Iterator[Tensor]:
-    """The constants that are not `known`, in their order; what is a field as it is costs nothing."""
-    rest = [name for name in body.constants.values() if name not in known]
-    slots = values.slots(real) if rest else []
-    unlike = frozenset(name for name in rest if name not in body.given)
-    computed = iter(body.prologue(*slots, of=unlike) if unlike else ())
-    for name in rest:
-        yield cast("Tensor", slots[body.given[name]]) if name in body.given else next(computed)
-
-
-@lru_cache(maxsize=1024)
-def _of_numbers(body: Body, kinds: str, numbers: tuple[float, ...]) -> dict[str, float]:
-    """The constants that come of numbers alone, the same at every call and on every device."""
-    nothing = torch.ones((), device="cpu")
-    slots = Values(kinds, [nothing] * (len(kinds) - kinds.count("n")), numbers).slots(torch.float64)
-    names = [name for name in body.constants.values() if name in body.numbers]
-    results = body.prologue(*slots, of=body.numbers)
-    return dict(zip(names, map(float, results), strict=True))
+    return Constants(arguments, numbers, by_channel)
 
 
 def _captured(device: torch.device) -> bool:

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Graph", "Node", "UntraceableError", "record"]
+__all__ = ["SAME", "Graph", "Node", "UntraceableError", "record"]
+
+aten = torch.ops.aten
+
+SAME = {aten.detach.default, aten.alias.default, aten.clone.default}
+"""Operations that give what they were given: their result is no value of its own."""
 
 
 class UntraceableError(ValueError):
@@ -74,9 +79,12 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor):  # the number would be that of this run for ever
             raise UntraceableError(f"reads the number in a tensor, by float(), item(), `if` or the like ({func})")
-        name = f"{func.__name__.split('.')[0]}_{len(self.nodes)}"
-        node = Node(name, _pure(func), known, kwargs, out.dtype, tuple(out.shape))
-        self.nodes.append(node)
+        if func in SAME:
+            node = known[0]
+        else:
+            name = f"{func.__name__.split('.')[0]}_{len(self.nodes)}"
+            node = Node(name, _pure(func), known, kwargs, out.dtype, tuple(out.shape))
+            self.nodes.append(node)
         self.held.append(out)
         self.node_of[id(out)] = node
         return out

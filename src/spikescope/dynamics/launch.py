@@ -20,7 +20,18 @@ from ..errors import missing_extra
 from .entry import address
 from .layout import BLOCK
 
-__all__ = ["OLDEST", "LaunchError", "Launcher", "available", "fault", "interpreted", "launch", "load", "of_nvidia"]
+__all__ = [
+    "OLDEST",
+    "Again",
+    "LaunchError",
+    "Launcher",
+    "available",
+    "fault",
+    "interpreted",
+    "launch",
+    "load",
+    "of_nvidia",
+]
 
 OLDEST = (3, 6)
 """The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
@@ -166,7 +177,7 @@ class Launcher:
                 held = given[place]
                 given[place] = at = held.data_ptr() or address(held)
                 addresses |= at
-            if not addresses & _ALIGNED and self._is_current():
+            if not addresses & _ALIGNED and self.is_current():
                 self.code(*given, *self.tail)
                 return
         elif interpreted():
@@ -179,7 +190,7 @@ class Launcher:
             self.tail = [self.constants[name] for name in self.kernel.arg_names[len(arguments) :]]
             self.code = compiled[self.grid]  # last: with it, another thread takes the rest
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the device is the current one, on which Triton launches."""
         current: int = getattr(torch, self.device.type).current_device()
         return current == self.device.index
@@ -193,6 +204,37 @@ class Launcher:
                 if not _of_the_compiler(error):
                     raise
                 raise LaunchError(f"{_in_words(error)} Meanwhile backend='torch' runs the eager loop.") from error
+
+
+class Again:
+    """A launch again and again of one kernel, where nothing but the places of tensors differs: called with these alone.
+
+    - arguments: those of one launch; a tensor among them is one of `tensors`.
+    """
+
+    def __init__(self, launcher: Launcher, arguments: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+        self.launcher = launcher
+        self.fixed = [None if isinstance(held, Tensor) else held for held in arguments]
+        taken = ((at, [i for i, held in enumerate(arguments) if held is each]) for at, each in enumerate(tensors))
+        self.places = [(at, places) for at, places in taken if places]
+
+    def __call__(self, tensors: Sequence[Tensor], *last: float) -> None:
+        """Launch it on `tensors` in the same order; `last` are the last arguments, numbers that differ as well."""
+        launcher, given, addresses = self.launcher, [*self.fixed, *last], 0
+        if launcher.code is not None:
+            for at, places in self.places:
+                held = tensors[at]
+                found = held.data_ptr() or address(held)
+                addresses |= found
+                for place in places:
+                    given[place] = found
+            if not addresses & _ALIGNED and launcher.is_current():
+                launcher.code(*given, *launcher.tail)
+                return
+        for at, places in self.places:
+            for place in places:
+                given[place] = tensors[at]
+        launcher(given)
 
 
 _launchers: dict[Any, Launcher] = {}

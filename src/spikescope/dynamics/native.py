@@ -154,12 +154,14 @@ class Constants(NamedTuple):
 
 def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> Constants:
     numbers, arrays = [], []
-    for name, constant in zip(body.constants.values(), body.prologue(*values.slots(real)), strict=True):
-        if name in body.arrays:
-            arrays.append(field_in_layout(constant.to(real), step))
-            numbers.append(0.0)
-        else:
-            numbers.append(float(constant))
+    with torch.no_grad():
+        found = body.prologue(values.numbers)(values.tensors)
+        for name, constant in zip(body.constants.values(), found, strict=True):
+            if name in body.arrays and isinstance(constant, Tensor):
+                arrays.append(field_in_layout(constant.to(real), step))
+                numbers.append(0.0)
+            else:
+                numbers.append(float(constant))
     return Constants(tuple(numbers), tuple(arrays), _settled(body, numbers))
 
 

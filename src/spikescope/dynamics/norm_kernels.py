@@ -24,6 +24,7 @@ __all__ = [
     "by_channel",
     "moments_arguments",
     "norm_kernels",
+    "rows_by_channel",
     "settle_arguments",
     "settle_back_arguments",
     "settle_options",
@@ -84,9 +85,13 @@ class Chunks(NamedTuple):
 
 def by_channel(x: Tensor, real: torch.dtype, shape: Sequence[int]) -> Tensor:
     """Memory for four values of each channel, as rows of the `shape` of a value per channel."""
-    shape = tuple(shape)
+    return x.new_empty_strided(*rows_by_channel(shape), dtype=real)
+
+
+def rows_by_channel(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of such memory."""
     row = -(-shape[0] // _ALIGNED) * _ALIGNED
-    return x.new_empty_strided((4, *shape), (row, *(1,) * len(shape)), dtype=real)
+    return (4, *shape), (row, *(1,) * len(shape))
 
 
 def moments_arguments(x: Tensor, in_time: int, sums: Tensor, steps: int, n: int, of: Channels, by: Chunks) -> list[Any]:

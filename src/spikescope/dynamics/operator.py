@@ -142,7 +142,10 @@ def call_backward_kernel(
 
 def like_fields(found: Sequence[Tensor], fields: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of fields, from one for all neurons or one per neuron, in memory of their own."""
-    summed = [grad.sum_to_size(held.shape).to(held.dtype) for grad, held in zip(found, fields, strict=True)]
+    summed = [
+        (grad if grad.shape == held.shape else grad.sum_to_size(held.shape)).to(held.dtype)
+        for grad, held in zip(found, fields, strict=True)
+    ]
     return [_unaliased(held, summed[:i]) for i, held in enumerate(summed)]
 
 

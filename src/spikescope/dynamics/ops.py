@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from .graph import Node
+from .graph import SAME, Node
 
 __all__ = ["CONDITIONS", "CONDITION_OF", "CUDA", "DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
 
@@ -137,7 +137,7 @@ LOGICAL |= CONDITIONS
 CONDITION_OF = {aten.where.self: 0, aten.masked_fill.Scalar: 1, aten._to_copy.default: 0}
 """Which operand of these is a condition."""
 
-PASS = {aten.detach.default, aten.alias.default, aten.clone.default, aten.view.default, aten.expand.default}
+PASS = {*SAME, aten.view.default, aten.expand.default}
 """Operations that change nothing of a single element."""
 
 DIVISIONS = {aten.div.Tensor, aten.div.Scalar}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .arguments import (
+    Channels,
     Constants,
+    as_taken,
     backward_arguments,
     blocks_of,
-    constants_of,
     form_of,
     forward_arguments,
     states_of,
@@ -20,10 +22,12 @@ from .arguments import (
 )
 from .derivative import Call
 from .gpu import backward_kernel, forward_kernel
-from .launch import Launcher
+from .launch import Again, Launcher
 from .layout import Outputs, segment_length
 from .prepared import Prepared
 from .program import program
+from .prologue import Rest
+from .trace import Body
 from .triton import WHOLE, Way
 
 __all__ = ["PreparedOnGpu"]
@@ -32,26 +36,34 @@ __all__ = ["PreparedOnGpu"]
 class PreparedOnGpu(Prepared):
     """A run by the Triton kernels, on a GPU or in Triton's interpreter."""
 
+    by_channel: Channels | None = None  # where fields have a value per channel, how the channels lie
+
     def __init__(self, call: Call, x: Tensor, first: Sequence[float | None]) -> None:
         super().__init__(call, x, first)
-        self.constants: dict[tuple[int, ...] | None, Constants] = {}
+        self.prologues: dict[tuple[int, ...] | None, tuple[Body, Rest]] = {}
         self.launchers: dict[object, Launcher] = {}
+        self.known: dict[object, Again] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        constants = self._constants(rest[self.call.held :], None)
-        state = self._first(rest)
-        y, last = torch.empty_like(x), [self._buffer() for _ in self.first]
-        out = Outputs(y, last, None, checkpoints, self._told())
-        arguments = forward_arguments(x, self.step.numel, state, self.step, out, constants)
+        y, last, told = torch.empty_like(x), [self._buffer() for _ in self.first], self._told()
         kept = self.no_checkpoints is None and checkpoints is not None
-        launcher = self.launchers.get((constants.numbers, kept))
-        if launcher is None:
-            kernel = forward_kernel(self.call.key, form_of(self.real, state, constants), frozenset(self.taps))
+        state, fields = rest[: self.call.held], rest[self.call.held :]
+
+        def arguments(constants: Constants) -> list[Any]:
+            out = Outputs(y, last, None, checkpoints, told)
+            return forward_arguments(x, self.step.numel, self._first(rest), self.step, out, constants)
+
+        def launcher(constants: Constants) -> Launcher:
+            form = form_of(self.real, self._first(rest), constants)
+            kernel = forward_kernel(self.call.key, form, frozenset(self.taps))
             length = segment_length("triton", self.steps, self.call.states) if kept else 1
-            launcher = Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
-            self.launchers[constants.numbers, kept] = launcher
-        launcher([*arguments, self.steps, self.step.numel])
-        return (y, *last, *out.taps.values())
+            return Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
+
+        tensors = [x, y, *last, *state, *told.values()]
+        if checkpoints is not None:
+            tensors.append(checkpoints)
+        self._launch(kept, None, fields, tensors, arguments, launcher)
+        return (y, *last, *told.values())
 
     def backward(
         self,
@@ -78,49 +90,105 @@ class PreparedOnGpu(Prepared):
         tensors, wanted = rest[self.call.held :], self._wanted(needed)
         slots = tuple([self.slots[i] for i in wanted])
         scalars = tuple([self.kinds[slot] == "s" for slot in slots])
-        constants, state = self._constants(tensors, slots), self._first(rest)
         gx, has_g = torch.empty_like(x), bool(ends)
         way, blocks, rows = self._way(bool(correction))
         starts = [self._buffer() for _ in range(self.call.held)]  # the kernel writes them all
-        given = iter(starts)
-        gstart = [next(given) if number is None else None for number in self.first]
         sums = sums_of(scalars, [self._buffer() for _ in range(scalars.count(False))], x, blocks)
-        arguments = backward_arguments(
-            x,
-            self.step.numel,
-            states_of(state, self.step, gstart, ends or [gx] * len(self.first)),
-            gx if self.no_checkpoints is not None else checkpoints,
-            gy,
-            gx,
-            gx,
-            sums,
-            constants,
+
+        def arguments(constants: Constants) -> list[Any]:
+            given = iter(starts)
+            gstart = [next(given) if number is None else None for number in self.first]
+            return [
+                *backward_arguments(
+                    x,
+                    self.step.numel,
+                    states_of(self._first(rest), self.step, gstart, ends or [gx] * len(self.first)),
+                    gx if self.no_checkpoints is not None else checkpoints,
+                    gy,
+                    gx,
+                    gx,
+                    sums,
+                    constants,
+                ),
+                *correction,
+                *rows,
+            ]
+
+        self._launch_back(
+            (slots, scalars, has_g, gy[1], way, blocks),
+            rest,
+            [x, gx, gy[0], checkpoints, *starts, *ends, *sums, *correction],
+            arguments,
         )
-        launcher = self._backwards(constants, state, slots, scalars, has_g, gy[1], way, blocks)
-        launcher([*arguments, *correction, *rows, self.steps, self.step.numel])
         first = [held if need else None for held, need in zip(starts, needed, strict=False)]
         return self._gradients(gx, first, wanted, totals(scalars, sums, self.real), tensors)
 
-    def _backwards(
+    def _launch_back(
         self,
-        constants: Constants,
-        state: Sequence[float | Tensor],
-        slots: tuple[int, ...],
-        scalars: tuple[bool, ...],
-        has_g: bool,
-        in_time: int,
-        way: Way,
-        blocks: int,
-    ) -> Launcher:
-        """What launches the kernel backwards for gradients like these."""
-        launcher = self.launchers.get((constants.numbers, slots, has_g, in_time, way))
-        if launcher is None:
+        of: tuple[tuple[int, ...], tuple[bool, ...], bool, int, Way, int],
+        rest: Sequence[Tensor],
+        tensors: Sequence[Tensor],
+        arguments: Callable[[Constants], list[Any]],
+    ) -> None:
+        """Launch the kernel backwards for gradients `of` a kind."""
+        slots, scalars, has_g, _, way, blocks = of
+
+        def launcher(constants: Constants) -> Launcher:
             length = segment_length("triton", self.steps, self.call.states)
-            kernel = backward_kernel(self.call.key, form_of(self.real, state, constants), slots, length, scalars, way)
+            form = form_of(self.real, self._first(rest), constants)
+            kernel = backward_kernel(self.call.key, form, slots, length, scalars, way)
             options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": has_g}
-            launcher = Launcher(kernel, self.device, blocks, **options)
-            self.launchers[constants.numbers, slots, has_g, in_time, way] = launcher
-        return launcher
+            return Launcher(kernel, self.device, blocks, **options)
+
+        held = self.call.held
+        self._launch(of, slots, rest[held:], [*tensors, *rest[:held]], arguments, launcher)
+
+    def _launch(
+        self,
+        kind: object,
+        slots: tuple[int, ...] | None,
+        fields: Sequence[Tensor],
+        tensors: list[Tensor],
+        arguments: Callable[[Constants], list[Any]],
+        launcher: Callable[[Constants], Launcher],
+    ) -> None:
+        """Launch a kernel with the results of a prologue, forwards or, for gradients of the fields in `slots`,
+        backwards. Its tensors are among `tensors` and these results; where they are taken as they are, the next launch
+        of the kind needs nothing else.
+        """
+        body, rest = self._prologue(slots)
+        held = rest.computed(fields)
+        tensors += held
+        known = self.known.get(kind)
+        if known is not None:
+            known(tensors)
+            return
+        constants = as_taken(body, rest.among(held), self.step, self.real, self.device, self.by_channel)
+        given = [*arguments(constants), self.steps, self.step.numel]
+        made = self.launchers.get((kind, constants.numbers))
+        if made is None:
+            made = self.launchers[kind, constants.numbers] = launcher(constants)
+        made(given)
+        if constants.numbers == body.numbers:
+            self._keep(kind, made, given, tensors)
+
+    def _keep(self, kind: object, launcher: Launcher, given: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+        """Have the next launch of the kind go by `tensors` alone, where each of those that were `given` is one of
+        them, and it is told from the others.
+        """
+        among = {id(each) for each in tensors}
+        taken = {id(held) for held in given if isinstance(held, Tensor)}
+        if len(among) == len(tensors) and taken <= among:
+            self.known[kind] = Again(launcher, given, tensors)
+
+    def _prologue(self, slots: tuple[int, ...] | None) -> tuple[Body, Rest]:
+        """The body of a kernel, and what its prologue leaves to do."""
+        found = self.prologues.get(slots)
+        if found is None:
+            of = program(self.call.key)
+            body = of.forward(self.real) if slots is None else of.backward(self.real, slots)
+            found = self.prologues[slots] = body, body.prologue(self.call.numbers)
+        return found
 
     def _way(self, corrected: bool) -> tuple[Way, int, Sequence[int]]:
         """What a pass backwards is for, in how many programs it runs, and what it takes besides."""
@@ -135,14 +203,3 @@ class PreparedOnGpu(Prepared):
         if set(map(type, gstate)) == {type(None)}:
             return []
         return [self._buffer().zero_() if grad is None else self._at_the_end(grad) for grad in gstate]
-
-    def _constants(self, tensors: Sequence[Tensor], slots: tuple[int, ...] | None) -> Constants:
-        """The results of a prologue, forwards or, for gradients of the fields in `slots`, backwards."""
-        found = self.constants.get(slots)
-        if found is None:
-            made = program(self.call.key)
-            body = made.forward(self.real) if slots is None else made.backward(self.real, slots)
-            found = constants_of(body, self._values(tensors), self.step, self.real, self.device)
-            if self.of_numbers:
-                self.constants[slots] = found
-        return found

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .arguments import Channels, Constants, backward_arguments, constants_of, states_of
+from .arguments import Channels, Constants, backward_arguments, states_of
 from .derivative import Call
 from .launch import Launcher
 from .norm_kernels import (
     Chunks,
     Norm,
-    by_channel,
     moments_arguments,
     norm_kernels,
+    rows_by_channel,
     settle_arguments,
     settle_back_arguments,
     settle_options,
 )
 from .prepared_gpu import PreparedOnGpu
-from .program import program
 from .triton import Way
 
 __all__ = ["PreparedNormed"]
@@ -42,29 +42,53 @@ class PreparedNormed(PreparedOnGpu):
     ) -> None:
         super().__init__(call, x, first)
         n = self.step.numel
-        self.by_batch, self.channels, self.amount = norm.by_batch, channels, x.numel() / channels.number
+        self.by_batch, self.amount = norm.by_batch, x.numel() / channels.number
+        self.channels = self.by_channel = channels
         self.places, self.inserts = places, sorted(zip(places, (0, 1), strict=True))
         self.both = tuple([self.slots[place] for place in places])
         self.chunks, self.tiles, self.rows_of_one = Chunks.of(channels, n), channels.tiles(n), n // channels.number
         self.summing = Way(sums=True, width=channels.width)
         self.correcting = Way(corrected=True, width=channels.width)
         kernels, number = norm_kernels(self.real), channels.number
+        self.of_sums = 2, number, self.chunks.number
+        self.of_settled, self.of_gains = rows_by_channel(channels.shape), rows_by_channel(channels.shape[:1])
         self.moments = Launcher(kernels.spikescope_moments, self.device, self.chunks.programs, W=channels.width)
         self.settle = Launcher(kernels.spikescope_settle, self.device, number, **settle_options(norm, True))
         self.settle_back = Launcher(kernels.spikescope_settle_back, self.device, number)
-        self.patterns: dict[tuple[int, ...] | None, tuple[Constants, list[tuple[int, int]]]] = {}
 
     def run(
         self, x: Tensor, norm: Norm, rest: Sequence[Tensor], checkpoints: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the normalisation comes to, a row each of scale, shift, mean and rate; then output and last state."""
-        settled = sums = by_channel(x, self.real, self.channels.shape)
+        settled = sums = self._rows(self.of_settled)
         if self.by_batch:
-            sums = x.new_empty((2, self.channels.number, self.chunks.number), dtype=torch.float64)
-            n = self.step.numel
-            self.moments(moments_arguments(x, n, sums, self.steps, n, self.channels, self.chunks))
-        self.settle(settle_arguments(x, sums, norm, settled, self.channels, self.amount))
+            sums = torch.empty(self.of_sums, dtype=torch.float64, device=self.device)
+            self._moments(x, sums)
+        self._settle(x, sums, norm, settled)
         return settled, self.forward(x, self._with(rest, settled.unbind()), checkpoints)
+
+    def _rows(self, of: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
+        """Memory for four values of each channel."""
+        return torch.empty_strided(*of, dtype=self.real, device=self.device)
+
+    def _moments(self, x: Tensor, sums: Tensor) -> None:
+        known, n = self.known.get("moments"), self.step.numel
+        if known is not None:
+            known((x, sums))
+            return
+        given = moments_arguments(x, n, sums, self.steps, n, self.channels, self.chunks)
+        self.moments(given)
+        self._keep("moments", self.moments, given, (x, sums))
+
+    def _settle(self, x: Tensor, sums: Tensor, norm: Norm, settled: Tensor) -> None:
+        held = (sums if self.by_batch else None, norm.weight, norm.bias, norm.mean, norm.variance, norm.tracked)
+        tensors, known = [each for each in (x, *held, settled) if each is not None], self.known.get("settle")
+        if known is not None:
+            known(tensors, norm.taken)
+            return
+        *given, taken = settle_arguments(x, sums, norm, settled, self.channels, self.amount)
+        self.settle([*given, taken])
+        self._keep("settle", self.settle, given, tensors)
 
     def still_knows(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor, settled: Tensor) -> bool:
         """Whether what was saved has come back as it lay."""
@@ -121,28 +145,38 @@ class PreparedNormed(PreparedOnGpu):
         """The gradients of scale and shift as sums of tiles; see `gpu.channel_sums`."""
         tiles, columns = self.tiles
         sums = x.new_empty((2, self.channels.number, tiles), dtype=self.real)
-        constants, state = self._constants(rest[self.call.held :], self.both), self._first(rest)
-        arguments = backward_arguments(
-            x,
-            self.step.numel,
-            states_of(state, self.step, [sums if n is None else None for n in self.first], ends or [sums] * len(state)),
-            sums if self.no_checkpoints is not None else checkpoints,
-            gy,
-            sums,
-            x,
-            [sums],
-            constants,
-        )
-        launcher = self._backwards(
-            constants, state, self.both, (False, False), bool(ends), gy[1], self.summing, tiles * columns
-        )
-        launcher([*arguments, self.rows_of_one, self.steps, self.step.numel])
+
+        def arguments(constants: Constants) -> list[Any]:
+            nothing = [sums if number is None else None for number in self.first]
+            return [
+                *backward_arguments(
+                    x,
+                    self.step.numel,
+                    states_of(self._first(rest), self.step, nothing, ends or [sums] * len(self.first)),
+                    sums if self.no_checkpoints is not None else checkpoints,
+                    gy,
+                    sums,
+                    x,
+                    [sums],
+                    constants,
+                ),
+                self.rows_of_one,
+            ]
+
+        of = (self.both, (False, False), bool(ends), gy[1], self.summing, tiles * columns)
+        self._launch_back(of, rest, [x, sums, gy[0], checkpoints, *ends], arguments)
         return sums
 
     def _settle_back(self, settled: Tensor, sums: Tensor) -> Sequence[Tensor]:
         """Of each channel the gradients of weight and bias, then constant and slope of the correction."""
-        out = by_channel(settled, self.real, self.channels.shape[:1])
-        self.settle_back(settle_back_arguments(settled, sums, out, self.channels, self.amount))
+        out = self._rows(self.of_gains)
+        known = self.known.get("settle back")
+        if known is not None:
+            known((settled, sums, out))
+        else:
+            given = settle_back_arguments(settled, sums, out, self.channels, self.amount)
+            self.settle_back(given)
+            self._keep("settle back", self.settle_back, given, (settled, sums, out))
         return out.unbind()
 
     def _way(self, corrected: bool) -> tuple[Way, int, Sequence[int]]:
@@ -151,26 +185,3 @@ class PreparedNormed(PreparedOnGpu):
         if not self.correcting.tiled:
             return self.correcting, super()._way(False)[1], ()
         return self.correcting, math.prod(self.tiles), (self.rows_of_one,)
-
-    def _constants(self, tensors: Sequence[Tensor], slots: tuple[int, ...] | None) -> Constants:
-        """The results of a prologue. Where these are numbers and fields as they are, only the fields are put in."""
-        known = self.patterns.get(slots)
-        if known is not None:
-            constants, where = known
-            arguments = list(constants.arguments)
-            for at, place in where:
-                arguments[at] = tensors[place]
-            return Constants(arguments, constants.numbers, constants.channels)
-        made = program(self.call.key)
-        body = made.forward(self.real) if slots is None else made.backward(self.real, slots)
-        found = constants_of(body, self._values(tensors), self.step, self.real, self.device, self.channels)
-        where = [
-            (at, place)
-            for at, held in enumerate(found.arguments)
-            for place, tensor in enumerate(tensors)
-            if held is tensor
-        ]
-        if len(where) == sum(isinstance(held, Tensor) for held in found.arguments):
-            arguments = [None if isinstance(held, Tensor) else held for held in found.arguments]
-            self.patterns[slots] = Constants(arguments, found.numbers, found.channels), where
-        return found

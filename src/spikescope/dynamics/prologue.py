@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from .graph import Node
 from .ops import PASS
 
-__all__ = ["AsNumbers", "evaluate", "rounded"]
+__all__ = ["AsNumbers", "Prologue", "Rest", "evaluate", "rounded"]
 
 aten = torch.ops.aten
 
@@ -72,21 +75,106 @@ def rounded(held: Any, real: torch.dtype) -> Tensor:
     return torch.tensor(held, dtype=torch.float64, device="cpu").to(real)
 
 
-def evaluate(nodes: Sequence[Node], values: dict[Node, Any], real: torch.dtype) -> dict[Node, Any]:
+def evaluate(nodes: Sequence[Node], values: Mapping[Node, Any], real: torch.dtype) -> dict[Node, Any]:
     """The values of all `nodes`, each a number or a tensor, from those of what they are computed from."""
-    values = dict(values)
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    places = map(_Place, range(len(tensors)))
+    held = {node: next(places) if isinstance(value, Tensor) else value for node, value in values.items()}
+    _run(_left(nodes, held, len(tensors), real), tensors)
+    return {node: tensors[value.at] if isinstance(value, _Place) else value for node, value in held.items()}
+
+
+class Prologue:
+    """What is computed of the fields alone; a field of the kind 'n' is a number, of another a tensor."""
+
+    def __init__(
+        self, fields: Sequence[Node], kinds: str, nodes: Sequence[Node], constants: Sequence[Node], real: torch.dtype
+    ) -> None:
+        self.fields, self.kinds, self.nodes, self.constants, self.real = fields, kinds, nodes, constants, real
+
+    def __call__(self, numbers: Sequence[float]) -> Rest:
+        """What is left to compute where the fields that are numbers are known; of `numbers` they come first."""
+        count = self.kinds.count("n")
+        return _rest(self, struct.pack(f"{count}d", *numbers[:count]))  # as bytes 0.0 is not -0.0
+
+
+class Rest:
+    """A prologue with its numbers in place: called with the fields that are tensors it gives the constants."""
+
+    def __init__(self, prologue: Prologue, numbers: Iterable[float]) -> None:
+        own, places = iter(numbers), map(_Place, count())
+        kinds = zip(prologue.fields, prologue.kinds, strict=True)
+        held: dict[Node, Any] = {node: next(own) if kind == "n" else next(places) for node, kind in kinds}
+        tensors = len(prologue.kinds) - prologue.kinds.count("n")
+        self.operations, self.real = _left(prologue.nodes, held, tensors, prologue.real), prologue.real
+        found = [held[node] for node in prologue.constants]
+        self.constants = [value if isinstance(value, _Place) else float(value) for value in found]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[float | Tensor]:
+        """The constants in their order: of numbers alone a number, else a tensor."""
+        return self.among(self.computed(tensors))
+
+    def computed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The fields in the dtype of the state, then all that is computed of them."""
+        held = [field if field.dtype is self.real else field.to(self.real) for field in tensors]
+        _run(self.operations, held)
+        return held
+
+    def among(self, held: Sequence[Tensor]) -> list[float | Tensor]:
+        """The constants, from what was `computed`."""
+        return [held[value.at] if isinstance(value, _Place) else value for value in self.constants]
+
+
+@lru_cache(maxsize=1024)
+def _rest(prologue: Prologue, told: bytes) -> Rest:
+    return Rest(prologue, struct.unpack(f"{len(told) // 8}d", told))
+
+
+class _Place(NamedTuple):
+    """Where a tensor is among those of a run: the given ones, then the result of each operation."""
+
+    at: int
+
+
+class _Operation(NamedTuple):
+    """An operation that is left: its arguments, and which of them are tensors, from where."""
+
+    function: Callable[..., Tensor]
+    arguments: list[Any]
+    tensors: list[tuple[int, int]]
+    options: dict[str, Any]
+
+
+def _left(nodes: Sequence[Node], held: dict[Node, Any], given: int, real: torch.dtype) -> list[_Operation]:
+    """What there is to do where only tensors are not known, of which some are `given`.
+
+    What is known of each node is added to those that are `held`: its number, or its place.
+    """
+    left: list[_Operation] = []
     for node in nodes:
-        args = [values[arg] if isinstance(arg, Node) else arg for arg in node.args]
+        args = [held[arg] if isinstance(arg, Node) else arg for arg in node.args]
+        tensors = [(place, arg.at) for place, arg in enumerate(args) if isinstance(arg, _Place)]
         if node.target in PASS:
-            values[node] = args[0]
-        elif node.inputs and not any(isinstance(arg, Tensor) for arg in args):
-            values[node] = _of_numbers(node, args)
-        elif node.target in _POWERS:
-            values[node] = torch.pow(*args)
+            held[node] = args[0]
+        elif node.inputs and not tensors:
+            held[node] = _of_numbers(node, args)
         else:
-            placed = [rounded(v, real) if isinstance(a, Node) else v for a, v in zip(node.args, args, strict=True)]
-            values[node] = node.target(*placed, **node.kwargs)
-    return values
+            function = torch.pow if node.target in _POWERS else node.target
+            if node.target not in _POWERS:
+                named = zip(node.args, args, strict=True)
+                args = [rounded(v, real) if isinstance(a, Node) and type(v) is not _Place else v for a, v in named]
+            held[node] = _Place(given + len(left))
+            left.append(_Operation(function, args, tensors, node.kwargs))
+    return left
+
+
+def _run(operations: Sequence[_Operation], tensors: list[Tensor]) -> None:
+    """Append the result of each operation to the tensors."""
+    for function, arguments, places, options in operations:
+        given = list(arguments)
+        for place, at in places:
+            given[place] = tensors[at]
+        tensors.append(function(*given, **options))
 
 
 def _of_numbers(node: Node, args: list[Any]) -> Any:

@@ -10,9 +10,9 @@ enters with an element per neuron, so that its gradient comes per neuron too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from ..surrogate import Surrogate
 from .eager import StepFunction
 from .graph import Graph, Node, UntraceableError, record
 from .ops import DIVISIONS, OPS, PASS, meaning
-from .prologue import AsNumbers, evaluate, rounded
+from .prologue import AsNumbers, Prologue
 from .rules import TRACED, disagreement, refused, rounds_alike
 
 __all__ = ["Body", "Model", "Traced", "UnsupportedOperationError", "trace_backward", "trace_forward"]
@@ -93,10 +93,9 @@ class Body:
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
     conditions: frozenset[str]  # the constants that are conditions
-    given: Mapping[str, int]  # the constants that are values as they are, and the slots of these
     traced: Traced
     inexact: frozenset[Any]  # the operations whose texts do not give the very bits of PyTorch
-    prologue: Callable[..., list[Tensor]]  # values -> constants, all or `of` these; of numbers in double precision
+    prologue: Prologue  # what the constants are computed by
 
     @property
     def exact(self) -> bool:
@@ -159,22 +158,6 @@ def _split(
     used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
 
-    @cache
-    def needed_for(of: frozenset[str]) -> tuple[list[Node], list[Node]]:
-        """The constants of these names, and what is computed for them."""
-        wanted = [node for node in used if constants[node] in of]
-        reached = set(wanted)
-        for node in reversed(fixed):
-            if node in reached:
-                reached.update(node.inputs)
-        return wanted, [node for node in fixed if node in reached]
-
-    def prologue(*held: float | Tensor, of: frozenset[str] | None = None) -> list[Tensor]:
-        wanted, nodes = (used, fixed) if of is None else needed_for(of)
-        with torch.no_grad():
-            values = evaluate(nodes, dict(zip(values_at, held, strict=True)), real)
-            return [rounded(values[node], torch.float64) for node in wanted]
-
     return Body(
         nodes=tuple(body),
         inputs=dict(zip(graph.inputs[:count], names, strict=True)),
@@ -186,10 +169,9 @@ def _split(
             constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
         ),
         conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
-        given={constants[node]: slot for slot, node in enumerate(values_at) if node in constants},
         traced=known,
         inexact=frozenset(meaning(node) for node in body if not _exact(node)),
-        prologue=prologue,
+        prologue=Prologue(values_at, model.kinds, fixed, used, real),
     )
 
 
