@@ -125,21 +125,19 @@ class Glance:
     ) -> Late:
         now = [(held.data_ptr(), held.dtype, held.numel()) for held in self._own]
         if now != self._known:
-            self._tables, self._others = {}, {}
-            for name, held in self._lasting.items():
-                if not (is_plain(held) and _put(self._tables, name, held, FINITE)):
-                    self._others[name] = held
+            self._tables, self._others = {}, {name: x for name, x in self._lasting.items() if not is_plain(x)}
+            rest = {name: x for name, x in self._lasting.items() if name not in self._others}
+            self._others |= _put(self._tables, rest, FINITE)
             self._known = now
         tables = {place: table.copy() for place, table in self._tables.items()}
         answers = {**told, **{name: _alone(held, FINITE) for name, held in self._others.items()}}
-        plain = is_plain(*fired.values(), *finite.values())
+        numbers = {name: held for name, held in told.items() if isinstance(held, Tensor)}
+        plain = is_plain(*fired.values(), *finite.values(), *numbers.values())
         for kinds, asked in ((FIRED, fired), (FINITE, finite)):
-            for name, held in asked.items():
-                if not (plain and _put(tables, name, held, kinds)):
-                    answers[name] = _alone(held, kinds)
-        for name, number in told.items():
-            if isinstance(number, Tensor) and is_plain(number) and _put(tables, name, number, VALUE):
-                answers[name] = 0.0  # until it comes
+            for name, held in (_put(tables, asked, kinds) if plain else asked).items():
+                answers[name] = _alone(held, kinds)
+        left = _put(tables, numbers, VALUE) if plain and numbers else numbers
+        answers.update((name, 0.0) for name in numbers if name not in left)  # until they come
         here = tables.pop(None, None)
         if here is not None:
             _looking()(here.rows.buffer_info()[0], len(here.names))
@@ -147,29 +145,24 @@ class Glance:
         return Late(answers, [Look(device, table) for device, table in tables.items()])
 
 
-def _put(tables: dict[Any, Table], name: Any, x: Tensor, kinds: Mapping[torch.dtype, int]) -> bool:
-    """Put a question into the table of its device, and say whether a kernel there knows such a tensor."""
-    kind = kinds.get(x.dtype)
-    if kind is None:
-        return False
-    there = elsewhere(x)
-    if not (takes(x) if there else kinds is not VALUE and _looking() is not None):
-        return False
-    held = x if x.is_contiguous() else _in_one_run(x)
-    address = 0 if held is None else held.data_ptr()
-    if held is None or not address:
-        return False
-    place = x.device if there else None
-    table = tables.get(place)
-    if table is None:
-        table = tables[place] = Table()
-    count = held.numel()
-    if there:
-        table.put(name, address, count, kind, table.programs)
-        table.programs += programs_for(count)
-    else:
-        table.put(name, address, count, kind, threads_for(count) if count >= LARGE else 1)
-    return True
+def _put(tables: dict[Any, Table], asked: Mapping[Any, Tensor], kinds: Mapping[torch.dtype, int]) -> dict[Any, Tensor]:
+    """Put a question of tensors into the tables of their devices; gives those that no kernel there knows."""
+    left, here = {}, kinds is not VALUE and _looking() is not None
+    for name, x in asked.items():
+        kind, there = kinds.get(x.dtype), elsewhere(x)
+        held = x if x.is_contiguous() else _in_one_run(x)
+        if kind is None or held is None or not (takes(x) if there else here) or not (address := held.data_ptr()):
+            left[name] = x
+            continue
+        place, count = x.device if there else None, held.numel()
+        table = tables.get(place)
+        if table is None:
+            table = tables[place] = Table()
+        share = table.programs if there else threads_for(count) if count >= LARGE else 1
+        table.names.append(name)
+        table.rows.extend((address, count, kind, share, 0))
+        table.programs += programs_for(count) if there else 0
+    return left
 
 
 def _in_one_run(x: Tensor) -> Tensor | None:

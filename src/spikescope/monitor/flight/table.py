@@ -43,11 +43,6 @@ class Table:
         made.names, made.rows, made.programs = self.names[:], self.rows[:], self.programs
         return made
 
-    def put(self, name: Any, address: int, count: int, kind: int, share: int) -> None:
-        """Add a row."""
-        self.names.append(name)
-        self.rows.extend((address, count, kind, share, 0))
-
     def answers(self, rows: Sequence[int]) -> dict[Any, float]:
         """What was found, in rows that have come back: a number for each value, and each name of which it is so."""
         found = rows[WIDTH - 1 :: WIDTH]
