@@ -1,8 +1,9 @@
 """Memory and time of a training step: ours plain, lean and within a budget, and SpikingJelly with and without memopt.
 
-Blocks of Conv2d-BatchNorm2d-LIF with 64 channels, and networks of papers, float32. Each contender has a fresh process.
-The peak is of PyTorch's own record of allocations, so that it is what the step needs, not what the heap has kept.
-The budget of `fit` is in the middle between the floor and what the lean network takes.
+Blocks of Conv2d-BatchNorm2d-LIF with 64 channels, SEW-ResNet18 and Spikformer-S, float32, each written once for the
+names that both libraries have, with the same weights. Each contender has a fresh process. The peak is of PyTorch's own
+record of allocations, so that it is what the step needs, not what the heap has kept. The budget of `fit` is in the
+middle between the floor and what the lean network takes.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikescope import models, neuron
 from spikescope.functional.memory.peak import most_allocated
 
 from ..harness import Agreement, Options, Row, subprocess_json, versus
 from ..rivals import missing
+from .published import kit_of, resnet18
 
 __all__ = ["rows"]
 
 BLOCKS, CHANNELS, CLASSES = 5, 64, 10
+PAPERS = {"SEW-ResNet18": 64, "Spikformer-S": 32}  # with the side of the images
 SAME = 1e-5  # relative difference of the losses: sums in another order
 RIVALS = {
     "plain": "ours, plain",
@@ -46,8 +47,9 @@ def rows(options: Options) -> Iterator[Row]:
         case = f"{BLOCKS} x conv {CHANNELS}, T={steps}, batch {batch}, {side}x{side}"
         yield from _rows(case, ["ours", "plain", "fit", *rivals], "conv", steps, batch, side)
     batch = options.size(4, 1)
-    for model in ("sew_resnet18", "spikformer"):  # those of SpikingJelly need torchvision
-        yield from _rows(f"{model}, T=4, batch {batch}, 32x32", ["ours", "plain", "fit"], model, 4, batch, 32)
+    for model, side in PAPERS.items():
+        case = f"{model}, T=4, batch {batch}, {side}x{side}"
+        yield from _rows(case, ["ours", "plain", "fit", *rivals], model, 4, batch, side)
 
 
 def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]:
@@ -61,7 +63,8 @@ def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]
         if name != "ours"
     }
     unit = math.prod(sizes[:2]) * CHANNELS * sizes[2] ** 2 * 4 / 2**20
-    least = f"3 tensors of {unit:.1f} MB in the backward pass of a block, and {BLOCKS - 2} outputs of convolutions"
+    least = f"3 tensors of {unit:.1f} MB in the backward pass of a block, {BLOCKS - 2} outputs of convolutions, "
+    least += f"{BLOCKS} last states of {unit / sizes[0]:.1f} MB"
     note = f"{least}; " if model == "conv" else ""
     note += f"fit took {found['fit']['planned']:.1f} s to plan, within {found['fit']['budget']:.1f} MB"
     for measure, key, unit in (("peak of a training step, lean", "peak", "MB"), ("time of it", "seconds", "s")):
@@ -69,56 +72,67 @@ def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]
         yield from versus("lean", case, measure, unit, values, alike, note)
 
 
-def _network(library: Any, model: str) -> nn.Module:
-    torch.manual_seed(0)
-    if model == "sew_resnet18":
-        net: nn.Module = models.create(model, neuron=neuron.LIFNode, num_classes=CLASSES, step_mode="m")
-    elif model == "spikformer":
-        net = models.create("spikformer_cifar10", T=4, depths=2, num_classes=CLASSES, step_mode="m")
+def _network(kit: Any, model: str, steps: int, side: int) -> nn.Module:
+    net: nn.Module
+    if model == "SEW-ResNet18":
+        net, _ = resnet18(kit, sew=True)
+    elif model == "Spikformer-S":
+        module = importlib.import_module(f"{kit.models}.spikformer")
+        net = module.spikformer_s(T=steps, img_size_h=side, img_size_w=side, num_classes=CLASSES)
     else:
-        net = _blocks(library)
-    library.functional.set_step_mode(net, "m")
-    return net
+        net = _blocks(kit)
+    kit.functional.set_step_mode(net, "m")
+    return _with_the_same_weights(net)
 
 
-def _blocks(library: Any) -> nn.Module:
+def _blocks(kit: Any) -> nn.Module:
     parts: list[nn.Module] = []
     for block in range(BLOCKS):
         first = 3 if block == 0 else CHANNELS
-        parts.append(library.layer.Conv2d(first, CHANNELS, 3, padding=1, bias=False))
-        parts += [library.layer.BatchNorm2d(CHANNELS), library.neuron.LIFNode()]
-    parts += [library.layer.AdaptiveAvgPool2d(4), library.layer.Flatten(), library.layer.Linear(16 * CHANNELS, CLASSES)]
+        parts.append(kit.layer.Conv2d(first, CHANNELS, 3, padding=1, bias=False))
+        parts += [kit.layer.BatchNorm2d(CHANNELS), kit.neuron.LIFNode()]
+    parts += [kit.layer.AdaptiveAvgPool2d(4), kit.layer.Flatten(), kit.layer.Linear(16 * CHANNELS, CLASSES)]
     return nn.Sequential(*parts)
+
+
+def _with_the_same_weights(net: nn.Module) -> nn.Module:
+    """The network with weights that follow from the order and the shapes of its parameters alone."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.ndim > 1:
+                p.copy_(torch.randn(p.shape, generator=generator) * math.sqrt(2 / p[0].numel()))
+            elif not bool((p == 1).all()):  # the gain of a normalisation stays as it is
+                p.zero_()
+    return net
 
 
 def _contender(name: str, model: str, steps: int, batch: int, side: int) -> dict[str, float]:
     torch.manual_seed(1)
     x = torch.rand(steps, batch, 3, side, side)
-    package = "spikescope" if name in ("ours", "plain", "fit") else "spikingjelly.activation_based"
-    rooms = ("functional", "layer", "neuron")
-    library = SimpleNamespace(**{room: importlib.import_module(f"{package}.{room}") for room in rooms})
-    net = _network(library, model)
+    kit = kit_of("spikescope" if name in ("ours", "plain", "fit") else "spikingjelly")
+    net = _network(kit, model, steps, side)
     told: dict[str, float] = {}
     if name == "ours":
-        library.functional.lean(net)
+        kit.functional.lean(net)
     if name == "fit":
         start = time.perf_counter()
-        roomy = library.functional.fit_memory(net, x, "1 TB", show=False)
+        roomy = kit.functional.fit_memory(net, x, "1 TB", show=False)
         middle = max((roomy.floor + roomy.after) // 2, roomy.floor)
-        plan = library.functional.fit_memory(net, x, middle, show=False)
+        plan = kit.functional.fit_memory(net, x, middle, show=False)
         told = {"planned": time.perf_counter() - start, "budget": plan.budget / 2**20}
     if name == "memopt":
         from spikingjelly.activation_based import memopt
 
         def example(model: nn.Module) -> Tensor:
-            library.functional.reset_net(model)
+            kit.functional.reset_net(model)
             out: Tensor = model(x)
             return out
 
-        net = memopt.optimize_memory(net, (library.neuron.LIFNode,), example, level=1)
+        net = memopt.optimize_memory(net, (kit.neuron.LIFNode,), example, level=1)
 
     def step() -> float:
-        library.functional.reset_net(net)
+        kit.functional.reset_net(net)
         loss = net(x).mean(0).square().mean()
         loss.backward()
         net.zero_grad(set_to_none=False)

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from ..harness import Agreement, Options, Row, compete, subprocess_json, versus
 
-__all__ = ["rows"]
+__all__ = ["kit_of", "resnet18", "rows"]
 
 T = 4
 LOSS = 1e-3  # relative difference of the first losses: a spike or none
@@ -35,7 +35,7 @@ PRODUCTS = ("convolution", "conv2d", "mm", "bmm", "addmm", "baddbmm", "linear", 
 """What the profile calls the work that is the same for all."""
 
 
-def _kit(library: str) -> Any:
+def kit_of(library: str) -> Any:
     """The modules of a library by the names that both have."""
     inside = "" if library == "spikescope" else ".activation_based"
     names = ("functional", "layer", "neuron", "surrogate")
@@ -82,7 +82,7 @@ def _neuron(kit: Any) -> nn.Module:
     return made
 
 
-def _resnet18(kit: Any, sew: bool) -> Any:
+def resnet18(kit: Any, sew: bool) -> Any:
     """ResNet-18 as SEW-ResNet and spiking ResNet have it, on sequences."""
     layer, stem = kit.layer, kit.layer.Conv2d(3, 64, 7, 2, 3, bias=False)
     widths = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
@@ -116,8 +116,8 @@ def _small(kit: Any) -> Any:
 
 
 NETWORKS: Mapping[str, tuple[Callable[[Any], Any], tuple[int, ...], bool]] = {
-    "SEW-ResNet18": (partial(_resnet18, sew=True), (4, 3, 64, 64), True),
-    "spiking ResNet18": (partial(_resnet18, sew=False), (4, 3, 64, 64), True),
+    "SEW-ResNet18": (partial(resnet18, sew=True), (4, 3, 64, 64), True),
+    "spiking ResNet18": (partial(resnet18, sew=False), (4, 3, 64, 64), True),
     "Spikformer": (_spikformer, (4, 3, 64, 64), False),
     "ResNet19, single steps": (_resnet19, (8, 3, 32, 32), True),
     "8 layers, single steps": (_small, (16, 64), True),
@@ -153,7 +153,7 @@ def _rows_of(name: str, rival: str, options: Options) -> Iterator[Row]:
     make, shape, _ = NETWORKS[name]
     generator = torch.Generator().manual_seed(0)
     x, target = torch.rand(shape, generator=generator), torch.randint(10, shape[:1], generator=generator)
-    kits = {"ours": _kit("spikescope"), rival: _kit("spikingjelly")}
+    kits = {"ours": kit_of("spikescope"), rival: kit_of("spikingjelly")}
     made: dict[str, Any] = {}
     for who, kit in kits.items():
         torch.manual_seed(0)
