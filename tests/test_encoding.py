@@ -143,6 +143,17 @@ def test_empty_batches_and_compiled_code():
         (lambda: encoding.WeightedPhaseEncoder(53), ValueError, "at most 52"),
         (lambda: encoding.PeriodicEncoder(torch.tensor(1.0)), ShapeError, "a single number"),
         (lambda: encoding.DeltaEncoder(0.0), ValueError, "threshold must be above 0"),
+        (lambda: encoding.DeltaEncoder("low"), ValueError, "threshold must be above 0, but got 'low'"),
+        (lambda: encoding.DeltaEncoder(0.1)(torch.tensor([0.5, float("nan")])), ValueError, "which must be finite"),
+        (lambda: encoding.DeltaEncoder(0.1, step_mode="m")(torch.zeros(0, 2)), ShapeError, "at least one step"),
+        (lambda: encoding.DeltaEncoder(0.1, step_mode="m")([[0.5]]), TypeError, "must be a torch.Tensor, but got list"),
+        (lambda: encoding.BiPoissonEncoder()(torch.tensor([True])), TypeError, "dtype torch.bool"),
+        (lambda: encoding.BiPoissonEncoder()(None), TypeError, "must be a torch.Tensor, but got NoneType"),
+        (lambda: encoding.PoissonEncoder(generator=3), TypeError, "torch.Generator or None, but got int"),
+        (lambda: encoding.WeightedPhaseEncoder(30)(torch.tensor([1.0])), ValueError, "values from 0 to 1, but got"),
+        (lambda: encoding.WeightedPhaseEncoder(12)(torch.ones(1).half()), ValueError, "from 0 to 0.999756"),
+        (lambda: encoding.PopSpikeEncoderRandom(1, 2, 3, 1.0, 1.0), ValueError, r"mean_range must be \(low, high\)"),
+        (lambda: encoding.PopSpikeEncoderRandom(1, 2, 3, (0.0, float("inf")), 1.0), ValueError, "its high end"),
         (lambda: encoding.PopSpikeEncoderRandom(1, 2, 3, (1.0, 0.0), 1.0), ValueError, "low < high"),
         (lambda: encoding.PopSpikeEncoderRandom(1, 2, 3, (0.0, 1.0), 0.0), ValueError, "std must be above 0"),
         (
@@ -155,3 +166,10 @@ def test_empty_batches_and_compiled_code():
 def test_refusals_in_words(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["PoissonEncoder", "LatencyEncoder", "WeightedPhaseEncoder", "DeltaEncoder"])
+def test_what_has_a_shape_alone_gives_one(name):
+    arguments = {"PoissonEncoder": (), "DeltaEncoder": (0.1,)}.get(name, (4,))
+    x = torch.zeros(2, 3, device="meta")
+    assert getattr(encoding, name)(*arguments)(x).shape == (2, 3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .errors import check_choice, check_sequence, check_state, refuse_script
+from .errors import ShapeError, check_choice, check_sequence, check_state, check_tensor, dims, refuse_script
 from .errors import explain_absent as _explain_absent
 from .internals import exporting, memory_question
 from .sockets import place_sockets
@@ -265,7 +265,13 @@ class MemoryModule(StepModule, nn.Module):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         """A sequence `[T, N, *]`: one `single_step_forward` a step, stacked."""
+        check_tensor(type(self).__name__, "the input", x_seq)
         check_sequence(type(self).__name__, x_seq)
+        if not len(x_seq):
+            raise ShapeError(
+                f"{type(self).__name__} takes a sequence of at least one step, but got {dims(x_seq.shape)}: only a "
+                "step tells what it gives."
+            )
         return torch.stack([self.single_step_forward(x, *args, **kwargs) for x in x_seq.unbind(0)])
 
     def extra_repr(self) -> str:

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from .base import MemoryModule, StepModule
-from .errors import ShapeError, StateError, check_choice, check_floating, check_probability, check_tensor, dims
+from .errors import (
+    ShapeError,
+    StateError,
+    check_choice,
+    check_floating,
+    check_number,
+    check_probability,
+    check_tensor,
+    check_whole,
+    dims,
+)
 from .errors import explain_absent as _explain_absent
 
 __all__ = [
@@ -27,14 +37,10 @@ __all__ = [
 ]
 
 
-def _check_count(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{owner}: {name} must be a whole number of at least 1, but got {value!r}.")
-
-
 def _check_range(owner: str, x: Tensor, highest: float) -> None:
-    """Refuse what the code cannot express; compiled code does not look."""
-    if not torch.compiler.is_compiling() and not bool(((x >= 0) & (x <= highest)).all()):
+    """Refuse what the code cannot express; compiled code does not look, and on 'meta' there is nothing to see."""
+    wide = x.detach().double()  # in the dtype of x the bound might round up
+    if not (torch.compiler.is_compiling() or x.is_meta) and not bool(((wide >= 0) & (wide <= highest)).all()):
         raise ValueError(
             f"{owner} encodes values from 0 to {highest:.6g}, but got values from {x.min().item():.6g} to "
             f"{x.max().item():.6g}. Scale them first, for example (x - x.min()) / (x.max() - x.min()) * {highest:.6g}."
@@ -84,7 +90,7 @@ class StatefulEncoder(MemoryModule):
     def __init__(self, T: int, step_mode: str = "s") -> None:
         super().__init__()
         self._encoded: tuple[weakref.ref[Tensor], int] | None = None  # the input itself, and its version then
-        _check_count(type(self).__name__, "T", T)
+        check_whole(type(self).__name__, "T", T)
         self.T = T
         self.register_memory("spike", None)
         self.register_memory("source", None)
@@ -148,11 +154,15 @@ class PoissonEncoder(StatelessEncoder):
 
     def __init__(self, step_mode: str = "s", generator: torch.Generator | None = None) -> None:
         super().__init__(step_mode)
+        given: Any = generator
+        if not (given is None or isinstance(given, torch.Generator)):
+            kind = type(given).__name__
+            raise TypeError(f"{type(self).__name__}: generator must be a torch.Generator or None, but got {kind}.")
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
         check_floating(type(self).__name__, x)
-        if not torch.compiler.is_compiling():
+        if not (torch.compiler.is_compiling() or x.is_meta):
             check_probability(type(self).__name__, x)
         return _bernoulli(x, self.generator)
 
@@ -165,6 +175,7 @@ class BiPoissonEncoder(PoissonEncoder):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        check_floating(type(self).__name__, x)
         return super().forward(x.abs()) * x.sign()
 
 
@@ -285,8 +296,7 @@ class DeltaEncoder(MemoryModule):
 
     def __init__(self, threshold: float, off_spike: bool = True, step_mode: str = "s") -> None:
         super().__init__()
-        if not threshold > 0:
-            raise ValueError(f"DeltaEncoder: threshold must be above 0, but got {threshold!r}.")
+        check_number("DeltaEncoder", "threshold", threshold, above=0)
         self.threshold = threshold
         self.off_spike = off_spike
         self.register_memory("reference", None)
@@ -295,6 +305,11 @@ class DeltaEncoder(MemoryModule):
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("DeltaEncoder", x)
         wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+        if not (torch.compiler.is_compiling() or x.is_meta) and not bool(wide.isfinite().all()):
+            raise ValueError(
+                "DeltaEncoder follows a signal, which must be finite, but got NaN or infinity: no later value would be "
+                "told from it. Fill gaps first, for example with x.nan_to_num()."
+            )
         held = self.fitting(
             "reference", x.shape, cure="Call reset() before each batch of other samples, of this shape or another."
         )
@@ -308,6 +323,10 @@ class DeltaEncoder(MemoryModule):
         return f"threshold={self.threshold}, off_spike={self.off_spike}, step_mode={self.step_mode}"
 
 
+_WIDEST = 1e18
+"""Of a number that a population prefers: its square is one of float32."""
+
+
 class _PopulationEncoder(nn.Module):
     """Gaussian tuning curves, `pop_dim` of them over `mean_range` for each of the `obs_dim` numbers."""
 
@@ -315,12 +334,15 @@ class _PopulationEncoder(nn.Module):
         super().__init__()
         owner = type(self).__name__
         for name, held in (("obs_dim", obs_dim), ("pop_dim", pop_dim), ("spike_ts", spike_ts)):
-            _check_count(owner, name, held)
+            check_whole(owner, name, held)
+        if not isinstance(mean_range, (tuple, list)) or len(mean_range) != 2:
+            raise ValueError(f"{owner}: mean_range must be (low, high), but got {mean_range!r}.")
         low, high = mean_range
+        for name, end in (("low", low), ("high", high)):
+            check_number(owner, f"mean_range, its {name} end,", end, least=-_WIDEST, most=_WIDEST)
         if not low < high:
             raise ValueError(f"{owner}: mean_range must be (low, high) with low < high, but got {mean_range!r}.")
-        if not std > 0:
-            raise ValueError(f"{owner}: std must be above 0, but got {std!r}.")
+        check_number(owner, "std", std, above=0, most=_WIDEST)
         self.obs_dim, self.pop_dim, self.spike_ts = obs_dim, pop_dim, spike_ts
         means = torch.linspace(low, high, pop_dim) if pop_dim > 1 else torch.tensor([(low + high) / 2])
         self.mean = nn.Parameter(means.expand(1, obs_dim, pop_dim).clone())

@@ -5,11 +5,13 @@ Every text says what came, what was wanted, and what to do about it.
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Never
+from numbers import Integral, Real
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -175,6 +177,30 @@ def check_choice(
     wanted = list(choices)
     if value not in wanted:
         raise error(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
+
+
+def check_whole(owner: str, name: str, value: Any, least: int = 1) -> None:
+    """Refuse anything but a whole number of at least `least`."""
+    if type(value) is bool or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, but got {value!r}.")
+
+
+def check_number(
+    owner: str,
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> None:
+    """Refuse anything but a number in these bounds; NaN is in none."""
+    number = float(value) if type(value) is not bool and isinstance(value, Real) else math.nan
+    if not (least <= number <= most and (above is None or number > above)):
+        low = f"above {above:g}" if above is not None else f"at least {least:g}" if least > -math.inf else ""
+        high = f"at most {most:g}" if most < math.inf else ""
+        bounds = " and ".join(filter(None, (low, high))) or "a number"
+        raise ValueError(f"{owner}: {name} must be {bounds}, but got {value!r}.")
 
 
 def check_tensor(owner: str, name: str, value: object) -> None:
