@@ -79,3 +79,18 @@ def test_what_does_not_go_together_is_refused_in_words():
         analysis.compare({"a": 1.0}, {"a": x})
     with pytest.raises(ValueError, match="tolerance"):
         analysis.compare({"a": x}, {"a": x}, tolerance=-1)
+
+
+def test_large_whole_numbers_are_compared_exactly_and_infinities_are_no_difference_of_nothing():
+    large = torch.full((2, 1, 1), 1 << 53)
+    held = analysis.compare({"n": large}, {"n": large + 1})
+    assert held.first.differing == 2
+    assert analysis.compare({"n": large}, {"n": large + 1}, tolerance=1).same
+    far = torch.full((1, 1, 2), math.inf)
+    assert "2 of 2 differ (100 %), none by a finite number" in str(analysis.compare({"v": far}, {"v": -far}))
+
+
+def test_complex_values_are_refused_in_words():
+    x = torch.ones(1, 1, 2)
+    with pytest.raises(TypeError, match="those of 'v' are complex"):
+        analysis.compare({"v": x + 1j}, {"v": x + 2j})

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..errors import check_whole
 from .source import Array, Chunk, Spikes, chunks
 
 __all__ = ["Bins", "binned"]
@@ -31,8 +32,7 @@ def binned(owner: str, spikes: Spikes, width: int) -> Iterator[Bins]:
 
     A bin that chunks share comes with the last of them. Of each chunk there is at least an entry without bins.
     """
-    if not isinstance(width, int) or width < 1:
-        raise ValueError(f"{owner}: a bin or window has at least 1 step, a whole number, but got {width!r}.")
+    check_whole(owner, "the steps of a bin or window", width)
     rest: dict[int, Array] = {}  # of the bin that is open, by the first sample of the chunk
     run, base, samples = -1, 0, 0
     for chunk in chunks(owner, spikes):

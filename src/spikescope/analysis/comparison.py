@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_number, dims
 from ..recording import Signal, StoredRecording
 from ..spikes import PackedSpikes
 
@@ -88,9 +88,10 @@ class Comparison:
             if len(steps):
                 at, last = int(steps[0]), int(held.by_step.argmax())
                 grows = f", from step {at} on, most at step {last} ({100 * held.by_step[last]:.3g} %)"
+            size = f"by up to {held.largest:.3g}" if held.largest else "none by a finite number"
             words.append(
                 f"{held.layer} {held.signal}: {held.differing:,} of {held.values:,} differ"
-                f"{f' ({100 * held.share:.3g} %), by up to {held.largest:.3g}{grows}' if held.differing else ''}"
+                f"{f' ({100 * held.share:.3g} %), {size}{grows}' if held.differing else ''}"
             )
         if (pair := self.growth) is not None and len(self.layers) > 2:
             before, after = pair
@@ -129,8 +130,7 @@ def compare(a: Any, b: Any, x: Any = None, *, tolerance: float = 0.0, **chosen: 
     conv1 spike: 0 of 12 differ
     conv2 spike: 2 of 8 differ (25 %), by up to 1, from step 2 on, most at step 2 (50 %)
     """
-    if not tolerance >= 0:
-        raise ValueError(f"compare: tolerance must be at least 0, but got {tolerance!r}.")
+    check_number("compare", "tolerance", tolerance, least=0)
     if isinstance(a, nn.Module) or isinstance(b, nn.Module):
         above = import_module("spikescope.monitor.compare")  # it stands on this room, and runs them
         found: Comparison = above.compare(a, b, x, tolerance=tolerance, **chosen)
@@ -212,8 +212,11 @@ def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> D
         )
     first, values, differing, largest, counts = None, 0, 0, 0.0, torch.zeros(2, 0)
     for run, step, x, y in _matched(a, b):
+        if x.is_complex() or y.is_complex():
+            raise TypeError(f"compare takes real values, but those of {key[0]!r} are complex. Give x.real and x.imag.")
         gap = (x.double() - y.double()).abs()
-        odd = ~((gap <= tolerance) | (x == y) | (x.isnan() & y.isnan()))
+        odd = (x != y) & ~(x.isnan() & y.isnan())  # of large whole numbers the gap may round to 0
+        odd &= ~(gap <= tolerance) if tolerance else True
         if first is None and bool(odd.any()):
             t, n, f = (int(i) for i in odd.nonzero()[0])
             first = Place(run, step + t, n, f, x[t, n, f].item(), y[t, n, f].item())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import check_choice
+from ..errors import check_choice, check_number
 from ..functional.distance import van_rossum_distance as squared_distance
 from .gather import Run, both, dense
 from .registry import measure
@@ -39,8 +39,7 @@ def victor_purpura_distance(spikes: Spikes, other: Spikes, cost_factor: float = 
     """
     owner = "victor_purpura_distance"
     check_choice(owner, "pairs", pairs, ("same", "all"))
-    if not cost_factor >= 0:
-        raise ValueError(f"{owner}: cost_factor must be at least 0 a step, but got {cost_factor!r}.")
+    check_number(owner, "cost_factor, the cost of a step,", cost_factor, least=0)
     held = both(owner, spikes, other)
     if pairs == "all":
         a, b = (_joined([run[side] for run in held]) for side in (0, 1))
@@ -117,6 +116,7 @@ def van_rossum_distance(spikes: Spikes, other: Spikes, time_constant: float = 1.
     """
     owner = "van_rossum_distance"
     check_choice(owner, "pairs", pairs, ("same", "all"))
+    check_number(owner, "time_constant, in steps,", time_constant, above=0)
     found = both(owner, spikes, other)
     held = [(dense(a).flatten(1), dense(b).flatten(1)) for a, b in found]
     if pairs == "same":

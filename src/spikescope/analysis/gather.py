@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,18 @@ from torch import Tensor
 from ..errors import ShapeError, check_numbers, dims
 from .source import Array, Chunk, Spikes, chunks, grown
 
-__all__ = ["Run", "both", "check_labels", "classes_of", "dense", "runs", "trials", "values_of"]
+__all__ = [
+    "Run",
+    "both",
+    "check_labels",
+    "check_window",
+    "classes_of",
+    "dense",
+    "numbers_in",
+    "runs",
+    "trials",
+    "values_of",
+]
 
 
 def trials(owner: str, spikes: Spikes) -> Iterator[tuple[int, Array, torch.Size]]:
@@ -104,9 +116,33 @@ def _sums(x: Tensor) -> Array:
     return x.detach().double().sum(0).flatten(1).cpu().numpy()
 
 
+def numbers_in(owner: str, name: str, given: Any, kind: type[int] | type[float] = int) -> Array:
+    """What was given as an array, of int64 or float64; whole numbers are not made of others."""
+    try:
+        held = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+        if held.size and held.dtype.kind not in ("iu" if kind is int else "iufb"):
+            raise ValueError(f"{held.dtype}")
+        return held.astype(np.int64 if kind is int else np.float64)
+    except (ValueError, TypeError):
+        what = "whole numbers" if kind is int else "numbers"
+        raise ValueError(f"{owner}: {name} must be {what}, in a list or a tensor, but got {given!r:.80}.") from None
+
+
+def check_window(owner: str, window: Any) -> tuple[int, int]:
+    """The first and the last lag, both with their sign."""
+    if isinstance(window, (tuple, list)) and len(window) == 2 and all(isinstance(lag, Integral) for lag in window):
+        first, last = map(int, window)
+        if first <= last:
+            return first, last
+    raise ValueError(f"{owner}: window is the first and the last lag in whole steps, as (-10, 10), but got {window!r}.")
+
+
 def classes_of(owner: str, labels: Any) -> tuple[tuple[Any, ...], Array]:
     """The classes that there are, in order, and the number of the class of each sample."""
-    held = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    try:
+        held = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError:  # lists of several lengths
+        raise ShapeError(f"{owner} takes a label for each sample, [N], but got {labels!r:.80}.") from None
     if held.ndim != 1:
         raise ShapeError(f"{owner} takes a label for each sample, [N], but got {dims(held.shape)}.")
     classes, place = np.unique(held, return_inverse=True)

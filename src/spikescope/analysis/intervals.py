@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import check_number, check_whole
 from .formulas import spread
 from .gather import runs
 from .registry import measure
@@ -176,13 +177,12 @@ def lvr(spikes: Spikes, R: float = 5.0, per: Per = "neuron") -> Tensor:
     $$\mathrm{LvR} = \frac{3}{n - 1} \sum_k \Big(1 - \frac{4 I_k I_{k+1}}{(I_k + I_{k+1})^2}\Big)
       \Big(1 + \frac{4 R}{I_k + I_{k+1}}\Big)$$
 
-    `per` as in `cv`. NaN where there are fewer than two intervals; a negative `R` is a ValueError.
+    `per` as in `cv`. NaN where there are fewer than two intervals; `R` is at least 0.
 
     >>> lvr(torch.tensor([1.0, 1, 0, 0, 1]).view(5, 1, 1), R=1.0)  # 3 * (1 - 12 / 16) * (1 + 4 / 4)
     tensor([1.5000], dtype=torch.float64)
     """
-    if not R >= 0:
-        raise ValueError(f"lvr: R, the refractory time in steps, must be at least 0, but got {R!r}.")
+    check_number("lvr", "R, the refractory time in steps,", R, least=0, most=1e100)
     return _mean_of_pairs("lvr", spikes, per, lambda a, b: 3 * (1 - 4 * a * b / (a + b) ** 2) * (1 + 4 * R / (a + b)))
 
 
@@ -225,11 +225,8 @@ def burst_share(spikes: Spikes, within: int = 2, least: int = 3, per: Per = "neu
     >>> burst_share(torch.tensor([1.0, 1, 1, 0, 0, 1]).view(6, 1, 1))  # three in a row, and one on its own
     tensor([0.7500], dtype=torch.float64)
     """
-    if within < 1 or least < 2:
-        raise ValueError(
-            f"burst_share: a burst has at least 2 spikes, at least 1 step apart, but got least={least} and "
-            f"within={within}."
-        )
+    check_number("burst_share", "within, the longest interval inside a burst in steps,", within, least=1)
+    check_whole("burst_share", "least, the fewest spikes of a burst,", least, 2)
     sums = _Sums("burst_share", per, 2)
     run, chains = -1, np.zeros(0, dtype=np.int64)  # spikes of the chain that each train is in
     for chunk, train, first, length, _ in _found("burst_share", spikes):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import check_choice
-from .gather import Run, both, runs
+from ..errors import check_choice, check_number, check_whole
+from .gather import Run, both, check_window, numbers_in, runs
 from .registry import measure
 from .source import Array, Per, Spikes, check_per
 
@@ -67,7 +67,7 @@ def cross_correlation_histogram(
     check_choice(owner, "per", per, ("layer", "neuron"))
     pairs = both(owner, spikes, other)
     longest = max(run.steps for run, _ in pairs) - 1
-    first, last = (-max(0, longest), max(0, longest)) if window == "full" else _window(owner, window)
+    first, last = (-max(0, longest), max(0, longest)) if window == "full" else check_window(owner, window)
     lags = np.arange(first, last + 1)
     shape = pairs[0][0].neuron_shape
     size = shape.numel() if per == "neuron" else 1
@@ -85,13 +85,6 @@ def cross_correlation_histogram(
         total += found
     value = torch.from_numpy(total)
     return Lags(torch.from_numpy(lags), value[:, 0] if per == "layer" else value.reshape(len(lags), *shape))
-
-
-def _window(owner: str, window: tuple[int, int]) -> tuple[int, int]:
-    first, last = window
-    if not first < last:
-        raise ValueError(f"{owner}: window is the first and the last lag in steps, or 'full', but got {window!r}.")
-    return int(first), int(last)
 
 
 @measure("pairs", "over the mean rate", "pynapple `compute_crosscorrelogram`, `compute_autocorrelogram`", window=5)
@@ -113,10 +106,10 @@ def correlogram(
            dtype=torch.float64)
     """
     owner = "correlogram"
-    if window < 1 or bin_size < 1 or bin_size % 2 == 0:
-        raise ValueError(
-            f"{owner}: window is at least 1 step and bin_size odd, but got window={window!r} and bin_size={bin_size!r}."
-        )
+    check_whole(owner, "window, the longest lag in steps,", window)
+    check_whole(owner, "bin_size, in steps,", bin_size)
+    if bin_size % 2 == 0:
+        raise ValueError(f"{owner}: bin_size is odd, with the lag in the middle of the bin, but got {bin_size!r}.")
     found = runs(owner, spikes)
     size = found[0].neuron_shape.numel()
     chosen = _chosen(owner, neurons, size)
@@ -141,11 +134,16 @@ def correlogram(
 
 
 def _chosen(owner: str, neurons: Sequence[int] | None, size: int) -> Array:
-    chosen = np.arange(size) if neurons is None else np.asarray(neurons, dtype=np.int64)
-    if len(chosen) > 256 or len(np.unique(chosen)) < len(chosen) or not all(0 <= i < size for i in chosen):
+    chosen = np.arange(size) if neurons is None else numbers_in(owner, "neurons", neurons)
+    if (
+        chosen.ndim != 1
+        or len(chosen) > 256
+        or len(np.unique(chosen)) < len(chosen)
+        or not all(0 <= i < size for i in chosen)
+    ):
         raise ValueError(
             f"{owner} takes up to 256 different neurons of the {size}, by their numbers, but got "
-            f"{'all' if neurons is None else list(neurons)[:8]}. Give some: neurons=[0, 5, 7]."
+            f"{'all' if neurons is None else chosen.tolist()}. Give some: neurons=[0, 5, 7]."
         )
     return chosen
 
@@ -177,8 +175,7 @@ def spike_time_tiling_coefficient(spikes: Spikes, other: Spikes, dt: float, per:
     """
     owner = "spike_time_tiling_coefficient"
     check_per(owner, per)
-    if not dt > 0:
-        raise ValueError(f"{owner}: dt must be above 0 steps, but got {dt!r}.")
+    check_number(owner, "dt, in steps,", dt, above=0)
     parts = []  # of each train of both: its spikes, those near the other, the time near a spike; and the whole time
     pairs = both(owner, spikes, other)
     shape = pairs[0][0].neuron_shape
@@ -191,7 +188,7 @@ def spike_time_tiling_coefficient(spikes: Spikes, other: Spikes, dt: float, per:
         number_a, near_a, tiled_a, number_b, near_b, tiled_b, time = held
         p_a, p_b, t_a, t_b = near_a / number_a, near_b / number_b, tiled_a / time, tiled_b / time
         made = (_half(p_a, t_b) + _half(p_b, t_a)) / 2
-    return torch.from_numpy(made).reshape(*made.shape[:-1], *shape)
+    return torch.from_numpy(made).reshape((*made.shape[:-1], *shape))
 
 
 def _half(p: Array, t: Array) -> Array:

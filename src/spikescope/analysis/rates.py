@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice
+from ..errors import ShapeError, check_choice, check_number
 from .binning import binned
 from .formulas import fano, spread
 from .gather import check_labels, classes_of, trials
@@ -113,6 +113,9 @@ def time_histogram(
     return torch.from_numpy(total)
 
 
+MOST = 1e6
+"""Steps of a deviation of a kernel, and deviations of it: it has points to its end on both sides."""
+
 KERNELS = {  # density at t for a deviation of 1, and where it ends
     "gaussian": (lambda t: np.exp(-t * t / 2) / math.sqrt(2 * math.pi), math.inf),
     "rectangular": (lambda t: (np.abs(t) < math.sqrt(3)) / (2 * math.sqrt(3)), math.sqrt(3)),
@@ -142,11 +145,10 @@ def instantaneous_rate(
     check_choice(owner, "kernel", kernel, tuple(KERNELS))
     check_choice(owner, "per", per, ("layer", "neuron"))
     density, end = KERNELS[kernel]
-    if not sigma > 0 or not cutoff >= min(end, 3.0):
-        raise ValueError(
-            f"{owner}: sigma must be above 0 steps and cutoff at least {min(end, 3.0):.3g} deviations of this kernel, "
-            f"but got sigma={sigma!r} and cutoff={cutoff!r}."
-        )
+    check_number(owner, "sigma, in steps,", sigma, above=0, most=MOST)
+    check_number(
+        owner, "cutoff, in deviations of this kernel,", cutoff, least=round(min(end, 3.0) - 5e-4, 3), most=MOST
+    )
     half = math.ceil(cutoff * sigma)
     weights = density(np.linspace(-cutoff, cutoff, 2 * half + 1)) / sigma
     counts, trains, shape = _summed(owner, spikes, per)

@@ -137,6 +137,9 @@ def cka_matrix(layers: Mapping[str, Values], others: Mapping[str, Values] | None
     (('a', 'b'), [[1.0, nan], [nan, nan]])
     """
     owner = "cka_matrix"
+    for side in (layers, {} if others is None else others):
+        if not isinstance(side, Mapping):
+            raise TypeError(f"{owner} takes layers by their names, {{'conv1': spikes}}, but got {type(side).__name__}.")
     rows = {name: _centred(values_of(owner, held)) for name, held in layers.items()}
     columns = rows if others is None else {name: _centred(values_of(owner, held)) for name, held in others.items()}
     _check_samples(owner, *(len(held) for held in (*rows.values(), *columns.values())))

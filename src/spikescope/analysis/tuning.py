@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, dims
-from .gather import check_labels, classes_of, runs, trials
+from ..errors import ShapeError, check_whole, dims
+from .gather import check_labels, check_window, classes_of, numbers_in, runs, trials
 from .registry import measure
 from .source import Array, Spikes, grown
 
@@ -145,11 +145,15 @@ def tuning_curves(spikes: Spikes, feature: Any, bins: int | Any = 10) -> Tuning:
     (tensor([0., 1.], dtype=torch.float64), [0.0, 45.0, 90.0])
     """
     owner = "tuning_curves"
-    held = np.asarray(feature.detach().cpu() if isinstance(feature, Tensor) else feature, dtype=np.float64)
+    held = numbers_in(owner, "a feature", feature, float)
     if held.ndim not in (1, 2):
         raise ShapeError(f"{owner} takes a feature [samples] or [T, samples], but got {dims(held.shape)}.")
-    edges = np.histogram_bin_edges(held[np.isfinite(held)], bins) if isinstance(bins, int) else np.asarray(bins, float)
-    if len(edges) < 2 or not (np.diff(edges) > 0).all():
+    if np.ndim(bins) == 0:
+        check_whole(owner, "bins, unless they are edges that rise,", bins)
+        edges = np.histogram_bin_edges(held[np.isfinite(held)], bins)
+    else:
+        edges = numbers_in(owner, "bins", bins, float)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"{owner} takes edges of bins that rise, or at least 1 bin, but got {bins!r}.")
     inside = (held >= edges[0]) & (held <= edges[-1])
     place = np.where(inside, np.minimum(np.searchsorted(edges, held, side="right"), len(edges) - 1) - 1, len(edges) - 1)
@@ -188,14 +192,12 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
     tensor([0., 1., 0.], dtype=torch.float64)
     """
     owner = "peri_event"
-    held = np.asarray(events.detach().cpu() if isinstance(events, Tensor) else events, dtype=np.int64)
+    held = numbers_in(owner, "events", events)
     if not (held.ndim == 1 or (held.ndim == 2 and held.shape[1] == 2)):
         raise ShapeError(
             f"{owner} takes the steps of events [K], or sample and step [K, 2], but got {dims(held.shape)}."
         )
-    first, last = window
-    if not first <= last:
-        raise ValueError(f"{owner}: window is the first and the last lag in steps, but got {window!r}.")
+    first, last = check_window(owner, window)
     lags = np.arange(first, last + 1)
     total, seen, samples, shape, used = (
         np.zeros((len(lags), 1)),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ..errors import did_you_mean
+from ..errors import check_number, did_you_mean
 
 __all__ = ["Costs", "Energy", "LayerEnergy", "Work", "costs", "energy"]
 
@@ -163,14 +163,16 @@ def energy(work: Iterable[Work], model: str | Costs = "45nm float32", memory: st
     (12.78, 2.23)
     """
     named = model if isinstance(model, Costs) else _named(model)
-    if memory != "fit" and not (isinstance(memory, (int, float)) and memory >= 0):
-        raise ValueError(f"energy: memory is 'fit' or a number of pJ an access, but got {memory!r}.")
+    if memory != "fit":
+        check_number("energy", "memory is 'fit' or a number of pJ an access, which", memory, least=0)
     return Energy(
         tuple(_of_layer(held, named, memory) for held in work), model if isinstance(model, str) else "own", named
     )
 
 
 def _named(model: str) -> Costs:
+    if not isinstance(model, str):
+        raise TypeError(f"energy: model is a name in analysis.costs, or Costs of your own, but got {model!r}.")
     if model not in costs:
         there = ", ".join(map(repr, costs))
         raise ValueError(f"energy: there is no model {model!r}; there is {there}.{did_you_mean(model, costs)}")
