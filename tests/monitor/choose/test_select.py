@@ -1,3 +1,4 @@
+import contextlib
 import re
 from collections import OrderedDict
 
@@ -6,7 +7,7 @@ import torch
 from torch import nn
 
 from monitor_cases import sequence, spiking_net
-from spikescope import layer, neuron
+from spikescope import functional, layer, neuron
 from spikescope.monitor import (
     OutputMonitor,
     Subset,
@@ -19,9 +20,11 @@ from spikescope.monitor import (
     every,
     first,
     random_choice,
+    record,
     where,
 )
 from spikescope.monitor.choose.modules import named, select
+from spikescope.monitor.choose.signals import threshold_of
 
 
 def chosen(which):
@@ -225,3 +228,19 @@ def test_monitors_take_selectors():
     with OutputMonitor(net, by_role("neuron") & ~by_name("3")) as monitor:
         net(sequence())
     assert monitor.monitored_layers == ["1"]
+
+
+@pytest.mark.parametrize("name", sorted(neuron.registry))
+def test_the_threshold_that_is_told_is_the_potential_from_which_on_a_neuron_fires(name):
+    node = neuron.registry[name](**neuron.registry[name].example).eval()
+    if (threshold := threshold_of(node)) is None or name in ("ILIFNode", "LIAFNode"):  # which round, or give values
+        return
+    with contextlib.suppress(ValueError):  # single steps alone
+        functional.set_step_mode(node, "m")
+    torch.manual_seed(0)
+    x = 2 * torch.randn(4, 2, 2000)
+    with record(node, "raw", "", "h") as charged, record(node, "raw", "", "output") as fired, torch.no_grad():
+        node(x if node.step_mode == "m" else x[0])
+    h, spikes = charged[""].float(), fired[""]
+    assert h[spikes > 0].min().item() == pytest.approx(threshold, abs=0.02)
+    assert h[spikes == 0].max().item() == pytest.approx(threshold, abs=0.02)

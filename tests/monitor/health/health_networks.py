@@ -411,6 +411,61 @@ def _with_feedback():
     return net
 
 
+class Attention(nn.Module):
+    """Spikes times spikes, of neurons that nobody drives hard enough to fire at the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.sn = linear(F, 32), neuron.LIFNode()
+
+    def forward(self, x):
+        fired = self.sn(1.9 * self.fc(x).sigmoid())  # half of it is below the threshold
+        return fired * fired.roll(1, -1)
+
+
+class Opened(nn.Module):
+    """A branch whose scale begins at zero, as that of the last norm of a residual block."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.scale = linear(F, F), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x + self.scale * self.fc(x)
+
+
+def _after(first):
+    net = nn.Sequential(first, linear(32 if isinstance(first, Attention) else F, 32), neuron.LIFNode(), linear(32, 10))
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def _wide():
+    """A layer whose weights begin so small that the first steps of Adam move them far."""
+    net = nn.Sequential(layer.Linear(8192, 32), layer.BatchNorm1d(32), neuron.LIFNode(), linear(32, 10))
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def _many_inputs():
+    net = nn.Sequential(linear(4096, 32), layer.BatchNorm1d(32), neuron.LIFNode(), linear(32, 10))
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def _few_given():
+    """Inputs of which hardly any is ever given: most of the gradients of their weights are zero."""
+    given = torch.zeros(T, N, 4096)
+    given[..., 1:61:3] = spikes()
+    return given
+
+
+def _update_and_learn(held):
+    """The gradient that comes last is left to an update that nobody sees."""
+    train(held, updates=1)
+    learn(held)
+
+
 SOUND = {
     "a perceptron in training": lambda: _adam(perceptron(), spikes()),
     "a perceptron on smooth recordings": lambda: scene(perceptron(), 3 * smooth()),
@@ -426,5 +481,17 @@ SOUND = {
     "feedback": lambda: scene(_with_feedback(), spikes()),
     "a residual network": lambda: scene(_residual(), torch.rand(4, 4, 3, 32, 32)),
     "a parallel neuron": lambda: scene(perceptron(node=lambda: neuron.PSN(T)), spikes()),
+    "a threshold that is kept as a logit": lambda: _adam(perceptron(node=lambda: neuron.GatedLIFNode(T=T)), spikes()),
+    "spikes times spikes, none of them at first": lambda: scene(_after(Attention())),
+    "the first steps of Adam": lambda: scene(
+        net := _wide(),
+        spikes((4, N, 8192)),
+        run=lambda held: train(held, 2),
+        optimizer=torch.optim.Adam(net.parameters()),
+    ),
+    "inputs that are hardly ever given": lambda: _adam(_many_inputs(), _few_given()),
+    "a branch that is closed at first": lambda: scene(
+        net := _after(Opened()), run=_update_and_learn, optimizer=torch.optim.SGD(net.parameters(), lr=0.05)
+    ),
     "a rate that keeps to the energy": lambda: scene(perceptron(), rate=0.9),
 }

@@ -79,11 +79,25 @@ def test_it_leaves_the_network_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"), [({"silent": 0.0}, "silent is a share"), ({"vanishing": 2.0}, "vanishing must be below 1")]
+    ("options", "text"),
+    [
+        ({"silent": 0.0}, "silent is a share"),
+        ({"support": "few"}, "support is a share.*'few'"),
+        ({"vanishing": 2.0}, "vanishing must be below 1"),
+        ({"exploding": None}, "exploding must be a number, but got None"),
+        ({"rate": "low"}, "rate must be above 0, but got 'low'"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, but got 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+    ],
 )
 def test_thresholds_that_make_no_sense(options, text):
     with pytest.raises(ValueError, match=text):
         health(nn.Sequential(if_node()), **options)
+
+
+def test_a_network_without_neurons_is_refused_in_words():
+    with pytest.raises(LookupError, match="health judges neurons that give spikes, and Linear has none"):
+        health(nn.Linear(2, 2))
 
 
 def test_compiled_code_has_the_same_findings():

@@ -127,7 +127,9 @@ def reset_of(module: nn.Module) -> float | None:
 
 
 def _field(module: nn.Module, name: str) -> str | None:
-    return name if isinstance(module, PointwiseNeuron) and name in type(module).fields else None
+    """The name, where the neuron has such a field and holds what was given; some, as GatedLIFNode, keep a logit."""
+    spec = type(module).fields.get(name) if isinstance(module, PointwiseNeuron) else None
+    return None if spec is None or not spec.init else name
 
 
 def _shared(module: nn.Module, path: str | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from ...display import Displayed, Overview, laid_out
-from ...errors import check_module
+from ...errors import check_module, check_number, check_whole
 from ..probe.single import GradScale
 from ..record import Recording
 from .finding import Finding, cells_of, words_of
@@ -69,12 +69,14 @@ def health(
     check_module("health", net)
     shares = {"silent": silent, "saturated": saturated, "saturated_rate": saturated_rate, "support": support}
     for name, share in {**shares, "synchrony": synchrony}.items():
-        if not 0 < share <= 1:
-            raise ValueError(f"health: {name} is a share, above 0 and at most 1, but got {share}.")
+        check_number("health", f"{name} is a share, which", share, above=0, most=1)
     for name, number in {"update": update, "scale": scale, "rate": 1.0 if rate is None else rate}.items():
-        if not number > 0:
-            raise ValueError(f"health: {name} must be above 0, but got {number}.")
-    if not 0 <= vanishing < 1 < exploding:
+        check_number("health", name, number, above=0)
+    if steps is not None:
+        check_whole("health", "steps", steps)
+    check_number("health", "vanishing", vanishing, least=0)
+    check_number("health", "exploding", exploding)
+    if not vanishing < 1 < exploding:
         raise ValueError(
             f"health: vanishing must be below 1 and exploding above, but got vanishing={vanishing}, "
             f"exploding={exploding}."

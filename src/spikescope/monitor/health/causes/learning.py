@@ -9,6 +9,10 @@ from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
 
+_FEW = 3
+"""Updates from which on there is a typical one: optimizers that divide by the size of the gradient, as Adam, begin with
+their largest steps, and what a warm-up is for is no fault of the rate."""
+
 FAST = Cause(
     "learning rate too high",
     20,
@@ -49,9 +53,9 @@ def judge(seen: Seen) -> Iterator[Finding]:
     """What the updates tell."""
     fastest = seen.weights.fastest()
     limit = seen.limits.update
-    if fastest is not None and fastest[1] > limit:
+    moves = seen.weights.moves[fastest[0]] if fastest is not None else []
+    if fastest is not None and fastest[1] > (limit if len(moves) >= _FEW else max(limit, 1.0)):
         name, part = fastest
-        moves = seen.weights.moves[name]
         evidence = Evidence(
             f"{name} moves by {part:.2g} of its norm in an update",
             "part of its norm",

@@ -56,6 +56,11 @@ class Seen:
     def __init__(self, net: nn.Module, limits: Limits, scaler: GradScale | None) -> None:
         firing = where(lambda name, held: fires(held) and not isinstance(held, LIAFNode))
         self.net, self.limits, self.modules = net, limits, named(net)
+        if not any(map(firing.matches, self.modules, self.modules.values())):
+            raise LookupError(
+                f"health judges neurons that give spikes, and {type(net).__name__} has none. Of networks of another "
+                "library, monitor.adopt says what is a neuron."
+            )
         reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
@@ -70,15 +75,21 @@ class Seen:
         self._lost: dict[str, Exception] = {}  # by what was looked at last
         self._told: list[Told] | None = None  # of what is joined, what each process told
         weights = self.weights = Weights(parameters(net))
-        self.arrival = Arrival(weights.held)
+        arrival = self.arrival = Arrival(weights.held)
 
         uses = origin.uses
 
+        def weigh() -> None:
+            """Take note of an update."""
+            if weights.look():
+                arrival.updated()
+
         def take(value: Any, moment: Moment) -> None:
             uses.begin()
-            weights.look()
+            weigh()
             inputs.look(value)
 
+        self._weigh = weigh  # which knows nothing of this object: probes hold it
         self.root = Probe("", unwrapped(net), Signal("input"), take, root=net)
         self._closed = closed_with(self, [*thresholds, self.root, self.arrival])
 
@@ -143,7 +154,7 @@ class Seen:
 
     def settle(self) -> None:
         """Take note of what the last call left: of the update after it, and the state that compiled code wrote last."""
-        for name, look in [("", self.weights.look), *((n, held.settle) for n, held in self.origin.states.items())]:
+        for name, look in [("", self._weigh), *((n, held.settle) for n, held in self.origin.states.items())]:
             try:
                 look()
             except Exception as error:  # no reading and no end of a block is to fail for it

@@ -32,16 +32,26 @@ class Arrival(Watcher):
     """Counts the gradients that arrive at each weight, by hooks that are taken off at the end."""
 
     joins: ClassVar[dict[str, Rule | None]] = {"counts": by_name(most), "_moving": by_name(either)}
-    stays = frozenset({"_hooks"})
+    stays = frozenset({"_hooks", "_due"})
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.counts = dict.fromkeys(weights, 0)
         self._moving: dict[str, Tensor] = {}  # whether one was not zero, where it is: nobody waits for it
+        self._due: dict[str, Tensor] = {}  # the same of those since the last update
         self._hooks = [held.register_hook(self._counting(name)) for name, held in weights.items()]
 
     def moves(self, name: str) -> bool:
-        """Whether a gradient came that is not zero, so that an optimizer would move the weight."""
+        """Whether a gradient that is not zero came before an update, which would have moved the weight.
+
+        Of a gradient it is the part that counts of which `Weights` sees whether it moves.
+        """
         return name in self._moving and bool(self._moving[name])
+
+    def updated(self) -> None:
+        """There was an update: what came before it was due."""
+        for name, due in self._due.items():
+            self._moving[name] = due | self._moving[name] if name in self._moving else due
+        self._due.clear()
 
     def close(self) -> None:
         for hook in self._hooks:
@@ -50,8 +60,8 @@ class Arrival(Watcher):
     def _counting(self, name: str) -> Any:
         def count(gradient: Tensor) -> None:
             self.counts[name] += 1
-            moving = gradient.detach().any()
-            self._moving[name] = moving | self._moving[name] if name in self._moving else moving
+            moving = _part(gradient.to_dense() if gradient.is_sparse else gradient).any()
+            self._due[name] = moving | self._due[name] if name in self._due else moving
 
         return count
 
@@ -71,8 +81,9 @@ class Weights(Watcher):
         self._before = {name: _part(held) for name, held in weights.items()}
         self.moves: dict[str, list[float]] = {name: [] for name in weights}  # those that were no standstill
 
-    def look(self) -> None:
-        """The network begins, or somebody reads."""
+    def look(self) -> bool:
+        """The network begins, or somebody reads; whether there was an update since."""
+        updated = False
         for name, held in self.held.items():
             now, before = _part(held), self._before[name]
             if now.shape != before.shape:  # a weight of another size was put in its place
@@ -81,10 +92,12 @@ class Weights(Watcher):
             way, size = (now - before).norm().item(), before.norm().item()
             if way and size and math.isfinite(way):  # of what is not finite, no part is known
                 self.moves[name].append(way / max(size, _USUAL * math.sqrt(len(now) / held[0].numel())))
+                updated = True
             self._before[name] = now
+        return updated
 
     def fastest(self) -> tuple[str, float] | None:
-        """The weight that moves most in an update, by the mean of the first updates, and how far."""
+        """The weight that moves most in a typical update, and how far."""
         means = {name: _typical(moves) for name, moves in self.moves.items() if moves}
         return max(means.items(), key=lambda item: item[1], default=None)
 
