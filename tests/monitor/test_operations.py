@@ -130,8 +130,42 @@ def test_it_leaves_the_network_its_state_and_the_generators_as_they_are():
 def test_an_input_without_samples_is_refused_in_words():
     with pytest.raises(ValueError, match="no sample"):
         monitor.operations(nn.Linear(2, 2), torch.zeros(0, 2))
+    with pytest.raises(ValueError, match="no sample"):
+        monitor.operations(neuron.IFNode(step_mode="m"), torch.zeros(0, 1, 2))
     with pytest.raises(TypeError, match="x"):
         monitor.operations(nn.Linear(2, 2), [1.0])
+    for odd in (0, -1, 2.5, "all"):
+        with pytest.raises(ValueError, match="samples must be a whole number of at least 1"):
+            monitor.operations(nn.Linear(2, 2), torch.zeros(1, 2), samples=odd)
+
+
+class First(nn.Module):
+    """What a recurrent layer gives, without its state."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_recurrent_layers_are_the_products_that_they_are_made_of(kind, gates):
+    before = torch.backends.mkldnn.enabled
+    (row,) = monitor.operations(First(kind(5, 4)), torch.rand(3, 2, 5), samples=2)
+    assert row.name == "inner"
+    assert row.dense * 2 == gates * 4 * (5 + 4) * 3 * 2
+    assert torch.backends.mkldnn.enabled == before
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("by", ["layer", "same"])
+def test_a_padding_that_is_an_operation_of_its_own_is_no_product(by):
+    same = layer.Conv2d(2, 3, (5, 4), padding="same", bias=False)
+    net = same if by == "same" else nn.Sequential(nn.ZeroPad2d((1, 2, 2, 2)), layer.Conv2d(2, 3, (5, 4), bias=False))
+    work = monitor.operations(net, torch.rand(1, 2, 6, 6))[-1]
+    assert work.dense == work.macs == fan_out(same, (2, 6, 6)).sum()
 
 
 def test_the_energy_is_the_sum_of_its_formulas():
@@ -185,6 +219,8 @@ def test_wrong_words_are_refused_in_words():
         analysis.energy([], memory="big")
     with pytest.raises(ValueError, match="nan"):
         analysis.energy([], memory=math.nan)
+    with pytest.raises(TypeError, match=r"model is a name in analysis\.costs, .* but got None"):
+        analysis.energy([], None)
 
 
 def test_a_recording_is_priced_as_the_run_that_it_is_of(tmp_path):
@@ -213,3 +249,12 @@ def test_a_recording_without_what_is_needed_is_refused_in_words():
         monitor.energy(net, spikescope.recording.in_memory({"0": {"output": [torch.zeros(1, 1, 2)]}}))
     with pytest.raises(ValueError, match="no module 'conv'"):
         monitor.energy(net, spikescope.recording.in_memory({"conv": {"input": [torch.zeros(1, 1, 2)]}}))
+
+
+@pytest.mark.parametrize(("subset", "part"), [({"time": slice(1)}, "steps"), ({"neurons": [0]}, "neurons")])
+def test_a_recording_of_a_part_is_no_whole_sample(tmp_path, subset, part):
+    net = nn.Sequential(neuron.IFNode(step_mode="m"))
+    with monitor.record(net, to=tmp_path / "run.spk", subset=monitor.Subset(**subset)):
+        net(torch.ones(4, 2, 3))
+    with pytest.raises(ValueError, match=f"holds a part of the {part} alone"):
+        monitor.energy(net, spikescope.open_recording(tmp_path / "run.spk"))

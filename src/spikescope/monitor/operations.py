@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ..analysis import Work
 from ..base import MemoryModule
-from ..errors import check_module, check_tensor, dims
+from ..errors import check_module, check_tensor, check_whole, dims
 from ..neuron import Neuron
 from ..sockets import Signal, at_path
 from .choose.kinds import in_sequences, is_neuron, state_of, time_first
@@ -87,6 +88,8 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
     """
     check_module("operations", net)
     check_tensor("operations", "x", x)
+    if samples is not None:
+        check_whole("operations", "samples", samples)
     copy = copied(net).eval()
     for module in copy.modules():
         if isinstance(module, Neuron) and "torch" in module.supported_backends:
@@ -95,10 +98,21 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
     number = samples or number
     ledger = _Ledger(number)
     rested(copy)
-    with torch.random.fork_rng(), torch.no_grad(), ledger.watching(copy):
+    with torch.random.fork_rng(), torch.no_grad(), _in_parts(copy), ledger.watching(copy):
         copy(x.detach())
     modules = dict(copy.named_modules())
     return [_work(name, row, modules[name], steps, number) for name, row in ledger.rows.items() if _counts(row)]
+
+
+@contextmanager
+def _in_parts(net: nn.Module) -> Iterator[None]:
+    """Have recurrent layers of PyTorch run as the products that they are made of, not as one operation of a library."""
+    with ExitStack() as stack:
+        if any(isinstance(module, nn.RNNBase) for module in net.modules()):
+            for library in (torch.backends.cudnn, torch.backends.mkldnn):
+                stack.callback(setattr, library, "enabled", library.enabled)
+                setattr(library, "enabled", False)  # noqa: B010  # typed as what it is not
+        yield
 
 
 def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
@@ -121,7 +135,7 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
             with torch.random.fork_rng(), torch.no_grad():
                 net(x.detach())
     found = samples[0] if samples else x.shape[0] if x.ndim else 0
-    if found < 1:
+    if found < 1 or not x.numel():
         raise ValueError(f"operations: there is no sample in the input {dims(x.shape)}. Give a batch of some.")
     return min(map(sum, seen.values()), default=1), found
 
@@ -169,11 +183,14 @@ class _Ledger(TorchDispatchMode):
         super().__init__()
         self._flops = flop_registry
         self.samples = samples
+        self._padded: WeakIdKeyDictionary = WeakIdKeyDictionary()  # to a tensor what is 1 where it is no padding
         self._running: list[tuple[str, nn.Module]] = []
         self.rows: dict[str, _Row] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func._overloadpacket is aten.constant_pad_nd:
+            self._padded[out] = torch.constant_pad_nd(torch.ones_like(args[0][:1], dtype=torch.float32), args[1])
         if self._running:
             neuron = next((held for held in self._running if is_neuron(held[1])), None)
             if func._overloadpacket in PRODUCTS or func._overloadpacket in self._flops:
@@ -191,7 +208,7 @@ class _Ledger(TorchDispatchMode):
             dense = self._flops[func._overloadpacket](*args, out_val=out) / 2
             events, acs = 0.0, None
         else:
-            x, dense, acs = rule(args)
+            x, dense, acs = rule(args) if rule is not _convolution else _convolution(args, self._padded.get(args[0]))
             held = spikes_in(x)
             events = 0.0 if held is None else held.sum(dtype=torch.float64).item()
         row.acs += acs or 0.0
@@ -267,8 +284,11 @@ def _matrices(x: Tensor, y: Tensor) -> tuple[Tensor, float, float | None]:
     return x, dense, None
 
 
-def _convolution(args: Any) -> tuple[Tensor, float, float | None]:
-    """The same of a convolution, without the zeros of its padding."""
+def _convolution(args: Any, one: Tensor | None = None) -> tuple[Tensor, float, float | None]:
+    """The same of a convolution, without the zeros of its padding.
+
+    - `one`: of an input that was padded before, as for `padding="same"` with an even kernel, what is 1 in its middle.
+    """
     x, weight, _, *geometry, groups = args[:9]
     reached = weight.shape[1] if geometry[3] else weight.shape[0] // groups
 
@@ -279,7 +299,7 @@ def _convolution(args: Any) -> tuple[Tensor, float, float | None]:
         return float(made.sum(dtype=torch.float64).item() * reached)
 
     spikes = spikes_in(x)
-    one = torch.ones_like(x[:1], dtype=torch.float32)
+    one = torch.ones_like(x[:1], dtype=torch.float32) if one is None else one
     return x, uses(one) * len(x), None if spikes is None else uses(spikes)
 
 
