@@ -17,6 +17,7 @@ from ..recording import StoredRecording, open_recording
 from .document import Document, of_folder, of_health, of_recording, read_data, show_health
 from .document.privacy import without_places
 from .document.shape import FORMAT
+from .options import check_title, place_of
 from .page import page
 
 __all__ = ["document_of", "report"]
@@ -58,6 +59,8 @@ def report(
     ...     report(rec, to=f"{place}/report.html").stat().st_size < 150_000
     True
     """
+    check_title("report", title or "")
+    path = place_of("report", to)
     options: dict[str, Any] = {"net": net, "run": run, "sample": sample, "places": places}
     found = [document_of(source, health=health, **options)]
     if second is not None:
@@ -67,9 +70,6 @@ def report(
             found[1]["difference"] = {"words": words if places else [without_places(text) for text in words]}
     if title is not None:
         found[0]["title"] = title
-    path = Path(to)
-    if path.is_dir():
-        raise IsADirectoryError(f"report: {path} is a folder; give the name of a file, as {path / 'report.html'}.")
     write_whole(path, page(found), sync=False)
     return path
 

@@ -239,6 +239,29 @@ def test_a_network_that_has_not_run_has_a_page_all_the_same():
         assert view.document()["facts"][0] == ["step of training", "none yet"]
 
 
+def test_an_empty_batch_and_a_layer_that_was_taken_out_leave_the_view_alone(every_step):
+    net = make()
+    with spikescope.live(net, quiet=True) as view:
+        net(torch.rand(T, 0, 8))
+        functional.reset_net(net)
+        assert ask(view)[0] == 200
+        assert view.document()["rasters"] == []
+        net(4 * torch.rand(T, N, 8))
+        del net[3]
+        view.document()
+        assert ask(view)[0] == 200
+        assert view.error is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"title": 3}, "title is a text, but got 3"), ({"report": 3}, "the name of a file"), ({"report": ""}, "a folder")],
+)
+def test_a_title_and_a_place_that_are_none_are_refused_at_the_door(options, words):
+    with pytest.raises((TypeError, IsADirectoryError), match=words):
+        spikescope.live(make(), quiet=True, **options)
+
+
 def test_a_notebook_shows_a_frame():
     with spikescope.live(make(), quiet=True) as view:
         assert view._repr_html_().startswith(f'<iframe src="{view.url}"')

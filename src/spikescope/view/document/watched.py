@@ -157,6 +157,8 @@ def show_sample(
     ([[0], [1], [2]], 1)
     """
     modules = named(net)
+    spikes = {name: values for name, values in spikes.items() if sample < values.shape[1]}  # a batch may be empty
+    potentials = {name: values for name, values in potentials.items() if sample < values.shape[1]}
     held = {name: _of_sample(values, sample) for name, values in spikes.items()}
     _limited(found, held, RASTERS, "Rasters")
     for name in _some(held, RASTERS):
@@ -164,10 +166,10 @@ def show_sample(
     _limited(found, potentials, POTENTIALS, "Potentials")
     for name in _some(potentials, POTENTIALS):
         values = _of_sample(potentials[name], sample)
-        module = modules[name]
+        module = modules.get(name)  # which may have been taken out since
         for at in liveliest(values, held.get(name)):
             fired = _fired(held[name][:, at]) if name in held else []
-            limits = threshold_of(module), reset_of(module)
+            limits = (None, None) if module is None else (threshold_of(module), reset_of(module))
             found["potentials"].append(potential_of(name, at, values[:, at], fired, *limits, sample=words))
 
 

@@ -19,6 +19,7 @@ from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ...warn import warn
 from ..document import Document
+from ..options import check_title, place_of
 from ..page import page
 from .doors import Doors
 from .feed import Feed
@@ -64,9 +65,11 @@ def live(
     check_module("live", net)
     if not (isinstance(keep, int) and keep >= 1):
         raise ValueError(f"live: keep is a number of steps of at least 1, but got {keep!r}.")
+    check_title("live", title)
+    place = None if report is None else place_of("live", report)
     feed = Feed(net, keep + 1, as_budget(budget).bytes, evaluation, scaler, title)
     try:
-        return Live(feed, port, host, allow_remote, None if report is None else Path(report), quiet)
+        return Live(feed, port, host, allow_remote, place, quiet)
     except BaseException:
         feed.steps.close()
         raise
