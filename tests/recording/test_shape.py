@@ -150,3 +150,15 @@ def test_neurons_of_several_shapes_have_no_common_axes():
         mixed.dims  # noqa: B018  # the access is what is tested
     assert mixed.read(1).shape == (2, 1, 4)
     assert "neurons [3] or [4]" in repr(mixed)
+
+
+@pytest.mark.parametrize("run", [0.5, "a", None, [0]])
+def test_a_run_that_is_no_number_is_refused_in_words(signal, run):
+    with pytest.raises(TypeError, match="read gives one run, by its number, but got"):
+        signal.read(run)
+
+
+@pytest.mark.parametrize("run", [0.5, "a", ["b"], [0, 1.5]])
+def test_runs_that_are_no_numbers_are_refused_in_words(signal, run):
+    with pytest.raises(TypeError, match="run is a number, a slice or several numbers, but got"):
+        next(signal.blocks(run))

@@ -213,7 +213,14 @@ class Signal(Sequence["RunView"]):
         if isinstance(run, slice):
             wanted = range(*run.indices(known[-1] + 1 if known else 0))
             return [index for index in known if index in wanted]
-        return [int(index) for index in ([run] if isinstance(run, (int, np.integer)) else run)]
+        if isinstance(run, (int, np.integer)):
+            return [int(run)]
+        if isinstance(run, (str, bytes)) or not isinstance(run, Iterable):
+            raise TypeError(f"run is a number, a slice or several numbers, but got {run!r}.")
+        several = list(run)
+        if odd := [index for index in several if not isinstance(index, (int, np.integer))]:
+            raise TypeError(f"run is a number, a slice or several numbers, but got {odd[0]!r} among them.")
+        return [int(index) for index in several]
 
     def read(self, run: int = 0, step: Index = None, sample: Index = None, neuron: Index = None) -> Tensor:
         """The values of one run as a tensor `[t, n, *F]`; `[t, n, k]` where neurons are chosen.
@@ -221,6 +228,10 @@ class Signal(Sequence["RunView"]):
         - `step`, `sample`: a number or a slice. `neuron`: of the flattened axes of a sample a number, a slice, indices
           or a mask. A number keeps its axis.
         """
+        if not isinstance(run, (int, np.integer)):
+            raise TypeError(
+                f"read gives one run, by its number, but got {run!r}. blocks(run=...) goes through several."
+            )
         parts = [block.values for block in self.blocks(int(run), step, sample, neuron)]
         if not parts:
             held = self._run(int(run))
