@@ -214,3 +214,10 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch):
     for call in (lambda: to_nir(nn.Linear(3, 2), (3,)), lambda: from_nir("net.nir"), lambda: read_nir("net.nir")):
         with pytest.raises(MissingExtraError, match=r"NIR graphs and files need the package nir.*'spikescope\[nir\]'"):
             call()
+
+
+def test_an_edge_to_a_node_that_is_not_there_is_refused_in_words():
+    graph = to_nir(row(nn.Linear(3, 2)), (3,))
+    graph.edges.append((graph.edges[0][0], "ghost"))
+    with pytest.raises(ValueError, match="names the node 'ghost', which is not there; there is"):
+        from_nir(graph)

@@ -41,6 +41,8 @@ def test_every_choice_is_checked(option):
     ("given", "words"),
     [
         ({"epochs": 0}, "epochs must be at least 1, but got 0"),
+        ({"workers": 9999999}, "workers must be at most 512, but got 9999999"),
+        ({"momentum": 7.0}, "momentum must be at most 1, but got 7.0"),
         ({"epochs": True}, "epochs must be a whole number, but got True"),
         ({"lr": float("nan")}, "lr must be at least 0, but got nan"),
         ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),

@@ -59,6 +59,11 @@ def from_nir(
         raise TypeError(f"from_nir takes a nir.NIRGraph or the path of a .nir file, but got {type(graph).__name__}.")
     reading = Reading(_step_of(graph, dt), reset, surrogate_function)
     nodes, edges = _flat(graph)
+    if lost := [name for edge in edges for name in edge if name not in nodes]:
+        raise ValueError(
+            f"from_nir: an edge of the graph names the node {lost[0]!r}, which is not there; there is "
+            f"{', '.join(map(repr, list(nodes)[:8]))}."
+        )
     modules = {name: made for name, node in nodes.items() if (made := _module(name, node, reading)) is not None}
     edges = _ends_named(nodes, edges)
     shapes = {name: np.shape(nodes[name].r) for name in modules if type(nodes[name]).__name__ in _NEURONS}

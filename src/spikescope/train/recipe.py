@@ -34,9 +34,14 @@ class Option(NamedTuple):
 
 
 def _shown(
-    group: str, words: str, *flags: str, choices: tuple[str, ...] = (), least: float | None = None
+    group: str,
+    words: str,
+    *flags: str,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
 ) -> dict[str, Any]:
-    return {"group": group, "help": words, "flags": flags, "choices": choices, "least": least}
+    return {"group": group, "help": words, "flags": flags, "choices": choices, "least": least, "most": most}
 
 
 def _option(default: Any, *shown: str, **limits: Any) -> Any:
@@ -80,13 +85,13 @@ class Recipe:
         metadata=_shown(_DATA, "an argument of the data, such as split_by=time; may be given often", "--data-arg"),
     )
     batch_size: int = _option(32, _DATA, "samples of a step in each process", "-b", "--batch-size", least=1)
-    workers: int = _option(0, _DATA, "processes that load samples", "-j", "--workers", least=0)
+    workers: int = _option(0, _DATA, "processes that load samples", "-j", "--workers", least=0, most=512)
 
     epochs: int = _option(90, _UPDATES, "passes over the training part", "--epochs", least=1)
     opt: str = _option(
         "adamw", _UPDATES, "the optimizer", "--opt", choices=("sgd", "sgd_nesterov", "rmsprop", "adam", "adamw")
     )
-    momentum: float = _option(0.9, _UPDATES, "of sgd and rmsprop", "--momentum", least=0)
+    momentum: float = _option(0.9, _UPDATES, "of sgd and rmsprop", "--momentum", least=0, most=1)
     weight_decay: float = _option(0.0, _UPDATES, "of all parameters", "--wd", "--weight-decay", least=0)
     norm_weight_decay: float | None = _option(
         None, _UPDATES, "of the parameters of norms; the same by default", "--norm-weight-decay", least=0
@@ -144,7 +149,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for option in options(type(self)):
-            _check(option, getattr(self, option.name), _least(type(self), option.name))
+            _check(option, getattr(self, option.name), _field(type(self), option.name).metadata)
         for name, held in (("label_smoothing", self.label_smoothing), ("model_ema_decay", self.model_ema_decay)):
             if held >= 1:
                 raise ValueError(f"{name} must be below 1, but got {held}.")
@@ -230,13 +235,8 @@ def _field(recipe: type[Recipe], name: str) -> Field[Any]:
     return next(held for held in fields(recipe) if held.name == name)
 
 
-def _least(recipe: type[Recipe], name: str) -> float | None:
-    least: float | None = _field(recipe, name).metadata["least"]
-    return least
-
-
-def _check(option: Option, value: Any, least: float | None) -> None:
-    """Refuse a value of another type, below the least, or that is no choice."""
+def _check(option: Option, value: Any, limits: Mapping[str, Any]) -> None:
+    """Refuse a value of another type, out of its limits, or that is no choice."""
     if value is None and option.optional:
         return
     wanted = (int, float) if option.kind is float else (option.kind,)
@@ -246,8 +246,11 @@ def _check(option: Option, value: Any, least: float | None) -> None:
     if option.choices:
         check_choice("Recipe", option.name, value, option.choices)
     number: Any = value
+    least, most = limits["least"], limits["most"]
     if least is not None and not number >= least:
         raise ValueError(f"{option.name} must be at least {least:g}, but got {value!r}.")
+    if most is not None and not number <= most:
+        raise ValueError(f"{option.name} must be at most {most:g}, but got {value!r}.")
 
 
 def _toml(value: Any) -> str:
