@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics import arguments, launch, run
+from spikescope.dynamics import run
+from spikescope.dynamics.triton import arguments, launch
 
 __all__ = ["Launched", "absent_gpu"]
 

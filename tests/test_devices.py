@@ -11,7 +11,7 @@ from spikescope import functional, layer, monitor, neuron
 
 SOURCE = Path(__file__).parents[1] / "src" / "spikescope"
 ROOMS = ("monitor", "spikes", "dynamics", "functional")
-OWN_THREAD = {"dynamics/trace.py", "dynamics/rules.py"}  # they run in a thread, where no default of the user's holds
+OWN_THREAD = {"dynamics/graphs/trace.py", "dynamics/graphs/rules.py"}  # no default of the user's holds there
 FACTORIES = {"tensor", "zeros", "ones", "empty", "full", "arange", "linspace", "logspace", "eye", "scalar_tensor"}
 FACTORIES |= {"as_tensor", "empty_strided", "rand", "randn", "randint", "randperm"}
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from spikescope import neuron
-from spikescope.dynamics import launch
 from spikescope.dynamics.layout import BLOCK
+from spikescope.dynamics.triton import launch
 from spikescope.functional.memory import known
 from spikescope.monitor import OutputMonitor
 from spikescope.monitor.classic.recorder import Recorder

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics.triton import BACKWARD, FORWARD
+from spikescope.dynamics.triton.kernel import BACKWARD, FORWARD
 
 from .tell import Part, rival
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spikescope.dynamics.program import program
+from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import PointwiseNeuron, registry
 from spikescope.neuron.readout import ReadOut
 from spikescope.surrogate import registry as surrogates

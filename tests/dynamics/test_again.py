@@ -7,7 +7,7 @@ import torch
 from dynamics_cases import inputs, make, unround
 
 from spikescope import functional
-from spikescope.dynamics import launch
+from spikescope.dynamics.triton import launch
 from spikescope.neuron import IzhikevichNode, LIFNode, ParametricLIFNode
 
 pytestmark = pytest.mark.skipif(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, assert_equal, inputs, make
 
-from spikescope.dynamics import borrowed
-from spikescope.dynamics.borrowed import _OF_ARRAYS, _OF_VECTORS, missing
+from spikescope.dynamics.cpp import borrowed
+from spikescope.dynamics.cpp.borrowed import _OF_ARRAYS, _OF_VECTORS, missing
 from spikescope.neuron import ComplementaryLIFNode, EIFNode, LIAFNode
 
 aten = torch.ops.aten

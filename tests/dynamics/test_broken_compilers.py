@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sample import sample
-from spikescope.dynamics import derivative, native, run
+from spikescope.dynamics import derivative, run
+from spikescope.dynamics.cpp import native
 from spikescope.neuron import LIFNode, ParametricLIFNode
 from spikescope.spikes import PackedSpikes
 from spikescope.spikes import kernel as packing

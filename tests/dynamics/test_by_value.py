@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fresh
 from spikescope import sockets
-from spikescope.dynamics import arguments, gpu, launch, layout, program
-from spikescope.dynamics.program import Values
+from spikescope.dynamics import layout
+from spikescope.dynamics.graphs import program
+from spikescope.dynamics.graphs.program import Values
+from spikescope.dynamics.triton import arguments, gpu, launch
 from spikescope.neuron import LIFNode
 
 pytest.importorskip("triton")

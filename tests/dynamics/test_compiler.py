@@ -12,7 +12,7 @@ import torch
 from dynamics_cases import assert_equal, inputs, make
 
 import fresh
-from spikescope.dynamics import native
+from spikescope.dynamics.cpp import native
 from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
 from spikescope.toolchain.compiler import CompileError, load
@@ -200,7 +200,7 @@ import multiprocessing
 import os
 import sys
 import torch
-from spikescope.dynamics import native
+from spikescope.dynamics.cpp import native
 from spikescope.neuron import LIFNode
 
 torch.set_num_threads(4)

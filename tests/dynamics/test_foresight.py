@@ -11,7 +11,7 @@ PROGRAM = """
 import json, sys, threading
 import torch
 from spikescope import neuron
-from spikescope.dynamics import native
+from spikescope.dynamics.cpp import native
 
 made, load = [], native.load
 

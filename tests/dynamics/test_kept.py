@@ -6,11 +6,11 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make, parity
 
-from spikescope.dynamics.cpp import backward_source
-from spikescope.dynamics.kept import kept
-from spikescope.dynamics.phases import needed
-from spikescope.dynamics.printing import assignments
-from spikescope.dynamics.program import program
+from spikescope.dynamics.cpp.kernel import backward_source
+from spikescope.dynamics.cpp.phases import needed
+from spikescope.dynamics.graphs.kept import kept
+from spikescope.dynamics.graphs.printing import assignments
+from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import IFNode, LIFNode, NonSpikingLIFNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import Sigmoid

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sample import sample
-from spikescope.dynamics.launch import BLOCK, Launcher
+from spikescope.dynamics.triton.launch import BLOCK, Launcher
 
 pytest.importorskip("triton")
 
@@ -137,7 +137,7 @@ def test_a_launch_that_comes_while_another_notes_its_code_has_all_arguments(monk
                 launcher([x])
             return ["X", "K", "BLOCK"]
 
-    monkeypatch.setattr("spikescope.dynamics.launch.interpreted", lambda: False)
+    monkeypatch.setattr("spikescope.dynamics.triton.launch.interpreted", lambda: False)
     monkeypatch.setattr(Launcher, "is_current", lambda self: True)
     monkeypatch.setattr(Launcher, "_by_triton", lambda self, arguments: Compiled())
     launcher = Launcher(Kernel(), x.device, 1, K=3)

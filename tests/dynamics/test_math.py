@@ -14,7 +14,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 @pytest.fixture(scope="module")
 def library():
-    text = resources.files("spikescope.dynamics").joinpath("math.h").read_text()
+    text = resources.files("spikescope.dynamics.cpp").joinpath("math.h").read_text()
     for real in ("float", "double"):
         for name in ("exponential", "logistic", "logistic_slope", "hyperbolic_tangent"):
             text += f'extern "C" void {name}_{real}(const {real}* x, {real}* y, long n) '

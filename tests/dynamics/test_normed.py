@@ -17,8 +17,9 @@ from torch import nn
 from ranks import in_two_ranks
 from sample import sample
 from spikescope import functional, layer, monitor, neuron
-from spikescope.dynamics import launch, normed
-from spikescope.dynamics.prepared_normed import PreparedNormed
+from spikescope.dynamics.norm import pair as normed
+from spikescope.dynamics.norm.prepared import PreparedNormed
+from spikescope.dynamics.triton import launch
 from spikescope.layer.handing import _norm
 from spikescope.neuron import behind
 from spikescope.neuron.shortcut import goes_as_written, names_of_the_way

@@ -8,7 +8,7 @@ import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, make, parity, run
 from torch import nn
 
-from spikescope.dynamics.program import program
+from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import EIFNode, IFNode, LIFNode, ResonateAndFireNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import ATan, NonzeroSignLogAbs, PiecewiseLeakyReLU, QPseudoSpike, Sigmoid

@@ -7,11 +7,11 @@ import torch
 from dynamics_cases import assert_equal, inputs
 
 from registries import apart
-from spikescope.dynamics import launch
-from spikescope.dynamics.borrowed import missing
+from spikescope.dynamics.cpp.borrowed import missing
 from spikescope.dynamics.eager import Step
-from spikescope.dynamics.ops import OPS, PASS
-from spikescope.dynamics.program import program
+from spikescope.dynamics.graphs.ops import OPS, PASS
+from spikescope.dynamics.graphs.program import program
+from spikescope.dynamics.triton import launch
 from spikescope.neuron import PointwiseNeuron
 
 aten = torch.ops.aten

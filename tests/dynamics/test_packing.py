@@ -5,8 +5,8 @@ import ctypes
 import pytest
 import torch
 
-from spikescope.dynamics.borrowed import header
-from spikescope.dynamics.cpp import IO_TYPES
+from spikescope.dynamics.cpp.borrowed import header
+from spikescope.dynamics.cpp.kernel import IO_TYPES
 from spikescope.toolchain.carried import levels
 from spikescope.toolchain.compiler import load, ordered
 

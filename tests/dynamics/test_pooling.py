@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import max_pool2d
 
 from spikescope import layer
-from spikescope.dynamics import launch, pooling
+from spikescope.dynamics.triton import launch, pooling
 
 pytestmark = pytest.mark.skipif(
     not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"

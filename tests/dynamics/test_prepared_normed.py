@@ -8,7 +8,7 @@ from dynamics_cases import inputs
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics import launch
+from spikescope.dynamics.triton import launch
 from spikescope.layer import handing
 from spikescope.neuron import behind
 

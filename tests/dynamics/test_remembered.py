@@ -8,9 +8,9 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
-from spikescope.dynamics import program, remembered
-from spikescope.dynamics.graph import Graph, Node
-from spikescope.dynamics.remembered import Memory, recall, remember
+from spikescope.dynamics.graphs import program, remembered
+from spikescope.dynamics.graphs.graph import Graph, Node
+from spikescope.dynamics.graphs.remembered import Memory, recall, remember
 from spikescope.neuron import IFNode, LIFNode
 from spikescope.surrogate import ATan
 from spikescope.toolchain import notes
@@ -131,7 +131,7 @@ PROGRAM = """
 import json, sys
 import torch
 from spikescope import neuron
-from spikescope.dynamics import program
+from spikescope.dynamics.graphs import program
 from spikescope.toolchain import compiler
 
 traced, apart, ran, run = [], program._apart, [], compiler.run

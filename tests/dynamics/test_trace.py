@@ -9,10 +9,14 @@ import torch
 from dynamics_cases import NEURONS, assert_equal, inputs, make, parity
 from torch import nn
 
-from spikescope.dynamics import cpp, gpu, layout, native, ops, printing, program, trace
-from spikescope.dynamics.graph import SAME
-from spikescope.dynamics.ops import Op
-from spikescope.dynamics.trace import UnsupportedOperationError
+from spikescope.dynamics import layout
+from spikescope.dynamics.cpp import kernel as cpp
+from spikescope.dynamics.cpp import native
+from spikescope.dynamics.graphs import ops, printing, program, trace
+from spikescope.dynamics.graphs.graph import SAME
+from spikescope.dynamics.graphs.ops import Op
+from spikescope.dynamics.graphs.trace import UnsupportedOperationError
+from spikescope.dynamics.triton import gpu
 from spikescope.fields import option
 from spikescope.neuron import EIFNode, GatedLIFNode, IFNode, LIAFNode, LIFNode, ParametricLIFNode, ResonateAndFireNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane

@@ -5,10 +5,10 @@ import torch
 from dynamics_cases import NEURONS, inputs, make
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spikescope.dynamics import launch, trial
-from spikescope.dynamics.ops import CUDA
-from spikescope.dynamics.program import program
-from spikescope.dynamics.triton import TRIAL, trial_source
+from spikescope.dynamics.graphs.ops import CUDA
+from spikescope.dynamics.graphs.program import program
+from spikescope.dynamics.triton import launch, trial
+from spikescope.dynamics.triton.kernel import TRIAL, trial_source
 from spikescope.neuron import EIFNode, LIAFNode
 
 pytest.importorskip("triton")

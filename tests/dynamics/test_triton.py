@@ -12,7 +12,7 @@ import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, parity
 from test_taps import NAMES, check, tapped
 
-from spikescope.dynamics import launch
+from spikescope.dynamics.triton import launch
 from spikescope.neuron import AdaptiveLIFNode, LIFNode
 
 pytest.importorskip("triton")

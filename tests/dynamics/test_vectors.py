@@ -7,8 +7,8 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
-from spikescope.dynamics.cpp import IO_TYPES, backward_source, forward_source
-from spikescope.dynamics.program import program
+from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, forward_source
+from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
 

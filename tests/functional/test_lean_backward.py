@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, monitor, neuron
-from spikescope.dynamics.norm_cpu import norm_backward
+from spikescope.dynamics.norm.cpu import norm_backward
 from spikescope.functional.memory import convolved, keeping, known, norm_node, slices
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless

@@ -9,8 +9,8 @@ from dynamics_cases import inputs
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics import normed
-from spikescope.dynamics.prepared_gpu import PreparedOnGpu
+from spikescope.dynamics.norm import pair as normed
+from spikescope.dynamics.triton.prepared import PreparedOnGpu
 
 C = 4 if SMALL else 24
 SHAPE = (5, 2, C, 3, 4) if SMALL else (9, 6, C, 14, 14)

@@ -7,7 +7,7 @@ from dynamics_cases import inputs
 from torch.nn.functional import max_pool2d
 
 from spikescope import layer
-from spikescope.dynamics import pooling
+from spikescope.dynamics.triton import pooling
 
 SHAPE = (2, 2, 3, 6, 5) if SMALL else (5, 3, 24, 29, 28)
 

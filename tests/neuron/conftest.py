@@ -2,8 +2,8 @@
 
 import pytest
 
-from spikescope.dynamics.prepared_cpp import PreparedOnCpu
-from spikescope.dynamics.prepared_gpu import PreparedOnGpu
+from spikescope.dynamics.cpp.prepared import PreparedOnCpu
+from spikescope.dynamics.triton.prepared import PreparedOnGpu
 
 
 @pytest.fixture

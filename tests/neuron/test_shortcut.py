@@ -16,8 +16,8 @@ from shortcut_cases import assert_equal, input_of, runs, twins
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikescope import internals, neuron, surrogate
-from spikescope.dynamics import launch
-from spikescope.dynamics.prepared_gpu import PreparedOnGpu
+from spikescope.dynamics.triton import launch
+from spikescope.dynamics.triton.prepared import PreparedOnGpu
 
 SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
 

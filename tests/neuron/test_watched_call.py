@@ -7,7 +7,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from spikescope import monitor, neuron
-from spikescope.dynamics import launch
+from spikescope.dynamics.triton import launch
 from spikescope.neuron.spiking import gives_spikes
 from spikescope.sockets import Signal, subscribe
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from fuzz_backends import NEURONS, PER_FORM, compared, configuration, described, differ, main, sweep
 
-from spikescope.dynamics import program
-from spikescope.dynamics.prologue import Rest
+from spikescope.dynamics.graphs import program
+from spikescope.dynamics.graphs.prologue import Rest
 
 
 def test_a_sample_of_configurations():
@@ -28,7 +28,7 @@ def test_a_prologue_in_double_precision_is_seen(monkeypatch, capsys):
     assert main() == 0
     among = Rest.among
     monkeypatch.setattr(
-        "spikescope.dynamics.prologue.Rest.among", lambda self, held: [each * 1.37 for each in among(self, held)]
+        "spikescope.dynamics.graphs.prologue.Rest.among", lambda self, held: [each * 1.37 for each in among(self, held)]
     )
     program.program.cache_clear()
     assert main() == 1

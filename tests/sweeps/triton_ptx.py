@@ -28,12 +28,14 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import CUDABackend
 from triton.compiler import ASTSource
 
-from spikescope.dynamics import gpu, launch, layout, program
-from spikescope.dynamics.ops import CUDA, meaning
-from spikescope.dynamics.triton import TRIAL, Form, trial_source
+from spikescope.dynamics import layout
+from spikescope.dynamics.graphs import program
+from spikescope.dynamics.graphs.ops import CUDA, meaning
+from spikescope.dynamics.triton import gpu, launch
+from spikescope.dynamics.triton.kernel import TRIAL, Form, trial_source
 
 INEXACT = ("fma.rn", "div.full", "div.approx", ".ftz")
-WHOLE = ("cvt.rmi.ftz.f32.f32", "cvt.rpi.ftz.f32.f32")  # floor and ceil: what they flush, triton_math.txt asks before
+WHOLE = ("cvt.rmi.ftz.f32.f32", "cvt.rpi.ftz.f32.f32")  # floor and ceil: what they flush, math.txt asks before
 SAMPLE = ("LIFNode", "AdaptiveLIFNode", "LIAFNode")  # with one state, with two, with a function
 TAPS = layout.kinds_of_taps(frozenset([*layout.TAPS, layout.support_tap(1.0, -0.5, 0.5)]))
 OF_TAPS = {"TAP0": "*u8", "TAP1": "*u8", "TAP3": "*fp64", "TAP4": "*i64"}

@@ -22,7 +22,7 @@ from dynamics_cases import NEURONS
 from torch import nn
 
 from spikescope import functional, layer
-from spikescope.dynamics import gpu, launch
+from spikescope.dynamics.triton import gpu, launch
 
 TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 SAMPLE = ("LIFNode", "IzhikevichNode")

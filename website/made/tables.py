@@ -9,7 +9,7 @@ from importlib import import_module
 import torch
 
 from spikescope import analysis, monitor, neuron
-from spikescope.dynamics.program import program, refusal
+from spikescope.dynamics.graphs.program import program, refusal
 from spikescope.monitor.health.registry import causes
 from spikescope.recording.export.base import registry as formats
 

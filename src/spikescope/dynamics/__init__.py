@@ -3,12 +3,12 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
-from .norm_kernels import Norm
-from .normed import NormedRun, prepare_normed, run_normed
-from .pooling import has_pool, pool, pools
+from .norm.kernels import Norm
+from .norm.pair import NormedRun, prepare_normed, run_normed
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
+from .triton.pooling import has_pool, pool, pools
 
 __all__ = [
     "TAPS",

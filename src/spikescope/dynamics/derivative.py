@@ -13,11 +13,11 @@ from torch import Tensor
 from ..internals import is_batched_gradient, is_plain, materialized
 from ..toolchain.compiler import CompileError
 from . import loop
+from .graphs.program import Values
 from .layout import first_state
 from .moving import has_moving, settled
 from .offered import as_result
 from .operator import all_operators, call_backward_kernel, operators
-from .program import Values
 
 __all__ = ["Call", "gradients"]
 

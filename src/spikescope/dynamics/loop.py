@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..internals import recording
 from . import eager
+from .graphs.program import Values, program
 from .layout import Gradients, Outputs, layout, make_gradients, make_outputs, real_dtype
-from .program import Values, program
 from .taps import eager_taps
 
 __all__ = ["backward", "forward", "vector_jacobian"]

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import gpu, loop, native
+from . import loop
+from .cpp import native
+from .graphs.program import Values, program
 from .layout import Outputs, first_state, layout, make_outputs, real_dtype
 from .moving import has_moving, settled
-from .program import Values, program
+from .triton import gpu
 
 __all__ = [
     "Operators",

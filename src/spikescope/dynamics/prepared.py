@@ -2,7 +2,7 @@
 
 What takes time in a small run is not the kernel but the way to it. Here the checks are done, the kernel is found and
 its arguments are packed; a call makes what is filled and gives the addresses. Derivatives beyond the first, and
-gradients in a form that no kernel takes, go the way of all others. `prepared_cpp.py` and `prepared_gpu.py` call the
+gradients in a form that no kernel takes, go the way of all others. `cpp/prepared.py` and `triton/prepared.py` call the
 kernels.
 """
 
@@ -19,9 +19,9 @@ from ..internals import LeanFunction, is_plain
 from ..toolchain.compiler import CompileError
 from .derivative import Call
 from .fused import rule, saved
+from .graphs.program import Values
 from .layout import checkpoint_shape, layout, make_taps, real_dtype, sequence_in_layout, state_in_layout
 from .operator import like_fields, tensor_slots
-from .program import Values
 
 __all__ = ["Prepared", "lies_without_gaps"]
 

@@ -25,16 +25,17 @@ from ..internals import (
 )
 from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
-from . import eager, launch
+from . import eager
+from .cpp.prepared import PreparedOnCpu
 from .derivative import Call
 from .fused import check_present, run_fused
+from .graphs.program import program, refusal
+from .graphs.trace import UnsupportedOperationError
 from .layout import in_one_order, real_dtype
 from .prepared import Prepared, lies_without_gaps
-from .prepared_cpp import PreparedOnCpu
-from .prepared_gpu import PreparedOnGpu
-from .program import program, refusal
 from .taps import eager_taps
-from .trace import UnsupportedOperationError
+from .triton import launch
+from .triton.prepared import PreparedOnGpu
 
 __all__ = [
     "WHOLE_TAPS",

@@ -1,4 +1,4 @@
-"""A pool whose windows lie side by side, by the kernels of `dynamics.pooling` where these can run."""
+"""A pool whose windows lie side by side, by the kernels of `dynamics.triton.pooling` where these can run."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dynamics import launch
 from ..dynamics.layout import BLOCK
+from ..dynamics.triton import launch
 
 __all__ = ["is_vouched", "pack_on_gpu", "vouched"]
 

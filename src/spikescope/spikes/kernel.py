@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..dynamics.borrowed import header
-from ..dynamics.native import threads_for
+from ..dynamics.cpp.borrowed import header
+from ..dynamics.cpp.native import threads_for
 from ..internals import is_ordinary
 from ..toolchain.compiler import CompileError, function, load, trouble
 

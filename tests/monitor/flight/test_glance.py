@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope.dynamics import launch
+from spikescope.dynamics.triton import launch
 from spikescope.monitor.flight import device
 from spikescope.monitor.flight import glance as glancing
 from spikescope.monitor.flight.glance import Glance

@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from monitor_cases import sequence, spiking_net
 from sample import sample
 from spikescope import functional, monitor, neuron
-from spikescope.dynamics import native
+from spikescope.dynamics.cpp import native
 from spikescope.form import rebuilt
 from spikescope.monitor import AttributeMonitor, GradInputMonitor, GradOutputMonitor, OutputMonitor
 from spikescope.monitor.choose.signals import signal_of

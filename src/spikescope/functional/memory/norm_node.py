@@ -1,6 +1,6 @@
 """A batch normalisation whose backward pass takes no memory but for its result.
 
-PyTorch's allocates two gradients of the input, and uses one. The kernel of `dynamics.norm_cpu` needs one, and computes
+PyTorch's allocates two gradients of the input, and uses one. The kernel of `dynamics.norm.cpu` needs one, and computes
 as PyTorch does; that its bits are the same is tried before it is relied on.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dynamics.norm_cpu import norm_backward
+from ...dynamics.norm.cpu import norm_backward
 from ...internals import is_plain
 from ...layer.norm import BatchNorm
 from .known import through_views

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dynamics import launch
+from ...dynamics.triton import launch
 from .late import Coming
 from .table import Table
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...dynamics.native import threads_for
+from ...dynamics.cpp.native import threads_for
 from ...internals import is_plain
 from ...toolchain.compiler import function
 from .device import Look, elsewhere, programs_for, takes

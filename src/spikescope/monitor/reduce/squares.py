@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dynamics.native import threads_for
+from ...dynamics.cpp.native import threads_for
 from ...internals import is_plain
 from ...toolchain.compiler import function
 

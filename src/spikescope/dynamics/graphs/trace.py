@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import vector_jacobian
-from ..surrogate import Surrogate
-from .eager import StepFunction
+from ...internals import vector_jacobian
+from ...surrogate import Surrogate
+from ..eager import StepFunction
 from .graph import Graph, Node, UntraceableError, record
 from .ops import DIVISIONS, OPS, PASS, meaning
 from .prologue import AsNumbers, Prologue

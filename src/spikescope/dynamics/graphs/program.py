@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..fields import forms
-from ..surrogate import Surrogate
-from . import trial
-from .borrowed import borrowed, missing
+from ...fields import forms
+from ...surrogate import Surrogate
+from ..cpp.borrowed import borrowed, missing
+from ..triton import trial
 from .graph import Node
 from .ops import PASS, meaning
 from .remembered import Memory, recall, remember

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..graphs.program import Values
+from ..graphs.trace import Body
+from ..layout import BLOCK, TAPS, Layout, Outputs, field_in_layout, state_in_layout, state_strides
+from .kernel import Form
 from .launch import interpreted, of_nvidia
-from .layout import BLOCK, TAPS, Layout, Outputs, field_in_layout, state_in_layout, state_strides
-from .program import Values
-from .trace import Body
-from .triton import Form
 
 __all__ = [
     "Channels",

@@ -24,7 +24,7 @@ def refused(node: Node, real: torch.dtype) -> tuple[str, str] | None:
     """Why no kernel can run the operation, with a state of the dtype `real`, and what to do; None if it can."""
     target = meaning(node)
     if target is not None and target not in PASS and target not in OPS:
-        return "has no row in spikescope.dynamics.ops.OPS", "Write the step without it, or add the row."
+        return "has no row in spikescope.dynamics.graphs.ops.OPS", "Write the step without it, or add the row."
     if node.shape not in ((), (TRACED,)):
         return f"gives the shape {list(node.shape)} for {TRACED} neurons", "A kernel sees each neuron alone."
     row = OPS.get(node.target)

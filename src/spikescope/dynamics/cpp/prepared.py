@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .derivative import Call
+from ..derivative import Call
+from ..layout import BLOCK, TAPS
+from ..offered import as_result
+from ..prepared import Prepared
 from .entry import address, given
-from .layout import BLOCK, TAPS
 from .native import Ready, Run, in_memory, ready_backward, ready_forward, threads_for, totals
-from .offered import as_result
-from .prepared import Prepared
 
 __all__ = ["PreparedOnCpu"]
 

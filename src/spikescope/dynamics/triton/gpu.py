@@ -9,6 +9,21 @@ from typing import Any
 
 from torch import Tensor
 
+from ..graphs.program import Values, program
+from ..layout import (
+    Gradients,
+    Outputs,
+    kinds_of_taps,
+    layout,
+    make_gradients,
+    make_outputs,
+    real_dtype,
+    segment_length,
+    sequence_in_layout,
+    support_bounds,
+    supports,
+    whole_in_layout,
+)
 from .arguments import (
     Channels,
     backward_arguments,
@@ -23,23 +38,8 @@ from .arguments import (
     totals,
     written,
 )
+from .kernel import BACKWARD, FORWARD, WHOLE, Form, Way, backward_source, forward_source
 from .launch import launch, load
-from .layout import (
-    Gradients,
-    Outputs,
-    kinds_of_taps,
-    layout,
-    make_gradients,
-    make_outputs,
-    real_dtype,
-    segment_length,
-    sequence_in_layout,
-    support_bounds,
-    supports,
-    whole_in_layout,
-)
-from .program import Values, program
-from .triton import BACKWARD, FORWARD, WHOLE, Form, Way, backward_source, forward_source
 
 __all__ = ["backward", "backward_kernel", "channel_sums", "forward", "forward_kernel"]
 

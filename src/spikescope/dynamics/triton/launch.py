@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import missing_extra
-from .entry import address
-from .layout import BLOCK
+from ...errors import missing_extra
+from ..cpp.entry import address
+from ..layout import BLOCK
 
 __all__ = [
     "OLDEST",

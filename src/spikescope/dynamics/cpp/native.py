@@ -15,11 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..toolchain.compiler import is_kept
-from .borrowed import load
-from .cpp import backward_source, forward_source
-from .entry import address, backward_entry, forward_entry, given, packed
-from .layout import (
+from ...toolchain.compiler import is_kept
+from ..graphs.program import Values, program
+from ..graphs.trace import Body
+from ..layout import (
     BLOCK,
     TAPS,
     Gradients,
@@ -39,8 +38,9 @@ from .layout import (
     supports,
     whole_in_layout,
 )
-from .program import Values, program
-from .trace import Body
+from .borrowed import load
+from .entry import address, backward_entry, forward_entry, given, packed
+from .kernel import backward_source, forward_source
 
 __all__ = [
     "Ready",

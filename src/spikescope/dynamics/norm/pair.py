@@ -19,16 +19,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..internals import LeanFunction, is_batched_gradient, is_plain, materialized
-from . import gpu, loop
-from .arguments import Channels
-from .derivative import Call
-from .eager import Sequence as Run
-from .fused import saved, start_of
-from .gpu import channel_sums
-from .launch import launch
-from .layout import Layout, first_state, layout, real_dtype
-from .norm_kernels import (
+from ...internals import LeanFunction, is_batched_gradient, is_plain, materialized
+from .. import loop
+from ..derivative import Call
+from ..eager import Sequence as Run
+from ..fused import saved, start_of
+from ..graphs.program import Values
+from ..layout import Layout, first_state, layout, real_dtype
+from ..operator import like_fields, tensor_slots
+from ..prepared import lies_without_gaps
+from ..triton import gpu
+from ..triton.arguments import Channels
+from ..triton.gpu import channel_sums
+from ..triton.launch import launch
+from .kernels import (
     Chunks,
     Norm,
     Shared,
@@ -39,10 +43,7 @@ from .norm_kernels import (
     settle_back_arguments,
     settle_options,
 )
-from .operator import like_fields, tensor_slots
-from .prepared import lies_without_gaps
-from .prepared_normed import PreparedNormed
-from .program import Values
+from .prepared import PreparedNormed
 
 __all__ = ["NormedRun", "prepare_normed", "run_normed"]
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..toolchain.compiler import CompileError
-from ..toolchain.compiler import load as load_alone
+from ...toolchain.compiler import CompileError
+from ...toolchain.compiler import load as load_alone
 
 __all__ = ["Borrowed", "borrowed", "declarations", "header", "load", "missing"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from ..graphs.ops import CUDA
+from ..layout import BLOCK
+from .kernel import TRIAL, trial_source
 from .launch import launch, load, of_nvidia
-from .layout import BLOCK
-from .ops import CUDA
-from .triton import TRIAL, trial_source
 
 __all__ = ["otherwise"]
 

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ..fields import PLAIN, forms
-from ..toolchain.notes import note, write_note
+from ...fields import PLAIN, forms
+from ...toolchain.notes import note, write_note
 from .graph import Graph, Node
 from .ops import OPS
 from .trace import Traced
@@ -36,7 +36,7 @@ _ROOMS = ("base", "dynamics", "fields", "form", "internals", "neuron", "surrogat
 """Where there is code that a trace of one of our neurons may run."""
 
 _IMPORTED = time.time()
-_OURS = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent), str(contextlib.__file__), "<"
+_OURS = str(Path(__file__).parents[2]), str(Path(torch.__file__).parent), str(contextlib.__file__), "<"
 """Where the functions of our classes are from; `<` begins what is said of a function that Python itself has made."""
 
 _TYPES = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}

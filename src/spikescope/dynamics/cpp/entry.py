@@ -12,7 +12,7 @@ from functools import cache
 
 from torch import Tensor
 
-from .trace import Body
+from ..graphs.trace import Body
 
 __all__ = ["address", "backward_entry", "forward_entry", "given", "packed"]
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import Channels, Constants, backward_arguments, states_of
-from .derivative import Call
-from .launch import Launcher
-from .norm_kernels import (
+from ..derivative import Call
+from ..triton.arguments import Channels, Constants, backward_arguments, states_of
+from ..triton.kernel import Way
+from ..triton.launch import Launcher
+from ..triton.prepared import PreparedOnGpu
+from .kernels import (
     Chunks,
     Norm,
     moments_arguments,
@@ -22,8 +24,6 @@ from .norm_kernels import (
     settle_back_arguments,
     settle_options,
 )
-from .prepared_gpu import PreparedOnGpu
-from .triton import Way
 
 __all__ = ["PreparedNormed"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from ..internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
+from ...internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
 from .arguments import blocks_of
 from .launch import available, fault, launch, load
 
@@ -103,4 +103,4 @@ def _launch(name: str, x: Tensor, tensors: Sequence[Tensor], n: int, window: tup
 
 @cache
 def _kernels() -> Any:
-    return load(resources.files(__package__).joinpath("triton_pool.txt").read_text())
+    return load(resources.files(__package__).joinpath("pool.txt").read_text())

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import torch
 
+from ..graphs.ops import LOGICAL, OPS, meaning
+from ..graphs.printing import Assignment
 from .borrowed import Borrowed, borrowed
-from .ops import LOGICAL, OPS, meaning
-from .printing import Assignment
 
 __all__ = ["Phase", "Phases", "arranged", "ends", "functions_of", "needed", "path_of_spikes"]
 

@@ -8,6 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..derivative import Call
+from ..graphs.program import program
+from ..graphs.prologue import Rest
+from ..graphs.trace import Body
+from ..layout import Outputs, segment_length
+from ..prepared import Prepared
 from .arguments import (
     Channels,
     Constants,
@@ -20,15 +26,9 @@ from .arguments import (
     sums_of,
     totals,
 )
-from .derivative import Call
 from .gpu import backward_kernel, forward_kernel
+from .kernel import WHOLE, Way
 from .launch import Again, Launcher
-from .layout import Outputs, segment_length
-from .prepared import Prepared
-from .program import program
-from .prologue import Rest
-from .trace import Body
-from .triton import WHOLE, Way
 
 __all__ = ["PreparedOnGpu"]
 

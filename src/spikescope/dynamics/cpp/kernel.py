@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import torch
 
+from ..graphs.kept import kept
+from ..graphs.printing import assignments, each
+from ..graphs.slopes import with_slopes
+from ..graphs.trace import Body
+from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header
-from .kept import kept
-from .layout import BLOCK, TAPS, supports
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
-from .printing import assignments, each
-from .slopes import with_slopes
-from .trace import Body
 
 __all__ = ["backward_source", "forward_source"]
 

@@ -4,9 +4,9 @@ A neuron or surrogate may use any operation that has a row here and still run on
 the texts give the very bits of PyTorch on a CPU; an operation that does not, in the path of a spike, keeps `'auto'`
 from choosing a fused kernel. A text may use `{0}`, `{1}`, ... for the operands.
 
-The C++ texts may use the functions of `dynamics/math.h`, the Triton texts those of `dynamics/triton_math.txt`. There
-`real` is the type of the state, and `one` and `zero` are blocks of it. A condition may be a block of it too: the
-prologue hands what it computes over as numbers.
+The C++ texts may use the functions of `dynamics/cpp/math.h`, the Triton texts those of `dynamics/triton/math.txt`.
+There `real` is the type of the state, and `one` and `zero` are blocks of it. A condition may be a block of it too:
+the prologue hands what it computes over as numbers.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ CUDA: dict[object, str] = {
 }
 """The Triton texts that give the very bits of PyTorch's functions on a GPU of NVIDIA, for a state of float32.
 
-What runs there on a tensor is a function of CUDA's math library, compiled without fast math; `triton_math.txt` has its
+What runs there on a tensor is a function of CUDA's math library, compiled without fast math; `triton/math.txt` has its
 steps of arithmetic. The last of the exponential is a product with a power of two, so that a sum with 1 rounds alike
 whether or not it is fused with it, as a compiler does. `trial.py` tries them on the very device.
 """

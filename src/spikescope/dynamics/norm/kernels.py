@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .arguments import Channels
-from .launch import load
-from .triton import norm_source
+from ..triton.arguments import Channels
+from ..triton.kernel import norm_source
+from ..triton.launch import load
 
 __all__ = [
     "Chunks",

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import torch
 
-from .phases import needed
+from ..cpp.phases import needed
 from .printing import Assignment
 
 __all__ = ["kept"]

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..toolchain.compiler import function
-from .borrowed import header
-from .native import threads_for
+from ...toolchain.compiler import function
+from ..cpp.borrowed import header
+from ..cpp.native import threads_for
 
 __all__ = ["norm_backward"]
 

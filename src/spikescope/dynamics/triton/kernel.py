@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import torch
 
-from .kept import kept
-from .layout import TAPS, supports
-from .phases import needed, path_of_spikes
-from .printing import LITERAL, Assignment, Language, assignments, each
-from .slopes import with_slopes
-from .trace import Body
+from ..cpp.phases import needed, path_of_spikes
+from ..graphs.kept import kept
+from ..graphs.printing import LITERAL, Assignment, Language, assignments, each
+from ..graphs.slopes import with_slopes
+from ..graphs.trace import Body
+from ..layout import TAPS, supports
 
 __all__ = [
     "BACKWARD",
@@ -43,7 +43,7 @@ def _block(lines: list[str], indent: int) -> str:
 
 def _prelude(real: torch.dtype) -> str:
     wide = real is torch.float64
-    text = resources.files(__package__).joinpath("triton_math.txt").read_text()
+    text = resources.files(__package__).joinpath("math.txt").read_text()
     text = text.replace("{divide}", "a / b" if wide else "tl.div_rn(a, b)")
     text = text.replace("{square_root}", "tl.sqrt(a)" if wide else "tl.sqrt_rn(a)")
     return f"{text}\n\nreal = tl.constexpr(tl.float{64 if wide else 32})\n"
@@ -414,4 +414,4 @@ def {TRIAL}(X, Y, n, BLOCK: tl.constexpr):
 
 def norm_source(real: torch.dtype) -> str:
     """The kernels of a normalisation: its sums, what follows from them, and the same backwards."""
-    return _prelude(real) + "\n\n" + resources.files(__package__).joinpath("triton_norm.txt").read_text()
+    return _prelude(real) + "\n\n" + resources.files(__package__).joinpath("norm.txt").read_text()

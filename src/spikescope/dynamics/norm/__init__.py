@@ -1,0 +1,1 @@
+"""A batch normalisation and the neuron after it as one run."""
