@@ -82,8 +82,9 @@ def test_what_is_kept_of_spikes_is_packed_by_the_kernel_and_nobody_waits(monkeyp
     monkeypatch.setattr(torch.Tensor, "item", lambda held: pytest.fail("waits for the device"))
     monkeypatch.setattr(known, "pack_rows", lambda *given: None)
     monkeypatch.setattr(known, "pack_bool", lambda *given: pytest.fail("several kernels"))
+    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
     spikes = (torch.rand(known.LEAST + 3) < 0.4).float()
-    kept = known.Spikes(spikes.dtype)
+    kept = known.Spikes(spikes.dtype, sure=True)
     assert kept.ready(spikes.untyped_storage())
     assert torch.equal(kept.memory(), spikes)
 

@@ -74,6 +74,9 @@ def test_the_kernel_computes_what_pytorch_computes(shape, affine):
         assert b is None or torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="PyTorch 2.11 sums what is left of a vector in another order: no kernel there"
+)
 @pytest.mark.parametrize("size", [2, 7, 8, 9, 15, 16, 33, 125])
 def test_the_kernel_takes_sums_in_the_order_of_pytorch_for_every_size(size):
     """Where it does for whole vectors, it does for fewer values than a vector has, and for a rest of them."""

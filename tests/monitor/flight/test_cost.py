@@ -44,7 +44,7 @@ def operations(net, recorder=None):
 
     for _ in range(6):
         step()
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         step()
     return Counter(event.name for event in seen.events() if event.name.startswith("aten::"))
 
