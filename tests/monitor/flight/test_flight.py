@@ -13,6 +13,7 @@ from torch import nn
 import spikescope
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import dump as dumping
+from spikescope.monitor.flight.late import Late
 from spikescope.monitor.flight.potentials import follows_from_input
 
 T, N = 6, 3
@@ -110,6 +111,21 @@ def test_the_sample_that_is_not_finite_is_the_one_whose_potentials_are_written(t
     assert recording.notes[run]["samples"] == [2]
     finite = recording["1"]["h"].read(run).isfinite().all(-1).flatten()
     assert finite.tolist() == [True] * 4 + [False] * 2
+
+
+def test_what_is_known_late_is_of_the_weights_as_they_were(tmp_path, monkeypatch):
+    """The answers of a GPU come when the next update has spread what was lost over all weights."""
+    monkeypatch.setattr(Late, "there", property(lambda held: False))
+
+    def bias_lost(step, net, x):
+        if step == 12:
+            net[4].bias.data[0] = float("nan")
+
+    net = make()
+    with monitor.flight_recorder(net, keep=8, to=tmp_path) as recorder:
+        train(net, 15, recorder, bias_lost)
+    assert not net[0].weight.isfinite().any()
+    assert (recorder.triggers[0].step, recorder.triggers[0].layer) == (11, "4")
 
 
 @pytest.mark.parametrize("node", [neuron.LIFNode, neuron.ParametricLIFNode, neuron.CUBALIFNode, noisy])

@@ -34,8 +34,8 @@ class Judge:
         self._loss: Answer | None = None
         self._bad_input: Trigger | None = None
         self._bad_loss: Trigger | None = None
-        weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
-        self._glance = Glance({("weights", place): held for place, held in enumerate(weights)})
+        self._weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
+        self._glance = Glance({("weights", place): held for place, held in enumerate(self._weights)})
         self._once = Glance()
 
     @property
@@ -164,7 +164,8 @@ class Judge:
         if trigger is None and "loss" in kinds and "nonfinite" in self.outside:
             trigger = sealed.bad_loss or in_loss(frame.number, numbers["loss"], None)
         if trigger is None and "weights" in kinds:
-            trigger = in_weights(frame.number, self.net)
+            odd = [self._weights[key[1]] for key in bad if key[0] == "weights"]
+            trigger = in_weights(frame.number, self.net, odd)
         return trigger
 
 

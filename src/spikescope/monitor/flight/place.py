@@ -76,11 +76,14 @@ def in_loss(step: int, loss: float, net: nn.Module | None) -> Trigger:
     return Trigger(KIND, step, words)
 
 
-def in_weights(step: int, net: nn.Module) -> Trigger | None:
-    """In what the network has learned, after the update."""
+def in_weights(step: int, net: nn.Module, odd: Sequence[Tensor]) -> Trigger | None:
+    """In what the network has learned, after the update.
+
+    - `odd`: the weights that were not finite then, or whose sum was not; by now more of them may be.
+    """
     for name, held in named(net).items():
         for own, weight in held.named_parameters(recurse=False):
-            if weight.is_floating_point() and not bool(torch.isfinite(weight.detach()).all()):
+            if any(weight is each for each in odd) and not bool(torch.isfinite(weight.detach()).all()):
                 words = f"after the update there are values in {own!r} of {name!r} that are not finite"
                 return Trigger(KIND, step, words, name)
     return None
