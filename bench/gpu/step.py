@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,6 @@ def _recorded(net: nn.Module, *signals: str) -> Iterator[monitor.FlightRecorder]
 
 
 WATCHING: dict[str, Callable[[nn.Module], Any]] = {
-    "": lambda net: nullcontext(),
     "rate, silent share": lambda net: monitor.record(net, ["rate", "silent share"]),
     "packed spikes": lambda net: monitor.OutputMonitor(net, neuron.Neuron, float_spike_to_bool),
     "flight recorder, spikes": lambda net: _recorded(net, "spike"),
@@ -90,31 +90,27 @@ def _steps(part: Part, theirs: Any, batch: int, amp: bool) -> None:
     x = _frames(part, batch)
     case = f"batch {batch}, {'bfloat16 autocast' if amp else 'float32'}"
     net = _net(part, neuron, layer, functional)
+    fused = functional.fuse_bn_neurons(copy.deepcopy(net), training=True)
     step = _step(net, net, functional, x, amp)
-    plain = None
+    steps = {"ours": step, "ours, normalisation fused": _step(fused, fused, functional, x, amp)}
+    if not isinstance(theirs, str):
+        other = _net(part, *theirs)
+        steps["SpikingJelly"] = _step(other, other, theirs[2], x, amp)
+    rows = dict(zip(steps, part.times_in_turn([*steps.values()], 20), strict=True))
+    for whose, row in rows.items():
+        more = {"ratio": row["event_ms"] / rows["ours"]["event_ms"]} if whose == "SpikingJelly" else {}
+        part.row(case=case, whose=whose, **row, peak_mb=_peak(part, steps[whose]), **more)
+    if isinstance(theirs, str):
+        part.row(case=case, whose="SpikingJelly", rival=theirs)
     for name, watching in WATCHING.items():
-        with watching(net) as watcher:
-            row = part.times(partial(_told, step, watcher), 10)
-        plain = plain or row["event_ms"]
-        more: dict[str, Any] = (
-            {"watching_percent": 100 * (row["event_ms"] / plain - 1)} if name else {"peak_mb": _peak(part, step)}
-        )
+        twin = copy.deepcopy(net)
+        seen = _step(twin, twin, functional, x, amp)
+        with watching(twin) as watcher:
+            bare, row = part.times_in_turn([step, partial(_told, seen, watcher)], 20)
+        more = {"watching_percent": 100 * (row["event_ms"] / bare["event_ms"] - 1)}
         if isinstance(watcher, monitor.FlightRecorder):
             more["recordings"] = len(watcher.dumps)  # of a sound training none
         part.row(case=case, whose="ours", watched=name, **row, **more)
-    functional.reset_net(net)
-    fused = functional.fuse_bn_neurons(net, training=True)
-    step = _step(fused, fused, functional, x, amp)
-    row = part.times(step, 10)
-    part.row(case=case, whose="ours, normalisation fused", **row, peak_mb=_peak(part, step))
-    functional.reset_net(fused)
-    if isinstance(theirs, str):
-        part.row(case=case, whose="SpikingJelly", rival=theirs)
-        return
-    other = _net(part, *theirs)
-    step = _step(other, other, theirs[2], x, amp)
-    row = part.times(step, 10)
-    part.row(case=case, whose="SpikingJelly", **row, peak_mb=_peak(part, step), ratio=row["event_ms"] / plain)
 
 
 def _told(step: Callable[[], Tensor], watcher: Any) -> None:

@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +54,33 @@ class Part:
 
     def times(self, work: Callable[[], Any], rounds: int = 15) -> dict[str, float]:
         """Milliseconds of a call, medians: between two events on the device, and of the host until the call returns."""
-        rounds = self.size(rounds, 1)
-        for _ in range(self.size(5, 1)):
-            work()
-        self.wait()
-        device, host = [], []
-        for _ in range(rounds):
-            if self.rehearse:
-                begin = time.perf_counter()
+        return self.times_in_turn([work], rounds)[0]
+
+    def times_in_turn(self, works: Sequence[Callable[[], Any]], rounds: int = 15) -> list[dict[str, float]]:
+        """The same of several works, one call of each in a round: what the machine does besides comes to all alike."""
+        for work in works:
+            for _ in range(self.size(5, 1)):
                 work()
-                device.append((time.perf_counter() - begin) * 1e3)
-                host.append(device[-1])
-                continue
-            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            torch.cuda.synchronize()
-            first.record()
+        self.wait()
+        found = [[self._once(work) for work in works] for _ in range(self.size(rounds, 1))]
+        medians = [map(statistics.median, zip(*taken, strict=True)) for taken in zip(*found, strict=True)]
+        return [dict(zip(("event_ms", "host_ms"), both, strict=True)) for both in medians]
+
+    def _once(self, work: Callable[[], Any]) -> tuple[float, float]:
+        if self.rehearse:
             begin = time.perf_counter()
             work()
-            host.append((time.perf_counter() - begin) * 1e3)
-            last.record()
-            torch.cuda.synchronize()
-            device.append(first.elapsed_time(last))
-        return {"event_ms": statistics.median(device), "host_ms": statistics.median(host)}
+            taken = (time.perf_counter() - begin) * 1e3
+            return taken, taken
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        first.record()
+        begin = time.perf_counter()
+        work()
+        host = (time.perf_counter() - begin) * 1e3
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last), host
 
     def kernels(self, work: Callable[[], Any], rounds: int = 5) -> dict[str, float]:
         """Milliseconds a call of each kernel on the device, by the name of the kernel itself; empty in a rehearsal."""
