@@ -193,6 +193,40 @@ def subprocess_json(module: str, *arguments: str, environment: Mapping[str, str]
     return json.loads(run_module(module, *arguments, environment=environment).strip().splitlines()[-1])
 
 
+class Talking:
+    """A process of such a module that goes on: it tells a line of JSON, and another one each time it is asked."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.first = self._line()
+
+    def ask(self) -> Any:
+        """What it tells next."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def close(self) -> None:
+        """End it: there is nothing more to be asked."""
+        self._process.communicate()
+
+    def _line(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        while line and not line.startswith("{"):  # what a library prints
+            line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended with status {self._process.wait()}")
+        return json.loads(line)
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,9 +1,9 @@
 """Memory and time of a training step: ours plain, lean and within a budget, and SpikingJelly with and without memopt.
 
 Blocks of Conv2d-BatchNorm2d-LIF with 64 channels, SEW-ResNet18 and Spikformer-S, float32, each written once for the
-names that both libraries have, with the same weights. Each contender has a fresh process. The peak is of PyTorch's own
-record of allocations, so that it is what the step needs, not what the heap has kept. The budget of `fit` is in the
-middle between the floor and what the lean network takes.
+names that both libraries have, with the same weights. Each contender has a fresh process; their steps are timed in
+turn. The peak is of PyTorch's own record of allocations, so that it is what the step needs, not what the heap has kept.
+The budget of `fit` is in the middle between the floor and what the lean network takes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from spikescope.functional.memory.peak import most_allocated
 
-from ..harness import Agreement, Options, Row, subprocess_json, versus
+from ..harness import Agreement, Options, Row, Talking, versus
 from ..rivals import missing
 from .published import kit_of, resnet18
 
@@ -30,6 +31,7 @@ __all__ = ["rows"]
 
 BLOCKS, CHANNELS, CLASSES = 5, 64, 10
 PAPERS = {"SEW-ResNet18": 64, "Spikformer-S": 32}  # with the side of the images
+ROUNDS = 9
 SAME = 1e-5  # relative difference of the losses: sums in another order
 RIVALS = {
     "plain": "ours, plain",
@@ -53,7 +55,14 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]:
-    found = {name: subprocess_json("bench.cases.lean", name, model, *map(str, sizes)) for name in names}
+    with ExitStack() as around:
+        talking = {name: Talking("bench.cases.lean", name, model, *map(str, sizes)) for name in names}
+        for held in talking.values():
+            around.callback(held.close)
+        found = {name: held.first for name, held in talking.items()}
+        taken = [{name: held.ask()["seconds"] for name, held in talking.items()} for _ in range(ROUNDS)]
+    for name, held in found.items():
+        held["seconds"] = statistics.median(each[name] for each in taken)
     loss = found["ours"]["loss"]
     alike = {
         RIVALS[name]: Agreement(
@@ -66,6 +75,8 @@ def _rows(case: str, names: list[str], model: str, *sizes: int) -> Iterator[Row]
     least = f"3 tensors of {unit:.1f} MB in the backward pass of a block, {BLOCKS - 2} outputs of convolutions, "
     least += f"{BLOCKS} last states of {unit / sizes[0]:.1f} MB"
     note = f"{least}; " if model == "conv" else ""
+    ratios = statistics.quantiles([each["ours"] / each["plain"] for each in taken], n=4)
+    note += f"lean takes {ratios[1]:.2f} of plain's time (quartiles {ratios[0]:.2f} and {ratios[2]:.2f}); "
     note += f"fit took {found['fit']['planned']:.1f} s to plan, within {found['fit']['budget']:.1f} MB"
     for measure, key, unit in (("peak of a training step, lean", "peak", "MB"), ("time of it", "seconds", "s")):
         values = {RIVALS.get(name, name): held[key] for name, held in found.items()}
@@ -107,7 +118,8 @@ def _with_the_same_weights(net: nn.Module) -> nn.Module:
     return net
 
 
-def _contender(name: str, model: str, steps: int, batch: int, side: int) -> dict[str, float]:
+def _contender(name: str, model: str, steps: int, batch: int, side: int) -> None:
+    """Tells its peak, and the time of a step as often as it is asked."""
     torch.manual_seed(1)
     x = torch.rand(steps, batch, 3, side, side)
     kit = kit_of("spikescope" if name in ("ours", "plain", "fit") else "spikingjelly")
@@ -141,13 +153,12 @@ def _contender(name: str, model: str, steps: int, batch: int, side: int) -> dict
     step()
     loss = step()
     highest = most_allocated(step, torch.device("cpu")) / 2**20
-    taken = []
-    for _ in range(3):
+    print(json.dumps({"peak": round(highest, 1), "loss": loss, **told}), flush=True)
+    for _ in sys.stdin:
         start = time.perf_counter()
         step()
-        taken.append(time.perf_counter() - start)
-    return {"peak": round(highest, 1), "seconds": statistics.median(taken), "loss": loss, **told}
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(_contender(*sys.argv[1:3], *map(int, sys.argv[3:]))))
+    _contender(*sys.argv[1:3], *map(int, sys.argv[3:]))
