@@ -1,5 +1,9 @@
 """A network to look at, its training, and a view that keeps every step."""
 
+import http.client
+from contextlib import closing
+from urllib.parse import urlsplit
+
 import pytest
 import torch
 from torch import nn
@@ -47,3 +51,12 @@ def every_step(monkeypatch):
     monkeypatch.setattr(feeding, "SHARE", 1e9)
     for name, held in (("LEAST", 0.0), ("SHARE", 1e9), ("BYTES", 1e12), ("FRESH", 0.0), ("FAREWELL", 0.5)):
         monkeypatch.setattr(showing, name, held)
+
+
+def ask(view, target=None, method="GET", heads=None, body=None):
+    """Status, heads and content of an answer."""
+    address = urlsplit(view.url)
+    with closing(http.client.HTTPConnection("127.0.0.1", view.port, timeout=20)) as connection:
+        connection.request(method, target or f"/?{address.query}", body, heads or {})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), b"" if method == "HEAD" else answer.read()

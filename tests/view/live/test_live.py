@@ -1,6 +1,5 @@
 """The live view: who may read it, that nobody can hold the training up, and what it says."""
 
-import http.client
 import json
 import socket
 import threading
@@ -9,18 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from live_cases import N, T, every_step, make, train
+from live_cases import N, T, ask, every_step, make, train
 
 import spikescope
 from spikescope import functional
-from spikescope.cli.main import main
 from spikescope.files import OutputError
 from spikescope.view.document import read_data
 from spikescope.view.live import feed as feeding
 from spikescope.view.live import show as showing
 from spikescope.view.live.doors import Doors
-from spikescope.view.live.follow import Follower
-from spikescope.view.live.front import View
 from spikescope.view.live.hub import WAITING, Hub
 
 __all__ = ["every_step"]
@@ -31,15 +27,6 @@ def around():
     """Closes what a test opens."""
     with ExitStack() as stack:
         yield stack
-
-
-def ask(view, target=None, method="GET", heads=None, body=None):
-    """Status, heads and content of an answer."""
-    address = urlsplit(view.url)
-    with closing(http.client.HTTPConnection("127.0.0.1", view.port, timeout=20)) as connection:
-        connection.request(method, target or f"/?{address.query}", body, heads or {})
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), b"" if method == "HEAD" else answer.read()
 
 
 class Stream:
@@ -451,56 +438,3 @@ def test_a_page_that_a_client_asks_for_is_made_up_for_before_the_next(every_step
     show._beat(112.1)
     assert len(drawn) == 4
     feed.steps.close()
-
-
-# what another process writes
-
-
-def test_a_recording_is_followed_as_it_grows(tmp_path, monkeypatch):
-    monkeypatch.setattr("spikescope.view.live.follow.PATIENCE", 0.0)
-    monkeypatch.setattr("spikescope.view.live.follow.SHARE", 1e9)
-    net = make()
-    with spikescope.monitor.record(net, "spike", to=tmp_path / "run.spk") as recording:
-        train(net, 2)
-        recording.flush()
-        source = Follower(tmp_path / "run.spk")
-        first = source.document()
-        source.look()
-        assert source.numbers() == [0]  # nothing has changed
-        train(net, 3)
-        recording.flush()
-        source.look()
-        assert source.numbers() == [0, 1]
-    assert first["facts"][0] == ["runs", "2"]
-    assert source.document()["facts"][0] == ["runs", "5"]
-    assert source.document(0) == first
-    assert source.document(7) is None
-    assert source.pulse()["words"].startswith("runs 5 · steps of a run 6")
-    view = View(source, None, "127.0.0.1", False, True)
-    try:
-        assert b"EventSource" in ask(view)[2]
-    finally:
-        view.end()
-
-
-def test_the_command_shows_a_recording_until_ctrl_c_and_writes_the_report(tmp_path, monkeypatch, capsys):
-    def ctrl_c(seconds):
-        raise KeyboardInterrupt
-
-    net = make()
-    with spikescope.monitor.record(net, "spike", to=tmp_path / "run.spk"):
-        train(net, 2)
-    monkeypatch.setattr("spikescope.view.live.watch.time.sleep", ctrl_c)
-    assert main(["watch", str(tmp_path / "run.spk"), "-o", str(tmp_path / "end.html")]) == 0
-    assert "Live view: http://127.0.0.1:" in capsys.readouterr().err
-    assert read_data(tmp_path / "end.html")[0]["facts"][0] == ["runs", "2"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [(["none"], "there is no"), ([".", "--port", "70000"], ""), ([".", "--host", "0.0.0.0"], "")],
-)
-def test_the_command_refuses_in_words(words, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["watch", *words]) == 2
-    assert said in capsys.readouterr().err
