@@ -8,6 +8,7 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # the processor's instru
 
 import pytest
 import torch
+from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
 from registries import apart
@@ -30,6 +31,12 @@ collect_ignore_glob = [
 
 def pytest_collection():
     gc.disable()  # nothing of what is collected becomes garbage
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Examples stand in the docstrings of the package; those of tests need not be searched for any."""
+    return [held for held in (yield) if not isinstance(held, DoctestModule)]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -73,6 +80,7 @@ def pytest_addoption(parser):
     parser.addoption("--sample", action="store_true", help="of crossed parameters, each value once or more often")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if config.getoption("sample") and not WHOLE:
         kept = set(covering(items))

@@ -15,12 +15,13 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 def pytest_collection_modifyitems(items):
     """Mark all of them, and keep every k-th where several processes share them (`SPIKESCOPE_SHARD=i/k`)."""
-    own = [item for item in items if Path(__file__).parent in item.path.parents]
+    here = f"{Path(__file__).parent}{os.sep}"
+    own = [item for item in items if str(item.path).startswith(here)]
     shard, of = map(int, os.environ.get("SPIKESCOPE_SHARD", "0/1").split("/"))
-    kept = {id(item) for item in own[shard::of]}
+    left_out = set(own) - set(own[shard::of])
     for item in own:
         item.add_marker(pytest.mark.gpu)
-    items[:] = [item for item in items if item not in own or id(item) in kept]
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
