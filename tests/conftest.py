@@ -1,4 +1,5 @@
 import gc
+import logging
 import os
 import sys
 
@@ -57,7 +58,15 @@ def spare():
     gc.freeze()
 
 
+def let_through():
+    """The loggers of torch pass on what they are told: else pytest goes to each of some forty, six times a test."""
+    for name, held in logging.root.manager.loggerDict.items():
+        if name.startswith("torch") and isinstance(held, logging.Logger):
+            held.propagate = True
+
+
 def pytest_collection_finish():
+    let_through()
     spare()
     gc.enable()
 

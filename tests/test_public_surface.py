@@ -12,7 +12,12 @@ import pytest
 import spikescope
 
 ROOMS = spikescope.__all__
-SHOWN = [(room, name) for room in ROOMS for name in dir(getattr(spikescope, room)) if not name.startswith("_")]
+
+
+def shown(room):
+    """The public names of a room, with what they are."""
+    module = getattr(spikescope, room)
+    return {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
 
 
 def test_the_front_door_lists_its_rooms_and_refuses_others_in_words():
@@ -64,11 +69,11 @@ def test_the_base_of_neurons_has_its_old_name_too():
     assert pickle.loads(pickle.dumps(base)) is base
 
 
-@pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda held: held)
-def test_every_public_class_and_function_of_ours_has_a_docstring(room, name):
-    held = getattr(getattr(spikescope, room), name)
-    if (inspect.isclass(held) or inspect.isfunction(held)) and held.__module__.startswith("spikescope"):
-        assert inspect.getdoc(held), f"spikescope.{room}.{name} has no docstring"
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_class_and_function_of_ours_has_a_docstring(room):
+    for name, held in shown(room).items():
+        if (inspect.isclass(held) or inspect.isfunction(held)) and held.__module__.startswith("spikescope"):
+            assert inspect.getdoc(held), f"spikescope.{room}.{name} has no docstring"
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -107,8 +112,8 @@ def test_the_front_door_alone_does_not_load_torch():
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize(("room", "name"), SHOWN, ids=lambda held: held)
-def test_a_repr_has_no_quotes(room, name):
-    held = getattr(getattr(spikescope, room), name)
-    own = vars(held).get("extra_repr") if inspect.isclass(held) else None
-    assert own is None or "!r" not in inspect.getsource(own)
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_repr_has_no_quotes(room):
+    for name, held in shown(room).items():
+        own = vars(held).get("extra_repr") if inspect.isclass(held) else None
+        assert own is None or "!r" not in inspect.getsource(own), f"spikescope.{room}.{name}"

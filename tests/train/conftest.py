@@ -1,7 +1,20 @@
 import pytest
 import torch
 
+from pictures import leave_undrawn
+from sample import WHOLE
 from spikescope.train import Dataset, digits_network
+
+
+@pytest.fixture
+def drawn():
+    """To be asked for where the pictures of a run are to be drawn; else the usual run leaves that out."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    if not WHOLE and "drawn" not in request.fixturenames:
+        leave_undrawn(monkeypatch)
 
 
 @pytest.fixture

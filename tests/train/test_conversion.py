@@ -56,6 +56,7 @@ def test_a_run_without_spikes_says_so(run):
     assert evaluate_run(run[0], device="cpu")[1].layers == ()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_folder_of_a_conversion(run, tmp_path):
     folder, recipe = run
     made = convert(recipe, folder / "best.safetensors", tmp_path / "snn", HOW)

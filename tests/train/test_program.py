@@ -58,6 +58,7 @@ def recipe(arrays):
     return Recipe(model=OWN, data="npz", root=str(arrays), T=2, epochs=2, batch_size=8, lr=1e-2, device="cpu")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_run_folder(tmp_path, recipe):
     outcome = train(recipe, tmp_path / "run", quiet=True)
     names = {entry.name for entry in (tmp_path / "run").iterdir()}
@@ -96,6 +97,7 @@ def with_read_out(num_classes=4):
     return net
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_network_that_gives_one_value_for_a_sequence_is_looked_into_as_well(tmp_path, recipe):
     outcome = train(replace(recipe, model=f"{__name__}:with_read_out"), tmp_path / "run", quiet=True)
     assert "Health" in outcome.summary

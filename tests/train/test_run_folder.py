@@ -134,6 +134,7 @@ def test_metrics_that_cannot_be_written(tmp_path):
         folder.add_epoch(EPOCH)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_figure_is_a_png(tmp_path):
     folder = RunFolder(tmp_path)
     folder.save_figure("curves", learning_curves([EPOCH]))

@@ -31,6 +31,7 @@ QUICK = Settings(epochs=2, steps=2, batch_size=32)
 PICTURES = ("learning_curves", "firing_rates", "spike_raster", "membrane_traces", "gradient_flow", "overview")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_run_folder(tmp_path, small_dataset, capsys):
     state = torch.get_rng_state()
     outcome = run_demo(RunFolder(tmp_path), QUICK, dataset=small_dataset, target=98.5)
