@@ -72,6 +72,18 @@ def small(step_mode="m"):
     return net
 
 
+def test_spikes_and_energy_are_of_the_norms_as_they_are():
+    """The passes of the training, as many as there is time for, move the running statistics of the copy."""
+    net, x = small(), 4 * torch.rand(5, 2, 2, 8, 8)
+    settle_norms(net, x - 3)
+    with torch.no_grad(), monitor.SpikeCounter(net.eval()) as counter:
+        net(x)
+    functional.reset_net(net)
+    held = profile(net, x, seconds=0.0)
+    assert held.spikes == counter.total.spikes / 2
+    assert held.energy == monitor.energy(net, x).total
+
+
 def test_what_is_counted_is_what_the_monitors_count():
     net, x = small(), 4 * torch.rand(5, 2, 2, 8, 8)
     settle_norms(net, x)  # so that the passes of the training change nothing

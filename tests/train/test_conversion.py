@@ -147,6 +147,21 @@ def test_what_cannot_be_converted_is_told(run, tmp_path, change, words):
     assert not (tmp_path / "snn").exists()
 
 
+def test_as_many_samples_are_tested_and_measured_on_as_were_asked_for(run, tmp_path, monkeypatch):
+    folder, recipe = run
+    taken, measure = [], ann2snn.VoltageHook.forward
+
+    def noted(hook, x):
+        taken.append(len(x))
+        return measure(hook, x)
+
+    monkeypatch.setattr(ann2snn.VoltageHook, "forward", noted)
+    made = convert(recipe, folder / "best.safetensors", tmp_path / "snn", replace(HOW, samples=40, tested=21))
+    layers = len(made.layers)
+    assert made.course.samples == 21
+    assert taken[:layers] == [16] * layers and sum(taken) == 40 * layers  # the last batch of eight, and no more
+
+
 def test_the_command(run, tmp_path, capsys):
     folder, recipe = run
     options = ["-T2", "--samples=32", "-b16", "--tested=16", "--device=cpu"]

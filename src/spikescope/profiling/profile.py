@@ -174,14 +174,14 @@ def profile(
     with torch.random.fork_rng():
         net.eval()
         inference_peak, inference = _measured(partial(infer, net, run, x, amp), seconds, device)
+        found = counted(net, x)  # before a pass in train moves the running statistics of norms
+        spent = energy(net, x, samples=found.samples)
         net.train()
         training_peak, training = _measured(partial(step, net, run, x, amp), seconds, device)
         clocks = [under_clock(net, x, amp, wait) for _ in range(3)]
         net.zero_grad(set_to_none=True)
         reset_net(net)
         whole = summary(net, x)
-        found = counted(net.eval(), x)
-        spent = energy(net, x, samples=found.samples)
     layers = tuple(_layers(net, clocks, whole, found, spent))
     return Profile(
         name=name or type(net).__name__,

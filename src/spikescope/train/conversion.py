@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +147,11 @@ def _converted(ann: nn.Module, data: Split, recipe: Recipe, how: Conversion, fol
         | {"data": recipe.data, "samples": {"train": len(data.train), "test": len(data.test)}}
     )
     some = _batches(data.train, how.batch_size, recipe.seed, how.samples, shuffled=True)
+    tested = partial(_batches, data.test, how.batch_size, recipe.seed, how.tested, shuffled=False)  # too many to keep
     snn = Converter(some, mode=how.mode, momentum=how.momentum, fuse_flag=how.fuse)(ann)
     folder.save_checkpoint(snn, _FILE.partition(".")[0], model=recipe.model)
-    tested = list(_batches(data.test, how.batch_size, recipe.seed, how.tested, shuffled=False))
-    course = accuracy_over_time(snn, tested, how.T, ann)
-    layers = compare(ann, snn, tested[0][0], how.T)
+    course = accuracy_over_time(snn, tested(), how.T, ann)
+    layers = compare(ann, snn, next(iter(tested()))[0], how.T)
     made = Converted(course, layers, _summary(recipe, course, layers))
     folder.write_text("results.json", json.dumps(_numbers(made), indent=2) + "\n")
     folder.write_text("summary.txt", made.summary + "\n")
@@ -165,11 +165,11 @@ def _converted(ann: nn.Module, data: Split, recipe: Recipe, how: Conversion, fol
 
 
 def _batches(samples: Any, size: int, seed: int, count: int, *, shuffled: bool) -> Iterable[Any]:
-    """Batches of at most `count` samples, or of all for 0."""
+    """Batches of `count` samples together, or of all for 0; with fewer than that, of all of them."""
     number = min(count or len(samples), len(samples))
-    order = Order(len(samples), min(size, number), shuffled=shuffled, seed=seed)
-    loader = DataLoader(SeededSamples(samples, seed), batch_sampler=order)
-    return islice(loader, -(-number // min(size, number)))
+    chosen = next(iter(Order(len(samples), number, shuffled=shuffled, seed=seed)))
+    batches = [chosen[at : at + size] for at in range(0, number, size)]
+    return DataLoader(SeededSamples(samples, seed), batch_sampler=batches)
 
 
 def _check_without_spikes(ann: nn.Module) -> None:
