@@ -9,16 +9,8 @@ from torch import Tensor
 
 from ..fields import Value, part, value
 from ..surrogate import Rect, Surrogate
-from .integrate import (
-    IntegrateAndFire,
-    SoftResetIntegrateAndFire,
-    decay,
-    hard_reset,
-    reset_to,
-    rest_potential,
-    soft_reset,
-    subtracted,
-)
+from .integrate import IntegrateAndFire, SoftResetIntegrateAndFire, decay, reset_to, rest_potential, subtracted
+from .named import hard_reset, soft_reset
 from .nonlinear import quadratic
 
 __all__ = ["AdaptBaseNode", "AdaptiveLIFNode", "CLIFNode", "ComplementaryLIFNode", "IzhikevichNode"]

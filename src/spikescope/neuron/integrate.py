@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..fields import Field, Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
+from .named import LeakyCharges, evaluating, hard_reset, soft_reset
 from .stages import StagedNeuron
 
 __all__ = [
@@ -69,16 +70,6 @@ def subtracted(p: Any) -> Value:
     return 0.0 if never else p.v_threshold
 
 
-def hard_reset(v: Tensor, spike: Tensor, v_reset: Value) -> Tensor:
-    """The potential `v_reset` where there was a spike."""
-    return spike * v_reset + (1 - spike) * v
-
-
-def soft_reset(v: Tensor, spike: Tensor, v_threshold: Value) -> Tensor:
-    """The potential less the threshold where there was a spike."""
-    return v - spike * v_threshold
-
-
 def reset_to(p: Any, h: Tensor, spike: Tensor, by: Value | None = None) -> Tensor:
     """The membrane potential after the reset: to `v_reset`, or `by` the threshold where that is None."""
     if p.detach_reset:
@@ -132,6 +123,7 @@ class SoftResetIntegrateAndFire(IntegrateAndFire, abstract=True):
     v_reset: None = option(default=None, choices=(None,), init=False)
 
 
+@evaluating("", lambda x, v, v_reset: v + x, lambda x, v: v + x)
 class IFNode(IntegrateAndFire):
     r"""Integrate-and-fire without a leak: $H_t = V_{t-1} + X_t$.
 
@@ -183,7 +175,11 @@ class HalfThresholdIFNode(SoftResetIntegrateAndFire):
         return Membrane(0.0 if half == math.inf else half)
 
 
-class LeakyIntegrateAndFire(IntegrateAndFire, abstract=True):
+@evaluating("_decay_input", LeakyCharges.neuronal_charge_decay_input, LeakyCharges.neuronal_charge_decay_input_reset0)
+@evaluating(
+    "_no_decay_input", LeakyCharges.neuronal_charge_no_decay_input, LeakyCharges.neuronal_charge_no_decay_input_reset0
+)
+class LeakyIntegrateAndFire(LeakyCharges, IntegrateAndFire, abstract=True):
     """Base of the neurons that charge as `LIFNode` does, with its fields `tau` and `decay_input`."""
 
     tau: Value = value(default=2.0, above=1.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..dynamics import Definition
 from ..fields import Value, option, value
 from .integrate import IntegrateAndFire, LeakyIntegrateAndFire, Membrane, leak, reset_to, subtracted
+from .named import LeakyCharges
 
 __all__ = ["EIFNode", "KLIFNode", "LIAFNode", "QIFNode", "quadratic"]
 
@@ -115,6 +116,20 @@ class KLIFNode(LeakyIntegrateAndFire):
     def prepare(self) -> None:
         self.k = nn.Parameter(torch.tensor(1.0))
         super().prepare()
+
+    @staticmethod
+    def neuronal_charge_decay_input(  # type: ignore[override]  # the arguments that callers of this name give
+        x: Tensor, v: Value, v_reset: Value, tau: Value, k: Value
+    ) -> Tensor:
+        """That of a leaky neuron, scaled and rectified."""
+        return torch.relu(k * LeakyCharges.neuronal_charge_decay_input(x, v, v_reset, tau))
+
+    @staticmethod
+    def neuronal_charge_no_decay_input(  # type: ignore[override]  # the arguments that callers of this name give
+        x: Tensor, v: Value, v_reset: Value, tau: Value, k: Value
+    ) -> Tensor:
+        """That of a leaky neuron, scaled and rectified."""
+        return torch.relu(k * LeakyCharges.neuronal_charge_no_decay_input(x, v, v_reset, tau))
 
     @staticmethod
     def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
