@@ -159,7 +159,8 @@ def test_as_many_samples_are_tested_and_measured_on_as_were_asked_for(run, tmp_p
     made = convert(recipe, folder / "best.safetensors", tmp_path / "snn", replace(HOW, samples=40, tested=21))
     layers = len(made.layers)
     assert made.course.samples == 21
-    assert taken[:layers] == [16] * layers and sum(taken) == 40 * layers  # the last batch of eight, and no more
+    assert taken[:layers] == [16] * layers
+    assert sum(taken) == 40 * layers  # the last batch has eight
 
 
 def test_the_command(run, tmp_path, capsys):
