@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sample import sample
+from pictures import leave_undrawn
+from sample import WHOLE, sample
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("start", "tutorials", "guide", "moving", "explanation")
@@ -16,8 +17,13 @@ NEEDS = {
 }
 """Packages of pages that show what other programs take."""
 
-LONG = ("real_training",)
-"""Pages that train for most of a minute; the commands that they give are those of tests/train/test_program.py."""
+LONG = ("real_training", "online")
+"""Pages that train for most of a minute, or by four rules; the commands that they give are those of
+tests/train/test_program.py, and examples/online_digits.py trains by the rules.
+"""
+
+DRAWN = ("encoding", "monitor", "own_loop")
+"""Pages whose pictures the usual run draws: axes of their own, a raster, and the flow of a gradient."""
 
 SHOT = ("report.png",)
 """Pictures that a browser takes: `python docs/shoot.py RUN`."""
@@ -46,6 +52,8 @@ def test_the_code_prints_and_draws_what_the_page_shows(page, capsys, tmp_path, m
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.chdir(tmp_path)
+    if not WHOLE and page.stem not in DRAWN:
+        leave_undrawn(monkeypatch)
     scope = {}
     for code, shown in re.findall(BLOCK, page.read_text(), flags=re.DOTALL):
         exec(code, scope)
