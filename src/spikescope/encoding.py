@@ -78,7 +78,8 @@ class StatefulEncoder(MemoryModule):
     after `T` steps, until `reset()`. Calls after the first may leave the input out. `step_mode='m'`: one call takes
     `[N, *]` and gives all `T` steps. The whole code is `spike`, the next step is `t`.
 
-    A subclass writes `encode(x)`. StateError if a further call brings another input than the one that was encoded.
+    A subclass writes `encode(x)`, or `single_step_encode(x)`, which puts the code into `spike`. StateError if a further
+    call brings another input than the one that was encoded.
     """
 
     wide_state = False
@@ -101,11 +102,20 @@ class StatefulEncoder(MemoryModule):
         """The spikes `[T, N, *]` of one input `[N, *]`."""
         raise NotImplementedError(f"{type(self).__name__} defines no encode(x).")
 
+    def single_step_encode(self, x: Tensor) -> None:
+        """Put the code of one input into `spike`: what `encode(x)` gives, unless that has put it there itself."""
+        made: Tensor | None = self.encode(x)
+        if made is not None:
+            self.spike = made
+
     def single_step_forward(self, x: Tensor | None = None) -> Tensor:
         if self.spike is None:
             if x is None:
                 raise StateError(f"{type(self).__name__} has nothing to encode yet: give the first call an input.")
-            self.spike, self.source = self.encode(x), x
+            self.single_step_encode(x)
+            if self.spike is None:
+                raise StateError(f"{type(self).__name__}: encode(x) must give the spikes [T, N, *], but gave None.")
+            self.source = x
             self._remember(x)
         elif x is not None:
             self._check_same(x)

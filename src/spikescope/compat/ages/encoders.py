@@ -1,0 +1,30 @@
+"""Encoders that in `step_mode='m'` take a sequence, as the layers after them do, and encode its first step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ... import encoding
+
+__all__ = ["LatencyEncoder", "PeriodicEncoder", "StatefulEncoder", "WeightedPhaseEncoder"]
+
+
+class StatefulEncoder(encoding.StatefulEncoder):
+    """`encoding.StatefulEncoder` that gives as many steps as it takes: `[T, N, *]` to `[T, N, *]`."""
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """The steps of the code, on from where it is; what is encoded is the first step of the first sequence."""
+        return torch.stack([self.single_step_forward(x if self.spike is None else None) for x in x_seq.unbind(0)])
+
+
+class LatencyEncoder(StatefulEncoder, encoding.LatencyEncoder):
+    """`encoding.LatencyEncoder` of that kind."""
+
+
+class PeriodicEncoder(StatefulEncoder, encoding.PeriodicEncoder):
+    """`encoding.PeriodicEncoder` of that kind."""
+
+
+class WeightedPhaseEncoder(StatefulEncoder, encoding.WeightedPhaseEncoder):
+    """`encoding.WeightedPhaseEncoder` of that kind."""

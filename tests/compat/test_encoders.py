@@ -1,0 +1,75 @@
+"""Encoders under the aliases: sequences in multi-step mode, and codes of one's own as published code writes them."""
+
+import pytest
+import torch
+
+from spikescope.compat import install, uninstall
+
+
+@pytest.fixture(autouse=True)
+def aliases():
+    uninstall()
+    install(force=True)
+    yield
+    uninstall()
+
+
+MADE = {
+    "LatencyEncoder": lambda encoding, mode: encoding.LatencyEncoder(4, step_mode=mode),
+    "WeightedPhaseEncoder": lambda encoding, mode: encoding.WeightedPhaseEncoder(4, step_mode=mode),
+    "PeriodicEncoder": lambda encoding, mode: encoding.PeriodicEncoder(torch.eye(4)[:, :3], mode),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_sequence_gives_what_its_first_step_gives_in_single_steps(name):
+    from spikingjelly.activation_based import encoding
+
+    x_seq = torch.rand(6, 2, 3) * 0.9
+    whole, steps = MADE[name](encoding, "m"), MADE[name](encoding, "s")
+    wanted = torch.stack([steps(x_seq[0]) for _ in range(12)])
+    assert torch.equal(whole(x_seq), wanted[:6])
+    assert torch.equal(whole(x_seq), wanted[6:])  # goes on in its code until the reset
+    whole.reset()
+    assert torch.equal(whole(x_seq), wanted[:6])
+    assert isinstance(whole, encoding.StatefulEncoder)
+    assert isinstance(whole, encoding_of_ours(name))
+
+
+def encoding_of_ours(name):
+    from spikescope import encoding
+
+    return getattr(encoding, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("activation_based", "single_step_encode"), ("clock_driven", "encode"), ("ours", "encode")]
+)
+def test_a_code_of_ones_own_may_be_put_into_the_state(path, method):
+    if path == "activation_based":
+        from spikingjelly.activation_based import encoding
+    elif path == "clock_driven":
+        from spikingjelly.clock_driven import encoding
+    else:
+        from spikescope import encoding
+
+    def put(self, x):
+        self.spike = torch.stack([x > t / self.T for t in range(self.T)]).float()
+
+    encoder = type("Falling", (encoding.StatefulEncoder,), {method: put})(3)
+    x = torch.tensor([0.1, 0.5, 0.9])
+    assert [encoder(x).tolist() for _ in range(4)] == [[1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 1, 1]]
+    encoder.reset()
+    assert encoder.spike is None
+
+
+def test_a_code_that_is_none_is_refused_in_words():
+    from spikescope import encoding
+    from spikescope.errors import StateError
+
+    class Nothing(encoding.StatefulEncoder):
+        def encode(self, x):
+            return None
+
+    with pytest.raises(StateError, match=r"Nothing: encode\(x\) must give the spikes"):
+        Nothing(3)(torch.rand(2))
