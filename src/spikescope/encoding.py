@@ -109,18 +109,24 @@ class StatefulEncoder(MemoryModule):
             self.spike = made
 
     def single_step_forward(self, x: Tensor | None = None) -> Tensor:
-        if self.spike is None:
+        spikes = self.spike
+        if spikes is None:
             if x is None:
                 raise StateError(f"{type(self).__name__} has nothing to encode yet: give the first call an input.")
-            self.single_step_encode(x)
-            if self.spike is None:
-                raise StateError(f"{type(self).__name__}: encode(x) must give the spikes [T, N, *], but gave None.")
-            self.source = x
-            self._remember(x)
+            spikes = self._begun(x)
         elif x is not None:
             self._check_same(x)
         t, self.t = self.t, (self.t + 1) % self.T
-        return self.spike[t]
+        return spikes[t]
+
+    def _begun(self, x: Tensor) -> Tensor:
+        """The code of a new input."""
+        self.single_step_encode(x)
+        if self.spike is None:
+            raise StateError(f"{type(self).__name__}: encode(x) must give the spikes [T, N, *], but gave None.")
+        self.source = x
+        self._remember(x)
+        return self.spike
 
     def _check_same(self, x: Tensor) -> None:
         source, known = self.source, self._encoded

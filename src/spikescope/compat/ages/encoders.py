@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ... import encoding
+from ...errors import check_tensor
 
 __all__ = ["LatencyEncoder", "PeriodicEncoder", "StatefulEncoder", "WeightedPhaseEncoder"]
 
@@ -13,8 +14,10 @@ __all__ = ["LatencyEncoder", "PeriodicEncoder", "StatefulEncoder", "WeightedPhas
 class StatefulEncoder(encoding.StatefulEncoder):
     """`encoding.StatefulEncoder` that gives as many steps as it takes: `[T, N, *]` to `[T, N, *]`."""
 
-    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+    def multi_step_forward(self, x_seq: Tensor | None = None) -> Tensor:
         """The steps of the code, on from where it is; what is encoded is the first step of the first sequence."""
+        check_tensor(type(self).__name__, "the input", x_seq)
+        assert isinstance(x_seq, Tensor)
         return torch.stack([self.single_step_forward(x if self.spike is None else None) for x in x_seq.unbind(0)])
 
 
