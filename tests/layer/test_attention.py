@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sample import WHOLE
 from spikescope import functional, monitor
 from spikescope.errors import ShapeError
 from spikescope.layer import (
@@ -124,7 +125,7 @@ def test_multi_dimensional_attention_by_its_formula(name):
 def test_gradients_of_the_gates(name):
     layer, x_seq = gate(name)
     x_seq = x_seq[:, :1, ..., :2].double().requires_grad_()
-    assert torch.autograd.gradcheck(layer.double(), x_seq)
+    assert torch.autograd.gradcheck(layer.double(), x_seq, fast_mode=not WHOLE)
 
 
 @gates
@@ -225,7 +226,7 @@ def test_gradients_of_smooth_self_attention(name):
         functional.reset_net(layer)
         return layer(x_seq)
 
-    assert torch.autograd.gradcheck(run, x_seq[:2, :1, ..., :2].double().requires_grad_())
+    assert torch.autograd.gradcheck(run, x_seq[:2, :1, ..., :2].double().requires_grad_(), fast_mode=not WHOLE)
 
 
 @selves

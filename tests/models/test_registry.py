@@ -17,6 +17,8 @@ from spikescope.models.table import VARIANTS
 
 NARROWED = ("spiking_vgg", "spiking_vggws_ottt")
 CLASSES = 10
+NARROW = {name: {"embed_dims": 48, "depths": 1} for name in ("spikformer_cifar10", "sdt_2_512_cifar")}
+"""As the usual run makes them in half precision, for which most processors have no instructions."""
 SAMPLE = ("sew_resnet18", "max_resnet18", "MNISTNet", "spikformer_cifar10", "qkformer_10_384", "sdt_2_512_cifar")
 
 
@@ -94,7 +96,7 @@ def test_a_sequence_is_its_steps_its_state_comes_back_and_every_weight_learns(na
 @pytest.mark.parametrize("name", SEQUENCES if WHOLE else SAMPLE)
 def test_autocast_gives_finite_scores_and_gradients(name):
     torch.manual_seed(0)
-    net = built(name)
+    net = built(name, **({} if WHOLE else NARROW.get(name, {})))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = net(example(name))
         loss = y.float().square().mean()
@@ -136,7 +138,7 @@ if WHOLE:
     COMPILED |= OTHERS_COMPILED
 
 
-@pytest.mark.slow(keep=2)
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("build", COMPILED.values(), ids=COMPILED)
 def test_compiled_code_gives_the_same(build):
     net = exact(build())

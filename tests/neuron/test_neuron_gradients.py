@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
+from sample import WHOLE
 from spikescope.errors import RecomputeError
 from spikescope.neuron import PSN, GatedLIFNode, IFNode, LIFNode, NonSpikingLIFNode, ParametricLIFNode, SlidingPSN
 from spikescope.surrogate import Sigmoid
@@ -79,13 +80,13 @@ def double_input(cls):
 @pytest.mark.parametrize("cls", SMOOTH)
 def test_gradients_are_those_of_the_smooth_neuron(cls):
     leaf = fields(cls) | start(cls)
-    assert gradcheck(run(cls, list(leaf)), (double_input(cls), *leaf.values()))
+    assert gradcheck(run(cls, list(leaf)), (double_input(cls), *leaf.values()), fast_mode=not WHOLE)
 
 
 @pytest.mark.parametrize("cls", [IFNode, LIFNode, ParametricLIFNode, NonSpikingLIFNode, PSN, SlidingPSN])
 def test_second_derivatives(cls):
     leaf = fields(cls) | start(cls)
-    assert gradgradcheck(run(cls, list(leaf)), (double_input(cls), *leaf.values()))
+    assert gradgradcheck(run(cls, list(leaf)), (double_input(cls), *leaf.values()), fast_mode=not WHOLE)
 
 
 @pytest.mark.parametrize("cls", NEURONS)

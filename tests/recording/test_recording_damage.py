@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sample import WHOLE
 from spikescope.recording import Moment, Writer, open_recording
 from spikescope.recording.head import write_head
 
@@ -33,7 +34,7 @@ def test_every_flipped_bit_of_a_recording_is_told(tmp_path):
     for path in sorted(folder.iterdir()):
         held = path.read_bytes()
         size += len(held)
-        for place in range(8 * len(held)):
+        for place in range(0, 8 * len(held), 1 if WHOLE else 3):  # two bits of every byte, or three
             flipped = bytearray(held)
             flipped[place // 8] ^= 1 << place % 8
             path.write_bytes(flipped)

@@ -290,7 +290,7 @@ def test_monitors_of_one_neuron_in_any_order(order):
     assert torch.equal(held["rate"]["3"], net(sequence()).double().mean((0, 1)))
 
 
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.parametrize("backend", sample(["eager", "inductor"], "eager"))
 def test_a_number_that_changes_is_recorded_as_it_is(backend):
     class Scaled(nn.Linear):
         def forward(self, x):
