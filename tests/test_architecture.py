@@ -66,7 +66,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "toolchain",
     },
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
-    "rnn": {"base", "errors", "layer", "neuron", "surrogate"},
+    "rnn": {"base", "dynamics", "errors", "internals", "layer", "neuron", "sockets", "surrogate"},
     "quantize": {"errors", "internals"},
     "report": {"analysis", "errors", "files", "recording", "spikes"},
     "ann2snn": {"base", "display", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},

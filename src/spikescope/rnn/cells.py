@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..dynamics.recurrent import Cell, Function, Gates, Joined
 from ..errors import ShapeError, check_floating, check_tensor, dims
+from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
+from ..sockets import is_watched
 from ..surrogate import Erf, Surrogate
 
 __all__ = ["SpikingGRUCell", "SpikingLSTMCell", "SpikingRNNCellBase", "SpikingVanillaRNNCell"]
@@ -29,7 +33,9 @@ class SpikingRNNCellBase(nn.Module):
     `[gates * H, H]`, and a `bias` `[gates * H]` of each; the gates lie in PyTorch's order, so that `weight_ih`,
     `weight_hh`, `bias_ih` and `bias_hh` of a PyTorch cell fit.
 
-    A subclass says how many `gates` and which `states` it has, and writes `step`.
+    A subclass says how many `gates` and which `states` it has, and writes `step`; or its `equations`, pure and
+    pointwise, with the surrogates that they call and the options that they read. From these come the step, and on a CPU
+    kernels for whole sequences with the same spikes.
     """
 
     gates: ClassVar[int]
@@ -67,9 +73,45 @@ class SpikingRNNCellBase(nn.Module):
         """The bias of `linear_hh`, if there is one."""
         return self.linear_hh.bias
 
+    @staticmethod
+    def equations(
+        options: Any, functions: Sequence[Function], drive: Gates, feedback: Gates, states: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The next states, from `linear_ih` of the input, `linear_hh` of the last output, and the states before."""
+        raise NotImplementedError("a cell defines equations(options, functions, drive, feedback, states), or a step")
+
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        """The functions that the equations call."""
+        return ()
+
+    def options(self) -> tuple[Any, ...]:
+        """What else the equations read."""
+        return ()
+
     def step(self, drive: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The next states, from `drive`, which is `linear_ih` of the input, and the states before."""
-        raise NotImplementedError("a cell defines step(drive, states)")
+        feedback = Joined(self.linear_hh(states[0]), self.hidden_size)
+        joined = Joined(drive, self.hidden_size)
+        h, *others = self.equations(self.options(), self.surrogates(), joined, feedback, states)
+        return h.to(states[0].dtype), *others
+
+    def as_kernel(self) -> tuple[Cell, list[float]] | None:
+        """What kernels are made of, and the numbers of its surrogates; None where calls of modules do more."""
+        cls, surrogates = type(self), self.surrogates()
+        changed = cls.step is not SpikingRNNCellBase.step or "step" in self.__dict__ or "equations" in self.__dict__
+        if changed or type(self.linear_hh) is not nn.Linear or _is_observed(self.linear_hh):
+            return None
+        forms, numbers = [], []
+        for surrogate in surrogates:
+            form, values = surrogate.form, surrogate.values(surrogate)
+            if form is None or not surrogate.as_written or is_watched(surrogate):
+                return None
+            if not surrogate.pointwise or any(kind != "n" for kind, _ in values):
+                return None
+            forms.append(form)
+            numbers += [number for _, number in values]
+        sizes = self.gates, len(self.states), "n" * len(numbers)
+        return Cell(cls.__name__, cls.equations, self.options(), tuple(forms), *sizes), numbers
 
     @classmethod
     def rest(cls, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -120,6 +162,11 @@ def own_surrogate(owner: str, name: str, given: Surrogate | None) -> Surrogate:
     return given
 
 
+def _is_observed(module: nn.Module) -> bool:
+    """Whether a call of the module is more than its class says, or somebody listens to it."""
+    return runs_otherwise(module) or is_watched(module)
+
+
 class GatedCell(SpikingRNNCellBase):
     """Base of the cells with gates and a candidate, which may have a surrogate of its own."""
 
@@ -148,6 +195,9 @@ class GatedCell(SpikingRNNCellBase):
                 f"their `spiking` is {gate.spiking} and {candidate.spiking}. Use set_spiking_mode on both."
             )
         return gate if candidate is None else candidate
+
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        return self.surrogate_function1, self.candidate_function()
 
 
 class SpikingLSTMCell(GatedCell):
@@ -181,20 +231,20 @@ class SpikingLSTMCell(GatedCell):
         h, c = self._run(x, hc)
         return h, c
 
-    def step(self, drive: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        h, c = states
-        gate, candidate = self.surrogate_function1, self.candidate_function()
-        total = drive + self.linear_hh(h)
-        if candidate is gate:
-            i, f, g, o = gate(total).chunk(4, -1)
-        else:
-            i, f, g, o = total.chunk(4, -1)
-            i, f, g, o = gate(i), gate(f), candidate(g), gate(o)
+    def options(self) -> tuple[Any, ...]:
+        return self.highest, self.surrogate_function1.spiking
+
+    @staticmethod
+    def equations(
+        options: Any, functions: Sequence[Function], drive: Gates, feedback: Gates, states: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        (highest, spiking), (gate, candidate), (_, c) = options, functions, states
+        i, f, g, o = (drive + feedback).through(gate, gate, candidate, gate)
         charged = c * f + i * g
-        c = charged.clamp(max=self.highest)
-        if gate.spiking:
+        c = charged.clamp(max=highest)
+        if spiking:
             c = with_gradient_of(c, charged)
-        return (c * o).to(h.dtype), c
+        return c * o, c
 
 
 class SpikingGRUCell(GatedCell):
@@ -224,13 +274,14 @@ class SpikingGRUCell(GatedCell):
         """`h` after one step `[N, input_size]`, from `h` `[N, hidden_size]` or from zeros."""
         return self._run(x, h)[0]
 
-    def step(self, drive: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        (h,) = states
-        both = 2 * self.hidden_size
-        back = self.linear_hh(h)
-        r, z = self.surrogate_function1(drive[..., :both] + back[..., :both]).chunk(2, -1)
-        n = self.candidate_function()(drive[..., both:] + r * back[..., both:])
-        return (((1 - z) * n + z * h).to(h.dtype),)
+    @staticmethod
+    def equations(
+        options: Any, functions: Sequence[Function], drive: Gates, feedback: Gates, states: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        (gate, candidate), (h,) = functions, states
+        r, z = (drive.some(0, 2) + feedback.some(0, 2)).through(gate, gate)
+        n = candidate(drive.one(2) + r * feedback.one(2))
+        return ((1 - z) * n + z * h,)
 
 
 class SpikingVanillaRNNCell(SpikingRNNCellBase):
@@ -261,6 +312,11 @@ class SpikingVanillaRNNCell(SpikingRNNCellBase):
         """`h` after one step `[N, input_size]`, from `h` `[N, hidden_size]` or from zeros."""
         return self._run(x, h)[0]
 
-    def step(self, drive: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        (h,) = states
-        return (self.surrogate_function(drive + self.linear_hh(h)).to(h.dtype),)
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        return (self.surrogate_function,)
+
+    @staticmethod
+    def equations(
+        options: Any, functions: Sequence[Function], drive: Gates, feedback: Gates, states: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return (functions[0]((drive + feedback).one(0)),)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MultiStepModule
+from ..dynamics.recurrent import loop, run_kernels
 from ..errors import ShapeError, check_floating, dims
 from ..surrogate import Surrogate
 from .cells import (
@@ -28,14 +29,20 @@ def run_cell(
     cell: SpikingRNNCellBase, x_seq: Tensor, states: tuple[Tensor, ...], backwards: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The outputs `[T, N, H]` of a cell that goes through a sequence, and its states at the end of its way."""
-    drives = list(cell.linear_ih(x_seq).unbind(0))  # all steps at once: this part does not wait for the spikes
-    outputs = []
-    for drive in reversed(drives) if backwards else drives:
-        states = cell.step(drive, states)
-        outputs.append(states[0])
-    if backwards:
-        outputs.reverse()
-    return torch.stack(outputs), states
+    drive = cell.linear_ih(x_seq)  # all steps at once: this part does not wait for the spikes
+    out = _by_kernels(cell, drive, states, backwards)
+    if out is None:
+        out = loop(cell.step, drive, states, backwards)
+    return out[0], out[1:]
+
+
+def _by_kernels(
+    cell: SpikingRNNCellBase, drive: Tensor, states: tuple[Tensor, ...], backwards: bool
+) -> tuple[Tensor, ...] | None:
+    """The same as the loop gives, where there are kernels with the same spikes."""
+    if torch.compiler.is_compiling() or (made := cell.as_kernel()) is None:
+        return None
+    return run_kernels(*made, drive, cell.linear_hh.weight, cell.linear_hh.bias, states, backwards)
 
 
 class LayerOutput(MultiStepModule, nn.Identity):

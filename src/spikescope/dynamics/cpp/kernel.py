@@ -18,7 +18,7 @@ from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 
-__all__ = ["backward_source", "forward_source"]
+__all__ = ["backward_source", "block", "forward_source", "loops", "numbers", "prelude"]
 
 IO_TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
@@ -29,7 +29,7 @@ AHEAD = 2
 """Rows that a kernel fetches before their turn: with one, a pass over what is in no cache waits a tenth longer."""
 
 
-def _block(lines: list[str], indent: int) -> str:
+def block(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
@@ -60,7 +60,7 @@ def _narrowed(io: torch.dtype, name: str) -> str:
     return f"narrow({name}_, {name}t, e);" if io in NARROW else ""
 
 
-def _loops(body: Phases, opening: list[str], closing: list[str], indent: int, reduction: str = "") -> str:
+def loops(body: Phases, opening: list[str], closing: list[str], indent: int, reduction: str = "") -> str:
     """The loops over the neurons of a block, one a phase, each with the `opening`, the last with the `closing`."""
     lines = []
     for phase in body.phases:
@@ -68,10 +68,10 @@ def _loops(body: Phases, opening: list[str], closing: list[str], indent: int, re
         lines += [f"#pragma omp simd{reduction if last else ''}", "for (long i = 0; i < e; i++) {"]
         lines += [f"  {line}" for line in (*opening, *phase.lines, *(closing if last else ()))]
         lines += ["}", *phase.calls]
-    return _block(lines, indent)
+    return block(lines, indent)
 
 
-def _prelude(
+def prelude(
     io: torch.dtype, states: int, taps: frozenset[str] = frozenset(), functions: frozenset[Borrowed] = frozenset()
 ) -> str:
     real = "double" if io is torch.float64 else "float"
@@ -85,7 +85,7 @@ constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
 {header(NARROW[io]) if io in NARROW else ""}"""
 
 
-def _numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
+def numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
     """The constants that are one number, from the array `source`, and the reciprocals of powers of two among them."""
     names = [(i, name) for i, name in enumerate(body.constants.values()) if name not in body.arrays]
     return [
@@ -125,20 +125,20 @@ def forward_source(
     begin, step, row, end = _taps(taps, y, rest[-1])
     opening = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
-    return f"""{_prelude(io, states, taps, printed.functions)}
+    return f"""{prelude(io, states, taps, printed.functions)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, const double* W, long T, long n, int threads) {{
   in_large_pages(Y, T * n * sizeof(io));
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
-  {_block(_numbers(body, "C", settled), 2)}
+  {block(numbers(body, "C", settled), 2)}
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
-    {_block(each("alignas(64) real s@_[B]; start(s@_, S0[@], L[@], o, e);", states), 4)}
-    {_block(_arrays(body, "A", "P"), 4)}
-    {_block(begin + printed.arrays + _rows(io, "x", "y"), 4)}
+    {block(each("alignas(64) real s@_[B]; start(s@_, S0[@], L[@], o, e);", states), 4)}
+    {block(_arrays(body, "A", "P"), 4)}
+    {block(begin + printed.arrays + _rows(io, "x", "y"), 4)}
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
       io* __restrict yt = Y + t * n + o;
@@ -149,17 +149,17 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
         fetch_to_write(Y + u * n + at, e);
         if (V) fetch_to_write(V + u * n + at, e);
       }}
-      {_block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
+      {block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t && t % K == 0;
-      {_block(each("if (keep) memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
+      {block(each("if (keep) memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       {_widened(io, "x")}
-      {_loops(printed, opening, results, 6)}
+      {loops(printed, opening, results, 6)}
       {_narrowed(io, "y")}
       if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
-      {_block(row, 6)}
+      {block(row, 6)}
     }}
-    {_block(each("memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
-    {_block(end, 4)}
+    {block(each("memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
+    {block(end, 4)}
   }}
 }}
 """
@@ -232,13 +232,13 @@ def backward_source(
         *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
     ]
     arrays = sorted({*redo.arrays, *back.arrays})  # one is done before the other begins
-    return f"""{_prelude(io, states, functions=back.functions | redo.functions)}
+    return f"""{prelude(io, states, functions=back.functions | redo.functions)}
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
     long T, long n, int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
-  {_block(_numbers(body, "C", settled), 2)}
+  {block(numbers(body, "C", settled), 2)}
   constexpr long KEPT = {len(held)};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
@@ -246,10 +246,10 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
   #pragma omp for schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
-    {_block(each("alignas(64) real s@_[B];", states), 4)}
-    {_block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
-    {_block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
-    {_block(_arrays(body, "A", "P") + arrays + _rows(io, "x", "gy", "gx"), 4)}
+    {block(each("alignas(64) real s@_[B];", states), 4)}
+    {block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
+    {block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
+    {block(_arrays(body, "A", "P") + arrays + _rows(io, "x", "gy", "gx"), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
       for (long t = to - 1; t >= from && t >= to - AHEAD; t--) {{
@@ -257,14 +257,14 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         fetch_to_write(GX + t * n + o, e);
       }}
       if (KEPT) {{
-        {_block(each("start(s@_, k ? CK + ((k - 1) * S + @) * n : S0[@], k ? 1 : L[@], o, e);", states), 8)}
+        {block(each("start(s@_, k ? CK + ((k - 1) * S + @) * n : S0[@], k ? 1 : L[@], o, e);", states), 8)}
       }}
       for (long t = from; KEPT && t < to; t++) {{
         const io* __restrict xt = X + t * sx + o;
         real* __restrict now = scratch + (t - from) * KEPT * B;
         if (t + AHEAD < T) fetch(xt + AHEAD * sx, e);
         {_widened(io, "x") if held else ""}
-        {_loops(redo, forth, reached, 8) if held else "// nothing is kept"}
+        {loops(redo, forth, reached, 8) if held else "// nothing is kept"}
       }}
       for (long t = to - 1; t >= from; t--) {{
         const io* __restrict gyt = GY + t * sgy + o;
@@ -277,18 +277,18 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         }} else if (KEPT && o + B < n) {{
           fetch(X + t * sx + o + B, e);
         }}
-        {_block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
+        {block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
-        {_block([f"real q{j} = 0;" for j in totals], 8)}
+        {block([f"real q{j} = 0;" for j in totals], 8)}
         {_widened(io, "gy")}
-        {_loops(back, opening, results, 8, reduction)}
+        {loops(back, opening, results, 8, reduction)}
         {_narrowed(io, "gx")}
-        {_block([f"w{j} += q{j};" for j in totals], 8)}
+        {block([f"w{j} += q{j};" for j in totals], 8)}
       }}
     }}
-    {_block(each("if (G0[@]) memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
-    {_block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
-    {_block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
+    {block(each("if (G0[@]) memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
+    {block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
+    {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
   __builtin_free(scratch);
   }}

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from .ops import DIVISIONS, OPS, PASS, meaning
 from .prologue import AsNumbers, Prologue
 from .rules import TRACED, disagreement, refused, rounds_alike
 
-__all__ = ["Body", "Model", "Traced", "UnsupportedOperationError", "trace_backward", "trace_forward"]
+__all__ = ["Body", "Model", "Traced", "UnsupportedOperationError", "split", "trace_backward", "trace_forward"]
 
 
 _POINTWISE = "A step is a function of the values of one neuron."
@@ -34,6 +34,16 @@ _POINTWISE = "A step is a function of the values of one neuron."
 
 class UnsupportedOperationError(NotImplementedError):
     """No kernel can be made of a step: an operation has no row in the operations table, or sees more than a neuron."""
+
+
+class Named(Protocol):
+    """What is traced: its name, and a letter for each number of its equations."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kinds(self) -> str: ...
 
 
 class Slot(NamedTuple):
@@ -110,7 +120,7 @@ def trace_forward(model: Model, real: torch.dtype, known: Traced | None = None) 
     def forward(inputs: list[Tensor], values: list[Any]) -> tuple[Tensor, ...]:
         return model.run(inputs[0], inputs[1:], values)
 
-    return _split(model, forward, names, real, "f", len(names) + 1, known)
+    return split(model, forward, names, real, "f", len(names) + 1, known)
 
 
 def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...], known: Traced | None = None) -> Body:
@@ -130,18 +140,23 @@ def trace_backward(model: Model, real: torch.dtype, wanted: tuple[int, ...], kno
         found = vector_jacobian([out for out, _ in needed], wrt, [grad for _, grad in needed])
         return *found, *(out.detach() for out in outputs[1:])
 
-    return _split(model, backward, names, real, "b", size + 1, known)
+    return split(model, backward, names, real, "b", size + 1, known)
 
 
-def _split(
-    model: Model,
+def split(
+    model: Named,
     function: Callable[..., Any],
     names: list[str],
     real: torch.dtype,
     constant: str,
     told: int,
-    known: Traced | None,
+    known: Traced | None = None,
 ) -> Body:
+    """The body of a function of inputs with these `names` and of the values of the model.
+
+    - `constant`: what the names of the constants begin with.
+    - `told`: how many of its results, the first, are to be rounded as the function rounds them.
+    """
     count = len(names)
     graph = _traced(model, function, count, real) if known is None else known.graph
     values_at = graph.inputs[count:]
@@ -195,7 +210,7 @@ def _grown(kind: set[Node], fixed: Sequence[Node], rule: Callable[[Iterable[bool
     return kind
 
 
-def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.dtype) -> Graph:
+def _traced(model: Named, function: Callable[..., Any], count: int, real: torch.dtype) -> Graph:
     """The graph of a function of `count` inputs and the values of the model."""
     inputs = [torch.full((TRACED,), 0.3 + 0.01 * i, dtype=real) for i in range(count)]  # leaves the user's seed alone
     values = [
@@ -212,7 +227,7 @@ def _traced(model: Model, function: Callable[..., Any], count: int, real: torch.
     raise _unsupported(model, why, cure)
 
 
-def _unsupported(model: Model, why: str, cure: str) -> UnsupportedOperationError:
+def _unsupported(model: Named, why: str, cure: str) -> UnsupportedOperationError:
     return UnsupportedOperationError(
         f"{model.name}: its step {why}, so that no fused kernel can be made of it; the eager loop (backend='torch') "
         f"runs it. {cure}"
@@ -224,7 +239,7 @@ def _exact(node: Node) -> bool:
     return target is None or target in PASS or OPS[target].exact
 
 
-def _check(model: Model, node: Node, real: torch.dtype) -> None:
+def _check(model: Named, node: Node, real: torch.dtype) -> None:
     found = refused(node, real)
     if found is not None:
         raise _unsupported(model, f"uses the operation {node.target}, which {found[0]}", found[1])
