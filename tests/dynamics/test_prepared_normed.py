@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"
 )
 
-C = 5
+C = 3
 
 
 def pair(cls=neuron.LIFNode, mode="m", **options):

@@ -1,13 +1,13 @@
 """Traces on disk: a new process does not trace again, and what a trace depends on is part of its name."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
+import fresh
 from spikescope.dynamics.graphs import program, remembered
 from spikescope.dynamics.graphs.graph import Graph, Node
 from spikescope.dynamics.graphs.remembered import Memory, recall, remember
@@ -146,10 +146,7 @@ print(json.dumps([traced, len(ran), y.tolist(), x.grad.tolist()]))
 
 
 def test_a_new_process_neither_traces_nor_asks_the_compiler(cache):
-    found = []
-    for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout))
+    found = [json.loads(fresh.run("-c", PROGRAM, check=True).stdout) for _ in range(2)]
     assert found[0][0] == ["trace_forward", "trace_backward"]
     assert found[0][1] > 0
     assert found[1][:2] == [[], 0]
