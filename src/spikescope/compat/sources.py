@@ -61,7 +61,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     ),
     "activation_based.neuron": ("spikescope.neuron", *_MULTI_STEP_NEURONS, *_later("SimpleIFNode SimpleLIFNode")),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
-    "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS),
+    "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
     "activation_based.layer": ("spikescope.layer", *_later("TLastMultiStepContainer TLastSeqToANNContainer")),
     "activation_based.quantize": ("spikescope.quantize", "spikescope.compat.ages.straight"),
     "activation_based.monitor": ("spikescope.monitor", "spikescope.compat.ages.straight:unpack_len1_tuple"),

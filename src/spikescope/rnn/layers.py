@@ -147,9 +147,13 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
                 outputs.append(output)
             y = self.outputs[layer](torch.cat(outputs, -1))
             if layer < self.num_layers - 1:
-                y = self._dropped(y)
+                y = self._dropped(self._handed_on(y, start[0][layer]))
         last = [end for way in ends for end in way]
         return y, tuple(torch.stack(each) for each in zip(*last, strict=True))
+
+    def _handed_on(self, y: Tensor, start: Tensor) -> Tensor:
+        """What the next layer takes of the outputs of one that began at `start`."""
+        return y
 
     def _dropped(self, y: Tensor) -> Tensor:
         if self.invariant_dropout_mask:

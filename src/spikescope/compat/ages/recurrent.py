@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ... import rnn
+from . import late
 
 __all__ = ["SpikingLSTM", "SpikingLSTMCell"]
 
@@ -16,8 +17,8 @@ class SpikingLSTMCell(rnn.SpikingLSTMCell):
     highest = math.inf
 
 
-class SpikingLSTM(rnn.SpikingLSTM):
-    """`rnn.SpikingLSTM` of such cells."""
+class SpikingLSTM(late.SpikingLSTM):
+    """`late.SpikingLSTM` of such cells."""
 
     @staticmethod
     def base_cell() -> type[Any]:
