@@ -9,7 +9,7 @@ from spikescope.surrogate import registry
 
 SURROGATES = sorted(registry.values(), key=lambda c: c.__name__)
 SMOOTH = [c for c in SURROGATES if c.has_primitive()]
-NO_STEP = {"DeterministicPass", "PoissonPass", "MultiLevelSpikeCount"}  # forwards something else than the step
+NO_STEP = {"PoissonPass", "MultiLevelSpikeCount"}  # forwards something else than the step
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 
 # name: [(arguments, x, slope at x, primitive at x or None)], worked by hand from the formulas of the papers

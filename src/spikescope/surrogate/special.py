@@ -76,18 +76,16 @@ class SquarewaveFourierSeries(Surrogate):
 
 
 class DeterministicPass(Surrogate):
-    r"""No step at all: forwards $x$, backwards $g(x) = 1$.
+    r"""The straight-through estimator: forwards the step $\Theta(x)$, backwards $g(x) = 1$.
 
-    The straight-through estimator without its rounding, to see a network without spikes. Bengio, Léonard and
-    Courville, *Estimating or propagating gradients through stochastic neurons* (2013).
+    `spiking=False` passes $x$ itself, to see a network without spikes. Bengio, Léonard and Courville, *Estimating or
+    propagating gradients through stochastic neurons* (2013).
 
     >>> DeterministicPass()(torch.tensor([-0.5, 2.0]))
+    tensor([0., 1.])
+    >>> DeterministicPass(spiking=False)(torch.tensor([-0.5, 2.0]))
     tensor([-0.5000,  2.0000])
     """
-
-    @staticmethod
-    def spike(p: Any, x: Tensor) -> Tensor:
-        return x.clone()
 
     @staticmethod
     def gradient(p: Any, x: Tensor) -> Tensor:
