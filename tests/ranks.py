@@ -5,11 +5,14 @@ import os
 import torch
 from torch import distributed, multiprocessing
 
+LOADED = ["torch.distributed", "torch.nn.parallel", "torch._dynamo", "spikescope.train", "pytest"]
+"""What takes long to import; DistributedDataParallel and optimizers ask for the third when they are made."""
+
 
 def in_two_ranks(function, meeting):
     """What ``function(rank)`` returns in each of two processes that meet at the file ``meeting``, by rank."""
     context = multiprocessing.get_context("forkserver")  # a process that has imported all, and forks: made once
-    context.set_forkserver_preload(["torch.distributed", "torch.nn.parallel", "spikescope.train", "pytest"])
+    context.set_forkserver_preload(LOADED)
     results, end = context.SimpleQueue(), context.Barrier(2)
     given = function, str(meeting), results, end
     multiprocessing.start_processes(_one_rank, given, nprocs=2, start_method="forkserver")
