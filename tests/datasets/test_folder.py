@@ -15,6 +15,7 @@ import torch
 from recordings import put, recording, same, structured
 from torch.utils.data import DataLoader
 
+from sample import sample
 from spikescope import datasets
 from spikescope.datasets import NeuromorphicDatasetFolder, convert_files
 from spikescope.datasets.folders.settings import COMPRESSED, WORKERS
@@ -412,8 +413,7 @@ def test_the_bar_of_a_conversion(root, monkeypatch, capsys):
     assert "8/8, 0 s left" in capsys.readouterr().err
 
 
-@pytest.mark.slow(keep=1)
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", sample(["fork", "spawn"], "spawn"))
 def test_loaders_in_processes(context, root):
     held = Small(root, True, "frame", 4, "time", transform=torch.as_tensor)
     loader = DataLoader(held, batch_size=2, num_workers=2, multiprocessing_context=context)
@@ -422,8 +422,7 @@ def test_loaders_in_processes(context, root):
     assert torch.cat(labels).tolist() == [0, 0, 1, 1]
 
 
-@pytest.mark.slow(keep=1)
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", sample(["fork", "spawn"], "fork"))  # which begins with the file open
 def test_loaders_of_hdf5_in_processes(context, tmp_path):
     from test_sound import spikes_file
 
@@ -431,8 +430,8 @@ def test_loaders_of_hdf5_in_processes(context, tmp_path):
     held = datasets.SpikingHeidelbergDigits(tmp_path, True)
     assert len(held[0][0]["x"]) == 40  # the file is open when the processes begin
     loader = DataLoader(held, batch_size=None, num_workers=2, multiprocessing_context=context)
-    for (events, label), sample, wanted in zip(loader, samples, (3, 4, 5, 6), strict=True):
-        assert np.array_equal(events["x"], sample["x"])
+    for (events, label), given, wanted in zip(loader, samples, (3, 4, 5, 6), strict=True):
+        assert np.array_equal(events["x"], given["x"])
         assert label == wanted
 
 
