@@ -8,7 +8,7 @@ from rnn_cases import CELLS, LAYERS, smooth
 from torch import nn
 
 from spikescope import monitor, rnn, surrogate
-from spikescope.rnn import layers
+from spikescope.rnn import cells
 from spikescope.surrogate.core import registry
 
 every = pytest.mark.parametrize("name", LAYERS)
@@ -51,7 +51,7 @@ def only_kernels(monkeypatch):
     def loop(*args):
         raise AssertionError("the loop ran")
 
-    monkeypatch.setattr(layers, "loop", loop)
+    monkeypatch.setattr(cells, "loop", loop)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def by_loop(monkeypatch):
 
     def call(function, *args):
         with monkeypatch.context() as patch:
-            patch.setattr(layers, "run_kernels", lambda *args: None)
+            patch.setattr(cells, "run_kernels", lambda *args: None)
             return function(*args)
 
     return call
@@ -78,8 +78,8 @@ def runs_the_loop(net, x):
     """Whether a call goes through the loop."""
     with pytest.MonkeyPatch.context() as patch:
         called = []
-        loop = layers.loop
-        patch.setattr(layers, "loop", lambda *args: called.append(None) or loop(*args))
+        loop = cells.loop
+        patch.setattr(cells, "loop", lambda *args: called.append(None) or loop(*args))
         net(x)
     return bool(called)
 
@@ -121,6 +121,28 @@ def test_two_surrogates_and_no_bound(only_kernels, monkeypatch):
         net.cells[0].linear_ih.bias.fill_(2.0)
     _, (_, c) = net(torch.rand(5, 2, 3))
     assert c.max() > 1
+
+
+@every
+def test_single_steps_are_those_of_the_loop(name, by_loop):
+    torch.manual_seed(0)
+    cell = CELLS[name](3, 9)
+    with torch.no_grad():
+        for held in cell.parameters():
+            held.mul_(3)
+
+    def steps(x):
+        x, states, seen = x.detach().requires_grad_(), None, []
+        for step in x:
+            states = cell(step, states)
+            seen += tensors(states)
+        weighted = [(place + 1) * held.sum() for place, held in enumerate(seen)]
+        return seen, torch.autograd.grad(sum(weighted), [x, *cell.parameters()])
+
+    x = torch.randn(6, 4, 3) * 2
+    got = steps(x)
+    assert_same(got, by_loop(steps, x))
+    assert got[0][0].grad_fn.name() == got[0][-1].grad_fn.name() == "_RunBackward"
 
 
 @every

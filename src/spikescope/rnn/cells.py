@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..dynamics.recurrent import Cell, Function, Gates, Joined
+from ..dynamics.recurrent import Cell, Function, Gates, Joined, loop, run_kernels
 from ..errors import ShapeError, check_floating, check_tensor, dims
 from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
@@ -126,9 +126,30 @@ class SpikingRNNCellBase(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.input_size:
             raise ShapeError(f"{owner} takes one step [N, input_size={self.input_size}], but got {dims(x.shape, 'N')}.")
         shape = (len(x), self.hidden_size)
-        if states is None:
-            return self.step(self.linear_ih(x), self.rest(x, shape))
-        return self.step(self.linear_ih(x), check_states(owner, self.states, states, shape, "[N, hidden_size]"))
+        held = self.rest(x, shape)
+        if states is not None:
+            held = check_states(owner, self.states, states, shape, "[N, hidden_size]")
+        drive = self.linear_ih(x)
+        out = self._by_kernels(drive.unsqueeze(0), held)
+        return self.step(drive, held) if out is None else out[1:]
+
+    def run(
+        self, x_seq: Tensor, states: tuple[Tensor, ...], backwards: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs `[T, N, H]` of all steps, taken from the last one if `backwards`, and the states at the end."""
+        drive = self.linear_ih(x_seq)  # all steps at once: this part does not wait for the spikes
+        out = self._by_kernels(drive, states, backwards)
+        if out is None:
+            out = loop(self.step, drive, states, backwards)
+        return out[0], out[1:]
+
+    def _by_kernels(
+        self, drive: Tensor, states: tuple[Tensor, ...], backwards: bool = False
+    ) -> tuple[Tensor, ...] | None:
+        """What `loop` gives, where there are kernels with the same states."""
+        if torch.compiler.is_compiling() or (made := self.as_kernel()) is None:
+            return None
+        return run_kernels(*made, drive, self.linear_hh.weight, self.linear_hh.bias, states, backwards)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, bias={self.bias}"

@@ -10,39 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MultiStepModule
-from ..dynamics.recurrent import loop, run_kernels
 from ..errors import ShapeError, check_floating, dims
 from ..surrogate import Surrogate
 from .cells import (
     SpikingGRUCell,
     SpikingLSTMCell,
-    SpikingRNNCellBase,
     SpikingVanillaRNNCell,
     check_count,
     check_states,
 )
 
 __all__ = ["SpikingGRU", "SpikingLSTM", "SpikingRNNBase", "SpikingVanillaRNN"]
-
-
-def run_cell(
-    cell: SpikingRNNCellBase, x_seq: Tensor, states: tuple[Tensor, ...], backwards: bool
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The outputs `[T, N, H]` of a cell that goes through a sequence, and its states at the end of its way."""
-    drive = cell.linear_ih(x_seq)  # all steps at once: this part does not wait for the spikes
-    out = _by_kernels(cell, drive, states, backwards)
-    if out is None:
-        out = loop(cell.step, drive, states, backwards)
-    return out[0], out[1:]
-
-
-def _by_kernels(
-    cell: SpikingRNNCellBase, drive: Tensor, states: tuple[Tensor, ...], backwards: bool
-) -> tuple[Tensor, ...] | None:
-    """The same as the loop gives, where there are kernels with the same spikes."""
-    if torch.compiler.is_compiling() or (made := cell.as_kernel()) is None:
-        return None
-    return run_kernels(*made, drive, cell.linear_hh.weight, cell.linear_hh.bias, states, backwards)
 
 
 class LayerOutput(MultiStepModule, nn.Identity):
@@ -143,7 +121,7 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
             for way, cells in enumerate(ways):
                 cell: Any = cells[layer]
                 held = tuple(state[way * self.num_layers + layer] for state in start)
-                output, ends[way][layer] = run_cell(cell, y, held, backwards=way == 1)
+                output, ends[way][layer] = cell.run(y, held, backwards=way == 1)
                 outputs.append(output)
             y = self.outputs[layer](torch.cat(outputs, -1))
             if layer < self.num_layers - 1:

@@ -216,9 +216,10 @@ def _of_all_steps(ctx: Any, back: _Gradients, y: Tensor, first: Tensor) -> list[
     _, _, wants_drive, wants_weight, wants_bias, *wanted = ctx.needs_input_grad
     gweight = gbias = None
     if wants_weight:
-        later, earlier = (back.feedback[:-1], y[1:]) if ctx.backwards else (back.feedback[1:], y[:-1])
-        start = back.feedback[-1 if ctx.backwards else 0]
-        gweight = later.flatten(0, 1).t().mm(earlier.flatten(0, 1)).addmm_(start.t(), first)
+        gweight = back.feedback[-1 if ctx.backwards else 0].t().mm(first)
+        if len(y) > 1:
+            later, earlier = (back.feedback[:-1], y[1:]) if ctx.backwards else (back.feedback[1:], y[:-1])
+            gweight.addmm_(later.flatten(0, 1).t(), earlier.flatten(0, 1))
     if wants_bias:
         gbias = back.feedback.sum((0, 1))
     states = [grad if want else None for grad, want in zip(back.states, wanted, strict=True)]
