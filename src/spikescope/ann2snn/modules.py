@@ -14,6 +14,7 @@ from ..errors import ShapeError, check_floating, check_module, check_sequence, d
 from ..layer.fold import apply_folded, fold_time, unfold_time
 from ..neuron import IFNode
 from ..neuron.core import wide
+from ..surrogate import Sigmoid
 
 __all__ = ["Folded", "ScaledNeuron", "SpikingMaxPool", "VoltageHook", "VoltageScaler"]
 
@@ -75,11 +76,12 @@ class ScaledNeuron(MemoryModule):
 
     scale: Tensor
     start: ClassVar[float] = 0.5  # V_0, as a share of the threshold
+    inside: ClassVar[type[IFNode]] = IFNode
 
     def __init__(self, scale: float | Tensor = 1.0, step_mode: str = "s") -> None:
         super().__init__()
         self.register_buffer("scale", _positive("ScaledNeuron", scale))
-        self.neuron = IFNode(v_threshold=1.0, v_reset=None)
+        self.neuron = self.inside(v_threshold=1.0, v_reset=None, surrogate_function=Sigmoid())
         self.step_mode = step_mode
 
     @property

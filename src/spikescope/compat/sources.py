@@ -9,6 +9,7 @@ ROOT = "spikingjelly"
 _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "quantize")
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
 _ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.conversion:Converter")
+_CLOCK_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.clock_conversion:Converter")
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
 
 
@@ -82,8 +83,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.recurrent"),
     "clock_driven.surrogate": ("spikescope.surrogate", "spikescope.compat.ages.surrogates"),
     "clock_driven.layer": ("spikescope.layer", "spikescope.compat.ages.layers"),
-    "clock_driven.ann2snn": _ANN2SNN,
-    "clock_driven.ann2snn.modules": _ANN2SNN,
+    "clock_driven.ann2snn": _CLOCK_ANN2SNN,
+    "clock_driven.ann2snn.modules": _CLOCK_ANN2SNN,
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
     "datasets": ("spikescope.datasets",),
