@@ -1,6 +1,5 @@
 """The picture of a recording: what each axis shows, many layers, and spikes as rasters."""
 
-import io
 import math
 import pickle
 from itertools import pairwise
@@ -33,7 +32,7 @@ def recorded(reducers, layers=3, shape=(6, 2, 5)):
 
 def drawn(recording):
     figure = recording.plot()
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    figure.canvas.draw()  # lays out, and so finds what cannot be drawn
     return figure
 
 
@@ -141,7 +140,7 @@ def test_a_course_without_a_value_says_so_over_its_steps(weights, word):
 
 def plotted(**values):
     figure = Results({name: {"mine": value} for name, value in values.items()}, single=True).plot()
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    figure.canvas.draw()
     return figure
 
 
