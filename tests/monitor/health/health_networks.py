@@ -318,6 +318,7 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "a forgotten reset in evaluation": ("", "state carried over in evaluation", lambda: scene(perceptron(), run=look)),
     "a learning rate far too high": (None, "learning rate too high", lambda: _trained(1e4)),
     "a learning rate beyond all numbers": (None, "learning rate too high", lambda: _trained(1e38)),
+    "Adam with steps far too large": (None, "learning rate too high", lambda: _adam(perceptron(), spikes(), 1.0, 24)),
     "a layer without an optimizer": (
         "0",
         "weights not updated",
@@ -392,8 +393,8 @@ def _single(net):
     return net
 
 
-def _adam(net, x, lr=1e-3):
-    return scene(net, x, run=train, optimizer=torch.optim.Adam(net.parameters(), lr=lr))
+def _adam(net, x, lr=1e-3, updates=4):
+    return scene(net, x, lambda held: train(held, updates), optimizer=torch.optim.Adam(net.parameters(), lr=lr))
 
 
 def _residual():

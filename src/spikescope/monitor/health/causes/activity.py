@@ -31,7 +31,7 @@ QUIET = Cause(
     "silent neurons",
     120,
     "Many neurons of the layer never fire; the number is their share.",
-    "Raise the bias or the gain of the weights, or put a normalisation before the layer; else it may be smaller.",
+    "Raise the bias or the gain of the weights, or put a normalisation before the layer; or make it smaller.",
     {},
 )
 
@@ -109,4 +109,4 @@ def _shares(rows: dict[str, dict[str, float]], kind: str, words: str, limit: flo
 def unknown(seen: Seen) -> Iterator[str]:
     """Rates that nobody asked for."""
     if seen.limits.rate is None:
-        yield "the rate for the energy: none was wanted, as by rate=0.2"
+        yield "a rate too high for the energy: health(net, rate=0.2) says which is"

@@ -152,4 +152,4 @@ def unknown(seen: Seen) -> Iterator[str]:
     if seen.ran and not seen.inputs.calls:
         yield "inputs: the network was called with no tensor"
     elif seen.ran and _ordered(seen) and seen.limits.steps is None and seen.inputs.unlike != seen.inputs.unlike:
-        yield "the order of time and batch: one of both is of length 1, or nothing changes; steps= tells the steps"
+        yield "time and batch swapped: one has length 1, or nothing changes over it; health(net, steps=T) can tell"

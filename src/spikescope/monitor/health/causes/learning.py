@@ -13,10 +13,15 @@ _FEW = 3
 """Updates from which on there is a typical one: optimizers that divide by the size of the gradient, as Adam, begin with
 their largest steps, and what a warm-up is for is no fault of the rate."""
 
+_WHOLE = 1.0
+"""An update as large as the weight leaves little of it, and the weight large: from then on updates of the same size are
+small parts of it, and no typical one tells."""
+
 FAST = Cause(
     "learning rate too high",
     20,
-    "In a typical update a weight moves by a large part of itself; the number is that part.",
+    "In a typical update a weight moves by a large part of itself, or in one by more than all of itself; the number is "
+    "that part.",
     "Lower the learning rate, or let it rise over the first updates.",
     {
         "non-finite weights": "anywhere",
@@ -51,11 +56,12 @@ STILL = Cause(
 @register(FAST, STILL)
 def judge(seen: Seen) -> Iterator[Finding]:
     """What the updates tell."""
-    fastest = seen.weights.fastest()
-    limit = seen.limits.update
-    moves = seen.weights.moves[fastest[0]] if fastest is not None else []
-    if fastest is not None and fastest[1] > (limit if len(moves) >= _FEW else max(limit, 1.0)):
-        name, part = fastest
+    found, limit = seen.weights.fastest(), seen.limits.update
+    if found is None or len(seen.weights.moves[found[0]]) < _FEW or found[1] <= limit:
+        found, limit = seen.weights.farthest(), max(limit, _WHOLE)
+    if found is not None and found[1] > limit:
+        name, part = found
+        moves = seen.weights.moves[name]
         evidence = Evidence(
             f"{name} moves by {part:.2g} of its norm in an update",
             "part of its norm",
@@ -63,7 +69,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
             tuple(moves),
             limit=limit,
         )
-        factor = f"{limit / 10 / part:.1g}" if part < 1e30 else "1e-3"
+        factor = f"{seen.limits.update / 10 / part:.1g}" if part < 1e30 else "1e-3"
         line = f'optimizer.param_groups[0]["lr"] *= {factor}'
         yield FAST.found(name.rpartition(".")[0], part, limit, evidence, line)
     still = [name for name in seen.weights.still() if seen.arrival.moves(name)]

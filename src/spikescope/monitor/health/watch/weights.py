@@ -101,6 +101,11 @@ class Weights(Watcher):
         means = {name: _typical(moves) for name, moves in self.moves.items() if moves}
         return max(means.items(), key=lambda item: item[1], default=None)
 
+    def farthest(self) -> tuple[str, float] | None:
+        """The weight that one update moved most, and how far."""
+        found = {name: max(moves) for name, moves in self.moves.items() if moves}
+        return max(found.items(), key=lambda item: item[1], default=None)
+
     def still(self) -> list[str]:
         """Weights that never moved while others did."""
         return [name for name, moves in self.moves.items() if not moves] if any(self.moves.values()) else []
