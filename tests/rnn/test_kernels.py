@@ -146,6 +146,22 @@ def test_single_steps_are_those_of_the_loop(name, by_loop):
 
 
 @every
+def test_outputs_and_states_may_be_changed_in_place(name, by_loop):
+    net = made(name, 3, 5, 1)
+
+    def changed(x):
+        x = x.detach().requires_grad_()
+        y, ends = net(x)
+        y += 1
+        for held in tensors(ends):
+            held.mul_(2)
+        return (y,), torch.autograd.grad((y * y).sum() + sum(held.sum() for held in tensors(ends)), x)
+
+    x = torch.randn(4, 2, 3)
+    assert_same(changed(x), by_loop(changed, x))
+
+
+@every
 def test_a_number_that_is_edited_acts_on_the_next_run(name, only_kernels):
     function = surrogate.ATan(2.0)
     key = "surrogate_function" if name == "VanillaRNN" else "surrogate_function1"

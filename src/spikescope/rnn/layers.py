@@ -123,7 +123,7 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
                 held = tuple(state[way * self.num_layers + layer] for state in start)
                 output, ends[way][layer] = cell.run(y, held, backwards=way == 1)
                 outputs.append(output)
-            y = self.outputs[layer](torch.cat(outputs, -1))
+            y = self.outputs[layer](outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1))
             if layer < self.num_layers - 1:
                 y = self._dropped(self._handed_on(y, start[0][layer]))
         last = [end for way in ends for end in way]

@@ -157,9 +157,10 @@ class _Run(LeanFunction):
     ) -> tuple[Tensor, ...]:
         run = _forward(made, backwards, drive, weight, bias, states, True)
         ctx.made, ctx.backwards, ctx.biased = made, backwards, bias is not None
-        ctx.save_for_backward(drive, weight, bias, run.results[0], run.feedback, *states, *run.others)
+        y, *ends = run.results
+        ctx.save_for_backward(drive, weight, bias, y, run.feedback, *states, *run.others)
         ctx.set_materialize_grads(False)
-        return run.results
+        return y.clone(), *ends  # what is given away may be changed in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
