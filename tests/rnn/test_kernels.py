@@ -8,6 +8,7 @@ from rnn_cases import CELLS, LAYERS, smooth
 from torch import nn
 
 from spikescope import monitor, rnn, surrogate
+from spikescope.dynamics.cpp.native import threads_for
 from spikescope.rnn import cells
 from spikescope.surrogate.core import registry
 
@@ -121,6 +122,19 @@ def test_two_surrogates_and_no_bound(only_kernels, monkeypatch):
         net.cells[0].linear_ih.bias.fill_(2.0)
     _, (_, c) = net(torch.rand(5, 2, 3))
     assert c.max() > 1
+
+
+@every
+def test_threads_share_the_samples(name, by_loop):
+    net = made(name, 3, 280, 1)
+    x = torch.randn(3, 130, 3) * 3
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert threads_for(x.shape[1] * net.cells[0].gates * 280) == 3
+        assert_same(run(net, x), by_loop(run, net, x))
+    finally:
+        torch.set_num_threads(before)
 
 
 @every
