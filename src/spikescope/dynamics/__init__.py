@@ -5,10 +5,10 @@ from .eager import Sequence, Step
 from .layout import TAPS, support_tap
 from .norm.kernels import Norm
 from .norm.pair import NormedRun, prepare_normed, run_normed
+from .pool.windows import Windows, has_pool, pooled
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
 from .taps import eager_taps
-from .triton.pooling import has_pool, pool, pools
 
 __all__ = [
     "TAPS",
@@ -20,13 +20,13 @@ __all__ = [
     "Prepared",
     "Sequence",
     "Step",
+    "Windows",
     "backends",
     "deferred_taps",
     "eager_taps",
     "has_pool",
     "plan",
-    "pool",
-    "pools",
+    "pooled",
     "prepare",
     "prepare_normed",
     "run_normed",

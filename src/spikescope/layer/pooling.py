@@ -1,4 +1,4 @@
-"""A pool whose windows lie side by side, by the kernels of `dynamics.triton.pooling` where these can run."""
+"""A pool by the kernels of `dynamics.pool` where these can run, and by PyTorch elsewhere."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import has_pool, pool, pools
+from ..dynamics import Windows, has_pool, pooled
 
-__all__ = ["SideBySide"]
+__all__ = ["FastMaxPool2d"]
 
 
-class SideBySide(nn.MaxPool2d):
-    """PyTorch's pool, with the same values and gradients in less time and memory on a GPU."""
+class FastMaxPool2d(nn.MaxPool2d):
+    """PyTorch's pool, with the same values and gradients in less time and memory."""
 
     def forward(self, x: Tensor) -> Any:
         """One step `[N, C, H, W]` or `[C, H, W]`."""
         if torch.compiler.is_compiling() or not has_pool(x):
             return super().forward(x)
-        window = _side_by_side(self)
-        return super().forward(x) if window is None or not pools(x, window) else pool(x, window)
+        windows = _windows(self)
+        y = None if windows is None else pooled(x, windows)
+        return super().forward(x) if y is None else y
 
 
-def _side_by_side(layer: nn.MaxPool2d) -> tuple[int, int] | None:
-    """The window, if windows of this layer neither overlap nor leave gaps, and its values are all that is asked for."""
-    window, stride, padding, dilation = map(_pair, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
-    plain = stride == window and padding == (0, 0) and dilation == (1, 1)
-    return window if plain and not (layer.ceil_mode or layer.return_indices) else None
+def _windows(layer: nn.MaxPool2d) -> Windows | None:
+    """The windows, if they have no gaps, and their values are all that is asked for."""
+    size, stride, padding, dilation = map(_pair, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
+    if size is None or stride is None or padding is None or dilation != (1, 1):
+        return None
+    return None if layer.ceil_mode or layer.return_indices else Windows(size, stride, padding)
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

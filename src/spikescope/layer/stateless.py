@@ -11,7 +11,7 @@ from ..base import StepModule
 from ..errors import check_rank, check_tensor
 from ..sockets import place_sockets
 from .fold import over_time
-from .pooling import SideBySide
+from .pooling import FastMaxPool2d
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -222,7 +222,7 @@ ConvTranspose1d = stateless(nn.ConvTranspose1d, "N C L", one_sample=True, exampl
 ConvTranspose2d = stateless(nn.ConvTranspose2d, "N C H W", one_sample=True, example=(4, 3, 2, 2))
 ConvTranspose3d = stateless(nn.ConvTranspose3d, "N C D H W", one_sample=True, example=(4, 3, 2, 2))
 MaxPool1d = stateless(nn.MaxPool1d, "N C L", one_sample=True, example=(2,))
-MaxPool2d = stateless(nn.MaxPool2d, "N C H W", one_sample=True, example=(2,), way=SideBySide)
+MaxPool2d = stateless(nn.MaxPool2d, "N C H W", one_sample=True, example=(2,), way=FastMaxPool2d)
 MaxPool3d = stateless(nn.MaxPool3d, "N C D H W", one_sample=True, example=(2,))
 AvgPool1d = stateless(nn.AvgPool1d, "N C L", one_sample=True, example=(2,))
 AvgPool2d = stateless(nn.AvgPool2d, "N C H W", one_sample=True, example=(2,))

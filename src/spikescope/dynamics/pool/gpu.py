@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from ...internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
-from .arguments import blocks_of
-from .launch import available, fault, launch, load
+from ...internals import LeanFunction, is_plain
+from ..triton.arguments import blocks_of
+from ..triton.launch import available, fault, launch, load
 
-__all__ = ["has_pool", "pool", "pools"]
+__all__ = ["TYPES", "has_pool", "pool"]
 
-_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WARPS = 8  # so that a thread has one value, and neighbours read neighbours
 _WIDE = 1 << 31
-_MOST = 64  # values of a window, whose loads are printed one by one
 
 
 def has_pool(x: Tensor) -> bool:
@@ -36,22 +35,6 @@ def has_pool(x: Tensor) -> bool:
 @cache
 def _runs() -> bool:
     return available() and fault() is None
-
-
-def pools(x: Tensor, window: tuple[int, int]) -> bool:
-    """Whether `pool` takes this batch `[N, C, H, W]`: without gaps in memory, in no mode or transform."""
-    return (
-        type(x) is Tensor
-        and x.ndim == 4
-        and x.dtype in _TYPES
-        and 0 < window[0] <= x.shape[2]
-        and 0 < window[1] <= x.shape[3]
-        and window[0] * window[1] <= _MOST
-        and x.numel() > 0
-        and is_ordinary(x)
-        and is_undisturbed()
-        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
-    )
 
 
 def pool(x: Tensor, window: tuple[int, int]) -> Tensor:
@@ -103,4 +86,4 @@ def _launch(name: str, x: Tensor, tensors: Sequence[Tensor], n: int, window: tup
 
 @cache
 def _kernels() -> Any:
-    return load(resources.files(__package__).joinpath("pool.txt").read_text())
+    return load(resources.files(__package__).joinpath("gpu.txt").read_text())

@@ -1,0 +1,99 @@
+"""The pool of a CPU. PyTorch's takes images in order value by value, with a place of eight bytes for each it gives.
+
+What is kept for the backward pass is the place in the window of each largest value, in one byte; the input is not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...internals import LeanFunction, is_plain
+from ...toolchain.compiler import function
+from ..cpp.native import threads_for
+from .sizes import Windows
+
+__all__ = ["TYPES", "has_pool", "pool"]
+
+TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
+"""Of the values, with the integers that are as wide: a vector of the one then chooses in a vector of the other."""
+
+SMALL = 1 << 14
+"""Values under which loading a kernel for the first time is not worth it."""
+
+_ROW = 512  # windows whose places are held at once
+
+
+def has_pool(x: Tensor) -> bool:
+    """Whether this lies on a CPU and is large enough."""
+    return x.device.type == "cpu" and x.numel() >= SMALL
+
+
+def pool(x: Tensor, windows: Windows) -> Tensor | None:
+    """The largest value of each window of `[N, C, H, W]`, which lies in order; None where there is no kernel."""
+    kernels = _kernels(x.dtype, windows)
+    if kernels is None:
+        return None
+    y: Tensor = _Pool.apply(x, windows, kernels)
+    return y
+
+
+class _Pool(LeanFunction):
+    """The pool and its gradient as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, windows: Windows, kernels: _Kernels) -> Tensor:
+        y = x.new_empty((*x.shape[:2], *windows.number(*x.shape[2:])))
+        place = torch.empty(y.shape, dtype=torch.uint8, device=x.device) if ctx.needs_input_grad[0] else None
+        _run(kernels[0], (x, y, place), x.shape, y)
+        ctx.save_for_backward(place)
+        ctx.windows, ctx.kernels, ctx.shape = windows, kernels, x.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, None, None]:
+        (place,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or not is_plain(place, gy):
+            return _by_pytorch(gy, place, ctx.windows, ctx.shape), None, None
+        gx = gy.new_empty(ctx.shape)
+        _run(ctx.kernels[1], (gy.contiguous(), place.contiguous(), gx), ctx.shape, gy)
+        return gx, None, None
+
+
+def _run(kernel: Callable[..., Any], tensors: Sequence[Tensor | None], shape: torch.Size, y: Tensor) -> None:
+    addresses = [0 if each is None else each.data_ptr() for each in tensors]
+    kernel(*addresses, shape[0] * shape[1], *shape[2:], *y.shape[2:], threads_for(shape.numel()))
+
+
+def _by_pytorch(gy: Tensor, place: Tensor, windows: Windows, shape: torch.Size) -> Tensor:
+    """The same gradient by an operation that has a derivative of its own."""
+    (_, width), (down, across), (above, left) = windows
+    rows, columns = (torch.arange(n, device=gy.device) for n in gy.shape[-2:])
+    row = (rows * down - above).unsqueeze(1) + place // width
+    at = row * shape[3] + columns * across - left + place % width
+    settings = (windows.size, windows.stride, windows.padding, (1, 1), False)
+    found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(gy, gy.new_empty(shape), *settings, at)
+    return found
+
+
+_Kernels = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+@cache
+def _kernels(dtype: torch.dtype, windows: Windows) -> _Kernels | None:
+    """Forwards and backwards, for windows of a kind."""
+    real, place = TYPES[dtype]
+    names = ("KH", "KW", "SH", "SW", "PH", "PW", "MOST")
+    sizes = (*windows.size, *windows.stride, *windows.padding, _ROW)
+    constants = ", ".join(f"{name} = {size}" for name, size in zip(names, sizes, strict=True))
+    head = f"#include <stdint.h>\nusing real = {real};\nusing place = {place};\nconstexpr long {constants};\n"
+    source = head + resources.files(__package__).joinpath("cpu.h").read_text()
+    given = (*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, ctypes.c_int)
+    forward, backward = (function(source, name, *given) for name in ("pool", "unpool"))
+    return None if forward is None or backward is None else (forward, backward)
