@@ -28,7 +28,7 @@ __all__ = ["MemoryPlan", "fit_memory", "unfit_memory"]
 
 _GUESS = 4.0  # largest tensors at work at a time, until it is measured
 _ROUNDS = 5
-_NEAR = 1.1, 1.25, 1.5  # times the floor: what the least peak may be mistaken by
+_NEAR = 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.4, 1.5  # times the floor: what the least peak may be mistaken by
 _APART = 1000, 1024  # two measurements of one step differ by less than a thousandth or a KiB: threads let go late
 
 
