@@ -249,14 +249,11 @@ def is_ordinary(x: Tensor) -> bool:
 
 
 def is_undisturbed(in_backward: bool = False) -> bool:
-    """Whether this thread runs operations as they come: in no mode, transform or trace, nor in a backward pass.
-
-    With `in_backward` a checkpoint may be at work there, which runs a forward pass again.
-    """
+    """Whether this thread runs operations as they come: in no mode, transform, trace or (see the flag) backward pass."""
     return not (
         torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
-        or (torch._C._current_graph_task_id() != -1 and not in_backward)
+        or (not in_backward and torch._C._current_graph_task_id() != -1)
         or torch._C._get_tracing_state()
         or forward_ad._current_level >= 0
         or torch.compiler._is_exporting_flag
