@@ -249,7 +249,7 @@ def is_ordinary(x: Tensor) -> bool:
 
 
 def is_undisturbed(in_backward: bool = False) -> bool:
-    """Whether this thread runs operations as they come: in no mode, transform, trace or (see the flag) backward pass."""
+    """Whether this thread runs operations as they come: in no mode, transform or trace, nor in such a backward pass."""
     return not (
         torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
