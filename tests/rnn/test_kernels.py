@@ -9,8 +9,10 @@ from torch import nn
 
 from spikescope import monitor, rnn, surrogate
 from spikescope.dynamics.cpp.native import threads_for
+from spikescope.dynamics.recurrent import run as recurrent
 from spikescope.rnn import cells
 from spikescope.surrogate.core import registry
+from spikescope.toolchain.compiler import CompileError
 
 every = pytest.mark.parametrize("name", LAYERS)
 ROUNDINGS = 256
@@ -308,3 +310,18 @@ class TestTheLoopRuns:
         assert torch.equal(torch.jit.trace(net, self.x)(self.x)[0], wanted)
         assert torch.equal(torch.func.jvp(first, (self.x,), (self.x,))[0], wanted)
         assert torch.equal(torch.compile(first, backend="eager", fullgraph=True)(self.x), wanted)
+
+    @every
+    def test_where_the_compiler_fails_with_one_warning(self, name, monkeypatch, by_loop):
+        def load(source):
+            raise CompileError("no space left")
+
+        monkeypatch.setattr(recurrent, "load", load)
+        monkeypatch.setattr(recurrent, "_told", set())
+        key = "surrogate_function" if name == "VanillaRNN" else "surrogate_function1"
+        nets = [made(name, 3, 5, 1, **{key: surrogate.ATan(alpha)}) for alpha in (7.25, 7.5)]  # none is ready
+        with pytest.warns(RuntimeWarning, match=f"Spiking{name}Cell could not be compiled, .*: no space left") as told:
+            found = [net(self.x)[0] for net in nets]
+        assert len(told) == 1
+        assert all(torch.equal(y, by_loop(net, self.x)[0]) for y, net in zip(found, nets, strict=True))
+        recurrent._kernels.cache_clear()
