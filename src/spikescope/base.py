@@ -132,6 +132,24 @@ def moved(fn: Callable[[Tensor], Tensor], value: Any, wide: bool = True) -> Any:
     return _changed(move, value)
 
 
+def _by_states(name: str) -> Callable[..., Any]:
+    """A forward by the method `name`, a function of `(inputs, states)` that gives outputs and the next states."""
+
+    def forward(self: MemoryModule, *args: Any, **kwargs: Any) -> Any:
+        outputs, states = getattr(self, name)(args, tuple(self.memories()), **kwargs)
+        names = [key for key, _ in self.named_memories()]
+        if len(states) != len(names):
+            raise ValueError(
+                f"{type(self).__name__}.{name} must give a state for each of {', '.join(names)}, but gave "
+                f"{len(states)}."
+            )
+        for key, held in zip(names, states, strict=True):
+            setattr(self, key, held)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    return forward
+
+
 class MemoryModule(StepModule, nn.Module):
     """A module with a state that lasts from call to call until `reset()`.
 
@@ -139,7 +157,8 @@ class MemoryModule(StepModule, nn.Module):
     parameter and no buffer: it is not in `state_dict`, but moves with `.to()` and survives deepcopy and pickle,
     which copy it without its autograd graph.
 
-    A subclass writes `single_step_forward`; `multi_step_forward` applies it step by step unless it knows better.
+    A subclass writes `single_step_forward`; `multi_step_forward` applies it step by step unless it knows better. Or it
+    writes `single_step_functional_forward(inputs, states)`, which gives the tuples of outputs and of next states.
     What a call gives out shares no memory with the state or the input, and the state none with the input: each may be
     changed in place afterwards, as in `y = net(x)` and `y += x`.
 
@@ -168,6 +187,13 @@ class MemoryModule(StepModule, nn.Module):
     _traced: Traced | None = None
     _seen_by_export = False
     _assigned: dict[str, bool]  # the memories that were assigned since the last call
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for mode in ("single", "multi"):
+            by_states = f"{mode}_step_functional_forward"
+            if by_states in vars(cls) and f"{mode}_step_forward" not in vars(cls):
+                setattr(cls, f"{mode}_step_forward", _by_states(by_states))
 
     def __init__(self) -> None:
         super().__init__()

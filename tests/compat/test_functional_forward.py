@@ -1,0 +1,101 @@
+"""Modules that say how they step as a function of inputs and states, as code for SpikingJelly 2.0 does."""
+
+import copy
+
+import pytest
+import torch
+
+from spikescope import base, functional, monitor, neuron
+
+
+class Trace(base.MemoryModule):
+    def __init__(self, step_mode="s"):
+        super().__init__()
+        self.register_memory("total", 0.0)
+        self.register_memory("calls", 0)
+        self.step_mode = step_mode
+
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        total, calls = states
+        total = 0.5 * total + inputs[0] * kwargs.get("gain", 1.0)
+        return (total,), (total, calls + 1)
+
+
+class Filtered(neuron.BaseNode):
+    """A current that decays, and a soft reset."""
+
+    def __init__(self, **kwargs):
+        super().__init__(v_reset=None, **kwargs)
+        self.register_memory("i", 0.0)
+
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        v, i = states
+        i = 0.5 * i + inputs[0]
+        h = v + i
+        spike = self.surrogate_function(h - self.v_threshold)
+        return (spike,), (h - spike * self.v_threshold, i)
+
+
+class FilteredByHooks(neuron.BaseNode):
+    def __init__(self, **kwargs):
+        super().__init__(v_reset=None, **kwargs)
+        self.register_memory("i", 0.0)
+
+    def neuronal_charge(self, x):
+        self.i = 0.5 * self.i + x
+        self.v = self.v + self.i
+
+
+def drive():
+    return (1.5 * torch.rand(5, 2, 3, generator=torch.Generator().manual_seed(1)) - 0.25).requires_grad_()
+
+
+def test_a_module_runs_by_its_function_in_both_modes():
+    x_seq = drive().detach()
+    single, multi = Trace(), Trace("m")
+    wanted = torch.stack([single(x) for x in x_seq])
+    assert torch.equal(multi(x_seq), wanted)
+    assert torch.equal(multi.total, single.total)
+    assert multi.calls == 5
+    functional.reset_net(multi)
+    assert (multi.total, multi.calls) == (0.0, 0)
+    assert torch.equal(Trace()(x_seq[0], gain=2.0), 2 * x_seq[0])
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_neuron_is_that_of_the_same_equations_by_hooks(mode):
+    told = []
+    for cls in (Filtered, FilteredByHooks):
+        node, x_seq = cls(step_mode=mode, store_v_seq=True), drive()
+        with monitor.OutputMonitor(node, cls) as seen:
+            y = node(x_seq) if mode == "m" else torch.stack([node(x) for x in x_seq])
+        y.sum().backward()
+        told.append((y, node.v, node.i, node.v_seq, x_seq.grad, torch.stack(list(seen.records)).view_as(y)))
+        again = copy.deepcopy(node)
+        functional.reset_net(again)
+        assert (again.v, again.i) == (0.0, 0.0)
+    assert len(told[0][0].unique()) == 2
+    for held, wanted in zip(*told, strict=True):
+        assert torch.equal(held, wanted)
+
+
+def test_a_whole_sequence_may_have_a_function_of_its_own():
+    class Whole(Trace):
+        def multi_step_functional_forward(self, inputs, states, **kwargs):
+            y = inputs[0].cumsum(0)
+            return (y, -y), (y[-1], states[1] + len(y))
+
+    module, x_seq = Whole("m"), drive().detach()
+    y, negated = module(x_seq)
+    assert torch.equal(y, x_seq.cumsum(0))
+    assert torch.equal(negated, -y)
+    assert module.calls == 5
+
+
+def test_a_state_too_few_is_said_in_words():
+    class Short(Trace):
+        def single_step_functional_forward(self, inputs, states, **kwargs):
+            return inputs, states[:1]
+
+    with pytest.raises(ValueError, match=r"Short.single_step_functional_forward must give a state for each of total"):
+        Short()(torch.rand(2))
