@@ -166,7 +166,7 @@ def split(
             _check(model, node, real)
         if (why := disagreement(graph, function, model.kinds, real)) is not None:
             raise _unsupported(model, why, _POINTWISE)
-        known = Traced(graph, rounds_alike(graph, function, model.kinds, real, told))
+        known = Traced(graph, not told or rounds_alike(graph, function, model.kinds, real, told))
     arrays = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "a"}, fixed, any)
     numbers = _grown({n for n, kind in zip(values_at, model.kinds, strict=True) if kind == "n"}, fixed, all)
     read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
