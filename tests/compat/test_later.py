@@ -103,3 +103,31 @@ def test_runs_as_functions_are_the_runs_of_the_neurons(name):
     assert torch.equal(v_seq, node.v_seq)
     assert run(x_seq, v, v_threshold=0.75)[2] is None
     assert torch.equal(torch.autograd.grad(spikes.sum(), v)[0], torch.autograd.grad(wanted.sum(), v)[0])
+
+
+@pytest.mark.parametrize("name", ["NonSpikingIFNode", "NonSpikingLIFNode"])
+def test_a_read_out_begins_at_rest_and_gives_all_potentials_without_a_decoder(name):
+    from spikingjelly.activation_based import functional, neuron
+
+    import spikescope
+
+    x_seq, ours = torch.randn(5, 2, 3), getattr(spikescope.neuron, name)
+    cls = getattr(neuron, name)
+    net = nn.Sequential(cls())
+    functional.set_step_mode(net, "m")
+    wanted = ours(step_mode="m", store_v_seq=True)
+    wanted(x_seq)
+    for _ in range(2):  # without a reset between
+        potentials = net(x_seq)
+        assert isinstance(potentials, list)
+        assert torch.equal(torch.stack(potentials), wanted.v_seq)
+        assert torch.equal(cls(decode="last_mem")(x_seq), wanted.v)
+    for decode in ("max-mem", "max-abs-mem", "mean-mem"):
+        node = cls(decode=decode)
+        read = [node(x_seq) for _ in range(2)]
+        assert torch.equal(read[0], ours(decode=decode, step_mode="m")(x_seq))
+        assert torch.equal(read[1], read[0])
+    assert spikescope.neuron.registry[name] is ours
+    assert isinstance(net[0], ours)
+    if name == "NonSpikingLIFNode":
+        assert cls(3.0, "max-mem").tau == 3.0

@@ -60,7 +60,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
             "invalidate_reset_cache"
         ),
     ),
-    "activation_based.neuron": ("spikescope.neuron", *_MULTI_STEP_NEURONS, *_later("SimpleIFNode SimpleLIFNode")),
+    "activation_based.neuron": (
+        "spikescope.neuron",
+        *_MULTI_STEP_NEURONS,
+        *_later("SimpleIFNode SimpleLIFNode"),
+        "spikescope.compat.ages.readout",
+    ),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
     "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
     "activation_based.layer": ("spikescope.layer", *_later("TLastMultiStepContainer TLastSeqToANNContainer")),
