@@ -81,7 +81,7 @@ def test_the_numbers_of_every_neuron_may_change(cls):
 ALONE = [(cls, name) for cls in (LIFNode, EIFNode) for name in cls.dynamic]
 
 
-@pytest.mark.slow(keep=2)
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("cls", "name"),
     sample(ALONE, (LIFNode, "tau"), (LIFNode, "v_reset"), (EIFNode, "delta_T"), (EIFNode, "v_threshold")),
