@@ -131,3 +131,11 @@ def test_a_read_out_begins_at_rest_and_gives_all_potentials_without_a_decoder(na
     assert isinstance(net[0], ours)
     if name == "NonSpikingLIFNode":
         assert cls(3.0, "max-mem").tau == 3.0
+
+
+def test_parameters_of_attention_are_in_the_order_in_which_optimizers_have_numbered_them():
+    from spikingjelly.activation_based import layer
+
+    names = [name for name, _ in layer.SpikeDrivenSelfAttention(8, 2).named_parameters()]
+    wanted = [f"{c}_{part}" for c in "qkv" for part in ("conv.weight", "bn.weight", "bn.bias")]
+    assert names == [*wanted, "proj_conv.weight", "proj_conv.bias", "proj_bn.weight", "proj_bn.bias"]
