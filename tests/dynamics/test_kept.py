@@ -61,7 +61,7 @@ def test_what_well_known_neurons_keep():
 def test_the_slope_of_a_sigmoid_is_one_function():
     body = body_of(LIFNode(surrogate_function=Sigmoid()))
     text = backward_source(body, torch.float32, ())
-    assert text.count("= logistic_slope(") == 1
+    assert text.count("= slope_of_decay(") == 1
     assert "= logistic(" not in text
 
 
@@ -75,6 +75,6 @@ def test_a_product_in_the_step_itself_stays_what_it_is():
     body = body_of(SlopeNode(surrogate_function=Sigmoid()))
     made, *_ = parts(body)
     text = backward_source(body, torch.float32, ())
-    assert text.count("= logistic_slope(") < sum("sigmoid" in line.name for line in made) + 1
+    assert text.count("= slope_of_decay(") < sum("sigmoid" in line.name for line in made) + 1
     torch.manual_seed(0)
     parity(SlopeNode, torch.randn(6, 300), fields=lambda: {"v_threshold": 1.7})

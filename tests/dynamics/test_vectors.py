@@ -1,7 +1,9 @@
 """The loops over the neurons of a block become vector code: a choice that is made a branch would cost tenfold."""
 
+import platform
 import re
 import subprocess
+from importlib import resources
 
 import pytest
 import torch
@@ -11,6 +13,9 @@ from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, forward_so
 from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import LIFNode
 from spikescope.toolchain import compiler
+
+PARTS = ("decay_power", "decay_rest", "decay", "slope_of_decay")
+"""Of the slope of a sigmoid."""
 
 
 def sources(cls, io=torch.float32, taps=frozenset()):
@@ -54,3 +59,23 @@ def check(texts, tmp_path):
         assert loops
         ends = [next(j for j in range(i, len(lines)) if lines[j].strip() == "}") for i in loops]
         assert [i for i, end in zip(loops, ends, strict=True) if done.isdisjoint(range(i, end + 1))] == []
+
+
+@pytest.mark.skipif("Free Software Foundation" not in compiler._version(), reason="the flags are those of GCC")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="counts instructions of AVX2")
+@pytest.mark.parametrize(("name", "choices"), [("exponential", 4), ("logistic_slope", 1), ("hyperbolic_tangent", 5)])
+def test_a_choice_of_two_values_is_one_blend(name, choices, tmp_path):
+    text = resources.files("spikescope.dynamics.cpp").joinpath("math.h").read_text()
+    text += f"void of_all(const float* __restrict x, float* y) {{ for (int i = 0; i < 256; i++) y[i] = {name}(x[i]); }}"
+    path = tmp_path / "function.cpp"
+    path.write_text(text)
+    flags = [*compiler.FLAGS, "-march=haswell", *compiler._for_gcc(), "-S", "-o", "-"]
+    told = subprocess.run([compiler.command()[0], *flags, path], capture_output=True, text=True, check=True).stdout
+    assert 0 < told.count("vblendv") <= choices
+
+
+def test_the_parts_of_a_slope_are_loops_of_their_own():
+    *_, backward = sources(LIFNode)
+    loops = backward.split('extern "C" void backward')[1].split("#pragma omp simd")
+    places = [next(i for i, loop in enumerate(loops) if f"= {part}(" in loop) for part in PARTS]
+    assert places[0] == places[1] < places[2] < places[3]

@@ -143,15 +143,16 @@ def _identity() -> str:
 
 @cache
 def _own_flags() -> tuple[str, ...]:
-    """For this processor, with full-width vectors where it has them; and for GCC no jump threading, by which a choice
-    of two values becomes two copies of all that follows, in vectors a blend for each.
+    """For this processor, with full-width vectors where it has them; and for GCC neither jump threading nor the
+    elimination of partial redundancies, by which a choice of two values becomes two copies of all that follows, in
+    vectors a blend for each.
     """
     wide = ("-mprefer-vector-width=512",) if "avx512f" in processor() else ()
     return ("-march=native", *wide, *_for_gcc())
 
 
 def _for_gcc() -> tuple[str, ...]:
-    return ("-fno-thread-jumps",) if "Free Software Foundation" in _version() else ()
+    return ("-fno-thread-jumps", "-fno-tree-pre") if "Free Software Foundation" in _version() else ()
 
 
 _failed: dict[str, CompileError] = {}  # a compiler that failed once is not asked again at every call of a neuron

@@ -112,15 +112,41 @@ static inline float logistic(float x) {
 }
 static inline double logistic(double x) { return 1. / (1. + math::exp(-x)); }
 
-// s (1 - s) of the logistic s of x: with e = exp(-|x|), at most 1, that is e / (1 + e)^2. Beyond 87 it is 0, as in
-// PyTorch: what it is a factor of may be infinite.
-static inline float logistic_slope(float x) {
-  const float a = math::fabs(x), bounded = 87.f < a ? 87.f : a, e = raised(-bounded), d = 1.f + e;
-  return bounded == 87.f ? 0.f : unless_nan(bounded, e / (d * d));
+// e^-|x| = 2^n e^r in three parts, each of which a kernel may compute in a loop of its own: n + 127, as the low bits of a
+// float; r, in [-ln2/2, ln2/2]; a polynomial of degree 5 on r, of the least relative error, about 1e-7, times 2^n. That
+// is a number of the exponent n + 127 alone, so that from 87.7 on, where n is -127, the product is 0. NaN stays.
+static inline float decay_bound(float x) {
+  const float a = math::fabs(x);
+  return 88.f < a ? 88.f : a;
 }
-static inline double logistic_slope(double x) {
-  const double e = math::exp(-math::fabs(x)), d = 1. + e;
+static inline float decay_power(float x) { return fused(decay_bound(x), -1.44269504f, 12583039.f); }  // 1.5 * 2^23 + 127
+static inline float decay_rest(float x, float power) {
+  const float n = power - 12583039.f;
+  return fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, -decay_bound(x)));
+}
+static inline float decay(float r, float power) {
+  const float s = r * r, high = fused(r, 8.3125243e-3f, 4.1890122e-2f);
+  const float p = 1.f + fused(s, fused(s, high, fused(r, 0.16667114f, 0.49999231f)), r);
+  uint32_t bits;
+  memcpy(&bits, &power, 4);
+  bits <<= 23;
+  float scale;
+  memcpy(&scale, &bits, 4);
+  return p * scale;
+}
+static inline double decay_power(double x) { return math::fabs(x); }
+static inline double decay_rest(double, double power) { return power; }
+static inline double decay(double r, double) { return math::exp(-r); }
+
+// s (1 - s) of the logistic s of x, given e = e^-|x|: that is e / (1 + e)^2. Far from zero it is 0, as in PyTorch: what
+// it is a factor of may be infinite.
+template <class R> static inline R slope_of_decay(R e) {
+  const R d = 1 + e;
   return e / (d * d);
+}
+template <class R> static inline R logistic_slope(R x) {
+  const R power = decay_power(x);
+  return slope_of_decay(decay(decay_rest(x, power), power));
 }
 
 // Near zero the quotient loses digits; the odd series to x^7 does not.
