@@ -117,6 +117,21 @@ def test_a_training_taken_up_anywhere_ends_bit_for_bit_as_without_a_stop(tmp_pat
         assert (a.train_loss, a.train_accuracy, a.test_loss) == (b.train_loss, b.train_accuracy, b.test_loss)
 
 
+@pytest.mark.parametrize("every", [1, 3, 99])
+def test_the_running_average_follows_a_short_training_too(split, every):
+    recipe = Recipe(**{**BASE, "epochs": 2, "model_ema": True, "model_ema_steps": every, "model_ema_decay": 0.35})
+    trainer, seen = Trainer(network(), split, recipe), []
+    trainer.optimizer.register_step_post_hook(lambda *given: seen.append(trainer.net[4].weight.detach().clone()))
+    trainer.run()
+    steps = seen[every - 1 :: every] or seen[-1:]
+    wanted = steps[0]
+    for k, weight in enumerate(steps[1:], 1):
+        share = min(0.35, (1 + k) / (10 + k))
+        wanted = share * wanted + (1 - share) * weight
+    assert len(seen) == 8
+    torch.testing.assert_close(trainer.tested[4].weight.detach(), wanted)
+
+
 def test_generators_of_modules_go_on_where_they_were(tmp_path):
     x = torch.rand(24, 6)
     split = Split(TensorDataset(x, torch.arange(24) % 4), TensorDataset(x, torch.arange(24) % 4), 4)

@@ -115,7 +115,9 @@ class Recipe:
     amp: str = _option("off", _UPDATES, "mixed precision", "--amp", choices=("off", "bf16", "fp16"))
     model_ema: bool = _option(False, _UPDATES, "test a running average of the weights, and keep it", "--model-ema")
     model_ema_steps: int = _option(32, _UPDATES, "updates between its steps", "--model-ema-steps", least=1)
-    model_ema_decay: float = _option(0.9998, _UPDATES, "its decay a step", "--model-ema-decay", least=0)
+    model_ema_decay: float = _option(
+        0.9998, _UPDATES, "its decay a step, less in the first ones", "--model-ema-decay", least=0
+    )
 
     lr: float = _option(1e-3, _RATE, "the learning rate at its highest, for all processes together", "--lr", least=0)
     lr_scheduler: str = _option(

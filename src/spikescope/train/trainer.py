@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..errors import ShapeError, dims
@@ -33,7 +33,7 @@ from .recipe import Recipe
 from .seeding import Order, SeededSamples, keeping_generators, seed_all
 from .sources import Split
 from .stopping import Stop
-from .updates import learning_rate, loss_of, make_optimizer, mix
+from .updates import learning_rate, loss_of, make_optimizer, mix, running_average
 
 __all__ = ["Progress", "Trainer"]
 
@@ -124,8 +124,8 @@ class Trainer:
         self.net = (convert_sync_batchnorm(net) if recipe.sync_bn else net).to(self.ranks.device)
         self.optimizer = make_optimizer(self.net, recipe)
         self.scaler = torch.amp.GradScaler(self.ranks.device.type, enabled=recipe.amp == "fp16")
-        decay = get_ema_multi_avg_fn(recipe.model_ema_decay)
-        self.average = AveragedModel(self.net, multi_avg_fn=decay, use_buffers=True) if recipe.model_ema else None
+        average = running_average(recipe.model_ema_decay)
+        self.average = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True) if recipe.model_ema else None
         if checkpoint is not None:
             self._take_up(checkpoint)
         lean(self.net, recipe.lean)
@@ -266,9 +266,12 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         progress.update += 1
-        if self.average is not None and progress.update % recipe.model_ema_steps == 0:
+        before = progress.update < recipe.model_ema_steps  # until its first step it is the network
+        if self.average is not None and (before or progress.update % recipe.model_ema_steps == 0):
             reset_net(self.net)
             self.average.update_parameters(self.net)
+            if before:
+                self.average.n_averaged.zero_()
 
     @property
     def _updates(self) -> int:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import ShapeError, dims
 from ..functional import temporal_efficient_training_cross_entropy
 from ..layer import GroupNorm, LayerNorm
 from .recipe import Recipe
 
-__all__ = ["learning_rate", "loss_of", "make_optimizer", "mix"]
+__all__ = ["learning_rate", "loss_of", "make_optimizer", "mix", "running_average"]
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, LayerNorm, GroupNorm)
 
@@ -65,6 +68,19 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
     if recipe.opt == "rmsprop":  # with the reference's smoothing
         return RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=0.0316, alpha=0.9)
     return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.opt == "sgd_nesterov")
+
+
+def running_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    r"""What an `AveragedModel` averages by: step $k$ keeps the share $\min(decay, (1 + k) / (10 + k))$ of the average.
+
+    A decay for long trainings alone would leave that of a short one at the weights that it began with.
+    """
+
+    def average(averages: Any, weights: Any, number: Tensor) -> None:
+        k = int(number)
+        get_ema_multi_avg_fn(min(decay, (1 + k) / (10 + k)))(averages, weights, number)
+
+    return average
 
 
 def mix(x: Tensor, y: Tensor, classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
