@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ranks import in_two_ranks
-from spikescope import functional, layer, models, neuron
+from spikescope import functional, layer, models, monitor, neuron
 from spikescope.cli.main import main
 from spikescope.errors import UnknownNameError
 from spikescope.files import OutputError
@@ -21,8 +21,10 @@ from spikescope.train import (
     Recipe,
     RunFolder,
     Split,
+    direct_encoding,
     evaluate_run,
     load_data,
+    load_weights,
     make_network,
     read_metrics,
     resume,
@@ -107,6 +109,29 @@ def test_a_network_that_gives_one_value_for_a_sequence_is_looked_into_as_well(tm
     assert {len(row) for row in seen["flow"]["norms"]} == {recipe.T}
     assert "left out: 4" in seen["flow"]["note"]
     assert (tmp_path / "run" / "gradient_flow.png").exists()
+
+
+def with_norms(num_classes=4):
+    """A network whose norms follow each batch."""
+    net = nn.Sequential(
+        layer.Conv2d(1, 3, 3), layer.BatchNorm2d(3, momentum=0.9), neuron.IFNode(), layer.Flatten(),
+        layer.Linear(108, num_classes),
+    )  # fmt: skip
+    functional.set_step_mode(net, "m")
+    return net
+
+
+@pytest.mark.parametrize("model_ema", [False, True])
+def test_what_is_shown_of_the_network_in_eval_is_of_the_network_that_is_saved(tmp_path, recipe, model_ema):
+    recipe = replace(recipe, model=f"{__name__}:with_norms", epochs=2, model_ema=model_ema, model_ema_steps=3)
+    train(recipe, tmp_path / "run", quiet=True)
+    data, net = load_data(recipe.data, recipe.root, recipe.T, {}), with_norms()
+    load_weights(tmp_path / "run" / "model.safetensors", net.eval())
+    x = torch.stack([data.train[index][0] for index in range(8)])
+    seen = json.loads((tmp_path / "run" / "insight.json").read_text())
+    with torch.no_grad():
+        wanted = monitor.energy(net, direct_encoding(x, recipe.T)).total
+    assert seen["energy"]["total"] == pytest.approx(wanted, rel=1e-5)  # it is written with six digits
 
 
 def full(*given, **named):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,7 @@ def look_inside(
     layers = monitor.by_role("synapse") | monitor.by_role("neuron")
     if not any(isinstance(module, Neuron) for module in net.modules()):  # the twin without spikes
         return Insight(empty("run", ""), "There are no neurons to look at.", None)
+    trained = deepcopy(net)  # the pass in train moves the running statistics of norms
     with (
         monitor.health(net) as health,
         monitor.record(net) as activity,
@@ -52,10 +54,10 @@ def look_inside(
     ):
         loss(scores(net, x_seq)).backward()
     seen = norms if sequences and len(norms) else None
-    with torch.no_grad(), at_rest(net):
-        energy = monitor.energy(net, x_seq[:, :PRICED], samples=min(PRICED, x_seq.shape[1])) if sequences else None
+    with torch.no_grad(), at_rest(trained):
+        energy = monitor.energy(trained, x_seq[:, :PRICED], samples=min(PRICED, x_seq.shape[1])) if sequences else None
     found = of_network(net, health=health, activity=activity, gradients=seen, energy=energy, source="run")
-    _add_sample(found, net, x_seq[:, :1], scores)
+    _add_sample(found, trained, x_seq[:, :1], scores)
     return Insight(found, health.table(), None if seen is None else gradients(seen))
 
 

@@ -167,7 +167,7 @@ def _run(
 
 def _look(trainer: Trainer) -> Insight:
     """What a copy of the trained network does with some samples."""
-    net, recipe, data = deepcopy(trainer.net), trainer.recipe, trainer.data
+    net, recipe, data = deepcopy(trainer.tested), trainer.recipe, trainer.data
     with keeping_generators():
         seed_all(recipe.seed)
         pairs = [data.train[index] for index in range(min(LOOKED_AT, len(data.train)))]
