@@ -202,6 +202,7 @@ def test_the_command_trains_resumes_and_evaluates(tmp_path, arrays, capsys):
     shown = capsys.readouterr().out
     assert "epoch   loss" in shown
     assert f"Run folder         {out}" in shown
+    assert f"{out / 'report.html'}, in a browser" in shown
     assert 'amp = "bf16"' in (out / "recipe.toml").read_text()
     assert 'model_args = {"channels" = 2}' in (out / "recipe.toml").read_text()
     assert main(["train", "--resume", str(out), "--quiet"]) == 0
@@ -230,12 +231,13 @@ def test_the_command_trains_resumes_and_evaluates(tmp_path, arrays, capsys):
         ("--resume . --epochs 3", "leave the other options out"),
     ],
 )
-def test_what_cannot_begin_is_told(tmp_path, capsys, options, words):
+def test_what_cannot_begin_is_told_and_leaves_the_folder_to_the_next_try(tmp_path, capsys, options, words):
     assert (
         main(["train", *options.split(), "--out", str(tmp_path / "run")][: None if "--resume" not in options else -2])
         == 2
     )
     assert words in capsys.readouterr().err
+    assert not [entry.name for entry in (tmp_path / "run").glob("*")]
 
 
 def test_the_lists(capsys):

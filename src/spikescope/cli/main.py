@@ -16,7 +16,7 @@ from .kernels import add_kernels
 from .profiling import add_bench_model
 from .recordings import add_export, add_inspect
 from .reports import add_report
-from .shared import refuse
+from .shared import refuse, run_written
 from .training import add_evaluate, add_train
 from .watching import add_watch
 
@@ -130,7 +130,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             target=arguments.accuracy,
         )
-    print(f"{outcome.summary}\n\nRun folder         {out}")
+    print(f"{outcome.summary}\n\n{run_written(out)}")
     if outcome.interrupted:
         count = len(outcome.history)
         print(f"Interrupted: {out} holds {count} finished epoch{'' if count == 1 else 's'}.", file=sys.stderr)

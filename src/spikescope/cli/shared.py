@@ -7,9 +7,10 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Pair", "in_flags", "plain", "refuse"]
+__all__ = ["Pair", "in_flags", "plain", "refuse", "run_written"]
 
 
 class Pair(argparse.Action):
@@ -57,3 +58,9 @@ def refuse(error: Exception | str, flags: Mapping[str, str] | None = None) -> in
     """
     print(f"spikescope: {in_flags(error, flags) if flags else error}", file=sys.stderr)
     return 2
+
+
+def run_written(folder: Path) -> str:
+    """The last lines of a run: where it is, and what to open in a browser."""
+    page = folder / "report.html"
+    return f"Run folder         {folder}" + (f"\nTo see it          {page}, in a browser" if page.exists() else "")

@@ -10,7 +10,7 @@ from typing import Any
 
 from .counts import threads
 from .reference import SCHEDULERS, add_reference_options
-from .shared import Pair, refuse
+from .shared import Pair, refuse, run_written
 
 __all__ = ["add_evaluate", "add_train"]
 
@@ -129,7 +129,7 @@ def _train(arguments: argparse.Namespace) -> int:
     except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
         return refuse(error, {option.name: option.flags[-1] for option in options() if option.flags})
     if os.environ.get("RANK", "0") == "0":
-        print(f"{outcome.summary}\n\nRun folder         {out}")
+        print(f"{outcome.summary}\n\n{run_written(out)}")
     return 130 if outcome.interrupted else 0
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .. import monitor
 from ..layer.norm import BatchNorm
@@ -28,7 +29,7 @@ from .ranks import Ranks, joined_ranks, restarted
 from .recipe import Recipe, recipe_of_run
 from .run_folder import RunFolder
 from .seeding import keeping_generators, seed_all
-from .sources import load_data
+from .sources import Split, load_data
 from .trainer import Trainer
 from .updates import loss_of
 
@@ -75,10 +76,11 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
         return resume(path, quiet=quiet, logs=logs)
     with joined_ranks(recipe.device) as ranks, ExitStack() as around:
         folder = around.enter_context(RunFolder(path)) if ranks.first else None
+        data, net = _made(recipe)  # before anything is written: a wrong name leaves the folder to the next try
         if folder is not None:
             folder.write_recipe(recipe.toml())
             folder.write_config(_config(recipe, ranks))
-        return _run(recipe, folder, ranks, None, quiet, logs)
+        return _run(recipe, data, net, folder, ranks, None, quiet, logs)
 
 
 def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink] = ()) -> Outcome:
@@ -97,7 +99,8 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
             if found is None:
                 folder.write_config(_config(recipe, ranks))
             folder.keep_epochs([Epoch.from_row(row) for row in rows])
-        return _run(recipe, folder, ranks, None if found is None else found[1], quiet, logs)
+        data, net = _made(recipe)
+        return _run(recipe, data, net, folder, ranks, None if found is None else found[1], quiet, logs)
 
 
 def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = None) -> tuple[Recipe, Epoch]:
@@ -111,18 +114,23 @@ def evaluate_run(path: Path, *, device: str = "auto", weights: Path | None = Non
     return recipe, Epoch(0, float("nan"), float("nan"), loss, accuracy, 0.0, layers)
 
 
+def _made(recipe: Recipe) -> tuple[Split, nn.Module]:
+    data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
+    with keeping_generators():
+        seed_all(recipe.seed)
+        return data, make_network(recipe, data)
+
+
 def _run(
     recipe: Recipe,
+    data: Split,
+    net: nn.Module,
     folder: RunFolder | None,
     ranks: Ranks,
     found: Checkpoint | None,
     quiet: bool,
     wanted: Sequence[str | monitor.Sink],
 ) -> Outcome:
-    data = load_data(recipe.data, recipe.root, recipe.T, recipe.data_args)
-    with keeping_generators():
-        seed_all(recipe.seed)
-        net = make_network(recipe, data)
     if recipe.weights is not None and found is None:
         load_weights(Path(recipe.weights), net)
     place = folder.path if folder is not None else None

@@ -165,5 +165,5 @@ def _facts(found: Document, history: Sequence[Epoch]) -> list[list[str]]:
     facts += [["neurons", f"{neurons:,}"], ["spikes in 100 steps", f"{100 * rate:.3g}"]]
     energy = found["energy"]
     if energy is not None:
-        facts.append(["energy of the twin / of the network", f"{value(energy['honest']):.2f}"])
+        facts.append(["energy without spikes / with", f"{value(energy['honest']):.2f}"])
     return facts

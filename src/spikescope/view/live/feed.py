@@ -176,7 +176,7 @@ class Feed:
         found = of_network(
             self.net, activity=_activity(counts), gradients=_norms(frame), title=self.title, source="live"
         )
-        seen = f"{len(counts)} of the last steps" if len(counts) > 1 else "one step"
+        seen = f"{len(counts)} steps, of which these are the means" if len(counts) > 1 else "one step"
         found["facts"] = [["step of training", "none yet" if last is None else f"{last:,}"], ["seen", seen]]
         found["unjudged"].append("what is wrong: a live view counts; monitor.health(net) around some steps judges")
         if frame is not None:

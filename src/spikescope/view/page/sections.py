@@ -36,7 +36,8 @@ WORDS = {
     "by rate, the busiest in the middle. Ribbons are what runs between: they say what came next, not what is wired.",
     "rasters": "Time to the right, a row for each neuron, a mark for each spike. Steps and neurons count from 0.",
     "potentials": "Of each layer neurons that fire at different rates, or else those that move most: dashed "
-    "the threshold, dotted the reset, above the spikes.",
+    "the threshold, dotted the reset, above the spikes. Where a line never crosses the threshold, and is at the reset "
+    "where a spike stands, it is the potential that a step leaves.",
 }
 
 
