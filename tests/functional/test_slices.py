@@ -96,7 +96,7 @@ def test_the_gradients_have_the_same_bits(conv, amp, counted):
 
 def test_slices_are_taken(counted):
     step(functional.lean(net_with()))
-    assert counted == [(2, 2)]
+    assert counted == [(4, 4)]
 
 
 @pytest.mark.parametrize("exact", [(1, 2), (1, 1), None])
@@ -112,6 +112,36 @@ def test_the_first_slices_that_give_the_same_bits_are_taken(exact, counted, monk
     for _ in range(2):
         assert alike(step(plain), step(lean))
     assert counted == ([] if exact is None else [exact] * 2)
+
+
+class Summed(nn.Module):
+    """What is no spike goes into the convolution: the sum of two neurons, as in SEW-ResNets."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.other = net_with(), neuron.LIFNode(tau=4.0, step_mode="m")
+
+    def forward(self, x):
+        x = self.inner[:2](x)
+        return self.inner[3:](self.inner[2](x) + self.other(x))
+
+
+@pytest.mark.parametrize("amp", [False, True], ids=["float32", "amp"])
+def test_a_convolution_of_other_numbers_is_sliced_as_well(amp, counted):
+    plain, lean = Summed(), functional.lean(Summed())
+    for _ in range(2):
+        assert alike(step(plain, amp=amp), step(lean, amp=amp))
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize("kind", [net_with, Summed], ids=["spikes", "numbers"])
+def test_for_the_gradient_of_a_large_weight_channels_alone_are_sliced(kind, counted, monkeypatch):
+    monkeypatch.setattr(slices, "LEAST_SLICED", 1 << 40)
+    step(functional.lean(kind()))
+    assert counted == []
+    monkeypatch.setattr(slices, "LEAST_WEIGHT", 16 * 8 * 9)
+    assert alike(step(kind()), step(functional.lean(kind())))
+    assert counted == [(4, 1)]
 
 
 def test_single_steps_are_sliced_as_well(counted):
@@ -274,7 +304,7 @@ def test_gradients_of_gradients(counted):
         found.append([gx.detach(), x.grad, *(p.grad for p in net.parameters())])
     assert alike(*found)
     assert found[0][1].any()
-    assert counted == [(2, 2)]  # the second backward pass also goes back through the first
+    assert counted == [(4, 4)]  # the second backward pass also goes back through the first
 
 
 def test_a_weight_that_was_changed_is_told():

@@ -47,9 +47,9 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
       CPU, what a convolution makes of images, of one to three channels.
 
     A layer of convolution, normalisation and neuron so keeps one tensor of floats instead of three. On a CPU its
-    backward pass also takes three such tensors at a time instead of five: a convolution of spikes in halves, a neuron
-    over what was computed again, a normalisation without the second gradient that PyTorch allocates. `lean(net,
-    on=False)` undoes it; the network itself is returned.
+    backward pass also takes three such tensors at a time instead of five: a convolution in slices, a neuron over what
+    was computed again, a normalisation without the second gradient that PyTorch allocates. `lean(net, on=False)`
+    undoes it; the network itself is returned.
 
     Compiled code keeps what its compiler chooses, and is left alone; so is a call within a checkpoint, or within other
     hooks on saved tensors: those keep what they are made for. An in-place change of what is kept is told by the
@@ -219,12 +219,11 @@ def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> 
     if not all(vars(base).get(name) in _AS_WRITTEN for base in type(module).__mro__ for name in _METHODS):
         return None  # what a class of the user's does with the result on the way is not to be seen from here
     what = ledger.known(x)
-    if isinstance(what, Spikes):
-        return convolved_by_slices(module, x, y, what)
     again = convolved_again(module, x, y) if what is None else None
     if again is not None:
         ledger.note(y, again)
-    return None
+        return None
+    return convolved_by_slices(module, x, y, what if isinstance(what, Spikes) else None) if ledger.keeps else None
 
 
 def _of_norm(ledger: Ledger, module: BatchNorm, x: Tensor, y: Tensor) -> Tensor | None:

@@ -1,9 +1,10 @@
-"""The backward pass of a convolution of spikes by slices: they are never whole as floats, nor are reordered copies.
+"""The backward pass of a convolution by slices: spikes are never whole as floats, nor are reordered copies.
 
 PyTorch takes both gradients of a convolution in one call, with its input, and on a CPU with copies of input and
 gradients in an order of their own. The gradient of the weight is also to be had for some input channels at a time, that
 of the input for some samples: no sum goes over these, so that each is what it was, bit for bit, where the library under
-PyTorch takes them in the order that it takes for the whole. That is tried before it is relied on.
+PyTorch takes them in the order that it takes for the whole. That is tried before it is relied on. For the gradient of a
+large weight that library takes several times its size beside it: there slices of channels alone take less.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ __all__ = [
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAST_SLICED = 1 << 19  # elements of the input under which slices take longer than they are worth
-_SLICES = (2, 2), (1, 2), (1, 1)  # of channels and of samples; the first that gives the same bits is taken
+LEAST_WEIGHT = 1 << 21  # elements of a weight from which they are worth it for its gradient alone
+_SLICES = (4, 4), (2, 2), (1, 2), (1, 1)  # of channels and of samples; the first that gives the same bits is taken
+_OF_WEIGHT = (4, 1), (2, 1)  # where the input is small
 _CASTS = ("ToCopyBackward0",)
 
 Three = tuple[Tensor, Tensor, Tensor | None]
@@ -68,18 +71,29 @@ class Form:
         each = self.shape[1] // slices[0] * math.prod(self.shape[2:])
         return self.shape[1] % slices[0] == 0 and each % 8 == 0 and slices[1] <= self.shape[0]
 
-    def by_slices(self, gy: Tensor, bits: Tensor, weight: Tensor, slices: tuple[int, int]) -> Three:
-        """The same three from the bits of the input, which are unpacked for some channels at a time."""
+    @property
+    def slices(self) -> tuple[tuple[int, int], ...]:
+        """How it may be sliced, the least memory first."""
+        return tuple(filter(self.fits, _SLICES if math.prod(self.shape) >= LEAST_SLICED else _OF_WEIGHT))
+
+    def some(self, given: Tensor, part: range) -> Tensor:
+        """Some channels of the input, which is given as it is or as its bits."""
         batch, channels, *size = self.shape
+        each = math.prod(size)
+        if given.dtype is self.dtype:
+            return given.view(batch, channels, *size)[:, part.start : part.stop].contiguous()
+        first, width = part.start * each // 8, len(part) * each // 8
+        bits = given.view(batch, -1)[:, first : first + width].contiguous()
+        return unpack(bits, 8 * width, self.dtype).view(batch, len(part), *size)
+
+    def by_slices(self, gy: Tensor, given: Tensor, weight: Tensor, slices: tuple[int, int]) -> Three:
+        """The same three from the input or its bits, of which some channels are taken at a time."""
+        batch, channels = self.shape[:2]
         gweight, gbias = torch.empty_like(weight), None
-        rows = bits.view(batch, -1)
         for part in ranges(channels, slices[0]):
-            width = len(part) * math.prod(size) // 8
-            first = part.start * math.prod(size) // 8
-            x = unpack(rows[:, first : first + width].contiguous(), 8 * width, self.dtype)
-            some = weight[:, part.start : part.stop].contiguous()
+            x, some = self.some(given, part), weight[:, part.start : part.stop].contiguous()
             whole = self.bias and not part.start
-            _, held, g = self.gradients(gy, x.view(batch, len(part), *size), some, (False, True, whole))
+            _, held, g = self.gradients(gy, x, some, (False, True, whole))
             gweight[:, part.start : part.stop] = held
             gbias = g if whole else gbias
             del x, held
@@ -97,11 +111,14 @@ def ranges(length: int, slices: int) -> Iterator[range]:
         yield range(first, min(length, first + at_once))
 
 
-def may_be_replaced(x: Tensor, y: Tensor) -> bool:
-    """Whether `y`, made of `x`, may be given on with another backward pass: nobody has asked for its gradient yet."""
+def may_be_replaced(x: Tensor, y: Tensor, weight: int = 0) -> bool:
+    """Whether `y`, made of `x`, may be given on with another backward pass: nobody has asked for its gradient yet.
+
+    - `weight`: how many elements a weight has whose gradient comes about in it.
+    """
     return (
         x.device.type == "cpu"
-        and x.numel() >= LEAST_SLICED
+        and (x.numel() >= LEAST_SLICED or weight >= LEAST_WEIGHT)
         and is_plain(x, y)
         and x.dtype == y.dtype
         and lies_in_order(x)
@@ -130,14 +147,15 @@ def lies_in_order(x: Tensor) -> bool:
     return True
 
 
-def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Tensor | None:
-    """What `module` made of spikes, with a backward pass by slices; None where it stays PyTorch's.
+def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes | None) -> Tensor | None:
+    """What `module` made of `x`, with a backward pass by slices; None where it stays PyTorch's.
 
     - `y`: the result with PyTorch's node behind it, which is kept for gradients of gradients. It has to be a
       convolution of all of `x`, by one group, on the CPU.
+    - `spikes`: what `x` is kept as, if it is spikes.
     """
     of = through_views(y.grad_fn)
-    if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y):
+    if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y, module.weight.numel()):
         return None
     weight, bias = module.weight, module.bias
     if weight is not None and weight.dtype != y.dtype:  # autocast's copies, in whose dtype gradients of all uses add up
@@ -149,12 +167,12 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes) -> Te
     shape = (math.prod(x.shape[: x.ndim - len(of._saved_stride) - 1]), *x.shape[-len(of._saved_stride) - 1 :])
     if of._saved_groups != 1 or of._saved_transposed or weight is None:
         return None
-    if spikes.count != x.numel() or not _is_of(of, x, module):
+    if (spikes is not None and spikes.count != x.numel()) or not _is_of(of, x, module):
         return None
     settings = (tuple(map(int, held)) for held in (of._saved_stride, of._saved_padding, of._saved_dilation))
     stride, padding, dilation = settings
     form = Form(shape, x.dtype, stride, padding, dilation, bias=bias is not None)
-    if not any(map(form.fits, _SLICES)):
+    if not form.slices:
         return None
     folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
     made: Tensor = _Sliced.apply(_Held(y.detach(), of, spikes, form, folded), x, weight, bias)
@@ -199,9 +217,14 @@ class _Held:
 
     y: Tensor | None
     node: Any
-    spikes: Spikes
+    spikes: Spikes | None
     form: Form
     folded: tuple[int, ...]
+
+    def given(self) -> Tensor:
+        """The bits of the input, or the input that the node has saved."""
+        given: Tensor = self.node._saved_input if self.spikes is None else self.spikes.bits
+        return given
 
 
 class _Sliced(torch.autograd.Function):
@@ -221,11 +244,12 @@ class _Sliced(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         gy, wanted = in_shape(gy, held.folded), tuple(ctx.needs_input_grad[1:])
         plain = all(wanted[:2]) and not torch.is_grad_enabled() and is_plain(gy) and lies_in_order(gy)
-        slices = _slices(held.form, tuple(gy.shape), tuple(weight.shape), flags()) if plain else None
+        shapes = tuple(gy.shape), tuple(weight.shape)
+        slices = _slices(held.form, *shapes, held.spikes is not None, flags()) if plain else None
         if slices is None:  # the node's own gradients are of those inputs alone that a backward pass was asked for
             gx, gweight, gbias = held.form.gradients(gy, held.node._saved_input, held.node._saved_weight, wanted)
         else:
-            gx, gweight, gbias = held.form.by_slices(gy, held.spikes.bits, weight, slices)
+            gx, gweight, gbias = held.form.by_slices(gy, held.given(), weight, slices)
         return None, None if gx is None else gx.view(ctx.shape), gweight, gbias
 
 
@@ -235,16 +259,21 @@ def flags() -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=256)
-def _slices(form: Form, gy: tuple[int, ...], weight: tuple[int, ...], flags: tuple[Any, ...]) -> tuple[int, int] | None:
+def _slices(
+    form: Form, gy: tuple[int, ...], weight: tuple[int, ...], spikes: bool, flags: tuple[Any, ...]
+) -> tuple[int, int] | None:
     """The slices that give the bits of the whole, on random numbers: of a silent layer both are zeros."""
     own, number = torch.Generator("cpu").manual_seed(0), math.prod(form.shape)
     bits = torch.randint(0, 256, (number // 8,), dtype=torch.uint8, generator=own, device="cpu")
     some, other = (torch.randn(shape, generator=own, device="cpu").to(form.dtype) for shape in (gy, weight))
-    x = unpack(bits.view(1, -1), number, form.dtype).view(form.shape)
-    whole = form.gradients(some, x, other, (True, True, form.bias))
+    if spikes:
+        x = unpack(bits.view(1, -1), number, form.dtype).view(form.shape)
+    else:
+        x = torch.randn(form.shape, generator=own, device="cpu").to(form.dtype)
+    whole, given = form.gradients(some, x, other, (True, True, form.bias)), bits if spikes else x
     del x
-    for slices in filter(form.fits, _SLICES):
-        found = form.by_slices(some, bits, other, slices)
+    for slices in form.slices:
+        found = form.by_slices(some, given, other, slices)
         if all(torch.equal(a, b) for a, b in zip(whole, found, strict=True) if b is not None):
             return slices
     return None
