@@ -27,7 +27,7 @@ from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
-from .known import Memory, Normed, Spikes, made_again
+from .known import Memory, Normed, Spikes, made_again, seen
 from .norm_node import normed_without_waste
 from .slices import CONVOLUTIONS, convolved_by_slices
 
@@ -42,7 +42,8 @@ _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 def lean(net: nn.Module, on: bool = True) -> nn.Module:
     """Have `net` keep less for its backward pass, with the same outputs, gradients and losses, bit for bit.
 
-    - spikes, and what max-pooling makes of them, are kept as bits: a 32nd of float32;
+    - spikes, what max-pooling makes of them and, on a CPU, copies of them are kept as bits: a 32nd of float32; the
+      places that max-pooling remembers as numbers of 16 bits instead of 64, where these are enough;
     - what a batch normalisation gives a neuron is computed again from its input when the neuron needs it; so is, on a
       CPU, what a convolution makes of images, of one to three channels.
 
@@ -117,12 +118,22 @@ class Ledger:
         if type(x) not in (Tensor, nn.Parameter) or x.layout is not torch.strided or x.is_meta or x.is_neg():
             return None
         held = self._known.get(x.untyped_storage()._cdata)
-        if held is None or held[0].expired() or held[1] != x._version or held[2].dtype != x.dtype:
+        if held is None or held[0].expired() or held[1] != x._version:
             return None
-        return held[2]
+        return held[2] if held[2].dtype == x.dtype else None
+
+    def kept_as(self, x: Tensor) -> Memory | None:
+        """What stands for the memory of `x` when it is kept: what is known of it, or else what it is seen to hold."""
+        what = self.known(x)
+        if what is not None or type(x) is not Tensor or x.layout is not torch.strided or x.is_meta or x.is_neg():
+            return what
+        found = seen(x)
+        if found is not None:
+            self.note(x, found)
+        return self.known(x)
 
     def _keep(self, x: Tensor) -> Kept:
-        what = self.known(x)
+        what = self.kept_as(x)
         if what is None or not what.ready(x.untyped_storage()):
             return Kept(x, x._version)
         return Kept(None, 0, what, (x.size(), x.stride(), x.storage_offset()))

@@ -187,10 +187,10 @@ class _Tracer:
         if storage._cdata in self._outside or (known is not None and not known.expired()):
             return
         self._kept[storage._cdata] = StorageWeakRef(storage)
-        part, what = self.parts[-1], None if self.ledger is None else self.ledger.known(x)
+        part, what = self.parts[-1], None if self.ledger is None else self.ledger.kept_as(x)
         part.plain += storage.nbytes()
         part.lean += _size(storage, what)
-        if isinstance(what, _Mark) and not what.binary:
+        if isinstance(what, _Mark) and not what.width:
             self.ties.append((what.part, len(self.parts) - 1))
         part.largest = max(part.largest, storage.nbytes())
 
@@ -221,6 +221,7 @@ class _Mark(Memory):
 
     def __init__(self, of: Memory, part: int) -> None:
         self.dtype, self.binary, self.sure, self.part = of.dtype, of.binary, of.sure, part
+        self.width = of.width
 
     def memory(self) -> Tensor:
         raise RuntimeError(
@@ -234,4 +235,4 @@ def _size(storage: UntypedStorage, what: Memory | None) -> int:
     number = 0 if what is None else storage.nbytes() // what.dtype.itemsize
     if not isinstance(what, _Mark) or number < LEAST:
         return storage.nbytes()
-    return -(-number // 8) if what.binary else 0
+    return -(-number * what.width // 8)

@@ -1,4 +1,7 @@
-"""What stands for a piece of memory, so that it need not be kept: the bits of spikes, a normalisation done again."""
+"""What stands for a piece of memory, so that it need not be kept: the bits of spikes, a normalisation done again.
+
+Whole numbers of 64 bits, as a pool tells the places of what it took, are kept in as many as the largest takes.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,25 @@ from torch import Tensor, UntypedStorage, nn
 from ...layer.norm import BatchNorm
 from ...spikes.bits import pack_bool, unpack
 from ...spikes.gpu import pack_on_gpu
-from ...spikes.kernel import pack_rows
+from ...spikes.kernel import WORDS, pack_rows
 
-__all__ = ["LEAST", "Memory", "Normed", "Spikes", "made_again", "through_views"]
+__all__ = ["LEAST", "Memory", "Normed", "Places", "Spikes", "made_again", "seen", "through_views"]
 
 _VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "UnflattenBackward0")
 LEAST = 1 << 14  # elements under which a tensor is kept as it is
+_GLANCE = 16  # values that tell real numbers from what may be spikes
+_NARROW = (torch.int16, torch.int32)
 
 
 class Memory:
     """What is known of a piece of memory, which so need not be kept.
 
     - `binary`: that it holds zeros and ones; `sure`: and that nobody need look.
+    - `width`: how many bits are kept of each element.
     """
 
     dtype: torch.dtype
+    width = 0
     binary = sure = False
     shared = False  # whether what `memory` gives has other readers
 
@@ -45,7 +52,7 @@ class Spikes(Memory):
     - `sure`: whether it can hold nothing else. Where the host would wait for a GPU to look, nobody looks then.
     """
 
-    binary = True
+    binary, width = True, 1
 
     def __init__(self, dtype: torch.dtype, sure: bool = False) -> None:
         self.dtype, self.sure = dtype, sure
@@ -83,6 +90,41 @@ class Spikes(Memory):
     def memory(self) -> Tensor:
         assert self._bits is not None
         return unpack(self._bits, self._count, self.dtype).reshape(-1)
+
+
+class Places(Memory):
+    """Memory that holds whole numbers, in a dtype that they all fit."""
+
+    def __init__(self, narrow: Tensor) -> None:
+        self.dtype, self.width = torch.int64, 8 * narrow.itemsize
+        self._narrow = narrow
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        return True
+
+    def memory(self) -> Tensor:
+        return self._narrow.to(self.dtype)
+
+
+def seen(x: Tensor) -> Memory | None:
+    """What the values tell of memory that is all of `x`: copies of spikes, which no module gave, and small numbers.
+
+    Looking takes no time on a CPU alone. What was not computed here, as weights and inputs, is held by others anyway.
+    """
+    storage = x.untyped_storage()
+    if x.device.type != "cpu" or x.numel() < LEAST or storage.nbytes() != x.numel() * x.itemsize:
+        return None
+    if x.dtype is torch.int64:
+        flat = x.detach().as_strided((x.numel(),), (1,), 0)
+        least, most = (int(end) for end in flat.aminmax())
+        fits = [torch.iinfo(dtype).min <= least and most <= torch.iinfo(dtype).max for dtype in _NARROW]
+        return Places(flat.to(_NARROW[fits.index(True)])) if any(fits) else None
+    base = x._base if x._is_view() else x
+    if base is None or base.grad_fn is None or x.dtype not in WORDS:
+        return None
+    glance: list[float] = x.detach().as_strided((_GLANCE,), (x.numel() // _GLANCE,), 0).tolist()
+    spikes = Spikes(x.dtype)
+    return spikes if all(value in (0.0, 1.0) for value in glance) and spikes.ready(storage) else None
 
 
 class Normed(Memory):
