@@ -7,8 +7,8 @@ import torch
 from lean_cases import X, conv_net, saved, small_tensors_too, step
 from torch import nn
 
-from spikescope import functional, neuron
-from spikescope.functional.memory import known
+from spikescope import functional, layer, neuron
+from spikescope.functional.memory import known, slices
 
 __all__ = ["saved", "small_tensors_too"]
 
@@ -77,3 +77,24 @@ def test_whole_numbers_come_back(least, most, width):
 
 def test_a_part_of_memory_is_kept_as_it_is():
     assert known.seen(torch.arange(100)[:50]) is None
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_an_average_asks_for_no_values_of_its_input(step_mode, twice, monkeypatch):
+    monkeypatch.setattr(slices, "LEAST_SLICED", 1)
+    asked, memory = [], known.Spikes.memory
+    monkeypatch.setattr(known.Spikes, "memory", lambda self: asked.append(1) or memory(self))
+    found = []
+    for lean in (False, True):
+        net = nn.Sequential(*conv_net()[:3], layer.AdaptiveAvgPool2d(3))
+        functional.set_step_mode(net, step_mode)
+        functional.lean(net, lean)
+        x = (X[0] if step_mode == "s" else X).clone().requires_grad_()
+        (gx,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=twice)
+        found.append([gx.detach()])
+        if twice:
+            gx.square().sum().backward()
+            found[-1] += [x.grad, *(p.grad for p in net.parameters())]
+    assert alike(*found)
+    assert not asked

@@ -29,6 +29,7 @@ from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
 from .known import Memory, Normed, Spikes, made_again, seen
 from .norm_node import normed_without_waste
+from .pooled import pooled_by_shape
 from .slices import CONVOLUTIONS, convolved_by_slices
 
 __all__ = ["lean"]
@@ -70,7 +71,7 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     always.pop(_CALL, None)
     if on:
         for module in net.modules():
-            if isinstance(module, (Neuron, BatchNorm, *_POOLS, *CONVOLUTIONS)):
+            if isinstance(module, (Neuron, BatchNorm, nn.AdaptiveAvgPool2d, *_POOLS, *CONVOLUTIONS)):
                 put_hooks(module, _NOTE, _nothing, _note)
         put_hooks(net, _CALL, _begin, _end)
         always[_CALL] = True  # also after an error
@@ -223,6 +224,8 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
         return None  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
     if isinstance(module, BatchNorm):
         return _of_norm(ledger, module, x, output)
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return pooled_by_shape(x, output) if ledger.keeps else None
     return _of_convolution(ledger, module, x, output)
 
 
