@@ -44,7 +44,7 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     """Have `net` keep less for its backward pass, with the same outputs, gradients and losses, bit for bit.
 
     - spikes, what max-pooling makes of them and, on a CPU, copies of them are kept as bits: a 32nd of float32; the
-      places that max-pooling remembers as numbers of 16 bits instead of 64, where these are enough;
+      places that PyTorch's max-pooling remembers as numbers of 16 bits instead of 64, where these are enough;
     - what a batch normalisation gives a neuron is computed again from its input when the neuron needs it; so is, on a
       CPU, what a convolution makes of images, of one to three channels.
 
