@@ -32,6 +32,7 @@ __all__ = [
     "is_patched",
     "is_plain",
     "is_undisturbed",
+    "keys_of",
     "made_by_conversion",
     "memory_question",
     "next_in_a_row",
@@ -246,6 +247,12 @@ def is_ordinary(x: Tensor) -> bool:
     """
     keys = torch._C._dispatch_keys(x).raw_repr()
     return keys in _ORDINARY or (keys in _OF_INFERENCE and torch.is_inference_mode_enabled())
+
+
+def keys_of(x: Tensor) -> int:
+    """What the dispatcher knows a tensor by: where it lies, and whether it is a tensor like any other."""
+    keys: int = torch._C._dispatch_keys(x).raw_repr()
+    return keys
 
 
 def is_undisturbed(in_backward: bool = False) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from ..spikes import PackedSpikes
 from .choose.kinds import gives_bits, has_time
 from .choose.signals import GRADIENTS
 from .choose.subset import Subset
-from .probe.single import GradScale, Probe
+from .probe.single import GradScale, Probe, Short
 from .probe.taps import tapped
 from .reduce import Packed
 from .reduce.pieces import whole
@@ -56,11 +56,13 @@ def lines(
     subset: Subset | None = None,
     scaler: GradScale | None = None,
     outputs: dict[tuple[str, str], Line] | None = None,
+    short: Callable[[Line], Short | None] | None = None,
 ) -> tuple[list[tuple[str, Probe]], list[Probe]]:
     """Have signals of modules, both by the name of the signal, go to a sink: their probes, and all that was plugged in.
 
     - `runs`: whether something in `net` keeps a state, so that resets tell the runs apart; else each call is one.
     - `outputs`: the lines of outputs by module, to which those that are made here are added: gradients follow one.
+    - `short`: makes the short way of a line, for values that the sink can take without what a value of any kind needs.
     """
     outputs = {} if outputs is None else outputs
     whole = every == 1 and (subset is None or subset.time is None)  # so that a line of an output sees every call
@@ -76,6 +78,7 @@ def lines(
             missed = line.miss if signal.kind in GRADIENTS else None
             probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, makes_graph=False, **options)
             line.probe = probe
+            probe.short = None if short is None or every != 1 else short(line)
             streams.append((label, probe))
             plugged.append(probe)
             place = name, signal.name
@@ -107,27 +110,68 @@ class Line:
         """One value of the module."""
         value, taps = value if self.told else (value, None)
         chunk = self._chunk(value, moment)
-        steps = chunk.shape[0]
-        for line in self.followers:
-            line.go_on(steps, moment)
         if not self.kept:
             self._learn(moment.name)
-        if self.backwards:
-            self._take_gradient(chunk, moment)
-            return
-        if self._turn(moment) % self.every == 0:
-            self._keep(chunk, taps, moment, self.steps)
-        self.steps += steps
+        steps, batch, *_ = chunk.shape
+        place = self.place(steps, batch, moment)
+        if place is not None:
+            self._keep(chunk, taps, place)
 
     def _learn(self, name: str) -> None:
         """Have the head say which neurons the values are of, now that a value shows how many there are."""
         assert self.probe is not None
         held = tensors_of(self.probe.given)
-        shape = tuple(held[0].shape[2 if self._timed() else 1 :]) if held else ()
+        shape = tuple(held[0].shape[2 if self.timed() else 1 :]) if held else ()
         chosen = self.probe.subset.neurons
         every = torch.arange(math.prod(shape), device="cpu").unsqueeze(0)
         some = None if chosen is None else Subset(neurons=chosen).take(every, None)
         self.sink.learn(name, self.label, shape, None if some is None else some.flatten().tolist())
+
+    def place(self, steps: int, batch: int, moment: Moment) -> Moment | None:
+        """Where a value that came belongs, None where its run is not kept; time goes on by its steps."""
+        for line in self.followers:
+            line.go_on(steps, moment)
+        if self.backwards:
+            turn, start = self.run, self._before(steps)
+        else:
+            turn, start = self._turn(moment), self.steps
+            self.steps = start + steps
+        run, left = divmod(turn, self.every)
+        if left:
+            return None
+        if moment.start == start and moment.run == run and moment.batch == batch:
+            return moment
+        return Moment(moment.name, moment.call, run, start, start + steps, batch, moment.scale)
+
+    def next_moment(self, steps: int, batch: int) -> Moment:
+        """The same for a value that is taken as it comes, and of every run; the probe goes on too."""
+        probe = self.probe
+        assert probe is not None
+        call = probe.go_on(steps)
+        if self.backwards:
+            start = self._before(steps)
+            return Moment(probe.name, call, self.run, start, start + steps, batch)
+        run = probe.run if self.runs else call
+        if run != self.run:
+            self.run, self.steps = run, 0
+        start = self.steps
+        self.steps = stop = start + steps
+        moment = Moment(probe.name, call, run, start, stop, batch)
+        for line in self.followers:
+            line.go_on(steps, moment)
+        return moment
+
+    def _before(self, steps: int) -> int:
+        """The step at which a gradient of so many begins: they come from the last to the first."""
+        if self.run % self.every:
+            return 0
+        self.ahead -= steps
+        if self.ahead < 0:
+            raise ValueError(
+                "A backward pass came through steps that have their gradients already, or whose forward pass was not "
+                "seen. Record one backward pass a run, from before its forward pass on."
+            )
+        return self.ahead
 
     def _turn(self, moment: Moment) -> int:
         run = moment.run if self.runs else moment.call
@@ -135,11 +179,7 @@ class Line:
             self.run, self.steps = run, 0
         return run
 
-    def _keep(self, chunk: Tensor, taps: Any, moment: Moment, start: int) -> None:
-        steps, batch, *_ = chunk.shape
-        run, place = self.run // self.every, moment
-        if moment.start != start or moment.run != run or moment.batch != batch:
-            place = Moment(moment.name, moment.call, run, start, start + steps, batch, moment.scale)
+    def _keep(self, chunk: Tensor, taps: Any, place: Moment) -> None:
         spikes = self._spikes(chunk, taps) if self.packed else None
         if spikes is None:
             self.sink.copy(self.label, chunk, place)
@@ -170,7 +210,7 @@ class Line:
 
     def _chunk(self, value: Any, moment: Moment) -> Tensor:
         """`[T, N, *]`."""
-        if type(value) is Tensor and value.ndim > 1 and self._timed():
+        if type(value) is Tensor and value.ndim > 1 and self.timed():
             return value
         if isinstance(value, (bool, int, float)):
             value = torch.tensor(value, device="cpu")
@@ -181,11 +221,11 @@ class Line:
                 "Choose modules that give one tensor; OutputMonitor keeps other values."
             )
         held: Tensor = there[0]
-        if self._timed():
+        if self.timed():
             return held if held.ndim > 1 else held.unsqueeze(-1)
         return held.reshape(1, *(held.shape if held.ndim else (1,)))
 
-    def _timed(self) -> bool:
+    def timed(self) -> bool:
         """Whether the first axis is time."""
         assert self.probe is not None
         return self.probe.axes.timed
@@ -206,14 +246,3 @@ class Line:
     def miss(self) -> None:
         """A call of the forward pass, as long as the last one, has no gradient."""
         self.ahead = max(0, self.ahead - self.length)
-
-    def _take_gradient(self, chunk: Tensor, moment: Moment) -> None:
-        if self.run % self.every:
-            return
-        self.ahead -= chunk.shape[0]
-        if self.ahead < 0:
-            raise ValueError(
-                "A backward pass came through steps that have their gradients already, or whose forward pass was not "
-                "seen. Record one backward pass a run, from before its forward pass on."
-            )
-        self._keep(chunk, None, moment, self.ahead)

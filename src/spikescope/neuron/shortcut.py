@@ -95,6 +95,15 @@ def _are_stored(module: Declared) -> bool:
     return not any(hasattr(cls, name) and not isinstance(getattr(module, name), Tensor) for name in cls.dynamic)
 
 
+class Told(dict[str, Tensor]):
+    """The taps of a call that went a short way: no hook of anybody has changed what the neuron gave besides.
+
+    - `way`: as long as it is the same one, neuron and surrogate are as they were.
+    """
+
+    way: Shortcut
+
+
 class Shortcut:
     """The short way through one neuron, as it is now."""
 
@@ -192,7 +201,8 @@ class Shortcut:
         for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
             memories[name] = entry
         if taps:
-            held["tapped"] = dict(zip(taps, found[len(self.states) :], strict=True))
+            held["tapped"] = told = Told(zip(taps, found[len(self.states) :], strict=True))
+            told.way = self
         if held["_assigned"]:
             held["_assigned"].clear()
         return y

@@ -13,6 +13,9 @@ from torch import nn
 import spikescope
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import dump as dumping
+from spikescope.monitor.flight import judge as judging
+from spikescope.monitor.flight import steps as stepping
+from spikescope.monitor.flight.judge import Judge
 from spikescope.monitor.flight.late import Late
 from spikescope.monitor.flight.potentials import follows_from_input
 
@@ -359,6 +362,33 @@ def test_compiled_networks_are_recorded_too(tmp_path):
         recording = spikescope.open_recording(recorder.dump())
     assert [note["step"] for note in recording.notes] == [1, 2, 3, 4]
     assert len(recording["3"]["grad_output"].runs) == len(recording["3"]["h"].runs) == 4
+
+
+def test_an_error_of_its_own_is_told_and_the_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Judge, "end", lambda self, wait=False: wait or fail(LookupError("lost")))
+    with monitor.flight_recorder(make(), to=tmp_path, report=False) as recorder:
+        with pytest.warns(RuntimeWarning, match="LookupError: lost"):
+            assert len(train(recorder._steps.net, 3)[0]) == 3
+        assert [str(error) for error in recorder.errors] == ["lost"]
+        assert "lost" in str(spikescope.open_recording(recorder.dump()).head["flight"]["missing"])
+
+
+def test_nothing_is_asked_while_a_graph_is_captured(tmp_path, monkeypatch):
+    def refused(held):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    net = make()
+    with monitor.flight_recorder(net, keep=4, to=tmp_path, report=False) as recorder:
+        train(net, 2, recorder)
+        with monkeypatch.context() as patch:
+            for module in (stepping, judging):
+                patch.setattr(module, "capturing", lambda x: True)
+            patch.setattr(Late, "there", property(refused))
+            train(net, 2, recorder)
+        train(net, 1, recorder)
+        assert not recorder.errors
+        notes = spikescope.open_recording(recorder.dump()).notes
+    assert [note["step"] for note in notes] == [0, 1, 2]
 
 
 def test_a_closed_recorder_listens_to_nothing(tmp_path):

@@ -12,7 +12,7 @@ from ...dynamics.triton import launch
 from .late import Coming
 from .table import Table
 
-__all__ = ["Look", "elsewhere", "programs_for", "takes"]
+__all__ = ["Look", "capturing", "elsewhere", "looks_here", "programs_for", "takes"]
 
 PLACES = ("cuda", "xpu")
 """The devices with the kernel."""
@@ -89,6 +89,16 @@ def _runs_on(kind: str) -> bool:
 def elsewhere(x: Tensor) -> bool:
     """Whether a tensor lies where the host would have to wait for its values."""
     return not x.is_cpu or "cpu" in PLACES
+
+
+def capturing(x: Tensor | None) -> bool:
+    """Whether work on a tensor goes into a CUDA graph now, where CUDA refuses to say what is done."""
+    return x is not None and x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def looks_here() -> bool:
+    """Whether the host looks at its own memory."""
+    return "cpu" not in PLACES
 
 
 def takes(x: Tensor) -> bool:

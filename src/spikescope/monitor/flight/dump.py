@@ -62,7 +62,7 @@ def write(
                 writer.keep(entry.signal, _at_home(entry.values), _placed(entry.moment, number, frame.first))
             writer.note(number, {"step": frame.number, **frame.told})
         for entry in more:
-            writer.keep(*entry)
+            writer.keep(entry.signal, entry.values, entry.moment)
         writer.close()
     except BaseException:
         writer.abandon()

@@ -55,6 +55,9 @@ def flight_recorder(
     - `evaluation`: keep steps in evaluation mode too. `report`: write the page of each recording beside it.
     - `scaler`: divides gradients by its scale; that they overflow is then no accident.
 
+    Of a CUDA graph nothing is seen, neither while it is captured nor in a replay, which calls no Python: the last steps
+    are those that ran without it.
+
     What follows from a cause is not written down again: nothing is, but for signals and `dump()`, before `keep` steps
     have passed without a trigger. Where the disk is full a warning says so, and the training goes on.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from array import array
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ...dynamics.cpp.native import threads_for
-from ...internals import is_plain
+from ...internals import is_plain, keys_of
 from ...toolchain.compiler import function
-from .device import Look, elsewhere, programs_for, takes
+from .device import Look, elsewhere, looks_here, programs_for, takes
 from .late import Answer, Late
 from .table import FINITE, FIRED, VALUE, Table
 
-__all__ = ["Glance"]
+__all__ = ["Glance", "Question"]
 
 LARGE = 1 << 18
 """Numbers from which on threads share the work."""
@@ -129,40 +130,82 @@ class Glance:
             rest = {name: x for name, x in self._lasting.items() if name not in self._others}
             self._others |= _put(self._tables, rest, FINITE)
             self._known = now
-        tables = {place: table.copy() for place, table in self._tables.items()}
-        answers = {**told, **{name: _alone(held, FINITE) for name, held in self._others.items()}}
+        tables = self._tables
+        answers: dict[Any, Answer] = {**told}
+        for name, held in self._others.items():
+            answers[name] = _alone(held, FINITE)
         numbers = {name: held for name, held in told.items() if isinstance(held, Tensor)}
-        plain = is_plain(*fired.values(), *finite.values(), *numbers.values())
-        for kinds, asked in ((FIRED, fired), (FINITE, finite)):
-            for name, held in (_put(tables, asked, kinds) if plain else asked).items():
-                answers[name] = _alone(held, kinds)
-        left = _put(tables, numbers, VALUE) if plain and numbers else numbers
-        answers.update((name, 0.0) for name in numbers if name not in left)  # until they come
-        here = tables.pop(None, None)
-        if here is not None:
+        if fired or finite or numbers or any(place is not None for place in tables):
+            tables = {place: table.copy() for place, table in tables.items()}
+            plain = is_plain(*fired.values(), *finite.values(), *numbers.values())
+            for kinds, asked in ((FIRED, fired), (FINITE, finite)):
+                for name, held in (_put(tables, asked, kinds) if plain else asked).items():
+                    answers[name] = _alone(held, kinds)
+            left = _put(tables, numbers, VALUE) if plain and numbers else numbers
+            answers.update((name, 0.0) for name in numbers if name not in left)  # until they come
+        if (here := tables.get(None)) is not None:
             _looking()(here.rows.buffer_info()[0], len(here.names))
             answers.update(here.answers(here.rows))
-        return Late(answers, [Look(device, table) for device, table in tables.items()])
+        return Late(answers, [Look(place, table) for place, table in tables.items() if place is not None])
+
+
+class Question:
+    """What is asked of tensors that are alike, one after the other: of `kinds`, see `table`.
+
+    >>> question = Question(torch.ones(3), FINITE)
+    >>> question.is_of(torch.zeros(3)), question(torch.zeros(3)), question(torch.ones(3) / 0)
+    (True, False, True)
+    """
+
+    def __init__(self, x: Tensor, kinds: Mapping[torch.dtype, int]) -> None:
+        kind, count = kinds.get(x.dtype), x.numel()
+        here = kind is not None and x.is_cpu and looks_here() and x.is_contiguous() and is_plain(x)
+        self._look = _looking() if here else None
+        self._alike = x.shape, x.dtype, keys_of(x)
+        self._row = array("q", [0, count, kind or 0, threads_for(count) if count >= LARGE else 1, 0])
+        self._address = self._row.buffer_info()[0]
+
+    def is_of(self, x: Tensor) -> bool:
+        """Whether a tensor is like these."""
+        return (x.shape, x.dtype, keys_of(x)) == self._alike and x.is_contiguous()
+
+    def __call__(self, x: Tensor) -> bool | None:
+        """The answer for one of them; None where there is none at once."""
+        if self._look is None or not (address := x.data_ptr()):
+            return None
+        self._row[0] = address
+        self._look(self._address, 1)
+        return self._row[-1] != 0
 
 
 def _put(tables: dict[Any, Table], asked: Mapping[Any, Tensor], kinds: Mapping[torch.dtype, int]) -> dict[Any, Tensor]:
     """Put a question of tensors into the tables of their devices; gives those that no kernel there knows."""
-    left, here = {}, kinds is not VALUE and _looking() is not None
+    here = kinds is not VALUE and looks_here() and _looking() is not None
+    left = {}
     for name, x in asked.items():
-        kind, there = kinds.get(x.dtype), elsewhere(x)
-        held = x if x.is_contiguous() else _in_one_run(x)
-        if kind is None or held is None or not (takes(x) if there else here) or not (address := held.data_ptr()):
+        kind = kinds.get(x.dtype)
+        if here and kind is not None and x.is_cpu and x.is_contiguous() and (address := x.data_ptr()):
+            count = x.numel()
+            table = tables.get(None) or tables.setdefault(None, Table())
+            table.names.append(name)
+            table.rows.extend((address, count, kind, threads_for(count) if count >= LARGE else 1, 0))
+        elif kind is None or not _put_anywhere(tables, name, x, kind, here):
             left[name] = x
-            continue
-        place, count = x.device if there else None, held.numel()
-        table = tables.get(place)
-        if table is None:
-            table = tables[place] = Table()
-        share = table.programs if there else threads_for(count) if count >= LARGE else 1
-        table.names.append(name)
-        table.rows.extend((address, count, kind, share, 0))
-        table.programs += programs_for(count) if there else 0
     return left
+
+
+def _put_anywhere(tables: dict[Any, Table], name: Any, x: Tensor, kind: int, here: bool) -> bool:
+    """The same of a tensor on any device and in any order of its axes; whether there is a kernel."""
+    there, held = elsewhere(x), x if x.is_contiguous() else _in_one_run(x)
+    if held is None or not (takes(x) if there else here) or not (address := held.data_ptr()):
+        return False
+    place, count = x.device if there else None, held.numel()
+    table = tables.get(place) or tables.setdefault(place, Table())
+    share = table.programs if there else threads_for(count) if count >= LARGE else 1
+    table.names.append(name)
+    table.rows.extend((address, count, kind, share, 0))
+    table.programs += programs_for(count) if there else 0
+    return True
 
 
 def _in_one_run(x: Tensor) -> Tensor | None:

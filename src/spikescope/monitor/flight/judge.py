@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ...warn import warn
-from .device import elsewhere
-from .glance import Glance
+from .device import capturing, elsewhere
+from .glance import Glance, Question
 from .late import Answer, Late
 from .place import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
+from .table import FINITE
 from .triggers import LossJump, Step, Trigger, watches
 
 __all__ = ["Judge"]
@@ -37,6 +38,7 @@ class Judge:
         self._weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
         self._glance = Glance({("weights", place): held for place, held in enumerate(self._weights)})
         self._once = Glance()
+        self._odd: Question | None = None  # of inputs that are like the last one
 
     @property
     def unjudged(self) -> list[str]:
@@ -51,13 +53,18 @@ class Judge:
         """
         if "nonfinite" not in self.outside or given is None or not given.numel():
             return None
-        given = given.detach()
         if elsewhere(given):
-            self._inputs.append((given, call))
-        elif self._bad_input is None and self._once(finite={"input": given}).values().get("input"):
-            self._bad_input = in_input(self.ring.open.number, given, self._axes(), call)
+            self._inputs.append((given.detach(), call))
+        elif self._bad_input is None and self._is_odd(given):
+            self._bad_input = in_input(self.ring.open.number, given.detach(), self._axes(), call)
             return self._bad_input
         return None
+
+    def _is_odd(self, given: Tensor) -> bool:
+        if self._odd is None or not self._odd.is_of(given):
+            self._odd = Question(given, FINITE)
+        found = self._odd(given)
+        return bool(self._once(finite={"input": given.detach()}).values().get("input")) if found is None else found
 
     def _axes(self) -> tuple[int, int] | None:
         """Steps and samples of the last step that is known."""
@@ -72,6 +79,8 @@ class Judge:
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(f"A loss is one number, but got {tuple(loss.shape)}: give its mean.")
+            if capturing(loss):
+                return
             if elsewhere(loss):
                 self._loss = loss.detach().reshape(()).clone()
                 return
@@ -100,6 +109,8 @@ class Judge:
         self._inputs, self._loss, self._bad_input, self._bad_loss = [], None, None, None
         while self._late and (wait or self._late[0].late.there):
             self._judge(self._late.popleft())
+        for held in self._late:
+            held.frame.lent = True  # it is looked at again
 
     def _ask(self, frame: Frame) -> Late:
         """What a step is judged by: whether layers fired, the loss, and of other values what is not finite."""
@@ -111,10 +122,14 @@ class Judge:
             values = entry.values
             if entry.signal == "spike":
                 key = "fired", entry.moment.name, place
-                fired[key] = values if isinstance(values, Tensor) else values.bits
-                told[key] = 0.0  # its place among the layers
+                told[key] = float(bool(entry.seen))  # its place among the layers
+                if entry.seen is None:
+                    fired[key] = values if isinstance(values, Tensor) else values.bits
             elif judged and entry.signal in self._signals and isinstance(values, Tensor):
-                finite["kept", place] = values
+                if entry.seen is None:
+                    finite["kept", place] = values
+                elif entry.seen:
+                    told["kept", place] = math.nan
         if self._loss is not None:
             told["loss"] = self._loss
         if not judged:

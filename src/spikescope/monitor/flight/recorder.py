@@ -27,7 +27,7 @@ __all__ = ["FlightRecorder"]
 class FlightRecorder:
     """What `flight_recorder` gives; it listens until `close()`, or while the `with` block runs.
 
-    - `dumps`: the recordings that were written, and `triggers` why; `errors`: what went wrong with others.
+    - `dumps`: the recordings that were written, and `triggers` why.
     - `unjudged`: what cannot be seen, and why.
     """
 
@@ -51,7 +51,7 @@ class FlightRecorder:
         self._drawing: list[threading.Thread] = []
         self.dumps: list[Path] = []
         self.triggers: list[Trigger] = []
-        self.errors: list[Exception] = []
+        self._errors: list[Exception] = []
         self.ring = Ring(keep, limit)
         self._judge, self._full = Judge(net, self.ring, on, scaler is not None), False
         self._writing = threading.Lock()
@@ -117,7 +117,7 @@ class FlightRecorder:
             try:
                 return self._write_whole(trigger)
             except Exception as error:  # whatever it is, the training goes on
-                self.errors.append(error)
+                self._errors.append(error)
                 warn(f"The flight recorder could not write the last steps ({trigger.words}): {error}")
                 return None
 
@@ -146,10 +146,15 @@ class FlightRecorder:
             title = f"Step {trigger.step}, {trigger.kind}: {trigger.words}"
             recording.report(place.with_suffix(".html"), run=run, title=title)
         except Exception as error:
-            self.errors.append(error)
+            self._errors.append(error)
             warn(f"The flight recorder could not write the report of {place}: {type(error).__name__}: {error}")
 
     # its end
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What went wrong: with recordings and reports, and what has ended the watching of a signal or of all."""
+        return [*self._errors, *self._steps.failures]
 
     @property
     def unjudged(self) -> list[str]:

@@ -19,12 +19,26 @@ __all__ = ["Entry", "Frame", "Ring"]
 Values = Tensor | PackedSpikes
 
 
+class Room(NamedTuple):
+    """Memory on the host, of the ring's own, in which there is place for a value."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    nbytes: int
+
+
 class Entry(NamedTuple):
-    """One value of a signal, and where it belongs."""
+    """One value of a signal, and where it belongs.
+
+    - `room`: of values that were copied into it.
+    - `seen`: of spikes whether there is one, of others whether a number is not finite; None where nobody has looked.
+    """
 
     signal: str
     values: Values
     moment: Moment
+    room: Room | None = None
+    seen: bool | None = None
 
 
 class Frame:
@@ -37,6 +51,7 @@ class Frame:
         self.learned: dict[str, dict[str, Tensor]] = {}  # by module, what a neuron had learned when it began
         self.nbytes = 0
         self.cut = 0  # values that had to go
+        self.lent = False  # whether somebody else may hold it: then its memory is not used again
 
     def of(self, signal: str) -> dict[str, list[Entry]]:
         """The entries of a signal by module, each in the order of time."""
@@ -64,6 +79,8 @@ class Ring(Sink):
         self.lock = threading.RLock()  # a backward pass brings its values from threads of its own
         self.frames: deque[Frame] = deque()
         self.open = Frame(0)
+        self._spare: list[Entry] = []  # of the step that went last what lies in memory that may be used again
+        self._spare_bytes = 0
         self.nbytes = self.dropped = 0  # bytes that are held; steps that went because of the limit
         self.about: dict[str, dict[str, Any]] = {}  # what a first value shows of each module
 
@@ -74,32 +91,65 @@ class Ring(Sink):
             if not done.entries and not done.told:
                 return None
             self.frames.append(done)
+            self._forget_spare()
             while len(self.frames) >= self.keep_steps:
-                self._drop()
+                self._drop(again=True)
             self.open = Frame(done.number + 1)
             return done
 
-    def keep(self, signal: str, values: Values, moment: Moment) -> None:
-        """Take a value into the step that goes on."""
+    def room(self, wanted: Room) -> Tensor:
+        """Memory for a value: that of a step that went, if values are like those of then, and come in their order."""
         with self.lock:
-            self._take(Entry(signal, values, moment))
+            spare = self._spare
+            if spare and spare[-1].room == wanted:
+                self._spare_bytes -= wanted.nbytes
+                held = spare.pop().values
+                assert isinstance(held, Tensor)
+                return held
+        return torch.empty(wanted.shape, dtype=wanted.dtype, device="cpu")
 
-    def _take(self, entry: Entry) -> None:
-        size = entry.values.nbytes
-        self.open.entries.append(entry)
-        self.open.nbytes += size
-        self.nbytes += size
-        while self.limit is not None and self.nbytes > self.limit and self.frames:
+    def keep(
+        self, signal: str, values: Values, moment: Moment, room: Room | None = None, seen: bool | None = None
+    ) -> None:
+        """Take a value into the step that goes on, the `room` that it lies in, and what was seen of it."""
+        with self.lock:
+            size = values.nbytes if room is None else room.nbytes
+            self.open.entries.append(Entry(signal, values, moment, room, seen))
+            self.open.nbytes += size
+            self.nbytes += size
+            if self.limit is not None and self.nbytes + self._spare_bytes > self.limit:
+                self._shrink(self.limit)
+
+    def _shrink(self, limit: int) -> None:
+        self._forget_spare()
+        while self.nbytes > limit and self.frames:
             self._drop()
             self.dropped += 1
-        while self.limit is not None and self.nbytes > self.limit and self.open.entries:
+        while self.nbytes > limit and self.open.entries:
             gone = self.open.entries.pop(0).values.nbytes
             self.open.nbytes -= gone
             self.nbytes -= gone
             self.open.cut += 1
 
-    def _drop(self) -> None:
-        self.nbytes -= self.frames.popleft().nbytes
+    def _drop(self, again: bool = False) -> None:
+        gone = self.frames.popleft()
+        self.nbytes -= gone.nbytes
+        if again and not gone.lent:
+            for entry in reversed(gone.entries):
+                if entry.room is not None:
+                    self._spare.append(entry)
+                    self._spare_bytes += entry.room.nbytes
+
+    def _forget_spare(self) -> None:
+        self._spare.clear()
+        self._spare_bytes = 0
+
+    def lent(self) -> list[Frame]:
+        """The frames that are over, the oldest first, for somebody who reads them while the training goes on."""
+        with self.lock:
+            for frame in self.frames:
+                frame.lent = True
+            return list(self.frames)
 
     def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
         """Take what a first value shows of a module."""
@@ -120,6 +170,7 @@ class Ring(Sink):
             held = [*self.frames, *([self.open] if self.open.entries or self.open.cut else [])]
             made = []
             for frame in held:
+                frame.lent = True
                 copy = Frame(frame.number)
                 copy.entries, copy.told, copy.learned = list(frame.entries), dict(frame.told), frame.learned
                 copy.nbytes, copy.cut = frame.nbytes, frame.cut

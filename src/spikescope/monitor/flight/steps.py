@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ...form import tensors_of
 from ...neuron import PointwiseNeuron
-from ...recording import Moment
 from ...sockets import Signal
 from ..choose.kinds import fires, in_sequences
 from ..choose.modules import by_role, named, select, unwrapped
@@ -19,8 +18,10 @@ from ..choose.subset import Subset
 from ..line import Line, lines
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe
+from .device import capturing
 from .potentials import follows_from_input, learned
 from .ring import Ring
+from .short import Chosen, short_way
 
 __all__ = ["SIGNALS", "Owner", "Steps"]
 
@@ -41,18 +42,6 @@ class Owner(Protocol):
 
     def over(self) -> None:
         """The step that is open in the ring is over."""
-
-
-class Chosen:
-    """The samples of a batch whose potentials and gradients are kept: a choice of a `Subset`."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.places = count, list(range(count))
-
-    def __call__(self, size: int) -> slice | Tensor:
-        if self.places[0] == 0:
-            return slice(0, self.count)
-        return torch.tensor([place for place in self.places if place < size], device="cpu")
 
 
 class Steps:
@@ -85,13 +74,17 @@ class Steps:
         self._learning = {name: held for name, held in self.followed.items() if any(True for _ in held.parameters())}
         runs = any(map(keeps_state, named(net).values()))
         made = {label: {n: signal_of(label, m) for n, m in held.items()} for label, held in self.modules.items()}
-        root = Probe("", unwrapped(net), Signal("input"), weakly(self._tick), root=net)
+        self._inside, come = unwrapped(net), weakly(self._come)
+        self._root = Probe("", self._inside, Signal("input"), lambda value, moment: come(value), root=net)
+        self._root.short = come
         self.kept: list[Probe] = []
         outputs: dict[tuple[str, str], Line] = {}
+        options: dict[str, Any] = {"runs": runs, "scaler": scaler, "outputs": outputs}
         for subset, whole in ((None, True), (Subset(samples=self._chosen), False)):
             some = {label: held for label, held in self.modules.items() if (label == "spike") == whole}
-            self.kept += lines(net, some, made, ring, runs=runs, subset=subset, scaler=scaler, outputs=outputs)[1]
-        self.probes = Probes(self, [root, *self.kept])
+            short = partial(short_way, ring=ring, chosen=None if whole else self._chosen)
+            self.kept += lines(net, some, made, ring, subset=subset, short=short, **options)[1]
+        self.probes = Probes(self, [self._root, *self.kept])
 
     def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
         firing = {name: held for name, held in neurons.items() if fires(held)}
@@ -111,29 +104,37 @@ class Steps:
         potentials = {**self.followed, **self.modules.get("h", {})}
         return {**self.modules, "h": potentials} if potentials else self.modules
 
-    def _tick(self, value: Any, moment: Moment) -> None:
-        """The network is called: where this begins a step, the one before is over."""
-        given = next((held for held in tensors_of(value) if held.is_floating_point()), None)
-        if not self._begins(moment):
+    def _come(self, value: Any) -> bool:
+        """The network is called: where this begins a step, the one before is over. It is all that there is to do."""
+        root = self._root
+        root.go_on(1)
+        given = value if type(value) is Tensor and value.dtype.is_floating_point else _numbers(value)
+        if capturing(given):  # what a graph holds is done again without us
+            self._switch(False)
+            return True
+        if not self._begins(root.run):
             self._calls += 1
             if not self._asleep:
                 self._given(given, self._calls)
-            return
+            return True
         self.finish()
-        self._run, self._calls = moment.run, 0
-        training = self.evaluation or unwrapped(self.net).training
+        self._run, self._calls = root.run, 0
+        training = self.evaluation or self._inside.training
         self._switch(training and bool(self._wants()))
         if training:
             self.ring.open.number = self.count
             self.count += 1
         if not self._asleep:
             self._begin(given)
+        return True
 
-    def _begins(self, moment: Moment) -> bool:
+    def _begins(self, run: int) -> bool:
         """Whether a call is not a further one of the same sequence."""
+        if run != self._run:
+            return True
         entries = self.ring.open.entries
         backward = bool(entries) and entries[-1].signal == "grad_output"
-        return moment.run != self._run or backward or any(map(in_sequences, self._neurons))
+        return backward or any(map(in_sequences, self._neurons))
 
     def _switch(self, on: bool) -> None:
         if on == self._asleep:
@@ -145,7 +146,7 @@ class Steps:
         self.ring.open.learned = {name: learned(held) for name, held in self._learning.items()}
         in_steps = not any(map(in_sequences, self._neurons))
         sample = self._given(given, 0 if in_steps else None)
-        self._chosen.places = list(range(self._chosen.count)) if sample is None else [sample]
+        self._chosen.only(sample)
         if sample is not None:
             self.ring.tell({"samples": [sample]})
 
@@ -155,9 +156,14 @@ class Steps:
         self.ring.begin()
 
     @property
+    def failures(self) -> list[BaseException]:
+        """The errors that ended probes."""
+        return [held.error for held in self.probes if held.error is not None]
+
+    @property
     def errors(self) -> list[str]:
         """What ended a probe."""
-        return [f"{probe.signal.kind} of {probe.name!r}: {probe.error}" for probe in self.kept if probe.error]
+        return [f"{held.signal.kind} of {held.name!r}: {held.error}" for held in self.probes if held.error is not None]
 
     @property
     def milliseconds(self) -> float:
@@ -172,3 +178,8 @@ class Steps:
     def close(self) -> None:
         """Stop listening; a second time does nothing."""
         self.probes.close()
+
+
+def _numbers(value: Any) -> Tensor | None:
+    """The first tensor of real numbers that a network is given."""
+    return next((held for held in tensors_of(value) if held.is_floating_point()), None)

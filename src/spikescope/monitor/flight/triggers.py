@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
+
 from ...errors import check_choice
 
 __all__ = ["OUTSIDE", "Function", "Step", "Trigger", "Watch", "registry", "watches"]
@@ -114,7 +116,8 @@ class Function(Watch):
         self.name = getattr(given, "__name__", type(given).__name__).strip("<>")
 
     def look(self, step: Step) -> Trigger | None:
-        said = self.given(step)
+        with torch.no_grad():
+            said = self.given(step)
         words = said if isinstance(said, str) else f"{self.name} says so"
         return Trigger(self.name, step.number, words) if said else None
 

@@ -23,7 +23,7 @@ from ..choose.subset import Subset
 from .axes import Axes, Reading
 from .start import Start, start_of
 
-__all__ = ["GradScale", "Probe", "ProbeReport"]
+__all__ = ["GradScale", "Probe", "ProbeReport", "Short"]
 
 
 _PATIENCE = 60.0  # seconds: no value takes as long, so that its turn would never come
@@ -41,6 +41,10 @@ class GradScale(Protocol):
 
     def get_scale(self) -> float:
         """The factor that the gradients carry."""
+
+
+Short = Callable[[Any], bool]
+"""Takes a value as it came, whole, with its graph and its taps, and has the probe go on; or says that it does not."""
 
 
 class ProbeReport(NamedTuple):
@@ -107,6 +111,7 @@ class Probe:
         self.axes: Axes  # of the value that came last
         self._check_time()
         self._turn = _turn_of(module if root is None else unwrapped(root))
+        self.short: Short | None = None  # asked first: most values are like the one before
         self.given: Any = None  # the value that is being taken, whole and with its graph
         self.compiled = False  # whether compiled code gave it
         self._asleep = False  # in a run that is not taken
@@ -211,6 +216,8 @@ class Probe:
             self._turn.release()
 
     def _receive(self, value: Any, cut: bool) -> None:
+        if self.short is not None and self.short(value):
+            return
         if isinstance(value, Exception):
             if self.signal.kind == "before" and self.calls == 0:  # the first call may make the attribute
                 self.calls = 1
@@ -225,7 +232,6 @@ class Probe:
         value, taps = value if self.signal.taps else (value, None)
         value, self.axes = self._read(value)
         moment, first = self._moment(self.axes)
-        self.fired += 1
         self.given = value
         if self._as_it_comes or not torch.is_grad_enabled():
             self._hand_on(value, taps, moment, first)
@@ -247,19 +253,24 @@ class Probe:
 
     def _moment(self, axes: Axes) -> tuple[Moment, int]:
         """Where a value with these axes belongs, and its first step."""
-        call, start = self.calls, self.step
-        self.calls = call + 1
+        start, call = self.step, self.go_on(axes.steps)
         if self._backwards:
             scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
             return Moment(self.name, call, self.run, None, None, axes.batch, scale), 0
-        self._begun = True
         if axes.grown:  # all that was stored since the reset
             self.step, start = start + 1, 0
-        else:
-            self.step = start + axes.steps
         if not (self._timed and self._knows_time):
             return Moment(self.name, call, self.run, None, None, axes.batch), start
         return Moment(self.name, call, self.run, start, start + axes.steps, axes.batch), start
+
+    def go_on(self, steps: int) -> int:
+        """A value of so many steps came; gives the number of the call."""
+        call = self.calls
+        self.calls, self.fired = call + 1, self.fired + 1
+        if not self._backwards:
+            self._begun = True
+            self.step += steps
+        return call
 
     def _check_time(self) -> None:
         """Refuse to choose steps where a value of a whole sequence has none."""

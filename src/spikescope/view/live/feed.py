@@ -103,8 +103,7 @@ class Feed:
     def look(self) -> None:
         """Take up the steps that were kept since."""
         with self._lock:
-            with self.ring.lock:
-                frames = list(self.ring.frames)
+            frames = self.ring.lent()
             for frame in frames:
                 if frame.number not in self._counts:
                     self._take(frame)
@@ -163,8 +162,7 @@ class Feed:
 
     def document(self, number: int | None = None) -> Document | None:
         """What was seen of a step, the last by default, and of those before it; None where it is not kept any more."""
-        with self.ring.lock:
-            frames = {frame.number: frame for frame in self.ring.frames}
+        frames = {frame.number: frame for frame in self.ring.lent()}
         with self._lock:
             last = next(reversed(self._counts), None) if number is None else number
             counts = {held: rows for held, rows in self._counts.items() if last is not None and held <= last}
