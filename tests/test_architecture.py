@@ -177,6 +177,12 @@ def test_a_file_is_read_at_a_sitting():
     assert {name: count for name, count in lines.items() if count > 500} == {}
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """Outside a checkout, as in the archive of a release, one would be taken for the other."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_importing_brings_torch_and_numpy_alone():
     """Optional packages are imported where they are used."""
     optional = {
