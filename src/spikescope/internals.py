@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import CheckpointFunction
+
+from .versions import check_version
 
 __all__ = [
     "LeanFunction",
@@ -43,34 +44,7 @@ __all__ = [
     "vector_jacobian",
 ]
 
-OLDEST, NEWEST = (2, 11), (2, 15)
-"""The oldest PyTorch that is let in, and the newest that the test suite has passed on: see docs/versions.md."""
-
-
-def check_version(version: str) -> None:
-    """Refuse a PyTorch on which monitors would see nothing; note one that nobody has tried yet.
-
-    >>> check_version("2.6.0+cu124")
-    Traceback (most recent call last):
-    ImportError: Spikescope needs PyTorch 2.11 or newer, but this is 2.6.0+cu124. Install one: pip install 'torch>=2.11'
-    """
-    found = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split("+")[0].split(".")[:2])
-    if found < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise ImportError(
-            f"Spikescope needs PyTorch {oldest} or newer, but this is {version}. "
-            f"Install one: pip install 'torch>={oldest}'"
-        )
-    if found > NEWEST:
-        logging.getLogger("spikescope").warning(
-            "PyTorch %s is newer than any that this version of Spikescope was tested on (up to %d.%d). It goes on; if "
-            "something looks wrong, try an older PyTorch or a newer Spikescope.",
-            version,
-            *NEWEST,
-        )
-
-
-check_version(torch.__version__)
+check_version(torch.__version__)  # before the first of them is called
 
 
 def in_backward() -> bool:
