@@ -126,7 +126,7 @@ $(NEIGHBOURS_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(NEIGHBOURS_VENV)
 	$(NEIGHBOURS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(NEIGHBOURS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  numpy lightning accelerate skorch timm scikit-learn matplotlib rich safetensors pytest hypothesis triton
+	  numpy lightning accelerate skorch scikit-learn matplotlib rich safetensors pytest hypothesis triton
 	touch $(NEIGHBOURS_READY)
 
 bench: $(BENCH_READY)
