@@ -5,6 +5,7 @@ import torch
 from dynamics_cases import assert_equal, inputs, make
 
 from spikescope.dynamics import eager
+from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES
 from spikescope.dynamics.fused import run_fused
 from spikescope.dynamics.layout import BLOCK, TAPS, support_tap
 from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode
@@ -47,8 +48,8 @@ def tapped(cls, x_seq, names=NAMES, backend="cpp", keep_v=False):
     return run_fused(backend, made.key, state, made.tensors, made.numbers, x_seq, keep_v, tuple(names))
 
 
-def check(cls, x_seq, backend="cpp"):
-    run, taps = tapped(cls, x_seq, backend=backend)
+def check(cls, x_seq, backend="cpp", keep_v=False):
+    run, taps = tapped(cls, x_seq, backend=backend, keep_v=keep_v)
     wide = torch.float64 if x_seq.dtype is torch.float64 else torch.float32
     y, h = expected(cls, x_seq, wide)
     assert_equal(run.output, y.to(x_seq.dtype), "output")
@@ -71,6 +72,19 @@ def check(cls, x_seq, backend="cpp"):
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 37, 255, 257, 1000])
 def test_taps_at_all_sizes(size):
     check(LIFNode, inputs(5, size))
+
+
+@pytest.mark.parametrize("dtype", IO_TYPES, ids=str)
+@pytest.mark.parametrize("size", [CHUNK, 3 * CHUNK, BLOCK, BLOCK + CHUNK, 2 * BLOCK + 3 * CHUNK])
+def test_neurons_about_the_ends_of_chunks_and_blocks(size, dtype):
+    for neurons in (size - 1, size, size + 1):
+        x_seq = inputs(5, neurons, dtype=dtype)
+        run, _ = check(AdaptiveLIFNode, x_seq, keep_v=True)
+        node = make(AdaptiveLIFNode, "torch", store_v_seq=True)
+        node(x_seq)
+        assert_equal(run.v_seq, node.v_seq, "v_seq")
+        for name, held in run.state._asdict().items():
+            assert_equal(held, getattr(node, name), name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)

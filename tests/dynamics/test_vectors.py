@@ -9,9 +9,10 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
-from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, forward_source
+from spikescope.dynamics.cpp.borrowed import missing
+from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES, backward_source, forward_source
 from spikescope.dynamics.graphs.program import program
-from spikescope.neuron import LIFNode
+from spikescope.neuron import EIFNode, LIFNode
 from spikescope.toolchain import compiler
 
 PARTS = ("decay_power", "decay_rest", "decay", "slope_of_decay")
@@ -79,3 +80,13 @@ def test_the_parts_of_a_slope_are_loops_of_their_own():
     loops = backward.split('extern "C" void backward')[1].split("#pragma omp simd")
     places = [next(i for i, loop in enumerate(loops) if f"= {part}(" in loop) for part in PARTS]
     assert places[0] == places[1] < places[2] < places[3]
+
+
+def test_a_function_of_pytorch_is_called_once_for_a_block():
+    calls = {}
+    for cls in NEURONS:
+        forward = next(sources(cls))
+        calls[cls] = "lend_" in forward
+        assert (f"constexpr long CHUNK = {CHUNK};" in forward) is not calls[cls]
+    assert not calls[LIFNode]
+    assert calls[EIFNode] is (missing(torch.ops.aten.exp.default, torch.float32) is None)

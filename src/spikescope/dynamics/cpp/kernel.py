@@ -28,6 +28,10 @@ NARROW = {torch.bfloat16: "bfloat16.h", torch.float16: "float16.h"}
 AHEAD = 2
 """Rows that a kernel fetches before their turn: with one, a pass over what is in no cache waits a tenth longer."""
 
+CHUNK = 64
+"""Neurons of a block that the forward kernel takes at a time, each time fetching for as many: where it fetches for a
+whole block at once, a processor with AVX2 runs out of places for what is on its way, and takes a quarter longer."""
+
 
 def block(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
@@ -60,12 +64,23 @@ def _narrowed(io: torch.dtype, name: str) -> str:
     return f"narrow({name}_, {name}t, e);" if io in NARROW else ""
 
 
-def loops(body: Phases, opening: list[str], closing: list[str], indent: int, reduction: str = "") -> str:
-    """The loops over the neurons of a block, one a phase, each with the `opening`, the last with the `closing`."""
+def loops(
+    body: Phases,
+    opening: list[str],
+    closing: list[str],
+    indent: int,
+    reduction: str = "",
+    start: str = "0",
+    end: str = "e",
+) -> str:
+    """The loops over the neurons of a block, one a phase, each with the `opening`, the last with the `closing`.
+
+    They run from `start` to `end`, the functions of PyTorch that they call on all neurons of the block.
+    """
     lines = []
     for phase in body.phases:
         last = phase is body.phases[-1]
-        lines += [f"#pragma omp simd{reduction if last else ''}", "for (long i = 0; i < e; i++) {"]
+        lines += [f"#pragma omp simd{reduction if last else ''}", f"for (long i = {start}; i < {end}; i++) {{"]
         lines += [f"  {line}" for line in (*opening, *phase.lines, *(closing if last else ()))]
         lines += ["}", *phase.calls]
     return block(lines, indent)
@@ -83,6 +98,17 @@ using io = {IO_TYPES[io]};
 constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
 {declarations(functions)}
 {header(NARROW[io]) if io in NARROW else ""}"""
+
+
+def _chunk(functions: frozenset[Borrowed]) -> str:
+    """The constant CHUNK: a whole block with AVX-512, and where functions of PyTorch are called, once for it."""
+    if functions:
+        return "constexpr long CHUNK = B;"
+    return f"""#ifdef __AVX512F__
+constexpr long CHUNK = B;
+#else
+constexpr long CHUNK = {CHUNK};
+#endif"""
 
 
 def numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
@@ -125,7 +151,14 @@ def forward_source(
     begin, step, row, end = _taps(taps, y, rest[-1])
     opening = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
+    chunk = f"""if (ahead) {{
+          fetch(X + u * sx + at + c, to - c);
+          fetch_to_write(Y + u * n + at + c, to - c);
+          if (V) fetch_to_write(V + u * n + at + c, to - c);
+        }}
+        {loops(printed, opening, results, 8, start="c", end="to")}"""
     return f"""{prelude(io, states, taps, printed.functions)}
+{_chunk(printed.functions)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, const double* W, long T, long n, int threads) {{
@@ -144,16 +177,20 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       io* __restrict yt = Y + t * n + o;
       const bool here = t + AHEAD < T;  // the rows of this block, else the first ones of the next
       const long u = here ? t + AHEAD : t + AHEAD - T, at = here ? o : o + B;
-      if (u < T && at < n) {{
-        fetch(X + u * sx + at, e);
-        fetch_to_write(Y + u * n + at, e);
-        if (V) fetch_to_write(V + u * n + at, e);
-      }}
+      const bool ahead = u < T && at < n;
       {block(each("if (t == 0) fetch_to_write(S1[@] + o, e);", states), 6)}
       const bool keep = CK && t && t % K == 0;
       {block(each("if (keep) memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       {_widened(io, "x")}
-      {loops(printed, opening, results, 6)}
+      long c = 0;
+      for (; c + CHUNK <= e; c += CHUNK) {{  // apart from the rest: loops of a length that is known are faster
+        const long to = c + CHUNK;
+        {chunk}
+      }}
+      if (c < e) {{
+        const long to = e;
+        {chunk}
+      }}
       {_narrowed(io, "y")}
       if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
       {block(row, 6)}
