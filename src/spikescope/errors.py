@@ -111,7 +111,7 @@ _ELSEWHERE = {
     "mse_count_loss": ("snnTorch", "functional.count_mse_loss"),
     "LIFBoxCell": ("Norse", "neuron.LIFNode(tau=1 / (dt * tau_mem_inv))"),
     "LIFCell": ("Norse", "neuron.CUBALIFNode"),
-    "LICell": ("Norse", "neuron.NonSpikingLIFNode"),
+    "LIBoxCell": ("Norse", "neuron.NonSpikingLIFNode"),
     "SequentialState": ("Norse", "nn.Sequential, whose neurons keep their state"),
     "LIF": ("sinabs", "neuron.LIFNode(tau=1 / (1 - exp(-1 / tau_mem)), v_reset=None)"),
     "IAF": ("sinabs", "neuron.IFNode(v_reset=None)"),

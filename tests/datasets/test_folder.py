@@ -182,9 +182,12 @@ def test_a_sample_without_events_is_named(root):
         Small(root, True, "frame", 2, "time")
 
 
+PATH = [str(folder) for folder in Path(__file__).parents[:2]]
+"""Where this file and what it imports are found by a script."""
+
 SLOW = """
 import sys, time
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_folder import Small
 from spikescope import datasets
 def slowly(events, H, W):
@@ -200,7 +203,7 @@ def test_a_killed_conversion_goes_on_where_it_stopped(workers, root):
     Small(root, True)
     for n in range(2, 12):
         np.savez(root / f"events_np/train/a/{n}.npz", **recording(EACH, H, W, seed=n))
-    code = SLOW.format(tests=str(Path(__file__).parent), root=str(root), workers=workers)
+    code = SLOW.format(tests=PATH, root=str(root), workers=workers)
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     draft, deadline = root / "slowly.part", time.monotonic() + 60
     while not list(draft.rglob("*.npz")) and time.monotonic() < deadline:
@@ -450,7 +453,7 @@ def test_a_script_without_a_guard_converts(root):
     """As scripts are written for the reference: the constructor at the top, a function of the script beside."""
     code = textwrap.dedent(f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = {PATH!r}
         from test_folder import Small
         own = lambda events, H, W: events["t"][:2].astype(float)[:, None, None, None].repeat(2, 1)
         print(len(Small({str(root)!r}, True, "frame", custom_integrate_function=own,

@@ -91,7 +91,7 @@ def test_a_network_of_ones_own_is_loaded_with_what_made_it(run, tmp_path, fuse):
     recipe = replace(run[1], model=f"{__name__}:own", model_args={"width": 5})
     convert(recipe, None, tmp_path / "snn", replace(HOW, fuse=fuse))
     with pytest.raises(
-        ValueError, match=r"made by test_conversion:own.*load_converted\(path, own\(\.\.\.\)\).*'width': 5"
+        ValueError, match=r"made by test_converted_runs:own.*load_converted\(path, own\(\.\.\.\)\).*'width': 5"
     ):
         load_converted(tmp_path / "snn")
     snn = load_converted(tmp_path / "snn", own(width=5))
