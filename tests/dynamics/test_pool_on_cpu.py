@@ -108,6 +108,14 @@ def test_what_is_kept_is_a_byte_for_each_window():
     assert [(held.dtype, held.shape) for held in kept] == [(torch.uint8, y.shape)]
 
 
+@pytest.mark.parametrize("other", [lambda held: held[:1].clone(), lambda held: held.int()], ids=["shape", "dtype"])
+def test_saved_places_that_come_back_as_others_are_refused_in_words(other):
+    with torch.autograd.graph.saved_tensors_hooks(lambda held: held, other):
+        y = cpu.pool(torch.rand(2, 3, 8, 8, requires_grad=True), SIDE)
+    with pytest.raises(RuntimeError, match="A hook on saved tensors gave MaxPool2d"):
+        y.sum().backward()
+
+
 def test_what_is_left_to_pytorch(monkeypatch):
     x = torch.rand(2, 3, 8, 6)
     assert pooled(x, SIDE) is not None

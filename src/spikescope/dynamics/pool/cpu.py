@@ -61,6 +61,11 @@ class _Pool(LeanFunction):
         (place,) = ctx.saved_tensors
         if torch.is_grad_enabled() or not is_plain(place, gy):
             return _by_pytorch(gy, place, ctx.windows, ctx.shape), None, None
+        if place.shape != gy.shape or place.dtype is not torch.uint8 or place.device != gy.device:
+            raise RuntimeError(
+                f"A hook on saved tensors gave MaxPool2d {tuple(place.shape)}, {place.dtype} on {place.device} where "
+                f"it took {tuple(gy.shape)}, torch.uint8 on {gy.device}: give back what was taken."
+            )
         gx = gy.new_empty(ctx.shape)
         _run(ctx.kernels[1], (gy.contiguous(), place.contiguous(), gx), ctx.shape, gy)
         return gx, None, None
