@@ -1,8 +1,8 @@
 """Recordings on disk: what streaming adds to a training step and to memory, and what opening and cutting cost.
 
 The step without and with a recording of the packed spikes of every layer are timed in turns, and now the one begins and
-now the other, in blocks that are long enough for whole segments to go out, the last one waited for; the median of the
-ratios is reported with their quartiles. Where the steps of a busy machine differ by more than that, the clocks of the
+now the other, in many short blocks, each with all that it gave on disk; the median of the ratios is reported with their
+quartiles and with how far the median of so many may be off. Where that is more than what is measured, the clocks of the
 threads tell what recording takes. Memory is measured in a process of its own. Opening and cutting read a recording of 2
 GB, whose files the system may hold in memory.
 """
@@ -35,14 +35,14 @@ LAYERS, STEPS, SAMPLES, NEURONS = 8, 16, 32, 8192
 
 
 def _streaming(options: Options) -> Iterator[Row]:
-    channels, count = (8, 6) if options.quick else (32, 60)
+    channels, count = (8, 6) if options.quick else (32, 15)
     net = _nets(channels)["ours"]
     image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
     step = _training(net, image, target)
     found: list[Watched] = []
     ratios = []
     with tempfile.TemporaryDirectory() as place:
-        for number in range(2 if options.quick else 12):
+        for number in range(2 if options.quick else 80):
             step()
             without = _seconds(step, count) if number % 2 else 0.0
             found.append(_watched(net, step, count, Path(place) / f"{number}.spk"))
@@ -50,7 +50,9 @@ def _streaming(options: Options) -> Iterator[Row]:
             ratios.append(found[-1].seconds / (without or _seconds(step, count)))
     case = f"conv SNN C={channels}, T=4, batch 32"
     low, added, high = (100 * ratio - 100 for ratio in statistics.quantiles(ratios, n=4))
-    note = f"quartiles {low:.1f} and {high:.1f}, {statistics.median(each.nbytes for each in found) / 1e3:.0f} kB a step"
+    off = 0.93 * (high - low) / len(ratios) ** 0.5  # standard error of the median, if the ratios scatter normally
+    kilobytes = statistics.median(each.nbytes for each in found) / 1e3
+    note = f"+-{off:.1f}, quartiles {low:.1f} and {high:.1f}, {kilobytes:.0f} kB a step"
     yield Row("recordings", case, "packed spikes of every layer to disk", "% of the step", added, note=note)
     inside = 100 * statistics.median(each.inside / each.seconds for each in found)
     beside = 100 * statistics.median(each.beside / each.seconds for each in found)
