@@ -218,6 +218,33 @@ def test_arrays_that_were_changed_outweigh_the_metadata():
     assert (node.tau, node.v_threshold) == (2.7, 0.5)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_neurons_reset_as_they_were_written_whatever_is_changed_and_read_at(name):
+    net, shape = made(name)
+    for module in net.modules():
+        if hasattr(module, "detach_reset"):
+            module.detach_reset = True
+    graph = to_nir(net, shape, soft_reset="metadata")
+    kept = resets(net)
+    assert resets(from_nir(graph, dt=0.5e-4)) == kept
+    for node in graph.nodes.values():
+        if hasattr(node, "v_threshold"):
+            node.v_threshold = node.v_threshold * 2
+    for reset in ("hard", "soft"):
+        assert resets(from_nir(graph, reset=reset)) == kept
+
+
+def resets(net):
+    return sorted(
+        (module.v_reset is None, module.detach_reset) for module in net.modules() if hasattr(module, "v_reset")
+    )
+
+
+def test_whole_numbers_as_weights_are_taken_as_they_are():
+    graph = nir.NIRGraph.from_list(nir.Affine(np.array([[1, -2, 3]]), np.array([4])))
+    assert from_nir(graph, dt=1.0)(torch.tensor([[1.0, 1.0, 0.5]])).tolist() == [[4.5]]
+
+
 def test_what_a_graph_holds():
     net, shape = made("convolutions")
     graph = to_nir(net, shape, dt=1e-3)

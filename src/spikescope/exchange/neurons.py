@@ -134,7 +134,10 @@ def _fields_of(node: Any) -> dict[str, Any]:
 
 
 def neuron_from_nir(node: Any, reading: Reading) -> nn.Module:
-    """The neuron for a node of NIR: by our metadata if these give the very arrays of the node, else by the arrays."""
+    """The neuron for a node of NIR: by our metadata if these give the very arrays of the node, else by the arrays.
+
+    What the arrays cannot say, how it resets, is that of our metadata all the same.
+    """
     own = _from_metadata(node, reading)
     if own is not None:
         return own
@@ -142,11 +145,9 @@ def neuron_from_nir(node: Any, reading: Reading) -> nn.Module:
 
 
 def _from_metadata(node: Any, reading: Reading) -> nn.Module | None:
-    held = dict(node.metadata or {})
-    cls = CLASSES.get(str(held.pop(KEY, "")))
-    if cls is None or not set(held) <= set(cls.fields):
+    cls, given = _written(node)
+    if cls is None:
         return None
-    given = {name: _plain_value(value) for name, value in held.items()}
     made = _made(cls, {"v_reset": None} | given if "v_reset" in cls.fields else given, reading)
     kind, values = _TO_NIR[cls.__name__](made, reading.dt)
     changed = kind != type(node).__name__ or any(
@@ -154,6 +155,15 @@ def _from_metadata(node: Any, reading: Reading) -> nn.Module | None:
         for name, value in values.items()
     )
     return None if changed else made
+
+
+def _written(node: Any) -> tuple[Any, dict[str, Any]]:
+    """The class and the fields that `to_nir` wrote into the metadata; None if it wrote none."""
+    held = dict(node.metadata or {})
+    cls = CLASSES.get(str(held.pop(KEY, "")))
+    if cls is None or not set(held) <= set(cls.fields):
+        return None, {}
+    return cls, {name: _plain_value(value) for name, value in held.items()}
 
 
 def _plain_value(value: Any) -> Any:
@@ -185,10 +195,13 @@ def _mapped(cls: Any, fields: dict[str, Array], gain: Array, shift: Array, readi
 
 
 def _ends(node: Any, reading: Reading) -> dict[str, Any]:
+    cls, given = _written(node)
+    soft = reading.reset == "soft" if cls is None else given.get("v_reset") is None
     v_reset = plain(node.v_reset)
-    if reading.reset == "soft" and np.any(v_reset != 0):
+    if soft and np.any(v_reset != 0):
         raise Unrepresentable("it has a v_reset other than 0, which the soft reset has no use for. Read it with 'hard'")
-    return {"v_threshold": plain(node.v_threshold), "v_reset": None if reading.reset == "soft" else v_reset}
+    ends = {"v_threshold": plain(node.v_threshold), "v_reset": None if soft else v_reset}
+    return ends | {name: held for name, held in given.items() if name == "detach_reset"}
 
 
 def _steps_of(node: Any, name: str, reading: Reading) -> Array:

@@ -44,8 +44,9 @@ def array_of(tensor: Tensor) -> Array:
 
 
 def tensor_of(array: Array) -> Tensor:
-    """An array as a tensor of its own."""
-    return torch.from_numpy(np.array(array))
+    """An array as a tensor of its own; whole numbers, which cannot be learned, as floating-point ones."""
+    held = torch.from_numpy(np.array(array))
+    return held if held.is_floating_point() else held.to(torch.get_default_dtype())
 
 
 def wide(value: Any) -> Array:
