@@ -12,7 +12,7 @@ nir = pytest.importorskip("nir")
 
 from spikescope import layer, neuron  # noqa: E402
 from spikescope.errors import MissingExtraError, ShapeError  # noqa: E402
-from spikescope.exchange import NIRNetwork, from_nir, read_nir, to_nir, write_nir  # noqa: E402
+from spikescope.exchange import NIRNetwork, Scale, Threshold, from_nir, read_nir, to_nir, write_nir  # noqa: E402
 from spikescope.files import OutputError  # noqa: E402
 
 
@@ -54,6 +54,12 @@ def row(*modules):
         (row(nn.AvgPool2d(2, divisor_override=3)), (1, 5, 5), "another divisor"),
         (row(nn.AvgPool2d(2, padding=1, count_include_pad=False)), (1, 5, 5), "Set count_include_pad=True"),
         (row(nn.Flatten(0)), (1, 5), r"flatten\(0, -1\) reaches the axis of the batch"),
+        (row(nn.Flatten(-3)), (1, 5), r"flatten\(-3, -1\) reaches the axis of the batch"),
+        (
+            Twice(lambda self, x: x.flatten(-3, 1)),
+            (4, 5),
+            r"flatten\(-3, 1\) reaches the axis of the batch. Begin at 1",
+        ),
         (row(neuron.CUBALIFNode(c_decay=1.0)), (3,), "c_decay of 1 is no finite time constant"),
         (row(neuron.NonSpikingLIFNode(decode="max-mem")), (3,), "decode='max-mem'. Set it to 'last-mem'"),
         (row(layer.ElementWiseRecurrentContainer(neuron.IFNode(), torch.mul)), (3,), "NIR has sums alone: torch.add"),
@@ -120,6 +126,11 @@ def cuba(**changed):
     return nir.CubaLIF(**{name: np.full(3, value) for name, value in values.items()})
 
 
+def conv(**changed):
+    settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": np.ones(2)} | changed
+    return nir.Conv1d(None, np.ones((2, 3, 1)), **settings)
+
+
 CUBA = nir.CubaLIF(*(np.full(3, value) for value in (0.02, 0.02, 1.0, 0.5, 1.0)))
 LI = nir.LI(*(np.full(3, value) for value in (0.02, 1.0, 0.0)))
 
@@ -139,7 +150,13 @@ LI = nir.LI(*(np.full(3, value) for value in (0.02, 1.0, 0.0)))
         (nir.CubaLI(*(np.full(3, 0.5) for _ in range(4))), {}, r"no module for the node cubali \(CubaLI\)"),
         (nir.Delay(np.array([0.001, 0.002, 0.001])), {}, "no whole number of steps"),
         (nir.Delay(np.full(3, 0.0015)), {}, "no whole number of steps"),
+        (nir.Delay(np.full(3, math.inf)), {}, r"node delay \(Delay\) cannot be run"),
+        (nir.Threshold(np.array([0.5, math.nan])), {}, "threshold must be a number or infinity"),
         (nir.Linear(np.ones((2, 3, 3))), {}, "its weight has 3 axes"),
+        (nir.Affine(np.ones((2, 3)), np.ones(3)), {}, r"its bias is \[3\], and its weight \[2, 3\]"),
+        (conv(bias=np.ones(1)), {}, r"its bias is \[1\], and its weight \[2, 3, 1\]"),
+        (conv(stride=1.5), {}, "1.5 is no whole number"),
+        (conv(groups=0), {}, r"node conv1d \(Conv1d\) cannot be run .* groups must be"),
     ],
 )
 def test_nodes_that_cannot_be_run_here(node, options, text):
@@ -168,6 +185,11 @@ def square():
             graph_of({"a": square(), "b": square()}, [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]),
             "the cycle that b -> a closes has no neuron",
         ),
+        (
+            graph_of({"a": nir.IF(np.full(3, 1e3), np.ones(3))}, [("input", "a"), ("a", "input"), ("a", "output")]),
+            "the edge a -> input leads to the input, which is an end",
+        ),
+        (graph_of({"a": square()}, [("input", "a"), ("a", "output"), ("output", "a")]), "leads from the output"),
         (graph_of({"a": square()}, [("input", "output"), ("a", "a")]), "nothing leads from the input to a"),
         (graph_of({"a.b": square(), "a_b": square()}, [("input", "a.b"), ("a.b", "a_b")]), "same name up to dots"),
         (
@@ -221,3 +243,18 @@ def test_an_edge_to_a_node_that_is_not_there_is_refused_in_words():
     graph.edges.append((graph.edges[0][0], "ghost"))
     with pytest.raises(ValueError, match="names the node 'ghost', which is not there; there is"):
         from_nir(graph)
+
+
+def test_a_sum_of_what_has_not_one_shape_is_refused_and_not_spread():
+    one, four = (nir.Linear(np.ones((size, 3), np.float32)) for size in (1, 4))
+    nodes = {"one": one, "four": four, "if": nir.IF(np.full(4, 1e3), np.ones(4))}
+    edges = [("input", "one"), ("input", "four"), ("one", "if"), ("four", "if"), ("if", "output")]
+    with pytest.raises(ShapeError, match=r"if takes the sum .* but one gives \[2, 1\] and four \[2, 4\]"):
+        from_nir(graph_of(nodes, edges))(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("module", [Scale(torch.ones(4)), Threshold(torch.ones(4))])
+def test_what_is_pointwise_does_not_spread_its_input(module):
+    assert module(torch.ones(2, 4)).shape == (2, 4)
+    with pytest.raises(ShapeError, match=r"from \[2, 1\] it would make \[2, 4\]"):
+        module(torch.ones(2, 1))

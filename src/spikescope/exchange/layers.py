@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import ShapeError, dims
 from ..surrogate import Sigmoid, Surrogate
 from .package import Unrepresentable, array_of, field, filled, in_steps, nir_package, plain, tensor_of
 
@@ -20,7 +22,7 @@ Shape = tuple[int, ...]
 class Threshold(nn.Module):
     r"""A spike wherever the input reaches a threshold, without a state: $S = \Theta(X - \theta)$.
 
-    - `threshold`: $\theta$, a number or a tensor that broadcasts to one step.
+    - `threshold`: $\theta$, a number or a tensor that broadcasts to one step, but not NaN.
 
     >>> Threshold(0.5)(torch.tensor([0.25, 0.5, 0.75]))
     tensor([0., 1., 1.])
@@ -32,9 +34,11 @@ class Threshold(nn.Module):
         super().__init__()
         self.surrogate_function = Sigmoid() if surrogate_function is None else surrogate_function
         _hold(self, "threshold", threshold)
+        if np.isnan(array_of(torch.as_tensor(threshold))).any():
+            raise ValueError(f"Threshold: threshold must be a number or infinity, but got {threshold}.")
 
     def forward(self, x: Tensor) -> Tensor:
-        spike: Tensor = self.surrogate_function(x - self.threshold)
+        spike: Tensor = self.surrogate_function(_of_one_shape(self, x, x - self.threshold))
         return spike
 
 
@@ -52,7 +56,17 @@ class Scale(nn.Module):
         _hold(self, "scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
+        return _of_one_shape(self, x, x * self.scale)
+
+
+def _of_one_shape(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """What was made of the input, refused where the input was spread over more elements."""
+    if x.shape != y.shape:
+        raise ShapeError(
+            f"{type(module).__name__} holds values that do not broadcast to its input: from {dims(x.shape)} it would "
+            f"make {dims(y.shape)}."
+        )
+    return y
 
 
 def _hold(module: nn.Module, name: str, value: Tensor | float) -> None:
@@ -99,9 +113,9 @@ def _pool(module: Any, x: Shape, y: Shape, dt: float) -> Any:
 
 def flatten_node(start: int, end: int, x: Shape) -> Any:
     """`flatten(start, end)` of a batch; the axes of NIR begin after the batch."""
-    if start == 0 or (end >= 0 and end < start):
+    first, last = (axis - 1 if axis >= 0 else axis + len(x) for axis in (start, end))
+    if not 0 <= first <= last:
         raise Unrepresentable(f"flatten({start}, {end}) reaches the axis of the batch")
-    first, last = (axis - 1 if axis > 0 else axis + len(x) for axis in (start, end))
     return nir_package().Flatten({"input": np.array(x)}, first, -1 if last == len(x) - 1 else last)
 
 
@@ -167,6 +181,8 @@ def _loaded(made: Any, weight: Tensor, bias: Any) -> nn.Module:
     made.weight = nn.Parameter(weight)
     if bias is not None:
         made.bias = nn.Parameter(tensor_of(bias))
+        if made.bias.shape != weight.shape[:1]:
+            raise Unrepresentable(f"its bias is {dims(made.bias.shape)}, and its weight {dims(weight.shape)}")
     loaded: nn.Module = made
     return loaded
 
@@ -176,6 +192,8 @@ def _numbers(held: Any) -> Any:
     if isinstance(held, (str, bytes)):
         return held if isinstance(held, str) else held.decode()
     numbers = tuple(int(number) for number in np.atleast_1d(held))
+    if numbers != tuple(np.atleast_1d(held)):
+        raise Unrepresentable(f"{held} is no whole number, which a stride, a padding and a dilation are")
     return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule, StepModule
-from ..errors import check_choice, check_floating, check_state
+from ..errors import ShapeError, check_choice, check_floating, check_state, dims
 from ..neuron import Neuron, ReadOut
 from .layers import Scale as Scale
 from .layers import Threshold as Threshold
@@ -50,6 +50,12 @@ class NIRNetwork(MemoryModule):
     ) -> None:
         super().__init__()
         self._shapes = dict(shapes or {})
+        for a, b in edges:
+            if a == "output" or b == "input":
+                raise ValueError(
+                    f"NIRNetwork: the edge {a} -> {b} leads {'from the output' if a == 'output' else 'to the input'}, "
+                    "which is an end. Let it begin or end at the node beside that."
+                )
         self._keys = {name: _key(name) for name in nodes}
         if len(set(self._keys.values())) < len(self._keys):
             raise ValueError(f"NIRNetwork: two nodes have the same name up to dots: {', '.join(nodes)}.")
@@ -107,7 +113,12 @@ class NIRNetwork(MemoryModule):
         for name in self._order:
             given = [(before if edge in self.waiting else values)[edge[0]] for edge in self._sources[name]]
             total = given[0]
-            for other in given[1:]:
+            for edge, other in zip(self._sources[name][1:], given[1:], strict=True):
+                if isinstance(other, Tensor) and other.shape != total.shape:  # not where `to_nir` follows it
+                    raise ShapeError(
+                        f"NIRNetwork: {name} takes the sum of its sources, which must have one shape, but "
+                        f"{self._sources[name][0][0]} gives {dims(total.shape)} and {edge[0]} {dims(other.shape)}."
+                    )
                 total = total + other
             module = self._module(name)
             values[name] = total if module is None else module(total)

@@ -121,7 +121,7 @@ def _module(name: str, node: Any, reading: Reading) -> nn.Module | None:
         if kind == "Threshold":
             return Threshold(field(plain(node.threshold)), reading.surrogate_function())
         made = layer_from_nir(node, reading.dt)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise ValueError(f"from_nir: the node {name} ({kind}) cannot be run with dt={reading.dt:g}: {error}") from error
     if made is None:
         raise ValueError(f"from_nir: there is no module for the node {name} ({kind}).")
