@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikescope.compat import install, uninstall
+pytestmark = pytest.mark.usefixtures("aliases")
 
 HERE = Path(__file__).parent / "ages"
 sys.path.insert(0, str(HERE))
@@ -20,14 +20,6 @@ sys.path.remove(sys.path[0])
 
 STORED = {age: json.loads((HERE / f"{age}.json").read_text()) for age in AGES}
 CASES = [(age, case, shape) for age, (_, cases) in AGES.items() for case, shape in cases]
-
-
-@pytest.fixture(autouse=True)
-def aliases():
-    uninstall()
-    install(force=True)
-    yield
-    uninstall()
 
 
 @pytest.mark.parametrize(("age", "case", "shape"), CASES, ids=lambda held: str(held).replace(" ", ""))

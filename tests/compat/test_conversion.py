@@ -6,15 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope.compat import install, uninstall
-
-
-@pytest.fixture(autouse=True)
-def aliases():
-    uninstall()
-    install(force=True)
-    yield
-    uninstall()
+pytestmark = pytest.mark.usefixtures("aliases")
 
 
 @pytest.mark.parametrize("package", ["clock_driven", "activation_based"])

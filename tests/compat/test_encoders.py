@@ -3,15 +3,7 @@
 import pytest
 import torch
 
-from spikescope.compat import install, uninstall
-
-
-@pytest.fixture(autouse=True)
-def aliases():
-    uninstall()
-    install(force=True)
-    yield
-    uninstall()
+pytestmark = pytest.mark.usefixtures("aliases")
 
 
 MADE = {

@@ -6,15 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope.compat import install, uninstall
-
-
-@pytest.fixture(autouse=True)
-def aliases():
-    uninstall()
-    install(force=True)
-    yield
-    uninstall()
+pytestmark = pytest.mark.usefixtures("aliases")
 
 
 def test_time_may_be_the_last_axis():
