@@ -16,6 +16,12 @@ SEPARATORS = {
     "zh": '[\\s\u200b\\-,:!=\\[\\]()"`/.\uff0c\u3002\uff1a\uff1b\uff08\uff09]+',
 }
 
+PALETTES = {
+    "en": ("Colours of the system, switch to light", "Light, switch to dark", "Dark, switch to those of the system"),
+    "zh": ("跟随系统配色, 切换到浅色", "浅色, 切换到深色", "深色, 切换到跟随系统"),
+}
+"""What the button of each palette of mkdocs.yml says."""
+
 
 def address() -> str | None:
     """The public address of the site, the one of pyproject.toml; None while that is a placeholder."""
@@ -32,6 +38,10 @@ def configuration(language: str, pages: Path, site: Path, nav: list[Any]) -> Any
     with path.open("rb") as file:
         common = yaml_load(file)
     (other,) = set(LANGUAGES) - {language}
+    palettes = [
+        {**palette, "toggle": {**palette["toggle"], "name": name}}
+        for palette, name in zip(common["theme"]["palette"], PALETTES[language], strict=True)
+    ]
     public = address()
     return load_config(
         str(path),
@@ -39,7 +49,7 @@ def configuration(language: str, pages: Path, site: Path, nav: list[Any]) -> Any
         site_dir=str(site),
         site_url=public and (public if language == "en" else f"{public}{language}/"),
         nav=nav,
-        theme={**common["theme"], "language": language},
+        theme={**common["theme"], "language": language, "palette": palettes},
         hooks=[str(HERE / "hooks.py")],
         plugins=[{"search": {"lang": language, "separator": SEPARATORS[language]}}, "offline"],
         extra={
