@@ -52,10 +52,11 @@ def test_every_extra_is_on_the_page_that_tells_how_to_install(extra):
 
 
 def test_links_of_the_readme_lead_to_the_site():
-    text = "![a](docs/images/b.png) [c](docs/guide/d.md) [e](ARCHITECTURE.md#f) [g](https://h.i) [j](#k)"
+    text = "![a](docs/images/b.png) [c](docs/guide/d.md) [e](ARCHITECTURE.md#f) [g](https://h.i) [j](#k) "
+    text += "[l](docs/guide/d.zh.md)"
     assert absolute(text, "https://x.y/docs/") == (
         "![a](https://x.y/docs/images/b.png) [c](https://x.y/docs/guide/d.html) "
-        "[e](https://x.y/docs/project/architecture.html#f) [g](https://h.i) [j](#k)"
+        "[e](https://x.y/docs/project/architecture.html#f) [g](https://h.i) [j](#k) [l](https://x.y/docs/zh/guide/d.html)"
     )
     readme = absolute((ROOT / "README.md").read_text(), "https://x.y")
     assert not re.findall(r"\]\((?!https?:|#)", readme)

@@ -65,7 +65,9 @@ def pages() -> Iterator[Page]:
 
 
 def place_of(source: str) -> str:
-    """Where a file of the repository stands on the site."""
+    """Where a file of the repository stands on the site; pages in Chinese in a folder of their own."""
+    if source.endswith(".zh.md"):
+        return f"zh/{place_of(source.removesuffix('.zh.md') + '.md')}"
     return PLACES.get(source, source.removeprefix("docs/"))
 
 
