@@ -26,6 +26,7 @@ __all__ = [
     "Agreement",
     "Options",
     "Row",
+    "added",
     "agreement",
     "as_json",
     "compete",
@@ -122,6 +123,13 @@ def thread_seconds() -> dict[int, float]:
     """Seconds of a processor that each other thread of Python has taken, by its identifier."""
     others = [held.ident for held in threading.enumerate() if held is not threading.current_thread()]
     return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}
+
+
+def added(ratios: Sequence[float]) -> tuple[float, str]:
+    """Percent that the median of the ratios is above 1, and a note: by how much it may be off, and their quartiles."""
+    low, middle, high = (100 * ratio - 100 for ratio in statistics.quantiles(ratios, n=4))
+    off = 0.93 * (high - low) / len(ratios) ** 0.5  # standard error of a median, if the ratios scatter normally
+    return middle, f"+-{off:.1f}, quartiles {low:.1f} and {high:.1f}"
 
 
 def compete(contenders: Mapping[str, Callable[[], Any]], options: Options) -> dict[str, float]:

@@ -3,7 +3,8 @@
 Two networks alike train on the same data, a step each in turns, and now the one begins and now the other. A recorder
 watches one of them with a full ring, as it does in all steps of a training but the first; at half time the other, so
 that where in memory a network lies makes no difference. The median of the ratios of neighbours is reported with their
-quartiles, and beside it the time that the recorder took note of itself. The losses of both must be equal, bit by bit.
+quartiles and how far it may be off, and beside it the time that the recorder took note of itself. The losses of both
+must be equal, bit by bit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from spikescope.monitor.flight.front import FlightRecorder
 from spikescope.recording import Moment, open_recording
 from spikescope.spikes import PackedSpikes
 
-from ..harness import Options, Row, seconds
+from ..harness import Options, Row, added, seconds
 from .training import _nets, _training
 
 __all__ = ["rows"]
@@ -36,7 +37,7 @@ def _overhead(options: Options) -> Iterator[Row]:
     image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
     nets = [_nets(channels)["ours"] for _ in range(2)]
     steps = [_training(net, image, target) for net in nets]
-    keep, rounds = (2, 2) if options.quick else (20, 60)
+    keep, rounds = (2, 2) if options.quick else (20, 200)
     case = f"conv SNN C={channels}, T=4, batch 32"
     for signals in (("spike",), ("spike", "h", "grad_output")):
         found: list[Turn] = []
@@ -50,15 +51,13 @@ def _overhead(options: Options) -> Iterator[Row]:
                         assert steps[0]() == steps[1]()
                     found += [_turn(steps, watched, number % 2, recorder) for number in range(rounds)]
                     held = recorder.ring.nbytes // keep
-        ratios = [turn.watched / turn.without - 1 for turn in found]
-        low, added, high = statistics.quantiles(ratios, n=4)
+        share, note = added([turn.watched / turn.without for turn in found])
         own = statistics.median(turn.own for turn in found)
-        note = (
-            f"quartiles {low * 100:.1f} and {high * 100:.1f}, {own:.2f} ms in its own code, {held / 1e3:.0f} kB a step"
-        )
-        equal = "equal" if all(turn.equal for turn in found) else "losses differ"
-        share = added * 100 if equal == "equal" else None
-        yield Row("flight", case, f"keeping {', '.join(signals)}", "% of the step", share, agreement=equal, note=note)
+        note += f", {own:.2f} ms in its own code, {held / 1e3:.0f} kB a step"
+        equal = all(turn.equal for turn in found)
+        words = "equal" if equal else "losses differ"
+        what, measured = f"keeping {', '.join(signals)}", share if equal else None
+        yield Row("flight", case, what, "% of the step", measured, agreement=words, note=note)
 
 
 class Turn(NamedTuple):

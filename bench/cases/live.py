@@ -18,7 +18,7 @@ import torch
 
 import spikescope
 
-from ..harness import Options, Row, thread_seconds
+from ..harness import Options, Row, added, thread_seconds
 from .training import _nets, _training
 
 __all__ = ["rows"]
@@ -49,7 +49,7 @@ def rows(options: Options) -> Iterator[Row]:
     step = _training(net, torch.rand(32, 1, 28, 28), torch.randint(10, (32,)))
     length = 0.5 if options.quick else 15.0
     ratios, own, beside, sent, spikes = [], [], [], [], 0.0
-    for _ in range(1 if options.quick else 4):
+    for _ in range(2 if options.quick else 4):
         step()
         without, _ = _block(step, length)
         with spikescope.live(net, quiet=True) as view:
@@ -67,9 +67,8 @@ def rows(options: Options) -> Iterator[Row]:
         reader.wait(30)
         ratios.append(watched / without)
     case = f"conv SNN C={channels}, T=4, batch 32, one client"
-    low, added, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * ratios
-    note = f"quartiles {100 * low - 100:.1f} and {100 * high - 100:.1f}"
-    yield Row("live", case, "looking", "% of the step", 100 * added - 100, note=note)
+    share, note = added(ratios)
+    yield Row("live", case, "looking", "% of the step", share, note=note)
     inside, outside = 100 * statistics.median(own), 100 * statistics.median(beside)
     note = (
         f"{inside:.2f} % in the thread of the training, {outside:.2f} % of a processor in its own, over {length:.3g} s "

@@ -25,7 +25,7 @@ from spikescope import monitor
 from spikescope.recording import Moment, Writer, open_recording
 from spikescope.spikes import PackedSpikes
 
-from ..harness import Options, Row, subprocess_json, thread_seconds
+from ..harness import Options, Row, added, subprocess_json, thread_seconds
 from .training import _nets, _training
 
 __all__ = ["rows"]
@@ -49,11 +49,9 @@ def _streaming(options: Options) -> Iterator[Row]:
             step()
             ratios.append(found[-1].seconds / (without or _seconds(step, count)))
     case = f"conv SNN C={channels}, T=4, batch 32"
-    low, added, high = (100 * ratio - 100 for ratio in statistics.quantiles(ratios, n=4))
-    off = 0.93 * (high - low) / len(ratios) ** 0.5  # standard error of the median, if the ratios scatter normally
-    kilobytes = statistics.median(each.nbytes for each in found) / 1e3
-    note = f"+-{off:.1f}, quartiles {low:.1f} and {high:.1f}, {kilobytes:.0f} kB a step"
-    yield Row("recordings", case, "packed spikes of every layer to disk", "% of the step", added, note=note)
+    share, note = added(ratios)
+    note += f", {statistics.median(each.nbytes for each in found) / 1e3:.0f} kB a step"
+    yield Row("recordings", case, "packed spikes of every layer to disk", "% of the step", share, note=note)
     inside = 100 * statistics.median(each.inside / each.seconds for each in found)
     beside = 100 * statistics.median(each.beside / each.seconds for each in found)
     note = f"{inside:.2f} % in the thread of the training, {beside:.2f} % of a processor in its own"
