@@ -14,7 +14,7 @@ from spikescope import datasets
 from spikescope.datasets.faults import damage_told
 from spikescope.datasets.folders.resources import extract_archive
 from spikescope.datasets.folders.storage import load_npz_frames
-from spikescope.datasets.formats import load_numpy
+from spikescope.datasets.formats import SpikesFile, load_numpy
 from spikescope.datasets.speechcommands import load_wave
 
 
@@ -89,7 +89,58 @@ def test_a_count_that_no_memory_holds_is_told(tmp_path):
         load_numpy(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("read", [load_numpy, load_npz_frames, load_wave])
+def sound(path, **changed):
+    """A file of spikes in which some data sets are others; None leaves one out."""
+    h5py = pytest.importorskip("h5py")
+    kind = h5py.vlen_dtype(np.float32)
+    given = {"labels": np.arange(2)} | {f"spikes/{name}": {"shape": 2, "dtype": kind} for name in ("times", "units")}
+    with h5py.File(path, "w") as file:
+        for name, values in (given | changed).items():
+            if isinstance(values, dict):
+                file.create_dataset(name, **values)
+            elif isinstance(values, str):
+                file.create_group(name)
+            elif values is not None:
+                file[name] = values
+    return path
+
+
+def read_sound(path):
+    held = SpikesFile(path)
+    return [held[n] for n in range(len(held))]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"labels": {"shape": (1 << 40,), "dtype": "i8", "chunks": (1 << 20,)}},
+        {"labels": np.array(5)},
+        {"labels": np.ones((2, 2))},
+        {"labels": "a group"},
+        {"spikes/times": "a group"},
+        {"spikes/times": {"shape": 2, "dtype": "S3"}},
+        {"spikes": np.arange(2), "spikes/times": None, "spikes/units": None},
+        {"spikes/units": None},
+        {"spikes/times": np.ones((2, 3))},
+    ],
+    ids=str,
+)
+def test_a_file_of_sounds_that_holds_something_else_is_told(changed, tmp_path):
+    pytest.importorskip("h5py")
+    assert len(read_sound(sound(tmp_path / "whole.h5"))) == 2
+    path = sound(tmp_path / "a.h5", **changed)
+    with pytest.raises(datasets.FormatError, match=r"a\.h5"):
+        read_sound(path)
+
+
+def test_frames_of_what_is_no_real_number_are_told(tmp_path):
+    for values in (np.array(["a"]), np.ones(3, complex), np.array(["2020"], "M8[Y]")):
+        np.savez(tmp_path / "a.npz", frames=values)
+        with pytest.raises(datasets.FormatError, match=r"a\.npz holds frames of"):
+            load_npz_frames(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("read", [load_numpy, load_npz_frames, load_wave, SpikesFile])
 def test_a_pipe_is_not_waited_for(read, tmp_path):
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(datasets.FormatError, match="is no file"):

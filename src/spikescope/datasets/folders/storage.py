@@ -51,11 +51,13 @@ def save_frames_to_npz_and_print(fname: StoredPath, frames: Array) -> None:
 def load_npz_frames(file_name: StoredPath) -> Array:
     """The frames in a file, as float32."""
     held = _opened(file_name)
-    if isinstance(held, np.ndarray):
-        return held.astype(np.float32)
-    if "frames" not in held:
-        raise FormatError(f"{file_name} holds {', '.join(held) or 'nothing'}, but no 'frames'.")
-    return held["frames"].astype(np.float32)
+    if not isinstance(held, np.ndarray):
+        if "frames" not in held:
+            raise FormatError(f"{file_name} holds {', '.join(held) or 'nothing'}, but no 'frames'.")
+        held = held["frames"]
+    if held.dtype.kind not in "biuf":
+        raise FormatError(f"{file_name} holds frames of {held.dtype}, which are no real numbers.")
+    return held.astype(np.float32)
 
 
 def load_events(file_name: StoredPath) -> Any:
