@@ -286,6 +286,12 @@ def set_state(net: nn.Module, state: Mapping[str, Mapping[str, Any]]) -> None:
 
     StateError, with the paths that are missing and those that are not known, if the state is of another network; the
     net is then left as it was.
+
+    >>> node, other = spikescope.neuron.IFNode(), spikescope.neuron.IFNode()
+    >>> _ = node(torch.tensor([0.25]))
+    >>> set_state(other, get_state(node))
+    >>> other.v
+    tensor([0.2500])
     """
     check_module("set_state", net)
     if not isinstance(state, Mapping):

@@ -65,7 +65,11 @@ class Selector:
 
 
 def by_type(*types: type[Any]) -> Selector:
-    """Modules of any of these classes, or of classes derived from them."""
+    """Modules of any of these classes, or of classes derived from them.
+
+    >>> list(select(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), by_type(nn.Linear)))
+    ['0']
+    """
     for given in types:
         if not isinstance(given, type):
             raise TypeError(f"by_type takes classes, but got {given!r}.")
@@ -73,7 +77,11 @@ def by_type(*types: type[Any]) -> Selector:
 
 
 def by_name(*names: str) -> Selector:
-    """Modules with exactly these names."""
+    """Modules with exactly these names.
+
+    >>> list(select(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), by_name("1")))
+    ['1']
+    """
     return Selector(f"name {' or '.join(map(repr, names))}", lambda n, m: n in names)
 
 
@@ -109,13 +117,23 @@ def _glob(pattern: str) -> str:
 
 
 def by_regex(pattern: str | re.Pattern[str]) -> Selector:
-    """Modules in whose name the regular expression is found."""
+    r"""Modules in whose name the regular expression is found.
+
+    >>> net = nn.ModuleDict({"conv1": nn.Conv2d(1, 2, 3), "conv2": nn.Conv2d(2, 2, 3), "head": nn.Linear(2, 2)})
+    >>> list(select(net, by_regex(r"conv\d")))
+    ['conv1', 'conv2']
+    """
     compiled = re.compile(pattern)
     return Selector(f"regex {compiled.pattern!r}", lambda n, m: compiled.search(n) is not None)
 
 
 def by_role(role: str) -> Selector:
-    """Modules by what they do: `'neuron'`, ours or another's, `'synapse'` (weights between them) or `'norm'`."""
+    """Modules by what they do: `'neuron'`, ours or another's, `'synapse'` (weights between them) or `'norm'`.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), spikescope.neuron.IFNode(), nn.Linear(2, 2))
+    >>> list(select(net, by_role("synapse"))), list(select(net, by_role("synapse") & ~by_name("3")))
+    (['0', '3'], ['0'])
+    """
     roles: dict[str, Callable[[str, nn.Module], bool]] = {
         "neuron": lambda n, m: is_neuron(m),
         "synapse": lambda n, m: isinstance(m, _SYNAPSES),
@@ -126,7 +144,12 @@ def by_role(role: str) -> Selector:
 
 
 def where(predicate: Callable[[str, nn.Module], bool]) -> Selector:
-    """Modules for which `predicate(name, module)` holds."""
+    """Modules for which `predicate(name, module)` holds.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    >>> list(select(net, where(lambda name, module: isinstance(module, nn.Linear) and module.out_features > 3)))
+    ['1']
+    """
     return Selector(f"where {getattr(predicate, '__name__', predicate)}", lambda n, m: bool(predicate(n, m)))
 
 
