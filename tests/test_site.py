@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from website import assemble, links
+from website import assemble, links, source
 from website.build import address
 from website.made.text import cell
 
@@ -122,6 +122,20 @@ def test_what_is_broken_in_a_built_site_is_named(tmp_path):
     ]
     with pytest.raises(SystemExit, match="broken links"):
         links.check(tmp_path)
+
+
+def test_a_page_of_source_fits_a_small_screen_and_leads_back(tmp_path, monkeypatch):
+    (tmp_path / "package" / "room").mkdir(parents=True)
+    (tmp_path / "package" / "room" / "a.py").write_text("x < y\n")
+    monkeypatch.setattr(source, "PACKAGE", tmp_path / "package")
+    source.write_sources(tmp_path)
+    (tmp_path / "index.html").write_text("the start")
+    page = tmp_path / "source" / "room" / "a.py.html"
+    text = page.read_text()
+    assert 'name="viewport"' in text
+    assert '<span id="L-1"><a href="#L-1">1</a>  x &lt; y</span>' in text
+    (back,) = re.findall(r'<a href="([^"#]+)"', text)
+    assert (page.parent / back).read_text() == "the start"
 
 
 def test_formulas_become_mathml_or_are_refused_by_name():

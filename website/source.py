@@ -10,7 +10,9 @@ from .assemble import ROOT
 PACKAGE = ROOT / "src" / "spikescope"
 STYLE = """:root { color-scheme: light dark }
 body { font: 14px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 1em auto; max-width: 130ch }
-a { text-decoration: none; opacity: 0.5; user-select: none } :target { background: #f2a65a55 } pre { tab-size: 4 }"""
+body { padding: 0 1em }
+h1 { font-size: 1.3em; overflow-wrap: anywhere } pre { overflow-x: auto; tab-size: 4 } :target { background: #f2a65a55 }
+pre a { color: light-dark(#666, #999); text-decoration: none; user-select: none }"""
 
 
 def write_sources(out: Path) -> None:
@@ -26,7 +28,9 @@ def write_sources(out: Path) -> None:
         page = out / "source" / f"{name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title><style>{STYLE}</style>'
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f'<link rel="icon" href="data:,"><title>{escape(name)}</title><style>{STYLE}</style>'
+            f'<a href="{"../" * (name.count("/") + 1)}index.html">Spikescope</a>'
             f"<h1>spikescope/{escape(name)}</h1><pre>{body}</pre></html>\n",
             encoding="utf-8",
         )
