@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .errors import ShapeError, check_choice, check_sequence, check_state, check_tensor, dims, refuse_script
+from .errors import ShapeError, check_call, check_choice, check_sequence, check_state, check_tensor, dims, refuse_script
 from .errors import explain_absent as _explain_absent
 from .internals import exporting, memory_question
 from .sockets import place_sockets
@@ -257,10 +257,10 @@ class MemoryModule(StepModule, nn.Module):
                 check_start(self, args)
             elif exporting():
                 check_export(self)
-        if self._step_mode == "s":
-            out = self._separated(self.single_step_forward(*args, **kwargs), args, kwargs)
-        else:
-            out = self._separated(self.multi_step_forward(*args, **kwargs), args, kwargs)
+        forward = self.single_step_forward if self._step_mode == "s" else self.multi_step_forward
+        if (kwargs or len(args) != 1) and not torch.compiler.is_compiling():
+            check_call(self, forward, args, kwargs)
+        out = self._separated(forward(*args, **kwargs), args, kwargs)
         if self._traced is not None:
             note_end(self)
         return out

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from numbers import Integral, Real
-from typing import Any, Never
+from typing import Any, Never, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +139,28 @@ def explain_absent(module: str) -> None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}.{advice}", name=name)
 
     held["__getattr__"] = refuse
+
+
+def check_call(module: nn.Module, forward: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """Refuse arguments that a forward with a state does not take, as a state that is given with the input.
+
+    >>> node = spikescope.neuron.LIFNode()
+    >>> check_call(node, node.single_step_forward, (torch.ones(1), torch.zeros(1)), {})
+    Traceback (most recent call last):
+    TypeError: LIFNode takes (x), but got 2 arguments, Tensor and Tensor. It keeps its state itself, as node.v, from ...
+    """
+    taken = signature(forward)
+    try:
+        taken.bind(*args, **named)
+    except TypeError as error:
+        kinds = [type(held).__name__ for held in args] + [
+            f"{name}={type(held).__name__}" for name, held in named.items()
+        ]
+        came = f"{len(kinds)} argument{'s' * (len(kinds) > 1)}, {' and '.join(kinds)}" if kinds else "none"
+        memories = " and ".join(f"node.{name}" for name, _ in cast(Any, module).named_memories())
+        kept = f" It keeps its state itself, as {memories}, from call to call until reset()." if memories else ""
+        wanted = ", ".join(taken.parameters)
+        raise TypeError(f"{type(module).__name__} takes ({wanted}), but got {came}.{kept}") from error
 
 
 def changed_in_place(owner: str) -> str:

@@ -76,6 +76,11 @@ def test_output_is_nobody_elses():
     assert all(torch.equal(a, b) for a, b in zip(outputs[:-1], kept[:-1], strict=True))
 
 
+def test_a_stream_that_is_called_says_what_to_call():
+    with pytest.raises(TypeError, match=r"loop\.step\(x\) runs one step"):
+        functional.stream(nn.Sequential(neuron.IFNode()))(torch.ones(1, 1))
+
+
 def test_whole_sequences_are_refused_in_words():
     net = nn.Sequential(neuron.LIFNode(), neuron.IFNode(step_mode="m"))
     with pytest.raises(ValueError, match=r"1 \(IFNode\)\. Call functional\.set_step_mode\(net, 's'\)"):

@@ -256,6 +256,16 @@ def test_sequences_that_were_taken_for_frames_are_told():
         Trainer(net, sequences(5), Recipe(**BASE)).run()
 
 
+def test_sequences_that_the_network_refuses_as_frames_are_told():
+    x, y = torch.rand(8, 5, 2, 6, 6), torch.arange(8) % 4
+    net = nn.Sequential(layer.Conv2d(2, 2, 3), neuron.LIFNode(), layer.Flatten(), layer.Linear(32, 4))
+    functional.set_step_mode(net, "m")
+    words = r"(?s)Conv2d.*A sample \[5, 2, 6, 6\] was taken for one frame.*sequences=True.*Recipe\(T=5\)"
+    data = Split(TensorDataset(x, y), TensorDataset(x, y), 4)
+    with pytest.raises(ShapeError, match=words):
+        Trainer(net, data, Recipe(**BASE)).run()
+
+
 def test_the_steps_of_a_recipe_are_those_of_the_sequences():
     with pytest.raises(
         ShapeError, match=r"the recipe has T=3, but a batch has the shape \[8, 5, 6\]. Say Recipe\(T=5\)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -40,6 +40,10 @@ class Stream:
         """The output `[N, *]` of the network for the input `[N, *]` of one step."""
         with torch.no_grad():
             return self.net(*inputs, **named)
+
+    def __call__(self, *inputs: Any, **named: Any) -> NoReturn:
+        """TypeError: a network is called, and has gradients; a step of a stream has none, and is named so."""
+        raise TypeError("A Stream is not called: loop.step(x) runs one step [N, *], and loop.reset() begins anew.")
 
     def reset(self) -> None:
         """Begin anew: every module goes back to the state of its reset."""

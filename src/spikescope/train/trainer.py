@@ -68,7 +68,12 @@ class _Sequence(nn.Module):
         self.frames = not data.sequences
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        scores = multi_step_forward(x_seq, self.net) if self.single else self.net(x_seq)
+        try:
+            scores = multi_step_forward(x_seq, self.net) if self.single else self.net(x_seq)
+        except ShapeError as error:
+            if not (shown := self._shown(x_seq)):
+                raise
+            raise ShapeError(f"{error}{shown}") from error
         if not isinstance(scores, Tensor) or scores.dim() not in (2, 3) or scores.shape[-2] != x_seq.shape[1]:
             came = dims(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ShapeError(
