@@ -17,7 +17,17 @@ from spikescope.report.views import Epoch, LayerActivity
 from spikescope.train.run_folder import RunFolder
 from spikescope.view import document_of, report
 from spikescope.view.document import json_of, of_network, read_data, write_insight
-from spikescope.view.document.parts import COLUMNS, COURSES, MARKS, POINTS, ROWS, course_of, potential_of, raster_of
+from spikescope.view.document.parts import (
+    COLUMNS,
+    COURSES,
+    IN_HUNDRED,
+    MARKS,
+    POINTS,
+    ROWS,
+    course_of,
+    potential_of,
+    raster_of,
+)
 from spikescope.view.document.privacy import without_places
 from spikescope.view.document.shape import empty, value
 
@@ -189,6 +199,24 @@ def test_the_folder_of_a_run_that_goes_on_has_courses_and_no_findings(tmp_path):
     assert found["courses"][0]["series"][0]["values"] == [0.5, 0.5]
     assert not found["judged"]
     assert folder.report() == tmp_path / "run" / "report.html"
+
+
+def test_rates_have_one_unit_in_courses_facts_map_and_table(recorded, tmp_path):
+    """Of a recording the layer has the mean of its runs, which are of one size; of a run that of the last epoch."""
+    run_folder(tmp_path / "run")
+    run = document_of(tmp_path / "run")
+    for found in (document_of(recorded[0]), run):
+        (course,) = [held for held in found["courses"] if held["title"].startswith("Firing rate")]
+        assert course["unit"].startswith(IN_HUNDRED)
+        rates = {row["name"]: row["rate"] for row in found["layers"] if "rate" in row}
+        for line in course["series"]:
+            seen = line["values"][-1] if found is run else sum(line["values"]) / len(line["values"])
+            assert seen == pytest.approx(100 * rates[line["name"]], rel=1e-5)
+        page = report(found, to=tmp_path / "page.html").read_text()
+        assert f"<b>{IN_HUNDRED}</b>" in page
+        assert "firing rate <small>in 100 steps</small></th>" in page
+        assert dict(found["facts"])["firing rate"].endswith("in 100 steps, mean over neurons")
+        assert "in a step" not in page
 
 
 def test_the_folder_of_a_run_of_no_epoch_is_a_document(tmp_path):

@@ -14,6 +14,7 @@ import spikescope
 from spikescope import functional
 from spikescope.files import OutputError
 from spikescope.view.document import read_data
+from spikescope.view.document.parts import IN_HUNDRED
 from spikescope.view.live import feed as feeding
 from spikescope.view.live import show as showing
 from spikescope.view.live.doors import Doors
@@ -191,6 +192,11 @@ def test_the_page_shows_what_the_network_does(step_mode, every_step, tmp_path):
     assert "<b>net" not in page
     last = read_data(tmp_path / "end.html")[0]
     assert last["facts"][0] == ["step of training", "4"]
+    assert found["facts"][1] == ["map and table", "all of 4 steps that are kept, 0 to 3"]
+    course = next(held for held in found["courses"] if held["title"] == "Firing rate")
+    assert course["unit"] == f"{IN_HUNDRED}, each step by itself"
+    for line in course["series"]:
+        assert sum(line["values"]) / 4 == pytest.approx(100 * rates[line["name"]], rel=1e-5)
     assert "EventSource" not in (tmp_path / "end.html").read_text()
 
 

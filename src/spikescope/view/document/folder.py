@@ -12,7 +12,7 @@ from ...files import open_regular, write_whole
 from ...report.metrics import read_metrics
 from ...report.views import Epoch
 from .check import misfit
-from .parts import course_of
+from .parts import course_of, rate_course_of, rate_of
 from .privacy import told
 from .shape import VERSION, Document, Layer, empty, number, value
 from .text import json_of
@@ -110,12 +110,14 @@ def _add_history(found: Document, history: Sequence[Epoch]) -> None:
     ]
     names = [layer.name for layer in history[-1].layers]
     rows = [{layer.name: layer for layer in held.layers} for held in history]
-    for title, unit, what, share in (
-        ("Firing rate", "spikes of a neuron in a step, on the test samples", "rate", False),
-        ("Silent neurons", "neurons that no test sample made fire", "silent", True),
-    ):
-        series = {name: [getattr(row.get(name), what, float("nan")) for row in rows] for name in names}
-        found["courses"].append(course_of(title, "epoch", unit, epochs, series, share))
+    rates, silent = (
+        {name: [getattr(row.get(name), what, float("nan")) for row in rows] for name in names}
+        for what in ("rate", "silent")
+    )
+    found["courses"] += [
+        rate_course_of("Firing rate", "epoch", "mean over the test samples", epochs, rates),
+        course_of("Silent neurons", "epoch", "neurons that no test sample made fire", epochs, silent, share=True),
+    ]
     found["layers"] = [
         {
             "name": layer.name,
@@ -162,7 +164,7 @@ def _facts(found: Document, history: Sequence[Epoch]) -> list[list[str]]:
     parameters = sum(row.get("parameters", 0) for row in found["layers"])
     rate = sum(layer.rate * layer.neurons for layer in last.layers) / max(1, neurons)
     facts += [["parameters", f"{parameters:,}"]] if parameters else []
-    facts += [["neurons", f"{neurons:,}"], ["spikes in 100 steps", f"{100 * rate:.3g}"]]
+    facts += [["neurons", f"{neurons:,}"], ["firing rate", rate_of(rate)]]
     energy = found["energy"]
     if energy is not None:
         facts.append(["energy without spikes / with", f"{value(energy['honest']):.2f}"])

@@ -19,6 +19,7 @@ from .shape import Course, Energy, Finding, Flow, Image, Layer, Number, Potentia
 __all__ = [
     "COLUMNS",
     "COURSES",
+    "IN_HUNDRED",
     "MARKS",
     "NEURONS",
     "POINTS",
@@ -34,8 +35,13 @@ __all__ = [
     "potential_of",
     "priced_of",
     "raster_of",
+    "rate_course_of",
+    "rate_of",
     "spread_of",
 ]
+
+IN_HUNDRED = "spikes of a neuron in 100 steps"
+"""What the rates of a page are, wherever they stand."""
 
 ROWS = 40  # neurons of a raster
 COLUMNS = 800  # of a raster
@@ -55,6 +61,15 @@ def evenly(count: int, most: int) -> list[int]:
     ([0, 1, 2], [0, 4, 8])
     """
     return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def rate_of(rate: float) -> str:
+    """The mean rate of neurons, of spikes in a step, among the facts.
+
+    >>> rate_of(0.0634)
+    '6.34 in 100 steps, mean over neurons'
+    """
+    return f"{100 * rate:.3g} in 100 steps, mean over neurons"
 
 
 def _thinned(values: NDArray[Any], most: int) -> tuple[list[int], str]:
@@ -126,6 +141,17 @@ def course_of(
         "series": [{"name": name, "values": [number(series[name][at]) for at in kept]} for name in names],
         "note": "; ".join(notes),
     }
+
+
+def rate_course_of(title: str, axis: str, of: str, x: Sequence[float], series: Mapping[str, Sequence[float]]) -> Course:
+    """Lines of rates, which are given in spikes of a step; `of` says which neurons' spikes these are, or nothing.
+
+    >>> held = rate_course_of("Firing rate", "run", "", [1, 2], {"0": [0.5, 0.25]})
+    >>> held["unit"], held["series"][0]["values"]
+    ('spikes of a neuron in 100 steps', [50, 25])
+    """
+    unit = f"{IN_HUNDRED}, {of}" if of else IN_HUNDRED
+    return course_of(title, axis, unit, x, {name: [100 * rate for rate in held] for name, held in series.items()})
 
 
 def raster_of(

@@ -18,7 +18,6 @@ from ...recording import Signal, StoredRecording
 from ...spikes import PackedSpikes
 from .parts import (
     ROWS,
-    course_of,
     energy_of,
     evenly,
     finding_of,
@@ -28,6 +27,8 @@ from .parts import (
     potential_of,
     priced_of,
     raster_of,
+    rate_course_of,
+    rate_of,
 )
 from .privacy import told
 from .shape import Document, Layer, Potential, Raster, empty, number
@@ -137,7 +138,7 @@ def _facts(recording: StoredRecording, counts: dict[str, Counts]) -> list[list[s
     if neurons:
         values = sum(len(held.spikes) * held.steps for held in counts.values())
         rate = sum(float(held.spikes.sum()) for held in counts.values()) / max(1, values)
-        facts += [["neurons", f"{neurons:,}"], ["spikes in 100 steps", f"{100 * rate:.3g}"]]
+        facts += [["neurons", f"{neurons:,}"], ["firing rate", rate_of(rate)]]
     return facts
 
 
@@ -176,7 +177,7 @@ def _courses(found: Document, counts: dict[str, Counts]) -> None:
     if len(runs) > 1:
         series = {name: [held.runs.get(run, math.nan) for run in runs] for name, held in counts.items()}
         found["courses"].append(
-            course_of("Firing rate of each layer", "run", "spikes of a neuron in a step", runs, series)
+            rate_course_of("Firing rate of each layer", "run", "mean over samples and steps", runs, series)
         )
 
 

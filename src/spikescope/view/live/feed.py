@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from ...monitor.flight.steps import Steps
 from ...monitor.probe.single import GradScale
 from ...spikes import PackedSpikes
 from ..document import Document, of_network, show_sample, versions
-from ..document.parts import course_of
+from ..document.parts import course_of, rate_course_of
 
 __all__ = ["Feed"]
 
@@ -174,8 +175,8 @@ class Feed:
         found = of_network(
             self.net, activity=_activity(counts), gradients=_norms(frame), title=self.title, source="live"
         )
-        seen = f"{len(counts)} steps, of which these are the means" if len(counts) > 1 else "one step"
-        found["facts"] = [["step of training", "none yet" if last is None else f"{last:,}"], ["seen", seen]]
+        found["facts"] = [["step of training", "none yet" if last is None else f"{last:,}"]]
+        found["facts"].append(["map and table", _seen_in(counts)])
         found["unjudged"].append("what is wrong: a live view counts; monitor.health(net) around some steps judges")
         if frame is not None:
             self._show(found, frame)
@@ -185,8 +186,7 @@ class Feed:
         if any(not math.isnan(held) for held in losses):
             found["courses"].append(course_of("Loss", "update", "as it was told", steps, {"training": losses}))
         if rates and len(steps) > 1:
-            unit = "spikes of a neuron in a step"
-            found["courses"].append(course_of("Firing rate", "update", unit, steps, rates))
+            found["courses"].append(rate_course_of("Firing rate", "update", "each step by itself", steps, rates))
         found["versions"] = versions()
         found["notes"] += self.steps.errors
         return found
@@ -207,6 +207,13 @@ class Feed:
                 module: Any = modules[name]
                 charged[name] = potentials(module, frame.learned.get(name, {}), x_seq) if label == "current" else x_seq
         show_sample(found, self.net, spikes, charged, words=f"the first sample of step {frame.number:,}")
+
+
+def _seen_in(steps: Collection[int]) -> str:
+    """What rates and silent shares of the map and the table are of."""
+    if len(steps) > 1:
+        return f"all of {len(steps)} steps that are kept, {min(steps):,} to {max(steps):,}"
+    return "this step" if steps else "nothing yet"
 
 
 def _counted(values: Tensor | PackedSpikes) -> Count:

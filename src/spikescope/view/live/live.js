@@ -61,9 +61,9 @@
     const told = JSON.parse(event.data);
     const words = [
       told.words ?? null,
-      told.step === null || told.step === undefined ? null : `step ${count(told.step)}`,
+      told.step === null || told.step === undefined ? null : `step ${count(told.step)} alone`,
       digits(told.loss) === null ? null : `loss ${digits(told.loss)}`,
-      digits(told.rate) === null ? null : `${digits(100 * told.rate)} spikes in 100 steps`,
+      digits(told.rate) === null ? null : `${digits(100 * told.rate)} spikes of a neuron in 100 steps`,
       digits(told.speed) === null ? null : `${digits(told.speed)} steps a second`,
       told.dropped ? `${count(told.dropped)} messages dropped, as a client was too slow` : null,
     ].filter((held) => held !== null);

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...report.energy import joules
+from ..document.parts import IN_HUNDRED
 from ..document.shape import Document, Layer, Number, value
 from .markup import finite, percent, short
 
@@ -24,6 +25,7 @@ class Measure:
     key: Literal["rate", "silent", "gradient", "operations", "energy"]
     name: str
     means: str
+    unit: str  # behind each number, where these are many
     show: Callable[[Number], str]
     kind: Literal["linear", "share", "log"] = "linear"
 
@@ -39,11 +41,11 @@ def _energy(held: Number) -> str:
 
 
 MEASURES = (
-    Measure("rate", "firing rate", "spikes of a neuron in 100 steps", _in_hundred),
-    Measure("silent", "silent neurons", "share of the neurons that never fired", percent, "share"),
-    Measure("gradient", "gradient", "norm of the gradient of the output", short, "log"),
-    Measure("operations", "operations", "synaptic operations of a sample", short),
-    Measure("energy", "energy", "energy of a sample", _energy),
+    Measure("rate", "firing rate", IN_HUNDRED, "in 100 steps", _in_hundred),
+    Measure("silent", "silent neurons", "share of the neurons that never fired", "", percent, "share"),
+    Measure("gradient", "gradient", "norm of the gradient of the output", "", short, "log"),
+    Measure("operations", "operations", "synaptic operations of a sample", "", short),
+    Measure("energy", "energy", "energy of a sample", "", _energy),
 )
 
 

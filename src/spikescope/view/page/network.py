@@ -153,8 +153,7 @@ def _row(layer: Layer, drawing: str, scales: Scales, size: str) -> str:
 def _tip(layer: Layer, scales: Scales, size: str) -> str:
     lines = [f"{layer['name'] or '(network)'}, {layer['kind']}".rstrip(", "), size]
     lines += [
-        f"{scale.measure.name}: {scale.measure.show(measure_of(layer, key))}"
-        + (", in 100 steps" if key == "rate" else "")
+        f"{scale.measure.name}: {scale.measure.show(measure_of(layer, key))} {scale.measure.unit}".rstrip()
         for key, scale in scales.items()
         if measure_of(layer, key) is not None
     ]

@@ -19,7 +19,11 @@ def table_of(document: Document, scales: Mapping[str, Scale]) -> str:
     sizes = [key for key in ("neurons", "parameters") if any(key in layer for layer in layers)]
     heads = ["layer", "kind", *sizes, *(scale.measure.name for scale in scales.values())]
     titles: dict[str, str] = {scale.measure.name: scale.measure.means for scale in scales.values()}
-    head = [tag("th", clean(text), scope="col", title=titles.get(text), data_sort=text) for text in heads]
+    units = {scale.measure.name: scale.measure.unit for scale in scales.values()}
+    head = [
+        tag("th", clean(text), _unit(units.get(text, "")), scope="col", title=titles.get(text), data_sort=text)
+        for text in heads
+    ]
     rows = []
     for at, layer in enumerate(layers):
         held: Mapping[str, object] = layer
@@ -40,6 +44,10 @@ def table_of(document: Document, scales: Mapping[str, Scale]) -> str:
     return tag(
         "div", tag("table", tag("thead", tag("tr", *head)), body, class_="layers"), class_="scroll", tabindex="0"
     )
+
+
+def _unit(words: str) -> str:
+    return f" {tag('small', clean(words))}" if words else ""
 
 
 def _cell(text: str, held: Number) -> str:
