@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # PyTorch is loaded when a file is, not with the names of another library
     from torch import Tensor, nn
 
-__all__ = ["listed", "load_whole", "read_weights", "state_of", "without_prefixes"]
+__all__ = ["check_sum", "checksum", "listed", "load_whole", "read_weights", "state_of", "without_prefixes"]
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel, DataParallel and `torch.compile` put before the names of the network inside."""
@@ -126,6 +127,28 @@ def load_whole(net: nn.Module, given: dict[str, Any], own: Mapping[str, Any], pa
     if told:
         raise ValueError(f"{path} does not fit this network: {told}. Nothing was loaded.")
     net.load_state_dict(given)
+
+
+def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """What tells a flipped bit in numbers by name, and in a text that goes with them.
+
+    >>> checksum({"a": torch.ones(2)}) == checksum({"a": torch.ones(2)}) != checksum({"b": torch.ones(2)})
+    True
+    """
+    import torch
+
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        held = tensors[name]
+        found = zlib.crc32(f"{name} {held.dtype} {tuple(held.shape)}".encode(), found)
+        found = zlib.crc32(held.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
+
+
+def check_sum(tensors: Mapping[str, Tensor], notes: Mapping[str, str], text: str = "") -> None:
+    """Refuse what is not as it was when the `checksum` in its notes was made; files of others have none."""
+    if notes.get("checksum", found := checksum(tensors, text)) != found:
+        raise ValueError(f"its checksum is {found}, and was {notes['checksum']}")
 
 
 def listed(names: Any) -> str:

@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 
 from ..errors import missing_extra
 from ..files import open_regular, write_whole
+from ..weights import check_sum, checksum, load_whole
 
 __all__ = ["Checkpoint", "generator_states", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FORMAT = 1
-_HEAD = "training"
+_HEAD, _SUM = "training", "checksum"
 _PATTERN = "checkpoint-*.safetensors"
 
 
@@ -33,8 +34,8 @@ class Checkpoint:
     head: Mapping[str, Any]
 
     def load_module(self, part: str, module: nn.Module) -> None:
-        """Put weights and buffers back into a module that has the same."""
-        module.load_state_dict(dict(self.tensors.get(part, {})))
+        """Put weights and buffers back into a module that has the same; else a ValueError, and it stays as it was."""
+        load_whole(module, dict(self.tensors.get(part, {})), module.state_dict(), "The checkpoint")
 
     def load_optimizer(self, optimizer: Optimizer) -> None:
         """Put the state of an optimizer back, tensor by tensor, on the devices of the parameters."""
@@ -98,7 +99,8 @@ def write_checkpoint(
         tensors |= {f"{_of_rank(rank)}/{name}": state for name, state in states.items()}
     ours = {"format": _FORMAT, "optimizer": {"state": plain, "groups": held["param_groups"]}, **head}
     copies = {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()}
-    write_whole(path, save(copies, metadata={_HEAD: json.dumps(ours)}))
+    text = json.dumps(ours)
+    write_whole(path, save(copies, metadata={_HEAD: text, _SUM: checksum(copies, text)}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -110,15 +112,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     parts: dict[str, dict[str, Tensor]] = {}
     try:
         with open_regular(path), safe_open(path, framework="pt") as file:
-            head = json.loads((file.metadata() or {})[_HEAD])
-            for name in file.keys():  # noqa: SIM118  # not a mapping
-                part, _, inner = name.partition("/")
-                parts.setdefault(part, {})[inner] = file.get_tensor(name)
+            notes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        check_sum(tensors, notes, notes[_HEAD])
+        head = json.loads(notes[_HEAD])
         made = head["format"]
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is no checkpoint of a training, or is damaged: {error}.") from error
     if made != _FORMAT:
         raise ValueError(f"{path} has the format {made}; this version of spikescope reads {_FORMAT}.")
+    for name, held in tensors.items():
+        part, _, inner = name.partition("/")
+        parts.setdefault(part, {})[inner] = held
     return Checkpoint(parts, head)
 
 
@@ -129,7 +134,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     for path in sorted(folder.glob(_PATTERN), reverse=True):
         try:
             return path, read_checkpoint(path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             warnings.warn(f"{error} The one before it is taken.", RuntimeWarning, stacklevel=2)
     return None
 
@@ -139,9 +144,12 @@ def checkpoint_path(folder: Path, update: int) -> Path:
     return folder / f"checkpoint-{update:09d}.safetensors"
 
 
-def drop_old(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for path in sorted(folder.glob(_PATTERN))[:-keep]:
+def drop_old(folder: Path, update: int, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints up to an update; a later one is of a run that was taken up before
+    it, because it could not be read, and is no substitute for one that can.
+    """
+    last = checkpoint_path(folder, update).name
+    for path in [path for path in sorted(folder.glob(_PATTERN)) if path.name <= last][:-keep]:
         path.unlink(missing_ok=True)
 
 

@@ -103,11 +103,10 @@ def load_weights(path: Path, net: nn.Module) -> None:
     if path.suffix == ".safetensors":
         try:
             load_checkpoint(path, net)
-        except RuntimeError as error:
+        except ValueError:
             if not path.name.startswith("checkpoint-"):
-                raise ValueError(f"{path} holds another network: {error}") from error
-            held = read_checkpoint(path)
-            held.load_module("net", net)
+                raise
+            read_checkpoint(path).load_module("net", net)
         return
     own = net.state_dict()
     _, state = state_of(read_weights(path), str(path), None, own)

@@ -94,12 +94,12 @@ def resume(path: Path, *, quiet: bool = False, logs: Sequence[str | monitor.Sink
         found = newest_checkpoint(path)
         if found is None and not restarted():
             raise FileNotFoundError(f"{path} holds no checkpoint yet; begin the training anew, in another folder.")
+        data, net = _made(recipe)  # before anything is written: epochs that cannot be done again are kept
         if folder is not None:
             rows = [] if found is None else found[1].head["progress"]["history"]
             if found is None:
                 folder.write_config(_config(recipe, ranks))
             folder.keep_epochs([Epoch.from_row(row) for row in rows])
-        data, net = _made(recipe)
         return _run(recipe, data, net, folder, ranks, None if found is None else found[1], quiet, logs)
 
 

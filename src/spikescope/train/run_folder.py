@@ -18,6 +18,7 @@ from ..report.metrics import read_metrics
 from ..report.views import Epoch
 from ..view import report
 from ..warn import warn
+from ..weights import check_sum, checksum, load_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +88,8 @@ class RunFolder:
         except ImportError:
             raise missing_extra("safetensors", "train", "Checkpoints") from None
         tensors = {name: held.detach().cpu().contiguous().clone() for name, held in net.state_dict().items()}
-        content = save(tensors, metadata={name: str(note) for name, note in notes.items()})
+        told = {name: str(note) for name, note in notes.items()}
+        content = save(tensors, metadata=told | {"checksum": checksum(tensors, json.dumps(told, sort_keys=True))})
         write_whole(self.path / f"{name}.safetensors", content)
 
     def save_figure(self, name: str, figure: Figure) -> None:
@@ -122,7 +124,7 @@ class RunFolder:
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, str]:
     """Load the weights in a `model.safetensors` into `net`, which must have the same layers; returns the notes.
 
-    A file that is damaged, or is something else, is a ValueError that names it, and leaves `net` as it was.
+    A file that is damaged, or of another network, is a ValueError that names it, and leaves `net` as it was.
     """
     try:
         from safetensors import SafetensorError, safe_open
@@ -132,7 +134,9 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module) -> dict[str, s
         with open_regular(path), safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
             notes = dict(file.metadata() or {})
-    except SafetensorError as error:
+        told = {name: note for name, note in notes.items() if name != "checksum"}
+        check_sum(tensors, notes, json.dumps(told, sort_keys=True))
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} holds no weights, or is damaged: {error}.") from error
-    net.load_state_dict(tensors)
-    return notes
+    load_whole(net, tensors, net.state_dict(), str(path))
+    return told

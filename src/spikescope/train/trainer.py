@@ -366,7 +366,7 @@ class Trainer:
         modules = {"net": self.net} | ({} if self.average is None else {"average": self.average})
         head = {"progress": asdict(progress), "scaler": self.scaler.state_dict(), "recipe": self.recipe.as_dict()}
         write_checkpoint(checkpoint_path(self.folder, self.progress.update), modules, self.optimizer, generators, head)
-        drop_old(self.folder, self.recipe.keep)
+        drop_old(self.folder, self.progress.update, self.recipe.keep)
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         checkpoint.load_module("net", self.net)
