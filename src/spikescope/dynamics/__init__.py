@@ -3,6 +3,7 @@
 from . import batching as batching
 from .eager import Sequence, Step
 from .layout import TAPS, support_tap
+from .norm.batch import normalized
 from .norm.kernels import Norm
 from .norm.pair import NormedRun, prepare_normed, run_normed
 from .pool.windows import Windows, has_pool, pooled
@@ -25,6 +26,7 @@ __all__ = [
     "deferred_taps",
     "eager_taps",
     "has_pool",
+    "normalized",
     "plan",
     "pooled",
     "prepare",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import StepModule
+from ..dynamics import normalized
 from ..errors import check_module, check_rank, check_tensor
 from ..internals import made_by_conversion
 from ..sockets import place_sockets
@@ -73,7 +74,26 @@ class BatchNorm(StepModule, _BatchNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         """The normalisation of one batch `[N, C, *]`, of this process or, if `synchronized`, of all."""
-        return synchronized_norm(self, x) if self.synchronized else _BatchNorm.forward(self, x)
+        if self.synchronized:
+            return synchronized_norm(self, x)
+        if not self.training:
+            return _BatchNorm.forward(self, x)
+        self._check_input_dim(x)
+        running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        return self._by_batch(x, running, self._count())
+
+    def _count(self) -> float:
+        """Count the batch. What the running statistics take of it."""
+        if self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                return 1 / float(self.num_batches_tracked)
+        return 0.0 if self.momentum is None else self.momentum
+
+    def _by_batch(self, x: Tensor, running: tuple[Tensor | None, Tensor | None], taken: float) -> Tensor:
+        """The normalisation by the moments of the batch, of which the running ones take a share."""
+        y = normalized(x, self.weight, self.bias, running, taken, self.eps)
+        return F.batch_norm(x, *running, self.weight, self.bias, True, taken, self.eps) if y is None else y
 
     def _check_axes(self, x: Tensor) -> None:
         time = self._step_mode == "m"
@@ -95,12 +115,10 @@ class BatchNorm(StepModule, _BatchNorm):
         """
         if not (self.training and self.track_running_stats) or self.running_var is None or self.running_mean is None:
             return self.normalize(frame)
-        assert self.num_batches_tracked is not None
         self._check_input_dim(frame)
         mean, variance = self.running_mean.clone(), self.running_var.clone()
-        self.num_batches_tracked.add_(1)
-        taken = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        y = F.batch_norm(frame, mean, variance, self.weight, self.bias, True, taken, self.eps)
+        taken = self._count()
+        y = self._by_batch(frame, (mean, variance), taken)
         self.running_mean.copy_(mean)
         few = frame.numel() // frame.shape[1]
         many = T * few
