@@ -18,9 +18,9 @@ __all__ = ["S2NN", "DeterministicPass", "MultiLevelSpikeCount", "PoissonPass", "
 
 class S2NN(Surrogate):
     r"""A sigmoid below the threshold, a logarithm above: $g(x) = \alpha\,\sigma(\alpha x)(1 - \sigma(\alpha x))$ for
-    $x < 0$ and $\frac{\beta}{x + 1}$ for $x \ge 0$, primitive $\sigma(\alpha x)$ and $\beta\ln(x + 1) + \frac{1}{2}$.
+    $x < 0$ and $\frac{\beta}{x + 1}$ for $x \ge 0$, primitive $\sigma(\alpha x)$ and
+    $\beta\ln(x + 1 + 10^{-5}) + \frac{1}{2}$. Its slope is given as $g$, without the $10^{-5}$.
 
-    SpikingJelly adds 1e-5 inside the logarithm; without it the slope of the primitive is $g$ exactly.
     Suetake et al., *S2NN: time step reduction of spiking surrogate gradients* (Neural Networks 2023).
 
     >>> x = torch.tensor([-math.log(3) / 4, 1.0], requires_grad=True)  # 4 * 1/4 * 3/4 and 1/2
@@ -40,7 +40,8 @@ class S2NN(Surrogate):
     @staticmethod
     def primitive(p: S2NN, x: Tensor) -> Tensor:
         rest = torch.where(x < 0, torch.zeros_like(x), x)  # clamp_min has the slope 0 at 0 from PyTorch 2.15 on
-        above = p.beta * torch.log(rest + 1) + 0.5
+        shift = torch.log(1 + 1e-5 / (rest.detach() + 1))
+        above = p.beta * (torch.log(rest + 1) + shift) + 0.5
         return torch.where(x < 0, torch.sigmoid(p.alpha * x), above)
 
 
