@@ -74,6 +74,22 @@ def test_fused_keeps_class_and_step_mode(step_mode):
     torch.testing.assert_close(fused(x), bn(conv(x)), **CLOSE)
 
 
+@pytest.mark.parametrize("modes", ["sm", "ms"])
+def test_the_numbers_of_a_pair_do_not_depend_on_its_step_modes(modes):
+    """As where `functional.seq_to_ann_forward` takes one of the two over time."""
+    conv, bn = pair(conv=layer.Conv2d, bn=layer.BatchNorm2d)
+    weight, bias = fused_conv2d_weight_of_convbn2d(conv, bn), fused_conv2d_bias_of_convbn2d(conv, bn)
+    conv.step_mode, bn.step_mode = modes
+    fused = fuse_convbn2d(conv, bn)
+    assert torch.equal(fused.weight, weight)
+    assert torch.equal(fused.bias, bias)
+    assert fused.step_mode == modes[0]
+    scale_fused_conv2d_weight_of_convbn2d(conv, bn, k=1.7)
+    scale_fused_conv2d_bias_of_convbn2d(conv, bn, b=-0.3)
+    torch.testing.assert_close(fused_conv2d_weight_of_convbn2d(conv, bn), 1.7 * weight)
+    torch.testing.assert_close(fused_conv2d_bias_of_convbn2d(conv, bn), bias - 0.3)
+
+
 @pytest.mark.parametrize(("k", "b"), [(None, None), (1.7, None), (None, -0.3), (0.6, 0.2)])
 def test_scaling_acts_on_the_equivalent_weight(k, b):
     conv, bn = pair()

@@ -105,7 +105,7 @@ def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> nn.Conv2d:
     """A new convolution that gives what the pair gives in eval; of the class and the step mode of `conv2d`.
 
     BiasError (a ValueError and an AssertionError) if the convolution has a bias of its own, which `fuse_convbn` folds
-    in; the errors of `fuse_convbn` where that refuses.
+    in; the errors of `fuse_convbn` where that refuses, but for two step modes.
 
     >>> conv, bn = nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3).eval()
     >>> x = torch.rand(1, 2, 5, 5)
@@ -199,7 +199,13 @@ def fused_pair(conv: M, bn: _BatchNorm) -> M:
 
 
 def fusion_obstacle(conv: nn.Module, bn: nn.Module) -> TypeError | ValueError | None:
-    """Why the two cannot be one layer, as the error to raise; None if they can."""
+    """Why the two cannot be one layer in their place in a network, as the error to raise; None if they can."""
+    obstacle = _obstacle_of_numbers(conv, bn)
+    return _obstacle_of_modes(conv, bn) if obstacle is None else obstacle
+
+
+def _obstacle_of_numbers(conv: nn.Module, bn: nn.Module) -> TypeError | ValueError | None:
+    """Why there is no weight and bias that stand for the two; None if there is."""
     kind = next((kind for kind in PAIRS if isinstance(conv, kind)), None)
     if kind is None or not isinstance(bn, (PAIRS[kind], nn.SyncBatchNorm, SyncBatchNorm)):
         wanted = f"a {kind.__name__} and the {PAIRS[kind].__name__}" if kind else "a convolution and the normalisation"
@@ -226,7 +232,7 @@ def fusion_obstacle(conv: nn.Module, bn: nn.Module) -> TypeError | ValueError | 
             f"{', '.join(sorted(hooked))} has hooks, which would see something else, or do something else, after the "
             "fusion. Remove them first."
         )
-    return _obstacle_of_modes(conv, bn)
+    return None
 
 
 def _applies_its_weight(conv: nn.Module, kind: Any) -> bool:
@@ -255,6 +261,7 @@ def _check(conv: nn.Module, bn: nn.Module) -> None:
 
 
 def _check_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> None:
+    """The step modes may differ: a user's own loop, or a container, may fold time for one of the two."""
     check_module("the fusion", conv2d)
     check_module("the fusion", bn2d)
     if not isinstance(conv2d, nn.Conv2d):
@@ -262,7 +269,9 @@ def _check_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> None:
             "The fusion takes a Conv2d and the BatchNorm2d after it, "
             f"but got {type(conv2d).__name__} and {type(bn2d).__name__}."
         )
-    _check(conv2d, bn2d)
+    obstacle = _obstacle_of_numbers(conv2d, bn2d)
+    if obstacle is not None:
+        raise obstacle
     if conv2d.bias is not None:
         raise BiasError(
             "The fusion takes a Conv2d with bias=False: the normalisation's own bias takes its place. "
