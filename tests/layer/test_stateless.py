@@ -20,7 +20,7 @@ PLAIN = [name for name in NAMES if "Unpool" not in name]
 
 
 def step_shape(made):
-    sizes = [SIZES[axis] for axis in made.axes if axis != "*"]
+    sizes = [SIZES[axis] for axis in made.axes if axis[0] not in "(*"]
     return [size - size % 2 for size in sizes] if "Unpool" in made.__name__ else sizes  # a pool of 2 loses the odd one
 
 
@@ -115,9 +115,46 @@ def test_a_wrong_rank_is_refused_in_words(name):
     with pytest.raises(ShapeError, match=r"takes \[N, .*but got \[(2|\])") as refused:
         module(torch.zeros([2] * (least - 1)), *rest)
     assert "unsqueeze" not in str(refused.value)  # time is not what is missing
-    if "*" not in registry[name].axes:
+    if not any(axis[0] in "(*" for axis in registry[name].axes):
         with pytest.raises(ValueError, match="set_step_mode"):
             module(x, *rest)
+
+
+def takes_rank(module, x):
+    try:
+        module(x)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("name", [name for name in PLAIN if hasattr(nn, name)])
+def test_what_torch_takes_is_taken_and_every_other_rank_is_refused_in_words(name, step_mode):
+    check_ranks(build(name, step_mode), torch_layer(build(name)))
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "area", "linear", "bilinear", "bicubic", "trilinear"])
+def test_the_mode_of_an_upsampling_says_how_many_axes_it_takes(mode, step_mode):
+    made = layer.Upsample(scale_factor=2, mode=mode, step_mode=step_mode)
+    for module in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        check_ranks(module, nn.Upsample(scale_factor=2, mode=mode))
+
+
+def check_ranks(module, plain):
+    taken, time = 0, [2] if module.step_mode == "m" else []
+    for rank in range(9):
+        x = torch.rand([4] * rank)
+        if takes_rank(plain, x):
+            taken += 1
+            assert module(torch.stack([x, x]) if time else x).ndim == plain(x).ndim + len(time)
+            continue
+        with pytest.raises(
+            ShapeError, match=rf"{type(module).__name__} .*takes \[.*, but got \[.*with {len(time) + rank} axes"
+        ):
+            module(x.expand((*time, *x.shape)))
+    assert taken
 
 
 @pytest.mark.parametrize("name", NAMES)

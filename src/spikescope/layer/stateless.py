@@ -12,6 +12,7 @@ from ..errors import check_rank, check_tensor
 from ..sockets import place_sockets
 from .fold import over_time
 from .pooling import FastMaxPool2d
+from .upsampling import UpsampleOfMode
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -116,12 +117,12 @@ def _with_step_mode(made: type[Stateless], args: tuple[Any, ...], step_mode: str
 
 def _least(axes: tuple[str, ...]) -> int:
     """The least number of axes of one step."""
-    return sum(axis != "*" for axis in axes)
+    return sum(axis[0] not in "(*" for axis in axes)
 
 
 def _most(axes: tuple[str, ...]) -> int:
     """The largest number of axes of one step, with an axis of time before them."""
-    return _MOST_AXES - 1 if "*" in axes else _least(axes)
+    return _MOST_AXES - 1 if "*" in axes else len(axes)
 
 
 def check_axes(owner: str, x: Any, axes: tuple[str, ...], step_mode: str, *, one_sample: bool = False) -> None:
@@ -132,7 +133,7 @@ def check_axes(owner: str, x: Any, axes: tuple[str, ...], step_mode: str, *, one
     check_tensor(owner, "the input", x)
     time = () if step_mode == "s" else ("T",)
     forms = [(*time, *axes), *([(*time, *axes[1:])] if one_sample else [])]
-    most = _MOST_AXES if "*" in axes else _least(forms[0])
+    most = _MOST_AXES if "*" in axes else len(forms[0])
     wanted = " or ".join(f"[{', '.join(form)}]" for form in forms)
     check_rank(owner, x, tuple(range(_least(forms[-1]), most + 1)), wanted, step_mode)
 
@@ -148,11 +149,13 @@ def stateless(
 ) -> type[Any]:
     """The layer of this library for a module that treats every sample of a batch independently.
 
-    - `axes`: the axes of one step, as `"N C H W"`; a `*` stands for any number of further axes.
+    - `axes`: the axes of one step, as `"N C H W"`; a `*` stands for any number of further axes, and one in
+      parentheses may be missing.
     - `one_sample`: whether the module also takes one sample without the axis N.
     - `example`: constructor arguments that fit an input with C = F = 4 and no size below 4.
     - `module`: the module that defines it, where pickle will look for it.
-    - `way`: a class whose `forward` takes one step in the place of the module's own, which it falls back on.
+    - `way`: a class of the module's kind that stands in its place: a `forward` of one step that is faster, or
+      `axes` that depend on an argument.
 
     >>> Softmax = stateless(nn.Softmax, "N C", example=(-1,))
     >>> Softmax(-1, step_mode="m")(torch.zeros(5, 1, 2)).shape
@@ -209,7 +212,7 @@ def _documentation(base: type[nn.Module], name: str, axes: str, example: tuple[A
     ]
     if "indices" not in signature(base.forward).parameters:  # the indices come from a pool
         given = ", ".join([*map(repr, example), "step_mode='m'"])
-        sizes = ", ".join(str(_SIZES[axis]) for axis in ("T", *axes.split()) if axis != "*")
+        sizes = ", ".join(str(_SIZES[axis]) for axis in ("T", *axes.split()) if axis[0] not in "(*")
         lines += ["", f">>> {name}({given})(torch.rand({sizes})).shape[:2]", "torch.Size([3, 2])"]
     return "\n".join(lines)
 
@@ -236,7 +239,7 @@ AdaptiveMaxPool3d = stateless(nn.AdaptiveMaxPool3d, "N C D H W", one_sample=True
 MaxUnpool1d = stateless(nn.MaxUnpool1d, "N C L", one_sample=True, example=(2,))
 MaxUnpool2d = stateless(nn.MaxUnpool2d, "N C H W", one_sample=True, example=(2,))
 MaxUnpool3d = stateless(nn.MaxUnpool3d, "N C D H W", one_sample=True, example=(2,))
-Upsample = stateless(nn.Upsample, "N C L *", example=(None, 2))
+Upsample = stateless(nn.Upsample, "N C D (H) (W)", example=(None, 2), way=UpsampleOfMode)
 Flatten = stateless(nn.Flatten, "N C *", example=())
 GroupNorm = stateless(nn.GroupNorm, "N C *", example=(2, 4))
 LayerNorm = stateless(nn.LayerNorm, "N * F", one_sample=True, example=(4,))
