@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import weakref
 from collections import OrderedDict
@@ -22,7 +21,12 @@ class Hooks(OrderedDict[Any, Callable[..., Any]]):
 
     PyTorch numbers the hooks that it registers; a name is one of ours, which so sees what the others have made of a
     value. A copy of the module is without hooks that are `passing`.
+
+    - `before`: the collection that these take the place of, where there are handles, which know no other. Instead of
+      the hooks it holds what takes them off here when a handle takes it out there.
     """
+
+    before: OrderedDict[Any, _Place] | None = None
 
     def __setitem__(self, key: Any, hook: Callable[..., Any]) -> None:
         super().__setitem__(key, hook)
@@ -40,7 +44,22 @@ class Hooks(OrderedDict[Any, Callable[..., Any]]):
 
     def __reduce__(self) -> Any:
         lasting = [(key, hook) for key, hook in self.items() if not getattr(hook, "passing", False)]
-        return Hooks, (), None, None, iter(lasting)
+        return Hooks, (), vars(self) or None, None, iter(lasting)
+
+
+class _Place:
+    """Where a hook was before `Hooks` took it over. Whoever takes this out, as its handle does, takes the hook off."""
+
+    def __init__(self, key: Any, hooks: Hooks) -> None:
+        self.key, self.hooks = key, weakref.ref(hooks)
+
+    def __del__(self) -> None:
+        hooks = self.hooks()
+        if hooks is not None:
+            hooks.pop(self.key, None)
+
+    def __reduce__(self) -> Any:
+        return _Place, (self.key, self.hooks())
 
 
 def put_hooks(module: nn.Module, name: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
@@ -66,13 +85,11 @@ def take_hooks_off(module: nn.Module, name: str) -> None:
 
 
 def _taken_over(hooks: OrderedDict[Any, Any]) -> Hooks:
-    """The same hooks; the handles that remove them, which know the collection alone, lead to the new one."""
+    """The same hooks; the handles that remove them, which know the collection alone, go on doing so."""
     made = Hooks(hooks)
-    references = weakref.getweakrefs(hooks) if hooks else []
-    for holder in gc.get_referrers(*references) if references else []:
-        held = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
-        if any(held.get("hooks_dict_ref") is reference for reference in references):
-            held["hooks_dict_ref"] = weakref.ref(made)
+    if hooks and weakref.getweakrefcount(hooks):
+        hooks.update({key: _Place(key, made) for key in hooks})
+        made.before = hooks
     return made
 
 

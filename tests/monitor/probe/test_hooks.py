@@ -122,6 +122,39 @@ def test_handles_of_hooks_that_were_there_still_remove_them():
     assert hooks_of(module) == []
 
 
+def test_handles_remove_their_hooks_also_where_the_collector_knows_of_nothing():
+    module = nn.Linear(3, 3)
+    handle = forward_hook(module)
+    gc.freeze()  # as before a fork
+    with OutputMonitor(module):
+        handle.remove()
+        assert [key for key in module._forward_hooks if not isinstance(key, str)] == []
+    assert hooks_of(module) == []
+
+
+def doubled(module, args, out):
+    return 2 * out
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("first", ["handle", "hooks"])
+def test_the_handle_in_a_copy_removes_the_hook_of_the_copy(twin, first):
+    module = nn.Linear(3, 3)
+    module.handle = module.register_forward_hook(doubled)
+    if first == "handle":
+        module.__dict__ = {"handle": module.__dict__.pop("handle"), **module.__dict__}  # and so it is copied first
+    with OutputMonitor(module):
+        other = twin(module)
+    x = torch.ones(1, 3)
+    plain = nn.functional.linear(x, module.weight, module.bias)
+    assert torch.equal(other(x), 2 * plain)
+    other.handle.remove()
+    assert torch.equal(other(x), plain)
+    assert torch.equal(module(x), 2 * plain)
+    module.handle.remove()
+    assert torch.equal(module(x), plain)
+
+
 def test_a_kernel_counts_only_what_no_hook_may_change():
     node = neuron.IFNode(step_mode="m")
     assert not may_change_output(node)
