@@ -22,9 +22,11 @@ from spikescope.view.document.parts import (
     COURSES,
     IN_HUNDRED,
     MARKS,
+    NEURONS,
     POINTS,
     ROWS,
     course_of,
+    liveliest,
     potential_of,
     raster_of,
 )
@@ -62,6 +64,27 @@ def test_measures_of_a_recording_are_those_of_its_spikes(recorded):
     assert first["rate"] == pytest.approx(rates.mean().item(), rel=1e-5)
     assert first["silent"] == pytest.approx((rates == 0).double().mean().item(), rel=1e-5)
     assert first["spread"] == pytest.approx(rates.sort().values.tolist(), rel=1e-5)
+
+
+def test_an_energy_without_operations_is_left_out_and_told(recorded):
+    """Without the input of layers with weights it would be that of the neurons alone, beside a twin of nothing."""
+    found = document_of(recorded[0], net=network())
+    assert found["energy"] is None
+    assert [text for text in found["unjudged"] if text.startswith("the energy: ") and "'input'" in text]
+
+
+def test_a_recording_has_courses_over_its_runs_not_over_a_training(recorded, tmp_path):
+    page = report(recorded[0], to=tmp_path / "page.html").read_text()
+    assert 'href="#courses">Runs</a>' in page
+    assert ">Over the runs</h2>" in page
+    assert "Over training" not in page
+
+
+@pytest.mark.parametrize("firing", range(1, 12))
+def test_the_neurons_whose_potentials_are_shown_are_several(firing):
+    spikes = torch.zeros(4, 12)
+    spikes[0, :firing] = 1
+    assert len(set(liveliest(torch.rand(4, 12), spikes))) == NEURONS
 
 
 def test_a_raster_of_a_recording_is_its_spikes(recorded):
@@ -215,7 +238,7 @@ def test_rates_have_one_unit_in_courses_facts_map_and_table(recorded, tmp_path):
         page = report(found, to=tmp_path / "page.html").read_text()
         assert f"<b>{IN_HUNDRED}</b>" in page
         assert "firing rate <small>in 100 steps</small></th>" in page
-        assert dict(found["facts"])["firing rate"].endswith("in 100 steps, mean over neurons")
+        assert dict(found["facts"])["mean firing rate"].endswith("in 100 steps")
         assert "in a step" not in page
 
 

@@ -70,8 +70,8 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
     for name, module in modules.items():
         if name not in recording:
             continue
-        layer = recording[name]
-        if is_neuron(module) and len(layer):
+        layer = {key: signal for key, signal in recording[name].items() if len(signal)}  # others never ran
+        if is_neuron(module) and layer:
             found = True
             yield _of_neuron(name, module, next(iter(layer.values())))
         elif isinstance(module, WEIGHTED) and "input" in layer:

@@ -110,7 +110,7 @@ def lively(layer: LayerTrace, count: int) -> list[int]:
     changing = np.flatnonzero((counts > 0) & (counts < len(layer.spikes)))
     order = changing[np.lexsort((-span[changing], counts[changing]))]
     if len(order) >= count:
-        return [int(i) for i in order[np.linspace(0, len(order) - 1, count + 2).astype(int)[1:-1]]]
+        return [int(i) for i in order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]]
     others = np.setdiff1d(np.argsort(-span, kind="stable"), changing, assume_unique=True)
     return [int(i) for i in (*order, *others)][:count]
 

@@ -164,7 +164,7 @@ def _facts(found: Document, history: Sequence[Epoch]) -> list[list[str]]:
     parameters = sum(row.get("parameters", 0) for row in found["layers"])
     rate = sum(layer.rate * layer.neurons for layer in last.layers) / max(1, neurons)
     facts += [["parameters", f"{parameters:,}"]] if parameters else []
-    facts += [["neurons", f"{neurons:,}"], ["firing rate", rate_of(rate)]]
+    facts += [["neurons", f"{neurons:,}"], ["mean firing rate", rate_of(rate)]]
     energy = found["energy"]
     if energy is not None:
         facts.append(["energy without spikes / with", f"{value(energy['honest']):.2f}"])

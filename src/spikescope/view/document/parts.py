@@ -67,9 +67,9 @@ def rate_of(rate: float) -> str:
     """The mean rate of neurons, of spikes in a step, among the facts.
 
     >>> rate_of(0.0634)
-    '6.34 in 100 steps, mean over neurons'
+    '6.34 in 100 steps'
     """
-    return f"{100 * rate:.3g} in 100 steps, mean over neurons"
+    return f"{100 * rate:.3g} in 100 steps"
 
 
 def _thinned(values: NDArray[Any], most: int) -> tuple[list[int], str]:

@@ -138,7 +138,7 @@ def _facts(recording: StoredRecording, counts: dict[str, Counts]) -> list[list[s
     if neurons:
         values = sum(len(held.spikes) * held.steps for held in counts.values())
         rate = sum(float(held.spikes.sum()) for held in counts.values()) / max(1, values)
-        facts += [["neurons", f"{neurons:,}"], ["firing rate", rate_of(rate)]]
+        facts += [["neurons", f"{neurons:,}"], ["mean firing rate", rate_of(rate)]]
     return facts
 
 
@@ -267,6 +267,12 @@ def _norms(signal: Signal, run: int | None) -> Tensor:
 
 
 def _price(found: Document, energy: Any) -> None:
+    """The energy, where the recording has what it follows from: without operations it would be that of nothing."""
+    if not energy.twin:
+        found["unjudged"].append(
+            "the energy: it follows from what the layers with weights are given. Record their 'input' as well"
+        )
+        return
     found["energy"] = energy_of(energy)
     priced = {layer.work.name: layer for layer in energy.layers}
     for row in found["layers"]:

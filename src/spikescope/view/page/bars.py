@@ -35,7 +35,9 @@ def gradients(document: Document) -> str:
     cells = [tag("rect", class_=f"c{at}", x=14 * at, y="0", width="13", height="12") for at in range(LEVELS + 1)]
     drawn = tag("svg", *cells, width="126", height="12", aria_hidden="true")
     last = f"step {max(0, steps - 1):,} on the right"
-    words = f"norm of the gradient, from step 0 on the left to {last}, on a logarithmic scale"
+    words = (
+        f"norm of the gradient, from step 0 on the left to {last}, on a logarithmic scale; the number is of all steps"
+    )
     key = tag("p", tag("b", clean(words)), " 0, then ", clean(short(low)), " ", drawn, " ", clean(short(high)))
     note = tag("p", clean(flow["note"]), class_="note") if flow["note"] else ""
     return tag("div", key, class_="legend") + rows_of(rows, "heat", "Gradient of each layer over time") + note

@@ -14,7 +14,7 @@ from .network import legend, map_of
 from .samples import potentials, rasters
 from .table import table_of
 
-__all__ = ["SECTIONS", "sections"]
+__all__ = ["SECTIONS", "sections", "title_of"]
 
 Draw = Callable[[Document, Mapping[str, Scale], str], str]
 
@@ -46,7 +46,7 @@ def sections(documents: Sequence[Document]) -> dict[str, str]:
     scales = scales_of(documents)
     pair = len(documents) > 1
     made = {}
-    for name, (_, title, draw) in SECTIONS.items():
+    for name, (_, _, draw) in SECTIONS.items():
         drawn = [draw(held, scales, f"{at}.") for at, held in enumerate(documents)]
         if not any(drawn):
             continue
@@ -60,9 +60,16 @@ def sections(documents: Sequence[Document]) -> dict[str, str]:
             body = drawn[0]
         words = tag("p", clean(WORDS[name]), class_="words") if name in WORDS else ""
         above = _choice(scales) + legend(scales) if name == "map" else ""
-        head = tag("h2", clean(title), id=f"{name}-title")
+        head = tag("h2", clean(title_of(name, documents)), id=f"{name}-title")
         made[name] = tag("section", head, words, above, body, id=name, aria_labelledby=f"{name}-title")
     return made
+
+
+def title_of(name: str, documents: Sequence[Document], short: bool = False) -> str:
+    """The title of a part, in full or as a link to it has it. What a recording has courses of need be no training."""
+    if name == "courses" and all(held["source"] == "recording" for held in documents):
+        return "Runs" if short else "Over the runs"
+    return SECTIONS[name][0 if short else 1]
 
 
 def _nothing() -> str:

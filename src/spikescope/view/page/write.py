@@ -13,7 +13,7 @@ from ..document.text import DATA, json_of
 from .differences import differences
 from .findings import facts
 from .markup import clean, tag
-from .sections import SECTIONS, sections
+from .sections import sections, title_of
 
 __all__ = ["page"]
 
@@ -39,7 +39,7 @@ def page(documents: Sequence[Document], *, live: str = "") -> str:
     title = " against ".join(held["title"] for held in documents)
     body = sections(documents)
     apart = differences(documents)
-    links = [tag("a", clean(SECTIONS[name][0]), href=f"#{name}") for name in body]
+    links = [tag("a", clean(title_of(name, documents, short=True)), href=f"#{name}") for name in body]
     links = [tag("a", "What differs", href="#differences"), *links] if apart else links
     controls = tag(
         "div",
