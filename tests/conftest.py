@@ -12,10 +12,12 @@ import torch
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
+from logs import Caught
 from registries import apart
 from sample import WHOLE, covering
 
 torch.set_num_threads(1)  # the test workers share the cores; no result depends on it
+logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what is logged and nobody takes
 
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -52,21 +54,22 @@ def registries_as_before():
         yield
 
 
+@pytest.fixture
+def caplog():
+    """What is logged meanwhile."""
+    held = Caught()
+    logging.getLogger().addHandler(held)
+    yield held
+    logging.getLogger().removeHandler(held)
+
+
 def spare():
     """Whoever collects garbage from now on, a test or what it tests, need not go through all that there is now."""
     gc.collect()
     gc.freeze()
 
 
-def let_through():
-    """The loggers of torch pass on what they are told: else pytest goes to each of some forty, six times a test."""
-    for name, held in logging.root.manager.loggerDict.items():
-        if name.startswith("torch") and isinstance(held, logging.Logger):
-            held.propagate = True
-
-
 def pytest_collection_finish():
-    let_through()
     spare()
     gc.enable()
 
