@@ -12,6 +12,7 @@ import torch
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
+from interpreter import quicken
 from logs import Caught
 from registries import apart
 from sample import WHOLE, covering
@@ -70,6 +71,7 @@ def spare():
 
 
 def pytest_collection_finish():
+    quicken()
     spare()
     gc.enable()
 
