@@ -258,9 +258,25 @@ def test_a_memory_v_seq_of_ones_own():
     assert node.v_seq.tolist() == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("backend", ["cupy", "lava", "inductor"])
-def test_backends_of_another_library_become_the_default_with_one_note(backend, monkeypatch):
+@pytest.fixture
+def lenient(monkeypatch):
+    """Says whether neurons are lenient, as the import aliases do, until the test ends; nothing has been noted yet."""
     monkeypatch.setattr("spikescope.neuron.leniency._said", set())
+    yield neuron.leniency.be_lenient
+    neuron.leniency.be_lenient(False)
+
+
+@pytest.mark.parametrize("backend", ["cupy", "lava", "inductor"])
+def test_backends_of_another_library_are_refused_unless_they_are_allowed(backend, lenient):
+    lenient(False)
+    for make in (IFNode, Module):
+        with pytest.raises(ValueError, match=rf"{make.__name__}: backend must be one of 'auto'.*'{backend}'"):
+            make(backend=backend)
+    node = LIFNode(backend="torch")
+    with pytest.raises(ValueError, match="LIFNode: backend must be one of 'auto'"):
+        node.backend = backend
+    assert node.backend == "torch"
+    lenient(True)
     with pytest.warns(UserWarning, match=rf"IFNode: there is no backend '{backend}' here; it becomes 'auto'"):
         assert IFNode(backend=backend).backend == "auto"
     with warnings.catch_warnings():
@@ -272,18 +288,14 @@ def test_backends_of_another_library_become_the_default_with_one_note(backend, m
         assert Module(backend=backend).backend == "torch"
 
 
-def test_integers_are_refused_unless_they_are_allowed(monkeypatch):
+def test_integers_are_refused_unless_they_are_allowed(lenient):
     with pytest.raises(TypeError, match=r"IFNode integrates real numbers.*torch.int64"):
         IFNode()(torch.ones(2, dtype=torch.int64))
-    monkeypatch.setattr("spikescope.neuron.leniency._said", set())
-    neuron.leniency.allow_integers(True)
-    try:
-        with pytest.warns(UserWarning, match=r"IFNode: the input is of dtype torch.int64; it becomes float32"):
-            y = IFNode()(torch.ones(2, dtype=torch.int64))
-        assert (y.dtype, y.tolist()) == (torch.float32, [1.0, 1.0])
-        assert Module(step_mode="m")(torch.ones(3, 2, dtype=torch.uint8)).dtype == torch.float32
-    finally:
-        neuron.leniency.allow_integers(False)
+    lenient(True)
+    with pytest.warns(UserWarning, match=r"IFNode: the input is of dtype torch.int64; it becomes float32"):
+        y = IFNode()(torch.ones(2, dtype=torch.int64))
+    assert (y.dtype, y.tolist()) == (torch.float32, [1.0, 1.0])
+    assert Module(step_mode="m")(torch.ones(3, 2, dtype=torch.uint8)).dtype == torch.float32
 
 
 def test_helpers_of_a_surrogate():

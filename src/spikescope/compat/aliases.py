@@ -158,8 +158,8 @@ class _AliasLoader(Loader):
 
 
 def _lenient(allowed: bool) -> None:
-    """Whether neurons take what code that comes by the aliases may rely on: integers, as float32."""
-    import_module("spikescope.neuron.leniency").allow_integers(allowed)
+    """Whether neurons take what code that comes by the aliases may rely on: integers, and backends of that library."""
+    import_module("spikescope.neuron.leniency").be_lenient(allowed)
 
 
 class _AliasFinder(MetaPathFinder):

@@ -29,7 +29,7 @@ from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
 from .behind import run_behind, taken
-from .leniency import BACKENDS_ELSEWHERE, backend_here, floating
+from .leniency import backend_here, floating
 from .shortcut import Shortcut, methods_of, short_way
 
 __all__ = ["Neuron", "PointwiseNeuron"]
@@ -382,10 +382,10 @@ class PointwiseNeuron(Neuron, abstract=True):
             self._rest_anew(rest)
 
     def _admit_backend(self, given: str) -> str:
-        """The backend to store: ours, or in place of another library's the default."""
+        """The backend to store: ours, or in code for another library the default in place of one that is there."""
         supported = (*self.supported_backends, "auto", "torch")
-        if given in BACKENDS_ELSEWHERE and given not in supported:
-            return backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
+        if given not in supported:
+            given = backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
         check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported))
         return given
 

@@ -7,13 +7,13 @@ import warnings
 import torch
 from torch import Tensor
 
-__all__ = ["BACKENDS_ELSEWHERE", "allow_integers", "backend_here", "floating"]
+__all__ = ["backend_here", "be_lenient", "floating"]
 
 BACKENDS_ELSEWHERE = ("cupy", "lava", "inductor")
 """Backends of SpikingJelly that have another name here, or none."""
 
 _said: set[str] = set()
-_integers_allowed = False
+_lenient = False
 
 
 def _say_once(what: str, words: str) -> None:
@@ -22,8 +22,20 @@ def _say_once(what: str, words: str) -> None:
         warnings.warn(words, stacklevel=2)
 
 
+def be_lenient(allowed: bool) -> None:
+    """Whether neurons take integers and booleans as float32, and backends that are not here as the default, each with a
+    warning, or refuse them in words.
+
+    It holds for the process: the import aliases switch it on, since code that comes that way may rely on it.
+    """
+    global _lenient
+    _lenient = allowed
+
+
 def backend_here(owner: str, given: str, default: str) -> str:
-    """The backend that stands for one of `BACKENDS_ELSEWHERE`: the default of the neuron."""
+    """The backend for one that was given: the default for one of `BACKENDS_ELSEWHERE` where `be_lenient` says so."""
+    if not _lenient or given not in BACKENDS_ELSEWHERE:
+        return given
     _say_once(
         "backend",
         f"{owner}: there is no backend {given!r} here; it becomes {default!r}. 'auto' is the fused kernel of "
@@ -32,18 +44,9 @@ def backend_here(owner: str, given: str, default: str) -> str:
     return default
 
 
-def allow_integers(allowed: bool) -> None:
-    """Whether neurons take integers and booleans as float32, with a warning, or refuse them in words.
-
-    It holds for the process: the import aliases switch it on, since code that comes that way may rely on it.
-    """
-    global _integers_allowed
-    _integers_allowed = allowed
-
-
 def floating(owner: str, x: Tensor) -> Tensor:
-    """The input of a neuron; one of integers as float32 where `allow_integers` says so."""
-    if not _integers_allowed or not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
+    """The input of a neuron; one of integers as float32 where `be_lenient` says so."""
+    if not _lenient or not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
         return x
     _say_once("integers", f"{owner}: the input is of dtype {x.dtype}; it becomes float32. This is said once.")
     return x.to(torch.float32)
