@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from website import assemble, links, source
-from website.build import address
+from website.build import SEPARATORS, address
 from website.made.text import cell
 
 import spikescope
@@ -236,6 +236,12 @@ def test_names_of_other_libraries_lead_to_what_is_here():
         room, _, found = re.match(r"[\w.]+", here)[0].partition(".")
         assert room == "nn" or hasattr(getattr(spikescope, room), found), here
         assert f"`{name}" in told or f".{name}" in told or f" `{name}" in told, f"{library}'s {name} is not on the page"
+
+
+@pytest.mark.parametrize("language", assemble.LANGUAGES)
+def test_the_search_parts_names_from_quotes_and_brackets(language):
+    found = re.split(SEPARATORS[language], "`backend='cupy'`; layer.Linear(4, 2) {'v': h} reset_net? a|b")
+    assert {"backend", "cupy", "layer", "Linear", "v", "h", "reset_net", "a", "b"} <= set(found)
 
 
 def test_a_placeholder_is_no_address():

@@ -11,10 +11,9 @@ from .assemble import HERE, LANGUAGES, ROOT, assemble
 from .links import check
 from .source import write_sources
 
-SEPARATORS = {
-    "en": r"[\s\-,:!=\[\]()\"`/.]+",
-    "zh": '[\\s\u200b\\-,:!=\\[\\]()"`/.\uff0c\u3002\uff1a\uff1b\uff08\uff09]+',
-}
+MARKS = r"""\s\-,:;!?=\[\](){}<>|*+"'`/."""
+SEPARATORS = {"en": f"[{MARKS}]+", "zh": f"[{MARKS}\u200b\uff0c\u3002\u3001\uff1a\uff1b\uff1f\uff08\uff09]+"}
+"""What parts words for the search: a name is found in `backend='cupy'` too."""
 
 PALETTES = {
     "en": ("Colours of the system, switch to light", "Light, switch to dark", "Dark, switch to those of the system"),
