@@ -91,30 +91,7 @@ def run_demo(
         torch.manual_seed(settings.seed)
         net = digits_network(neuron).to(device)
     folder.write_config(_config(settings, neuron, device, dataset))
-    history: list[Epoch] = []
-    updates = settings.epochs * -(-len(dataset.x_train) // settings.batch_size)
-    interrupted = False
-    with nullcontext() if quiet else TrainingProgress(updates) as progress:
-
-        def finished(epoch: Epoch) -> None:
-            folder.save_checkpoint(net, network="digits_network", neuron=neuron, epoch=epoch.epoch)
-            folder.add_epoch(epoch)
-            history.append(epoch)
-            for call in (progress.epoch if progress else None, on_epoch):
-                if call is not None:
-                    call(epoch)
-
-        try:
-            fit(
-                net,
-                dataset,
-                settings,
-                augment=shift_images(SHIFTED_SHARE),
-                on_batch=progress.batch if progress else None,
-                on_epoch=finished,
-            )
-        except KeyboardInterrupt:
-            interrupted = True
+    history, interrupted = _trained(net, dataset, settings, folder, neuron, quiet, on_epoch)
     if history and interrupted:
         load_checkpoint(folder.path / "model.safetensors", net)
     text = summary(history)
@@ -133,6 +110,36 @@ def run_demo(
     with folder.afterwards("summary.txt"):
         folder.write_summary(text + "\n")
     return Outcome(tuple(history), text, interrupted)
+
+
+def _trained(
+    net: nn.Module,
+    dataset: Dataset,
+    settings: Settings,
+    folder: RunFolder,
+    neuron: str,
+    quiet: bool,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[list[Epoch], bool]:
+    """The finished epochs, each written when it is over, and whether an interrupt came before the last."""
+    history: list[Epoch] = []
+    updates = settings.epochs * -(-len(dataset.x_train) // settings.batch_size)
+    with nullcontext() if quiet else TrainingProgress(updates) as progress:
+
+        def finished(epoch: Epoch) -> None:
+            folder.save_checkpoint(net, network="digits_network", neuron=neuron, epoch=epoch.epoch)
+            folder.add_epoch(epoch)
+            history.append(epoch)
+            for call in (progress.epoch if progress else None, on_epoch):
+                if call is not None:
+                    call(epoch)
+
+        on_batch, augment = progress.batch if progress else None, shift_images(SHIFTED_SHARE)
+        try:
+            fit(net, dataset, settings, augment=augment, on_batch=on_batch, on_epoch=finished)
+        except KeyboardInterrupt:
+            return history, True
+    return history, False
 
 
 def _insight(net: nn.Module, dataset: Dataset, settings: Settings) -> Insight:
