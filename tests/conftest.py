@@ -12,6 +12,7 @@ import torch
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
+from beforehand import read_from_the_end
 from interpreter import quicken
 from logs import Caught
 from registries import apart
@@ -33,8 +34,10 @@ collect_ignore_glob = [
 ]  # programs, not tests
 
 
-def pytest_collection():
+def pytest_collection(session):
     gc.disable()  # nothing of what is collected becomes garbage
+    with apart():
+        read_from_the_end(session.config.args)
 
 
 @pytest.hookimpl(wrapper=True)
