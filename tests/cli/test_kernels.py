@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 
@@ -40,7 +39,7 @@ print(json.dumps(found))
 
 def run(*words, **variables):
     env = {name: held for name, held in (os.environ | variables).items() if held is not None}
-    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False)
+    return fresh.run(*words, env=env)
 
 
 @built_here

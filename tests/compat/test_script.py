@@ -225,7 +225,7 @@ def test_an_import_of_one_module_is_enough(tmp_path):
         "from spikingjelly.activation_based import recurrent\n"
     )
     path = write(tmp_path / "one.py", text)
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+    done = fresh.run("-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')")
     assert done.stdout == "True True\n"
     assert done.returncode == 1
     assert "There is no spikingjelly.activation_based.recurrent among the aliases of spikescope" in done.stderr

@@ -1,13 +1,12 @@
 """Every neuron of the registry is fused under 'auto' and has the bits of the eager loop, also where it uses exp."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from dynamics_cases import NEURONS, assert_equal, inputs, make
 
+import fresh
 from spikescope.dynamics.cpp import borrowed
 from spikescope.dynamics.cpp.borrowed import _OF_ARRAYS, _OF_VECTORS, missing
 from spikescope.neuron import ComplementaryLIFNode, EIFNode, LIAFNode
@@ -149,7 +148,5 @@ def test_on_other_processors():
     )
     for capability, backends in (("avx2", ["cpp", "cpp"]), ("default", ["torch", "cpp"])):
         environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
-        told = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-        )
+        told = fresh.run("-c", program, env=environment)
         assert told.stdout.split() == backends, told.stderr

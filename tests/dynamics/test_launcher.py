@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fresh
 from sample import sample
 from spikescope.dynamics.triton.launch import BLOCK, Launcher
 
@@ -69,12 +68,9 @@ with absent_gpu(lambda name, arguments, types: typed.append([name, types.get("X"
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """The launches of each call: by Triton, on the long way with code that is known, and on the short way."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     cache = str(tmp_path_factory.mktemp("triton"))
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": path, "TRITON_CACHE_DIR": cache}
-    command = [sys.executable, "-c", SCRIPT, *TYPES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": cache}
+    done = fresh.run("-c", SCRIPT, *TYPES, env=environment, cwd=ROOT, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -2,8 +2,6 @@
 
 import inspect
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, parity
 from test_taps import NAMES, check, tapped
 
+import fresh
 from spikescope.dynamics.triton import launch
 from spikescope.neuron import AdaptiveLIFNode, LIFNode
 
@@ -121,7 +120,7 @@ def test_the_kernels_compile_for_a_gpu_with_the_arithmetic_of_pytorch(tmp_path):
     """A fused multiply-add rounds once where PyTorch rounds twice, and so may flip a spike."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     script = Path(__file__).parents[1] / "sweeps" / "triton_ptx.py"
-    command = [sys.executable, str(script), "--sample"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    program = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = fresh.run("-c", program, "--sample", env=environment)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert ": 10 kernels, 0 wrong" in done.stdout
