@@ -4,7 +4,9 @@
 """
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import fresh
+from sample import sample
 from spikescope import compat, neuron, surrogate
 from spikescope.neuron import IFNode
 
@@ -80,10 +84,34 @@ def test_kernels_give_the_same_spikes(name):
         check(name, runner.run(name), WANDERS)
 
 
-def test_two_ranks_under_torchrun():
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "spikescope.compat", "--force", str(HERE / "runner.py"), "two_ranks"]
-    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+RANKED = ["spikescope.compat", "--force", str(HERE / "runner.py"), "two_ranks"]
+A_RANK = """
+import os, runpy, sys
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = sys.argv.pop(1)
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def by_torchrun():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", *RANKED]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+
+def as_by_torchrun():
+    """The same two processes, which begin quicker: that a training runs under torchrun is tested in tests/train."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    first, second = fresh.run_at_once(
+        *(["-c", A_RANK, rank, *RANKED] for rank in range(2)), env={**os.environ, **meeting}
+    )
+    assert second.returncode == 0, second.stderr[-3000:]
+    return first
+
+
+@pytest.mark.parametrize("begin", sample([by_torchrun, as_by_torchrun], as_by_torchrun))
+def test_two_ranks(begin):
+    ran = begin()
     assert ran.returncode == 0, ran.stderr[-3000:]
     got = json.loads(ran.stdout.strip().splitlines()[-1])
     assert got["same on all"] is True
