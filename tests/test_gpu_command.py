@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bench.cases import scaling
+from bench.gpu import __main__ as gpu
 from bench.gpu import ranks
 
 from sample import sample
@@ -42,12 +43,18 @@ def test_a_part_runs_to_its_end_and_writes_its_file(part, tmp_path):
 
 def test_a_part_that_fails_takes_no_other_with_it_and_the_status_is_that_of_the_tests(tmp_path):
     """Without a GPU and without a rehearsal every part ends at once, and says why."""
-    done = command("--part", "rows,step", "--output", str(tmp_path))
+    done = command("--part", "step,tests", "--output", str(tmp_path))
     if "There is no GPU" not in done.stderr:
         pytest.skip("there is a GPU")
-    assert done.returncode == 0  # no tests were asked for
+    assert done.returncode == 1
     assert len(list(tmp_path.iterdir())) == 2
-    assert command("--part", "tests", "--output", str(tmp_path)).returncode == 1
+
+
+@pytest.mark.parametrize(("parts", "status"), [("rows,step", 0), ("tests,rows", 1), ("rows,tests,step", 1)])
+def test_the_status_is_that_of_the_tests_alone(parts, status, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--part", parts])
+    monkeypatch.setattr(gpu, "_run", lambda part, *given: {"tests": 1}.get(part, 2))
+    assert gpu.main() == status
 
 
 def test_an_unknown_part_is_refused_in_words(tmp_path):
