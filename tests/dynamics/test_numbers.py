@@ -23,7 +23,7 @@ def of_kind(kind, number, dtype):
     return number if kind == "n" else torch.full(() if kind == "s" else (7,), number, dtype=dtype)
 
 
-@pytest.mark.slow(keep=6)
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("mix", MIXES, ids="".join)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
 def test_numbers_meet_tensors_in_every_mix(mix, dtype):
@@ -91,7 +91,7 @@ def test_a_field_of_a_surrogate_is_of_the_dtype_of_the_state(surrogate, dtype, r
     parity(LIFNode, inputs(5, 257, dtype=real), fields=lambda: {"surrogate_function": surrogate(held)})
 
 
-@pytest.mark.slow(keep=5)
+@pytest.mark.slow(keep=3)
 @pytest.mark.parametrize(
     "cls", [cls for cls in SURROGATES if cls.dynamic and cls.has_primitive()], ids=lambda c: c.__name__
 )
@@ -136,7 +136,7 @@ def test_an_infinite_threshold_is_never_reached(cls, soft):
     )
 
 
-@pytest.mark.slow(keep=4)  # operation for operation a kernel is the eager loop: that is tested of every neuron
+@pytest.mark.slow(keep=2)  # operation for operation a kernel is the eager loop: that is tested of every neuron
 @every_way_to_an_infinite_threshold
 def test_kernels_reach_no_infinite_threshold(cls, soft):
     assert_never_reached(
@@ -166,7 +166,7 @@ def test_the_gradient_below_an_infinite_threshold_is_that_without_one(surrogate,
     assert_as_without_a_threshold("torch", surrogate, options)
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @every_surrogate_and_reset
 def test_kernels_give_the_gradient_below_an_infinite_threshold_too(surrogate, options):
     assert_as_without_a_threshold("cpp", surrogate, options)

@@ -29,7 +29,7 @@ def test_every_neuron_with_learnable_fields(cls, shape):
     assert got.gradients["x"].count_nonzero() > 0
 
 
-@pytest.mark.slow(keep=6)  # every neuron, with its gradients, is in the law above
+@pytest.mark.slow(keep=4)  # every neuron, with its gradients, is in the law above
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_every_neuron_with_numbers_a_detached_soft_reset_and_potentials(cls):
     wished = {"v_reset": None, "detach_reset": True}
@@ -37,7 +37,7 @@ def test_every_neuron_with_numbers_a_detached_soft_reset_and_potentials(cls):
     parity(cls, inputs(7, 3, 13) / 3, store_v_seq=True, **options)
 
 
-@pytest.mark.slow(keep=8)
+@pytest.mark.slow(keep=5)
 @pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "smooth"])
 @pytest.mark.parametrize("cls", SURROGATES, ids=lambda cls: cls.__name__)
 def test_every_surrogate_with_learnable_fields(cls, spiking):
@@ -54,6 +54,7 @@ def test_a_field_of_a_surrogate_per_channel():
     )
 
 
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     "single", [("tau",), ("v_threshold",), ("tau", "v_reset"), ("v_threshold", "v_reset")], ids=str
 )
