@@ -304,7 +304,7 @@ def test_many_threads_at_once():
 def test_compiled_derivatives_of_torch_func_take_the_eager_loop_and_give_the_same():
     torch.compiler.reset()
     net = network("auto")
-    parameters, x = dict(net.named_parameters()), inputs(4, 2, 5)
+    parameters, x = dict(net.named_parameters()), inputs(2, 2, 5)
 
     def measure(held):
         y = functional_call(net, held, (x,))
@@ -318,7 +318,7 @@ def test_compiled_derivatives_of_torch_func_take_the_eager_loop_and_give_the_sam
 
 def test_compiled_forward_mode_has_the_slope_of_the_surrogate():
     torch.compiler.reset()
-    node, x = LIFNode(step_mode="m"), inputs(4, 2, 5)
+    node, x = LIFNode(step_mode="m"), inputs(2, 2, 5)
 
     def run(x):
         y = node(x)
