@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import spikescope
@@ -91,17 +92,18 @@ def signature(name: str, held: Any) -> str:
     return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {text},\n" for text in shown) + ")"
 
 
+@cache  # to find a class, its file is parsed; a page in another language has the same
 def where(held: Any) -> tuple[str, int] | None:
     """The file of the package and the line where an object is defined."""
     try:
         made = inspect.unwrap(held) if callable(held) else held
-        path, line = inspect.getsourcefile(made) or "", inspect.getsourcelines(made)[1]
+        path, line = inspect.getsourcefile(made) or "", inspect.findsource(made)[1] + 1
     except (TypeError, OSError, ValueError):
         return None
     root = inspect.getsourcefile(spikescope)
     assert root is not None
     folder = root.removesuffix("__init__.py")
-    return (path.removeprefix(folder), max(line, 1)) if path.startswith(folder) else None  # a module begins at line 0
+    return (path.removeprefix(folder), line) if path.startswith(folder) else None
 
 
 def cell(text: str) -> str:
