@@ -45,17 +45,18 @@ def address(tensor: Tensor | None) -> int:
 def forward_entry(body: Body, states: int) -> str:
     """The entry of a forward kernel.
 
-    - fixed: the stride of X in time, K, T, n, the strides L of the states, the periods P, the constants C, the bounds W
+    - fixed: the stride of X in time, K, T, n, whether Y is stored past the caches, the strides L of the states, the
+      periods P, the constants C, the bounds W
     - given: X, Y, V, CK, threads, then the states S0 and S1, the arrays A, the taps
     """
     arrays, constants = len(body.arrays), len(body.constants)
     return f"""
 extern "C" void enter_forward(const long* F, void* const* M) {{
-  const long *L = F + 4, *P = L + {states};
+  const long *L = F + 5, *P = L + {states};
   const double *C = (const double*)(P + {arrays}), *W = C + {constants};
   void* const* A = M + {5 + 2 * states};
   forward((const io*)M[0], F[0], (io*)M[1], (const real* const*)(M + 5), L, (real* const*)(M + {5 + states}), C,
-    (const real* const*)A, P, (real*)M[2], (real*)M[3], F[1], A + {arrays}, W, F[2], F[3], (int)(long)M[4]);
+    (const real* const*)A, P, (real*)M[2], (real*)M[3], F[1], A + {arrays}, W, F[2], F[3], F[4], (int)(long)M[4]);
 }}
 """
 

@@ -60,8 +60,10 @@ def _widened(io: torch.dtype, name: str) -> str:
     return f"widen({name}t, {name}_, e);" if io in NARROW else ""
 
 
-def _narrowed(io: torch.dtype, name: str) -> str:
-    return f"narrow({name}_, {name}t, e);" if io in NARROW else ""
+def _narrowed(io: torch.dtype, name: str, start: str = "0", end: str = "e") -> str:
+    if io not in NARROW:
+        return ""
+    return f"narrow({name}_ + {start}, {name}t + {start}, {end} - {start});"
 
 
 def loops(
@@ -153,28 +155,35 @@ def forward_source(
     results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
     chunk = f"""if (ahead) {{
           fetch(X + u * sx + at + c, to - c);
-          fetch_to_write(Y + u * n + at + c, to - c);
+          if (!streamed) fetch_to_write(Y + u * n + at + c, to - c);
           if (V) fetch_to_write(V + u * n + at + c, to - c);
         }}
-        {loops(printed, opening, results, 8, start="c", end="to")}"""
+        {loops(printed, opening, results, 8, start="c", end="to")}
+        {_narrowed(io, "y", "c", "to")}
+        if (streamed) stream(yt + c, Y + t * n + o + c, to - c);"""
     return f"""{prelude(io, states, taps, printed.functions)}
+{header("stream.h")}
 {_chunk(printed.functions)}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
-    long K, void* const* TAP, const double* W, long T, long n, int threads) {{
+    long K, void* const* TAP, const double* W, long T, long n, bool past, int threads) {{
   in_large_pages(Y, T * n * sizeof(io));
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
   {block(numbers(body, "C", settled), 2)}
-  #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
+  const bool streamed = past && CHUNK < B && in_parts(Y, n);  // of a whole row at once a processor would wait for it
+  #pragma omp parallel num_threads(threads) if(threads > 1)
+  {{
+  #pragma omp for schedule(static) nowait
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
+    alignas(64) io row_[B];
     {block(each("alignas(64) real s@_[B]; start(s@_, S0[@], L[@], o, e);", states), 4)}
     {block(_arrays(body, "A", "P"), 4)}
     {block(begin + printed.arrays + _rows(io, "x", "y"), 4)}
     for (long t = 0; t < T; t++) {{
       const io* __restrict xt = X + t * sx + o;
-      io* __restrict yt = Y + t * n + o;
+      io* __restrict yt = streamed ? row_ : Y + t * n + o;
       const bool here = t + AHEAD < T;  // the rows of this block, else the first ones of the next
       const long u = here ? t + AHEAD : t + AHEAD - T, at = here ? o : o + B;
       const bool ahead = u < T && at < n;
@@ -191,12 +200,13 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
         const long to = e;
         {chunk}
       }}
-      {_narrowed(io, "y")}
       if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
       {block(row, 6)}
     }}
     {block(each("memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
     {block(end, 4)}
+  }}
+  if (streamed) settle();
   }}
 }}
 """

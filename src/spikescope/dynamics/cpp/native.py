@@ -39,6 +39,7 @@ from ..layout import (
     whole_in_layout,
 )
 from .borrowed import load
+from .caches import streamed_from
 from .entry import address, backward_entry, forward_entry, given, packed
 from .kernel import backward_source, forward_source
 
@@ -95,6 +96,12 @@ class Run(NamedTuple):
     def extent(self) -> tuple[int, int, int, int]:
         """What every kernel wants to know: the stride in time, the steps of a segment, all steps, the neurons."""
         return self.stride, segment_length("cpp", self.steps, len(self.states)), self.steps, self.step.numel
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the output is stored past the caches."""
+        rows = self.steps + (self.steps if self.stride else 1)
+        return rows * self.step.numel * self.io.itemsize >= streamed_from()
 
     @property
     def threads(self) -> int:
@@ -223,7 +230,8 @@ def _ready_forward(run: Run, values: Values) -> Ready:
     constants = _constants(program(run.key).forward(run.real), values, run.step, run.real)
     kernel = _forward_kernel(run.key, run.io, kinds_of_taps(run.taps), constants.settled)
     bounds = [number for name in supports(run.taps) for number in support_bounds(name)]
-    fixed = packed([*run.extent, *run.states, *constants.periods], [*constants.numbers, *bounds])
+    longs = [*run.extent, run.streamed, *run.states, *constants.periods]
+    fixed = packed(longs, [*constants.numbers, *bounds])
     return Ready(kernel, fixed, constants.arrays)
 
 

@@ -1,0 +1,43 @@
+"""From how much memory on a kernel stores its output past the caches.
+
+A store into a cache reads what it overwrites. Past the caches it does not, and a forward pass takes a tenth to a third
+less time; but whoever reads the output next finds none of it in the cache. So it is worth it for runs of which the
+cache would hold little. It was measured on a processor of AMD alone: those of Intel are said to lose with few threads.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+__all__ = ["streamed_from"]
+
+SYSTEM = Path("/")
+"""Below which Linux tells of the processor."""
+
+
+@cache
+def streamed_from() -> float:
+    """Bytes of input and output together from which it is worth it; infinite where it is not, or nothing is known."""
+    try:
+        told = (SYSTEM / "proc/cpuinfo").read_text()
+    except OSError:
+        return math.inf
+    return (_last_level() or math.inf) if "AuthenticAMD" in told else math.inf
+
+
+def _last_level() -> int:
+    """Bytes of the third-level caches of the processors that this process may run on; 0 if that is not known."""
+    found: dict[str, int] = {}
+    for number in os.sched_getaffinity(0):
+        for folder in (SYSTEM / f"sys/devices/system/cpu/cpu{number}/cache").glob("index*"):
+            with suppress(OSError, ValueError):
+                level, size, shared = (
+                    (folder / name).read_text().strip() for name in ("level", "size", "shared_cpu_list")
+                )
+                if level == "3" and size.endswith("K"):
+                    found[shared] = 1024 * int(size[:-1])
+    return sum(found.values())
