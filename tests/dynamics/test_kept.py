@@ -1,17 +1,19 @@
 """What the backward pass keeps of a step: a smallest set of values that the gradients can be computed from."""
 
+import re
 from itertools import combinations
 
 import pytest
 import torch
 from dynamics_cases import NEURONS, make, parity
 
+from spikescope.dynamics.cpp.borrowed import missing
 from spikescope.dynamics.cpp.kernel import backward_source
 from spikescope.dynamics.cpp.phases import needed
 from spikescope.dynamics.graphs.kept import kept
 from spikescope.dynamics.graphs.printing import assignments
 from spikescope.dynamics.graphs.program import program
-from spikescope.neuron import IFNode, LIFNode, NonSpikingLIFNode
+from spikescope.neuron import ComplementaryLIFNode, EIFNode, IFNode, LIFNode, NonSpikingLIFNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import Sigmoid
 
@@ -56,6 +58,29 @@ def test_what_well_known_neurons_keep():
         assert len(kept(made, gradients, sources, others)) == 1
     made, gradients, sources, others = parts(body_of(NonSpikingLIFNode()))
     assert kept(made, gradients, sources, others) == []  # it is linear
+
+
+def calls_backwards(cls):
+    """Of the functions of PyTorch that the backward kernel calls on a block: how often for the results of each name."""
+    text = backward_source(body_of(make(cls, "cpp")), torch.float32, ()).split('extern "C" void backward')[1]
+    return re.findall(r"^ *(?:sigmoid|by_array|by_vector)\(\w+, (\w+)_,", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_a_function_of_pytorch_is_called_once_a_step(cls):
+    found = calls_backwards(cls)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.skipif(missing(torch.ops.aten.sigmoid.default, torch.float32) is not None, reason="it cannot be called")
+def test_what_costs_a_call_is_kept_and_its_slope_follows_from_it():
+    assert (len(calls_backwards(ComplementaryLIFNode)), len(calls_backwards(EIFNode))) == (2, 1)
+    made, gradients, sources, others = parts(body_of(ComplementaryLIFNode()))
+    sigmoids = [line.name for line in made if line.name.startswith("v_sigmoid") and "backward" not in line.name]
+    assert len(sigmoids) == 2
+    assert set(kept(made, gradients, sources, others, sigmoids)) > set(sigmoids)
+    text = backward_source(body_of(ComplementaryLIFNode()), torch.float32, ())
+    assert "= decay(" not in text
 
 
 def test_the_slope_of_a_sigmoid_is_one_function():

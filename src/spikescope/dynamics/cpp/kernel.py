@@ -253,9 +253,9 @@ def backward_source(
     made, outputs = assignments(body, "cpp", settled=settled)
     gradients, states_after = outputs[: len(outputs) - states], outputs[len(outputs) - states :]
     exact = path_of_spikes(made, states_after)
-    made = with_slopes(made, exact, in_parts=True)
     functions = functions_of(made, _real(io), exact)
-    held = kept(made, gradients, names[: 1 + states], names[1 + states :])
+    made = with_slopes(made, exact, in_parts=True, there=functions)
+    held = kept(made, gradients, names[: 1 + states], names[1 + states :], functions)
     redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
     back = arranged(made, gradients, functions, ends(made) - functions.keys(), held)
     gx, *grads = gradients

@@ -25,12 +25,18 @@ _Room = defaultdict[_Place, defaultdict[_Place, int]]
 
 
 def kept(
-    made: Sequence[Assignment], gradients: Sequence[str], sources: Collection[str], others: Collection[str]
+    made: Sequence[Assignment],
+    gradients: Sequence[str],
+    sources: Collection[str],
+    others: Collection[str],
+    costly: Collection[str] = (),
 ) -> list[str]:
     """The fewest of `sources`, and of the values computed from them alone, that all else of the gradients comes from.
 
-    `others` are the inputs that are not given when a segment is run again: the gradients of what comes later. Of
-    several such sets it is the one nearest to the result. A condition is not kept, for it is computed at no cost.
+    - `others`: the inputs that are not given when a segment is run again: the gradients of what comes later.
+    - `costly`: values that are not computed a second time: where they come from is as good as nothing.
+
+    Of several such sets it is the one nearest to the result. A condition is not kept, for it is computed at no cost.
     """
     made = needed(made, gradients)
     late, ends = set(others), set(gradients)
@@ -45,13 +51,13 @@ def kept(
         room[name, False][name, True] = 1
         if name in ends:
             room[name, True][_TO] = _MANY
-    for name in sources:
+    for name in (*sources, *(line.name for line in early if line.name in costly)):
         room[_FROM][name, False] = _MANY
     for line in early:
         if line.node.dtype is torch.bool:
             room[line.name, False][line.name, True] = _MANY
         for name in line.reads:
-            if name in values:
+            if name in values and line.name not in costly:
                 room[name, True][line.name, False] = _MANY
     while way := _way(room):
         for here, there in pairwise(way):

@@ -23,15 +23,17 @@ aten = torch.ops.aten
 _PARTS = "power", "rest", "decay", "slope"
 
 
-def with_slopes(made: Sequence[Assignment], exact: Collection[str], in_parts: bool = False) -> list[Assignment]:
+def with_slopes(
+    made: Sequence[Assignment], exact: Collection[str], in_parts: bool = False, there: Collection[str] = ()
+) -> list[Assignment]:
     """The lines with products of a sigmoid, or a multiple of it, and its complement as what they are, but for those
-    that are to be `exact`.
+    that are to be `exact`, and those of sigmoids that are `there` in any case: with them a product is cheaper.
     """
     lines = {line.name: line for line in made}
     out = []
     for line in made:
         found = None if line.name in exact else _slope(line, lines)
-        if found is None:
+        if found is None or found[0] in there:
             out.append(line)
             continue
         sigmoid, rest = lines[found[0]], found[1]
