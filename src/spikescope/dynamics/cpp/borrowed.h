@@ -23,15 +23,19 @@ static inline long share(void* get_num_threads, long n) {
 }
 
 // The sigmoid of the numbers from `o` on: of each share two vectors at a time, the rest, fewer than these, one by one.
+// The quotients have a loop of their own: behind the function a processor would mostly wait for them.
 static inline void sigmoid(void* exponential, real* block, long e, long o, long n, long share) {
   const long pair = 2 * WIDTH / sizeof(real);
   alignas(64) real given[B];
-  memcpy(given, block, e * sizeof(real));
-  for (long i = 0; i < e; i += WIDTH / sizeof(real))
-    *(vector*)(block + i) = 1 / (1 + of_vector(exponential, 0 - *(vector*)(block + i)));
   for (long begin = o / share * share; begin < o + e; begin += share) {
     const long end = begin + share < n ? begin + share : n, rest = end - (end - begin) % pair;
-    const long from = rest > o ? rest : o, to = end < o + e ? end : o + e;
-    for (long j = from; j < to; j++) block[j - o] = 1 / (1 + math::exp(-given[j - o]));
+    for (long j = rest > o ? rest : o; j < end && j < o + e; j++) given[j - o] = block[j - o];
+  }
+  for (long i = 0; i < e; i += WIDTH / sizeof(real))
+    *(vector*)(block + i) = of_vector(exponential, 0 - *(vector*)(block + i));
+  for (long i = 0; i < e; i += WIDTH / sizeof(real)) *(vector*)(block + i) = 1 / (1 + *(vector*)(block + i));
+  for (long begin = o / share * share; begin < o + e; begin += share) {
+    const long end = begin + share < n ? begin + share : n, rest = end - (end - begin) % pair;
+    for (long j = rest > o ? rest : o; j < end && j < o + e; j++) block[j - o] = 1 / (1 + math::exp(-given[j - o]));
   }
 }
