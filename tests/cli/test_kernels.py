@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -11,8 +12,11 @@ import torch
 
 import fresh
 from sample import sample
+from spikescope import rnn
 from spikescope.cli import kernels
 from spikescope.cli.main import main
+from spikescope.layer.prebuilt import windows_of
+from spikescope.neuron import prebuilt
 from spikescope.neuron.prebuilt import fused_neurons
 from spikescope.toolchain.carried import levels
 
@@ -23,6 +27,9 @@ import json, warnings
 warnings.simplefilter("error")
 import torch
 from spikescope import neuron
+from spikescope.dynamics.pool import cpu
+from spikescope.layer.prebuilt import windows_of
+from spikescope.rnn import SpikingVanillaRNNCell
 from spikescope.toolchain import compiler
 
 assert compiler.command() == ()
@@ -33,6 +40,11 @@ for backend in ("auto", "torch"):
     y = node(x)
     y.sum().backward()
     found.append([node.implementation(x).backend, y.tolist(), x.grad.tolist()])
+assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,1")) is not None
+assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,0")) is None
+cell = SpikingVanillaRNNCell(3, 5)
+states = cell.rest(torch.rand(4, 3), (4, 5))
+assert cell._by_kernels(torch.rand(2, 4, 5), states) is not None
 print(json.dumps(found))
 """
 
@@ -48,9 +60,13 @@ def test_a_machine_without_a_compiler_runs_what_another_has_built(tmp_path, leve
     out = tmp_path / "kernels"
     cache = {"SPIKESCOPE_CACHE": str(tmp_path / "cache")}
     command = ("-m", "spikescope", "kernels", "build", "--neurons", "NonSpikingIFNode", "-o", str(out))
-    done = fresh.run(*command, "--level", level, env=os.environ | cache, check=True)
+    others = ("--cells", "SpikingVanillaRNNCell", "--pools", "3,2,1")
+    done = fresh.run(*command, *others, "--level", level, env=os.environ | cache, check=True)
     assert f"SPIKESCOPE_KERNELS={out}" in done.stdout
-    names = json.loads((out / level / "kernels.json").read_text())["NonSpikingIFNode"]
+    index = json.loads((out / level / "kernels.json").read_text())
+    assert len(index["SpikingVanillaRNNCell"]) == 2
+    assert len(index["MaxPool2d(3, 2, 1)"]) == 1
+    names = index["NonSpikingIFNode"]
     assert names
     assert {f"{name}.so" for name in names} < {path.name for path in (out / level).iterdir()}
     alone = {"PATH": str(tmp_path), "CXX": None, "CC": None, "SPIKESCOPE_KERNELS": str(out)}
@@ -63,13 +79,18 @@ def test_a_machine_without_a_compiler_runs_what_another_has_built(tmp_path, leve
     assert fused[1:] == eager[1:]
     listed = run("-m", "spikescope", "kernels", "list", **alone)
     assert listed.returncode == 0
-    assert f"NonSpikingIFNode  {len(names):>7}" in listed.stdout
+    counts = dict(re.findall(r"^(\S.*?)  +(\d+)  ", listed.stdout, re.MULTILINE))
+    assert counts == {name: str(len(held)) for name, held in index.items()}
 
 
 WRONG = {
     "a neuron that is not there": (["--neurons", "LIFNod"], "No kernels are made of 'LIFNod'. Did you mean LIFNode"),
     "a neuron without kernels": (["--neurons", "PSN"], "No kernels are made of 'PSN'."),
     "a surrogate": (["--neurons", "LIFNode", "--surrogates", "Atn"], "No kernels are made of 'Atn'. Did you mean"),
+    "a cell": (["--cells", "SpikingLSTM"], "No kernels are made of 'SpikingLSTM'. Did you mean SpikingLSTMCell"),
+    "a pool": (["--pools", "2", "3,0,1"], "as in 2 or 3,2,1, with at most 64 values in a window, and half a window of"),
+    "nothing": ([], "Say what to build: --all, or some of --neurons, --cells and --pools."),
+    "all and some": (["--all", "--pools", "2"], "Say what to build: --all, or some of"),
     "a level": (["--all", "--level", "x86-64-v9"], "and this processor reaches"),
 }
 
@@ -127,3 +148,26 @@ def test_a_build_for_another_level_is_the_same_command_again(tmp_path, monkeypat
 
 def test_the_neurons_of_which_kernels_are_made():
     assert {"LIFNode", "IFNode", "EIFNode", "NonSpikingIFNode"} <= set(fused_neurons())
+
+
+@built_here
+def test_all_is_every_neuron_every_cell_and_the_pools_of_usual_networks(tmp_path, monkeypatch):
+    asked = []
+
+    def prebuild(folder, level, wanted):
+        asked.extend(each.name for each in wanted)
+        return []
+
+    monkeypatch.setattr(prebuilt, "prebuild", prebuild)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels.CAPABILITIES[levels()[0]])
+    (tmp_path / levels()[0]).mkdir()
+    assert main(["kernels", "build", "--all", "-o", str(tmp_path)]) == 0
+    cells = [name for name, held in vars(rnn).items() if name.endswith("Cell") and isinstance(held, type)]
+    pools = ["MaxPool2d(2, 2, 0)", "MaxPool2d(3, 2, 1)", "MaxPool2d(3, 1, 1)"]
+    assert asked == [*fused_neurons(), *sorted(cells), *pools]
+
+
+@pytest.mark.parametrize("told", ["", "a", "-1", "9", "3,2,2", "0", "2,2,0,1", "3,,1", "2,0"])
+def test_windows_of_which_there_is_no_pool_are_refused(told):
+    with pytest.raises(ValueError, match="A pool is told by size, stride and padding"):
+        windows_of(told)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .shared import refuse
 __all__ = ["add_kernels"]
 
 INDEX = "kernels.json"
-"""Which kernels of a level are of which neuron, for who reads it; nothing is run by it."""
+"""Which kernels of a level are of what, for who reads it; nothing is run by it."""
 
 CAPABILITIES = {"x86-64-v4": "AVX512", "x86-64-v3": "AVX2"}
 """What PyTorch calls the code that it has for a level: what a kernel borrows of it depends on that."""
@@ -43,16 +44,19 @@ def add_kernels(commands: Any, argv: Sequence[str]) -> None:
     parts = inner.add_subparsers(title="commands", metavar="COMMAND", required=True)
     build = parts.add_parser(
         "build",
-        help="compile the kernels of neurons into a folder",
-        description="Compile the kernels of neurons for processors of a level. Of each neuron: forwards and backwards, "
-        "hard and soft reset, the reset in the graph and not, plain and with the counts and bits of a monitor.",
+        help="compile the kernels of neurons, recurrent cells and pools into a folder",
+        description="Compile kernels for processors of a level. Of each neuron: forwards and backwards, hard and soft "
+        "reset, the reset in the graph and not, plain and with the counts and bits of a monitor. Of recurrent cells, "
+        "which layers have as well, and of pools: forwards and backwards.",
         epilog=_BUILT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     build.set_defaults(run=_build, words=argv)
-    which = build.add_mutually_exclusive_group(required=True)
-    which.add_argument("--all", action="store_true", help="all neurons of which kernels are made")
-    which.add_argument("--neurons", nargs="+", metavar="NAME", help="such as LIFNode")
+    build.add_argument("--all", action="store_true", help="all neurons and cells, and the pools of usual networks")
+    build.add_argument("--neurons", nargs="+", default=[], metavar="NAME", help="such as LIFNode")
+    build.add_argument("--cells", nargs="+", default=[], metavar="NAME", help="such as SpikingLSTMCell")
+    pools = "size, stride and padding, such as 2 or 3,2,1"
+    build.add_argument("--pools", nargs="+", default=[], metavar="POOL", help=pools)
     build.add_argument("-o", "--out", type=Path, default=Path("kernels"), metavar="FOLDER", help="(kernels)")
     build.add_argument("--level", metavar="LEVEL", help="x86-64-v3 or x86-64-v4 (the highest of this processor)")
     build.add_argument(
@@ -76,16 +80,25 @@ def _build(arguments: argparse.Namespace) -> int:
     import torch
 
     from ..errors import did_you_mean
-    from ..neuron.prebuilt import fused_neurons, prebuild
+    from ..layer.prebuilt import POOLS, of_pools, windows_of
+    from ..neuron.prebuilt import fused_neurons, of_neurons, prebuild
+    from ..rnn.prebuilt import CELLS, of_cells
     from ..surrogate import registry as surrogates
     from ..toolchain.carried import levels
     from ..toolchain.compiler import CompileError, trouble
 
-    neurons = fused_neurons() if arguments.all else arguments.neurons
-    for names, known in ((neurons, fused_neurons()), (arguments.surrogates, sorted(surrogates))):
+    every, named = (fused_neurons(), sorted(CELLS), POOLS), (arguments.neurons, arguments.cells, arguments.pools)
+    if arguments.all == any(named):
+        return refuse("Say what to build: --all, or some of --neurons, --cells and --pools.")
+    neurons, cells, told_pools = every if arguments.all else named
+    for names, known in ((neurons, every[0]), (cells, every[1]), (arguments.surrogates, sorted(surrogates))):
         for name in names:
             if name not in known:
                 return refuse(f"No kernels are made of {name!r}.{did_you_mean(name, known)}")
+    try:
+        pools = [windows_of(told) for told in told_pools]
+    except ValueError as error:
+        return refuse(str(error))
     level = arguments.level or next(iter(levels()), None)
     if level not in levels():
         reached = ", ".join(levels()) or "none of those for which kernels are built"
@@ -99,10 +112,11 @@ def _build(arguments: argparse.Namespace) -> int:
         return _again(arguments.words, {"ATEN_CPU_CAPABILITY": wanted.lower()})
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
+    of_equations = (of(names, dtypes, arguments.surrogates) for of, names in ((of_neurons, neurons), (of_cells, cells)))
     try:
-        for made in prebuild(arguments.out, level, neurons, dtypes, arguments.surrogates):
-            _enter(out, made.neuron, made.kernels)
-            print(f"{made.neuron}: {len(made.kernels)} kernels", flush=True)
+        for made in prebuild(arguments.out, level, chain(*of_equations, of_pools(pools, dtypes))):
+            _enter(out, made.of, made.kernels)
+            print(f"{made.of}: {len(made.kernels)} kernels", flush=True)
     except (CompileError, OSError) as error:
         raise OutputError(str(error)) from error
     print(f"{_told(out)}\nWhere they are to be used: SPIKESCOPE_KERNELS={arguments.out.absolute()}")
@@ -125,13 +139,13 @@ def _list(arguments: argparse.Namespace) -> int:
         where = f"in {arguments.folder}" if arguments.folder else "that this machine would use (SPIKESCOPE_KERNELS)"
         return refuse(f"There are no kernels {where}. Make some: spikescope kernels build --neurons LIFNode")
     for place in places:
-        rows = [[neuron, str(len(names)), _size(place, names)] for neuron, names in _index(place).items()]
+        rows = [[of, str(len(names)), _size(place, names)] for of, names in _index(place).items()]
         remarks = (
             [] if place.name in levels() else ["This processor does not reach that level, and takes none of them."]
         )
         if reason := distrust(place, make=False):
             remarks.append(f"They are not used: {reason}.")
-        print(Overview(_told(place), [["neuron", "kernels", "size"], *rows], remarks).text(None))
+        print(Overview(_told(place), [["of", "kernels", "size"], *rows], remarks).text(None))
     return 0
 
 
@@ -145,21 +159,21 @@ def _size(place: Path, names: Iterable[str]) -> str:
     return size_of(sum(file.stat().st_size for file in files if file.exists()))
 
 
-def _enter(place: Path, neuron: str, names: Iterable[str]) -> None:
-    """Write down of which neuron kernels are, beside what others that build into the same folder write meanwhile."""
+def _enter(place: Path, of: str, names: Iterable[str]) -> None:
+    """Write down of what kernels are, beside what others that build into the same folder write meanwhile."""
     opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):  # a file system that knows no locks
             fcntl.flock(opened, fcntl.LOCK_EX)
         index = _index(place)
-        index[neuron] = sorted({*index.get(neuron, ()), *names})
+        index[of] = sorted({*index.get(of, ()), *names})
         write_whole(place / INDEX, json.dumps(index, indent=1, sort_keys=True))
     finally:
         os.close(opened)
 
 
 def _index(place: Path) -> dict[str, list[str]]:
-    """Which kernels are of which neuron, as far as it was written down."""
+    """Which kernels are of what, as far as it was written down."""
     try:
         held = json.loads((place / INDEX).read_text())
         return {str(name): [str(kernel) for kernel in kernels] for name, kernels in held.items()}

@@ -1,9 +1,10 @@
-"""Kernels of neurons compiled beforehand, for machines without a compiler."""
+"""Kernels compiled beforehand, for machines without a compiler; and which ones neurons have."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ..surrogate import registry as surrogates
 from ..toolchain.compiler import ordered
 from .core import PointwiseNeuron, registry
 
-__all__ = ["Prebuilt", "fused_neurons", "prebuild"]
+__all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "prebuild"]
 
 TAPS: tuple[tuple[str, ...], ...] = ((), ("count",), ("packed",))
 """What monitors ask of a kernel most: nothing, the rates, the spikes."""
@@ -23,10 +24,17 @@ ODD = 0.3
 """Added to a time constant, so that dividing by it is no product: there are two kernels of a neuron with one."""
 
 
-class Prebuilt(NamedTuple):
-    """The kernels of one neuron, by their names."""
+class Wanted(NamedTuple):
+    """Something of which kernels are to be compiled: its name, and what asks for all of them."""
 
-    neuron: str
+    name: str
+    ask: Callable[[], None]
+
+
+class Prebuilt(NamedTuple):
+    """The kernels of something, by their names."""
+
+    of: str
     kernels: tuple[str, ...]
 
 
@@ -39,38 +47,52 @@ def fused_neurons() -> list[str]:
     return sorted(name for name, cls in registry.items() if issubclass(cls, PointwiseNeuron))
 
 
-def prebuild(
-    folder: Path,
-    level: str,
-    neurons: Collection[str],
-    dtypes: Collection[torch.dtype] = (torch.float32,),
-    surrogate_functions: Collection[str] = (),
-) -> Iterator[Prebuilt]:
-    """Compile the kernels of neurons into `folder`, and say so of one after the other.
+def prebuild(folder: Path, level: str, wanted: Iterable[Wanted]) -> Iterator[Prebuilt]:
+    """Compile all kernels that are wanted into `folder`, and say so of one thing after the other.
 
     - `level`: of processors, one of `toolchain.carried.LEVELS` that this processor reaches.
+    """
+    with ordered(folder, level) as names:
+        for each in wanted:
+            before = len(names)
+            each.ask()
+            yield Prebuilt(each.name, tuple(names[before:]))
+
+
+def of_neurons(
+    neurons: Collection[str], dtypes: Collection[torch.dtype], surrogate_functions: Collection[str]
+) -> Iterator[Wanted]:
+    """The kernels of neurons.
+
     - `dtypes`: of the inputs.
     - `surrogate_functions`: names; none are those that the neurons have by default.
 
     Of each neuron there are those forwards and backwards, with hard and with soft reset, with the reset in the graph
     and without, plain and with the taps of a monitor of rates or of spikes.
     """
-    with ordered(folder, level) as names:
-        for neuron in neurons:
-            before = len(names)
-            for node in _variants(registry[neuron], surrogate_functions):
-                for dtype in dtypes:
-                    _run(node, dtype)
-            yield Prebuilt(neuron, tuple(names[before:]))
+    for neuron in neurons:
+        yield Wanted(neuron, partial(_ask, registry[neuron], dtypes, surrogate_functions))
+
+
+def _ask(cls: Any, dtypes: Collection[torch.dtype], surrogate_functions: Collection[str]) -> None:
+    for node in _variants(cls, surrogate_functions):
+        for dtype in dtypes:
+            _run(node, dtype)
+
+
+def examples(surrogate_functions: Collection[str]) -> list[Any]:
+    """A surrogate function of each of these names.
+
+    >>> examples(["ATan"])
+    [ATan(alpha=2.0)]
+    """
+    return [surrogates[name](**surrogates[name].example) for name in surrogate_functions]
 
 
 def _variants(cls: Any, surrogate_functions: Collection[str]) -> Iterator[Any]:
     """Nodes of one class, one for each kernel that differs."""
-    given: list[dict[str, Any]] = [{}]
-    for name in surrogate_functions if "surrogate_function" in cls.fields else ():
-        surrogate = surrogates[name]
-        given.append({"surrogate_function": surrogate(**surrogate.example)})
-    for part in given[1:] or given:
+    named = surrogate_functions if "surrogate_function" in cls.fields else ()
+    for part in [{"surrogate_function": held} for held in examples(named)] or [{}]:
         for soft in (False, True) if "v_reset" in cls.fields else (False,):
             for detach in (False, True) if "detach_reset" in cls.fields else (False,):
                 options: dict[str, Any] = {"v_reset": None} if soft else {}

@@ -9,9 +9,10 @@ from ...internals import is_ordinary, is_undisturbed
 from . import cpu, gpu
 from .sizes import Windows
 
-__all__ = ["Windows", "has_pool", "pooled"]
+__all__ = ["MOST", "Windows", "has_pool", "pooled"]
 
-_MOST = 64  # values of a window, each of which has code of its own
+MOST = 64
+"""Values of a window, each of which has code of its own."""
 
 
 def has_pool(x: Tensor) -> bool:
@@ -28,7 +29,7 @@ def pooled(x: Tensor, windows: Windows) -> Tensor | None:
         return None
     if not is_undisturbed(in_backward=True):  # a checkpoint wants to be given again what was kept before
         return None
-    if not windows.fit(*x.shape[2:]) or windows.size[0] * windows.size[1] > _MOST:
+    if not windows.fit(*x.shape[2:]) or windows.size[0] * windows.size[1] > MOST:
         return None
     if x.device.type == "cpu":
         return cpu.pool(x, windows) if x.dtype in cpu.TYPES and x.is_contiguous() else None
