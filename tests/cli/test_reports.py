@@ -88,3 +88,22 @@ def test_a_page_that_cannot_be_written_is_refused_in_words(recorded, tmp_path, c
 def test_a_run_that_is_not_there_is_refused_or_told(recorded, tmp_path, capsys):
     assert main(["report", str(recorded), "-o", str(tmp_path / "page.html"), "--run", "7"]) == 1
     assert "has no run 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of", ["run", "recorded"])
+def test_a_report_takes_the_place_of_none_of_the_files_that_it_is_made_from(of, request, tmp_path, capsys):
+    source, page, data = request.getfixturevalue(of), str(tmp_path / "page.html"), str(tmp_path / "data.json")
+    held = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    assert len(held) > 1
+    for _ in range(2):  # what it wrote itself it may write again
+        assert main(["report", str(source), "-o", page]) == 0
+        assert main(["report", "--data", page, "-o", data]) == 0
+    for path in (*held, tmp_path / "thesis.txt"):
+        path.write_bytes(held.setdefault(path, b"by hand"))
+        for command in (["report", str(source)], ["report", "--data", page], ["watch", str(source)]):
+            capsys.readouterr()
+            assert main([*command, "-o", str(path)]) == 2
+            assert f"{path.name} is there, and is nothing that" in capsys.readouterr().err
+        assert path.read_bytes() == held[path]
+    (tmp_path / "empty").touch()
+    assert main(["report", str(source), "-o", str(tmp_path / "empty")]) == 0

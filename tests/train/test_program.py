@@ -359,10 +359,20 @@ def test_a_number_of_threads_that_is_none_is_refused(number, capsys):
     assert "argument --threads: a" in capsys.readouterr().err
 
 
-def test_a_device_that_does_not_exist_is_refused_in_words(capsys, tmp_path):
-    options = ["--model", "sew_resnet18", "--data", "digits", "--device", "gpu", "--out", str(tmp_path / "run")]
-    assert main(["train", *options]) == 2
-    assert "There is no device 'gpu'; choose 'auto', 'cpu'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--device=gpu", "There is no device 'gpu'; choose 'auto', 'cpu'"),
+        ("--device=meta", "On the device 'meta' there are no numbers to train; choose"),
+        ("--weights=.", "Is a directory"),
+        ("--model-arg=hidden=-1", "cannot be made with "),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(option, text, capsys, tmp_path):
+    network = ["--model", "spikescope.train:digits_network", "--data", "digits", option]
+    assert main(["train", *network, "--out", str(tmp_path / "run")]) == 2
+    assert text in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/*.safetensors"))
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["convert"], ["train", "--resume"]], ids=" ".join)

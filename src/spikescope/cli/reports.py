@@ -80,6 +80,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _data(arguments: argparse.Namespace) -> int:
     from ..view.document import json_of, read_data
+    from ..view.document.shape import FORMAT
+    from ..view.options import place_of
 
     if arguments.source is not None:
         raise ValueError("report --data gives back what is in a report; leave the other folder out.")
@@ -88,5 +90,6 @@ def _data(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         print(text, end="")
     else:
-        write_whole(arguments.out, text)
+        begins = f'{{"format":"{FORMAT}"'
+        write_whole(place_of("report", arguments.out, (begins.encode(), f"[{begins}".encode())), text)
     return 0

@@ -126,7 +126,7 @@ def _train(arguments: argparse.Namespace) -> int:
             with joined_ranks(recipe.device) as ranks:
                 out = Path(ranks.share(str(arguments.out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}")))
                 outcome = train(recipe, out, quiet=arguments.quiet, logs=arguments.log)
-    except (MissingExtraError, ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
+    except (MissingExtraError, ValueError, TypeError, OSError, FloatingPointError) as error:
         return refuse(error, {option.name: option.flags[-1] for option in options() if option.flags})
     if os.environ.get("RANK", "0") == "0":
         print(f"{outcome.summary}\n\n{run_written(out)}")

@@ -58,6 +58,9 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     except TypeError as error:
         words = ", ".join(f"{key}={held!r}" for key, held in made.items())
         raise TypeError(f"{name} cannot be made with {words}: {error}") from error
+    except RuntimeError as error:  # of PyTorch, such as of a size below 0
+        words = ", ".join(f"{key}={held!r}" for key, held in made.items())
+        raise ValueError(f"{name} cannot be made with {words}: {error}") from error
     if not isinstance(net, nn.Module):
         raise TypeError(f"{name} must give a torch.nn.Module, but gave {net!r}.")
     return net

@@ -129,6 +129,10 @@ def chosen_device(name: str, local: int = 0) -> torch.device:
         chosen = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"There is no device {name!r}; choose 'auto', 'cpu', 'cuda' or 'cuda:1'.") from error
+    if chosen.type == "meta":
+        raise ValueError(
+            "On the device 'meta' there are no numbers to train; choose 'auto', 'cpu', 'cuda' or 'cuda:1'."
+        )
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("There is no CUDA device that PyTorch can use; choose the device 'cpu' or 'auto'.")
     return chosen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..files import OutputError
+
 __all__ = ["check_title", "place_of"]
 
 
@@ -14,8 +16,11 @@ def check_title(owner: str, title: object) -> None:
         raise TypeError(f"{owner}: title is a text, but got {title!r}.")
 
 
-def place_of(owner: str, to: object) -> Path:
-    """The path of a file that is to be written.
+_PAGE = (b"<!doctype html",)
+
+
+def place_of(owner: str, to: object, begins: tuple[bytes, ...] = _PAGE) -> Path:
+    """The path of a file that is to be written; a file that is there must begin as such a one does, or be empty.
 
     >>> place_of("report", "report.html").name
     'report.html'
@@ -25,4 +30,9 @@ def place_of(owner: str, to: object) -> Path:
     path = Path(to)
     if path.is_dir():
         raise IsADirectoryError(f"{owner}: {path} is a folder; give the name of a file, as {path / 'report.html'}.")
+    if path.is_file() and not path.is_symlink():  # a link is replaced, and what it leads to stays
+        with path.open("rb") as file:
+            held = file.read(64)
+        if held and not held.startswith(begins):
+            raise OutputError(f"{owner}: {path} is there, and is nothing that {owner} wrote. Give another name.")
     return path
