@@ -10,8 +10,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import Browser  # noqa: E402  # of the tests
 from spikescope.view import report  # noqa: E402
 
-HEIGHT = 1180
-"""Pixels from the top that the picture shows."""
+HEIGHT = 1495
+"""Pixels from the top that the picture shows: to the end of the courses of a training."""
 
 
 def main(run: str) -> None:
