@@ -244,6 +244,12 @@ def test_the_search_parts_names_from_quotes_and_brackets(language):
     assert {"backend", "cupy", "layer", "Linear", "v", "h", "reset_net", "a", "b"} <= set(found)
 
 
+@pytest.mark.parametrize("language", assemble.LANGUAGES)
+def test_the_search_finds_the_changelog_last(language):
+    (page,) = (page for page in assemble.pages() if page.source == "CHANGELOG.md")
+    assert assemble.text_of(page, language).startswith("---\nsearch:\n  boost: 0.1\n---\n\n# Changelog\n")
+
+
 def test_a_placeholder_is_no_address():
     held = address()
     assert held is None or (held.startswith("https://") and held.endswith("/"))

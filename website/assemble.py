@@ -144,12 +144,13 @@ def with_links(page: Page, text: str) -> str:
 
 def text_of(page: Page, language: str) -> str:
     """What the page says in a language, or in English under a note."""
+    head = "---\nsearch:\n  boost: 0.1\n---\n\n" if page.source == "CHANGELOG.md" else ""  # every word is in it
     if language in page.texts:
         text = page.texts[language]
-        return with_links(page, text if language == "en" else joined(with_anchors(text, page.texts["en"])))
+        return head + with_links(page, text if language == "en" else joined(with_anchors(text, page.texts["en"])))
     text = with_links(page, page.texts["en"])
     title, _, rest = text.partition("\n\n")
-    return f"{title}\n\n{WAITING}{rest}"
+    return f"{head}{title}\n\n{WAITING}{rest}"
 
 
 def navigation(language: str, there: set[str]) -> list[Any]:
