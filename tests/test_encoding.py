@@ -173,3 +173,12 @@ def test_what_has_a_shape_alone_gives_one(name):
     arguments = {"PoissonEncoder": (), "DeltaEncoder": (0.1,)}.get(name, (4,))
     x = torch.zeros(2, 3, device="meta")
     assert getattr(encoding, name)(*arguments)(x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("cls", [encoding.PopSpikeEncoderDeterministic, encoding.PopSpikeEncoderRandom])
+def test_a_population_gives_spikes_or_refuses(cls):
+    encoder = cls(2, 3, 4, (-1.0, 1.0), 0.5)
+    for x in (0.3, -1e30, math.inf):
+        assert set(encoder(torch.tensor([[x, 0.0]])).unique().tolist()) <= {0.0, 1.0}
+    with pytest.raises(ValueError, match="a response is NaN"):
+        encoder(torch.tensor([[math.nan, 0.0]]))

@@ -325,3 +325,57 @@ def test_a_learner_of_another_step_mode_is_refused_in_words(mode, other):
     node(synapse(torch.ones(4, 3) if other == "s" else torch.ones(5, 4, 3)))
     with pytest.raises(ValueError, match=f"has step_mode='{mode}', but the Linear that it observes has '{other}'"):
         learner.step()
+
+
+RULES = {
+    "STDP": lambda synapse, sn: learning.STDPLearner("s", synapse, sn, 2.0, 3.0),
+    "MSTDP": lambda synapse, sn: learning.MSTDPLearner("s", 2, synapse, sn, 2.0, 3.0),
+    "MSTDPET": lambda synapse, sn: learning.MSTDPETLearner("s", synapse, sn, 2.0, 3.0, 4.0),
+}
+
+
+def learned(rule, synapse=None, steps=3, **options):
+    """What a rule makes of a few steps."""
+    synapse, sn = synapse or whole(), neuron.IFNode(v_threshold=0.3)
+    learner = RULES[rule](synapse, sn)
+    for _ in range(steps):
+        sn(synapse(torch.ones(2, 3)))
+    given = () if rule == "STDP" else (options.pop("reward", 0.5),)
+    return learner.step(*given, **options)
+
+
+def whole():
+    synapse = nn.Linear(3, 2, bias=False)
+    nn.init.constant_(synapse.weight, 0.2)
+    return synapse
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_in_inference_mode_it_learns_what_it_learns_elsewhere(rule):
+    synapse = whole()
+    wanted = learned(rule, on_grad=False)
+    with torch.inference_mode():
+        assert torch.equal(learned(rule, on_grad=False), wanted)
+        learned(rule, synapse)
+    assert wanted.abs().sum() > 0
+    assert torch.equal(-synapse.weight.grad, wanted)
+    torch.optim.SGD(synapse.parameters(), 1.0).step()
+    synapse(torch.ones(1, 3)).sum().backward()
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("rule", RULES)
+def test_a_gradient_that_no_optimizer_would_see_is_refused(rule, norm):
+    with pytest.raises(RuntimeError, match="computed from other parameters, as by weight_norm"):
+        learned(rule, norm(whole()))
+    torch.testing.assert_close(learned(rule, norm(whole()), on_grad=False), learned(rule, on_grad=False))
+
+
+@pytest.mark.parametrize("rule", ["MSTDP", "MSTDPET"])
+@pytest.mark.parametrize("reward", [math.nan, math.inf, torch.tensor(math.nan), [1.0, 2.0], None, "1"])
+def test_a_reward_that_is_no_number_is_refused(rule, reward):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"Learner: reward must be (a number or a tensor|finite), but got"
+    ):
+        learned(rule, reward=reward)

@@ -370,7 +370,12 @@ class _PopulationEncoder(nn.Module):
         check_floating(owner, obs)
         if obs.ndim != 2 or obs.shape[1] != self.obs_dim:
             raise ShapeError(f"{owner} takes observations [N, {self.obs_dim}], but got {dims(obs.shape)}.")
-        return torch.exp(-(((obs.unsqueeze(-1) - self.mean) / self.std) ** 2) / 2).flatten(1)
+        found = torch.exp(-(((obs.unsqueeze(-1) - self.mean) / self.std) ** 2) / 2).flatten(1)
+        if not (torch.compiler.is_compiling() or found.is_meta) and bool(found.isnan().any()):
+            raise ValueError(
+                f"{owner}: a response is NaN: look for NaN in the observations, and for a std of 0 that was learned."
+            )
+        return found
 
     def extra_repr(self) -> str:
         return f"obs_dim={self.obs_dim}, pop_dim={self.pop_dim}, spike_ts={self.spike_ts}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .base import MemoryModule, StepModule
 from .errors import ShapeError, check_module, check_state, dims
@@ -24,6 +27,17 @@ _CURE = (
 )
 
 WeightFunction = Callable[[Tensor], Tensor]
+
+
+def _apart(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Learn without a graph, and outside of the inference mode, whose tensors no optimizer could use later."""
+
+    @functools.wraps(step)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return step(*args, **kwargs)
+
+    return run
 
 
 def _same(weight: Tensor) -> Tensor:
@@ -45,7 +59,7 @@ def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
     """
     pre, post = (held.flatten(0, -synapse.weight.ndim) for held in (pre, post))  # [T, N, *] to [T * N, *]
     with torch.enable_grad(), torch.autocast(pre.device.type, enabled=False):
-        weight = synapse.weight.detach().to(pre.dtype).requires_grad_()
+        weight = torch.zeros_like(synapse.weight, dtype=pre.dtype, requires_grad=True)  # its values have no part in it
         (found,) = torch.autograd.grad(_through(synapse, pre, weight), weight, post)
     return found
 
@@ -115,8 +129,14 @@ class _Learner(MemoryModule):
     def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
         raise NotImplementedError
 
-    def _observations(self) -> list[tuple[Tensor, Tensor]]:
+    def _observations(self, on_grad: bool) -> list[tuple[Tensor, Tensor]]:
         """Input and output of every step since the last call of `step`, at least in float32; they are kept."""
+        if on_grad and (is_parametrized(self.synapse, "weight") or not self.synapse.weight.is_leaf):
+            raise RuntimeError(
+                f"{type(self).__name__}: the weight of this {type(self.synapse).__name__} is computed from other "
+                "parameters, as by weight_norm, so that no optimizer would see its gradient. Take the change with "
+                "step(..., on_grad=False), or the parametrization off."
+            )
         into, out = list(self.in_spike_monitor.records), list(self.out_spike_monitor.records)
         if len(into) != len(out):
             raise RuntimeError(
@@ -243,19 +263,29 @@ class STDPLearner(_Learner):
     def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
         return trace - trace / tau
 
-    @torch.no_grad()
+    @_apart
     def step(self, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call; with nothing seen, nothing happens.
 
         `on_grad`: subtract `scale` times the change from `synapse.weight.grad`, for an optimizer. Else return it.
         """
-        seen = self._observations()
+        seen = self._observations(on_grad)
         self._forget()
         return self._deliver(scale * self._pairing(seen) if seen else None, on_grad)
 
 
 class _RewardLearner(_Learner):
     """A rule that waits for a reward; its traces decay exponentially."""
+
+    def _check(self, reward: Tensor | float) -> None:
+        """Refuse what is no number, and what would make all weights NaN; a GPU is not waited for."""
+        if not isinstance(reward, Tensor | Real):
+            raise TypeError(
+                f"{type(self).__name__}: reward must be a number or a tensor, but got {type(reward).__name__}."
+            )
+        held = torch.as_tensor(reward)
+        if held.device.type == "cpu" and not bool(held.isfinite().all()):
+            raise ValueError(f"{type(self).__name__}: reward must be finite, but got {reward}.")
 
     def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
         return trace * math.exp(-1 / tau)
@@ -294,15 +324,16 @@ class MSTDPLearner(_RewardLearner):
         super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
         self.batch_size = batch_size
 
-    @torch.no_grad()
+    @_apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with `reward`: a number, or one per sample `[N]`."""
-        seen = self._observations()
+        seen = self._observations(on_grad)
         rewards = self._per_sample(reward, seen)
         self._forget()
         return self._deliver(scale * self._pairing(seen, rewards) if seen else None, on_grad)
 
     def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
+        self._check(reward)
         for _, y in seen:
             if y.shape[0] != self.batch_size:
                 raise ShapeError(
@@ -355,11 +386,11 @@ class MSTDPETLearner(_RewardLearner):
         super().__init__(step_mode, synapse, sn, taus, f_pre, f_post)
         self.register_memory("trace_e", 0.0)
 
-    @torch.no_grad()
+    @_apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with the one `reward`."""
         reward = self._one(reward)
-        seen = self._observations()
+        seen = self._observations(on_grad)
         self._forget()
         if not seen:
             return None
@@ -374,8 +405,8 @@ class MSTDPETLearner(_RewardLearner):
         change = self._paired(tracked, self._per_step(tracked, [told[steps - t] for t in range(steps)])) / tau
         return self._deliver(scale * reward * ((told[steps + 1] - 1.0) * before + change), on_grad)
 
-    @staticmethod
-    def _one(reward: Tensor | float) -> float:
+    def _one(self, reward: Tensor | float) -> float:
+        self._check(reward)
         if isinstance(reward, Tensor) and reward.numel() != 1:
             raise ShapeError(
                 f"MSTDPETLearner takes one reward for the whole batch, but got {dims(reward.shape)}. "
