@@ -38,10 +38,10 @@ class _Late(learning._RewardLearner):
 class MSTDPLearner(_Late, learning.MSTDPLearner):
     """`learning.MSTDPLearner`, a step late."""
 
-    @torch.no_grad()
+    @learning._apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call and the one before them, all with `reward`."""
-        seen = self._observations()
+        seen = self._observations(on_grad)
         rewards = self._per_sample(reward, seen)
         self._forget()
         changes = [self._took_over(pair, rewards) for pair in seen]
@@ -51,11 +51,11 @@ class MSTDPLearner(_Late, learning.MSTDPLearner):
 class MSTDPETLearner(_Late, learning.MSTDPETLearner):
     """`learning.MSTDPETLearner`, a step late."""
 
-    @torch.no_grad()
+    @learning._apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call and the one before them, all with the one `reward`."""
         reward = self._one(reward)
-        seen, tau = self._observations(), self.taus["tau_trace"]
+        seen, tau = self._observations(on_grad), self.taus["tau_trace"]
         self._forget()
         traces = []
         for pair in seen:
