@@ -11,6 +11,7 @@ from sample import WHOLE, sample
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("start", "tutorials", "guide", "moving", "explanation")
 PAGES = sorted(page for folder in FOLDERS for page in DOCS.glob(f"{folder}/*.md") if not page.stem.endswith(".zh"))
+PAGES.append(DOCS / "index.md")
 NEEDS = {
     "exports": ("pandas", "pyarrow", "xarray", "dask", "neo", "nir", "pynwb"),
     "recording": ("pynwb",),
