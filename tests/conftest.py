@@ -12,11 +12,11 @@ import torch
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
-from beforehand import read_from_the_end
 from interpreter import quicken
 from logs import Caught
 from registries import apart
 from sample import WHOLE, covering
+from workers import read_from_the_end, send_less
 
 torch.set_num_threads(1)  # the test workers share the cores; no result depends on it
 logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what is logged and nobody takes
@@ -38,6 +38,7 @@ def pytest_collection(session):
     gc.disable()  # nothing of what is collected becomes garbage
     with apart():
         read_from_the_end(session.config.args)
+    send_less(session.config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,7 +76,7 @@ def spare():
 
 def pytest_collection_finish():
     quicken()
-    spare()
+    gc.freeze()
     gc.enable()
 
 
