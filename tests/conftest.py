@@ -77,6 +77,7 @@ def spare():
 def pytest_collection_finish():
     quicken()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 100)  # to look through all there is at every few steps of a compiler is a tenth of it
     gc.enable()
 
 
