@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fresh
 from sample import WHOLE
 from spikescope.recording import Moment, Writer, open_recording
 from spikescope.recording.head import write_head
@@ -143,8 +143,7 @@ def test_a_file_that_cannot_be_opened_is_told_and_the_others_are_read(tmp_path):
 
 
 def test_writers_killed_at_random_moments_lose_nothing_that_they_said_was_on_disk():
-    command = [sys.executable, SWEEPS / "record_kills.py", "50"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    program = f"import runpy; runpy.run_path({str(SWEEPS / 'record_kills.py')!r}, run_name='__main__')"
+    done = fresh.run("-c", program, "50", check=True)
     assert re.search(r"kills +50\b", done.stdout)
     assert int(re.search(r"began +(\d+)", done.stdout)[1]) > 5
