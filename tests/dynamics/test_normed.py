@@ -14,6 +14,7 @@ import torch.utils.checkpoint
 from dynamics_cases import NEURONS, inputs
 from torch import nn
 
+import spikescope
 from ranks import in_two_ranks
 from sample import sample
 from spikescope import functional, layer, monitor, neuron
@@ -23,6 +24,7 @@ from spikescope.dynamics.triton import launch
 from spikescope.layer.handing import _norm
 from spikescope.neuron import behind
 from spikescope.neuron.shortcut import goes_as_written, names_of_the_way
+from spikescope.recording import open_recording
 from spikescope.surrogate import ATan
 
 pytestmark = pytest.mark.skipif(
@@ -312,6 +314,58 @@ def test_monitors_of_spikes_and_potentials_see_the_run(fused):
     assert tables[0][0] == tables[1][0]
     assert torch.equal(tables[0][1], tables[1][1])
     assert fused
+
+
+def _recorded(net, place):
+    with monitor.record(net, ["spike", "h", "v", "grad_output"], to=place):
+        results(net, sequence())
+    return {
+        (name, key): signal.read() for name, layer in open_recording(place).items() for key, signal in layer.items()
+    }
+
+
+def _judged(net, place):
+    with monitor.health(net) as watch:
+        for _ in range(2):
+            results(net, sequence())
+    found = watch.layers()
+    return {
+        **{(name, key): torch.as_tensor(held) for name, row in found.items() for key, held in row.items()},
+        **{(at.layer, at.kind): torch.tensor(at.number) for at in watch.everything},
+        "potentials": torch.tensor([held for _, held in sorted(dict(watch.potentials).items())]),
+    }
+
+
+def _flown(net, place):
+    with monitor.flight_recorder(net, to=place, report=False) as recorder:
+        for _ in range(3):
+            results(net, sequence())
+        recording = open_recording(recorder.dump())
+    return {(name, key): signal.read() for name, layer in recording.items() for key, signal in layer.items()}
+
+
+def _shown(net, place):
+    with spikescope.live(net, quiet=True) as view:
+        results(net, sequence())
+        results(net, sequence())
+        found = view.document()
+    rates = {row["name"]: torch.tensor(row["rate"]) for row in found["layers"] if "rate" in row}
+    return {
+        **rates,
+        **{("potential", at): torch.tensor(held["values"]) for at, held in enumerate(found["potentials"])},
+        "gradients": torch.tensor(found["flow"]["norms"]),
+    }
+
+
+@pytest.mark.parametrize("look", [_recorded, _judged, _flown, _shown])
+def test_what_looks_inside_sees_the_numbers_of_the_two_apart(look, tmp_path, fused):
+    net, apart = pairs()
+    got, want = look(net, tmp_path / "fused"), look(apart, tmp_path / "apart")
+    assert got.keys() == want.keys()
+    assert len(got) >= 3
+    for name, held in want.items():
+        assert (got[name] - held).double().norm() <= GRADIENT * held.double().norm(), name
+    assert bool(fused) == (look is _recorded)  # the others look at what is between, too
 
 
 def test_the_copy_keeps_names_and_goes_through_pickle(fused):

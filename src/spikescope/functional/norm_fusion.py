@@ -94,8 +94,9 @@ def fuse_bn_neurons(net: nn.Module, training: bool = False) -> nn.Module:
     the backward pass. Statistics are summed in another order than by PyTorch, and nothing is rounded between the two,
     in half precision either: as with `fuse_bn_neuron`, a potential right at the threshold may fall on its other side.
     Spikes are bit for bit those of a neuron whose `x_scale` and `x_shift` are those of the batch. On a CPU, in compiled
-    code, and where a hook or a monitor looks between the two, both run as they are. Only normalisations of
-    `spikescope.layer` have this. It is not the default because it does not keep the bits of the two.
+    code, and where a hook or a monitor looks between the two, as `monitor.health`, a flight recorder and a live view
+    do, both run as they are. Only normalisations of `spikescope.layer` have this. It is not the default because it does
+    not keep the bits of the two.
 
     >>> net = nn.Sequential(spikescope.layer.BatchNorm2d(3), spikescope.neuron.LIFNode()).eval()
     >>> [type(module).__name__ for module in fuse_bn_neurons(net)]
