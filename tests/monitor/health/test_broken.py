@@ -3,9 +3,13 @@
 import pytest
 import torch
 from health_networks import BROKEN, SOUND, changed, watched
+from health_rates import BY_HAND, FAR_TOO_HIGH, GOOD
 
 from spikescope import functional
 from spikescope.monitor.health.registry import causes
+
+BROKEN = BROKEN | FAR_TOO_HIGH
+SOUND = SOUND | GOOD
 
 
 def made(build):
@@ -58,3 +62,10 @@ def test_nothing_is_found_in_a_sound_network(name):
     watch = watched(made(SOUND[name]))
     assert [(found.layer, found.kind) for found in watch.findings] == []
     assert watch.table().startswith("No findings.")
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_what_a_hand_does_to_a_weight_is_no_learning_rate(name):
+    watch = watched(made(BY_HAND[name]))
+    assert "learning rate too high" not in [found.kind for found in watch.everything]
+    assert not [text for text in watch.unjudged if "learning rate" in text]  # updates were seen

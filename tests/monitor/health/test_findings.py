@@ -196,7 +196,7 @@ def test_what_was_not_seen_is_not_judged_and_that_is_said():
     assert watch.table() == "Nothing was seen: run the network while health watches it."
     net(torch.rand(3, 2, 4))
     assert "gradients: no backward pass seen" in watch.unjudged
-    assert "the learning rate: no update of the weights seen" in watch.table()
+    assert "the learning rate: no update of the weights while it was watched" in watch.table()
     functional.reset_net(net)
     net(torch.rand(3, 2, 4)).sum().backward()
     assert "gradients: no backward pass seen" not in watch.unjudged

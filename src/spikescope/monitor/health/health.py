@@ -49,7 +49,8 @@ def health(
       last one, in time of the first step to the last. They need a backward pass. Above `exploding` is a finding, too,
       how far a potential is from rest, in units of the distance of the threshold.
     - `synchrony`: findings above it, 1 where all neurons of a layer fire in the same steps.
-    - `update`: findings above this part of its norm by which a weight moves in a typical update.
+    - `update`: findings above this part of its norm by which a weight moves in a typical one of 32 updates or more.
+      What one update or ten do to a weight is a finding where that is far beyond a good beginning of any optimizer.
     - `scale`: findings above this root of the mean square of the input.
     - `rate`: findings above this mean rate of a layer, if a rate is wanted for the energy.
     - `steps`: the number of steps, if it is known: an input with it in its second axis has time and batch swapped.

@@ -81,7 +81,7 @@ class Seen:
 
         def weigh() -> None:
             """Take note of an update."""
-            if weights.look():
+            if weights.look(arrival.waiting):
                 arrival.updated()
 
         def take(value: Any, moment: Moment) -> None:

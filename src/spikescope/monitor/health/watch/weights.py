@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ...choose.modules import named
-from .watcher import Rule, Watcher, by_name, either, longest, most
+from .watcher import Rule, Watcher, by_name, either, longest, most, union
 
 __all__ = ["Arrival", "Weights", "parameters"]
 
 _SAMPLE = 1024  # elements of a weight that are compared
 _USUAL = 0.5  # the norm of the weights of an output, as layers begin with it
+_FAR = 0.5  # a factor that is so far from one is no decay of weights
+_ASIDE = 0.05  # of a step, which goes aside: that of an update before somebody scaled the weight
+_EVEN = 0.75  # the square of the mean over the mean of the squares: 1 of equal steps, 0.64 of a normal distribution
 
 
 def parameters(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -32,12 +35,13 @@ class Arrival(Watcher):
     """Counts the gradients that arrive at each weight, by hooks that are taken off at the end."""
 
     joins: ClassVar[dict[str, Rule | None]] = {"counts": by_name(most), "_moving": by_name(either)}
-    stays = frozenset({"_hooks", "_due"})
+    stays = frozenset({"_hooks", "_due", "waiting"})
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.counts = dict.fromkeys(weights, 0)
         self._moving: dict[str, Tensor] = {}  # whether one was not zero, where it is: nobody waits for it
         self._due: dict[str, Tensor] = {}  # the same of those since the last update
+        self.waiting: set[str] = set()  # weights to which one came since they moved last
         self._hooks = [held.register_hook(self._counting(name)) for name, held in weights.items()]
 
     def moves(self, name: str) -> bool:
@@ -60,6 +64,7 @@ class Arrival(Watcher):
     def _counting(self, name: str) -> Any:
         def count(gradient: Tensor) -> None:
             self.counts[name] += 1
+            self.waiting.add(name)
             moving = _part(gradient.to_dense() if gradient.is_sparse else gradient).any()
             self._due[name] = moving | self._due[name] if name in self._due else moving
 
@@ -70,30 +75,55 @@ class Weights(Watcher):
     """How far each weight goes from one call of the network to the next, in units of its own norm.
 
     A part of each weight is compared, of even distances. Of a weight that is smaller than weights begin, the unit is
-    their usual norm: that an update moves it far is then no wonder, and right.
+    their usual norm: that an update moves it far is then no wonder, and right. An update follows a gradient; what else
+    moves a weight is somebody's hand, as a checkpoint that is loaded, and so is what does no more than scale it far.
     """
 
-    joins: ClassVar[dict[str, Rule | None]] = {"moves": by_name(longest)}
+    joins: ClassVar[dict[str, Rule | None]] = {
+        "moves": by_name(longest),
+        "leaps": by_name(longest),
+        "growth": by_name(longest),
+        "sizes": by_name(longest),
+        "changed": union,
+    }
     stays = frozenset({"held", "_before"})
 
     def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         self.held = weights
         self._before = {name: _part(held) for name, held in weights.items()}
-        self.moves: dict[str, list[float]] = {name: [] for name in weights}  # those that were no standstill
+        self.moves: dict[str, list[float]] = {name: [] for name in weights}  # of updates that were no standstill
+        self.leaps: dict[str, list[float]] = {name: [] for name in weights}  # the same, zero where all steps are alike
+        self.growth: dict[str, list[float]] = {name: [] for name in weights}  # logarithms of factors, by each of them
+        self.sizes: dict[str, list[float]] = {name: [] for name in weights}  # after each, in their usual norm
+        self.changed: set[str] = set()  # by an update or by hand
 
-    def look(self) -> bool:
-        """The network begins, or somebody reads; whether there was an update since."""
+    def look(self, waiting: set[str]) -> bool:
+        """The network begins, or somebody reads; whether there was an update since.
+
+        `waiting` are the weights to which a gradient came; those that have moved are taken out.
+        """
         updated = False
         for name, held in self.held.items():
             now, before = _part(held), self._before[name]
-            if now.shape != before.shape:  # a weight of another size was put in its place
-                self._before[name] = now
-                continue
-            way, size = (now - before).norm().item(), before.norm().item()
-            if way and size and math.isfinite(way):  # of what is not finite, no part is known
-                self.moves[name].append(way / max(size, _USUAL * math.sqrt(len(now) / held[0].numel())))
-                updated = True
             self._before[name] = now
+            if now.shape != before.shape:  # a weight of another size was put in its place
+                continue
+            step, size = now - before, before.norm().item()
+            way = step.norm().item()
+            if not (way and size):
+                continue
+            self.changed.add(name)
+            arrived = name in waiting
+            waiting.discard(name)
+            if not arrived or not math.isfinite(way) or _is_scaled(step, before):  # of infinity, no part is known
+                continue
+            usual = _USUAL * math.sqrt(len(now) / held[0].numel())
+            unit = max(size, usual)
+            self.moves[name].append(way / unit)
+            self.leaps[name].append(0.0 if _is_even(step) else way / unit)
+            self.sizes[name].append(max(now.norm().item(), usual) / usual)
+            self.growth[name].append(math.log(self.sizes[name][-1] * usual / unit))
+            updated = True
         return updated
 
     def fastest(self) -> tuple[str, float] | None:
@@ -102,13 +132,34 @@ class Weights(Watcher):
         return max(means.items(), key=lambda item: item[1], default=None)
 
     def farthest(self) -> tuple[str, float] | None:
-        """The weight that one update moved most, and how far."""
-        found = {name: max(moves) for name, moves in self.moves.items() if moves}
+        """The weight that one update moved most, and how far: not of those that give all its numbers the same step."""
+        found = {name: max(leaps) for name, leaps in self.leaps.items() if leaps}
+        return max(found.items(), key=lambda item: item[1], default=None)
+
+    def grown(self, within: int, factor: float) -> tuple[str, float] | None:
+        """The weight that became largest, in its usual norm, by updates so few that made it this factor as large."""
+        found = {}
+        for name, growth in self.growth.items():
+            sums = [sum(growth[max(0, end - within) : end]) for end in range(1, len(growth) + 1)]
+            sizes = [size for size, held in zip(self.sizes[name], sums, strict=True) if held > math.log(factor)]
+            found[name] = max(sizes, default=0.0)
         return max(found.items(), key=lambda item: item[1], default=None)
 
     def still(self) -> list[str]:
         """Weights that never moved while others did."""
-        return [name for name, moves in self.moves.items() if not moves] if any(self.moves.values()) else []
+        return [name for name in self.moves if name not in self.changed] if any(self.moves.values()) else []
+
+
+def _is_scaled(step: Tensor, before: Tensor) -> bool:
+    """Whether a weight became a multiple of itself, far from what it was: no update goes only along the weight."""
+    factor = (step.dot(before) / before.dot(before)).item()
+    return abs(factor) > _FAR and bool((step - factor * before).norm() < _ASIDE * step.norm())
+
+
+def _is_even(step: Tensor) -> bool:
+    """Whether all numbers that move do so by about the same, as those that Adam moves first."""
+    moved = step[step != 0].abs()
+    return bool(moved.mean().square() > _EVEN * moved.square().mean())
 
 
 def _typical(moves: list[float]) -> float:
