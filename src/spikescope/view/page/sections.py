@@ -69,7 +69,8 @@ def title_of(name: str, documents: Sequence[Document], short: bool = False) -> s
     """The title of a part, in full or as a link to it has it. What a recording has courses of need be no training."""
     if name == "courses" and all(held["source"] == "recording" for held in documents):
         return "Runs" if short else "Over the runs"
-    return SECTIONS[name][0 if short else 1]
+    brief, title, _ = SECTIONS[name]
+    return brief if short else title
 
 
 def _nothing() -> str:
