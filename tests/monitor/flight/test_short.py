@@ -9,6 +9,7 @@ from torch import nn
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import steps as stepping
 from spikescope.monitor.flight.late import Late
+from spikescope.monitor.flight.ring import Ring
 from spikescope.spikes import PackedSpikes
 
 
@@ -111,9 +112,9 @@ def test_the_short_ways_keep_what_the_long_way_keeps(change, node, samples, tmp_
         assert (entry.seen is not None) == (packs or entry.signal != "spike"), "this is not what the test is about"
 
 
-def train(net, steps, scale=1.0):
+def train(net, steps, scale=1.0, batch=3):
     for _ in range(steps):
-        net(scale * torch.rand(4, 3, 2, 6, 6)).square().sum().backward()
+        net(scale * torch.rand(4, batch, 2, 6, 6)).square().sum().backward()
         functional.reset_net(net)
 
 
@@ -137,17 +138,37 @@ def test_memory_of_a_step_that_went_is_used_again_unless_somebody_holds_it(tmp_p
             assert all(map(torch.equal, held, copies)), hold.__name__
 
 
-def test_what_is_to_be_used_again_counts_in_the_budget(tmp_path):
+def test_what_is_to_be_used_again_counts_in_the_budget(tmp_path, monkeypatch):
     net = make(neuron.LIFNode)
     with monitor.flight_recorder(net, keep=3, on=(), to=tmp_path, report=False) as recorder:
         train(net, 5)
         step = recorder.ring.open.nbytes
-    for budget in (2 * step, int(3.4 * step)):
-        with monitor.flight_recorder(net, keep=3, on=(), to=tmp_path, report=False, budget=budget) as recorder:
-            for _ in range(8):
-                train(net, 1)
-                ring = recorder.ring
-                assert ring.nbytes + sum(entry.values.nbytes for entry in ring._spare) <= budget
+    held, wrong = [], []  # an error in a probe would only end it
+    keep = Ring.keep
+
+    def kept(ring, *given, **options):
+        keep(ring, *given, **options)
+        spare = sum(entry.values.nbytes for entry in ring._spare)
+        held.append(ring.nbytes + spare)
+        wrong.extend([ring._spare_bytes] * (ring._spare_bytes != spare))
+
+    monkeypatch.setattr(Ring, "keep", kept)
+    for budget in (2 * step, int(2.5 * step), int(3.4 * step)):
+        with monitor.flight_recorder(net, keep=3, on=(), to=tmp_path, report=False, budget=budget):
+            train(net, 8)
+        assert 0.8 * budget < max(held) <= budget
+        assert not wrong
+        held.clear()
+
+
+def test_no_more_than_one_step_waits_to_be_used_again(tmp_path):
+    net = make(neuron.LIFNode)
+    with monitor.flight_recorder(net, keep=3, on=(), to=tmp_path, report=False, samples=3) as recorder:
+        for batch in (3, 2) * 6:  # none has the shapes of the one that goes
+            train(net, 1, batch=batch)
+            assert recorder.ring._spare_bytes <= max(
+                held.nbytes for held in (*recorder.ring.frames, recorder.ring.open)
+            )
 
 
 def test_a_step_that_is_judged_late_is_judged_by_its_own_numbers(tmp_path, monkeypatch):
