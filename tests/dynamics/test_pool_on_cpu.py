@@ -27,6 +27,10 @@ CASES = [
     ((1, 2, 10, 7), Windows((2, 3), (3, 4))),
     ((1, 2, 2, 1), Windows((5, 4), (2, 1), (2, 2))),
     ((1, 1, 3, 1300), Windows((3, 3), (2, 1), (1, 1))),
+    ((3, 4, 9, 5), Windows((3, 3), (2, 2), (1, 1))),
+    ((2, 2, 11, 1100), Windows((5, 5), (2, 2), (2, 2))),
+    ((2, 1, 70, 9), Windows((32, 2), (1, 3), (16, 1))),
+    ((1, 3, 9, 9), Windows((3, 1), (1, 2))),
     ((1, 2, 1, 1), Windows((2, 2), (1, 1), (1, 1))),
 ]
 
@@ -68,6 +72,14 @@ def test_the_pool_of_pytorch(shape, windows, dtype, threads, monkeypatch):
     for got, want in zip(run(lambda x: cpu.pool(x, windows), x), run(plain(windows), x), strict=True):
         same(got, want)
     same(cpu.pool(x, windows), max_pool2d(x, *windows))  # without a gradient
+
+
+@pytest.mark.parametrize("value", [-float("inf"), float("nan"), 0.0], ids=str)
+@pytest.mark.parametrize(("shape", "windows"), CASES, ids=str)
+def test_of_values_that_are_all_one_the_place_is_inside(shape, windows, value):
+    x = torch.full(shape, value)
+    for got, want in zip(run(lambda x: cpu.pool(x, windows), x), run(plain(windows), x), strict=True):
+        same(got, want)
 
 
 def test_gradients_that_lie_otherwise():

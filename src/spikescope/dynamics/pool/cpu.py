@@ -27,7 +27,7 @@ TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t
 SMALL = 1 << 14
 """Values under which loading a kernel for the first time is not worth it."""
 
-_ROW = 512  # windows whose places are held at once
+_HELD = 1 << 12  # values of windows that are held at once: of each of its rows, and in each order
 
 
 def has_pool(x: Tensor) -> bool:
@@ -95,10 +95,12 @@ def _kernels(dtype: torch.dtype, windows: Windows) -> _Kernels | None:
     """Forwards and backwards, for windows of a kind."""
     real, place = TYPES[dtype]
     names = ("KH", "KW", "SH", "SW", "PH", "PW", "MOST")
-    sizes = (*windows.size, *windows.stride, *windows.padding, _ROW)
+    most = min(512, _HELD // max(windows.size))
+    sizes = (*windows.size, *windows.stride, *windows.padding, most)
     constants = ", ".join(f"{name} = {size}" for name, size in zip(names, sizes, strict=True))
     head = f"#include <stdint.h>\nusing real = {real};\nusing place = {place};\nconstexpr long {constants};\n"
-    source = head + resources.files(__package__).joinpath("cpu.h").read_text()
+    parts = "overlapping.h" if windows.size[0] > windows.stride[0] else "apart.h", "unpool.h"
+    source = head + "".join(resources.files(__package__).joinpath(part).read_text() for part in parts)
     given = (*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, ctypes.c_int)
     forward, backward = (function(source, name, *given) for name in ("pool", "unpool"))
     return None if forward is None or backward is None else (forward, backward)

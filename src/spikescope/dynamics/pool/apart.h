@@ -1,7 +1,7 @@
 // The largest value of each window, and where in the window it is: of equal values the first, of values among which
 // there is no number the last of those. KH x KW are the values of a window, SH x SW the way to the next one, PH x PW
-// what is put around an image. Planes are taken one by one, of each a row of windows at a time, in vectors of windows.
-#include <string.h>
+// what is put around an image. For windows that have few values in common or none: planes are taken one by one, of each
+// a row of windows at a time, in vectors of windows.
 
 constexpr real lowest = -(real)__builtin_huge_val();
 
@@ -53,23 +53,6 @@ extern "C" void pool(const real* __restrict X, real* __restrict Y, uint8_t* __re
         for (long i = to; i < begin + e; i++) odd(i);
       }
       if (AT) for (long i = 0; i < e; i++) AT[task * OW + begin + i] = (uint8_t)found[i];
-    }
-  }
-}
-
-// Gradients are added in the order of the windows, as PyTorch does; of a sum that begins with 0 none is -0.
-extern "C" void unpool(const real* __restrict GY, const uint8_t* __restrict AT, real* __restrict GX,
-    long planes, long H, long W, long OH, long OW, int threads) {
-  long way[KH * KW];
-  for (long k = 0; k < KH * KW; k++) way[k] = k / KW * W + k % KW - PW;
-  #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
-  for (long plane = 0; plane < planes; plane++) {
-    real* __restrict gx = GX + plane * H * W;
-    memset(gx, 0, H * W * sizeof(real));
-    for (long o = 0; o < OH; o++) {
-      const real* __restrict g = GY + (plane * OH + o) * OW;
-      const uint8_t* __restrict at = AT + (plane * OH + o) * OW;
-      for (long i = 0; i < OW; i++) gx[(o * SH - PH) * W + i * SW + way[at[i]]] += g[i];
     }
   }
 }
