@@ -3,6 +3,7 @@
 import gc
 import itertools
 import sys
+from re import sub
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from sample import sample
 from spikescope import functional, monitor, neuron
 from spikescope.base import MemoryModule
 from spikescope.monitor import BudgetError, Subset, every, reduce
+from spikescope.monitor.record import reducers_of
 from spikescope.sockets import place_sockets
 
 
@@ -85,6 +87,14 @@ def test_one_reducer_gives_its_value_several_a_dict():
         net(sequence())
     assert torch.equal(one["1"], several["1"]["rate"])
     assert one.rows()["1"].keys() == {"rate"}
+
+
+@pytest.mark.parametrize("name", [key for key, cls in reduce.registry.items() if not cls.example])
+def test_a_reducer_is_known_however_its_name_is_written(name):
+    words = sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    for written in (name, words, words.title(), *(words.replace(" ", by) for by in ("", "_", "-"))):
+        made = reducers_of(written, "", None)
+        assert {label: type(held) for label, held in made.items()} == {words: reduce.registry[name]}
 
 
 def test_one_run_in_every():

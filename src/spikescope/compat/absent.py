@@ -44,7 +44,8 @@ AREAS: dict[str, str] = {
         "functional.convert_sync_batchnorm(net), and monitor.sync"
     ),
     "activation_based.op_counter": (
-        "operations are counted by a monitor here: monitor.record(net, ['synops']) counts the additions of spikes"
+        "operations are counted here by monitor.energy(net, x): those of the twin without spikes, and the additions of "
+        "spikes"
     ),
     "activation_based.precision": (
         "precision is PyTorch's own here: torch.autocast, or net.half(), with states in float32"

@@ -27,7 +27,7 @@ from .reduce import Raw, Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Recorded, Results, Threshold
-from .show.plain import words
+from .show.plain import spelled, words
 from .stream import Streamed, stream
 from .track import GradientTrack, Ledger, Track
 
@@ -339,7 +339,7 @@ def reducers_of(given: Any, name: str, module: Any) -> dict[str, Reducer]:
 def _reducer(given: Any, name: str, module: Any) -> Reducer:
     if isinstance(given, str):
         known = {words(key): cls for key, cls in registry.items()}
-        key = given.lower().replace("_", " ")
+        key = spelled(given, known)
         if key not in known:
             near = did_you_mean(key, known)
             if given in SIGNALS:

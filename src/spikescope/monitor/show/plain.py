@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from ...spikes import PackedSpikes
 from ..reduce import Bins, LogBins
 
-__all__ = ["means", "plain", "scalars", "words"]
+__all__ = ["means", "plain", "scalars", "spelled", "words"]
 
 
 def words(name: str) -> str:
@@ -22,6 +22,19 @@ def words(name: str) -> str:
     ('silent share', 'syn ops')
     """
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def spelled(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that a name is but for capitals, spaces, hyphens and underscores; else the name itself.
+
+    >>> spelled("synops", ["rate", "syn ops"]), spelled("Non-Finite", ["non finite"]), spelled("rates", ["rate"])
+    ('syn ops', 'non finite', 'rates')
+    """
+    return next((held for held in known if _letters(held) == _letters(name)), name)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
 
 
 def scalars(value: Any, name: str = "") -> dict[str, float]:
