@@ -6,6 +6,8 @@ import tomllib
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spikescope.errors import UnknownNameError
 from spikescope.train import Recipe, convert, options, read_recipe, train
@@ -17,6 +19,30 @@ def test_toml_gives_every_option_back(tmp_path):
     recipe = Recipe(**GIVEN, model_args={"cnf": "IAND", 'odd "key"': [1, 2.5, True]}, lr=3e-5, clip_grad_norm=1.0)
     (tmp_path / "recipe.toml").write_text(recipe.toml())
     assert Recipe.of(read_recipe(tmp_path / "recipe.toml")) == recipe
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(held=PLAIN)
+def test_whatever_a_recipe_holds_is_read_again_from_the_folder_of_its_run(held, tmp_path_factory):
+    recipe = Recipe(**GIVEN, model_args={"v_reset": None, "\x7f": held}, data_args={"k": [held, None]}, root="\x7f")
+    path = tmp_path_factory.mktemp("run") / "recipe.toml"
+    path.write_bytes(recipe.toml().encode())
+    assert repr(Recipe.of(read_recipe(path))) == repr(recipe)
+
+
+@pytest.mark.parametrize("held", [{"none": True}, {"a": [{"none": True}]}, {1: 2}, "\udce4", {"\udce4": 1}], ids=ascii)
+def test_what_would_be_read_as_something_else_is_refused(held):
+    with pytest.raises(ValueError, match=r"model_args\.k"):
+        Recipe(**GIVEN, model_args={"k": held})
+    with pytest.raises(ValueError, match="root must be a text that can be written as UTF-8"):
+        Recipe(**GIVEN, root="\udce4")
 
 
 def test_toml_of_numbers_without_end_is_read_again():

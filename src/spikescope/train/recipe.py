@@ -210,11 +210,14 @@ def options(recipe: type[Recipe] = Recipe) -> Iterator[Option]:
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The options in a TOML file; a ValueError names the file that is none."""
+    """The options in a TOML file; a ValueError names the file that is none.
+
+    TOML has no None: the table `{none = true}` stands for it.
+    """
     with open_regular(path) as file:
         content = file.read()
     try:
-        return tomllib.loads(content.decode())
+        return {name: _from_toml(held) for name, held in tomllib.loads(content.decode()).items()}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}.") from error
 
@@ -245,6 +248,7 @@ def _check(option: Option, value: Any, limits: Mapping[str, Any]) -> None:
     if not isinstance(value, wanted) or (isinstance(value, bool) and option.kind is not bool):
         words = {str: "text", dict: "a table of names and values", bool: "true or false", int: "a whole number"}
         raise TypeError(f"{option.name} must be {words.get(option.kind, 'a number')}, but got {value!r}.")
+    _check_written(option.name, value)
     if option.choices:
         check_choice("Recipe", option.name, value, option.choices)
     number: Any = value
@@ -255,10 +259,47 @@ def _check(option: Option, value: Any, limits: Mapping[str, Any]) -> None:
         raise ValueError(f"{option.name} must be at most {most:g}, but got {value!r}.")
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML; JSON writes text and numbers alike."""
+def _is_none(value: Any) -> bool:
+    """Whether a value of TOML stands for None."""
+    return isinstance(value, Mapping) and len(value) == 1 and value.get("none") is True
+
+
+def _check_written(name: str, value: Any) -> None:
+    """Refuse what would be read again as something else."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(name))} = {_toml(held)}" for name, held in value.items()) + "}"
+        if _is_none(value) or not all(isinstance(key, str) for key in value):
+            raise ValueError(
+                f"{name} must have texts as names, and nothing that is {{'none': True}}, but got {value!r}."
+            )
+        for key, held in value.items():
+            _check_written(f"{name}.{key}", key)
+            _check_written(f"{name}.{key}", held)
+    elif isinstance(value, (list, tuple)):
+        for held in value:
+            _check_written(name, held)
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} must be a text that can be written as UTF-8, but got {value!r}.") from error
+
+
+def _from_toml(value: Any) -> Any:
+    """A value of TOML as it was written."""
+    if _is_none(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _from_toml(held) for name, held in value.items()}
+    return [_from_toml(held) for held in value] if isinstance(value, list) else value
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML; JSON writes text and numbers alike, but for one character."""
+    if value is None:
+        return "{none = true}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(str(name))} = {_toml(held)}" for name, held in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
