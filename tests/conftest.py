@@ -22,8 +22,11 @@ torch.set_num_threads(1)  # the test workers share the cores; no result depends 
 logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what is logged and nobody takes
 
 settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # of a machine under load
+    "suite",
+    deadline=None,  # of a machine under load
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 if WHOLE else 40,
+)
 settings.load_profile("suite")
 
 collect_ignore_glob = [
