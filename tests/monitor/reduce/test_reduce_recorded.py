@@ -114,7 +114,7 @@ def test_workers_of_dask_give_the_same(recorded):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as here,
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as here,
             distributed.Client(here) as client,
         ):
             one = monitor.reduce(path, ["count", "inter spike interval", "fano"], client=client)
