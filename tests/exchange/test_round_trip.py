@@ -311,6 +311,24 @@ def test_the_file_is_one_that_the_package_reads(tmp_path):
     assert sorted(read_nir(tmp_path / "net.nir").nodes) == ["0", "1", "input", "output"]
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", "日本", " ", "x" * 300, "..", "<b>", "a\nb", "%s"])
+def test_what_is_written_under_any_name_is_read_again_or_refused(name, tmp_path):
+    inner = nir.NIRGraph.from_list(nir.Scale(np.ones(3)))
+    for kind in (nir.Scale(np.ones(3)), inner):
+        graph = nir.NIRGraph(
+            {"input": nir.Input(np.array([3])), name: kind, "output": nir.Output(np.array([3]))},
+            [("input", name), (name, "output")],
+        )
+        for whole in (graph, nir.NIRGraph({"inside": graph}, [], type_check=False)):
+            if "/" in name:
+                with pytest.raises(ValueError, match=f"the node '{name}' has a slash in its name"):
+                    write_nir(tmp_path / "net.nir", whole)
+                continue
+            write_nir(tmp_path / "net.nir", whole)
+            found = read_nir(tmp_path / "net.nir").nodes
+            assert name in (found["inside"].nodes if "inside" in found else found)
+
+
 def test_half_precision_and_double_weights_keep_their_precision():
     for dtype in (torch.float16, torch.float64):
         graph = to_nir(nn.Sequential(nn.Linear(3, 2), neuron.IFNode()).to(dtype), (3,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ..files import open_regular, write_whole
@@ -32,9 +33,22 @@ def write_nir(path: str | os.PathLike[str], graph: Any) -> None:
         raise TypeError(
             f"write_nir takes a nir.NIRGraph, but got {type(graph).__name__}. Make one with to_nir(net, input_shape)."
         )
+    if wrong := next((name for name in _names(graph) if "/" in name), None):
+        raise ValueError(
+            f"write_nir: the node {wrong!r} has a slash in its name, which in a file leads to a place inside another "
+            "node, where it would not be found again. Rename it."
+        )
     content = io.BytesIO()
     nir.write(content, graph)
     write_whole(path, content.getvalue())
+
+
+def _names(graph: Any) -> Iterator[str]:
+    """The names of the nodes of a graph, and of those inside of them."""
+    for name, node in graph.nodes.items():
+        yield name
+        if hasattr(node, "nodes"):
+            yield from _names(node)
 
 
 def read_nir(path: str | os.PathLike[str]) -> Any:
