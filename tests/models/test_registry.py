@@ -3,6 +3,7 @@
 The largest are built with `SPIKESCOPE_TEST_ALL=1`, which is what `make models` does.
 """
 
+import inspect
 import pickle
 from collections import Counter
 
@@ -12,7 +13,7 @@ from model_cases import LARGE, SMALL, exact, frames, size_of, without_large_laye
 from torch import nn
 
 from sample import WHOLE
-from spikescope import functional, models, surrogate
+from spikescope import functional, models, neuron, surrogate
 from spikescope.models.table import VARIANTS
 
 NARROWED = ("spiking_vgg", "spiking_vggws_ottt")
@@ -173,8 +174,24 @@ def test_norms_and_neurons_may_be_chosen():
     assert not any(isinstance(held, nn.BatchNorm2d) for held in net.modules())
     with pytest.raises(TypeError, match="no choice of norms"):
         models.create("qkformer_10_384", norm=nn.BatchNorm2d)
+    with pytest.raises(TypeError, match=r"sew_resnet18: norm must be a function of the number of channels .*'tdbn'"):
+        models.create("sew_resnet18", norm="tdbn")
     with pytest.raises(TypeError, match="class of neurons"):
         models.create("sew_resnet18", neuron=3.0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_number_of_steps_is_refused_where_nothing_takes_it(name):
+    if "T" in inspect.signature(VARIANTS[name].function(name)).parameters:
+        return
+    for chosen in ({}, {"neuron": neuron.LIFNode}):
+        with pytest.raises(TypeError, match=f"{name} has no T: it runs for as many steps as its input has"):
+            models.create(name, T=3, **chosen)
+
+
+def test_a_number_of_steps_goes_to_the_neurons_that_take_it():
+    net = models.create("sew_resnet18", neuron=neuron.PSN, T=3, num_classes=2, step_mode="m")
+    assert {held.T for held in net.modules() if isinstance(held, neuron.PSN)} == {3}
 
 
 def test_an_image_is_seen_for_T_steps():

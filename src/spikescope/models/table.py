@@ -146,6 +146,8 @@ def create(
     if name not in VARIANTS:
         hint = did_you_mean(str(name), VARIANTS)
         raise UnknownNameError(f"There is no model {name!r}.{hint} list_models() has the names.")
+    if norm is not None and not callable(norm):
+        raise TypeError(f"{name}: norm must be a function of the number of channels that makes one, but got {norm!r}.")
     build = VARIANTS[name].function(name)
     known = signature(build).parameters
     given = {"spiking_neuron": neuron, "norm_layer": norm, "pretrained": pretrained or None, **options}
@@ -154,12 +156,18 @@ def create(
         raise NotImplementedError(f"{name}: there are no weights to load; leave pretrained=True out.")
     if "norm_layer" in given and "norm_layer" not in known and "resnet" not in VARIANTS[name].family:
         raise TypeError(f"{name} has no choice of norms; leave norm out, or replace the layers after it is made.")
-    if "T" in given and "T" not in known and not any(held.kind is Parameter.VAR_KEYWORD for held in known.values()):
+    if "T" in given and "T" not in known and not _takes(neuron, "T"):
         raise TypeError(f"{name} has no T: it runs for as many steps as its input has.")
     net = build(**given)
     if step_mode is not None:
         set_step_mode(net, step_mode)
     return net
+
+
+def _takes(function: Callable[..., Any] | None, name: str) -> bool:
+    """Whether a function is there, and has this argument, or any that it is given."""
+    known = {} if function is None or not callable(function) else signature(function).parameters
+    return name in known or any(held.kind is Parameter.VAR_KEYWORD for held in known.values())
 
 
 def without_spikes(**options: Any) -> nn.Module:
