@@ -163,6 +163,15 @@ def check_call(module: nn.Module, forward: Callable[..., Any], args: Sequence[An
         raise TypeError(f"{type(module).__name__} takes ({wanted}), but got {came}.{kept}") from error
 
 
+def check_listening(owner: str, listening: bool) -> None:
+    """Refuse a second block of what stopped listening at the end of the first: it would see nothing in silence."""
+    if not listening:
+        raise RuntimeError(
+            f"This {owner} has stopped listening, and would see nothing of a second block. What it saw stays; for the "
+            f"new block make a new one: `with {owner}(net) as watch:`."
+        )
+
+
 def changed_in_place(owner: str) -> str:
     """What to say where a backward pass needs a value of a call that has been overwritten.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, overload
 
 from torch import nn
 
-from ..errors import check_module, did_you_mean
+from ..errors import check_listening, check_module, did_you_mean
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
@@ -304,6 +304,7 @@ class Recording(Results):
         self._plugged.close()
 
     def __enter__(self) -> Self:
+        check_listening("record", self._plugged.alive)
         return self
 
     def __exit__(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, Self
 from torch import nn
 
 from ..base import StepModule
+from ..errors import check_listening
 from ..recording import OpenedRecording, Writer, open_recording
 from ..sockets import Signal
 from .choose.modules import named, select
@@ -186,6 +187,7 @@ class Streamed:
             raise error
 
     def __enter__(self) -> Self:
+        check_listening("record", self._end.alive)
         return self
 
     def __exit__(

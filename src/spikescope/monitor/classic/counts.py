@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from ...errors import ShapeError, check_module, dims
+from ...errors import ShapeError, check_listening, check_module, dims
 from ...neuron import Neuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
@@ -154,6 +154,7 @@ class SpikeCounter:
         self._probes = Probes(self, [])
 
     def __enter__(self) -> Self:
+        check_listening("SpikeCounter", self._probes.alive)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...display import Displayed, Overview, size_of
-from ...errors import check_choice, check_module
+from ...errors import check_choice, check_listening, check_module
 from ...neuron import PointwiseNeuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
@@ -182,6 +182,7 @@ class Monitor(Displayed):
         return Overview(f"Monitor: {held} in memory, {state}", [["layer", "steps of s", "steps of v"], *rows])
 
     def __enter__(self) -> Self:
+        check_listening("Monitor", self._probes.alive)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from ...errors import check_listening
 from ...recording import open_recording
 from ...warn import warn
 from ..header import header
@@ -188,6 +189,7 @@ class FlightRecorder:
             thread.join()
 
     def __enter__(self) -> Self:
+        check_listening("flight_recorder", not self.closed)
         return self
 
     def __exit__(

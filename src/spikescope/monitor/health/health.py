@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from ...display import Displayed, Overview, laid_out
-from ...errors import check_module, check_number, check_whole
+from ...errors import check_listening, check_module, check_number, check_whole
 from ..probe.single import GradScale
 from ..record import Recording
 from .finding import Finding, cells_of, words_of
@@ -198,6 +198,7 @@ class Health(Displayed):
             self._seen.close()
 
     def __enter__(self) -> Self:
+        check_listening("health", self._seen is not None and not self._seen.closed)
         return self
 
     def __exit__(self, *error: object) -> None:

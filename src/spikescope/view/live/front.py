@@ -12,7 +12,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from ...errors import check_module
+from ...errors import check_listening, check_module
 from ...files import OutputError, write_whole
 from ...monitor.probe.single import GradScale
 from ...recording.budget import Budget
@@ -176,6 +176,7 @@ class Live(View):
                 warn(f"The report of the live view was not written: {error}")
 
     def __enter__(self) -> Self:
+        check_listening("live", not self._feed.steps.closed)
         return self
 
     def __exit__(
