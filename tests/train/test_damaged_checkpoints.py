@@ -97,6 +97,14 @@ def test_weights_of_another_network_are_told_and_change_nothing(write, tmp_path)
     assert all(torch.equal(x, before[name]) for name, x in other.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "checkpoint-1.safetensors"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_weights_that_are_no_file_are_told_and_not_waited_for(make, name, tmp_path):
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is no file"):
+        load_weights(tmp_path / name, network())
+
+
 @pytest.mark.parametrize("kind", ["damaged", "folder", "link"])
 def test_what_cannot_be_read_is_passed_over_for_the_one_before(kind, tmp_path):
     checkpoint(tmp_path, network())

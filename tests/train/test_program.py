@@ -364,7 +364,7 @@ def test_a_number_of_threads_that_is_none_is_refused(number, capsys):
     [
         ("--device=gpu", "There is no device 'gpu'; choose 'auto', 'cpu'"),
         ("--device=meta", "On the device 'meta' there are no numbers to train; choose"),
-        ("--weights=.", "Is a directory"),
+        ("--weights=.", "is no file"),
         ("--model-arg=hidden=-1", "cannot be made with "),
     ],
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import models, neuron, surrogate
 from ..errors import UnknownNameError, did_you_mean
+from ..files import open_regular
 from ..functional import set_step_mode
 from ..weights import load_whole, read_weights, state_of, without_prefixes
 from .checkpoint import read_checkpoint
@@ -101,7 +102,7 @@ def _function(name: str) -> tuple[Callable[..., Any], Mapping[str, inspect.Param
 def load_weights(path: Path, net: nn.Module) -> None:
     """Load weights into `net`: a `.safetensors` of a run, a checkpoint of a training, or a `.pth` with a state_dict.
 
-    ValueError if the file is damaged or holds another network; then `net` stays as it was.
+    ValueError if it is no file, or a damaged one, or holds another network; then `net` stays as it was.
     """
     if path.suffix == ".safetensors":
         try:
@@ -111,6 +112,7 @@ def load_weights(path: Path, net: nn.Module) -> None:
                 raise
             read_checkpoint(path).load_module("net", net)
         return
+    open_regular(path).close()
     own = net.state_dict()
     _, state = state_of(read_weights(path), str(path), None, own)
     renamed = without_prefixes(state, own)
