@@ -35,11 +35,11 @@ SEQUENCES = [name for name in BUILT if name not in ONLINE]
 
 
 def smallest(names):
-    """Of each family the two networks of the fewest weights, and all that are unlike the others of theirs."""
+    """Of each family the network of the fewest weights, and all that are unlike the others of theirs."""
     met, kept = Counter(), []
     for name in sorted(names, key=lambda name: VARIANTS[name].parameters):
         met[VARIANTS[name].family] += 1
-        kept += [name] if VARIANTS[name].family == "parametric_lif_net" or met[VARIANTS[name].family] <= 2 else []
+        kept += [name] if VARIANTS[name].family == "parametric_lif_net" or met[VARIANTS[name].family] == 1 else []
     return kept
 
 
