@@ -8,8 +8,9 @@ import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, make, parity, run
 from torch import nn
 
+from sample import sample
 from spikescope.dynamics.graphs.program import program
-from spikescope.neuron import EIFNode, IFNode, LIFNode, ResonateAndFireNode
+from spikescope.neuron import EIFNode, IFNode, LIFNode, ResonateAndFireNode, TernaryIFNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import ATan, NonzeroSignLogAbs, PiecewiseLeakyReLU, QPseudoSpike, Sigmoid
 from spikescope.surrogate.core import _learned_by
@@ -23,7 +24,7 @@ def of_kind(kind, number, dtype):
     return number if kind == "n" else torch.full(() if kind == "s" else (7,), number, dtype=dtype)
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("mix", MIXES, ids="".join)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
 def test_numbers_meet_tensors_in_every_mix(mix, dtype):
@@ -122,13 +123,10 @@ def test_a_learned_surrogate_in_forward_mode_leaves_the_spike_too():
 INFINITE = [cls for cls in NEURONS if (spec := cls.fields.get("v_threshold")) is not None and spec.infinite]
 
 
-def every_way_to_an_infinite_threshold(test):
-    classes = [cls for cls in INFINITE if cls is not EIFNode]
-    test = pytest.mark.parametrize("cls", classes, ids=lambda cls: cls.__name__)(test)
-    return pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])(test)
+WAYS = [(cls, soft) for cls in INFINITE if cls is not EIFNode for soft in (False, True)]
 
 
-@every_way_to_an_infinite_threshold
+@pytest.mark.parametrize(("cls", "soft"), WAYS)
 def test_an_infinite_threshold_is_never_reached(cls, soft):
     """Of numbers, of all neurons and of some: no spike, V = H, and no NaN in any gradient."""
     assert_never_reached(
@@ -136,8 +134,8 @@ def test_an_infinite_threshold_is_never_reached(cls, soft):
     )
 
 
-@pytest.mark.slow(keep=2)  # operation for operation a kernel is the eager loop: that is tested of every neuron
-@every_way_to_an_infinite_threshold
+# Operation for operation a kernel is the eager loop: that is tested of every neuron.
+@pytest.mark.parametrize(("cls", "soft"), sample(WAYS, (LIFNode, False), (TernaryIFNode, True)))
 def test_kernels_reach_no_infinite_threshold(cls, soft):
     assert_never_reached(
         lambda x_seq, fields, **options: parity(cls, x_seq, fields=lambda: fields, **options), cls, soft
