@@ -31,7 +31,7 @@ def test_arguments_have_the_order_of_that_age():
     ]
 
 
-@pytest.mark.slow(keep=8)
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("name", SINGLE)
 def test_both_forms_are_the_network_of_today(name):
     with torch.device("meta"):

@@ -71,7 +71,7 @@ def change_one(part, name):
     return change
 
 
-@pytest.mark.slow(keep=2)
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
 def test_the_numbers_of_every_neuron_may_change(cls):
     node = cls(**cls.example | ({"sigma": 0.3} if cls is NoisyLIFNode else {}), step_mode="m")
@@ -93,7 +93,7 @@ def test_each_number_alone_in_ten_values(cls, name):
 SINGLE = [(LIFNode, "torch"), (NoisyLIFNode, "auto"), (EIFNode, "auto"), (HalfThresholdIFNode, "auto")]
 
 
-@pytest.mark.slow(keep=3)
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize(
     ("cls", "backend", "dynamic"),
     sample(
@@ -109,7 +109,7 @@ def test_single_steps(cls, backend, dynamic):
     assert graphs <= 4  # a step from rest and one from a state are two graphs
 
 
-@pytest.mark.slow(keep=2)
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("surrogate", [s for s in SURROGATES if s.dynamic], ids=lambda cls: cls.__name__)
 def test_the_numbers_of_every_surrogate_may_change(surrogate):
     node = LIFNode(step_mode="m", surrogate_function=surrogate(**surrogate.example))

@@ -27,7 +27,7 @@ def test_every_neuron(cls):
 
 
 @interpreted
-@pytest.mark.slow(keep=6)
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("spiking", [True, False], ids=["spiking", "smooth"])
 @pytest.mark.parametrize("cls", SURROGATES, ids=lambda cls: cls.__name__)
 def test_every_surrogate(cls, spiking):

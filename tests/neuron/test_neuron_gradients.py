@@ -140,7 +140,7 @@ def test_the_gradient_recursion_by_hand(kind, decay_input, v_reset, detach_reset
     torch.testing.assert_close(x.grad, torch.tensor(grads, dtype=torch.float64))
 
 
-@pytest.mark.slow(keep=6)  # that every neuron is traced whole is a law of test_transforms
+@pytest.mark.slow(keep=4)  # that every neuron is traced whole is a law of test_transforms
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch.compile itself
 @pytest.mark.parametrize("cls", NEURONS)
 def test_compiled_gives_the_same(cls):

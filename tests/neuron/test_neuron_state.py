@@ -162,7 +162,7 @@ def kinds(number):
     ]
 
 
-@pytest.mark.slow(keep=8)  # every neuron with fields of several shapes, and their gradients, is in test_parity
+@pytest.mark.slow(keep=4)  # every neuron with fields of several shapes, and their gradients, is in test_parity
 @pytest.mark.parametrize("cls", POINTWISE)
 def test_fields_of_every_kind_give_the_same(cls):
     numbers = {

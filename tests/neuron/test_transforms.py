@@ -135,7 +135,7 @@ def test_dual_numbers_in_state_and_fields(name):
     torch.testing.assert_close((found * u).sum(), (want * tangent).sum())
 
 
-@pytest.mark.slow(keep=6)
+@pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
 def test_many_gradients_at_once(cls):
     """`is_grads_batched` and vectorized Jacobians, with learnable fields, against one gradient after the other."""
@@ -390,7 +390,7 @@ def test_training_goes_on_from_a_state_of_inference_mode(cls, step_mode):
     assert_equal(found[0][1], found[1][1], "gradient")
 
 
-@pytest.mark.slow(keep=8)  # each with a kernel for its learned fields
+@pytest.mark.slow(keep=5)  # each with a kernel for its learned fields
 @pytest.mark.parametrize("cls", ALL_NEURONS, ids=lambda cls: cls.__name__)
 def test_the_users_default_device_and_dtype_decide_nothing_once_a_neuron_is_made(cls):
     """An input of the CPU where new tensors would be made on the meta device, or in double precision."""

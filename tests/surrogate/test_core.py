@@ -92,7 +92,7 @@ def test_fields_in_single_precision_keep_a_half_precision_input(cls, spiking):
     assert all(p.grad.dtype == torch.float32 for p in surrogate.parameters())
 
 
-@pytest.mark.slow(keep=5)
+@pytest.mark.slow(keep=3)
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every(LEARNING)
 def test_learned_fields_compile_and_vmap(cls):

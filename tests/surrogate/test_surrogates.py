@@ -284,7 +284,7 @@ def test_vmap_of_grad(cls):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every(SURROGATES)
-@pytest.mark.slow(keep=5)
+@pytest.mark.slow(keep=3)
 def test_compiled(cls):
     torch._dynamo.reset()
     x = inputs(cls, 3, 5)
@@ -297,7 +297,7 @@ def test_compiled(cls):
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @every([cls for cls in SURROGATES if cls.pointwise])
 def test_compiled_second_derivatives(cls):
     torch._dynamo.reset()

@@ -219,7 +219,7 @@ def test_the_hooks_of_a_compiled_network_itself_are_no_graphs_of_their_own():
 LEARNED = nn.Parameter(torch.tensor([2.3, 1.7, 3.1, 2.0, 2.9, 1.9, 2.2]))
 
 
-@pytest.mark.slow(keep=2)
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize(
     ("tau", "signal"),
     sample(itertools.product(("number", "learned"), ("v", "h")), ("number", "v"), ("learned", "h")),
