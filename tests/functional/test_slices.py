@@ -141,7 +141,7 @@ def test_for_the_gradient_of_a_large_weight_channels_alone_are_sliced(kind, coun
     assert counted == []
     monkeypatch.setattr(slices, "LEAST_WEIGHT", 16 * 8 * 9)
     assert alike(step(kind()), step(functional.lean(kind())))
-    assert counted == [(4, 1)]
+    assert counted == [(16, 1)]
 
 
 def test_single_steps_are_sliced_as_well(counted):

@@ -39,7 +39,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAST_SLICED = 1 << 19  # elements of the input under which slices take longer than they are worth
 LEAST_WEIGHT = 1 << 21  # elements of a weight from which they are worth it for its gradient alone
 _SLICES = (4, 4), (2, 2), (1, 2), (1, 1)  # of channels and of samples; the first that gives the same bits is taken
-_OF_WEIGHT = (4, 1), (2, 1)  # where the input is small
+_OF_WEIGHT = (16, 1), (8, 1), (4, 1), (2, 1)  # where the input is small
 _CASTS = ("ToCopyBackward0",)
 
 Three = tuple[Tensor, Tensor, Tensor | None]
