@@ -27,7 +27,7 @@ from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
-from .known import Memory, Normed, Spikes, made_again, seen
+from .known import Memory, Normed, Packed, Spikes, made_again, seen
 from .norm_node import normed_without_waste
 from .pooled import pooled_by_shape
 from .slices import CONVOLUTIONS, convolved_by_slices
@@ -43,8 +43,9 @@ _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 def lean(net: nn.Module, on: bool = True) -> nn.Module:
     """Have `net` keep less for its backward pass, with the same outputs, gradients and losses, bit for bit.
 
-    - spikes, what max-pooling makes of them and, on a CPU, copies of them are kept as bits: a 32nd of float32; the
-      places that PyTorch's max-pooling remembers as numbers of 16 bits instead of 64, where these are enough;
+    - spikes, what max-pooling makes of them and, on a CPU, copies of them are kept as bits: a 32nd of float32; on a
+      CPU sums of them in 4, 8 or 16 bits, and the places that PyTorch's max-pooling remembers in 16 instead of 64,
+      where these are enough;
     - what a batch normalisation gives a neuron is computed again from its input when the neuron needs it; so is, on a
       CPU, what a convolution makes of images, of one to three channels.
 
@@ -216,9 +217,7 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
     if not isinstance(x, Tensor):
         return None
     if isinstance(module, _POOLS):
-        of = ledger.known(x)
-        if of is not None and of.binary:
-            ledger.note(output, Spikes(output.dtype, of.sure and _gives_what_it_takes(module)))
+        _of_pool(ledger, module, x, output)
         return None
     if saved_tensors_hook() is not _give:
         return None  # a checkpoint is at work inside: it keeps nothing, and the input would be kept for nobody
@@ -229,6 +228,12 @@ def _note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | No
     return _of_convolution(ledger, module, x, output)
 
 
+def _of_pool(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> None:
+    of = ledger.known(x)
+    if of is not None and of.binary:
+        ledger.note(y, Spikes(y.dtype, of.sure and _gives_what_it_takes(module)))
+
+
 def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
     if not all(vars(base).get(name) in _AS_WRITTEN for base in type(module).__mro__ for name in _METHODS):
         return None  # what a class of the user's does with the result on the way is not to be seen from here
@@ -237,7 +242,7 @@ def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> 
     if again is not None:
         ledger.note(y, again)
         return None
-    return convolved_by_slices(module, x, y, what if isinstance(what, Spikes) else None) if ledger.keeps else None
+    return convolved_by_slices(module, x, y, what if isinstance(what, Packed) else None) if ledger.keeps else None
 
 
 def _of_norm(ledger: Ledger, module: BatchNorm, x: Tensor, y: Tensor) -> Tensor | None:

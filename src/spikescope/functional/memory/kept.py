@@ -173,12 +173,12 @@ class _Tracer:
         part.largest = max([part.largest, *(x.nbytes for x in tensors)])
 
     def _given(self, x: Tensor) -> int:
-        """The bytes that a segment keeps of `x`: none of what is there anyway, a bit of a spike."""
+        """The bytes that a segment keeps of `x`: none of what is there anyway, few bits of spikes."""
         storage = x.untyped_storage()
         if storage._cdata in self._outside:
             return 0
         what = None if self.ledger is None else self.ledger.known(x)
-        return _size(storage, what) if isinstance(what, _Mark) and what.binary else storage.nbytes()
+        return _size(storage, what) if isinstance(what, _Mark) and what.width else storage.nbytes()
 
     def keep(self, x: Tensor) -> None:
         """Write down that autograd would keep `x`."""

@@ -1,13 +1,15 @@
 """What stands for a piece of memory, so that it need not be kept: the bits of spikes, a normalisation done again.
 
-Whole numbers of 64 bits, as a pool tells the places of what it took, are kept in as many as the largest takes.
+Sums of spikes, which are small whole numbers, are kept in four bits each, or in as many more as the largest takes, and
+so are numbers of 64 bits, as a pool tells the places of what it took.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage, nn
@@ -16,12 +18,26 @@ from ...layer.norm import BatchNorm
 from ...spikes.bits import pack_bool, unpack
 from ...spikes.gpu import pack_on_gpu
 from ...spikes.kernel import WORDS, pack_rows
+from ...spikes.whole import WIDTHS, pack_whole, unpack_whole
 
-__all__ = ["LEAST", "Memory", "Normed", "Places", "Spikes", "made_again", "seen", "through_views"]
+__all__ = [
+    "LEAST",
+    "Counts",
+    "Format",
+    "Memory",
+    "Normed",
+    "Packed",
+    "Places",
+    "Spikes",
+    "made_again",
+    "seen",
+    "through_views",
+]
 
 _VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "UnflattenBackward0")
 LEAST = 1 << 14  # elements under which a tensor is kept as it is
-_GLANCE = 16  # values that tell real numbers from what may be spikes
+_GLANCE = 64  # values that tell real numbers from what may be spikes, or sums of them
+_UNITS = 1.0, 0.5, 0.25, 0.125  # of sums of spikes, which attention scales
 _NARROW = (torch.int16, torch.int32)
 
 
@@ -46,7 +62,42 @@ class Memory:
         raise NotImplementedError
 
 
-class Spikes(Memory):
+class Format(NamedTuple):
+    """How numbers lie in bytes: how many bits each takes, and what a 1 stands for."""
+
+    width: int = 1
+    unit: float = 1.0
+
+    def numbers(self, packed: Tensor, dtype: torch.dtype) -> Tensor:
+        """All numbers of some bytes, as a tensor of one axis."""
+        if self.width > 1:
+            return unpack_whole(packed.reshape(-1), *self)
+        return unpack(packed.view(1, -1), 8 * packed.numel(), dtype).reshape(-1)
+
+
+class Packed(Memory):
+    """Memory whose numbers are kept in a few bits each, from when autograd first keeps it."""
+
+    format = Format()
+    _bytes: Tensor | None = None
+    _count = 0
+
+    @property
+    def count(self) -> int:
+        """How many numbers are kept; 0 before there are any."""
+        return 0 if self._bytes is None else self._count
+
+    @property
+    def bytes(self) -> Tensor:
+        """What they are kept in."""
+        assert self._bytes is not None
+        return self._bytes
+
+    def memory(self) -> Tensor:
+        return self.format.numbers(self.bytes, self.dtype)[: self._count]
+
+
+class Spikes(Packed):
     """Memory that holds zeros and ones, as its bits; they are made when autograd first keeps it.
 
     - `sure`: whether it can hold nothing else. Where the host would wait for a GPU to look, nobody looks then.
@@ -56,12 +107,10 @@ class Spikes(Memory):
 
     def __init__(self, dtype: torch.dtype, sure: bool = False) -> None:
         self.dtype, self.sure = dtype, sure
-        self._bits: Tensor | None = None
-        self._count = 0
 
     def ready(self, storage: UntypedStorage) -> bool:
         """Whether the bits stand for this memory: not for little of it, nor if other values are seen."""
-        if self._bits is None:
+        if self._bytes is None:
             flat = torch.empty(0, dtype=self.dtype, device=storage.device).set_(storage)
             self._count = flat.numel()
             if self._count < LEAST:
@@ -73,23 +122,30 @@ class Spikes(Memory):
                 quick = pack_on_gpu(flat, 1, self._count, known)
             if quick is None and not known and not bool(((flat == 0) | (flat == 1)).all()):
                 return False
-            self._bits = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
+            self._bytes = pack_bool(flat.view(1, -1).bool()) if quick is None else quick
         return True
 
-    @property
-    def count(self) -> int:
-        """How many spikes there are bits of; 0 before there are any."""
-        return 0 if self._bits is None else self._count
 
-    @property
-    def bits(self) -> Tensor:
-        """The bits, eight to the byte."""
-        assert self._bits is not None
-        return self._bits
+class Counts(Packed):
+    """Memory that holds small whole multiples of a unit, as sums of spikes are, in the fewest bits that all fit."""
 
-    def memory(self) -> Tensor:
-        assert self._bits is not None
-        return unpack(self._bits, self._count, self.dtype).reshape(-1)
+    def __init__(self, packed: Tensor, count: int, form: Format) -> None:
+        self.dtype, self.width, self.format = torch.float32, form.width, form
+        self._bytes, self._count = packed, count
+
+    @classmethod
+    def of(cls, x: Tensor, some: list[float]) -> Counts | None:
+        """What `x` holds, whose values are `some` among others; None if these are other numbers, or many digits."""
+        unit = next((unit for unit in _UNITS if all((value / unit).is_integer() for value in some)), None)
+        if unit is None or min(some) < 0:
+            return None
+        for width in WIDTHS:
+            if max(some) < unit * (1 << width) and (packed := pack_whole(x, width, unit)) is not None:
+                return cls(packed, x.numel(), Format(width, unit))
+        return None
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        return True
 
 
 class Places(Memory):
@@ -107,7 +163,7 @@ class Places(Memory):
 
 
 def seen(x: Tensor) -> Memory | None:
-    """What the values tell of memory that is all of `x`: copies of spikes, which no module gave, and small numbers.
+    """What the values tell of memory that is all of `x`: copies and sums of spikes, which no module gave, and places.
 
     Looking takes no time on a CPU alone. What was not computed here, as weights and inputs, is held by others anyway.
     """
@@ -122,9 +178,15 @@ def seen(x: Tensor) -> Memory | None:
     base = x._base if x._is_view() else x
     if base is None or base.grad_fn is None or x.dtype not in WORDS:
         return None
-    glance: list[float] = x.detach().as_strided((_GLANCE,), (x.numel() // _GLANCE,), 0).tolist()
+    number = min(_GLANCE, x.numel())
+    apart = (x.numel() // number - 1) | 1  # odd: in even steps it would be the same corner of each plane
+    glance: list[float] = x.detach().as_strided((number,), (apart,), 0).tolist()
+    if not all(map(math.isfinite, glance)):
+        return None
     spikes = Spikes(x.dtype)
-    return spikes if all(value in (0.0, 1.0) for value in glance) and spikes.ready(storage) else None
+    if all(value in (0.0, 1.0) for value in glance) and spikes.ready(storage):
+        return spikes
+    return Counts.of(x.detach().as_strided((x.numel(),), (1,), 0), glance) if x.dtype is torch.float32 else None
 
 
 class Normed(Memory):

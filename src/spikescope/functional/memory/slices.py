@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ...internals import is_plain
-from ...spikes.bits import unpack
-from .known import Spikes, through_views
+from .known import Format, Packed, through_views
 
 __all__ = [
     "CONVOLUTIONS",
@@ -67,7 +66,7 @@ class Form:
         return found
 
     def fits(self, slices: tuple[int, int]) -> bool:
-        """Whether slices of the channels are alike and whole bytes."""
+        """Whether slices of the channels are alike and, of bits, whole bytes."""
         each = self.shape[1] // slices[0] * math.prod(self.shape[2:])
         return self.shape[1] % slices[0] == 0 and each % 8 == 0 and slices[1] <= self.shape[0]
 
@@ -76,22 +75,24 @@ class Form:
         """How it may be sliced, the least memory first."""
         return tuple(filter(self.fits, _SLICES if math.prod(self.shape) >= LEAST_SLICED else _OF_WEIGHT))
 
-    def some(self, given: Tensor, part: range) -> Tensor:
-        """Some channels of the input, which is given as it is or as its bits."""
+    def some(self, given: Tensor, form: Format | None, part: range) -> Tensor:
+        """Some channels of the input, which is given as it is or packed."""
         batch, channels, *size = self.shape
-        each = math.prod(size)
-        if given.dtype is self.dtype:
+        if form is None:
             return given.view(batch, channels, *size)[:, part.start : part.stop].contiguous()
+        each = math.prod(size) * form.width
         first, width = part.start * each // 8, len(part) * each // 8
-        bits = given.view(batch, -1)[:, first : first + width].contiguous()
-        return unpack(bits, 8 * width, self.dtype).view(batch, len(part), *size)
+        packed = given.view(batch, -1)[:, first : first + width].contiguous()
+        return form.numbers(packed, self.dtype).view(batch, len(part), *size)
 
-    def by_slices(self, gy: Tensor, given: Tensor, weight: Tensor, slices: tuple[int, int]) -> Three:
-        """The same three from the input or its bits, of which some channels are taken at a time."""
+    def by_slices(
+        self, gy: Tensor, given: Tensor, form: Format | None, weight: Tensor, slices: tuple[int, int]
+    ) -> Three:
+        """The same three from the input, as it is or packed, of which some channels are taken at a time."""
         batch, channels = self.shape[:2]
         gweight, gbias = torch.empty_like(weight), None
         for part in ranges(channels, slices[0]):
-            x, some = self.some(given, part), weight[:, part.start : part.stop].contiguous()
+            x, some = self.some(given, form, part), weight[:, part.start : part.stop].contiguous()
             whole = self.bias and not part.start
             _, held, g = self.gradients(gy, x, some, (False, True, whole))
             gweight[:, part.start : part.stop] = held
@@ -147,12 +148,12 @@ def lies_in_order(x: Tensor) -> bool:
     return True
 
 
-def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes | None) -> Tensor | None:
+def convolved_by_slices(module: Any, x: Tensor, y: Tensor, packed: Packed | None) -> Tensor | None:
     """What `module` made of `x`, with a backward pass by slices; None where it stays PyTorch's.
 
     - `y`: the result with PyTorch's node behind it, which is kept for gradients of gradients. It has to be a
       convolution of all of `x`, by one group, on the CPU.
-    - `spikes`: what `x` is kept as, if it is spikes.
+    - `packed`: what `x` is kept as, if it is spikes or sums of them.
     """
     of = through_views(y.grad_fn)
     if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y, module.weight.numel()):
@@ -167,7 +168,7 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes | None
     shape = (math.prod(x.shape[: x.ndim - len(of._saved_stride) - 1]), *x.shape[-len(of._saved_stride) - 1 :])
     if of._saved_groups != 1 or of._saved_transposed or weight is None:
         return None
-    if (spikes is not None and spikes.count != x.numel()) or not _is_of(of, x, module):
+    if (packed is not None and packed.count != x.numel()) or not _is_of(of, x, module):
         return None
     settings = (tuple(map(int, held)) for held in (of._saved_stride, of._saved_padding, of._saved_dilation))
     stride, padding, dilation = settings
@@ -175,7 +176,7 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, spikes: Spikes | None
     if not form.slices:
         return None
     folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
-    made: Tensor = _Sliced.apply(_Held(y.detach(), of, spikes, form, folded), x, weight, bias)
+    made: Tensor = _Sliced.apply(_Held(y.detach(), of, packed, form, folded), x, weight, bias)
     return made
 
 
@@ -217,14 +218,13 @@ class _Held:
 
     y: Tensor | None
     node: Any
-    spikes: Spikes | None
+    packed: Packed | None
     form: Form
     folded: tuple[int, ...]
 
-    def given(self) -> Tensor:
-        """The bits of the input, or the input that the node has saved."""
-        given: Tensor = self.node._saved_input if self.spikes is None else self.spikes.bits
-        return given
+    def given(self) -> tuple[Tensor, Format | None]:
+        """The input as it is packed, or as the node has saved it."""
+        return (self.node._saved_input, None) if self.packed is None else (self.packed.bytes, self.packed.format)
 
 
 class _Sliced(torch.autograd.Function):
@@ -245,11 +245,12 @@ class _Sliced(torch.autograd.Function):
         gy, wanted = in_shape(gy, held.folded), tuple(ctx.needs_input_grad[1:])
         plain = all(wanted[:2]) and not torch.is_grad_enabled() and is_plain(gy) and lies_in_order(gy)
         shapes = tuple(gy.shape), tuple(weight.shape)
-        slices = _slices(held.form, *shapes, held.spikes is not None, flags()) if plain else None
+        packed = None if held.packed is None else held.packed.format
+        slices = _slices(held.form, *shapes, packed, flags()) if plain else None
         if slices is None:  # the node's own gradients are of those inputs alone that a backward pass was asked for
             gx, gweight, gbias = held.form.gradients(gy, held.node._saved_input, held.node._saved_weight, wanted)
         else:
-            gx, gweight, gbias = held.form.by_slices(gy, held.given(), weight, slices)
+            gx, gweight, gbias = held.form.by_slices(gy, *held.given(), weight, slices)
         return None, None if gx is None else gx.view(ctx.shape), gweight, gbias
 
 
@@ -260,20 +261,21 @@ def flags() -> tuple[Any, ...]:
 
 @lru_cache(maxsize=256)
 def _slices(
-    form: Form, gy: tuple[int, ...], weight: tuple[int, ...], spikes: bool, flags: tuple[Any, ...]
+    form: Form, gy: tuple[int, ...], weight: tuple[int, ...], packed: Format | None, flags: tuple[Any, ...]
 ) -> tuple[int, int] | None:
     """The slices that give the bits of the whole, on random numbers: of a silent layer both are zeros."""
     own, number = torch.Generator("cpu").manual_seed(0), math.prod(form.shape)
-    bits = torch.randint(0, 256, (number // 8,), dtype=torch.uint8, generator=own, device="cpu")
     some, other = (torch.randn(shape, generator=own, device="cpu").to(form.dtype) for shape in (gy, weight))
-    if spikes:
-        x = unpack(bits.view(1, -1), number, form.dtype).view(form.shape)
+    if packed is None:
+        given = x = torch.randn(form.shape, generator=own, device="cpu").to(form.dtype)
     else:
-        x = torch.randn(form.shape, generator=own, device="cpu").to(form.dtype)
-    whole, given = form.gradients(some, x, other, (True, True, form.bias)), bits if spikes else x
+        size = (number * packed.width // 8,)
+        given = torch.randint(0, 256, size, dtype=torch.uint8, generator=own, device="cpu")
+        x = packed.numbers(given, form.dtype).view(form.shape)
+    whole = form.gradients(some, x, other, (True, True, form.bias))
     del x
     for slices in form.slices:
-        found = form.by_slices(some, given, other, slices)
+        found = form.by_slices(some, given, packed, other, slices)
         if all(torch.equal(a, b) for a, b in zip(whole, found, strict=True) if b is not None):
             return slices
     return None
