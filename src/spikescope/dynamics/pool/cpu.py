@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ...toolchain.compiler import function
 from ..cpp.native import threads_for
 from .sizes import Windows
 
-__all__ = ["TYPES", "has_pool", "pool"]
+__all__ = ["TYPES", "Largest", "has_pool", "largest_of", "pool"]
 
 TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
 """Of the values, with the integers that are as wide: a vector of the one then chooses in a vector of the other."""
@@ -87,12 +87,34 @@ def _by_pytorch(gy: Tensor, place: Tensor, windows: Windows, shape: torch.Size) 
     return found
 
 
-_Kernels = tuple[Callable[..., Any], Callable[..., Any]]
+class Largest(NamedTuple):
+    """Where in an image the largest value of each window was."""
+
+    place: Tensor
+    windows: Windows
+    shape: torch.Size
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The values at these places of an image of that shape, which lies in order."""
+        kernels = _kernels(x.dtype, self.windows)
+        assert kernels is not None
+        y = torch.empty(self.place.shape, dtype=x.dtype, device=x.device)
+        _run(kernels[2], (x, self.place, y), self.shape, y)
+        return y
+
+
+def largest_of(node: object) -> Largest | None:
+    """Where the node of the graph that a pool has left found its values; None for other nodes."""
+    held: Any = node if isinstance(node, _Pool._backward_cls) else None
+    return None if held is None else Largest(held.saved_tensors[0], held.windows, held.shape)
+
+
+_Kernels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 
 
 @cache
 def _kernels(dtype: torch.dtype, windows: Windows) -> _Kernels | None:
-    """Forwards and backwards, for windows of a kind."""
+    """Forwards, backwards, and values at places, for windows of a kind."""
     real, place = TYPES[dtype]
     names = ("KH", "KW", "SH", "SW", "PH", "PW", "MOST")
     most = min(512, _HELD // max(windows.size))
@@ -102,5 +124,5 @@ def _kernels(dtype: torch.dtype, windows: Windows) -> _Kernels | None:
     parts = "overlapping.h" if windows.size[0] > windows.stride[0] else "apart.h", "unpool.h"
     source = head + "".join(resources.files(__package__).joinpath(part).read_text() for part in parts)
     given = (*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 5, ctypes.c_int)
-    forward, backward = (function(source, name, *given) for name in ("pool", "unpool"))
-    return None if forward is None or backward is None else (forward, backward)
+    found = [each for name in ("pool", "unpool", "gather") if (each := function(source, name, *given)) is not None]
+    return (found[0], found[1], found[2]) if len(found) == 3 else None

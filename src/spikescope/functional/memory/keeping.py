@@ -27,10 +27,10 @@ from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
-from .known import Memory, Normed, Packed, Spikes, made_again, seen
+from .known import Memory, Normed, Packed, Spikes, made_again, seen, taken_again
 from .norm_node import normed_without_waste
 from .pooled import pooled_by_shape
-from .slices import CONVOLUTIONS, convolved_by_slices
+from .slices import CONVOLUTIONS, convolved_by_slices, lies_in_order
 
 __all__ = ["lean"]
 
@@ -47,7 +47,7 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
       CPU sums of them in 4, 8 or 16 bits, and the places that PyTorch's max-pooling remembers in 16 instead of 64,
       where these are enough;
     - what a batch normalisation gives a neuron is computed again from its input when the neuron needs it; so is, on a
-      CPU, what a convolution makes of images, of one to three channels.
+      CPU, what max-pooling takes of it, and what a convolution makes of images, of one to three channels.
 
     A layer of convolution, normalisation and neuron so keeps one tensor of floats instead of three. On a CPU its
     backward pass also takes three such tensors at a time instead of five: a convolution in slices, a neuron over what
@@ -232,6 +232,10 @@ def _of_pool(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> None:
     of = ledger.known(x)
     if of is not None and of.binary:
         ledger.note(y, Spikes(y.dtype, of.sure and _gives_what_it_takes(module)))
+    elif isinstance(of, Normed) and saved_tensors_hook() is _give and lies_in_order(x):
+        taken = taken_again(module, of, y) if x.nbytes == x.untyped_storage().nbytes() else None
+        if taken is not None:
+            ledger.note(y, taken)
 
 
 def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, UntypedStorage, nn
 
+from ...dynamics.pool.cpu import Largest, largest_of
 from ...layer.norm import BatchNorm
 from ...spikes.bits import pack_bool, unpack
 from ...spikes.gpu import pack_on_gpu
@@ -31,6 +32,7 @@ __all__ = [
     "Spikes",
     "made_again",
     "seen",
+    "taken_again",
     "through_views",
 ]
 
@@ -202,6 +204,7 @@ class Normed(Memory):
         self._learned = [None if held is None else held.detach() for held in (module.weight, module.bias)]
         self._eps = module.eps
         self._inverse: Tensor | None = None
+        self._largest: Largest | None = None
         self._versions = [held._version for held in self._held()]
         device = x.device.type
         self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -225,6 +228,14 @@ class Normed(Memory):
         made._versions = [held._version for held in made._held()]
         return made
 
+    def taken(self, largest: Largest) -> Normed | None:
+        """What a pool took of the same; None where the moments are to be taken of all."""
+        if self._training:
+            return None
+        made = copy.copy(self)
+        made._largest = largest
+        return made
+
     def _held(self) -> list[Tensor]:
         return [held for held in (self._x, *self._learned) if held is not None]
 
@@ -244,6 +255,7 @@ class Normed(Memory):
             assert self._of is not None
             x = self._of.memory().as_strided(*self._geometry)
         x = x.flatten(0, 1) if self._folded else x
+        x = x if self._largest is None else self._largest.gather(x)
         with torch.no_grad(), torch.autocast(device, precision, enabled):
             made = self._again(x)
         return torch.empty(0, dtype=made.dtype, device=made.device).set_(made.untyped_storage())
@@ -317,3 +329,22 @@ def made_again(module: BatchNorm, whole: Normed, y: Tensor, has_moments: bool) -
             if proved[kind, form]:
                 return made
     return None
+
+
+def taken_again(pool: nn.Module, of: Normed, y: Tensor) -> Normed | None:
+    """What `pool` took of `of`, as a normalisation of those values alone; None where that gives other bits.
+
+    It is tried once for a module and a form of its input.
+    """
+    largest = largest_of(through_views(y.grad_fn))
+    made = None if largest is None else of.taken(largest)
+    if largest is None or made is None or y.untyped_storage().nbytes() != y.numel() * y.itemsize:
+        return None
+    form = (largest.shape, largest.windows, y.dtype, torch.get_num_threads())
+    proved = _proved.setdefault(pool, {})
+    if form not in proved:
+        again, *others = (each.memory() for each in (made, *(held.with_others_learned() for held in (made, of))))
+        proved[form] = torch.equal(again, y.detach().reshape(-1)) and torch.equal(
+            others[0], largest.gather(others[1].view(largest.shape)).reshape(-1)
+        )
+    return made if proved[form] else None
