@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -20,7 +21,7 @@ from .choose.kinds import fires
 from .choose.modules import Selector, by_role, named, select
 from .choose.signals import GRADIENTS, SIGNALS, is_potential, keeps_state, signal_of, threshold_of
 from .choose.subset import Subset
-from .probe.group import Probes
+from .probe.group import Probes, warn_of_exchanged
 from .probe.single import GradScale, Probe
 from .probe.taps import tapped
 from .reduce import Raw, Reducer, registry
@@ -180,7 +181,7 @@ class Recording(Results):
         limit: int | None,
     ) -> None:
         self.single = single
-        self._ledger = Ledger(limit)
+        self._ledger, self._net = Ledger(limit), weakref.ref(net)
         self._probes: list[Probe] = []  # those whose values are measured
         plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
@@ -311,6 +312,7 @@ class Recording(Results):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        warn_of_exchanged("record", self._net(), self._probes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is what was seen so far: it listens to nothing, and holds no module."""

@@ -28,3 +28,18 @@ def test_a_second_block_of_the_same_object_is_refused_in_words(what, tmp_path):
     watch.close()
     with pytest.raises(RuntimeError, match=r"has stopped listening.*make a new one: `with \w+\(net\)"), watch:
         net(torch.ones(2, 1, 3))
+
+
+@pytest.mark.parametrize("what", ["a recording", "health"])
+@pytest.mark.parametrize("change", ["exchanged", "taken out", "nothing"])
+def test_a_module_that_is_exchanged_in_the_block_is_told(what, change, tmp_path, recwarn):
+    net = nn.Sequential(layer.Linear(3, 2, step_mode="m"), neuron.IFNode(step_mode="m"), nn.Identity())
+    with WATCHES[what](net, tmp_path):
+        net(torch.ones(2, 1, 3))
+        if change == "exchanged":
+            net[1] = neuron.IFNode(step_mode="m")
+        elif change == "taken out":
+            net[1] = nn.Identity()
+    told = [str(held.message) for held in recwarn]
+    assert len(told) == (change != "nothing")
+    assert all("'1' of the network is not the module any more that was watched" in text for text in told)

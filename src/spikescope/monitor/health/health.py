@@ -10,6 +10,7 @@ from torch import nn
 
 from ...display import Displayed, Overview, laid_out
 from ...errors import check_listening, check_module, check_number, check_whole
+from ..probe.group import warn_of_exchanged
 from ..probe.single import GradScale
 from ..record import Recording
 from .finding import Finding, cells_of, words_of
@@ -203,3 +204,4 @@ class Health(Displayed):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+        warn_of_exchanged("health", self.network, self.spikes._probes)
