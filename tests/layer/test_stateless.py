@@ -142,6 +142,12 @@ def test_the_mode_of_an_upsampling_says_how_many_axes_it_takes(mode, step_mode):
         check_ranks(module, nn.Upsample(scale_factor=2, mode=mode))
 
 
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("dims", [(1, -1), (2, -1), (3, 3), (1, 2), (-2, -1), (-4, -2)])
+def test_the_axes_of_a_flattening_say_how_many_it_takes_at_least(dims, step_mode):
+    check_ranks(layer.Flatten(*dims, step_mode=step_mode), nn.Flatten(*dims))
+
+
 def check_ranks(module, plain):
     taken, time = 0, [2] if module.step_mode == "m" else []
     for rank in range(9):

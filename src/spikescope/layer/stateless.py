@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ..base import StepModule
 from ..errors import check_rank, check_tensor
 from ..sockets import place_sockets
+from .axes import FlattenOfAxes, UpsampleOfMode
 from .fold import over_time
 from .pooling import FastMaxPool2d
-from .upsampling import UpsampleOfMode
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -240,6 +240,6 @@ MaxUnpool1d = stateless(nn.MaxUnpool1d, "N C L", one_sample=True, example=(2,))
 MaxUnpool2d = stateless(nn.MaxUnpool2d, "N C H W", one_sample=True, example=(2,))
 MaxUnpool3d = stateless(nn.MaxUnpool3d, "N C D H W", one_sample=True, example=(2,))
 Upsample = stateless(nn.Upsample, "N C D (H) (W)", example=(None, 2), way=UpsampleOfMode)
-Flatten = stateless(nn.Flatten, "N C *", example=())
+Flatten = stateless(nn.Flatten, "N C *", example=(), way=FlattenOfAxes)
 GroupNorm = stateless(nn.GroupNorm, "N C *", example=(2, 4))
 LayerNorm = stateless(nn.LayerNorm, "N * F", one_sample=True, example=(4,))

@@ -1,4 +1,4 @@
-"""How many axes an upsampling takes, which its mode says."""
+"""How many axes a layer takes, where an argument says it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["UpsampleOfMode"]
+__all__ = ["FlattenOfAxes", "UpsampleOfMode"]
 
 AXES = {"linear": "N C L", "bilinear": "N C H W", "bicubic": "N C H W", "lanczos": "N C H W", "trilinear": "N C D H W"}
 """The axes of one step, of the modes that take but one number of them."""
@@ -20,3 +20,16 @@ class UpsampleOfMode(nn.Upsample):
         if self.mode in AXES:
             self.axes = tuple(AXES[self.mode].split())
             self._ranks = (len(self.axes) - 1, len(self.axes))
+
+
+class FlattenOfAxes(nn.Flatten):
+    """PyTorch's flattening, with at least the axes that it names."""
+
+    _ranks: tuple[int, int]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        needed = max(place + 1 if place >= 0 else -place for place in (self.start_dim, self.end_dim))
+        if needed > 2:
+            self.axes = ("N", "C", *(f"F{axis}" for axis in range(1, needed - 1)), "*")
+            self._ranks = (needed - 1, self._ranks[1])
