@@ -84,7 +84,7 @@ def examples(surrogate_functions: Collection[str]) -> list[Any]:
     """A surrogate function of each of these names.
 
     >>> examples(["ATan"])
-    [ATan(alpha=2.0)]
+    [ATan(alpha=2.0, spiking=True)]
     """
     return [surrogates[name](**surrogates[name].example) for name in surrogate_functions]
 
