@@ -122,7 +122,8 @@ def test_input_and_output_together_decide(streamed):
         streamed(least)
         assert run.streamed is alone
         assert run._replace(stride=0).streamed is repeated
-        assert run._replace(io=torch.bfloat16).streamed is False
+    streamed(0)
+    assert [run._replace(io=io).streamed for io in DTYPES] == [True, True, False, False]
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction is one of x86")

@@ -60,10 +60,8 @@ def _widened(io: torch.dtype, name: str) -> str:
     return f"widen({name}t, {name}_, e);" if io in NARROW else ""
 
 
-def _narrowed(io: torch.dtype, name: str, start: str = "0", end: str = "e") -> str:
-    if io not in NARROW:
-        return ""
-    return f"narrow({name}_ + {start}, {name}t + {start}, {end} - {start});"
+def _narrowed(io: torch.dtype, name: str) -> str:
+    return f"narrow({name}_, {name}t, e);" if io in NARROW else ""
 
 
 def loops(
@@ -159,7 +157,6 @@ def forward_source(
           if (V) fetch_to_write(V + u * n + at + c, to - c);
         }}
         {loops(printed, opening, results, 8, start="c", end="to")}
-        {_narrowed(io, "y", "c", "to")}
         if (streamed) stream(yt + c, Y + t * n + o + c, to - c);"""
     return f"""{prelude(io, states, taps, printed.functions)}
 {header("stream.h")}
@@ -171,7 +168,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
   {block(numbers(body, "C", settled), 2)}
-  const bool streamed = past && CHUNK < B && in_parts(Y, n);  // of a whole row at once a processor would wait for it
+  const bool streamed = {"false" if io in NARROW else "past && CHUNK < B && in_parts(Y, n)"};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
   #pragma omp for schedule(static) nowait
@@ -200,6 +197,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
         const long to = e;
         {chunk}
       }}
+      {_narrowed(io, "y")}
       if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
       {block(row, 6)}
     }}

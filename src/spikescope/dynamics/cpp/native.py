@@ -99,9 +99,9 @@ class Run(NamedTuple):
 
     @property
     def streamed(self) -> bool:
-        """Whether the output is stored past the caches."""
+        """Whether the output is stored past the caches; half precision, which is converted first, takes longer so."""
         rows = self.steps + (self.steps if self.stride else 1)
-        return rows * self.step.numel * self.io.itemsize >= streamed_from()
+        return self.io.itemsize >= 4 and rows * self.step.numel * self.io.itemsize >= streamed_from()
 
     @property
     def threads(self) -> int:
