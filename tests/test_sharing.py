@@ -45,7 +45,7 @@ def layer_cases():
             continue
         for mode in "sm":
             axes = ("T", *cls.axes) if mode == "m" else cls.axes
-            shape = tuple(SIZES[axis] for axis in axes if axis != "*")
+            shape = tuple(SIZES[axis] for axis in axes if axis[0] not in "(*")
             yield pytest.param(lambda c=cls: c(*c.example), mode, [shape] * 2, id=f"{name}-{mode}")
 
 
