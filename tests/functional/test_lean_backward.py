@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, monitor, neuron
+from spikescope.dynamics.norm import batch
 from spikescope.dynamics.norm.cpu import norm_backward
 from spikescope.functional.memory import convolved, keeping, known, norm_node, slices
 from spikescope.functional.memory.peak import most_allocated
@@ -92,8 +93,25 @@ def test_a_step_has_the_same_bits(norm, times):
         assert alike(step(plain, times=times), step(lean, times=times))
 
 
+def test_a_normalisation_runs_by_the_kernel_of_plain_training(monkeypatch):
+    used = []
+    forward = batch.norm_forward
+    monkeypatch.setattr(batch, "SMALL", 1)
+    monkeypatch.setattr(batch, "norm_forward", lambda *args: used.append(1) or forward(*args))
+    plain = step(conv_net())
+    by_plain = len(used)
+    assert alike(plain, step(functional.lean(conv_net())))
+    assert len(used) == 2 * by_plain
+    y = functional.lean(conv_net()[:2])(X)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        functional.lean(conv_net())(X)
+    assert len(used) == 2 * by_plain + bool(by_plain)  # hooks of others are to see what PyTorch keeps
+    assert y.requires_grad
+
+
 def test_the_kernel_is_used_where_it_gives_the_same_bits(monkeypatch):
     used = []
+    monkeypatch.setattr("spikescope.layer.norm.normalized", lambda *args: None)  # what is left to PyTorch
     monkeypatch.setattr(norm_node, "norm_backward", lambda *args: used.append(1) or norm_backward(*args))
     for same in (True, False):
         monkeypatch.setattr(norm_node, "_gives_the_same", lambda *args, same=same: same)

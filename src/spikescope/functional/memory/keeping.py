@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ... import layer
+from ...dynamics.norm.batch import allow
 from ...dynamics.offered import offer
 from ...errors import check_module
 from ...hooks import may_change_output, put_hooks, take_hooks_off
@@ -163,6 +164,9 @@ def _give(kept: Kept) -> Tensor:
             f"version {kept.version}."
         )
     return kept.itself
+
+
+allow(_give)
 
 
 def _begin(module: nn.Module, args: Any, kwargs: Any) -> None:
