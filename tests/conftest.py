@@ -16,7 +16,7 @@ from interpreter import quicken
 from logs import Caught
 from registries import apart
 from sample import WHOLE, covering
-from workers import read_from_the_end, send_less
+from workers import send_less
 
 torch.set_num_threads(1)  # the test workers share the cores; no result depends on it
 logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what is logged and nobody takes
@@ -39,8 +39,6 @@ collect_ignore_glob = [
 
 def pytest_collection(session):
     gc.disable()  # nothing of what is collected becomes garbage
-    with apart():
-        read_from_the_end(session.config.args)
     send_less(session.config)
 
 
