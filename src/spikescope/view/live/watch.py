@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from ...files import write_whole
+from ..options import place_of
 from ..page import page
 from .follow import Follower
 from .front import View
@@ -22,6 +23,7 @@ def watch(
     report: Path | None = None,
 ) -> None:
     """Show a path in a browser until Ctrl-C, and then write the `report` that was asked for."""
+    place = None if report is None else place_of("watch", report)
     source = Follower(path)
     view = View(source, port, host, allow_remote, quiet=False)
     try:
@@ -35,7 +37,7 @@ def watch(
         assert found is not None  # the last one is always kept
         made = page([found])
         view.end(made)
-    if report is not None:
-        write_whole(report, made)
+    if place is not None:
+        write_whole(place, made)
     if view.error is not None:
         raise view.error
