@@ -157,3 +157,17 @@ def _parts(recipe):
 
     data = load_data(recipe.data, None, recipe.T, {})
     return make_network(recipe, data), data
+
+
+def test_the_same_weights_and_notes_are_the_same_bytes(tmp_path):
+    net, notes = nn.Linear(3, 2), {f"note {number}": "text \N{GREEK SMALL LETTER TAU}" * number for number in range(8)}
+    held = set()
+    for number in range(6):
+        with RunFolder(tmp_path / str(number)) as folder:
+            folder.save_checkpoint(net, **notes)
+        path = tmp_path / str(number) / "model.safetensors"
+        held.add(path.read_bytes())
+        twin = nn.Linear(3, 2)
+        assert load_checkpoint(path, twin) == notes
+        assert torch.equal(twin.weight, net.weight)
+    assert len(held) == 1

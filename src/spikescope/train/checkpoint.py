@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 
 from ..errors import missing_extra
 from ..files import open_regular, write_whole
-from ..weights import check_sum, checksum, load_whole
+from ..weights import check_sum, load_whole, parts_of_file
 
 __all__ = ["Checkpoint", "generator_states", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FORMAT = 1
-_HEAD, _SUM = "training", "checksum"
+_HEAD = "training"
 _PATTERN = "checkpoint-*.safetensors"
 
 
@@ -82,10 +82,6 @@ def write_checkpoint(
     head: Mapping[str, Any],
 ) -> None:
     """Write the `modules` by name, the optimizer, the generators of each process, and the plain values of `head`."""
-    try:
-        from safetensors.torch import save
-    except ImportError:
-        raise missing_extra("safetensors", "train", "Checkpoints") from None
     held = optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     tensors = {f"{part}/{name}": held for part, module in modules.items() for name, held in module.state_dict().items()}
@@ -98,9 +94,8 @@ def write_checkpoint(
     for rank, states in enumerate(generators):
         tensors |= {f"{_of_rank(rank)}/{name}": state for name, state in states.items()}
     ours = {"format": _FORMAT, "optimizer": {"state": plain, "groups": held["param_groups"]}, **head}
-    copies = {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()}
     text = json.dumps(ours)
-    write_whole(path, save(copies, metadata={_HEAD: text, _SUM: checksum(copies, text)}))
+    write_whole(path, parts_of_file(tensors, {_HEAD: text}, text))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -18,7 +18,7 @@ from ..report.metrics import read_metrics
 from ..report.views import Epoch
 from ..view import report
 from ..warn import warn
-from ..weights import check_sum, checksum, load_whole
+from ..weights import check_sum, load_whole, parts_of_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,14 +83,9 @@ class RunFolder:
 
     def save_checkpoint(self, net: nn.Module, name: str = "model", **notes: object) -> None:
         """Write the weights of `net` to `name`.safetensors, with `notes` as its metadata."""
-        try:
-            from safetensors.torch import save
-        except ImportError:
-            raise missing_extra("safetensors", "train", "Checkpoints") from None
-        tensors = {name: held.detach().cpu().contiguous().clone() for name, held in net.state_dict().items()}
         told = {name: str(note) for name, note in notes.items()}
-        content = save(tensors, metadata=told | {"checksum": checksum(tensors, json.dumps(told, sort_keys=True))})
-        write_whole(self.path / f"{name}.safetensors", content)
+        parts = parts_of_file(net.state_dict(), told, json.dumps(told, sort_keys=True))
+        write_whole(self.path / f"{name}.safetensors", parts)
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a picture as `name`.png."""
