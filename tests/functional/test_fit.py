@@ -18,11 +18,16 @@ from spikescope.functional.memory.segments import Stretch, held_stretches, put_s
 CPU = torch.device("cpu")
 
 
+def stem(channels):
+    """A convolution of images that a lean network keeps, so that segments have something to save."""
+    return layer.Conv2d(2, channels, 5, padding=2, padding_mode="circular")
+
+
 def row(blocks=4, channels=8):
     parts = []
     for block in range(blocks):
         parts += [
-            layer.Conv2d(channels, channels, 3, padding=1) if block else layer.Conv2d(2, channels, 5, padding=2),
+            layer.Conv2d(channels, channels, 3, padding=1) if block else stem(channels),
             layer.BatchNorm2d(channels),
             neuron.LIFNode(),
         ]

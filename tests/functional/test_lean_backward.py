@@ -286,17 +286,25 @@ Gained = stateless(_Gained, "N C H W", module=__name__)
     [
         (lambda: layer.Conv2d(2, 16, 3, padding=1), True),
         (lambda: layer.Conv2d(2, 64, 3, stride=2, padding="valid", bias=False), True),
-        (lambda: layer.Conv2d(2, 16, 5, padding=2), False),  # takes longer
+        (lambda: layer.Conv2d(2, 16, 7, padding=3), True),
+        (lambda: layer.Conv2d(2, 16, 9, padding=4), False),  # takes longer
         (lambda: layer.Conv2d(2, 4, 3, padding=1), False),  # little larger than its input
         (lambda: layer.Conv2d(2, 16, 3, padding=1, padding_mode="circular"), False),
         (lambda: layer.WSConv2d(2, 16, 3, padding=1), False),
         (lambda: Scaled(2, 16, 3, padding=1), False),
         (lambda: Gained(2, 16, 3, padding=1), False),
     ],
-    ids=["plain", "stride", "large", "small", "circular", "standardized", "subclass", "other weight"],
+    ids=["plain", "stride", "stem", "large", "small", "circular", "standardized", "subclass", "other weight"],
 )
 def test_which_convolutions_are_cheap(conv, taken, monkeypatch):
     net = nn.Sequential(conv(), layer.BatchNorm2d(conv().out_channels), neuron.LIFNode())
+    functional.set_step_mode(net, "m")
+    assert bool(_recognised(functional.lean(net), monkeypatch)) is taken
+
+
+@pytest.mark.parametrize(("size", "taken"), [(1, True), (3, False)])
+def test_of_more_channels_than_images_have_fewer_multiplications_are_cheap(size, taken, monkeypatch):
+    net = nn.Sequential(layer.Conv2d(2, 4, 1), layer.Conv2d(4, 32, size), layer.BatchNorm2d(32), neuron.LIFNode())
     functional.set_step_mode(net, "m")
     assert bool(_recognised(functional.lean(net), monkeypatch)) is taken
 

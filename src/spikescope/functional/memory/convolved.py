@@ -18,7 +18,8 @@ from .slices import learns
 
 __all__ = ["Convolved", "convolved_again"]
 
-_CHEAP = 32  # multiplications a value: a kernel of 3 x 3 over three channels takes 27
+_CHEAP = 32  # multiplications a value: as many channels at one point, or 3 x 3 of three
+_OF_IMAGES = 160  # the same where images have one to three channels: 7 x 7 of three takes 147
 _LARGER = 4  # times the input
 
 
@@ -77,7 +78,8 @@ def convolved_again(module: Any, x: Tensor, y: Tensor) -> Convolved | None:
     if type(node).__name__ != "ConvolutionBackward0" or node._saved_transposed or x.device.type != "cpu":
         return None
     weight, whole = module.weight, y.untyped_storage().nbytes() == y.numel() * y.itemsize
-    if math.prod(weight.shape[1:]) > _CHEAP or x.numel() * _LARGER > y.numel() or not whole or y._version:
+    at_most = _OF_IMAGES if weight.shape[1] <= 3 else _CHEAP
+    if math.prod(weight.shape[1:]) > at_most or x.numel() * _LARGER > y.numel() or not whole or y._version:
         return None
     if not type(x) is type(y) is Tensor or not weight.requires_grad:
         return None
