@@ -262,5 +262,15 @@ static inline void pack(const float* y, long e, uint8_t* out) {
   }
   if (i < e) pack<float>(y + i, e - i, out + i / 8);
 }
+#elif defined __AVX__ && BUILT_IN(__builtin_ia32_cmpps256) && BUILT_IN(__builtin_ia32_movmskps256)
+static inline void pack(const float* y, long e, uint8_t* out) {
+  typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
+  long i = 0;
+  for (; i + 8 <= e; i += 8) {
+    const floats fired = __builtin_ia32_cmpps256(*(const floats*)(y + i), floats{}, NOT_EQUAL);
+    out[i / 8] = (uint8_t)__builtin_ia32_movmskps256(fired);
+  }
+  if (i < e) pack<float>(y + i, e - i, out + i / 8);
+}
 #endif
 #endif
