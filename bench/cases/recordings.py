@@ -1,10 +1,11 @@
 """Recordings on disk: what streaming adds to a training step and to memory, and what opening and cutting cost.
 
 The step without and with a recording of the packed spikes of every layer are timed in turns, and now the one begins and
-now the other, in many short blocks, each with all that it gave on disk; the median of the ratios is reported with their
-quartiles and with how far the median of so many may be off. Where that is more than what is measured, the clocks of the
-threads tell what recording takes. Memory is measured in a process of its own. Opening and cutting read a recording of 2
-GB, whose files the system may hold in memory.
+now the other, in many blocks. Each begins when segments have gone out already and ends with as many on their way, as in
+the middle of a long training; the median of the ratios is reported with their quartiles and how far it may be off.
+Beside it, what the threads of recording take by their own clocks: where all cores are at work, a thread that writes
+makes others wait for more than it takes itself. Memory is measured in a process of its own. Opening and cutting read a
+recording of 2 GB, whose files the system may hold in memory.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ __all__ = ["rows"]
 
 LAYERS, STEPS, SAMPLES, NEURONS = 8, 16, 32, 8192
 """Of the recording that is opened: a run of a layer takes half a MB."""
+BEFORE = 24
+"""Steps of a training that is recorded before a block of them is timed."""
 
 
 def _streaming(options: Options) -> Iterator[Row]:
-    channels, count = (8, 6) if options.quick else (32, 15)
+    channels, count = (8, 6) if options.quick else (32, 48)
     net = _nets(channels)["ours"]
     image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
     step = _training(net, image, target)
     found: list[Watched] = []
     ratios = []
     with tempfile.TemporaryDirectory() as place:
-        for number in range(2 if options.quick else 80):
+        for number in range(2 if options.quick else 30):
             step()
             without = _seconds(step, count) if number % 2 else 0.0
             found.append(_watched(net, step, count, Path(place) / f"{number}.spk"))
@@ -69,23 +72,21 @@ class Watched(NamedTuple):
 
 
 def _watched(net: nn.Module, step: Callable[[], Any], count: int, path: Path) -> Watched:
-    """A block of steps, and then all that they gave on disk."""
+    """A block of steps in the middle of a recording."""
     with monitor.record(net, "spike", to=path) as stream:
-        step()
+        _seconds(step, BEFORE)
         own, clocks = stream.milliseconds, thread_seconds()
-        seconds = _seconds(step, count, stream.flush)
+        seconds = _seconds(step, count)
         inside = (stream.milliseconds - own) / 1e3
         beside = sum(at - clocks.get(ident, 0.0) for ident, at in thread_seconds().items())
     size = sum(held.stat().st_size for held in stream.path.iterdir())
-    return Watched(seconds, inside, beside, size / (count + 1))
+    return Watched(seconds, inside, beside, size / (count + BEFORE))
 
 
-def _seconds(step: Callable[[], Any], count: int, last: Callable[[], Any] | None = None) -> float:
+def _seconds(step: Callable[[], Any], count: int) -> float:
     begin = time.perf_counter()
     for _ in range(count):
         step()
-    if last is not None:
-        last()
     return time.perf_counter() - begin
 
 
