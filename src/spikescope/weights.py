@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 import re
 import zlib
@@ -11,21 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import missing_extra
-
 if TYPE_CHECKING:  # PyTorch is loaded when a file is, not with the names of another library
     from torch import Tensor, nn
 
-__all__ = [
-    "check_sum",
-    "checksum",
-    "listed",
-    "load_whole",
-    "parts_of_file",
-    "read_weights",
-    "state_of",
-    "without_prefixes",
-]
+__all__ = ["check_sum", "checksum", "listed", "load_whole", "read_weights", "state_of", "without_prefixes"]
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel, DataParallel and `torch.compile` put before the names of the network inside."""
@@ -155,20 +143,6 @@ def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
         found = zlib.crc32(f"{name} {held.dtype} {tuple(held.shape)}".encode(), found)
         found = zlib.crc32(held.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
-
-
-def parts_of_file(tensors: Mapping[str, Tensor], notes: Mapping[str, str], text: str) -> list[bytes | memoryview]:
-    """A file of safetensors with notes, and a checksum of the tensors and of a text: the same bytes for the same."""
-    try:
-        from safetensors.torch import save
-    except ImportError:
-        raise missing_extra("safetensors", "train", "Checkpoints") from None
-    copies = {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()}
-    whole = save(copies, metadata={**notes, "checksum": checksum(copies, text)})
-    end = 8 + int.from_bytes(whole[:8], "little")
-    head = json.dumps(json.loads(whole[8:end]), sort_keys=True).encode()  # `save` gives notes in any order
-    head += b" " * (-len(head) % 8)
-    return [len(head).to_bytes(8, "little"), head, memoryview(whole)[end:]]
 
 
 def check_sum(tensors: Mapping[str, Tensor], notes: Mapping[str, str], text: str = "") -> None:

@@ -17,9 +17,16 @@ from torch.optim import Optimizer
 
 from ..errors import missing_extra
 from ..files import open_regular, write_whole
-from ..weights import check_sum, load_whole, parts_of_file
+from ..weights import check_sum, checksum, load_whole
 
-__all__ = ["Checkpoint", "generator_states", "newest_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "generator_states",
+    "newest_checkpoint",
+    "parts_of_file",
+    "read_checkpoint",
+    "write_checkpoint",
+]
 
 _FORMAT = 1
 _HEAD = "training"
@@ -72,6 +79,20 @@ def generator_states(net: nn.Module) -> dict[str, Tensor]:
 def _of_rank(rank: int) -> str:
     """The part of a file with the generators of a process."""
     return f"generators of {rank}" if rank else "generators"
+
+
+def parts_of_file(tensors: Mapping[str, Tensor], notes: Mapping[str, str], text: str) -> list[bytes | memoryview]:
+    """A file of safetensors with notes, and a checksum of the tensors and of a text: the same bytes for the same."""
+    try:
+        from safetensors.torch import save
+    except ImportError:
+        raise missing_extra("safetensors", "train", "Checkpoints") from None
+    copies = {name: held.detach().cpu().contiguous().clone() for name, held in tensors.items()}
+    whole = save(copies, metadata={**notes, "checksum": checksum(copies, text)})
+    end = 8 + int.from_bytes(whole[:8], "little")
+    head = json.dumps(json.loads(whole[8:end]), sort_keys=True).encode()  # `save` gives notes in any order
+    head += b" " * (-len(head) % 8)
+    return [len(head).to_bytes(8, "little"), head, memoryview(whole)[end:]]
 
 
 def write_checkpoint(

@@ -18,7 +18,8 @@ from ..report.metrics import read_metrics
 from ..report.views import Epoch
 from ..view import report
 from ..warn import warn
-from ..weights import check_sum, load_whole, parts_of_file
+from ..weights import check_sum, load_whole
+from .checkpoint import parts_of_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
