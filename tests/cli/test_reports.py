@@ -80,8 +80,10 @@ def test_what_cannot_be_done_is_refused_in_words(words, said, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_that_cannot_be_written_is_refused_in_words(recorded, tmp_path, capsys):
-    assert main(["report", str(recorded), "-o", str(tmp_path / "nowhere" / "page.html")]) == 2
+@pytest.mark.parametrize("command", ["report", "watch"])
+def test_a_page_that_cannot_be_written_is_refused_in_words(command, recorded, tmp_path, capsys):
+    """At once: who has watched for an hour would have no page."""
+    assert main([command, str(recorded), "-o", str(tmp_path / "nowhere" / "page.html")]) == 2
     assert "could not be written" in capsys.readouterr().err
 
 

@@ -30,6 +30,8 @@ def place_of(owner: str, to: object, begins: tuple[bytes, ...] = _PAGE) -> Path:
     path = Path(to)
     if path.is_dir():
         raise IsADirectoryError(f"{owner}: {path} is a folder; give the name of a file, as {path / 'report.html'}.")
+    if not path.parent.is_dir():  # a live view would say so when it is over, and the page be lost
+        raise OutputError(f"{owner}: {path} could not be written: there is no folder {path.parent}. Make it first.")
     if path.is_file() and not path.is_symlink():  # a link is replaced, and what it leads to stays
         with path.open("rb") as file:
             held = file.read(64)
