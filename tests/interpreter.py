@@ -10,9 +10,12 @@ from functools import cache
 
 
 def quicken():
-    """Whatever runs in the interpreter from now on is prepared once a launch; nothing where it is not in use."""
+    """Whatever runs in the interpreter from now on is prepared once a launch.
+
+    Nothing where it is not in use, or prepares in another way, as that of another version may.
+    """
     interpreter = sys.modules.get("triton.runtime.interpreter")
-    if interpreter is None:
+    if not (hasattr(interpreter, "_patch_lang") and hasattr(interpreter, "GridExecutor")):
         return
     launch, prepare, prepared = interpreter.GridExecutor.__call__, interpreter._patch_lang, set()
 
