@@ -46,7 +46,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "datasets": {"errors", "files", "toolchain"},
     "spikes": {"dynamics", "errors", "internals", "toolchain"},
     "warn": set(),
-    "recording": {"display", "errors", "files", "form", "spikes", "warn"},
+    "recording": {"display", "errors", "files", "form", "spikes", "toolchain", "warn"},
     "analysis": {"errors", "functional", "recording", "spikes"},
     "monitor": {
         "analysis",

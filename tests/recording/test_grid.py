@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spikescope.recording import columns
 from spikescope.recording.grid import LEAST, Tiles, cuts
 from spikescope.spikes import PackedSpikes
 
@@ -98,3 +99,13 @@ def test_a_tile_in_the_place_of_another_is_told():
         grid.whole(swapped, SEED)
     with pytest.raises(ValueError, match="tile 0 is not as it was written"):
         grid.whole(held, SEED + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_kernel_the_bytes_are_the_same(kind, monkeypatch):
+    x = KINDS[kind](torch.rand(4, 32, 5003, generator=torch.Generator().manual_seed(2)))
+    held = b"".join(Tiles("v", x).pieces(SEED))
+    monkeypatch.setattr(columns, "_kernel", lambda *_: None)
+    tiles = Tiles("v", x)
+    assert b"".join(tiles.pieces(SEED)) == held
+    assert torch.equal(dense(tiles.grid.whole(held, SEED)), dense(x))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..spikes import PackedSpikes
+from .columns import join_tiles, make_tiles
 from .events import Whole
 
 __all__ = ["Grid", "Tiles", "cuts"]
@@ -164,13 +165,17 @@ class Grid:
         steps, samples = self.shape[:2]
         wide, full = self.width(self.tile[2]), self.neurons // self.tile[2]
         made = np.empty((steps * samples, self.row), np.uint8)
-        for number in range(full):
-            self._tile(read, seed, 0, 0, number)
         size = steps * samples * wide
-        held = np.frombuffer(read(0, full * (size + SUM)), np.uint8).reshape(full, size + SUM)[:, :size]
-        item = np.dtype((np.void, wide))  # one copy moves the neurons of a tile in one piece
-        if full:
-            made[:, : full * wide].view(item)[:] = held.view(item).T
+        held = np.frombuffer(read(0, full * (size + SUM)), np.uint8).reshape(full, size + SUM)
+        wrong = join_tiles(held, made, wide, seed, STRIDE)
+        if wrong is None:
+            for number in range(full):
+                self._tile(read, seed, 0, 0, number)
+            item = np.dtype((np.void, wide))  # one copy moves the neurons of a tile in one piece
+            if full:
+                made[:, : full * wide].view(item)[:] = held[:, :size].view(item).T
+        elif wrong >= 0:
+            raise _damaged(wrong)
         if full < self.counts[2]:
             made[:, full * wide :] = self._tile(read, seed, 0, 0, full).reshape(steps * samples, -1)
         return made.reshape(steps, samples, self.row)
@@ -180,7 +185,7 @@ class Grid:
         size = self.size(0, time) * self.size(1, sample) * self.width(self.size(2, group))
         held = memoryview(read(start, size + SUM))
         if zlib.crc32(held[:size], _seed(seed, number)) != int.from_bytes(held[size:], "little"):
-            raise ValueError(f"tile {number} is not as it was written")
+            raise _damaged(number)
         return np.frombuffer(held[:size], np.uint8)
 
     def whole(self, held: bytes | bytearray, seed: int) -> Tensor | PackedSpikes:
@@ -205,6 +210,10 @@ class Grid:
 def _out_of(held: bytes | bytearray | memoryview) -> Reader:
     view = memoryview(held)
     return lambda start, size: view[start : start + size]
+
+
+def _damaged(number: int) -> ValueError:
+    return ValueError(f"tile {number} is not as it was written")
 
 
 def _seed(seed: int, number: int) -> int:
@@ -261,15 +270,13 @@ class Tiles:
         rows = self._rows.reshape(-1, self._rows.shape[2])
         size = len(rows) * wide
         made = np.empty((full, size + SUM), np.uint8)
-        item = np.dtype((np.void, wide))
-        held = rows[:, : full * wide].view(item).T if full else np.empty((0, len(rows)), item)
-        made[:, :size] = np.ascontiguousarray(held).view(np.uint8).reshape(full, size)
-        whole, length = made.reshape(-1).data, size + SUM
-        sums = [
-            zlib.crc32(whole[number * length : number * length + size], _seed(seed, number)) for number in range(full)
-        ]
-        made[:, size:] = np.array(sums, "<u4").view(np.uint8).reshape(full, SUM)
-        yield whole
+        if not make_tiles(rows, made, wide, seed, STRIDE):
+            item = np.dtype((np.void, wide))
+            held = rows[:, : full * wide].view(item).T if full else np.empty((0, len(rows)), item)
+            made[:, :size] = np.ascontiguousarray(held).view(np.uint8).reshape(full, size)
+            sums = [zlib.crc32(made[number, :size].data, _seed(seed, number)) for number in range(full)]
+            made[:, size:] = np.array(sums, "<u4").view(np.uint8).reshape(full, SUM)
+        yield made.reshape(-1).data
         if full < grid.counts[2]:
             yield from _summed(np.ascontiguousarray(rows[:, full * wide :]), _seed(seed, full))
 

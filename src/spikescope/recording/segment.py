@@ -67,11 +67,13 @@ def write_chunk(
         yield text
         for number, parts in enumerate(held):
             checksum = _seed(total, number)
+            if _is_tiles(records[number][1]):
+                yield from blobs(parts, checksum)
+                continue
             for blob in blobs(parts, checksum):
                 checksum = zlib.crc32(blob, checksum)
                 yield blob
-            if not _is_tiles(records[number][1]):
-                yield checksum.to_bytes(SUM, "little")
+            yield checksum.to_bytes(SUM, "little")
 
     write_whole(path, pieces())
     sync_folder(path.parent)
