@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from spikescope import functional
+
 from . import chart
 from .harness import Options, Row, as_json, run_info, table
 from .rivals import missing
@@ -35,12 +37,13 @@ GROUPS = {
     "lean": "(q) memory and time of a training step that keeps bits",
     "scaling": "(z) two processes: efficiency, and what goes over the wire",
     "taps": "(i) taps",
-    "kept": "(a, i) again, with an allocator that keeps its memory: kernels without the page faults of fresh outputs",
+    "kept": "(a, e, i, m, r, x) again, in a process that keeps its heap: without the page faults of fresh memory",
     "latency": "(j) one step of a small layer",
     "expanded": "(k) a frame shown T times",
     "norm": "(n) batch normalisation in the kernel of the neuron",
     "monitors": "(m) what watching costs",
-    "recordings": "(r) recordings on disk: streaming, opening, cutting",
+    "streaming": "(r) recordings on disk: what streaming adds to a training step",
+    "recordings": "(r) recordings on disk: memory, opening, cutting",
     "report": "(w) reports: size and time to write",
     "flight": "(x) the flight recorder",
     "live": "(y) the live view",
@@ -57,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default=",".join(GROUPS), help="groups, separated by commas: " + ", ".join(GROUPS))
     parser.add_argument("--quick", action="store_true", help="small sizes and three rounds: a smoke run, not a result")
     parser.add_argument("--threads", type=int, default=None, help="threads of PyTorch")
+    parser.add_argument("--keep-heap", action="store_true", help="functional.keep_heap() first, for all contenders")
     parser.add_argument("--output", type=Path, default=None, help="the JSON file to write")
     given = parser.parse_args()
     unknown = [name for name in given.rows.split(",") if name not in GROUPS]
@@ -80,6 +84,8 @@ def main() -> None:
     given = _arguments()
     if given.threads:
         torch.set_num_threads(given.threads)
+    if given.keep_heap and not functional.keep_heap():
+        print("The C library cannot be told to keep its heap: --keep-heap changes nothing.")
     options = Options(quick=given.quick)
     info = run_info(sys.argv[1:])
     print(json.dumps(info, indent=1))

@@ -1,93 +1,31 @@
-"""Recordings on disk: what streaming adds to a training step and to memory, and what opening and cutting cost.
+"""Recordings on disk: what streaming adds to memory, and what opening and cutting cost.
 
-The step without and with a recording of the packed spikes of every layer are timed in turns, and now the one begins and
-now the other, in many blocks. Each begins when segments have gone out already and ends with as many on their way, as in
-the middle of a long training; the median of the ratios is reported with their quartiles and how far it may be off.
-Beside it, what the threads of recording take by their own clocks: where all cores are at work, a thread that writes
-makes others wait for more than it takes itself. Memory is measured in a process of its own. Opening and cutting read a
-recording of 2 GB, whose files the system may hold in memory.
+Memory is measured in a process of its own. Opening and cutting read a recording of 2 GB, whose files the system may
+hold in memory.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spikescope import monitor
 from spikescope.recording import Moment, Writer, open_recording
 from spikescope.spikes import PackedSpikes
 
-from ..harness import Options, Row, added, subprocess_json, thread_seconds
-from .training import _nets, _training
+from ..harness import Options, Row, subprocess_json
 
 __all__ = ["rows"]
 
 LAYERS, STEPS, SAMPLES, NEURONS = 8, 16, 32, 8192
 """Of the recording that is opened: a run of a layer takes half a MB."""
-BEFORE = 24
-"""Steps of a training that is recorded before a block of them is timed."""
-
-
-def _streaming(options: Options) -> Iterator[Row]:
-    channels, count = (8, 6) if options.quick else (32, 48)
-    net = _nets(channels)["ours"]
-    image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
-    step = _training(net, image, target)
-    found: list[Watched] = []
-    ratios = []
-    with tempfile.TemporaryDirectory() as place:
-        for number in range(2 if options.quick else 30):
-            step()
-            without = _seconds(step, count) if number % 2 else 0.0
-            found.append(_watched(net, step, count, Path(place) / f"{number}.spk"))
-            step()
-            ratios.append(found[-1].seconds / (without or _seconds(step, count)))
-    case = f"conv SNN C={channels}, T=4, batch 32"
-    share, note = added(ratios)
-    note += f", {statistics.median(each.nbytes for each in found) / 1e3:.0f} kB a step"
-    yield Row("recordings", case, "packed spikes of every layer to disk", "% of the step", share, note=note)
-    inside = 100 * statistics.median(each.inside / each.seconds for each in found)
-    beside = 100 * statistics.median(each.beside / each.seconds for each in found)
-    note = f"{inside:.2f} % in the thread of the training, {beside:.2f} % of a processor in its own"
-    yield Row("recordings", case, "of it, by the clocks of threads", "% of the step", inside + beside, note=note)
-
-
-class Watched(NamedTuple):
-    """Of a block of steps that are recorded: its seconds, those of them in the thread of the training, the seconds of a
-    processor in other threads, and the bytes of a step."""
-
-    seconds: float
-    inside: float
-    beside: float
-    nbytes: float
-
-
-def _watched(net: nn.Module, step: Callable[[], Any], count: int, path: Path) -> Watched:
-    """A block of steps in the middle of a recording."""
-    with monitor.record(net, "spike", to=path) as stream:
-        _seconds(step, BEFORE)
-        own, clocks = stream.milliseconds, thread_seconds()
-        seconds = _seconds(step, count)
-        inside = (stream.milliseconds - own) / 1e3
-        beside = sum(at - clocks.get(ident, 0.0) for ident, at in thread_seconds().items())
-    size = sum(held.stat().st_size for held in stream.path.iterdir())
-    return Watched(seconds, inside, beside, size / (count + BEFORE))
-
-
-def _seconds(step: Callable[[], Any], count: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(count):
-        step()
-    return time.perf_counter() - begin
 
 
 def write(folder: Path, runs: int, values: PackedSpikes | None = None) -> Writer:
@@ -156,8 +94,7 @@ def _memory(options: Options) -> Iterator[Row]:
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Overhead, memory, writing, opening, cutting."""
-    yield from _streaming(options)
+    """Memory, writing, opening, cutting."""
     yield from _memory(options)
     yield from _reading(options)
 

@@ -67,13 +67,17 @@ def _bench_model(arguments: argparse.Namespace) -> int:
 
     from ..errors import MissingExtraError
     from ..files import write_whole
+    from ..functional import keep_heap
     from ..profiling import profile
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    kept = keep_heap()
     try:
         torch.manual_seed(arguments.seed)
         net, x, remarks = _prepared(arguments)
+        if kept and x.device.type == "cpu":
+            remarks += ("The process keeps the memory that it frees: functional.keep_heap().",)
         made = profile(
             net,
             x,

@@ -102,6 +102,7 @@ def _form(option: Any) -> dict[str, Any]:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..errors import MissingExtraError
+    from ..functional import keep_heap
     from ..train import Recipe, joined_ranks, options, read_recipe, resume, train
 
     if arguments.list_models or arguments.list_data:
@@ -111,6 +112,7 @@ def _train(arguments: argparse.Namespace) -> int:
         import torch
 
         torch.set_num_threads(arguments.threads)
+    keep_heap()
     try:
         if arguments.resume is not None:
             if given or arguments.recipe or arguments.out:

@@ -1,0 +1,51 @@
+"""The heap of the C library: what one training step frees, kept for the next."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+__all__ = ["keep_heap"]
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+"""The numbers by which `mallopt` of the GNU C library knows its settings."""
+NEVER = -1
+AT_A_TIME = 64 << 20
+"""Bytes by which the heap grows: few calls of the system, and nothing is touched before it is used."""
+
+
+def keep_heap() -> bool:
+    """Have this process keep the memory that it frees, instead of giving it back and taking it again at every step.
+
+    A training step on a CPU frees all its activations. The GNU C library gives a part of them back to the system, and
+    in the next step the system hands out as many pages and fills each with zeros: up to several thousand page faults
+    and a quarter of the time of a step, more or less by the luck of sizes. With what a monitor keeps between the
+    activations there are more of them. After this call there are none, and any network gains, of this library or not.
+
+    It holds until the process ends, and so long the process stays as large as it ever was. Call it once, before the
+    training and before there are threads, which then share one heap. `spikescope train` and `spikescope bench-model`
+    do. Memory of a GPU and pinned memory are not concerned.
+
+    Returns whether the C library can: False where it is another than that of GNU (musl, macOS, Windows), and nothing
+    changes.
+
+    Source: `mallopt(3)` of the GNU C library: `M_TRIM_THRESHOLD`, `M_TOP_PAD`, `M_MMAP_MAX`, `M_ARENA_MAX`.
+
+    >>> keep_heap() in (True, False)
+    True
+    """
+    library = _c_library()
+    if library is None:
+        return False
+    settings = {MMAP_MAX: 0, TRIM_THRESHOLD: NEVER, TOP_PAD: AT_A_TIME, ARENA_MAX: 1}
+    done = [library.mallopt(name, value) == 1 for name, value in settings.items()]
+    return all(done)
+
+
+def _c_library() -> Any:
+    """What the process runs on, if it is that of GNU."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None

@@ -1,0 +1,94 @@
+"""A heap that is kept: no page faults where the same is allocated again, in the library and in the commands."""
+
+import pytest
+import torch
+
+import fresh
+from spikescope import functional
+from spikescope.cli.main import main
+from spikescope.functional.memory import heap
+
+STEPS = """
+import resource, sys, threading
+import torch
+from spikescope import functional
+
+if sys.argv[1] == "kept":
+    assert functional.keep_heap()
+
+def step():
+    held = [torch.ones(1 << size) for size in (16, 20, 22, 24)]  # the last takes more than a heap of a thread holds
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def rounds():
+    print(min(faults() for _ in range(4)))  # until the heap is as large as it gets
+
+rounds()
+if sys.argv[1] == "kept":
+    thread = threading.Thread(target=rounds)
+    thread.start()
+    thread.join()
+"""
+
+glibc = pytest.mark.skipif(heap._c_library() is None, reason="another C library than that of GNU")
+
+
+def faults(how):
+    done = fresh.run("-c", STEPS, how, check=True)
+    return [int(line) for line in done.stdout.split()]
+
+
+@glibc
+def test_what_a_step_frees_is_there_for_the_next():
+    alone, in_thread = faults("kept")
+    assert alone < 100
+    assert in_thread < 100
+    assert faults("as it is")[0] > 10_000  # what there is to save
+
+
+def test_another_library_is_told_nothing(monkeypatch):
+    monkeypatch.setattr(heap, "_c_library", lambda: None)
+    assert functional.keep_heap() is False
+
+
+def test_a_library_that_refuses_is_said_to(monkeypatch):
+    class Refusing:
+        asked = 0
+
+        def mallopt(self, name, value):
+            self.asked += 1
+            return 0 if name == heap.TRIM_THRESHOLD else 1
+
+    library = Refusing()
+    monkeypatch.setattr(heap, "_c_library", lambda: library)
+    assert functional.keep_heap() is False
+    assert library.asked == 4
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_it_is_for_linux(system, monkeypatch):
+    monkeypatch.setattr(heap.sys, "platform", system)
+    assert functional.keep_heap() is False
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --resume NOWHERE",
+        "bench-model spikescope.train:digits_network --image 1 8 8 -T 2 -b 2 --seconds 0.01",
+    ],
+    ids=lambda command: command.split()[0],
+)
+def test_commands_that_train_keep_theirs(command, monkeypatch, tmp_path, capsys):
+    kept = []
+    monkeypatch.setattr(functional, "keep_heap", lambda: kept.append(torch) or True)
+    code = main([word.replace("NOWHERE", str(tmp_path / "none")) for word in command.split()])
+    assert len(kept) == 1
+    if command.startswith("bench-model"):
+        assert code == 0
+        assert "keeps the memory that it frees" in capsys.readouterr().out
