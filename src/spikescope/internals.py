@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -473,10 +473,17 @@ class LeanFunction(torch.autograd.Function):
     """An autograd function whose `apply` takes positional arguments alone.
 
     PyTorch's own binds them to the signature of `forward` at every call, which takes longer than a small kernel.
+    - `outside`: the same for a call of which it is known that no transform of `torch.func` is at work.
     """
+
+    outside: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.outside = super(torch.autograd.Function, cls).apply  # type: ignore[misc]  # of a base written in C
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
         if torch._C._are_functorch_transforms_active():
             return super().apply(*args)
-        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]  # of a base written in C
+        return cls.outside(*args)

@@ -31,6 +31,7 @@ __all__ = [
     "at_rest",
     "forget",
     "instrument",
+    "is_bare",
     "is_watched",
     "place_sockets",
     "subscribe",
@@ -401,15 +402,20 @@ def is_watched(module: nn.Module) -> bool:
 def are_bare(modules: Iterable[nn.Module]) -> bool:
     """Whether calls of these modules go through no hooks but sockets into which nobody has plugged anything."""
     for module in modules:
-        held = module.__dict__
-        for kind in ("_forward_pre_hooks", "_forward_hooks"):
-            if hooks := held[kind]:
-                socket = hooks.get(_KEY)
-                if len(hooks) > 1 or socket is None or socket.points:
-                    return False
-        if held["_backward_hooks"] or held["_backward_pre_hooks"]:
+        if not is_bare(module):
             return False
     return not has_hooks_of_all()
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether nobody has put a hook on a module or plugged anything into its sockets; there may be hooks of all."""
+    held = module.__dict__
+    for hooks in (held["_forward_pre_hooks"], held["_forward_hooks"]):
+        if hooks:
+            socket = hooks.get(_KEY)
+            if len(hooks) > 1 or socket is None or socket.points:
+                return False
+    return not (held["_backward_hooks"] or held["_backward_pre_hooks"])
 
 
 def place_sockets(module: nn.Module, passing: bool = False) -> tuple[Entry, Exit]:

@@ -38,9 +38,11 @@ def as_result(x: Tensor, tensors: int = 1) -> Tensor | None:
 
     - `tensors`: how many with this memory the caller has; None too if there are more.
     """
-    held, _offer.storage = _offer.storage, None
-    storage = x.untyped_storage()
-    if held is None or held.expired() or held.cdata != storage._cdata:
+    held = _offer.storage
+    if held is None:
+        return None
+    _offer.storage, storage = None, x.untyped_storage()
+    if held.expired() or held.cdata != storage._cdata:
         return None
     if holders(storage) != tensors + 1 or x.numel() * x.itemsize != storage.nbytes():
         return None

@@ -50,8 +50,9 @@ class Prepared(ABC):
         x_seq, step = layout(call.with_time(x))
         self.call, self.step, self.first, self.kinds = call, step, first, call.key.rpartition("|")[2]
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
-        self.like, self.place = (x.shape, x.stride(), x.dtype), x.get_device()
+        self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
         self.elements, self.in_order = x.numel(), x.is_contiguous()
+        self.states, self.held = call.states, call.held
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
         self.taps = tuple(call.taps.split(",")) if call.taps else ()
@@ -59,10 +60,13 @@ class Prepared(ABC):
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields."""
+        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields.
+
+        No transform of `torch.func` is at work.
+        """
         if not self.call.keep_checkpoints:
             return self.forward(x, rest, None)
-        found: Sequence[Tensor] = PreparedRun.apply(self, x, *rest)
+        found: Sequence[Tensor] = PreparedRun.outside(self, x, *rest)
         return found
 
     @abstractmethod
@@ -87,25 +91,32 @@ class Prepared(ABC):
 
     def knows(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor) -> bool:
         """Whether what was saved has come back as it lay: whoever keeps saved tensors elsewhere may lay them anew."""
-        state = rest[: self.call.held]
-        return (
-            (x.shape, x.stride(), x.dtype) == self.like
-            and checkpoints.is_contiguous()
-            and False not in [held.dtype is self.real and self.step.fits(held.stride()) for held in state]
-            and {x.get_device(), checkpoints.get_device(), *[held.get_device() for held in rest]} == {self.place}
-        )
+        place, real, strides = self.place, self.real, self.step.strides
+        if not (x.shape == self.shape and x.stride() == self.strides and x.dtype is self.io):
+            return False
+        for held in rest[: self.held]:  # loops: a generator costs as much as the questions
+            if not (held.dtype is real and (held.stride() == strides or self.step.fits(held.stride()))):
+                return False
+        for held in (x, *rest):
+            if held.get_device() != place:
+                return False
+        return self.no_checkpoints is not None or (checkpoints.is_contiguous() and checkpoints.get_device() == place)
 
     def _values(self, tensors: Sequence[Tensor]) -> Values:
         return Values(self.kinds, tensors, self.call.numbers)
 
     def _told(self) -> dict[str, Tensor]:
         """Where the kernel leaves the taps, in their order."""
+        if not self.taps:
+            return {}
         made = make_taps(frozenset(self.taps), self.steps, self.step, self.real, self.device)
         return {name: made[name] for name in self.taps}
 
     def _wanted(self, needed: Sequence[bool]) -> tuple[int, ...]:
         """Which of the fields that are tensors are to have gradients."""
-        return tuple([i for i, need in enumerate(needed[self.call.held :]) if need])
+        if len(needed) == self.held:
+            return ()
+        return tuple([i for i, need in enumerate(needed[self.held :]) if need])
 
     def _gradients(
         self,
@@ -132,10 +143,10 @@ class Prepared(ABC):
     def _over_time(self, gy: Tensor) -> tuple[Tensor, int]:
         """The gradient of the output as the kernel takes it, and its stride in time."""
         if gy.dtype is self.io:
+            if gy.stride() == self.strides:
+                return gy, self.step.numel
             if self.in_order:
                 return gy.contiguous(), self.step.numel
-            if gy.stride() == self.like[1]:
-                return gy, self.step.numel
         gy = sequence_in_layout(self.call.with_time(gy), self.step, self.io)
         return gy, gy.stride(0)
 
@@ -164,7 +175,7 @@ class PreparedRun(LeanFunction):
     def backward(ctx: Any, gy: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         held, made = saved(ctx), ctx.made
         x, checkpoints, *rest = held
-        gstate = others[: made.call.states]
+        gstate = others[: made.states]
         plain = gy is not None and not torch.is_grad_enabled() and is_plain(gy, *gstate, *held)
         if plain and made.knows(x, rest, checkpoints):
             try:

@@ -22,7 +22,7 @@ from ..dynamics import Definition, NormedRun, Prepared, prepare
 from ..fields import Declared, unedited
 from ..hooks import has_hooks_of_all
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
-from ..sockets import Entry, Exit, are_bare, found_sockets
+from ..sockets import Entry, Exit, are_bare, found_sockets, is_bare
 
 __all__ = ["Shortcut", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
@@ -116,6 +116,7 @@ class Shortcut:
         self.fields = Fields.of(neuron)
         parts = {name: neuron._modules.get(name) for name in cls.parts}
         self.parts = {name: (part, Fields.of(part)) for name, part in parts.items() if isinstance(part, Declared)}
+        self.modules = tuple([part for part, _ in self.parts.values()])
         self.tensors = [
             (owner, name)
             for owner in ("", *self.parts)
@@ -157,14 +158,14 @@ class Shortcut:
             return self._keep(neuron, made(x, rest, given.norm))
         if not self._is_open_to(neuron, x):
             return None
-        if are_bare([neuron]):
+        if is_bare(neuron):
             return self._run(neuron, x)
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
 
     def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
         """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""
-        if neuron._live_taps or not (self._is_open_to(neuron, x) and are_bare([neuron])):
+        if neuron._live_taps or not (self._is_open_to(neuron, x) and is_bare(neuron)):
             return None
         return self._way(neuron, x, norm, make)
 
@@ -176,7 +177,7 @@ class Shortcut:
             and is_ordinary(x)
             and is_undisturbed()
             and checkpoint_at_work(neuron.training) is None  # the long way remembers the state that it starts from
-            and are_bare([part for part, _ in self.parts.values()])
+            and are_bare(self.modules)
         )
 
     def _watched(self, neuron: Any, x: Tensor, entry: Entry, leave: Exit) -> Tensor:
@@ -213,7 +214,7 @@ class Shortcut:
         memories, taps = held["_memories"], held["_live_taps"]
         if len(memories) != len(self.states) or held.get("_traced") is not None:
             return None
-        if get_ident() in held.get("_norm", ()):
+        if (waiting := held.get("_norm")) and get_ident() in waiting:
             return None
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None

@@ -17,6 +17,18 @@ from .native import Ready, Run, in_memory, ready_backward, ready_forward, thread
 
 __all__ = ["PreparedOnCpu"]
 
+_UNTOLD = (0,) * len(TAPS)
+
+
+def _form(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor of this form and without memory, for others to be made like it.
+
+    That takes less time than to say the form, and than to make them like a tensor that has a gradient.
+    """
+    made = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+    made.untyped_storage().resize_(0)
+    return made
+
 
 class Back(NamedTuple):
     """A backward pass that gives gradients to some of the fields."""
@@ -34,17 +46,28 @@ class PreparedOnCpu(Prepared):
         step = self.step
         strides = tuple(1 if held is None or not step.shape else 0 for held in first)
         self.run = Run(call.key, self.io, step, self.steps, step.numel, strides, frozenset(self.taps))
-        self.numbers = [None if held is None else in_memory(held, step, self.real) for held in first]
+        self.in_memory = [None if held is None else in_memory(held, step, self.real) for held in first]
+        self.numbers, self.nowhere = tuple(map(address, self.in_memory)), (0,) * self.states
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
+        self.as_input = _form(x.shape, x.stride(), self.io)
+        self.as_value = _form(step.shape, step.strides, self.real)
         self.backs: dict[tuple[int, ...], Back] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        ready = self.always or ready_forward(self.run, self._values(rest[self.call.held :]))
-        y, state, told = torch.empty_like(x), [self._buffer() for _ in self.numbers], self._told()
-        pointers = [*self._starts(rest), *[held.data_ptr() for held in (*state, *ready.arrays)]]
-        pointers += [address(told.get(name)) for name in TAPS]
-        head = address(x), y.data_ptr(), 0, address(checkpoints), threads_for(self.elements)
-        ready.kernel(ready.fixed, given(5 + len(pointers))(*head, *pointers))
+        ready = self.always or ready_forward(self.run, self._values(rest[self.held :]))
+        y, state, told = torch.empty_like(self.as_input), [self._buffer() for _ in self.first], self._told()
+        pointers = (
+            address(x),
+            y.data_ptr(),
+            0,
+            0 if self.no_checkpoints is not None else address(checkpoints),
+            threads_for(self.elements),
+            *self._by_state(rest[: self.held], self.numbers),
+            *[held.data_ptr() for held in state],
+            *[held.data_ptr() for held in ready.arrays],
+            *([address(told.get(name)) for name in TAPS] if told else _UNTOLD),
+        )
+        ready.kernel(ready.fixed, given(len(pointers))(*pointers))
         return (y, *state, *told.values())
 
     def backward(
@@ -56,36 +79,49 @@ class PreparedOnCpu(Prepared):
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        tensors, wanted = rest[self.call.held :], self._wanted(needed)
+        tensors, wanted = rest[self.held :], self._wanted(needed)
         back = self._back(wanted)
         ready = back.always or ready_backward(back.run, self._values(tensors))
         gy, in_time = self._over_time(gy)
         ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
         gx = as_result(x)
-        gx = torch.empty_like(x) if gx is None else gx
-        starts = [self._buffer() if need else None for need in needed[: self.call.held]]
+        gx = torch.empty_like(self.as_input) if gx is None else gx
+        starts = [self._buffer() if need else None for need in needed[: self.held]]
         fields = [self._buffer() for scalar in back.scalars if not scalar]
         sums = self._sums(back) if wanted else None
-        in_turn = iter(starts)
-        pointers = [
-            *self._starts(rest),
-            *[0 if held is None else address(held) for held in ends],
-            *[0 if number is not None else address(next(in_turn)) for number in self.numbers],
+        pointers = (
+            address(x),
+            0 if self.no_checkpoints is not None else address(checkpoints),
+            address(gy),
+            in_time,
+            0,
+            gx.data_ptr(),
+            address(sums),
+            threads_for(self.elements),
+            *self._by_state(rest[: self.held], self.numbers),
+            *map(address, ends),
+            *self._by_state(starts, self.nowhere),
             *[held.data_ptr() for held in (*ready.arrays, *fields)],
-        ]
-        head = address(x), address(checkpoints), address(gy), in_time, 0, gx.data_ptr(), address(sums)
-        ready.kernel(ready.fixed, given(8 + len(pointers))(*head, threads_for(self.elements), *pointers))
+        )
+        ready.kernel(ready.fixed, given(len(pointers))(*pointers))
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, tensors)
+
+    def _buffer(self) -> Tensor:
+        return torch.empty_like(self.as_value)
 
     def _sums(self, back: Back) -> Tensor:
         """Where the kernel leaves the gradients of fields of one number, a block of neurons each."""
         return torch.empty(-(-self.step.numel // BLOCK), sum(back.scalars), dtype=torch.float64, device="cpu")
 
-    def _starts(self, rest: Sequence[Tensor]) -> list[int]:
-        """The addresses of the first state."""
-        tensors = iter(rest)
-        return [address(next(tensors) if number is None else number) for number in self.numbers]
+    def _by_state(self, tensors: Sequence[Tensor | None], others: Sequence[int]) -> Sequence[int]:
+        """An address a state: that of its own among `tensors`, if it starts from one, else what `others` has for it."""
+        if not tensors:
+            return others
+        if len(tensors) == self.states:
+            return [address(held) for held in tensors]
+        own = iter(tensors)
+        return [address(next(own)) if held is None else other for held, other in zip(self.first, others, strict=True)]
 
     def _back(self, wanted: tuple[int, ...]) -> Back:
         if wanted not in self.backs:
