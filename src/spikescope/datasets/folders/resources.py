@@ -8,11 +8,14 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
+from ...files import open_regular
 from ..events import StoredPath
 from ..faults import FormatError, MissingFilesError, damage_told
+from ..unpacking import check_unpacked
 
 __all__ = ["Resource", "extract_archive", "file_md5", "require_files", "unpack_all"]
 
@@ -22,6 +25,16 @@ Resource = tuple[str, str, str | None]
 NO_SIZES: Mapping[str, str] = {}
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+TOLD = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+MOST_TOLD = 1 << 20
+"""Bytes that a .tar may say of a member."""
 
 
 def file_md5(path: Path) -> str:
@@ -94,9 +107,10 @@ def extract_archive(archive: StoredPath, folder: StoredPath) -> None:
     """Unpack a .zip or .tar.gz into a folder; members that would land outside of it are refused."""
     source, target = Path(archive), Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    with damage_told(source, "an archive", "; fetch it again"):
+    with damage_told(source, "an archive", "; fetch it again"), open_regular(source) as file:
         if source.name.endswith(".zip"):
-            with zipfile.ZipFile(source) as held:
+            with zipfile.ZipFile(file) as held:
+                check_unpacked(source, source.stat().st_size, sum(member.file_size for member in held.infolist()))
                 for name in held.namelist():
                     if not (target / name).resolve().is_relative_to(target.resolve()):
                         raise FormatError(
@@ -104,10 +118,31 @@ def extract_archive(archive: StoredPath, folder: StoredPath) -> None:
                         )
                 held.extractall(target)
         elif source.name.endswith(ARCHIVES):
-            with tarfile.open(source) as tar:
-                tar.extractall(target, filter="data")
+            with tarfile.open(fileobj=file, tarinfo=_Member) as tar:
+                tar.extractall(target, _within(tar, source), filter="data")
         else:
             raise FormatError(f"{source} is none of the archives that can be unpacked here: {', '.join(ARCHIVES)}.")
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive; one that only says something of the next, such as its name, is read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member of which these bytes are the head."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in TOLD and member.size > MOST_TOLD:
+            raise ValueError(f"what it says of a member takes {member.size:,} bytes")
+        return member
+
+
+def _within(tar: tarfile.TarFile, source: Path) -> Iterator[tarfile.TarInfo]:
+    """The members, as long as they do not unpack to too much."""
+    packed, unpacked = source.stat().st_size, 0
+    for member in tar:
+        unpacked += member.size
+        check_unpacked(source, packed, unpacked)
+        yield member
 
 
 def unpack_all(download_root: StoredPath, extract_root: StoredPath) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from ...files import open_regular, write_whole
 from ..events import Array, StoredPath
 from ..faults import FormatError, damage_told
+from ..unpacking import check_unpacked
 from .settings import compressed
 
 __all__ = ["load_events", "load_npz_frames", "np_savez", "save_frames_to_npz_and_print"]
@@ -72,4 +74,9 @@ def _opened(file_name: StoredPath) -> Any:
     advice = "; datasets.check names all that are, and says how to have them made again"
     with damage_told(file_name, "NumPy's .npy or .npz", advice), open_regular(file_name) as file:
         held = np.load(file)
-        return held if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
+        if isinstance(held, np.ndarray):
+            return held
+        check_unpacked(
+            file_name, os.fstat(file.fileno()).st_size, sum(member.file_size for member in held.zip.infolist())
+        )
+        return {name: held[name] for name in held.files}

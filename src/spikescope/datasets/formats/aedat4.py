@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import missing_extra
 from ..events import Array, StoredPath
 from ..faults import FormatError, OptionError
+from ..unpacking import check_unpacked
 from .reading import content, cut_off
 
 __all__ = ["load_aedat4"]
@@ -67,8 +68,11 @@ def _streams(file_name: StoredPath, held: bytes) -> dict[int, list[Array]]:
     compression, contents = _field("i", header, table, 0, 0), _field("q", header, table, 1, -1)
     unpack = _unpacking(file_name, compression)
     streams: dict[int, list[Array]] = {}
+    unpacked = 0
     for number, packed in _packets(file_name, held, at, contents if contents > 0 else len(held)):
         packet = unpack(packed)
+        unpacked += len(packet)
+        check_unpacked(file_name, len(held), unpacked)
         if packet[8:12] == EVENTS:
             streams.setdefault(number, []).append(_events(packet[4:]))
     return streams

@@ -1,19 +1,15 @@
-"""Events in arrays: .npy and .npz files with `t`, `x`, `y`, `p`, structured arrays as tonic's, MATLAB's .mat."""
+"""Events in arrays: .npy and .npz files with `t`, `x`, `y`, `p`, structured arrays as tonic's."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import missing_extra
-from ...files import open_regular
 from ..events import Array, StoredPath, columns
-from ..faults import FormatError, damage_told
 from ..folders.storage import load_events
 
-__all__ = ["from_structured", "load_mat", "load_numpy", "to_structured"]
+__all__ = ["from_structured", "load_numpy", "to_structured"]
 
 
 def load_numpy(file_name: StoredPath) -> dict[str, Array]:
@@ -43,24 +39,3 @@ def to_structured(events: Any) -> Array:
     for name, values in (("x", x), ("y", y), ("t", t), ("p", p)):
         made[name] = values
     return made
-
-
-def load_mat(file_name: StoredPath, names: tuple[str, str, str, str] = ("ts", "x", "y", "pol")) -> dict[str, Array]:
-    """The events in a .mat file, as arrays `t`, `x`, `y`, `p` of the types in the file; `names` are theirs there."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise missing_extra("scipy", "events", "MATLAB's files") from error
-    if not Path(file_name).exists():
-        raise FileNotFoundError(f"There is no file {file_name}.")
-    with damage_told(file_name, "MATLAB's .mat"), open_regular(file_name) as file:
-        held = loadmat(file, variable_names=names)
-    if absent := [name for name in names if name not in held]:
-        raise FormatError(f"{file_name} has no {', '.join(absent)}. The variables of events are {', '.join(names)}.")
-    return dict(
-        zip(
-            "txyp",
-            columns({name: np.atleast_1d(held[old].squeeze()) for name, old in zip("txyp", names, strict=True)}),
-            strict=True,
-        )
-    )

@@ -18,6 +18,11 @@ def content(file_name: StoredPath) -> bytes:
             held = file.read()
     except ValueError as error:
         raise FormatError(str(error)) from error
+    except MemoryError as error:
+        size = Path(file_name).stat().st_size
+        raise FormatError(
+            f"{file_name} has {size:,} bytes, for which there is no memory. Cut the recording."
+        ) from error
     if not held:
         raise FormatError(f"{file_name} is empty. Extract or fetch it again.")
     return held
