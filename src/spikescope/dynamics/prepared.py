@@ -52,7 +52,7 @@ class Prepared(ABC):
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
         self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
         self.elements, self.in_order = x.numel(), x.is_contiguous()
-        self.states, self.held = call.states, call.held
+        self.states, self.held, self.fields = call.states, call.held, len(self.kinds) - self.kinds.count("n")
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
         self.taps = tuple(call.taps.split(",")) if call.taps else ()
@@ -107,15 +107,11 @@ class Prepared(ABC):
 
     def _told(self) -> dict[str, Tensor]:
         """Where the kernel leaves the taps, in their order."""
-        if not self.taps:
-            return {}
         made = make_taps(frozenset(self.taps), self.steps, self.step, self.real, self.device)
         return {name: made[name] for name in self.taps}
 
     def _wanted(self, needed: Sequence[bool]) -> tuple[int, ...]:
         """Which of the fields that are tensors are to have gradients."""
-        if len(needed) == self.held:
-            return ()
         return tuple([i for i, need in enumerate(needed[self.held :]) if need])
 
     def _gradients(

@@ -238,7 +238,10 @@ class Shortcut:
             rest.append(field)
             learns = learns or field.requires_grad
         kind.append(learns and torch.is_grad_enabled())
-        made = self._made(neuron, x, tuple(kind), make, state)
+        what = tuple(kind)
+        made = self.runs.get(what)
+        if made is None:
+            made = self._made(neuron, x, what, make, state)
         return None if made is None else (made, rest)
 
     def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None, found: Sequence[Any]) -> Run:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..graphs.trace import Body
 
-__all__ = ["address", "backward_entry", "forward_entry", "given", "packed"]
+__all__ = ["address", "addresses", "backward_entry", "forward_entry", "given", "packed"]
 
 
 def packed(longs: Sequence[int], doubles: Sequence[float]) -> bytes:
@@ -40,6 +40,12 @@ def address(tensor: Tensor | None) -> int:
             "functional.reset_net(net)."
         )
     return found
+
+
+def addresses(tensors: Sequence[Tensor]) -> list[int]:
+    """Where tensors lie that are there."""
+    found = [*map(Tensor.data_ptr, tensors)]
+    return found if 0 not in found else [*map(address, tensors)]
 
 
 def forward_entry(body: Body, states: int) -> str:

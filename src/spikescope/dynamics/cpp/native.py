@@ -51,6 +51,7 @@ __all__ = [
     "in_memory",
     "ready_backward",
     "ready_forward",
+    "runs_alone",
     "threads_for",
     "totals",
 ]
@@ -70,9 +71,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def runs_alone(elements: int) -> bool:
+    """Whether a kernel over so many elements always takes one thread."""
+    return elements < _SMALL
+
+
 def threads_for(elements: int) -> int:
     """How many threads a kernel over so many elements takes."""
-    return 1 if _forked or elements < _SMALL else torch.get_num_threads()
+    return 1 if _forked or runs_alone(elements) else torch.get_num_threads()
 
 
 class Run(NamedTuple):

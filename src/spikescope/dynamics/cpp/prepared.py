@@ -12,8 +12,8 @@ from ..derivative import Call
 from ..layout import BLOCK, TAPS
 from ..offered import as_result
 from ..prepared import Prepared
-from .entry import address, given
-from .native import Ready, Run, in_memory, ready_backward, ready_forward, threads_for, totals
+from .entry import address, addresses, given
+from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_alone, threads_for, totals
 
 __all__ = ["PreparedOnCpu"]
 
@@ -51,20 +51,22 @@ class PreparedOnCpu(Prepared):
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
         self.as_input = _form(x.shape, x.stride(), self.io)
         self.as_value = _form(step.shape, step.strides, self.real)
+        self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         ready = self.always or ready_forward(self.run, self._values(rest[self.held :]))
-        y, state, told = torch.empty_like(self.as_input), [self._buffer() for _ in self.first], self._told()
+        y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
+        told = self._told() if self.taps else {}
         pointers = (
-            address(x),
+            x.data_ptr() or address(x),
             y.data_ptr(),
             0,
             0 if self.no_checkpoints is not None else address(checkpoints),
-            threads_for(self.elements),
-            *self._by_state(rest[: self.held], self.numbers),
-            *[held.data_ptr() for held in state],
-            *[held.data_ptr() for held in ready.arrays],
+            1 if self.alone else threads_for(self.elements),
+            *self._starts(rest),
+            *map(Tensor.data_ptr, state),
+            *map(Tensor.data_ptr, ready.arrays),
             *([address(told.get(name)) for name in TAPS] if told else _UNTOLD),
         )
         ready.kernel(ready.fixed, given(len(pointers))(*pointers))
@@ -79,31 +81,34 @@ class PreparedOnCpu(Prepared):
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        tensors, wanted = rest[self.held :], self._wanted(needed)
-        back = self._back(wanted)
+        tensors, wanted = rest[self.held :], self._wanted(needed) if self.fields else ()
+        back = self.backs.get(wanted) or self._back(wanted)
         ready = back.always or ready_backward(back.run, self._values(tensors))
         gy, in_time = self._over_time(gy)
         ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
         gx = as_result(x)
         gx = torch.empty_like(self.as_input) if gx is None else gx
         starts = [self._buffer() if need else None for need in needed[: self.held]]
-        fields = [self._buffer() for scalar in back.scalars if not scalar]
+        fields = [self._buffer() for scalar in back.scalars if not scalar] if wanted else ()
         sums = self._sums(back) if wanted else None
         pointers = (
-            address(x),
+            x.data_ptr() or address(x),
             0 if self.no_checkpoints is not None else address(checkpoints),
-            address(gy),
+            gy.data_ptr() or address(gy),
             in_time,
             0,
             gx.data_ptr(),
             address(sums),
-            threads_for(self.elements),
-            *self._by_state(rest[: self.held], self.numbers),
+            1 if self.alone else threads_for(self.elements),
+            *self._starts(rest),
             *map(address, ends),
-            *self._by_state(starts, self.nowhere),
-            *[held.data_ptr() for held in (*ready.arrays, *fields)],
+            *self._by_state([*map(address, starts)], self.nowhere),
+            *map(Tensor.data_ptr, ready.arrays),
+            *map(Tensor.data_ptr, fields),
         )
         ready.kernel(ready.fixed, given(len(pointers))(*pointers))
+        if not tensors:
+            return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, tensors)
 
@@ -114,14 +119,16 @@ class PreparedOnCpu(Prepared):
         """Where the kernel leaves the gradients of fields of one number, a block of neurons each."""
         return torch.empty(-(-self.step.numel // BLOCK), sum(back.scalars), dtype=torch.float64, device="cpu")
 
-    def _by_state(self, tensors: Sequence[Tensor | None], others: Sequence[int]) -> Sequence[int]:
-        """An address a state: that of its own among `tensors`, if it starts from one, else what `others` has for it."""
-        if not tensors:
-            return others
-        if len(tensors) == self.states:
-            return [address(held) for held in tensors]
-        own = iter(tensors)
-        return [address(next(own)) if held is None else other for held, other in zip(self.first, others, strict=True)]
+    def _starts(self, rest: Sequence[Tensor]) -> Sequence[int]:
+        """The addresses of the first state."""
+        return self._by_state(addresses(rest[: self.held]), self.numbers)
+
+    def _by_state(self, own: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+        """An address a state: of those that start from a tensor its `own`, of the rest that among `others`."""
+        if len(own) in (0, self.states):
+            return own or others
+        left = iter(own)
+        return [next(left) if held is None else other for held, other in zip(self.first, others, strict=True)]
 
     def _back(self, wanted: tuple[int, ...]) -> Back:
         if wanted not in self.backs:
