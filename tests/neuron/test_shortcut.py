@@ -16,6 +16,7 @@ from shortcut_cases import assert_equal, input_of, runs, twins
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikescope import internals, neuron, surrogate
+from spikescope.dynamics.cpp.prepared import PreparedOnCpu
 from spikescope.dynamics.triton import launch
 from spikescope.dynamics.triton.prepared import PreparedOnGpu
 
@@ -34,6 +35,27 @@ def test_short_way_is_the_eager_loop(cls, mode, short):
         got, want = runs(node, mode, cls, learn), runs(twin, mode, cls, learn)
         assert_equal(got, want, 3 + len(cls.State._fields))
         assert len(short) == (3 if runs_a_kernel and not keeps else 0)
+
+
+@pytest.mark.parametrize("cls", SHORT, ids=lambda cls: cls.__name__)
+def test_steps_whose_output_nobody_took_have_gradients_by_the_kernel(cls, monkeypatch):
+    node, twin = twins(cls)
+    if node.implementation(input_of(cls, "s")).backend != "cpp":
+        pytest.skip("no kernel")
+    backs, backward = [], PreparedOnCpu.backward
+
+    def noted(self, *args):
+        backs.append(args[3])
+        return backward(self, *args)
+
+    monkeypatch.setattr(PreparedOnCpu, "backward", noted)
+    found = []
+    for each in (node, twin):
+        x = sequence(cls)[:3].clone().requires_grad_()
+        *_, last = [each(step) for step in x]
+        found.append(torch.autograd.grad(last.sum(), [x, *each.parameters()], allow_unused=True))
+    assert_equal(*found, 0)
+    assert [gy is None for gy in backs] == [False, True, True]
 
 
 ON_A_GPU = [neuron.LIFNode, neuron.ParametricLIFNode, neuron.AdaptiveLIFNode, neuron.KLIFNode, neuron.IzhikevichNode]

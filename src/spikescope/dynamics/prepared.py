@@ -79,7 +79,7 @@ class Prepared(ABC):
         x: Tensor,
         rest: Sequence[Tensor],
         checkpoints: Tensor,
-        gy: Tensor,
+        gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
@@ -136,8 +136,10 @@ class Prepared(ABC):
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.real, device=self.device)
 
-    def _over_time(self, gy: Tensor) -> tuple[Tensor, int]:
+    def _over_time(self, gy: Tensor | None) -> tuple[Tensor, int]:
         """The gradient of the output as the kernel takes it, and its stride in time."""
+        if gy is None:  # of a network that is told of its last step alone, the output of all steps before
+            return torch.zeros(self.step.numel, dtype=self.io, device=self.device), 0
         if gy.dtype is self.io:
             if gy.stride() == self.strides:
                 return gy, self.step.numel
@@ -172,7 +174,7 @@ class PreparedRun(LeanFunction):
         held, made = saved(ctx), ctx.made
         x, checkpoints, *rest = held
         gstate = others[: made.states]
-        plain = gy is not None and not torch.is_grad_enabled() and is_plain(gy, *gstate, *held)
+        plain = not torch.is_grad_enabled() and is_plain(gy, *gstate, *held)
         if plain and made.knows(x, rest, checkpoints):
             try:
                 return None, *made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])

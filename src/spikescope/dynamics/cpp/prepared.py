@@ -77,14 +77,14 @@ class PreparedOnCpu(Prepared):
         x: Tensor,
         rest: Sequence[Tensor],
         checkpoints: Tensor,
-        gy: Tensor,
+        gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
         tensors, wanted = rest[self.held :], self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
         ready = back.always or ready_backward(back.run, self._values(tensors))
-        gy, in_time = self._over_time(gy)
+        over_time, in_time = self._over_time(gy)
         ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
         gx = as_result(x)
         gx = torch.empty_like(self.as_input) if gx is None else gx
@@ -94,7 +94,7 @@ class PreparedOnCpu(Prepared):
         pointers = (
             x.data_ptr() or address(x),
             0 if self.no_checkpoints is not None else address(checkpoints),
-            gy.data_ptr() or address(gy),
+            over_time.data_ptr() or address(over_time),
             in_time,
             0,
             gx.data_ptr(),

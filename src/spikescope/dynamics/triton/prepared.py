@@ -70,7 +70,7 @@ class PreparedOnGpu(Prepared):
         x: Tensor,
         rest: Sequence[Tensor],
         checkpoints: Tensor,
-        gy: Tensor,
+        gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
