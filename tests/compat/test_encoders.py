@@ -55,6 +55,30 @@ def test_a_code_of_ones_own_may_be_put_into_the_state(path, method):
     assert encoder.spike is None
 
 
+@pytest.mark.parametrize("path", ["activation_based", "clock_driven"])
+@pytest.mark.parametrize("name", ["LatencyEncoder", "WeightedPhaseEncoder", "PeriodicEncoder"])
+def test_what_was_encoded_beforehand_is_given_out_by_calls_without_an_input(path, name):
+    """As `encoder.encode(x)`, then `encoder()` at each step: published code encodes a batch where it reads it."""
+    if path == "clock_driven":
+        from spikingjelly.clock_driven import encoding
+
+        method = "encode"
+    else:
+        from spikingjelly.activation_based import encoding
+
+        method = "single_step_encode"
+    periodic = name == "PeriodicEncoder"
+    encoder = getattr(encoding, name)(torch.eye(5) if periodic else 4)
+    for drawn in (torch.rand(4, 3) * 0.9, torch.rand(4, 3) * 0.9):
+        x = drawn.round() if periodic else drawn
+        getattr(encoder, method)(x)
+        wanted = x if periodic else encoding_of_ours(name)(4).encode(x)
+        assert torch.equal(torch.stack([encoder() for _ in range(8)]), torch.cat([wanted, wanted]))
+        assert torch.equal(encoder.spike, wanted)
+        if not periodic:
+            encoder.reset()
+
+
 def test_a_code_that_is_none_is_refused_in_words():
     from spikescope import encoding
     from spikescope.errors import StateError

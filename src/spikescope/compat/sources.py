@@ -82,7 +82,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "activation_based.cuda_kernel.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("base", "monitor")},
-    "clock_driven.encoding": ("spikescope.encoding", "spikescope.encoding:StatelessEncoder=BaseEncoder"),
+    "clock_driven.encoding": (
+        "spikescope.encoding",
+        "spikescope.compat.ages.clock_encoders",
+        "spikescope.encoding:StatelessEncoder=BaseEncoder",
+    ),
     "clock_driven.neuron": ("spikescope.neuron", "spikescope.compat.ages.neurons"),
     "clock_driven.functional": ("spikescope.functional", "spikescope.compat.ages.functions"),
     "clock_driven.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.recurrent"),

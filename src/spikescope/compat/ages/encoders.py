@@ -21,12 +21,24 @@ class StatefulEncoder(encoding.StatefulEncoder):
         return torch.stack([self.single_step_forward(x if self.spike is None else None) for x in x_seq.unbind(0)])
 
 
+def exchange(encoder: encoding.PeriodicEncoder, spike: Tensor) -> Tensor:
+    """Have an encoder give out another train, also after a reset, on from the step at which it is."""
+    train = encoding.PeriodicEncoder(spike).encode()
+    encoder.T, encoder.t = len(train), encoder.t % len(train)
+    encoder.set_reset_value("spike", train)
+    encoder.spike = train
+    return train
+
+
 class LatencyEncoder(StatefulEncoder, encoding.LatencyEncoder):
     """`encoding.LatencyEncoder` of that kind."""
 
 
 class PeriodicEncoder(StatefulEncoder, encoding.PeriodicEncoder):
-    """`encoding.PeriodicEncoder` of that kind."""
+    """`encoding.PeriodicEncoder` of that kind, which takes another train by `single_step_encode(spike)`."""
+
+    def single_step_encode(self, x: Tensor) -> None:
+        exchange(self, x)
 
 
 class WeightedPhaseEncoder(StatefulEncoder, encoding.WeightedPhaseEncoder):
