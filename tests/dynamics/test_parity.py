@@ -1,5 +1,7 @@
 """The C++ kernels against the eager loop, over the registries of neurons and surrogates."""
 
+from functools import partial
+
 import pytest
 import torch
 from dynamics_cases import (
@@ -16,6 +18,7 @@ from dynamics_cases import (
 )
 from torch import nn
 
+from spikescope.dynamics.cpp import native
 from spikescope.neuron import AdaptiveLIFNode, ComplementaryLIFNode, IFNode, LIFNode, TernaryLIFNode
 from spikescope.surrogate import Sigmoid
 
@@ -202,6 +205,30 @@ def test_single_steps_are_the_sequence():
     wanted = {"x": x} | dict(node.named_parameters())
     for (name, _), held in zip(wanted.items(), torch.autograd.grad(loss, list(wanted.values())), strict=True):
         assert_close(held, want.gradients[name], name)
+
+
+@pytest.mark.slow(keep=8)
+@pytest.mark.parametrize("shape", [None, (), (3, 5, 7)], ids=["number", "scalar", "neuron"])
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_one_step_backwards_has_the_bits_of_the_kernel_of_sequences(cls, shape, monkeypatch):
+    def found(given, kept, dtype):
+        node = make(cls, "cpp", store_v_seq=kept)
+        unround(node, shape)
+        return run(node, inputs(1, 40, 3, 5, 7, dtype=dtype), given).gradients
+
+    cases = [(True, True, torch.float32), (False, False, torch.float32), (True, False, torch.bfloat16)]
+    native._known_backward.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(native, "_backward_kernel", partial(_of_sequences, native._backward_kernel))
+        want = [found(*case) for case in cases]
+    native._known_backward.cache_clear()
+    for case, held in zip(cases, want, strict=True):
+        for name, grad in found(*case).items():
+            assert_equal(grad, held[name], f"gradient of {name}")
+
+
+def _of_sequences(kernel, *what):
+    return kernel(*what[:-1], False)
 
 
 def test_gradients_of_a_part_of_the_results():

@@ -10,7 +10,7 @@ import torch
 from dynamics_cases import NEURONS, make
 
 from spikescope.dynamics.cpp.borrowed import missing
-from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES, backward_source, forward_source
+from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES, backward_source, backward_step_source, forward_source
 from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import EIFNode, LIFNode
 from spikescope.toolchain import compiler
@@ -25,7 +25,8 @@ def sources(cls, io=torch.float32, taps=frozenset()):
     made = program(key)
     forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
     yield forward_source(forward, io, taps)
-    yield backward_source(backward, io, tuple(True for _ in made.differentiable))
+    for source in (backward_source, backward_step_source):
+        yield source(backward, io, tuple(True for _ in made.differentiable))
 
 
 @pytest.mark.slow(keep=4)
@@ -76,7 +77,7 @@ def test_a_choice_of_two_values_is_one_blend(name, choices, tmp_path):
 
 
 def test_the_parts_of_a_slope_are_loops_of_their_own():
-    *_, backward = sources(LIFNode)
+    _, backward, _ = sources(LIFNode)
     loops = backward.split('extern "C" void backward')[1].split("#pragma omp simd")
     places = [next(i for i, loop in enumerate(loops) if f"= {part}(" in loop) for part in PARTS]
     assert places[0] == places[1] < places[2] < places[3]

@@ -11,14 +11,14 @@ from __future__ import annotations
 import torch
 
 from ..graphs.kept import kept
-from ..graphs.printing import assignments, each
+from ..graphs.printing import Assignment, assignments, each
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
 from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 
-__all__ = ["backward_source", "block", "forward_source", "loops", "numbers", "prelude"]
+__all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
 
 IO_TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "_Float16"}
 
@@ -236,6 +236,30 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     return begin, step, row, end
 
 
+def _there_and_back(
+    body: Body, io: torch.dtype, settled: frozenset[str]
+) -> tuple[list[Assignment], list[str], list[str], dict[str, Borrowed]]:
+    """The assignments of a step and its gradient, the names of the gradients and of the states after the step, and
+    which are functions of PyTorch.
+    """
+    states = len(body.inputs) // 2 - 1
+    made, outputs = assignments(body, "cpp", settled=settled)
+    gradients, states_after = outputs[: len(outputs) - states], outputs[len(outputs) - states :]
+    exact = path_of_spikes(made, states_after)
+    functions = functions_of(made, _real(io), exact)
+    return with_slopes(made, exact, in_parts=True, there=functions), gradients, states_after, functions
+
+
+def _sums(scalars: tuple[bool, ...]) -> tuple[list[int], list[int]]:
+    """Of the values that get a gradient those of one for all neurons, and those of one per neuron."""
+    places = range(len(scalars))
+    return [j for j in places if scalars[j]], [j for j in places if not scalars[j]]
+
+
+def _reduction(totals: list[int]) -> str:
+    return f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
+
+
 def backward_source(
     body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
 ) -> str:
@@ -248,18 +272,13 @@ def backward_source(
     """
     names = list(body.inputs.values())
     states = len(names) // 2 - 1
-    made, outputs = assignments(body, "cpp", settled=settled)
-    gradients, states_after = outputs[: len(outputs) - states], outputs[len(outputs) - states :]
-    exact = path_of_spikes(made, states_after)
-    functions = functions_of(made, _real(io), exact)
-    made = with_slopes(made, exact, in_parts=True, there=functions)
+    made, gradients, states_after, functions = _there_and_back(body, io, settled)
     held = kept(made, gradients, names[: 1 + states], names[1 + states :], functions)
     redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
     back = arranged(made, gradients, functions, ends(made) - functions.keys(), held)
     gx, *grads = gradients
     gstates, gvalues = grads[:states], grads[states:]
-    totals, fields = [j for j, one in enumerate(scalars) if one], [j for j, one in enumerate(scalars) if not one]
-    reduction = f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
+    totals, fields = _sums(scalars)
     forth = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     reached = [
         *(f"now[{k} * B + i] = {name};" for k, name in enumerate(held)),
@@ -326,7 +345,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {block([f"real q{j} = 0;" for j in totals], 8)}
         {_widened(io, "gy")}
-        {loops(back, opening, results, 8, reduction)}
+        {loops(back, opening, results, 8, _reduction(totals))}
         {_narrowed(io, "gx")}
         {block([f"w{j} += q{j};" for j in totals], 8)}
       }}
@@ -336,6 +355,66 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
     {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
   __builtin_free(scratch);
+  }}
+}}
+"""
+
+
+def backward_step_source(
+    body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
+) -> str:
+    """The backward kernel of a single step, with the entry and the bits of that of any number of them.
+
+    There is no way forwards to go again: each neuron is read once, and what is known of it stays in registers. States
+    and gradients are read and written where they lie; a block stands for those that are one number, or not there.
+    """
+    states = len(body.inputs) // 2 - 1
+    made, gradients, _, functions = _there_and_back(body, io, settled)
+    back = arranged(made, gradients, functions, ends(made) - functions.keys())
+    gx, *grads = gradients
+    gstates, gvalues = grads[:states], grads[states:]
+    totals, fields = _sums(scalars)
+    opening = [
+        _read(io, "x"),
+        _read(io, "gy"),
+        *each("const real s@ = s@t[i];", states),
+        *each("const real g@ = g@t[i];", states),
+        *_array_values(body),
+    ]
+    results = [
+        _write(io, "gx", gx),
+        *(f"d{j}t[i] = {grad};" for j, grad in enumerate(gstates)),
+        *(f"p{j}_[i] = {gvalues[j]};" for j in fields),
+        *(f"q{j} += {gvalues[j]};" for j in totals),
+    ]
+    return f"""{prelude(io, states, functions=back.functions)}
+extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
+    const real* const* A, const long* P, const real*, long, const io* __restrict GY, long,
+    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
+    long, long n, int threads) {{
+  in_large_pages(GX, n * sizeof(io));
+  {block(numbers(body, "C", settled), 2)}
+  #pragma omp parallel for num_threads(threads) if(threads > 1) schedule(static)
+  for (long o = 0; o < n; o += B) {{
+    const long e = n - o < B ? n - o : B;
+    const io *xt = X + o, *__restrict gyt = GY + o;
+    io* gxt = GX + o;
+    {block(each("alignas(64) real s@_[B], g@_[B], d@_[B];", states), 4)}
+    {block(each("if (!L[@]) start(s@_, S0[@], 0, o, e);", states), 4)}
+    {block(each("if (!G1[@]) begin(g@_, G1[@], o, e);", states), 4)}
+    if (GV) for (long i = 0; i < e; i++) g0_[i] = (G1[0] ? G1[0][o + i] : real(0)) + GV[o + i];
+    {block(each("const real* __restrict s@t = L[@] ? S0[@] + o : s@_;", states), 4)}
+    {block(each("const real* __restrict g@t = G1[@] ? G1[@] + o : g@_;", states), 4)}
+    if (GV) g0t = g0_;
+    {block(each("real* __restrict d@t = G0[@] ? G0[@] + o : d@_;", states), 4)}
+    {block(_arrays(body, "A", "P") + back.arrays + _rows(io, "x", "gy", "gx"), 4)}
+    {block([f"alignas(64) real p{j}_[B];" for j in fields] + [f"real q{j} = 0;" for j in totals], 4)}
+    {_widened(io, "x")}
+    {_widened(io, "gy")}
+    {loops(back, opening, results, 4, _reduction(totals))}
+    {_narrowed(io, "gx")}
+    {block([f"GP[o / B * {len(totals)} + {k}] = q{j};" for k, j in enumerate(totals)], 4)}
+    {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
 }}
 """

@@ -41,7 +41,7 @@ from ..layout import (
 from .borrowed import load
 from .caches import streamed_from
 from .entry import address, backward_entry, forward_entry, given, packed
-from .kernel import backward_source, forward_source
+from .kernel import backward_source, backward_step_source, forward_source
 
 __all__ = [
     "Ready",
@@ -137,12 +137,13 @@ def _forward_text(key: str, io: torch.dtype, taps: frozenset[str], settled: froz
 
 @cache
 def _backward_kernel(
-    key: str, io: torch.dtype, wanted: tuple[int, ...], settled: frozenset[str]
+    key: str, io: torch.dtype, wanted: tuple[int, ...], settled: frozenset[str], single: bool
 ) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
     body, scalars = made.backward(real, wanted), tuple(made.model.kinds[slot] == "s" for slot in wanted)
-    return _entered(backward_source(body, io, scalars, settled) + backward_entry(body, made.states), "enter_backward")
+    source = backward_step_source if single else backward_source
+    return _entered(source(body, io, scalars, settled) + backward_entry(body, made.states), "enter_backward")
 
 
 def _entered(source: str, name: str) -> Callable[..., None]:
@@ -243,17 +244,17 @@ def _ready_forward(run: Run, values: Values) -> Ready:
 
 def _ready_backward(run: Run, values: Values) -> Ready:
     constants = _constants(program(run.key).backward(run.real, run.wanted), values, run.step, run.real)
-    kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled)
+    kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled, run.steps == 1)
     fixed = packed([*run.extent, *run.states, *constants.periods], constants.numbers)
     return Ready(kernel, fixed, constants.arrays)
 
 
-_foreseen: dict[tuple[str, torch.dtype], Thread | None] = {}  # what makes the backward kernel of a neuron meanwhile
+_foreseen: dict[tuple[str, torch.dtype, bool], Thread | None] = {}  # what makes a backward kernel meanwhile
 
 
 def foresee(run: Run, values: Values) -> None:
     """Have the backward kernel made beside the forward one, where that is to be compiled and a gradient is wanted."""
-    what = run.key, run.io
+    what = run.key, run.io, run.steps == 1
     if what in _foreseen:
         return
     _foreseen[what] = None
@@ -275,10 +276,11 @@ def foresee(run: Run, values: Values) -> None:
 
 def _await(run: Run) -> None:
     """Wait for the kernel that is being made: to make it a second time would take as long, and slow down the first."""
-    thread = _foreseen.get((run.key, run.io))
+    what = run.key, run.io, run.steps == 1
+    thread = _foreseen.get(what)
     if thread is not None and thread is not current_thread():
         thread.join()
-        _foreseen[run.key, run.io] = None
+        _foreseen[what] = None
 
 
 def in_memory(held: float | Tensor, step: Layout, real: torch.dtype) -> Tensor:
