@@ -40,6 +40,10 @@ for backend in ("auto", "torch"):
     y = node(x)
     y.sum().backward()
     found.append([node.implementation(x).backend, y.tolist(), x.grad.tolist()])
+    node.reset()
+    node.step_mode, x.grad = "s", None
+    sum(node(step).sum() for step in x).backward()
+    found[-1].append(x.grad.tolist())
 assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,1")) is not None
 assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,0")) is None
 cell = SpikingVanillaRNNCell(3, 5)
