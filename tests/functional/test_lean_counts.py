@@ -9,6 +9,7 @@ import pytest
 import torch
 from lean_cases import saved, small_tensors_too, step
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikescope import functional, layer, neuron
 from spikescope.functional.memory import known, slices
@@ -138,3 +139,23 @@ def test_what_attention_gives_its_neuron(saved):
         found.append(step(functional.lean(net, lean), x))
     assert all(map(torch.equal, *found))
     assert saved.count("Counts") == 1
+
+
+class Operations(TorchDispatchMode):
+    """What PyTorch computes within."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_sums_are_seen_to_be_no_spikes_by_the_kernel_alone():
+    x = torch.zeros(1 << 16)
+    x[-1] = 2
+    with Operations() as computed:
+        assert not known.Spikes(x.dtype).ready(x.untyped_storage())
+    assert not {"eq", "all"} & set(computed.names)

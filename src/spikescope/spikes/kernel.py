@@ -18,7 +18,7 @@ from ..dynamics.cpp.native import threads_for
 from ..internals import is_ordinary
 from ..toolchain.compiler import CompileError, function, load, trouble
 
-__all__ = ["find_spikes", "pack_rows", "unpack_bytes"]
+__all__ = ["find_spikes", "may_pack", "pack_rows", "unpack_bytes"]
 
 WORDS = {
     torch.float16: ("uint16_t", "0x3C00"),
@@ -64,6 +64,7 @@ extern "C" int pack(const word* __restrict x, uint8_t* __restrict out, long rows
   int odd = 0;
   #pragma omp parallel for num_threads(threads) schedule(static) reduction(|: odd) if(threads > 1)
   for (long task = 0; task < rows * parts; task++) {
+    if (odd) continue;
     const long row = task / parts, from = task % parts * B;
     const long e = columns - from < B ? columns - from : B;
     const word* __restrict s = x + row * columns + from;
@@ -95,14 +96,19 @@ def _kernel(dtype: torch.dtype) -> Any:
     return kernel
 
 
-def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
-    """The bits of spikes split into equal rows; None for other values, or where there is no kernel for them."""
+def may_pack(spikes: Tensor) -> bool:
+    """Whether there is a kernel that packs them, or sees that they are no spikes."""
     plain = type(spikes) is Tensor and spikes.device.type == "cpu" and spikes.dtype in WORDS
     if not plain or not spikes.is_contiguous() or spikes.numel() < SMALL or trouble():
+        return False
+    return _kernel(spikes.dtype) is not None
+
+
+def pack_rows(spikes: Tensor, rows: int, columns: int) -> Tensor | None:
+    """The bits of spikes split into equal rows; None for other values, or where there is no kernel for them."""
+    if not may_pack(spikes):
         return None
     kernel = _kernel(spikes.dtype)
-    if kernel is None:
-        return None
     bits = torch.empty(rows, -(-columns // 8), dtype=torch.uint8, device="cpu")
     threads = threads_for(spikes.numel())
     odd = kernel(spikes.data_ptr(), bits.data_ptr(), rows, columns, threads)

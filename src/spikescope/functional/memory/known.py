@@ -19,7 +19,7 @@ from ...dynamics.pool.cpu import Largest, largest_of
 from ...layer.norm import BatchNorm
 from ...spikes.bits import pack_bool, unpack
 from ...spikes.gpu import pack_on_gpu
-from ...spikes.kernel import WORDS, pack_rows
+from ...spikes.kernel import WORDS, may_pack, pack_rows
 from ...spikes.whole import WIDTHS, pack_whole, unpack_whole
 
 __all__ = [
@@ -119,7 +119,7 @@ class Spikes(Packed):
             if self._count < LEAST:
                 return False
             quick, known = pack_rows(flat, 1, self._count), self.sure and not _sees_at_once(flat)
-            if quick is None and not known and captured(flat):
+            if quick is None and (may_pack(flat) or (not known and captured(flat))):
                 return False
             if quick is None:
                 quick = pack_on_gpu(flat, 1, self._count, known)
