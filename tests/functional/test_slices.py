@@ -21,8 +21,13 @@ def small_tensors_too(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def no_room(monkeypatch):
+    monkeypatch.setattr(slices.Room, "left", lambda *_: 0)
+
+
+@pytest.fixture(autouse=True)
 def tried_anew():
-    forget = slices._slices.cache_clear
+    forget = slices._same_bits.cache_clear
     forget()
     yield
     forget()
@@ -32,7 +37,7 @@ def tried_anew():
 def counted(monkeypatch):
     """The slices of each backward pass that took some, the trial apart."""
     found, inside = [], []
-    by_slices, tried = slices.Form.by_slices, slices._slices
+    by_slices, tried = slices.Form.by_slices, slices._same_bits
 
     def counting(*args):
         if not inside:
@@ -47,7 +52,7 @@ def counted(monkeypatch):
             inside.pop()
 
     monkeypatch.setattr(slices.Form, "by_slices", counting)
-    monkeypatch.setattr(slices, "_slices", trying)
+    monkeypatch.setattr(slices, "_same_bits", trying)
     return found
 
 

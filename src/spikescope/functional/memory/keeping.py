@@ -31,6 +31,7 @@ from .convolved import Convolved, convolved_again
 from .known import Memory, Normed, Packed, Spikes, made_again, seen, taken_again
 from .norm_node import normed_without_waste
 from .pooled import pooled_by_shape
+from .room import Room
 from .slices import CONVOLUTIONS, convolved_by_slices, lies_in_order
 
 __all__ = ["lean"]
@@ -103,6 +104,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[StorageWeakRef, int, Memory]] = {}
+        self.room = Room()
         self._around = ExitStack()
         self._around.enter_context(saved_tensors_hooks(self._keep, _give))
 
@@ -110,11 +112,13 @@ class Ledger:
         """At the end of the call. PyTorch keeps hooks as long as what they gave, and so this, but not what it knows."""
         self._around.close()
         self._known.clear()
+        self.room.close()
 
     def note(self, y: Tensor, what: Memory) -> None:
         """Say of the memory of `y`, as it is now, what it is."""
         reference = StorageWeakRef(y.untyped_storage())
         self._known[reference.cdata] = (reference, y._version, what)
+        self.room.made(reference, y.nbytes)
 
     def known(self, x: Tensor) -> Memory | None:
         """What is known of the memory of `x`; None if nothing is, or if it was written to since."""
@@ -136,9 +140,12 @@ class Ledger:
         return self.known(x)
 
     def _keep(self, x: Tensor) -> Kept:
-        what = self.kept_as(x)
-        if what is None or not what.ready(x.untyped_storage()):
+        what, storage = self.kept_as(x), x.untyped_storage()
+        if what is None or not what.ready(storage):
+            if not isinstance(x, nn.Parameter):  # which is there anyway
+                self.room.keep(storage, storage.nbytes())
             return Kept(x, x._version)
+        self.room.keep(storage, what.size(storage))
         return Kept(None, 0, what, (x.size(), x.stride(), x.storage_offset()))
 
 
@@ -250,17 +257,21 @@ def _of_convolution(ledger: Ledger, module: nn.Module, x: Tensor, y: Tensor) -> 
     if again is not None:
         ledger.note(y, again)
         return None
-    return convolved_by_slices(module, x, y, what if isinstance(what, Packed) else None) if ledger.keeps else None
+    if not ledger.keeps:
+        return None
+    return convolved_by_slices(module, x, y, what if isinstance(what, Packed) else None, ledger.room)
 
 
 def _of_norm(ledger: Ledger, module: BatchNorm, x: Tensor, y: Tensor) -> Tensor | None:
     if not does_no_more(module) or not _is_its_own(module, x, y):
         return None
-    of = ledger.known(x)
-    whole = Normed(module, x, y, of if isinstance(of, Convolved) and ledger.keeps else None)
+    known = ledger.known(x)
+    of = known if isinstance(known, Convolved) and ledger.keeps else None
+    whole = Normed(module, x, y, of)
     made = made_again(module, whole, y, ledger.keeps)
     if made is not None:
         ledger.note(y, made)
+    ledger.room.layer(x, (2 if of is None else 3) * x.nbytes)  # both gradients, and the input where it is not kept
     return normed_without_waste(module, x, y) if ledger.keeps else None
 
 

@@ -232,7 +232,6 @@ class _Mark(Memory):
 
 def _size(storage: UntypedStorage, what: Memory | None) -> int:
     """The bytes that a lean network keeps of it."""
-    number = 0 if what is None else storage.nbytes() // what.dtype.itemsize
-    if not isinstance(what, _Mark) or number < LEAST:
+    if not isinstance(what, _Mark) or storage.nbytes() // what.dtype.itemsize < LEAST:
         return storage.nbytes()
-    return -(-number * what.width // 8)
+    return what.size(storage)

@@ -56,6 +56,10 @@ class Memory:
     binary = sure = False
     shared = False  # whether what `memory` gives has other readers
 
+    def size(self, storage: UntypedStorage) -> int:
+        """How many bytes are kept in the stead of the memory."""
+        return -(-(storage.nbytes() // self.dtype.itemsize) * self.width // 8)
+
     def ready(self, storage: UntypedStorage) -> bool:
         """Whether this stands for the memory from now on."""
         raise NotImplementedError

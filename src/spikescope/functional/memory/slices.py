@@ -4,7 +4,8 @@ PyTorch takes both gradients of a convolution in one call, with its input, and o
 gradients in an order of their own. The gradient of the weight is also to be had for some input channels at a time, that
 of the input for some samples: no sum goes over these, so that each is what it was, bit for bit, where the library under
 PyTorch takes them in the order that it takes for the whole. That is tried before it is relied on. For the gradient of a
-large weight that library takes several times its size beside it: there slices of channels alone take less.
+large weight that library takes several times its size beside it: there slices of channels alone take less. Slices take
+time, and so there are as few as there is room for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.autograd import forward_ad
 
 from ...internals import is_plain
 from .known import Format, Packed, through_views
+from .room import Room
 
 __all__ = [
     "CONVOLUTIONS",
@@ -37,8 +39,9 @@ __all__ = [
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LEAST_SLICED = 1 << 19  # elements of the input under which slices take longer than they are worth
 LEAST_WEIGHT = 1 << 21  # elements of a weight from which they are worth it for its gradient alone
-_SLICES = (4, 4), (2, 2), (1, 2), (1, 1)  # of channels and of samples; the first that gives the same bits is taken
-_OF_WEIGHT = (16, 1), (8, 1), (4, 1), (2, 1)  # where the input is small
+_SLICES = (1, 1), (1, 2), (2, 2), (4, 4)  # of channels and of samples, the least time first
+_OF_WEIGHT = (1, 1), (2, 1), (4, 1), (8, 1), (16, 1)  # where the input is small
+_SCRATCH = 4  # times a weight that are taken beside its gradient, for each thread
 _CASTS = ("ToCopyBackward0",)
 
 Three = tuple[Tensor, Tensor, Tensor | None]
@@ -72,8 +75,15 @@ class Form:
 
     @property
     def slices(self) -> tuple[tuple[int, int], ...]:
-        """How it may be sliced, the least memory first."""
+        """How it may be sliced, the least time first and the least memory last."""
         return tuple(filter(self.fits, _SLICES if math.prod(self.shape) >= LEAST_SLICED else _OF_WEIGHT))
+
+    def takes(self, gy: Tensor, weight: Tensor, slices: tuple[int, int]) -> int:
+        """Bytes that the gradients take at most by such slices, with that of the output and copies in other orders."""
+        x, g, w = math.prod(self.shape) * self.dtype.itemsize, gy.nbytes, weight.nbytes
+        of_weight = 2 * g + 2 * x // slices[0] + w + _SCRATCH * torch.get_num_threads() * w // slices[0]
+        of_input = g + x + (x + max(g, x)) // slices[1] + 2 * w
+        return max(of_weight, of_input)
 
     def some(self, given: Tensor, form: Format | None, part: range) -> Tensor:
         """Some channels of the input, which is given as it is or packed."""
@@ -97,11 +107,14 @@ class Form:
             _, held, g = self.gradients(gy, x, some, (False, True, whole))
             gweight[:, part.start : part.stop] = held
             gbias = g if whole else gbias
-            del x, held
+            del held
+            if slices == (1, 1):  # of `x` the shape is read
+                return self.gradients(gy, x, weight, (True, False, False))[0], gweight, gbias
+            del x
         gx = torch.empty(self.shape, dtype=self.dtype, device=gy.device)
         for part in ranges(batch, slices[1]):
             here = slice(part.start, part.stop)
-            gx[here] = self.gradients(gy[here], gx[here], weight, (True, False, False))[0]  # of `x` the shape is read
+            gx[here] = self.gradients(gy[here], gx[here], weight, (True, False, False))[0]  # here too
         return gx, gweight, gbias
 
 
@@ -148,12 +161,13 @@ def lies_in_order(x: Tensor) -> bool:
     return True
 
 
-def convolved_by_slices(module: Any, x: Tensor, y: Tensor, packed: Packed | None) -> Tensor | None:
+def convolved_by_slices(module: Any, x: Tensor, y: Tensor, packed: Packed | None, room: Room) -> Tensor | None:
     """What `module` made of `x`, with a backward pass by slices; None where it stays PyTorch's.
 
     - `y`: the result with PyTorch's node behind it, which is kept for gradients of gradients. It has to be a
       convolution of all of `x`, by one group, on the CPU.
     - `packed`: what `x` is kept as, if it is spikes or sums of them.
+    - `room`: of the call, from which follows in how many slices.
     """
     of = through_views(y.grad_fn)
     if type(of).__name__ != "ConvolutionBackward0" or not may_be_replaced(x, y, module.weight.numel()):
@@ -176,7 +190,8 @@ def convolved_by_slices(module: Any, x: Tensor, y: Tensor, packed: Packed | None
     if not form.slices:
         return None
     folded = (shape[0], *y.shape[y.ndim - len(shape) + 1 :])
-    made: Tensor = _Sliced.apply(_Held(y.detach(), of, packed, form, folded), x, weight, bias)
+    number = room.layer(x, x.nbytes + y.nbytes + weight.nbytes, weight.nbytes)
+    made: Tensor = _Sliced.apply(_Held(y.detach(), of, packed, form, folded, room, number), x, weight, bias)
     return made
 
 
@@ -221,10 +236,23 @@ class _Held:
     packed: Packed | None
     form: Form
     folded: tuple[int, ...]
+    room: Room
+    number: int
 
     def given(self) -> tuple[Tensor, Format | None]:
         """The input as it is packed, or as the node has saved it."""
         return (self.node._saved_input, None) if self.packed is None else (self.packed.bytes, self.packed.format)
+
+    def slices(self, gy: Tensor, weight: Tensor) -> tuple[int, int] | None:
+        """The fewest slices for which there is room, or fewer if these give other bits than the whole does."""
+        left, offered = self.room.left(self.number), self.form.slices
+        fits = (i for i, slices in enumerate(offered) if self.form.takes(gy, weight, slices) <= left)
+        shapes = tuple(gy.shape), tuple(weight.shape)
+        packed = None if self.packed is None else self.packed.format
+        for slices in offered[next(fits, len(offered) - 1) :: -1]:
+            if _same_bits(self.form, *shapes, packed, flags(), slices):
+                return slices
+        return None
 
 
 class _Sliced(torch.autograd.Function):
@@ -244,9 +272,7 @@ class _Sliced(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         gy, wanted = in_shape(gy, held.folded), tuple(ctx.needs_input_grad[1:])
         plain = all(wanted[:2]) and not torch.is_grad_enabled() and is_plain(gy) and lies_in_order(gy)
-        shapes = tuple(gy.shape), tuple(weight.shape)
-        packed = None if held.packed is None else held.packed.format
-        slices = _slices(held.form, *shapes, packed, flags()) if plain else None
+        slices = held.slices(gy, weight) if plain else None
         if slices is None:  # the node's own gradients are of those inputs alone that a backward pass was asked for
             gx, gweight, gbias = held.form.gradients(gy, held.node._saved_input, held.node._saved_weight, wanted)
         else:
@@ -260,10 +286,15 @@ def flags() -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=256)
-def _slices(
-    form: Form, gy: tuple[int, ...], weight: tuple[int, ...], packed: Format | None, flags: tuple[Any, ...]
-) -> tuple[int, int] | None:
-    """The slices that give the bits of the whole, on random numbers: of a silent layer both are zeros."""
+def _same_bits(
+    form: Form,
+    gy: tuple[int, ...],
+    weight: tuple[int, ...],
+    packed: Format | None,
+    flags: tuple[Any, ...],
+    slices: tuple[int, int],
+) -> bool:
+    """Whether slices give the bits of the whole, on random numbers: of a silent layer both are zeros."""
     own, number = torch.Generator("cpu").manual_seed(0), math.prod(form.shape)
     some, other = (torch.randn(shape, generator=own, device="cpu").to(form.dtype) for shape in (gy, weight))
     if packed is None:
@@ -274,8 +305,5 @@ def _slices(
         x = packed.numbers(given, form.dtype).view(form.shape)
     whole = form.gradients(some, x, other, (True, True, form.bias))
     del x
-    for slices in form.slices:
-        found = form.by_slices(some, given, packed, other, slices)
-        if all(torch.equal(a, b) for a, b in zip(whole, found, strict=True) if b is not None):
-            return slices
-    return None
+    found = form.by_slices(some, given, packed, other, slices)
+    return all(torch.equal(a, b) for a, b in zip(whole, found, strict=True) if b is not None)
