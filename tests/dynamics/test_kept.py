@@ -86,8 +86,13 @@ def test_what_costs_a_call_is_kept_and_its_slope_follows_from_it():
 def test_the_slope_of_a_sigmoid_is_one_function():
     body = body_of(LIFNode(surrogate_function=Sigmoid()))
     text = backward_source(body, torch.float32, ())
-    assert text.count("= slope_of_decay(") == 1
+    assert slopes(text) == 1
     assert "= logistic(" not in text
+
+
+def slopes(text):
+    """How many slopes a loop computes, which is printed once for whole chunks and once for the rest."""
+    return text.count("= slope_of_decay(") / text.count("gxt[i] = ")
 
 
 def test_a_product_in_the_step_itself_stays_what_it_is():
@@ -100,6 +105,6 @@ def test_a_product_in_the_step_itself_stays_what_it_is():
     body = body_of(SlopeNode(surrogate_function=Sigmoid()))
     made, *_ = parts(body)
     text = backward_source(body, torch.float32, ())
-    assert text.count("= slope_of_decay(") < sum("sigmoid" in line.name for line in made) + 1
+    assert slopes(text) < sum("sigmoid" in line.name for line in made) + 1
     torch.manual_seed(0)
     parity(SlopeNode, torch.randn(6, 300), fields=lambda: {"v_threshold": 1.7})

@@ -5,7 +5,8 @@ import torch
 from dynamics_cases import assert_equal, inputs, make
 
 from spikescope.dynamics import eager
-from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES
+from spikescope.dynamics.cpp.chunks import CHUNK
+from spikescope.dynamics.cpp.kernel import IO_TYPES
 from spikescope.dynamics.fused import run_fused
 from spikescope.dynamics.layout import BLOCK, TAPS, support_tap
 from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode

@@ -10,9 +10,10 @@ import torch
 from dynamics_cases import NEURONS, make
 
 from spikescope.dynamics.cpp.borrowed import missing
-from spikescope.dynamics.cpp.kernel import CHUNK, IO_TYPES, backward_source, backward_step_source, forward_source
+from spikescope.dynamics.cpp.chunks import CHUNK, FAR
+from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, backward_step_source, forward_source
 from spikescope.dynamics.graphs.program import program
-from spikescope.neuron import EIFNode, LIFNode
+from spikescope.neuron import EIFNode, GatedLIFNode, LIFNode, ParametricLIFNode
 from spikescope.toolchain import compiler
 
 PARTS = ("decay_power", "decay_rest", "decay", "slope_of_decay")
@@ -91,3 +92,33 @@ def test_a_function_of_pytorch_is_called_once_for_a_block():
         assert (f"constexpr long CHUNK = {CHUNK};" in forward) is not calls[cls]
     assert not calls[LIFNode]
     assert calls[EIFNode] is (missing(torch.ops.aten.exp.default, torch.float32) is None)
+
+
+def test_a_kernel_takes_chunks_but_for_functions_of_pytorch_and_many_sums():
+    for cls, chunks in ((LIFNode, True), (ParametricLIFNode, True), (GatedLIFNode, False)):
+        _, backward, _ = sources(cls)
+        assert (f"constexpr long CHUNK = {CHUNK};" in backward) is chunks
+        assert backward.count("fetch(gyt") == (2 if chunks else 1)  # in a chunk, and in what is left
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_every_neuron_gives_the_same_gradients_in_chunks(cls):
+    """Of an input from which on a backward kernel takes chunks, and of its parts, which are too small for that."""
+    x_seq, g = torch.randn(4, 1023, 261) + 0.5, torch.randn(4, 1023, 261)  # not all blocks are whole
+    assert x_seq.nbytes > FAR > x_seq[:, :512].nbytes
+    whole, *parts = (
+        gradients(cls, x_seq[:, part].clone(), g[:, part].clone())
+        for part in (slice(None), slice(512), slice(512, None))
+    )
+    assert torch.equal(whole[0], torch.cat([part[0] for part in parts], 1))
+    for found, one, other in zip(whole[1:], parts[0][1:], parts[1][1:], strict=True):
+        torch.testing.assert_close(found, one + other, rtol=1e-4, atol=1e-2)
+
+
+def gradients(cls, x_seq, g):
+    """Of the input and of all parameters."""
+    torch.manual_seed(1)
+    node = make(cls, "cpp")
+    y = node(x_seq.requires_grad_())
+    weights = g if y.shape == g.shape else g[0]  # a readout gives one step
+    return torch.autograd.grad(y, [x_seq, *node.parameters()], weights)

@@ -16,6 +16,7 @@ from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
 from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header
+from .chunks import FAR, SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 
 __all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
@@ -27,10 +28,6 @@ NARROW = {torch.bfloat16: "bfloat16.h", torch.float16: "float16.h"}
 
 AHEAD = 2
 """Rows that a kernel fetches before their turn: with one, a pass over what is in no cache waits a tenth longer."""
-
-CHUNK = 64
-"""Neurons of a block that the forward kernel takes at a time, each time fetching for as many: where it fetches for a
-whole block at once, a processor with AVX2 runs out of places for what is on its way, and takes a quarter longer."""
 
 
 def block(lines: list[str], indent: int) -> str:
@@ -100,17 +97,6 @@ constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
 {header(NARROW[io]) if io in NARROW else ""}"""
 
 
-def _chunk(functions: frozenset[Borrowed]) -> str:
-    """The constant CHUNK: a whole block with AVX-512, and where functions of PyTorch are called, once for it."""
-    if functions:
-        return "constexpr long CHUNK = B;"
-    return f"""#ifdef __AVX512F__
-constexpr long CHUNK = B;
-#else
-constexpr long CHUNK = {CHUNK};
-#endif"""
-
-
 def numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
     """The constants that are one number, from the array `source`, and the reciprocals of powers of two among them."""
     names = [(i, name) for i, name in enumerate(body.constants.values()) if name not in body.arrays]
@@ -148,19 +134,19 @@ def forward_source(
     told = len(outputs) if any(name not in ("count", "packed") for name in taps) else 1 + states  # the last is h
     printed = arranged(made, outputs[:told], functions_of(made, _real(io)))
     y, *rest = printed.outputs
-    begin, step, row, end = _taps(taps, y, rest[-1])
+    begin, step, row, after = _taps(taps, y, rest[-1])
     opening = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
     chunk = f"""if (ahead) {{
-          fetch(X + u * sx + at + c, to - c);
-          if (!streamed) fetch_to_write(Y + u * n + at + c, to - c);
-          if (V) fetch_to_write(V + u * n + at + c, to - c);
+          fetch(X + u * sx + at + c, end - c);
+          if (!streamed) fetch_to_write(Y + u * n + at + c, end - c);
+          if (V) fetch_to_write(V + u * n + at + c, end - c);
         }}
-        {loops(printed, opening, results, 8, start="c", end="to")}
-        if (streamed) stream(yt + c, Y + t * n + o + c, to - c);"""
+        {loops(printed, opening, results, 8, start="c", end="end")}
+        if (streamed) stream(yt + c, Y + t * n + o + c, end - c);"""
     return f"""{prelude(io, states, taps, printed.functions)}
 {header("stream.h")}
-{_chunk(printed.functions)}
+{chunk_constant(bool(printed.functions))}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
     long K, void* const* TAP, const double* W, long T, long n, bool past, int threads) {{
@@ -188,21 +174,13 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
       const bool keep = CK && t && t % K == 0;
       {block(each("if (keep) memcpy(CK + ((t / K - 1) * S + @) * n + o, s@_, e * sizeof(real));", states), 6)}
       {_widened(io, "x")}
-      long c = 0;
-      for (; c + CHUNK <= e; c += CHUNK) {{  // apart from the rest: loops of a length that is known are faster
-        const long to = c + CHUNK;
-        {chunk}
-      }}
-      if (c < e) {{
-        const long to = e;
-        {chunk}
-      }}
+      {in_chunks(chunk)}
       {_narrowed(io, "y")}
       if (V) memcpy(V + t * n + o, s0_, e * sizeof(real));
       {block(row, 6)}
     }}
     {block(each("memcpy(S1[@] + o, s@_, e * sizeof(real));", states), 4)}
-    {block(end, 4)}
+    {block(after, 4)}
   }}
   if (streamed) settle();
   }}
@@ -296,7 +274,15 @@ def backward_source(
         *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
     ]
     arrays = sorted({*redo.arrays, *back.arrays})  # one is done before the other begins
+    whole = bool(back.functions) or len(totals) > SUMS
+    chunk = f"""if (t >= AHEAD) {{
+          fetch(gyt - AHEAD * sgy + c, end - c);
+          fetch_to_write(gxt - AHEAD * n + c, end - c);
+        }}
+        if (ahead) fetch(X + u * sx + at + c, end - c);
+        {loops(back, opening, results, 8, _reduction(totals), start="c", end="end")}"""
     return f"""{prelude(io, states, functions=back.functions | redo.functions)}
+{chunk_constant(whole)}
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
@@ -304,6 +290,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
   in_large_pages(GX, T * n * sizeof(io));
   {block(numbers(body, "C", settled), 2)}
   constexpr long KEPT = {len(held)};
+  const bool far = CHUNK < B && T * n * sizeof(io) >= {FAR};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
   real* __restrict scratch = (real*)aligned_alloc(64, (K * KEPT + 1) * B * sizeof(real));
@@ -330,22 +317,19 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         {_widened(io, "x") if held else ""}
         {loops(redo, forth, reached, 8) if held else "// nothing is kept"}
       }}
+      const long later = k ? k - 1 : (T - 1) / K, at = k ? o : o + B;  // the segment after this, and its block
       for (long t = to - 1; t >= from; t--) {{
         const io* __restrict gyt = GY + t * sgy + o;
         io* __restrict gxt = GX + t * n + o;
         const real* __restrict now = scratch + (t - from) * KEPT * B;
-        if (t >= AHEAD) {{
-          fetch(gyt - AHEAD * sgy, e);
-          fetch_to_write(gxt - AHEAD * n, e);
-          if (GV) fetch(GV + (t - AHEAD) * n + o, e);
-        }} else if (KEPT && o + B < n) {{
-          fetch(X + t * sx + o + B, e);
-        }}
+        const long u = later * K + t - from;
+        const bool ahead = KEPT && u < T && at < n && (far || t - from < AHEAD);
         {block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
+        if (GV && t >= AHEAD) fetch(GV + (t - AHEAD) * n + o, e);
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {block([f"real q{j} = 0;" for j in totals], 8)}
         {_widened(io, "gy")}
-        {loops(back, opening, results, 8, _reduction(totals))}
+        {f"const long c = 0, end = e; {chunk}" if whole else in_chunks(chunk, "far && ")}
         {_narrowed(io, "gx")}
         {block([f"w{j} += q{j};" for j in totals], 8)}
       }}
