@@ -18,6 +18,7 @@ from recordings import (
     evt3,
     evt21,
     npz,
+    put,
     recording,
     td_dat,
 )
@@ -199,3 +200,41 @@ def test_what_an_archive_says_of_a_member_is_not_read_without_end(tmp_path):
         (tmp_path / "a.tar.gz").write_bytes(tar_bomb((1 << 21, 1), kind))
         with pytest.raises(datasets.FormatError, match=r"a\.tar\.gz .* what it says of a member takes 2,097,152 bytes"):
             unpack(tmp_path / "a.tar.gz")
+
+
+TABLES = {
+    "extract/DvsGesture/trials_to_train.txt": datasets.DVS128Gesture,
+    "extract/DvsGesture/a_labels.csv": datasets.DVS128Gesture,
+    "extract/train_label.txt": datasets.HARDVS,
+    "extract/ES-imagenet-0.18/vallabel.txt": datasets.ESImageNet,
+    "SpeechCommands/speech_commands_v0.02/validation_list.txt": datasets.SPEECHCOMMANDS,
+}
+
+
+def tree_with(root, table, make):
+    """What a data set needs before it comes to one of its tables, which `make` puts there."""
+    path = root / table
+    path.parent.mkdir(parents=True)
+    (path.parent / "train").mkdir()
+    if path.suffix == ".csv":
+        put(path.parent, {f"trials_to_{split}.txt": b"a.aedat\n" for split in ("train", "test")})
+    make(path)
+    return path
+
+
+def converted(kind, root):
+    if kind is datasets.SPEECHCOMMANDS:
+        return kind({"a": 0}, str(root), split="val")
+    return kind.create_events_np_files(root / "extract", root / "events_np")
+
+
+@pytest.mark.filterwarnings("ignore")  # of kernels for the threads of a conversion
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_bytes(b"head\n\xff\xfe\x80 1\n"), os.mkfifo], ids=["bytes", "pipe"]
+)
+def test_tables_of_names_that_are_no_text_are_told(table, make, tmp_path):
+    path = tree_with(tmp_path, table, make)
+    (tmp_path / "events_np").mkdir()
+    with pytest.raises((datasets.FormatError, datasets.ConversionError), match=path.name):
+        converted(TABLES[table], tmp_path)

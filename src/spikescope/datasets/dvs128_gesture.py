@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import open_regular
 from .events import Array, StoredPath
 from .faults import FormatError
 from .folders.convert import run_jobs
@@ -13,6 +14,7 @@ from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.resources import Resource
 from .folders.storage import np_savez
 from .formats import load_aedat_v3
+from .formats.reading import text
 
 __all__ = ["DVS128Gesture"]
 
@@ -54,7 +56,7 @@ class DVS128Gesture(NeuromorphicDatasetFolder):
             target = Path(events_np_root) / split
             for label in range(CLASSES):
                 (target / str(label)).mkdir(parents=True, exist_ok=True)
-            names = (source / f"trials_to_{split}.txt").read_text().split()
+            names = text(source / f"trials_to_{split}.txt").split()
             jobs += [(_cut_recording, (source / name, target)) for name in names]
         run_jobs(jobs, "recordings")
 
@@ -68,7 +70,8 @@ def _cut_recording(recording: Path, target: Path) -> None:
     """Save the samples of a recording, `<label>/<recording>_<k>.npz`, k counting those of a label."""
     table = recording.with_name(f"{recording.stem}_labels.csv")
     try:
-        rows = np.loadtxt(table, np.int64, delimiter=",", skiprows=1, ndmin=2)
+        with open_regular(table) as held:
+            rows = np.loadtxt(held, np.int64, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8")
     except ValueError as error:
         raise FormatError(f"{table} is no table of class, start and end: {error}.") from error
     if rows.shape[1] != 3 or not ((rows[:, 0] >= 1) & (rows[:, 0] <= CLASSES)).all():

@@ -12,6 +12,7 @@ from .folders.dataset import NeuromorphicDatasetFolder
 from .folders.recordings import link_tree, subfolders
 from .folders.resources import Resource
 from .folders.storage import load_events
+from .formats.reading import text
 
 __all__ = ["ESImageNet"]
 
@@ -99,7 +100,7 @@ class ESImageNet(NeuromorphicDatasetFolder):
             (target / "test" / folder.name).mkdir(parents=True, exist_ok=True)
             pairs += [(file, target / "train" / folder.name / file.name) for file in sorted(folder.glob("*.npz"))]
         table = source / "vallabel.txt"
-        for line in table.read_text().splitlines():
+        for line in text(table).splitlines():
             name, _, label = line.partition(" ")
             if not label.split() or not label.split()[0].isdecimal() or Path(name).name != name:
                 raise FormatError(f"{table} must have lines of file and label, but has {line!r}.")

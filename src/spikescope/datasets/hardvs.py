@@ -13,6 +13,7 @@ from .folders.options import followed_by
 from .folders.recordings import link_tree
 from .folders.resources import Resource, extract_archive
 from .formats import load_numpy
+from .formats.reading import text
 
 __all__ = ["HARDVS"]
 
@@ -79,7 +80,7 @@ class HARDVS(NeuromorphicDatasetFolder):
             for name in CLASSES:
                 (target / split / name).mkdir(parents=True, exist_ok=True)
             table = source / f"{split}_label.txt"
-            names = [line.split()[0] for line in table.read_text().splitlines() if line.strip()]
+            names = [line.split()[0] for line in text(table).splitlines() if line.strip()]
             if wrong := [name for name in names if name.partition("/")[0] not in CLASSES or ".." in name]:
                 raise FormatError(f"{table} names {wrong[0]!r}; wanted is action_001/recording and the like.")
             link_tree([(source / f"{name}.npz", target / split / f"{name}.npz") for name in names])

@@ -21,6 +21,7 @@ from .events import StoredPath
 from .faults import FormatError, MissingFilesError, OptionError, damage_told
 from .folders.convert import under_construction
 from .folders.resources import extract_archive, require_files
+from .formats.reading import text
 
 __all__ = ["SPEECHCOMMANDS", "SpeechCommands", "load_speechcommands_item"]
 
@@ -109,12 +110,12 @@ class SpeechCommands(Dataset[Any]):
         path = Path(self._path) / name
         if not path.exists():
             raise MissingFilesError(f"{path} is missing. Delete {self._path}, and unpack the archive anew.")
-        return path.read_text().split()
+        return text(path).split()
 
     def _training(self) -> list[str]:
         path = Path(self._path) / TRAIN_RECORD
         if path.exists():
-            return path.read_text().split()
+            return text(path).split()
         others = {*self._listed(VAL_RECORD), *self._listed(TEST_RECORD)}
         files = {file.relative_to(self._path).as_posix() for file in Path(self._path).glob(f"*/*{HASH_DIVIDER}*.wav")}
         kept = sorted(file for file in files - others if not file.startswith(EXCEPT_FOLDER))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ...files import open_regular
 from ..events import StoredPath
-from ..faults import FormatError
+from ..faults import FormatError, damage_told
 
-__all__ = ["content", "cut_off", "skip_comments"]
+__all__ = ["content", "cut_off", "skip_comments", "text"]
 
 
 def content(file_name: StoredPath) -> bytes:
@@ -26,6 +26,12 @@ def content(file_name: StoredPath) -> bytes:
     if not held:
         raise FormatError(f"{file_name} is empty. Extract or fetch it again.")
     return held
+
+
+def text(file_name: StoredPath) -> str:
+    """What a table of names says, whatever the locale is."""
+    with damage_told(file_name, "a table of text"), open_regular(file_name) as file:
+        return file.read().decode("utf-8")
 
 
 def cut_off(file_name: StoredPath, what: str) -> FormatError:
