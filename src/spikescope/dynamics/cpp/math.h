@@ -265,11 +265,16 @@ static inline void pack(const float* y, long e, uint8_t* out) {
 #elif defined __AVX__ && BUILT_IN(__builtin_ia32_cmpps256) && BUILT_IN(__builtin_ia32_movmskps256)
 static inline void pack(const float* y, long e, uint8_t* out) {
   typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
+  const auto eight = [y](long i) {
+    return (uint32_t)__builtin_ia32_movmskps256(
+      __builtin_ia32_cmpps256(*(const floats*)(y + i), floats{}, NOT_EQUAL));
+  };
   long i = 0;
-  for (; i + 8 <= e; i += 8) {
-    const floats fired = __builtin_ia32_cmpps256(*(const floats*)(y + i), floats{}, NOT_EQUAL);
-    out[i / 8] = (uint8_t)__builtin_ia32_movmskps256(fired);
+  for (; i + 32 <= e; i += 32) {  // a store of bytes each would fill the queue of a processor where a row is not at hand
+    const uint32_t bits = eight(i) | eight(i + 8) << 8 | eight(i + 16) << 16 | eight(i + 24) << 24;
+    memcpy(out + i / 8, &bits, 4);
   }
+  for (; i + 8 <= e; i += 8) out[i / 8] = (uint8_t)eight(i);
   if (i < e) pack<float>(y + i, e - i, out + i / 8);
 }
 #endif
