@@ -56,6 +56,8 @@ class Prepared(ABC):
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
         self.taps = tuple(call.taps.split(",")) if call.taps else ()
+        made = make_taps(frozenset(self.taps), self.steps, step, self.real, x.device)
+        self.told = [(name, made[name].shape, made[name].stride(), made[name].dtype) for name in self.taps]
         self.rows = checkpoint_shape(call.backend, self.steps, call.states, step.numel)
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
 
@@ -66,8 +68,9 @@ class Prepared(ABC):
         """
         if not self.call.keep_checkpoints:
             return self.forward(x, rest, None)
-        found: Sequence[Tensor] = PreparedRun.outside(self, x, *rest)
-        return found
+        told: list[Tensor] = []  # beside the node: what it gives out costs autograd a wrapping, and has no gradient
+        found: Sequence[Tensor] = PreparedRun.outside((self, told), x, *rest)
+        return (*found, *told) if told else found
 
     @abstractmethod
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
@@ -107,8 +110,11 @@ class Prepared(ABC):
 
     def _told(self) -> dict[str, Tensor]:
         """Where the kernel leaves the taps, in their order."""
-        made = make_taps(frozenset(self.taps), self.steps, self.step, self.real, self.device)
-        return {name: made[name] for name in self.taps}
+        place = self.device
+        return {
+            name: torch.empty_strided(shape, strides, dtype=dtype, device=place)
+            for name, shape, strides, dtype in self.told
+        }
 
     def _wanted(self, needed: Sequence[bool]) -> tuple[int, ...]:
         """Which of the fields that are tensors are to have gradients."""
@@ -159,14 +165,17 @@ class PreparedRun(LeanFunction):
     """A prepared run and its gradient as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, made: Prepared, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, run: tuple[Prepared, list[Tensor]], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        made, told = run
         checkpoints = made.checkpoints()
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
         ctx.made, ctx.call = made, made.call
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
         if made.taps:
-            ctx.mark_non_differentiable(*out[len(out) - len(made.taps) :])
+            cut = len(out) - len(made.taps)
+            told += out[cut:]
+            return out[:cut]
         return out
 
     @staticmethod
