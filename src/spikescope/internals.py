@@ -19,6 +19,7 @@ from .versions import check_version
 
 __all__ = [
     "LeanFunction",
+    "at_work",
     "checkpoint_at_work",
     "checkpoint_may_keep_state",
     "constant_when_compiled",
@@ -54,6 +55,15 @@ def in_backward() -> bool:
     A forward pass in there is the recomputation of an activation checkpoint. PyTorch has no public question for it.
     """
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def at_work() -> tuple[bool, bool, bool]:
+    """Whether `torch.compile` is at work on this call, a transform of `torch.func`, the autograd engine: as
+    `in_transform` and `in_backward` say, asked once.
+    """
+    if torch.compiler.is_compiling():
+        return True, False, False
+    return False, torch._C._are_functorch_transforms_active(), torch._C._current_graph_task_id() != -1
 
 
 def recomputation() -> tuple[int, Any]:

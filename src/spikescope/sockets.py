@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .form import Deferred, Failure, computed, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
 from .hooks import forget_compiled_code, has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
-from .internals import exporting, in_backward, in_transform, keep_in_order, never_a_frame_of_its_own
+from .internals import at_work, exporting, keep_in_order, never_a_frame_of_its_own
 
 __all__ = [
     "KINDS",
@@ -134,6 +134,8 @@ class Point:
 
     def __init__(self, module: nn.Module, signal: Signal, states: tuple[nn.Module, ...]) -> None:
         self.signal, self.handle = signal, next(_handles)
+        own = (signal.name,) if signal.kind == "tap" else ()
+        self.taps = own + signal.taps  # all that the kernel has to tell
         self.states = states  # of a start: the modules whose state tells that a sequence begins
         self.module = weakref.ref(module)
         self.subscribers: tuple[Subscriber, ...] = ()
@@ -146,11 +148,6 @@ class Point:
         self.live = any(subscriber.enabled for subscriber in self.subscribers)
         if self.taps and (module := self.module()) is not None:
             _request_taps(module)
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """All that the kernel has to tell."""
-        return (self.signal.name, *self.signal.taps) if self.signal.kind == "tap" else self.signal.taps
 
     def deliver(self, value: Any, compiled: bool = False, cut: bool = False) -> None:
         for subscriber in self.subscribers:
@@ -174,8 +171,13 @@ class Point:
 
     def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1) -> None:
         """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
-        if torch.compiler.is_compiling() or self.live:
-            self.send(grad if count == 1 or grad is None else _placed({place: grad}, count), gradient=True)
+        compiling = torch.compiler.is_compiling()
+        if compiling or self.live:
+            value = grad if count == 1 or grad is None else _placed({place: grad}, count)
+            if compiling:
+                self.send(value, gradient=True)
+            else:
+                self.deliver(value)
 
     def gradients(self, grads: Sequence[Tensor | None], places: Sequence[int], count: int) -> None:
         if self.live:
@@ -218,42 +220,48 @@ class Socket:
         self.points: tuple[Point, ...] = ()  # a tuple: compiled code is guarded by it
         self.known: tuple[Point, ...] = ()  # with those that nobody listens to: used again, they compile nothing anew
 
+    @property
+    def only_starts(self) -> bool:
+        """Whether nobody is told anything but where a sequence begins: no code of a user's comes by."""
+        return len(self.points) == 1 and self.points[0].signal.kind == "start"
+
     def __getstate__(self) -> dict[str, Any]:
         return {"passing": self.passing, "points": (), "known": ()}
 
-    def hidden(self) -> bool:
-        """Whether `torch.func` hides the values."""
-        if not in_transform():
-            return False
+    def note_transform(self) -> None:
+        """`torch.func` hides the values of this call."""
         for point in self.points:
             point.transforms += point.live
-        return True
 
 
 class Entry(Socket):
     """The hook before the forward of a module."""
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if not self.points or self.hidden():
+        if not self.points:
             return None
-        compiling, again, changed = torch.compiler.is_compiling(), in_backward(), False
+        changed, (compiling, hidden, again) = False, at_work()
+        if hidden:
+            return self.note_transform()
         for point in self.points:
             if not (compiling or point.live):
                 continue
-            kind = point.signal.kind
+            kind, name, _ = point.signal
+            tell = point.send if compiling else point.deliver
             if kind == "grad_input":
                 args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                point.watch(_part((args, kwargs), point.signal.name))
+                point.watch(_part((args, kwargs), name))
             elif again:
                 point.recomputes += 1
+            elif kind == "start":
+                if all(map(at_rest, point.states)):
+                    tell(None)
             elif kind == "input":
-                point.send(_given(unpacked((*args, *kwargs.values())), point.signal.name))
+                tell(_given(unpacked((*args, *kwargs.values())), name))
             elif kind == "call":
-                point.send((args, kwargs))
-            elif kind == "before":
-                point.send(_attribute(module, point.signal.name))
-            elif all(at_rest(held) for held in point.states):
-                point.send(None)
+                tell((args, kwargs))
+            else:
+                tell(_attribute(module, name))
         return (args, kwargs) if changed else None
 
 
@@ -261,25 +269,28 @@ class Exit(Socket):
     """The hook after the forward of a module."""
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        if not self.points or self.hidden():
+        if not self.points:
             return
-        compiling, again = torch.compiler.is_compiling(), in_backward()
+        told, (compiling, hidden, again) = False, at_work()
+        if hidden:
+            return self.note_transform()
         for point in self.points:
+            told = told or bool(point.taps)
             if not (compiling or point.live):
                 continue
-            kind = point.signal.kind
+            kind, name, taps = point.signal
+            tell = point.send if compiling else point.deliver
             if kind == "grad_output":
-                point.watch(_given(out, point.signal.name))
+                point.watch(_given(out, name))
             elif again:
                 point.recomputes += 1
             elif kind == "after":
-                point.send(_attribute(module, point.signal.name))
+                tell(_attribute(module, name))
             else:
-                value = _given(out, point.signal.name) if kind == "output" else _told(module, point.signal.name)
-                taps = point.signal.taps
-                point.send(_with_taps(module, value, taps) if taps else value)
-        if any(point.taps for point in self.points):
-            _forget_deferred(module)
+                value = _given(out, name) if kind == "output" else _told(module, name)
+                tell(_with_taps(module, value, taps) if taps else value)
+        if told:
+            _forget_deferred(module, compiling)
 
 
 def at_path(held: Any, path: str) -> Any:
@@ -350,9 +361,11 @@ def _with_another_end(held: Any, step_mode: str, last: Any) -> Tensor:
     return torch.cat((told[:-1], now.expand(told[-1:].shape))) if len(told) else told
 
 
-def _forget_deferred(module: Any) -> None:
+def _forget_deferred(module: Any, compiling: bool) -> None:
     """Keep what was told, but not what would compute a potential: it holds the input. A graph had to give out all."""
-    told, compiling = module.tapped, torch.compiler.is_compiling()
+    told = module.tapped
+    if not compiling and Deferred not in map(type, told.values()):
+        return
     kept = {name: held for name, held in told.items() if not (compiling or isinstance(held, Deferred))}
     if len(kept) < len(told):
         module.tapped = kept
@@ -361,8 +374,10 @@ def _forget_deferred(module: Any) -> None:
 def _with_taps(module: nn.Module, value: Any, names: tuple[str, ...]) -> Any:
     """A value and the taps that come along, by name; or why one of them is missing."""
     taps = {name: _told(module, name) for name in names}
-    wrong = (held for held in (value, *taps.values()) if isinstance(held, (Failure, Exception)))
-    return next(wrong, (value, taps))
+    for held in (value, *taps.values()):
+        if isinstance(held, (Failure, Exception)):
+            return held
+    return value, taps
 
 
 for _hook in (Entry, Exit):

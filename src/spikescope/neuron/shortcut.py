@@ -184,7 +184,8 @@ class Shortcut:
         """A call between the sockets. Who is told there may want other taps than before: the way is chosen within."""
         args, kwargs = entry(neuron, (x,), {}) or ((x,), {})
         (x,) = args
-        y = self._run(neuron, x) if is_ordinary(x) and self.holds(neuron) else None
+        known = entry.only_starts or (is_ordinary(x) and self.holds(neuron))
+        y = self._run(neuron, x) if known else None
         y = neuron.forward(x) if y is None else y
         leave(neuron, args, kwargs, y)
         return y

@@ -129,7 +129,7 @@ class Probe:
     def _listen_for_start(self, root: nn.Module) -> None:
         if self._backwards:
             return  # backwards, time is not counted
-        self._start = start_of(self.module, root, self.begin, lambda: self.on, self.fail)
+        self._start = start_of(self.module, root, self)
 
     def restart(self) -> None:
         """Count calls, runs and steps from zero."""
@@ -206,8 +206,8 @@ class Probe:
             if torch.is_inference_mode_enabled():
                 with torch.inference_mode(False):  # records are tensors like any other
                     self._receive(value, cut)
-            else:
-                self._receive(value, cut)
+            elif (short := self.short) is None or not short(value):
+                self._take_whole(value, cut)
         except Exception as error:
             self.fail(error)
         finally:
@@ -216,8 +216,12 @@ class Probe:
             self._turn.release()
 
     def _receive(self, value: Any, cut: bool) -> None:
-        if self.short is not None and self.short(value):
-            return
+        """By the short way, where there is one."""
+        if self.short is None or not self.short(value):
+            self._take_whole(value, cut)
+
+    def _take_whole(self, value: Any, cut: bool) -> None:
+        """The way of any value."""
         if isinstance(value, Exception):
             if self.signal.kind == "before" and self.calls == 0:  # the first call may make the attribute
                 self.calls = 1

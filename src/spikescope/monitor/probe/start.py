@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -18,8 +17,22 @@ from ..foreign.clock import Clock, clock_of
 __all__ = ["Start", "start_of"]
 
 
+class Told(Protocol):
+    """Who is told that a sequence begins."""
+
+    @property
+    def on(self) -> bool:
+        """Whether it is to be told now."""
+
+    def begin(self) -> None:
+        """A sequence begins."""
+
+    def fail(self, error: Exception) -> None:
+        """It is not known whether one does."""
+
+
 class Start:
-    """Calls `begin` where a sequence begins, while `on` says so.
+    """Tells whom it is for where a sequence begins, while that is on.
 
     Of neurons of ours the sockets tell it, from their states; of foreign ones each call is looked at.
     """
@@ -29,18 +42,16 @@ class Start:
         owner: nn.Module,
         states: tuple[nn.Module, ...],
         clocks: tuple[Clock, ...],
-        begin: Callable[[], None],
-        on: Callable[[], bool],
-        fail: Callable[[Exception], None],
+        told: Told,
     ) -> None:
-        self.states, self.clocks, self._begin, self._on, self._fail = states, clocks, begin, on, fail
+        self.states, self.clocks, self._told = states, clocks, told
         self._own = is_neuron(owner)
         signal = Signal("call" if clocks else "start")
         self.point = subscribe(owner, signal, self, () if clocks else states)
 
     @property
     def enabled(self) -> bool:
-        return self._on()
+        return self._told.on
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """A call comes; of neurons of ours alone, one that begins a sequence."""
@@ -48,9 +59,9 @@ class Start:
             if self.clocks and isinstance(value, Exception):
                 raise value
             if not self.clocks or self._rest(tensors_of(value)):
-                self._begin()
+                self._told.begin()
         except Exception as error:
-            self._fail(error)
+            self._told.fail(error)
 
     def at_rest(self) -> bool:
         """Whether nothing has run since the reset, so that the next step is the first."""
@@ -65,11 +76,11 @@ class Start:
             clock.close()
 
 
-def start_of(module: nn.Module, root: nn.Module, *tell: Callable[..., Any]) -> Start | None:
+def start_of(module: nn.Module, root: nn.Module, told: Told) -> Start | None:
     """The start of the sequences of a neuron, or of a module in a network; None where nothing has a state."""
     alone = is_neuron(module)
     owner = module if alone else root
     held = (owner,) if alone else tuple(named(root).values())
     states = tuple(one for one in held if keeps_state(one) and not is_foreign(one))
     clocks = tuple(clock_of(one, adapter) for one in held if is_foreign(one) and (adapter := adapter_of(one)))
-    return Start(owner, states, clocks, *tell) if states or clocks else None
+    return Start(owner, states, clocks, told) if states or clocks else None
