@@ -1,5 +1,6 @@
 """What a flight recorder adds to a sound step: so many operations, whatever the network has learned, and no waiting."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -70,6 +71,38 @@ def place(request, monkeypatch):
         monkeypatch.setattr(device, "_kernel", lambda: "look")
         monkeypatch.setattr(device.launch, "launch", lambda kernel, *given, **options: launched.append(kernel))
     return launched
+
+
+def calls(net):
+    """Of functions in Python in a step of training, after some others."""
+    x_seq, found = 4 * torch.rand(5, 3, 8), [0]
+
+    def step():
+        net(x_seq).sum().backward()
+        functional.reset_net(net)
+
+    def count(frame, event, argument):
+        found[0] += event == "call"
+
+    for _ in range(6):
+        step()
+    sys.setprofile(count)
+    try:
+        step()
+    finally:
+        sys.setprofile(None)
+    return found[0]
+
+
+@pytest.mark.parametrize(("signals", "most"), [(("spike",), 160), (("spike", "h", "grad_output"), 260)])
+def test_a_sound_step_runs_few_functions_more(signals, most, tmp_path):
+    net = make(1)
+    plain = calls(net)
+    with monitor.flight_recorder(net, keep=3, to=tmp_path, signals=signals, report=False) as recorder:
+        added = calls(net) - plain
+    assert not recorder.errors
+    assert len(recorder.ring.frames) == 2
+    assert added <= most, added
 
 
 def test_a_sound_step_waits_for_nothing_and_all_weights_are_looked_at_at_once(place, tmp_path):

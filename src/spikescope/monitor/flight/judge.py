@@ -118,17 +118,16 @@ class Judge:
         fired: dict[Any, Tensor] = {}
         finite: dict[Any, Tensor] = {}
         judged = "nonfinite" in self.outside
-        for place, entry in enumerate(frame.entries):
-            values = entry.values
-            if entry.signal == "spike":
-                key = "fired", entry.moment.name, place
-                told[key] = float(bool(entry.seen))  # its place among the layers
-                if entry.seen is None:
+        for place, (signal, values, moment, _, seen) in enumerate(frame.entries):
+            if signal == "spike":
+                key = "fired", moment.name, place
+                told[key] = 1.0 if seen else 0.0  # its place among the layers
+                if seen is None:
                     fired[key] = values if isinstance(values, Tensor) else values.bits
-            elif judged and entry.signal in self._signals and isinstance(values, Tensor):
-                if entry.seen is None:
+            elif seen is not False and judged and signal in self._signals and isinstance(values, Tensor):
+                if seen is None:
                     finite["kept", place] = values
-                elif entry.seen:
+                else:
                     told["kept", place] = math.nan
         if self._loss is not None:
             told["loss"] = self._loss

@@ -101,7 +101,7 @@ class Ring(Sink):
         """Memory for a value: that of a step that went, if values are like those of then, and come in their order."""
         with self.lock:
             spare = self._spare
-            if spare and spare[-1].room == wanted:
+            if spare and (spare[-1].room is wanted or spare[-1].room == wanted):
                 self._spare_bytes -= wanted.nbytes
                 held = spare.pop().values
                 assert isinstance(held, Tensor)
@@ -112,13 +112,15 @@ class Ring(Sink):
         self, signal: str, values: Values, moment: Moment, room: Room | None = None, seen: bool | None = None
     ) -> None:
         """Take a value into the step that goes on, the `room` that it lies in, and what was seen of it."""
+        size = values.nbytes if room is None else room.nbytes
+        entry = Entry(signal, values, moment, room, seen)
         with self.lock:
-            size = values.nbytes if room is None else room.nbytes
-            self.open.entries.append(Entry(signal, values, moment, room, seen))
-            self.open.nbytes += size
-            self.nbytes += size
-            if self.limit is not None and self.nbytes + self._spare_bytes > self.limit:
-                self._shrink(self.limit)
+            frame, limit = self.open, self.limit
+            frame.entries.append(entry)
+            frame.nbytes += size
+            self.nbytes = held = self.nbytes + size
+            if limit is not None and held + self._spare_bytes > limit:
+                self._shrink(limit)
 
     def _shrink(self, limit: int) -> None:
         self._forget_spare()

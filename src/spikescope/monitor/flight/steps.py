@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -66,7 +67,7 @@ class Steps:
     ) -> None:
         self.net, self.ring, self.evaluation = net, ring, evaluation
         self.count = 0  # steps that have begun
-        self._wants, self._given, self._over = weakly(owner.wants), weakly(owner.given), weakly(owner.over)
+        self._owner = weakref.ref(owner)
         self._run, self._calls, self._asleep, self._chosen = -1, 0, False, Chosen(samples)
         neurons = select(net, by_role("neuron"), caller)
         self._neurons = list(neurons.values())
@@ -114,18 +115,19 @@ class Steps:
             return True
         if not self._begins(root.run):
             self._calls += 1
-            if not self._asleep:
-                self._given(given, self._calls)
+            if not self._asleep and (owner := self._owner()) is not None:
+                owner.given(given, self._calls)
             return True
         self.finish()
         self._run, self._calls = root.run, 0
         training = self.evaluation or self._inside.training
-        self._switch(training and bool(self._wants()))
+        owner = self._owner()
+        self._switch(training and owner is not None and owner.wants())
         if training:
             self.ring.open.number = self.count
             self.count += 1
-        if not self._asleep:
-            self._begin(given)
+        if owner is not None and not self._asleep:
+            self._begin(owner, given)
         return True
 
     def _begins(self, run: int) -> bool:
@@ -142,17 +144,18 @@ class Steps:
             for probe in self.kept:
                 probe.enabled = on
 
-    def _begin(self, given: Tensor | None) -> None:
+    def _begin(self, owner: Owner, given: Tensor | None) -> None:
         self.ring.open.learned = {name: learned(held) for name, held in self._learning.items()}
         in_steps = not any(map(in_sequences, self._neurons))
-        sample = self._given(given, 0 if in_steps else None)
+        sample = owner.given(given, 0 if in_steps else None)
         self._chosen.only(sample)
         if sample is not None:
             self.ring.tell({"samples": [sample]})
 
     def finish(self) -> None:
         """The step that is open is over."""
-        self._over()
+        if (owner := self._owner()) is not None:
+            owner.over()
         self.ring.begin()
 
     @property
