@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "Deferred",
     "Failure",
+    "at_path",
     "computed",
     "described",
     "leaves_of",
@@ -111,6 +112,22 @@ def mapped(change: Callable[[Any], Any], value: Any, *, all: bool = False) -> An
 
 def _is_shape(value: Any) -> bool:
     return isinstance(value, torch.Size)
+
+
+def at_path(held: Any, path: str) -> Any:
+    """What is found by going along a path of indices, keys and attributes.
+
+    >>> at_path(({"a": [1, 2]}, 3), "0.a.-1")
+    2
+    """
+    for part in path.split("."):
+        if isinstance(held, dict):
+            held = held[part]
+        elif isinstance(held, (list, tuple)) and part.lstrip("-").isdigit():
+            held = held[int(part)]
+        else:
+            held = getattr(held, part)
+    return held
 
 
 def unpacked(value: Any) -> Any:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .form import Deferred, Failure, computed, described, leaves_of, rebuilt, tensors_of, unpacked, with_own_tensors
+from .form import Deferred, Failure, at_path, computed, described, leaves_of, rebuilt, tensors_of, unpacked
+from .form import with_own_tensors as _with_own
 from .hooks import forget_compiled_code, has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import at_work, exporting, keep_in_order, never_a_frame_of_its_own
 
@@ -27,7 +28,6 @@ __all__ = [
     "Signal",
     "Subscriber",
     "are_bare",
-    "at_path",
     "at_rest",
     "forget",
     "instrument",
@@ -249,7 +249,7 @@ class Entry(Socket):
             kind, name, _ = point.signal
             tell = point.send if compiling else point.deliver
             if kind == "grad_input":
-                args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
+                args, kwargs, changed = _with_own(args), _with_own(kwargs), True
                 point.watch(_part((args, kwargs), name))
             elif again:
                 point.recomputes += 1
@@ -291,22 +291,6 @@ class Exit(Socket):
                 tell(_with_taps(module, value, taps) if taps else value)
         if told:
             _forget_deferred(module, compiling)
-
-
-def at_path(held: Any, path: str) -> Any:
-    """What is found by going along a path of indices, keys and attributes.
-
-    >>> at_path(({"a": [1, 2]}, 3), "0.a.-1")
-    2
-    """
-    for part in path.split("."):
-        if isinstance(held, dict):
-            held = held[part]
-        elif isinstance(held, (list, tuple)) and part.lstrip("-").isdigit():
-            held = held[int(part)]
-        else:
-            held = getattr(held, part)
-    return held
 
 
 def _given(out: Any, name: str) -> Any:

@@ -17,8 +17,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ..analysis import Work
 from ..base import MemoryModule
 from ..errors import check_module, check_tensor, check_whole, dims
+from ..form import at_path
 from ..neuron import Neuron
-from ..sockets import Signal, at_path
+from ..sockets import Signal
 from .choose.kinds import in_sequences, is_neuron, state_of, time_first
 from .choose.signals import spikes_of
 from .foreign.copies import copied, rested

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...base import StepModule
-from ...form import tensors_of
+from ...form import at_path, tensors_of
 from ...neuron import Neuron
 from ...neuron.readout import ReadOut
 from ...neuron.spiking import is_binary
-from ...sockets import Signal, at_path
+from ...sockets import Signal
 from ..foreign.adapter import adapter_of
 
 __all__ = [

@@ -7,8 +7,9 @@ from torch import nn
 
 from ...base import MemoryModule
 from ...errors import check_choice
+from ...form import at_path
 from ...neuron import Neuron, OTTTLIFNode, PointwiseNeuron
-from ...sockets import Signal, at_path
+from ...sockets import Signal
 from ..foreign.adapter import Adapter, adapter_of
 from .kinds import is_foreign, is_neuron
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...base import StepModule
-from ...form import tensors_of
-from ...sockets import Signal, at_path
+from ...form import at_path, tensors_of
+from ...sockets import Signal
 
 __all__ = ["Adapter", "adapter_of", "adopt"]
 

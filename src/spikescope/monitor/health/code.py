@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...sockets import at_path
+from ...form import at_path
 from ..choose.kinds import is_foreign
 from ..choose.signals import threshold_name
 from ..foreign.adapter import adapter_of

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ....base import StepModule
+from ....form import at_path
 from ....recording.records import Moment
-from ....sockets import Signal, at_path
+from ....sockets import Signal
 from ...choose.kinds import in_sequences, is_neuron, time_first
 from ...choose.modules import named
 from ...choose.signals import signal_of, spikes_of

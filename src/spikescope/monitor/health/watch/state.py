@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ....form import at_path
 from ....recording.records import Moment
-from ....sockets import at_path
 from ...choose.kinds import potential_of, state_of
 from ...choose.signals import threshold_name
 from .nonfinite import Place, first_bad
