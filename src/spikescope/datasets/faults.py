@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,10 @@ __all__ = [
     "UnsortedWarning",
     "damage_told",
 ]
+
+
+MOST_SAID = 300
+"""Characters of what a package says: some repeat bytes of the file, thousands of them."""
 
 
 class EventsError(ValueError):
@@ -65,7 +70,7 @@ def damage_told(file_name: str | os.PathLike[str], what: str, advice: str = "") 
             if error.filename is None:
                 error.filename = os.fspath(file_name)
             raise
-        said = str(error) or type(error).__name__
+        said = textwrap.shorten(str(error), MOST_SAID, placeholder=" ...") or type(error).__name__
         raise FormatError(
             f"{file_name} cannot be read as {what}: {said}. It may be cut off or damaged{advice}."
         ) from error
