@@ -89,9 +89,10 @@ def test_a_machine_without_a_compiler_runs_what_another_has_built(tmp_path, leve
 
 WRONG = {
     "a neuron that is not there": (["--neurons", "LIFNod"], "No kernels are made of 'LIFNod'. Did you mean LIFNode"),
-    "a neuron without kernels": (["--neurons", "PSN"], "No kernels are made of 'PSN'."),
+    "a neuron without kernels": (["--neurons", "PSN"], "No kernels are made of 'PSN'. They are made of Adaptive"),
     "a surrogate": (["--neurons", "LIFNode", "--surrogates", "Atn"], "No kernels are made of 'Atn'. Did you mean"),
     "a cell": (["--cells", "SpikingLSTM"], "No kernels are made of 'SpikingLSTM'. Did you mean SpikingLSTMCell"),
+    "a cell without": (["--cells", "LSTM"], "No kernels are made of 'LSTM'. They are made of SpikingGRUCell"),
     "a pool": (["--pools", "2", "3,0,1"], "as in 2 or 3,2,1, with at most 64 values in a window, and half a window of"),
     "nothing": ([], "Say what to build: --all, or some of --neurons, --cells and --pools."),
     "all and some": (["--all", "--pools", "2"], "Say what to build: --all, or some of"),

@@ -94,7 +94,8 @@ def _build(arguments: argparse.Namespace) -> int:
     for names, known in ((neurons, every[0]), (cells, every[1]), (arguments.surrogates, sorted(surrogates))):
         for name in names:
             if name not in known:
-                return refuse(f"No kernels are made of {name!r}.{did_you_mean(name, known)}")
+                hint = did_you_mean(name, known) or f" They are made of {', '.join(known)}."
+                return refuse(f"No kernels are made of {name!r}.{hint}")
     try:
         pools = [windows_of(told) for told in told_pools]
     except ValueError as error:
