@@ -81,6 +81,7 @@ def test_what_a_neuron_gives_in_inference_mode_is_vouched_for_too(monkeypatch):
 def test_what_is_kept_of_spikes_is_packed_by_the_kernel_and_nobody_waits(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "item", lambda held: pytest.fail("waits for the device"))
     monkeypatch.setattr(known, "pack_rows", lambda *given: None)
+    monkeypatch.setattr(known, "may_pack", lambda *given: False)
     monkeypatch.setattr(known, "pack_bool", lambda *given: pytest.fail("several kernels"))
     monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
     spikes = (torch.rand(known.LEAST + 3) < 0.4).float()
