@@ -37,7 +37,7 @@ GROUPS = {
     "lean": "(q) memory and time of a training step that keeps bits",
     "scaling": "(z) two processes: efficiency, and what goes over the wire",
     "taps": "(i) taps",
-    "kept": "(a, e, i, m, r, x) again, in a process that keeps its heap: without the page faults of fresh memory",
+    "kept": "(a, e, i, m, r, x, y) again, in a process that keeps its heap: without the page faults of fresh memory",
     "latency": "(j) one step of a small layer",
     "expanded": "(k) a frame shown T times",
     "norm": "(n) batch normalisation in the kernel of the neuron",

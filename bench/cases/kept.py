@@ -19,7 +19,7 @@ from ..harness import Options, Row, run_module
 
 __all__ = ["rows"]
 
-AGAIN = "lif", "taps", "training", "monitors", "streaming", "flight"
+AGAIN = "lif", "taps", "training", "monitors", "streaming", "flight", "live"
 
 
 def rows(options: Options) -> Iterator[Row]:
