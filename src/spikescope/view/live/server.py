@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from ...aside import work_alone
 from ...files import OutputError
 from .doors import Doors, Refusal
 from .hub import Hub
@@ -69,6 +70,7 @@ class Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        work_alone()
         try:
             super().process_request_thread(request, client_address)
         finally:

@@ -1,0 +1,53 @@
+"""Threads for work beside a network: drawing a page, writing a recording."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+__all__ = ["Aside", "work_alone"]
+
+OF_A_THREAD = {
+    re.compile(r"/lib(?:gomp|iomp5|omp)\b[^/]*$"): "omp_set_num_threads",
+    re.compile(r"/lib(?:torch_cpu|mkl_rt)\b[^/]*$"): "MKL_Set_Num_Threads_Local",
+}
+"""Libraries that share work out, and the function of each that says among how many for the thread that calls it."""
+
+
+class Aside(threading.Thread):
+    """A thread that takes one processor at a time, whatever PyTorch does in it.
+
+    Any thread in which PyTorch shares out an operation gets helpers of its own. Then there are more threads of OpenMP
+    than processors, and that of GNU has those of the training sleep wherever they wait for each other, instead of
+    looking again and again: every operation wakes them up, and a step takes up to half as long again, though the thread
+    itself takes next to nothing.
+
+    >>> found = []
+    >>> thread = Aside(target=lambda: found.append(torch.get_num_threads()))
+    >>> thread.start()
+    >>> thread.join()
+    >>> torch.get_num_threads() >= found[0]
+    True
+    """
+
+    def run(self) -> None:
+        """Run the target."""
+        work_alone()
+        super().run()
+
+
+def work_alone() -> None:
+    """Have OpenMP and MKL, where they are, know that this thread, and no other, works by itself."""
+    torch.get_num_threads()  # PyTorch gives a thread its number when it is first asked, and would do so later
+    with suppress(OSError):  # no such file but on Linux
+        loaded = {line.rpartition(" ")[2] for line in Path("/proc/self/maps").read_text().splitlines()}
+        for path in sorted(loaded):
+            for library, function in OF_A_THREAD.items():
+                if library.search(path):
+                    with suppress(OSError, AttributeError):  # a PyTorch without MKL
+                        getattr(ctypes.CDLL(path), function)(1)
