@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from ...aside import Aside
+
 __all__ = ["Listener"]
 
 
@@ -28,7 +30,7 @@ class Listener:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._told is not None:
-            threading.Thread(target=self._told, name="spikescope flight recorder").start()
+            Aside(target=self._told, name="spikescope flight recorder").start()
         if callable(self._before):
             self._before(number, frame)
 
