@@ -1,5 +1,6 @@
 """Threads beside a network: no team of OpenMP in them, and that of the network as before."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import fresh
 import spikescope
+from spikescope import aside
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 
@@ -45,6 +47,51 @@ print(more, held)
 def test_it_has_no_helpers_and_the_others_keep_theirs(kind, expected):
     """The other kind shows what there is to avoid."""
     assert fresh.run("-c", BESIDE, kind, check=True).stdout.strip() == expected
+
+
+MAPS = """
+7f00-7f01 r-xp 00000000 00:00 0
+7f02-7f03 r-xp 00000000 fd:00 1 {path}
+7f04-7f05 r-xp 00000000 fd:00 2 /tmp/\udcff/libgomp.so.1
+7f06-7f07 r-xp 00000000 fd:00 3 /tmp/libomp.so (deleted)
+7f08-7f09 r-xp 00000000 00:00 0 [stack]
+"""
+
+
+def test_libraries_are_found_whatever_their_folders_are_called(monkeypatch, tmp_path):
+    place = tmp_path / "with a space" / "libgomp-1.so.1"
+    asked = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: os.fsencode(MAPS.format(path=place)))
+    monkeypatch.setattr(aside.ctypes, "CDLL", lambda path: asked.append(path) or Library(path == str(place)))
+    aside._switches.cache_clear()
+    try:
+        found = aside._switches()
+    finally:
+        aside._switches.cache_clear()
+    assert str(place) in asked
+    assert [switch(1) for switch in found] == [1]
+
+
+class Library:
+    """One that shares work out, or a stranger with its name."""
+
+    def __init__(self, does):
+        if does:
+            self.omp_set_num_threads = lambda number: number
+
+
+def test_where_nothing_tells_what_is_loaded_threads_run_all_the_same(monkeypatch):
+    def refused(path):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    aside._switches.cache_clear()
+    done = []
+    thread = aside.Aside(target=lambda: done.append(True))
+    thread.start()
+    thread.join()
+    aside._switches.cache_clear()
+    assert done == [True]
 
 
 WATCHED = """

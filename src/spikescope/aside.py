@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,10 +48,21 @@ class Aside(threading.Thread):
 def work_alone() -> None:
     """Have OpenMP and MKL, where they are, know that this thread, and no other, works by itself."""
     torch.get_num_threads()  # PyTorch gives a thread its number when it is first asked, and would do so later
-    with suppress(OSError):  # no such file but on Linux
-        loaded = {line.rpartition(" ")[2] for line in Path("/proc/self/maps").read_text().splitlines()}
-        for path in sorted(loaded):
-            for library, function in OF_A_THREAD.items():
-                if library.search(path):
-                    with suppress(OSError, AttributeError):  # a PyTorch without MKL
-                        getattr(ctypes.CDLL(path), function)(1)
+    for share_among in _switches():
+        share_among(1)
+
+
+@cache
+def _switches() -> list[Callable[[int], Any]]:
+    """The functions of the libraries that PyTorch has loaded; none but on Linux, which tells what is loaded."""
+    try:
+        mapped = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_bytes().splitlines()]
+    except OSError:
+        return []
+    loaded = {os.fsdecode(fields[5]) for fields in mapped if len(fields) == 6}
+    named = [(path, OF_A_THREAD[library]) for path in sorted(loaded) for library in OF_A_THREAD if library.search(path)]
+    found = []
+    for path, function in named:
+        with suppress(OSError, AttributeError):  # a file that has gone since; a PyTorch without MKL
+            found.append(getattr(ctypes.CDLL(path), function))
+    return found

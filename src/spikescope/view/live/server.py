@@ -70,8 +70,8 @@ class Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        work_alone()
         try:
+            work_alone()
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
