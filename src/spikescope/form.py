@@ -21,6 +21,7 @@ __all__ = [
     "leaves_of",
     "mapped",
     "rebuilt",
+    "same_tensors",
     "tensors_of",
     "unpacked",
     "with_own_tensors",
@@ -128,6 +129,12 @@ def at_path(held: Any, path: str) -> Any:
         else:
             held = getattr(held, part)
     return held
+
+
+def same_tensors(one: Any, other: Any) -> bool:
+    """Whether two values hold the very same tensors, in the same order."""
+    found, others = tensors_of(one), tensors_of(other)
+    return len(found) == len(others) and all(a is b for a, b in zip(found, others, strict=True))
 
 
 def unpacked(value: Any) -> Any:

@@ -17,8 +17,18 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .form import Deferred, Failure, at_path, computed, described, leaves_of, rebuilt, tensors_of, unpacked
-from .form import with_own_tensors as _with_own
+from .form import (
+    Deferred,
+    Failure,
+    at_path,
+    computed,
+    described,
+    leaves_of,
+    rebuilt,
+    same_tensors,
+    unpacked,
+    with_own_tensors,
+)
 from .hooks import forget_compiled_code, has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import at_work, exporting, keep_in_order, never_a_frame_of_its_own
 
@@ -249,7 +259,7 @@ class Entry(Socket):
             kind, name, _ = point.signal
             tell = point.send if compiling else point.deliver
             if kind == "grad_input":
-                args, kwargs, changed = _with_own(args), _with_own(kwargs), True
+                args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
                 point.watch(_part((args, kwargs), name))
             elif again:
                 point.recomputes += 1
@@ -375,15 +385,9 @@ def at_rest(module: Any) -> bool:
         if isinstance(held, Tensor):
             if held is not rest[name]:
                 return False
-        elif isinstance(held, (tuple, list, dict)) and not _same_tensors(held, rest[name]):
+        elif isinstance(held, (tuple, list, dict)) and not same_tensors(held, rest[name]):
             return False
     return True  # numbers may count steps where there is no state besides
-
-
-def _same_tensors(held: Any, rest: Any) -> bool:
-    """Whether a collection holds no tensors but those that a reset puts there."""
-    tensors, given = tensors_of(held), tensors_of(rest)
-    return len(tensors) == len(given) and all(a is b for a, b in zip(tensors, given, strict=True))
 
 
 def found_sockets(module: nn.Module) -> tuple[Entry, Exit] | None:
@@ -400,10 +404,7 @@ def is_watched(module: nn.Module) -> bool:
 
 def are_bare(modules: Iterable[nn.Module]) -> bool:
     """Whether calls of these modules go through no hooks but sockets into which nobody has plugged anything."""
-    for module in modules:
-        if not is_bare(module):
-            return False
-    return not has_hooks_of_all()
+    return all(map(is_bare, modules)) and not has_hooks_of_all()
 
 
 def is_bare(module: nn.Module) -> bool:
