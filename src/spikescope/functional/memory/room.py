@@ -21,12 +21,14 @@ class _Layer:
 
     - `kept`: what was kept by then; `least`: what its backward pass takes beside that, whatever is done for it.
     - `gradient`: of its weight; `beside`: of tensors that others will read as well, and that have gradients then.
+    - `later`: of the gradients of the weights of all later layers, once the call has ended.
     """
 
     kept: int
     least: int
-    gradient: int = 0
-    beside: int = 0
+    gradient: int
+    beside: int
+    later: int = 0
 
 
 class Room:
@@ -78,7 +80,8 @@ class Room:
         for layer in reversed(self._layers):
             least = layer.kept + layer.least
             most = [max(most[0], least), max(most[1], least + later)]
-            later, layer.gradient = later + layer.gradient, later
+            layer.later = later
+            later += layer.gradient
         self._most = most[0], most[1]
 
     def left(self, number: int) -> int:
@@ -89,4 +92,4 @@ class Room:
         if self._most is None:
             return 0
         layer, (most, with_gradients) = self._layers[number], self._most
-        return min(most, with_gradients - layer.gradient) - layer.kept - layer.beside
+        return min(most, with_gradients - layer.later) - layer.kept - layer.beside
