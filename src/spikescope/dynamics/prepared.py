@@ -56,7 +56,7 @@ class Prepared(ABC):
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
         self.taps = tuple(call.taps.split(",")) if call.taps else ()
-        made = make_taps(frozenset(self.taps), self.steps, step, self.real, x.device)
+        made = make_taps(frozenset(self.taps), self.steps, step, self.real, torch.device("meta"))
         self.told = [(name, made[name].shape, made[name].stride(), made[name].dtype) for name in self.taps]
         self.rows = checkpoint_shape(call.backend, self.steps, call.states, step.numel)
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
