@@ -141,6 +141,7 @@ def forward_source(
           fetch(X + u * sx + at + c, end - c);
           if (!streamed) fetch_to_write(Y + u * n + at + c, end - c);
           if (V) fetch_to_write(V + u * n + at + c, end - c);
+          {"fetch_to_write((real*)TAP[2] + u * n + at + c, end - c);" if "h" in taps else ""}
         }}
         {loops(printed, opening, results, 8, start="c", end="end")}
         if (streamed) stream(yt + c, Y + t * n + o + c, end - c);"""
@@ -196,6 +197,7 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
         step.append(f"count_[i] += ({y} != 0);")
         end.append("store_counts(TAP[0], T, o, e, count_);")
     if "packed" in taps:
+        row.append("if (ahead) fetch_to_write((uint8_t*)TAP[1] + u * ((n + 7) / 8) + at / 8, B / 8);")
         row.append("pack(yt, e, (uint8_t*)TAP[1] + t * ((n + 7) / 8) + o / 8);")
     if "h" in taps:
         step.append(f"((real*)TAP[2])[t * n + o + i] = {h};")
