@@ -185,6 +185,27 @@ def changed_in_place(owner: str) -> str:
     )
 
 
+def saved_tensors(
+    ctx: Any,
+    owner: str,
+    carrier: str = "the state has carried its graph along",
+    cure: str = "call functional.reset_net(net) before each batch, or functional.detach_net(net)",
+) -> Any:
+    """What an autograd node has saved; where it is gone or has been changed, the likely reason in words."""
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "modified" in str(error) and "inplace" in str(error):
+            raise RuntimeError(changed_in_place(owner)) from error
+        if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
+            raise
+        raise RuntimeError(
+            f"A backward pass came to {owner} of a call whose graph an earlier backward pass has freed. If that was "
+            f"the one of the batch before, {carrier}: {cure} to go on from the state without its past. To walk one "
+            "graph twice, give retain_graph=True to the first backward()."
+        ) from error
+
+
 def watch_input(owner: str, y: Tensor, x: Tensor) -> None:
     """Say so in words when the backward pass of `y`, which needs `x`, finds that `x` has been changed in place.
 

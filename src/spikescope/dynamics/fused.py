@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import absent, changed_in_place
+from ..errors import absent, saved_tensors
 from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
@@ -122,20 +122,8 @@ def rule(ctx: Any, held: Sequence[Any], grads: Sequence[Tensor | None]) -> tuple
 
 def saved(ctx: Any) -> Sequence[Any]:
     """The saved tensors; where they are gone or have been changed, the likely reason."""
-    try:
-        saved: Sequence[Any] = ctx.saved_tensors
-        return saved
-    except RuntimeError as error:
-        if "modified" in str(error) and "inplace" in str(error):
-            raise RuntimeError(changed_in_place(ctx.call.key.partition("@")[0])) from error
-        if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
-            raise
-        raise RuntimeError(
-            "A backward pass came to a neuron whose graph an earlier backward pass has freed. If that was the one of "
-            "the batch before, the state has carried its graph along: call functional.reset_net(net) before each "
-            "batch, or functional.detach_net(net) to go on from the state without its past. To walk one graph twice, "
-            "give retain_graph=True to the first backward()."
-        ) from error
+    found: Sequence[Any] = saved_tensors(ctx, ctx.call.key.partition("@")[0])
+    return found
 
 
 def _run(call: Call, *flat: Tensor) -> list[Tensor]:

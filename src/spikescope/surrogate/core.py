@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..errors import saved_tensors
 from ..fields import Declared, option
 from ..internals import (
     in_compiled_derivatives,
@@ -226,7 +227,7 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
 
         @staticmethod
         def slope(ctx: Any) -> Tensor:
-            x, *tensors = ctx.saved_tensors
+            x, *tensors = saved_tensors(ctx, cls.__name__)
             rest = iter(tensors)
             return cls.gradient(ctx.p._make(next(rest) if v is None else v[0] for v in ctx.p), x)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...errors import saved_tensors
 from ...internals import LeanFunction, in_forward_mode, is_plain, takes_operations_alone
 from ...toolchain.compiler import CompileError, trouble
 from ..cpp.borrowed import load
@@ -27,6 +28,11 @@ from .gates import Joined
 __all__ = ["loop", "run_kernels"]
 
 States = tuple[Tensor, ...]
+
+_CARRIED = (
+    "the states that were handed over have carried its graph along",
+    "begin each batch without states, or hand over state.detach()",
+)
 
 
 def loop(
@@ -165,7 +171,7 @@ class _Run(LeanFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         made, count = ctx.made, ctx.made.cell.states
-        drive, weight, bias, y, feedback, *rest = ctx.saved_tensors
+        drive, weight, bias, y, feedback, *rest = saved_tensors(ctx, made.cell.name, *_CARRIED)
         states, others = rest[:count], rest[count:]
         if torch.is_grad_enabled() or not is_plain(drive, weight, bias, y, feedback, *rest, *grads):
             return None, None, *_by_the_loop(ctx, [drive, weight, bias, *states], grads)
