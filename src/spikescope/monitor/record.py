@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -17,11 +16,12 @@ from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
 from ..recording.writer import FILL
 from ..sockets import Signal
+from .choose.changed import Members
 from .choose.kinds import fires
-from .choose.modules import Selector, by_role, named, select
+from .choose.modules import Selector, by_role, named, select, selector
 from .choose.signals import GRADIENTS, SIGNALS, is_potential, keeps_state, signal_of, threshold_of
 from .choose.subset import Subset
-from .probe.group import Probes, warn_of_exchanged
+from .probe.group import Probes
 from .probe.single import GradScale, Probe
 from .probe.taps import tapped
 from .reduce import Raw, Reducer, registry
@@ -136,14 +136,16 @@ def record(
             f"record: a summary is one whole, which no policy can cut; leave out the policy {limits.policy!r}, or keep "
             "packed spikes one by one: OutputMonitor(net, neuron.Neuron, PackedSpikes.from_dense, budget=...)."
         )
-    modules = select(net, _chosen(signal) if where is None else where, "record")
+    chosen = _chosen(signal) if where is None else where
+    modules = select(net, chosen, "record")
     signals = {name: signal_of(signal, module) for name, module in modules.items()}
     made = {name: reducers_of(reducers, name, module) for name, module in modules.items()}
     for row in made.values():
         for held in row.values():
             check_signal(held, signal)
     single = not isinstance(reducers, (list, tuple, Mapping))
-    return Recording(net, modules, signals, made, single, every, subset, scaler, limits.bytes)
+    members = Members(net, modules, selector(chosen))
+    return Recording(net, modules, signals, made, single, every, subset, scaler, limits.bytes, members)
 
 
 def check_signal(reducer: Reducer, signal: str) -> None:
@@ -179,9 +181,10 @@ class Recording(Results):
         subset: Subset | None,
         scaler: GradScale | None,
         limit: int | None,
+        members: Members,
     ) -> None:
         self.single = single
-        self._ledger, self._net = Ledger(limit), weakref.ref(net)
+        self._ledger, self.members = Ledger(limit), members
         self._probes: list[Probe] = []  # those whose values are measured
         plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
@@ -302,6 +305,7 @@ class Recording(Results):
 
     def close(self) -> None:
         """Stop for good; the results stay. A second time does nothing."""
+        self.members.close("record")
         self._plugged.close()
 
     def __enter__(self) -> Self:
@@ -311,8 +315,8 @@ class Recording(Results):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.members.close("record")
         self.close()
-        warn_of_exchanged("record", self._net(), self._probes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy is what was seen so far: it listens to nothing, and holds no module."""

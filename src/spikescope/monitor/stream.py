@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, Self
 
@@ -14,7 +16,8 @@ from ..base import StepModule
 from ..errors import check_listening
 from ..recording import OpenedRecording, Writer, open_recording
 from ..sockets import Signal
-from .choose.modules import named, select
+from .choose.changed import Members
+from .choose.modules import named, select, selector
 from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of
 from .choose.subset import Subset
 from .header import header
@@ -50,12 +53,16 @@ def stream(
             f"record: dt is the seconds of a step, above 0, or None where a step has none, but got {dt!r}."
         )
     wanted = _wanted(signals, where)
-    modules = {name: select(net, chosen(name) if given is None else given, "record") for name, given in wanted.items()}
+    which = {name: chosen(name) if given is None else given for name, given in wanted.items()}
+    modules = {name: select(net, held, "record") for name, held in which.items()}
     made = {name: {path: _signal(name, module) for path, module in held.items()} for name, held in modules.items()}
     head = header(net, modules, dt=dt, seed=seed, every=every, subset=subset)
     writer = Writer(to, head, sync_every, fill)
     try:
-        return Streamed(net, modules, made, writer, every, subset, scaler)
+        members = Members(
+            net, {path for held in modules.values() for path in held}, reduce(or_, map(selector, which.values()))
+        )
+        return Streamed(net, modules, made, writer, every, subset, scaler, members)
     except BaseException:
         writer.close()
         raise
@@ -116,7 +123,9 @@ class Streamed:
         every: int,
         subset: Subset | None,
         scaler: GradScale | None,
+        members: Members,
     ) -> None:
+        self._members = members
         self._writer, self._notes = writer, Notes(writer, every, subset)
         self.path = writer.path
         self._runs = any(map(keeps_state, named(net).values()))
@@ -179,6 +188,7 @@ class Streamed:
         """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""
         if not self._end.alive:
             return
+        self._members.close("record")
         self._notes.close(self._begun())
         self._plugged.close()
         self._writer.close()
@@ -194,6 +204,7 @@ class Streamed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
+            self._members.close("record")
             self.close()
         else:
             self._plugged.close()  # the error of the block is the one to be seen

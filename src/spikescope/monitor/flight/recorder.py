@@ -126,7 +126,7 @@ class FlightRecorder:
     def _write_whole(self, trigger: Trigger) -> Path:
         frames, dropped = self.ring.snapshot(), self.ring.dropped
         missing = [f"{dropped} steps that went because of the budget"] if dropped else []
-        missing += self._steps.errors
+        missing += [*self._steps.errors, *self._steps.members.changes()]
         about = self.ring.about
         layers = {name: {**held, **about.get(name, {})} for name, held in self._head["layers"].items()}
         self.to.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ class FlightRecorder:
     @property
     def unjudged(self) -> list[str]:
         """What cannot be seen, and why."""
-        said = self._judge.unjudged
+        said = [*self._judge.unjudged, *self._steps.members.changes()]
         if self._listener is not None and not self._listener.there:
             said.append("signals: a handler is set in the main thread alone, and the recorder was made in another")
         return said
@@ -181,6 +181,7 @@ class FlightRecorder:
         if self.closed:
             return
         self.over(wait=True)
+        self._steps.members.close("flight_recorder")
         self._steps.close()
         if self._listener is not None:
             self._listener.close()

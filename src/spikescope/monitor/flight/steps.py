@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...form import tensors_of
 from ...neuron import PointwiseNeuron
 from ...sockets import Signal
+from ..choose.changed import Members
 from ..choose.kinds import fires, in_sequences
 from ..choose.modules import by_role, named, select, unwrapped
 from ..choose.signals import keeps_state, signal_of
@@ -50,7 +51,7 @@ class Steps:
 
     - `signals`: some of `SIGNALS`: the spikes of all samples, potentials before the reset and gradients of the first
       `samples`. Where potentials follow from what comes in, that is kept as `'current'`; `followed` are these modules.
-    - `modules`: what is plugged in, by signal and name.
+    - `modules`: what is plugged in, by signal and name. `members`: the neurons.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Steps:
         self._owner = weakref.ref(owner)
         self._run, self._calls, self._asleep, self._chosen = -1, 0, False, Chosen(samples)
         neurons = select(net, by_role("neuron"), caller)
-        self._neurons = list(neurons.values())
+        self._neurons, self.members = list(neurons.values()), Members(net, neurons)
         self._choose(neurons, signals)
         self._learning = {name: held for name, held in self.followed.items() if any(True for _ in held.parameters())}
         runs = any(map(keeps_state, named(net).values()))
@@ -180,6 +181,7 @@ class Steps:
 
     def close(self) -> None:
         """Stop listening; a second time does nothing."""
+        self.members.close()
         self.probes.close()
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from ...display import Displayed, Overview, laid_out
 from ...errors import check_listening, check_module, check_number, check_whole
-from ..probe.group import warn_of_exchanged
 from ..probe.single import GradScale
 from ..record import Recording
 from .finding import Finding, cells_of, words_of
@@ -153,7 +152,8 @@ class Health(Displayed):
             return self._kept or ([], [], False)
         if not self._seen.closed:
             self._seen.settle()
-        found = judged(self._seen), open_questions(self._seen), self._seen.ran
+        questions = [*open_questions(self._seen), *self._seen.members.changes()]
+        found = judged(self._seen), questions, self._seen.ran
         if self._seen.closed:  # no more will come
             self._kept = found
         return found
@@ -203,5 +203,6 @@ class Health(Displayed):
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._seen is not None:
+            self._seen.members.close("health")
         self.close()
-        warn_of_exchanged("health", self.network, self.spikes._probes)

@@ -6,13 +6,9 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from torch import nn
-
-from ...warn import warn
-from ..choose.modules import named
 from .single import Probe
 
-__all__ = ["Probes", "closed_with", "warn_of_exchanged", "weakly"]
+__all__ = ["Probes", "closed_with", "weakly"]
 
 
 class Closable(Protocol):
@@ -63,17 +59,6 @@ class Probes:
     def close(self) -> None:
         """Unplug all; a second time does nothing."""
         self._finalizer()
-
-
-def warn_of_exchanged(owner: str, net: nn.Module | None, probes: Iterable[Probe]) -> None:
-    """Say which modules of the network are others now than those that the probes listened to."""
-    known = {} if net is None else named(net)
-    gone = [repr(probe.name) for probe in probes if known and known.get(probe.name) is not probe.module]
-    if gone:
-        warn(
-            f"{owner}: {', '.join(dict.fromkeys(gone))} of the network is not the module any more that was watched: "
-            "what was seen is of the old one. Exchange modules before the block."
-        )
 
 
 def closed_with(owner: object, held: Sequence[Closable]) -> weakref.finalize[Any, Any]:

@@ -188,7 +188,7 @@ class Feed:
         if rates and len(steps) > 1:
             found["courses"].append(rate_course_of("Firing rate", "update", "each step by itself", steps, rates))
         found["versions"] = versions()
-        found["notes"] += self.steps.errors
+        found["notes"] += [*self.steps.errors, *self.steps.members.changes()]
         return found
 
     def _show(self, found: Document, frame: Frame) -> None:

@@ -164,6 +164,7 @@ class Live(View):
         if self._feed.steps.closed:
             return
         self._feed.steps.finish()
+        self._feed.steps.members.close("live")
         self._feed.steps.close()
         found = page([self.document()])
         self.end(found)

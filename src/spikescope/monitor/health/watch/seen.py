@@ -13,8 +13,9 @@ from ....neuron.nonlinear import LIAFNode
 from ....neuron.spiking import is_binary
 from ....recording.records import Moment
 from ....sockets import Signal
+from ...choose.changed import Members
 from ...choose.kinds import fires
-from ...choose.modules import by_role, named, unwrapped, where
+from ...choose.modules import by_role, named, select, unwrapped, where
 from ...probe.group import closed_with
 from ...probe.single import GradScale, Probe
 from ...record import Recording, record
@@ -50,7 +51,7 @@ class Seen:
     """Listens to a network until `close()`.
 
     - `spikes`, `gradients`, `potentials`: recordings. `origin`: the calls of neurons and layers. `inputs`, `weights`,
-      `arrival`: see their classes. `net`: held while it listens.
+      `arrival`: see their classes. `net`: held while it listens, and `members`: its neurons.
     """
 
     def __init__(self, net: nn.Module, limits: Limits, scaler: GradScale | None) -> None:
@@ -61,6 +62,7 @@ class Seen:
                 f"health judges neurons that give spikes, and {type(net).__name__} has none. Of networks of another "
                 "library, monitor.adopt says what is a neuron."
             )
+        self.members = Members(net, select(net, by_role("neuron"), "health"))
         reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
@@ -147,6 +149,8 @@ class Seen:
         """Stop for good; a second time does nothing."""
         if self.closed:
             return
+        for members in (self.members, *(held.members for held in self.recordings.values())):
+            members.close()  # whoever has health says it
         self.settle()
         for held in self.watching:
             held.close()
