@@ -1,5 +1,11 @@
 """A heap that is kept: no page faults where the same is allocated again, in the library and in the commands."""
 
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -68,6 +74,34 @@ def test_a_library_that_refuses_is_said_to(monkeypatch):
     monkeypatch.setattr(heap, "_c_library", lambda: library)
     assert functional.keep_heap() is False
     assert library.asked == 4
+
+
+OTHER = """
+#include <stddef.h>
+void *__libc_malloc(size_t);
+void *malloc(size_t size) { return __libc_malloc(size); }
+"""
+
+
+@glibc
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler of C")
+def test_an_allocator_that_stands_before_the_library_is_seen(tmp_path):
+    """That library takes the settings and answers that it has, though nobody asks it for memory."""
+    text, built = tmp_path / "other.c", tmp_path / "other.so"
+    text.write_text(OTHER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", built, text], check=True)
+    told = f"import runpy; print(runpy.run_path({heap.__file__!r})['keep_heap']())"
+    for preload, wanted in ((None, "True"), (built, "False")):
+        env = os.environ if preload is None else os.environ | {"LD_PRELOAD": str(preload)}
+        done = subprocess.run([sys.executable, "-c", told], check=True, env=env, capture_output=True, text=True)
+        assert done.stdout.strip() == wanted
+
+
+def test_musl_is_told_nothing(monkeypatch):
+    """It has a malloc as well, and neither a version nor settings."""
+    monkeypatch.setattr(heap.sys, "platform", "linux")
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: SimpleNamespace(malloc=None, dladdr=None))
+    assert functional.keep_heap() is False
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])

@@ -27,8 +27,8 @@ def keep_heap() -> bool:
     training and before there are threads, which then share one heap. `spikescope train` and `spikescope bench-model`
     do. Memory of a GPU and pinned memory are not concerned.
 
-    Returns whether the C library can: False where it is another than that of GNU (musl, macOS, Windows), and nothing
-    changes.
+    Returns whether the C library can: False where it is another than that of GNU (musl, macOS, Windows) or does not
+    give out the memory itself (jemalloc or tcmalloc is loaded before it), and nothing changes.
 
     Source: `mallopt(3)` of the GNU C library: `M_TRIM_THRESHOLD`, `M_TOP_PAD`, `M_MMAP_MAX`, `M_ARENA_MAX`.
 
@@ -44,8 +44,30 @@ def keep_heap() -> bool:
 
 
 def _c_library() -> Any:
-    """What the process runs on, if it is that of GNU."""
+    """What the process runs on, if it is that of GNU, and what is asked of it does not go to another allocator."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
-    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
+    if not all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "dladdr")):
+        return None
+    homes = {_home(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc")}
+    return library if len(homes) == 1 else None
+
+
+class _Place(ctypes.Structure):
+    """What `dladdr` tells of an address."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def _home(library: Any, name: str) -> int | None:
+    """Where the file lies in memory from which the process has a function."""
+    place = _Place()
+    found = library.dladdr(ctypes.cast(getattr(library, name), ctypes.c_void_p), ctypes.byref(place))
+    base: int | None = place.base if found else None
+    return base
