@@ -42,6 +42,7 @@ GROUPS = {
     "expanded": "(k) a frame shown T times",
     "norm": "(n) batch normalisation in the kernel of the neuron",
     "monitors": "(m) what watching costs",
+    "reducers": "(m) every reducer, beside the forward pass that it watches and one sum over its signal",
     "streaming": "(r) recordings on disk: what streaming adds to a training step",
     "recordings": "(r) recordings on disk: memory, opening, cutting",
     "report": "(w) reports: size and time to write",

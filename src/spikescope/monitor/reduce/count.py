@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import check_choice
 from .core import MAX, SUM, Reducer
+from .cpp.trains import has_fired
 from .tally import Counts, counts_of, counts_told
 
 __all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole", "is_tallied"]
@@ -151,8 +152,10 @@ class SilentShare(CountReducer):
         seen = x.shape[0] * x.shape[1]
         if not seen:
             return Fired(x.new_zeros(x.shape[2:], dtype=torch.uint8), 0)
-        fired = (x.amax((0, 1)) != 0) | (x.amin((0, 1)) != 0)
-        return Fired(fired.to(torch.uint8), seen)
+        fired = has_fired(x)
+        if fired is None:
+            fired = ((x.amax((0, 1)) != 0) | (x.amin((0, 1)) != 0)).to(torch.uint8)
+        return Fired(fired, seen)
 
     def counted(self, counts: Counts) -> Fired:
         return Fired((counts.spikes != 0).to(torch.uint8), counts.seen)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .core import SUM, Reducer
+from .cpp.bins import bin_counts, bounds_of
 
 __all__ = ["Bins", "Histogram", "LogBins", "LogHistogram"]
 
@@ -112,7 +113,7 @@ class LogHistogram(Reducer):
         return tuple(10 ** (step / self.per_decade) for step in steps)
 
     def chunk(self, x: Tensor, start: int) -> Binned:
-        return binned(x.to(torch.uint8) if x.dtype == torch.bool else x.abs(), self.edges)
+        return binned(x, self.edges, magnitudes=True)
 
     def result(self, a: Binned) -> LogBins:
         below, *_, above = a.counts.tolist()
@@ -121,19 +122,16 @@ class LogHistogram(Reducer):
         return LogBins(a.counts[1:-1], edges, zeros, below - zeros, above - nan, nan)
 
 
-def binned(x: Tensor, edges: tuple[float, ...]) -> Binned:
+def binned(x: Tensor, edges: tuple[float, ...], magnitudes: bool = False) -> Binned:
     """The counts of one chunk; the entry before the first bin is below, the one after the last is above or NaN."""
+    if (counts := bin_counts(x, edges, magnitudes)) is not None:
+        return Binned(counts[:-2], counts[-2], counts[-1])
     values = x.flatten()
     if values.dtype != torch.float64:
         small = values.dtype in (torch.float16, torch.bfloat16, torch.float32)
         values = values.to(torch.float32 if small else torch.float64)
-    exact = torch.tensor(edges, dtype=torch.float64, device="cpu")
-    exact[-1] = torch.nextafter(
-        exact[-1], torch.tensor(math.inf, dtype=torch.float64, device="cpu")
-    )  # the last bin has its end
-    bounds = exact.to(values.dtype)
-    short = bounds.double() < exact  # the first number of this dtype at or above the edge parts the values as it does
-    bounds = torch.where(short, torch.nextafter(bounds, torch.full_like(bounds, math.inf)), bounds).to(x.device)
-    places = torch.bucketize(values, bounds, right=True)
+    if magnitudes:
+        values = values.abs()
+    places = torch.bucketize(values, bounds_of(edges, values.dtype).to(x.device), right=True)
     counts = torch.bincount(places, minlength=len(edges) + 1)
     return Binned(counts, (values != values).sum(), (values == 0).sum())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...dynamics import support_tap
 from .core import SUM, Reducer
+from .cpp.inside import number_inside
 
 __all__ = ["SupportShare"]
 
@@ -73,6 +74,8 @@ class SupportShare(Reducer):
         threshold = self.v_threshold
         if isinstance(threshold, Tensor):
             threshold = threshold.detach().to(x.device)
+        elif (found := number_inside(x, threshold, self.low, self.high)) is not None:
+            return self.Summary(torch.tensor(found, device="cpu"), x.numel())
         off = (x if x.is_floating_point() else x.double()) - threshold
         return self.Summary(((off >= self.low) & (off <= self.high)).sum(), x.numel())
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Counts", "Tally", "counts_of", "counts_told"]
+__all__ = ["Counts", "Tally", "counts_of", "counts_told", "summing_dtype"]
 
 EXACT_ROWS = 2**20
 """Steps times samples up to which float32 adds whole numbers, up to 16 spikes to the step, without rounding."""
@@ -26,10 +26,15 @@ class Counts(NamedTuple):
 
 def counts_of(x: Tensor) -> Counts:
     """Of a signal `[T, N, *F]`; exact."""
-    dtype = None
-    if x.dtype in (torch.float16, torch.bfloat16, torch.float32):
-        dtype = torch.float32 if x.shape[0] * x.shape[1] <= EXACT_ROWS else torch.float64
-    return Counts(x.sum((0, 1), dtype=dtype).double(), x.shape[0] * x.shape[1], x.shape[1])
+    rows = x.shape[0] * x.shape[1]
+    return Counts(x.sum((0, 1), dtype=summing_dtype(x, rows)).double(), rows, x.shape[1])
+
+
+def summing_dtype(x: Tensor, rows: int) -> torch.dtype | None:
+    """In which dtype so many numbers of spikes add up exactly; None for the one that PyTorch takes."""
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return None
+    return torch.float32 if rows <= EXACT_ROWS else torch.float64
 
 
 def counts_told(count: Tensor, steps: int) -> Counts:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...analysis.formulas import spread
 from .core import OPEN_MIN, OPEN_OWN, SPAN, SUM, Reducer, Span
+from .cpp.trains import first_steps, interval_sums
 
 __all__ = ["FirstSpike", "FirstSpikeLatency", "InterSpikeInterval", "Intervals", "IsiCv"]
 
@@ -49,6 +50,8 @@ class IntervalReducer(Reducer, abstract=True):
     Summary = IntervalSums
 
     def chunk(self, x: Tensor, start: int) -> IntervalSums:
+        if (sums := interval_sums(x, start, NEVER)) is not None:
+            return IntervalSums(Span(start, start + len(x)), *sums)
         made = x.new_zeros((3, *x.shape[2:]), dtype=torch.int64)
         first = x.new_full(x.shape[1:], NEVER, dtype=torch.int64)
         last = -first
@@ -132,11 +135,13 @@ class FirstSpikeLatency(Reducer):
         trains: Annotated[int, SUM]
 
     def chunk(self, x: Tensor, start: int) -> Summary:
-        first = x.new_full(x.shape[1:], NEVER, dtype=torch.int64)
-        if len(x):
-            fired, place = (x != 0).to(torch.uint8).max(0)
-            first = torch.where(fired > 0, place + start, first)
-        none = torch.zeros_like(first).sum(0)
+        first = first_steps(x, start, NEVER)
+        if first is None:
+            first = x.new_full(x.shape[1:], NEVER, dtype=torch.int64)
+            if len(x):
+                fired, place = (x != 0).to(torch.uint8).max(0)
+                first = torch.where(fired > 0, place + start, first)
+        none = first.new_zeros(first.shape[1:])
         return self.Summary(Span(start, start + len(x)), first, none, none, 0)
 
     def close(self, a: Summary) -> Summary:

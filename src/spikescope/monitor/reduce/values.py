@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .core import MAX, MIN, OWN, SPAN, SUM, Reducer, Span
-from .squares import BLOCK, step_squares
+from .cpp.moments import central_sums, joined
+from .squares import step_squares
 
 __all__ = ["Extent", "FoundNonFinite", "MinMax", "MomentValues", "Moments", "NonFinite", "Norm"]
 
@@ -62,25 +63,16 @@ class Moments(Reducer):
         sums: Annotated[Tensor, OWN]  # mean, M2, M3, M4
 
     def chunk(self, x: Tensor, start: int) -> Summary:
-        total = self.Summary(0, torch.zeros(4, dtype=torch.float64, device=x.device))
-        for block in x.flatten().split(BLOCK):
-            if block.numel():
-                total = self.after(total, self._block(block.double()))
-        return total
+        if not x.numel():
+            return self.Summary(0, torch.zeros(4, dtype=torch.float64, device=x.device))
+        return self.Summary(x.numel(), joined(central_sums(x))[1:])
 
     def after(self, a: Summary, b: Summary) -> Summary:
-        n = a.seen + b.seen
         if not a.seen or not b.seen:
             return b if b.seen else a
-        p, q = a.seen / n, b.seen / n
-        mean_a, a2, a3, a4 = a.sums
-        mean_b, b2, b3, b4 = b.sums
-        d = mean_b - mean_a
-        mean = mean_a + d * q
-        m2 = a2 + b2 + d**2 * (p * b.seen)
-        m3 = a3 + b3 + d**3 * (p * b.seen * (p - q)) + 3 * d * (p * b2 - q * a2)
-        m4 = a4 + b4 + d**4 * (p * b.seen * (p * p - p * q + q * q)) + 6 * d**2 * (p * p * b2 + q * q * a2)
-        return self.Summary(n, torch.stack((mean, m2, m3, m4 + 4 * d * (p * b3 - q * a3))))
+        seen = a.sums.new_tensor([[a.seen], [b.seen]])
+        sums = torch.cat((seen, torch.stack((a.sums, b.sums))), 1)
+        return self.Summary(a.seen + b.seen, joined(sums)[1:])
 
     def beside(self, a: Summary, b: Summary) -> Summary:
         return self.after(a, b)
@@ -93,14 +85,6 @@ class Moments(Reducer):
         if var == 0:
             return MomentValues(mean, var, math.nan, math.nan)
         return MomentValues(mean, var, m3 / a.seen / var**1.5, m4 / a.seen / var**2 - 3)
-
-    def _block(self, values: Tensor) -> Summary:
-        mean = values.mean()
-        off = values - mean
-        off2 = off * off
-        return self.Summary(
-            len(values), torch.stack((mean, torch.dot(off, off), torch.dot(off2, off), torch.dot(off2, off2)))
-        )
 
 
 @dataclass(frozen=True)

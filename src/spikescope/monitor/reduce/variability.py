@@ -13,6 +13,8 @@ from torch import Tensor
 from ...analysis.formulas import chi, fano, spread, synchrony_sums
 from .core import OPEN_OWN, OPEN_SUM, SPAN, SUM, Reducer, Span
 from .count import check_whole
+from .cpp.crowd import crowd_sums
+from .tally import summing_dtype
 from .trains import check_samples
 
 __all__ = ["Fano", "Synchrony"]
@@ -129,17 +131,9 @@ class Synchrony(Reducer):
         single: Annotated[Tensor, SUM]
 
     def chunk(self, x: Tensor, start: int) -> Summary:
-        steps, samples = x.shape[:2]
-        size = math.prod(x.shape[2:])
-        sums = x.new_zeros((samples, size), dtype=torch.float64)
-        squares, crowd = sums.new_zeros(samples), sums.new_zeros(samples)
-        for step in x.reshape(steps, samples, size):
-            values = step.double()
-            sums += values
-            squares += (values * values).sum(1)
-            crowd += values.sum(1) ** 2
+        sums, squares, course = crowd_sums(x) or _crowd_sums(x)
         none = sums.new_zeros(())
-        return self.Summary(Span(start, start + steps), sums, squares, crowd, none, none)
+        return self.Summary(Span(start, start + len(x)), sums, squares, (course * course).sum(1), none, none)
 
     def close(self, a: Summary) -> Summary:
         steps = a.span.stop - a.span.start
@@ -153,6 +147,19 @@ class Synchrony(Reducer):
         return chi(closed.together, closed.single)
 
 
+def _crowd_sums(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `crowd_sums` gives, a step at a time."""
+    size = math.prod(x.shape[2:])
+    sums = x.new_zeros((x.shape[1], size), dtype=torch.float64)
+    squares, course = sums.new_zeros(x.shape[1]), sums.new_zeros(x.shape[1], len(x))
+    for t, step in enumerate(x.reshape(len(x), x.shape[1], size)):
+        values = step.double()
+        sums += values
+        squares += (values * values).sum(1)
+        course[:, t] = values.sum(1)
+    return sums, squares, course
+
+
 def _counts(x: Tensor, axis: int) -> Tensor:
     """The spikes along an axis of time, float64."""
-    return x.sum(axis, dtype=torch.float64)
+    return x.sum(axis, dtype=summing_dtype(x, x.shape[axis])).double()
