@@ -56,6 +56,26 @@ static inline long by_vectors(const uint32_t* s, long e, uint8_t* out, uint32_t&
   return i;
 }
 #endif
+#elif defined __AVX2__ && defined __has_builtin
+#if __has_builtin(__builtin_ia32_movmskps256)
+static inline long by_vectors(const uint32_t* s, long e, uint8_t* out, uint32_t& other) {
+  typedef int words __attribute__((vector_size(32), aligned(4), may_alias));
+  typedef float floats __attribute__((vector_size(32)));
+  words odd = {};
+  const auto eight = [s, &odd](long i) {
+    const words found = *(const words*)(s + i), fired = found == words{} + int(one);
+    odd |= (found << 1) & ~fired;
+    return (uint32_t)__builtin_ia32_movmskps256((floats)fired);
+  };
+  long i = 0;
+  for (; i + 32 <= e; i += 32) {
+    const uint32_t fired = eight(i) | eight(i + 8) << 8 | eight(i + 16) << 16 | eight(i + 24) << 24;
+    memcpy(out + i / 8, &fired, 4);
+  }
+  for (long j = 0; j < 8; j++) other |= uint32_t(odd[j]);
+  return i;
+}
+#endif
 #endif
 
 // Whether all are 0 (of either sign) or 1.
