@@ -23,9 +23,11 @@ from recordings import (
     td_dat,
 )
 
+import fresh
 from spikescope import datasets
 from spikescope.datasets import formats, unpacking
 from spikescope.datasets.folders.resources import extract_archive
+from spikescope.datasets.formats import aedat4 as aedat4_format
 
 EVENTS = recording(12)
 MATLAB = {"ts": EVENTS["t"], "x": EVENTS["x"], "y": EVENTS["y"], "pol": EVENTS["p"]}
@@ -135,6 +137,36 @@ def test_a_file_larger_than_the_memory_is_told(tmp_path):
         file.truncate(1 << 42)
     with pytest.raises(datasets.FormatError, match=r"recording has 4,398,046,511,104 bytes, for which"):
         formats.load_ATIS_bin(path)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_small_file_is_read_in_little_memory(name, tmp_path):
+    """No reader asks for the most that could come: a limit of the process may be less."""
+    make, load = READ[name]
+    path = tmp_path / f"small.{name.partition(',')[0].split()[0]}"
+    path.write_bytes(make())
+    program = f"""
+import resource
+from pathlib import Path
+from spikescope.datasets import formats
+
+formats.{load.__name__}({str(path)!r})  # what is imported on the way
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
+print(len(formats.{load.__name__}({str(path)!r})["t"]))
+"""
+    assert int(fresh.run("-c", program, check=True).stdout) == len(EVENTS["t"])
+
+
+@pytest.mark.parametrize("pack", [lz4, zstd])
+def test_a_packet_that_is_packed_well_is_read_in_pieces(pack, tmp_path, monkeypatch):
+    path, whole = tmp_path / "same.aedat4", {key: held[:1].repeat(30_000) for key, held in EVENTS.items()}
+    path.write_bytes(pack([(0, aedat4_packet(whole))]))
+    read = formats.load_aedat4(path)
+    assert all(np.array_equal(read[key], held) for key, held in whole.items())
+    monkeypatch.setattr(aedat4_format, "MOST", 1 << 18)
+    with pytest.raises(datasets.FormatError, match=r"same\.aedat4 .* it ends too early, or is larger than packets are"):
+        formats.load_aedat4(path)
 
 
 def test_types_of_values_that_matlab_has_not_are_told(tmp_path):

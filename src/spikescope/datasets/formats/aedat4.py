@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -137,8 +139,9 @@ def _unpacking(file_name: StoredPath, compression: int) -> Callable[[bytes], byt
     def unpack(packed: bytes) -> bytes:
         try:
             return plain(packed)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise FormatError(f"{file_name} is damaged: a packet of it cannot be unpacked: {error}.") from error
+        except (RuntimeError, EOFError, OSError, ValueError, MemoryError) as error:
+            told = str(error) or "there is no memory for it"
+            raise FormatError(f"{file_name} is damaged: a packet of it cannot be unpacked: {told}.") from error
 
     return unpack
 
@@ -149,10 +152,14 @@ def _lz4(packed: bytes) -> bytes:
     except ImportError as error:
         raise missing_extra("lz4", "events", "AEDAT 4.0 files compressed by LZ4") from error
     unpacker = LZ4FrameDecompressor()
-    plain: bytes = unpacker.decompress(packed, max_length=MOST)
-    if not unpacker.eof:
-        raise ValueError("it ends too early, or is larger than packets are")
-    return plain
+    return _whole(_read(unpacker, packed, _at_once(packed)), lambda: bool(unpacker.eof))
+
+
+def _read(unpacker: Any, packed: bytes, at_once: int) -> Iterator[bytes]:
+    """What LZ4 gives, piece by piece."""
+    yield unpacker.decompress(packed, max_length=at_once)
+    while not (unpacker.eof or unpacker.needs_input):
+        yield unpacker.decompress(b"", max_length=at_once)
 
 
 def _zstd(packed: bytes) -> bytes:
@@ -162,7 +169,24 @@ def _zstd(packed: bytes) -> bytes:
         raise missing_extra("zstandard", "events", "AEDAT 4.0 files compressed by Zstandard") from error
     try:
         unpacker = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed))
-        plain = unpacker.read(MOST)
+        return _whole(iter(partial(unpacker.read, _at_once(packed)), b""), lambda: True)
     except zstandard.ZstdError as error:
         raise ValueError(error) from error
-    return plain
+
+
+def _at_once(packed: bytes) -> int:
+    """Bytes to ask for: both libraries take as much memory as they are asked for before they look what there is."""
+    return min(MOST, max(1 << 16, 8 * len(packed)))
+
+
+def _whole(parts: Iterable[bytes], ended: Callable[[], bool]) -> bytes:
+    """The pieces of a packet in one, unless there is no end of it."""
+    held, size = [], 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size > MOST:
+            break
+    if size > MOST or not ended():
+        raise ValueError("it ends too early, or is larger than packets are")
+    return held[0] if len(held) == 1 else b"".join(held)
