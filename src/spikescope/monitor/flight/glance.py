@@ -11,6 +11,7 @@ import math
 from array import array
 from collections.abc import Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -81,14 +82,18 @@ static bool found(const void* x, long n, long kind, long threads) {
   }
 }
 
-// Of each row of a table what was found, in its last place.
-extern "C" void look(long* A, long count) {
-  for (long at = 0; at < count; at++, A += 5) A[4] = found((const void*)A[0], A[1], A[2], A[3]);
+// Of each row of a table what was found, in its last place; and whether anything was.
+extern "C" int look(long* A, long count) {
+  int any = 0;
+  for (long at = 0; at < count; at++, A += 5) any |= A[4] = found((const void*)A[0], A[1], A[2], A[3]);
+  return any;
 }
 """
 
 
 NOTHING: Mapping[Any, Any] = {}
+
+_DTYPE = attrgetter("dtype")
 
 
 @cache
@@ -124,7 +129,8 @@ class Glance:
         finite: Mapping[Any, Tensor] = NOTHING,
         told: Mapping[Any, Answer] = NOTHING,
     ) -> Late:
-        now = [(held.data_ptr(), held.dtype, held.numel()) for held in self._own]
+        own = self._own
+        now = [*map(Tensor.data_ptr, own), *map(Tensor.numel, own), *map(_DTYPE, own)]
         if now != self._known:
             self._tables, self._others = {}, {name: x for name, x in self._lasting.items() if not is_plain(x)}
             rest = {name: x for name, x in self._lasting.items() if name not in self._others}
@@ -143,8 +149,8 @@ class Glance:
                     answers[name] = _alone(held, kinds)
             left = _put(tables, numbers, VALUE) if plain and numbers else numbers
             answers.update((name, 0.0) for name in numbers if name not in left)  # until they come
-        if (here := tables.get(None)) is not None:
-            _looking()(here.rows.buffer_info()[0], len(here.names))
+        here = tables.get(None)
+        if here is not None and _looking()(here.rows.buffer_info()[0], len(here.names)):
             answers.update(here.answers(here.rows))
         return Late(answers, [Look(place, table) for place, table in tables.items() if place is not None])
 
@@ -174,8 +180,7 @@ class Question:
         if self._look is None or not (address := x.data_ptr()):
             return None
         self._row[0] = address
-        self._look(self._address, 1)
-        return self._row[-1] != 0
+        return self._look(self._address, 1) != 0
 
 
 def _put(tables: dict[Any, Table], asked: Mapping[Any, Tensor], kinds: Mapping[torch.dtype, int]) -> dict[Any, Tensor]:
