@@ -25,6 +25,8 @@ from .reduce.pieces import whole
 
 __all__ = ["Line", "Sink", "lines"]
 
+_made = tuple.__new__  # of a named tuple, without the function that it has for that
+
 
 class Sink(Protocol):
     """Where values go."""
@@ -150,13 +152,13 @@ class Line:
         call = probe.go_on(steps)
         if self.backwards:
             start = self._before(steps)
-            return Moment(probe.name, call, self.run, start, start + steps, batch)
+            return _made(Moment, (probe.name, call, self.run, start, start + steps, batch, 1.0))
         run = probe.run if self.runs else call
         if run != self.run:
             self.run, self.steps = run, 0
         start = self.steps
         self.steps = stop = start + steps
-        moment = Moment(probe.name, call, run, start, stop, batch)
+        moment = _made(Moment, (probe.name, call, run, start, stop, batch, 1.0))
         for line in self.followers:
             line.go_on(steps, moment)
         return moment

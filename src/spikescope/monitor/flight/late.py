@@ -69,6 +69,8 @@ class Late:
     @property
     def there(self) -> bool:
         """Whether they have come."""
+        if self._coming is None and not self._more:  # as on a host: all was known at once
+            return True
         return (self._coming is None or self._coming.there) and all(one.there for one in self._more)
 
     def values(self) -> dict[Any, float]:

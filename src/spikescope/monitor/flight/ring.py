@@ -18,6 +18,8 @@ __all__ = ["Entry", "Frame", "Ring"]
 
 Values = Tensor | PackedSpikes
 
+_made = tuple.__new__  # of a named tuple, without the function that it has for that
+
 
 class Room(NamedTuple):
     """Memory on the host, of the ring's own, in which there is place for a value."""
@@ -113,7 +115,7 @@ class Ring(Sink):
     ) -> None:
         """Take a value into the step that goes on, the `room` that it lies in, and what was seen of it."""
         size = values.nbytes if room is None else room.nbytes
-        entry = Entry(signal, values, moment, room, seen)
+        entry = _made(Entry, (signal, values, moment, room, seen))
         with self.lock:
             frame, limit = self.open, self.limit
             frame.entries.append(entry)
