@@ -111,7 +111,7 @@ class Steps:
         root = self._root
         root.go_on(1)
         given = value if type(value) is Tensor and value.dtype.is_floating_point else _numbers(value)
-        if given is not None and given.is_cuda and capturing(given):  # what a graph holds is done again without us
+        if capturing(given):  # what a graph holds is done again without us
             self._switch(False)
             return True
         if not self._begins(root.run):
