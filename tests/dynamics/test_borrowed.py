@@ -78,6 +78,32 @@ def test_every_function_that_a_kernel_borrows(target, real):
     assert "@" in text
 
 
+SIGMOIDS = [(real, wanted) for real in REAL for wanted in borrowed._wanted(aten.sigmoid.default, real)]
+
+
+@pytest.mark.parametrize(("real", "wanted"), SIGMOIDS, ids=lambda value: str(getattr(value, "call", value)))
+def test_a_sigmoid_that_passes_the_trials_is_that_of_pytorch_for_numbers_of_all_sizes(real, wanted):
+    if not borrowed._alike(aten.sigmoid.default, wanted, real):
+        pytest.skip("this PyTorch has another one")
+    attempt = borrowed._attempt(wanted, real)
+    for first in (0, 77):  # of each exponent and sign, 8,192 mantissas
+        bits = torch.arange(first - (1 << 31), 1 << 31, 1 << 10).to(torch.int32)
+        x = bits.view(torch.float32).to(real)
+        want = torch.sigmoid(x)
+        attempt(x.data_ptr(), len(x))
+        assert_equal(x.nan_to_num(2), want.nan_to_num(2), wanted.call)
+
+
+def test_of_two_ways_the_first_that_gives_the_bits_is_taken(monkeypatch, forgetful):
+    steps, called = borrowed._wanted(aten.sigmoid.default, torch.float32)
+    rounded = called._replace(call=f"{called.call} for (long i = 0; i < e; i++) @[i] *= 1.0001f;")
+    for given, taken in (([steps, called], steps), ([called, steps], called), ([rounded, called], called)):
+        monkeypatch.setattr(borrowed, "_wanted", lambda target, real, given=given: given)
+        borrowed._found.cache_clear()
+        if taken is called or torch.backends.cpu.get_cpu_capability() == "AVX2":
+            assert borrowed.borrowed(aten.sigmoid.default, torch.float32) == taken
+
+
 def rounded_in_two_ways(real):
     """Numbers whose sigmoid is another where PyTorch takes them one by one."""
     x = 6 * torch.randn(1 << 20, dtype=real, generator=torch.Generator().manual_seed(0))
@@ -113,19 +139,19 @@ def test_a_sigmoid_of_values_in_two_orders_is_left_to_the_eager_loop():
 
 @pytest.fixture
 def forgetful():
-    missing.cache_clear()
+    borrowed._found.cache_clear()
     yield
-    missing.cache_clear()
+    borrowed._found.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("name", "instead", "told"),
     [
         ("_address", lambda symbol: None, "this PyTorch has no function vmsExp that a kernel could call for exp"),
-        ("_wanted", lambda target, real: None, "nothing is known of how this PyTorch computes exp"),
+        ("_wanted", lambda target, real: [], "nothing is known of how this PyTorch computes exp"),
         (
             "_wanted",
-            lambda target, real: borrowed.Borrowed(("vmsTanh",), "by_array(vmsTanh, @, e);"),
+            lambda target, real: [borrowed.Borrowed(("vmsTanh",), "by_array(vmsTanh, @, e);")],
             "vmsTanh gives other bits than exp",
         ),
     ],

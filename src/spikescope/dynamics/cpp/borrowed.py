@@ -4,6 +4,7 @@ What rounds these functions is a library inside PyTorch's own: MKL for whole arr
 their addresses and calls them on a block of neurons at a time. Which of them an operation runs depends on how PyTorch
 was built and on the processor, so each is tried against the operation on a few thousand numbers before it is taken;
 where it cannot be had or differs, the kernel has an approximation, and `'auto'` takes the eager loop, in words.
+A sigmoid of floats needs no call where the steps of arithmetic in `steps.h` give the same bits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from ...toolchain.compiler import CompileError
 from ...toolchain.compiler import load as load_alone
 
-__all__ = ["Borrowed", "borrowed", "declarations", "header", "load", "missing"]
+__all__ = ["Borrowed", "borrowed", "declarations", "header", "load", "missing", "once"]
 
 aten = torch.ops.aten
 
@@ -55,6 +56,8 @@ class Borrowed(NamedTuple):
     symbols: tuple[str, ...]  # in PyTorch's library; the first is the function
     call: str  # on the block `@` of `e` numbers
     positional: bool = False  # whether the last bit of a result depends on where in memory its number is
+    once: str = ""  # what is computed before the first block of `n` numbers
+    headers: tuple[str, ...] = ()  # files beside this one that have the call
 
 
 @cache
@@ -74,32 +77,50 @@ def _address(symbol: str) -> int | None:
         return None
 
 
-def _wanted(target: object, real: torch.dtype) -> Borrowed | None:
-    """What PyTorch would call for an operation, as far as is known."""
+def _wanted(target: object, real: torch.dtype) -> list[Borrowed]:
+    """What PyTorch would call for an operation, as far as is known; before it what might do the same in less time."""
     letter, width = ("d" if real is torch.float64 else "s"), _WIDTHS.get(torch.backends.cpu.get_cpu_capability())
     if target in _OF_ARRAYS:
         symbol = f"vm{letter}{_OF_ARRAYS[target]}"
-        return Borrowed((symbol,), f"by_array({symbol}, @, e);")
+        return [Borrowed((symbol,), f"by_array({symbol}, @, e);")]
     if target not in _OF_VECTORS or width is None:
-        return None
+        return []
     lanes = f"d{width // 8}" if real is torch.float64 else f"f{width // 4}"
     symbol = f"Sleef_{_OF_VECTORS[target]}{lanes}_u10"
-    if target is aten.sigmoid.default:
-        return Borrowed((symbol, _THREADS), f"sigmoid({symbol}, @, e, o, n, share({_THREADS}, n));", True)
-    return Borrowed((symbol,), f"by_vector({symbol}, @, e);")
+    if target is not aten.sigmoid.default:
+        return [Borrowed((symbol,), f"by_vector({symbol}, @, e);")]
+    shared = f"const long shared = share({_THREADS}, n);"
+    called = Borrowed(
+        (symbol, _THREADS), f"sigmoid(Called{{{symbol}}}, @, e, o, n, shared);", True, shared, ("sigmoid.h",)
+    )
+    steps = Borrowed((_THREADS,), "sigmoid(InSteps{}, @, e, o, n, shared);", True, shared, ("sigmoid.h", "steps.h"))
+    return [called] if real is torch.float64 else [steps, called]
 
 
 def borrowed(target: object, real: torch.dtype) -> Borrowed | None:
     """The function of PyTorch for an operation on a state of the dtype `real`; None if there is none to be had."""
-    return _wanted(target, real) if missing(target, real) is None else None
+    return _found(target, real)[0]
+
+
+def missing(target: object, real: torch.dtype) -> str | None:
+    """Why a kernel cannot call PyTorch's function for an operation; None if it can."""
+    return _found(target, real)[1]
 
 
 @cache
-def missing(target: object, real: torch.dtype) -> str | None:
-    """Why a kernel cannot call PyTorch's function for an operation; None if it can."""
-    wanted, name = _wanted(target, real), str(target).removeprefix("aten.").partition(".")[0]
-    if wanted is None:
-        return f"nothing is known of how this PyTorch computes {name}"
+def _found(target: object, real: torch.dtype) -> tuple[Borrowed | None, str | None]:
+    """The first of what is wanted that gives the bits of the operation, or why the last does not."""
+    name = str(target).removeprefix("aten.").partition(".")[0]
+    why: str | None = f"nothing is known of how this PyTorch computes {name}"
+    for wanted in _wanted(target, real):
+        why = _trouble(target, wanted, real, name)
+        if why is None:
+            return wanted, None
+    return None, why
+
+
+def _trouble(target: object, wanted: Borrowed, real: torch.dtype, name: str) -> str | None:
+    """Why a kernel cannot take this for an operation of that name; None if it can."""
     if any(_address(symbol) is None for symbol in wanted.symbols):
         return f"this PyTorch has no function {wanted.symbols[0]} that a kernel could call for {name}"
     try:
@@ -151,6 +172,7 @@ using real = {"double" if real is torch.float64 else "float"};
 constexpr long B = 256;
 {declarations([wanted])}
 extern "C" void attempt(real* x, long n) {{
+  {wanted.once}
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
     alignas(64) real block[B] = {{}};
@@ -172,7 +194,13 @@ def declarations(functions: Collection[Borrowed]) -> str:
     width = _WIDTHS.get(torch.backends.cpu.get_cpu_capability(), 32)
     symbols = sorted({symbol for function in functions for symbol in function.symbols})
     held = [f'static void* {s};\nextern "C" void lend_{s}(void* address) {{ {s} = address; }}' for s in symbols]
-    return "\n".join([f"#define WIDTH {width}", header("borrowed.h"), *held])
+    headers = sorted({name for function in functions for name in function.headers})
+    return "\n".join([f"#define WIDTH {width}", *map(header, ["borrowed.h", *headers]), *held])
+
+
+def once(functions: Collection[Borrowed]) -> list[str]:
+    """The lines of a kernel that calls these functions before its first block."""
+    return sorted({function.once for function in functions} - {""})
 
 
 @cache

@@ -15,7 +15,7 @@ from ..graphs.printing import Assignment, assignments, each
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
 from ..layout import BLOCK, TAPS, supports
-from .borrowed import Borrowed, declarations, header
+from .borrowed import Borrowed, declarations, header, once
 from .chunks import FAR, SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 
@@ -154,7 +154,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
   in_large_pages(Y, T * n * sizeof(io));
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
-  {block(numbers(body, "C", settled), 2)}
+  {block([*numbers(body, "C", settled), *once(printed.functions)], 2)}
   const bool streamed = {"false" if io in NARROW else "past && CHUNK < B && in_parts(Y, n)"};
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
@@ -290,7 +290,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
     long T, long n, int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
-  {block(numbers(body, "C", settled), 2)}
+  {block([*numbers(body, "C", settled), *once(back.functions | redo.functions)], 2)}
   constexpr long KEPT = {len(held)};
   const bool far = CHUNK < B && T * n * sizeof(io) >= {FAR};
   #pragma omp parallel num_threads(threads) if(threads > 1)
@@ -379,7 +379,7 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
     long, long n, int threads) {{
   in_large_pages(GX, n * sizeof(io));
-  {block(numbers(body, "C", settled), 2)}
+  {block([*numbers(body, "C", settled), *once(back.functions)], 2)}
   #pragma omp parallel for num_threads(threads) if(threads > 1) schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
