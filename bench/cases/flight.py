@@ -17,28 +17,61 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-from spikescope import monitor
+from spikescope import functional, monitor
 from spikescope.monitor.flight.front import FlightRecorder
 from spikescope.recording import Moment, open_recording
 from spikescope.spikes import PackedSpikes
 
 from ..harness import Options, Row, added, seconds
+from .published import kit_of, resnet18
 from .training import _nets, _training
 
 __all__ = ["rows"]
+
+Work = tuple[str, Sequence[tuple[nn.Module, Callable[[], float]]], int]
+"""What trains: its name, two networks alike with a step of each, and how many turns are taken."""
 
 SIZE = 100_000_000
 """Bytes that are written."""
 
 
-def _overhead(options: Options) -> Iterator[Row]:
+class _Whole(nn.Module):
+    """A network and how it runs over a sequence, from rest."""
+
+    def __init__(self, net: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.run = net, run
+
+    def forward(self, image: Tensor) -> Tensor:
+        functional.reset_net(self.net)
+        return self.run(image)
+
+
+def _small(options: Options) -> Work:
+    """The network of the rows of training: two layers of neurons in a short step, where a call of Python counts."""
     channels = 8 if options.quick else 32
     image, target = torch.rand(32, 1, 28, 28), torch.randint(10, (32,))
-    nets = [_nets(channels)["ours"] for _ in range(2)]
-    steps = [_training(net, image, target) for net in nets]
-    keep, rounds = (2, 2) if options.quick else (20, 200)
-    case = f"conv SNN C={channels}, T=4, batch 32"
+    steps = [(net, _training(net, image, target)) for net in (_nets(channels)["ours"] for _ in range(2))]
+    return f"conv SNN C={channels}, T=4, batch 32", steps, 200
+
+
+def _published(options: Options) -> Work:
+    """One of 17 layers that papers use."""
+    size = 32 if options.quick else 64
+    image, target, steps = torch.rand(4, 3, size, size), torch.randint(10, (4,)), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = _Whole(*resnet18(kit_of("spikescope"), sew=True))
+        steps.append((net, _training(net, image, target)))
+    return f"SEW-ResNet18, T=4, batch 4, {size} x {size}", steps, 40
+
+
+def _overhead(options: Options, work: Work) -> Iterator[Row]:
+    case, made, turns = work
+    nets, steps = zip(*made, strict=True)
+    keep, rounds = (2, 2) if options.quick else (20, turns)
     for signals in (("spike",), ("spike", "h", "grad_output")):
         found: list[Turn] = []
         held = 0
@@ -109,5 +142,6 @@ def _writing(options: Options) -> Iterator[Row]:
 
 def rows(options: Options) -> Iterator[Row]:
     """What it adds, and what writing takes."""
-    yield from _overhead(options)
+    for made in (_small, _published):
+        yield from _overhead(options, made(options))
     yield from _writing(options)
