@@ -94,6 +94,10 @@ def main() -> None:
         print(f"The machine is busy (load {info['machine']['load']}): threads wait for each other, figures are worse.")
     for name, reason in missing().items():
         print(f"{name}: {reason}")
+    absent = {"missing": missing(), "quick": given.quick}
+    whole = not given.quick and given.rows == ",".join(GROUPS)
+    target = given.output or _destination(info, whole)
+    part = target.with_suffix(".part.json")  # what there is so far: a whole run takes an hour or more
     rows: list[Row] = []
     for group in given.rows.split(","):
         start = time.perf_counter()
@@ -101,10 +105,8 @@ def main() -> None:
         made: list[Row] = list(rows_of(options))
         rows += made
         print(f"\n{GROUPS[group]}   [{time.perf_counter() - start:.0f} s]\n{table(made)}", flush=True)
-    absent = {"missing": missing(), "quick": given.quick}
-    whole = not given.quick and given.rows == ",".join(GROUPS)
-    target = given.output or _destination(info, whole)
-    target.write_text(as_json(info | absent, rows))
+        part.write_text(as_json(info | absent, rows))
+    part.replace(target)
     print(f"\nwritten to {target}")
     if whole and not given.output:
         chart.write(target)
