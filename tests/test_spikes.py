@@ -287,9 +287,10 @@ def test_the_kernel_packs_the_same_bits(shape, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("odd", [0.5, -1.0, 2.0, float("nan"), float("inf"), 6e-5])
-def test_the_kernel_takes_no_other_values(dtype, odd):
+@pytest.mark.parametrize("place", [0, 13, 22, 31, 4_000])
+def test_the_kernel_takes_no_other_values(dtype, odd, place):
     x = torch.zeros(5, 4_001, dtype=dtype)
-    x[4, 4_000] = odd
+    x[4, place] = odd
     assert pack_rows(x, *x.shape) is None
     with pytest.raises(ValueError, match="packs spikes, which are 0 or 1"):
         float_spike_to_bool(x)

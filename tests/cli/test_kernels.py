@@ -94,7 +94,7 @@ WRONG = {
     "a cell": (["--cells", "SpikingLSTM"], "No kernels are made of 'SpikingLSTM'. Did you mean SpikingLSTMCell"),
     "a cell without": (["--cells", "LSTM"], "No kernels are made of 'LSTM'. They are made of SpikingGRUCell"),
     "a pool": (["--pools", "2", "3,0,1"], "as in 2 or 3,2,1, with at most 64 values in a window, and half a window of"),
-    "nothing": ([], "Say what to build: --all, or some of --neurons, --cells and --pools."),
+    "nothing": ([], "Say what to build: --all, or some of --neurons, --cells, --pools and --parts."),
     "all and some": (["--all", "--pools", "2"], "Say what to build: --all, or some of"),
     "a level": (["--all", "--level", "x86-64-v9"], "and this processor reaches"),
 }
@@ -156,7 +156,7 @@ def test_the_neurons_of_which_kernels_are_made():
 
 
 @built_here
-def test_all_is_every_neuron_every_cell_and_the_pools_of_usual_networks(tmp_path, monkeypatch):
+def test_all_is_every_neuron_every_cell_every_part_and_the_pools_of_usual_networks(tmp_path, monkeypatch):
     asked = []
 
     def prebuild(folder, level, wanted):
@@ -169,7 +169,7 @@ def test_all_is_every_neuron_every_cell_and_the_pools_of_usual_networks(tmp_path
     assert main(["kernels", "build", "--all", "-o", str(tmp_path)]) == 0
     cells = [name for name, held in vars(rnn).items() if name.endswith("Cell") and isinstance(held, type)]
     pools = ["MaxPool2d(2, 2, 0)", "MaxPool2d(3, 2, 1)", "MaxPool2d(3, 1, 1)"]
-    assert asked == [*fused_neurons(), *sorted(cells), *pools]
+    assert asked == [*fused_neurons(), *sorted(cells), *pools, *kernels.PARTS]
 
 
 @pytest.mark.parametrize("told", ["", "a", "-1", "9", "3,2,2", "0", "2,2,0,1", "3,,1", "2,0"])

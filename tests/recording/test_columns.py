@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from spikescope.recording import columns
-from spikescope.recording.columns import SMALL, join_tiles, make_tiles
-from spikescope.recording.grid import STRIDE
+from spikescope.recording.columns import SMALL, STRIDE, join_tiles, make_tiles
 from spikescope.toolchain.compiler import trouble
 
 WIDTHS = [*range(1, 21), 31, 32, 33, 64, 200]
@@ -41,10 +40,10 @@ def test_tiles_are_those_of_numpy_and_zlib(width):
         count = -(-SMALL // (width * height)) + 3
         rows = rows_of(width, height, count)
         tiles = np.full((count, height * width + 4), 7, np.uint8)
-        assert make_tiles(rows, tiles, width, SEED, STRIDE)
+        assert make_tiles(rows, tiles, width, SEED)
         assert np.array_equal(tiles, expected(rows, width, count))
         back = np.full_like(rows, 9)
-        assert join_tiles(tiles, back, width, SEED, STRIDE) == -1
+        assert join_tiles(tiles, back, width, SEED) == -1
         assert np.array_equal(back[:, : count * width], rows[:, : count * width])
         assert (back[:, count * width :] == 9).all()  # nothing beside it is touched
 
@@ -58,10 +57,10 @@ def test_a_bit_that_is_not_as_it_was_written_is_told_with_its_tile(width):
     for _ in range(200):
         tiles, number = whole.copy(), int(rng.integers(count))
         tiles[number, rng.integers(tiles.shape[1])] ^= 1 << rng.integers(8)
-        assert join_tiles(tiles, back, width, SEED, STRIDE) == number
-    assert join_tiles(whole, back, width, SEED + 1, STRIDE) == 0
+        assert join_tiles(tiles, back, width, SEED) == number
+    assert join_tiles(whole, back, width, SEED + 1) == 0
     swapped = whole[[1, 0, *range(2, count)]]
-    assert join_tiles(swapped, back, width, SEED, STRIDE) == 0
+    assert join_tiles(swapped, back, width, SEED) == 0
 
 
 def test_small_and_scattered_ones_are_left_to_numpy(monkeypatch):
@@ -70,7 +69,7 @@ def test_small_and_scattered_ones_are_left_to_numpy(monkeypatch):
 
     monkeypatch.setattr(columns, "_kernel", never)
     small = np.empty((2, 12), np.uint8)
-    assert not make_tiles(rows_of(4, 2, 2), small, 4, SEED, STRIDE)
-    assert join_tiles(small, np.empty((2, 8), np.uint8), 4, SEED, STRIDE) is None
+    assert not make_tiles(rows_of(4, 2, 2), small, 4, SEED)
+    assert join_tiles(small, np.empty((2, 8), np.uint8), 4, SEED) is None
     scattered = np.empty((4096, 24), np.uint8)[:, ::2]
-    assert not make_tiles(rows_of(4, 2, 4096), scattered, 4, SEED, STRIDE)
+    assert not make_tiles(rows_of(4, 2, 4096), scattered, 4, SEED)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ INDEX = "kernels.json"
 
 CAPABILITIES = {"x86-64-v4": "AVX512", "x86-64-v3": "AVX2"}
 """What PyTorch calls the code that it has for a level: what a kernel borrows of it depends on that."""
+
+PARTS = ("events", "flight", "normalisation", "packing", "reducers", "tiles")
+"""What else has kernels: the names under which modules declare them."""
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -44,19 +48,23 @@ def add_kernels(commands: Any, argv: Sequence[str]) -> None:
     parts = inner.add_subparsers(title="commands", metavar="COMMAND", required=True)
     build = parts.add_parser(
         "build",
-        help="compile the kernels of neurons, recurrent cells and pools into a folder",
+        help="compile the kernels of neurons and of all else into a folder",
         description="Compile kernels for processors of a level. Of each neuron: forwards and backwards, hard and soft "
-        "reset, the reset in the graph and not, plain and with the counts and bits of a monitor. Of recurrent cells, "
-        "which layers have as well, and of pools: forwards and backwards.",
+        "reset, the reset in the graph and not, plain and with what monitors ask for most. Of recurrent cells, "
+        "which layers have as well, and of pools: forwards and backwards. The other parts are batch normalisation, the "
+        "reducers of monitors, the flight recorder, the packing of spikes, the tiles of recordings, and event data.",
         epilog=_BUILT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     build.set_defaults(run=_build, words=argv)
-    build.add_argument("--all", action="store_true", help="all neurons and cells, and the pools of usual networks")
+    build.add_argument(
+        "--all", action="store_true", help="all neurons, cells and parts, and the pools of usual networks"
+    )
     build.add_argument("--neurons", nargs="+", default=[], metavar="NAME", help="such as LIFNode")
     build.add_argument("--cells", nargs="+", default=[], metavar="NAME", help="such as SpikingLSTMCell")
     pools = "size, stride and padding, such as 2 or 3,2,1"
     build.add_argument("--pools", nargs="+", default=[], metavar="POOL", help=pools)
+    build.add_argument("--parts", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(PARTS)}")
     build.add_argument("-o", "--out", type=Path, default=Path("kernels"), metavar="FOLDER", help="(kernels)")
     build.add_argument("--level", metavar="LEVEL", help="x86-64-v3 or x86-64-v4 (the highest of this processor)")
     build.add_argument(
@@ -79,19 +87,23 @@ def add_kernels(commands: Any, argv: Sequence[str]) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     import torch
 
+    from .. import train, view  # noqa: F401  # with all that they import, which declares its kernels
     from ..errors import did_you_mean
     from ..layer.prebuilt import POOLS, of_pools, windows_of
-    from ..neuron.prebuilt import fused_neurons, of_neurons, prebuild
+    from ..neuron.prebuilt import Wanted, fused_neurons, of_neurons, prebuild
     from ..rnn.prebuilt import CELLS, of_cells
     from ..surrogate import registry as surrogates
     from ..toolchain.carried import levels
     from ..toolchain.compiler import CompileError, trouble
+    from ..toolchain.declared import build_declared
 
-    every, named = (fused_neurons(), sorted(CELLS), POOLS), (arguments.neurons, arguments.cells, arguments.pools)
+    every = fused_neurons(), sorted(CELLS), POOLS, PARTS
+    named = arguments.neurons, arguments.cells, arguments.pools, arguments.parts
     if arguments.all == any(named):
-        return refuse("Say what to build: --all, or some of --neurons, --cells and --pools.")
-    neurons, cells, told_pools = every if arguments.all else named
-    for names, known in ((neurons, every[0]), (cells, every[1]), (arguments.surrogates, sorted(surrogates))):
+        return refuse("Say what to build: --all, or some of --neurons, --cells, --pools and --parts.")
+    neurons, cells, told_pools, parts = every if arguments.all else named
+    known_names = (neurons, every[0]), (cells, every[1]), (parts, PARTS), (arguments.surrogates, sorted(surrogates))
+    for names, known in known_names:
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known) or f" They are made of {', '.join(known)}."
@@ -114,8 +126,9 @@ def _build(arguments: argparse.Namespace) -> int:
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
     of_equations = (of(names, dtypes, arguments.surrogates) for of, names in ((of_neurons, neurons), (of_cells, cells)))
+    of_parts = (Wanted(part, partial(build_declared, part, dtypes)) for part in parts)
     try:
-        for made in prebuild(arguments.out, level, chain(*of_equations, of_pools(pools, dtypes))):
+        for made in prebuild(arguments.out, level, chain(*of_equations, of_pools(pools, dtypes), of_parts)):
             _enter(out, made.of, made.kernels)
             print(f"{made.of}: {len(made.kernels)} kernels", flush=True)
     except (CompileError, OSError) as error:

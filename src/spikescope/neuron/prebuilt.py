@@ -10,15 +10,25 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..dynamics import run_sequence
+from ..dynamics import run_sequence, support_tap
 from ..surrogate import registry as surrogates
 from ..toolchain.compiler import ordered
 from .core import PointwiseNeuron, registry
 
 __all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "prebuild"]
 
-TAPS: tuple[tuple[str, ...], ...] = ((), ("count",), ("packed",))
-"""What monitors ask of a kernel most: nothing, the rates, the spikes."""
+_SUPPORTS = support_tap(1.0, -0.5, 0.5), support_tap(1.0, 0.0, 0.5)  # for any numbers: they are arguments of a kernel
+
+TAPS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("count",),
+    ("packed",),
+    ("count", "packed"),
+    ("h",),
+    _SUPPORTS[:1],
+    ("count", *_SUPPORTS),
+)
+"""What monitors ask of a kernel most: nothing, rates, spikes, both, potentials, and what health is judged by."""
 
 ODD = 0.3
 """Added to a time constant, so that dividing by it is no product: there are two kernels of a neuron with one."""
@@ -68,7 +78,7 @@ def of_neurons(
     - `surrogate_functions`: names; none are those that the neurons have by default.
 
     Of each neuron there are those forwards and backwards, with hard and with soft reset, with the reset in the graph
-    and without, plain and with the taps of a monitor of rates or of spikes.
+    and without, plain and with the taps that monitors ask for most.
     """
     for neuron in neurons:
         yield Wanted(neuron, partial(_ask, registry[neuron], dtypes, surrogate_functions))

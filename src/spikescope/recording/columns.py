@@ -16,8 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..toolchain.compiler import function
+from ..toolchain.declared import declare
 
-__all__ = ["join_tiles", "make_tiles"]
+__all__ = ["STRIDE", "join_tiles", "make_tiles"]
+
+STRIDE = 0x9E3779B1
+"""What the sums of neighbouring tiles begin from lies so far apart: no tile fits in the place of another."""
 
 SMALL = 1 << 14
 """Bytes under which loading a kernel for the first time is not worth it."""
@@ -136,44 +140,46 @@ extern "C" long join(const uint8_t* tiles, uint8_t* rows, long count, long heigh
   }
   return -1;
 }
-"""
+""".replace("STRIDE", f"{STRIDE}u")
+
+
+declare("tiles", SOURCE)
 
 
 @cache
-def _kernel(name: str, stride: int) -> Callable[..., Any] | None:
+def _kernel(name: str) -> Callable[..., Any] | None:
     place, number = ctypes.c_void_p, ctypes.c_long
-    source = SOURCE.replace("STRIDE", f"{stride}u")
-    found = function(source, name, place, place, number, number, number, number, ctypes.c_uint32)
+    found = function(SOURCE, name, place, place, number, number, number, number, ctypes.c_uint32)
     if found is not None:
         found.restype = number  # type: ignore[attr-defined]  # of ctypes
     return found
 
 
-def make_tiles(rows: NDArray[np.uint8], tiles: NDArray[np.uint8], width: int, seed: int, stride: int) -> bool:
+def make_tiles(rows: NDArray[np.uint8], tiles: NDArray[np.uint8], width: int, seed: int) -> bool:
     """Fill `tiles`, `[count, height * width + 4]`, from the first bytes of `rows`, `[height, row]`; whether it did.
 
-    - `width`: the bytes of a row that a tile has. `seed`, `stride`: what the sum of a tile begins from.
+    - `width`: the bytes of a row that a tile has. `seed`: what the sum of the first tile begins from.
     """
-    cut = _usable("cut", tiles, stride)
+    cut = _usable("cut", tiles)
     if cut is None or rows.strides[1] != 1:
         return False
     cut(rows.ctypes.data, tiles.ctypes.data, len(tiles), len(rows), rows.strides[0], width, seed)
     return True
 
 
-def join_tiles(tiles: NDArray[np.uint8], rows: NDArray[np.uint8], width: int, seed: int, stride: int) -> int | None:
+def join_tiles(tiles: NDArray[np.uint8], rows: NDArray[np.uint8], width: int, seed: int) -> int | None:
     """Fill the first bytes of `rows` from `tiles`: -1, or the number of a tile that is not as it was written.
 
     None where nothing was done.
     """
-    join = _usable("join", tiles, stride)
+    join = _usable("join", tiles)
     if join is None:
         return None
     wrong: int = join(tiles.ctypes.data, rows.ctypes.data, len(tiles), len(rows), rows.strides[0], width, seed)
     return wrong
 
 
-def _usable(name: str, tiles: NDArray[np.uint8], stride: int) -> Callable[..., Any] | None:
+def _usable(name: str, tiles: NDArray[np.uint8]) -> Callable[..., Any] | None:
     if tiles.size < SMALL or sys.byteorder != "little" or not tiles.flags.c_contiguous:
         return None
-    return _kernel(name, stride)
+    return _kernel(name)

@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..spikes import PackedSpikes
-from .columns import join_tiles, make_tiles
+from .columns import STRIDE, join_tiles, make_tiles
 from .events import Whole
 
 __all__ = ["Grid", "Tiles", "cuts"]
 
 SUM = 4
-STRIDE = 0x9E3779B1
 LEAST = 1 << 9
 """Bytes of a tile, if there are so many: smaller ones take more for their sums than they save."""
 MOST = 200
@@ -167,7 +166,7 @@ class Grid:
         made = np.empty((steps * samples, self.row), np.uint8)
         size = steps * samples * wide
         held = np.frombuffer(read(0, full * (size + SUM)), np.uint8).reshape(full, size + SUM)
-        wrong = join_tiles(held, made, wide, seed, STRIDE)
+        wrong = join_tiles(held, made, wide, seed)
         if wrong is None:
             for number in range(full):
                 self._tile(read, seed, 0, 0, number)
@@ -270,7 +269,7 @@ class Tiles:
         rows = self._rows.reshape(-1, self._rows.shape[2])
         size = len(rows) * wide
         made = np.empty((full, size + SUM), np.uint8)
-        if not make_tiles(rows, made, wide, seed, STRIDE):
+        if not make_tiles(rows, made, wide, seed):
             item = np.dtype((np.void, wide))
             held = rows[:, : full * wide].view(item).T if full else np.empty((0, len(rows)), item)
             made[:, :size] = np.ascontiguousarray(held).view(np.uint8).reshape(full, size)

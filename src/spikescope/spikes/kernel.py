@@ -17,6 +17,7 @@ from ..dynamics.cpp.borrowed import header
 from ..dynamics.cpp.native import threads_for
 from ..internals import is_ordinary
 from ..toolchain.compiler import CompileError, function, load, trouble
+from ..toolchain.declared import declare, declared
 
 __all__ = ["find_spikes", "may_pack", "pack_rows", "unpack_bytes"]
 
@@ -105,11 +106,16 @@ extern "C" int pack(const word* __restrict x, uint8_t* __restrict out, long rows
 """
 
 
+@declared("packing", dtypes=WORDS)
+def _packing_text(dtype: torch.dtype) -> str:
+    word, one = WORDS[dtype]
+    return header("bits.h") + SOURCE.replace("WORD", word).replace("ONE", one)
+
+
 @cache
 def _kernel(dtype: torch.dtype) -> Any:
-    word, one = WORDS[dtype]
     try:
-        kernel = load(header("bits.h") + SOURCE.replace("WORD", word).replace("ONE", one)).pack
+        kernel = load(_packing_text(dtype)).pack
     except CompileError:  # NumPy packs as well, and slower
         return None
     kernel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_int]
@@ -151,11 +157,15 @@ extern "C" void unpack(const uint8_t* __restrict bits, word* __restrict out, lon
 """
 
 
+@declared("packing", dtypes=WORDS)
+def _unpacking_text(dtype: torch.dtype) -> str:
+    word, one = WORDS[dtype]
+    return UNPACKING.replace("WORD", word).replace("ONE", one)
+
+
 @cache
 def _unpacking(dtype: torch.dtype) -> Callable[..., Any] | None:
-    word, one = WORDS[dtype]
-    source = UNPACKING.replace("WORD", word).replace("ONE", one)
-    return function(source, "unpack", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
+    return function(_unpacking_text(dtype), "unpack", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
 
 
 def unpack_bytes(bits: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -199,6 +209,7 @@ extern "C" void find(const uint8_t* bits, long rows, long width, int by_row, int
   else visit(bits, rows, width, [=](long row, long column) { steps[next[column]++] = row; });
 }
 """
+declare("packing", FINDING)
 
 
 @cache

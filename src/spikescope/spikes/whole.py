@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..dynamics.cpp.native import threads_for
 from ..toolchain.compiler import function, trouble
+from ..toolchain.declared import declared
 
 __all__ = ["WIDTHS", "pack_whole", "unpack_whole"]
 
@@ -74,11 +75,16 @@ extern "C" void unpack(const uint8_t* __restrict in, float* __restrict Y, float 
 """
 
 
+@declared("packing", choices=WIDTHS)
+def _text(width: int) -> str:
+    code, halves = ("uint16_t", "false") if width == 16 else ("uint8_t", "true" if width == 4 else "false")
+    return SOURCE.replace("CODE", code).replace("HALVES", halves).replace("TOP", f"{(1 << width) - 1}.f")
+
+
 @cache
 def _kernels(width: int) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
     """To pack and to unpack."""
-    code, halves = ("uint16_t", "false") if width == 16 else ("uint8_t", "true" if width == 4 else "false")
-    source = SOURCE.replace("CODE", code).replace("HALVES", halves).replace("TOP", f"{(1 << width) - 1}.f")
+    source = _text(width)
     rest = ctypes.c_long, ctypes.c_int
     pack = function(source, "pack", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float, ctypes.c_float, *rest)
     unpack = function(source, "unpack", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float, *rest)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 from ..events import Array, StoredPath
 from ..faults import FormatError
 from .reading import content, cut_off
@@ -52,6 +53,7 @@ extern "C" void decode(const char* held, const int64_t* runs, long count, int64_
   }
 }
 """
+declare("events", SOURCE)
 
 
 class _Run(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 from ..events import Array, check_inside
 
 __all__ = ["count_by_loop", "count_by_numpy", "count_frames"]
@@ -79,6 +80,7 @@ extern "C" int count(const char* const* start, const long* stride, const int* ki
   return 0;
 }
 """
+declare("events", SOURCE)
 
 _P, _L = ctypes.c_void_p, ctypes.c_long
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 from ..cpp.borrowed import header
 from ..cpp.native import threads_for
 
@@ -28,6 +29,9 @@ __all__ = ["gives_the_same", "norm_backward", "norm_forward"]
 
 def _text() -> str:
     return header("math.h") + resources.files(__package__).joinpath("cpu.h").read_text()
+
+
+declare("normalisation", _text)
 
 
 @cache

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 
 __all__ = ["copying"]
 
@@ -50,6 +51,7 @@ extern "C" void copy(long* A) {
   }
 }
 """
+declare("flight", SOURCE)
 
 
 @cache

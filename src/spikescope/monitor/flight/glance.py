@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...dynamics.cpp.native import threads_for
 from ...internals import is_plain, keys_of
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 from .device import Look, elsewhere, looks_here, programs_for, takes
 from .late import Answer, Late
 from .table import FINITE, FIRED, VALUE, Table
@@ -89,6 +90,7 @@ extern "C" int look(long* A, long count) {
   return any;
 }
 """
+declare("flight", SOURCE)
 
 
 NOTHING: Mapping[Any, Any] = {}

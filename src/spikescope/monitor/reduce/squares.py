@@ -13,6 +13,7 @@ from torch import Tensor
 from ...dynamics.cpp.native import threads_for
 from ...internals import is_plain
 from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 
 __all__ = ["step_squares"]
 
@@ -42,6 +43,7 @@ extern "C" void squares(const float* x, long steps, long size, double* sums, int
   }}
 }}
 """
+declare("reducers", SOURCE)
 
 
 @cache

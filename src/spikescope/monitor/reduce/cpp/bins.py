@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ....dynamics.cpp.native import threads_for
-from .common import NUMBER, PLACE, THREADS, in_any_order, kernel_for, of_values
+from ....toolchain.declared import declared
+from .common import DTYPES, NUMBER, PLACE, THREADS, in_any_order, kernel_for, of_values
 
 __all__ = ["bin_counts", "source"]
 
@@ -90,6 +91,7 @@ class Table(NamedTuple):
     most: int  # bins that numbers with the same first bits may lie apart
 
 
+@declared("reducers", DTYPES)
 def source(dtype: torch.dtype) -> str:
     """The text of the kernel."""
     word, infinity = ("int64_t", "0x7FF0000000000000") if dtype is torch.float64 else ("int32_t", "0x7F800000")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ....dynamics.cpp.native import threads_for
-from .common import NUMBER, PLACE, THREADS, columns, kernel_for, of_values
+from ....toolchain.declared import declared
+from .common import DTYPES, NUMBER, PLACE, THREADS, columns, kernel_for, of_values
 
 __all__ = ["crowd_sums", "source"]
 
@@ -52,6 +53,7 @@ extern "C" void crowd(const io* X, long T, long N, long M, double* sums, double*
 """
 
 
+@declared("reducers", DTYPES)
 def source(dtype: torch.dtype) -> str:
     """The text of the kernel."""
     return of_values(SOURCE, dtype)

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from ....dynamics.cpp.native import threads_for
+from ....toolchain.declared import declared
 from .common import NUMBER, PLACE, THREADS, in_any_order, kernel_for, of_values
 
 __all__ = ["number_inside", "source"]
+
+WIDE = (torch.float32, torch.float64)
+"""The dtypes that it takes: differences of half precision are rounded in PyTorch's own way."""
 
 SOURCE = """
 extern "C" long inside(const io* X, long n, double threshold, double low, double high, int threads) {
@@ -32,6 +36,7 @@ extern "C" long inside(const io* X, long n, double threshold, double low, double
 """
 
 
+@declared("reducers", WIDE)
 def source(dtype: torch.dtype) -> str:
     """The text of the kernel."""
     return of_values(SOURCE, dtype)
@@ -40,14 +45,13 @@ def source(dtype: torch.dtype) -> str:
 def number_inside(x: Tensor, threshold: float, low: float, high: float) -> int | None:
     """How many values are at least `low` and at most `high` above a threshold, in the arithmetic of PyTorch.
 
-    None where there is no kernel: for half precision, whose differences PyTorch rounds.
+    None where there is no kernel for them.
 
     >>> number_inside(torch.tensor([0.25, 0.75, 1.5, 2.0]), 1.0, -0.5, 0.5)
     2
     """
-    if x.dtype.itemsize < 4:
-        return None
-    kernel = kernel_for(x, source, "inside", PLACE, NUMBER, *[ctypes.c_double] * 3, THREADS)
+    given = PLACE, NUMBER, *[ctypes.c_double] * 3, THREADS
+    kernel = kernel_for(x, source, "inside", *given) if x.dtype in WIDE else None
     if kernel is None:
         return None
     x = in_any_order(x)

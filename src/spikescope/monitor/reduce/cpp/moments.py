@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ....dynamics.cpp.native import threads_for
-from .common import NUMBER, PLACE, SIZE, THREADS, in_any_order, kernel_for, of_values
+from ....toolchain.declared import declared
+from .common import DTYPES, NUMBER, PLACE, SIZE, THREADS, in_any_order, kernel_for, of_values
 
 __all__ = ["central_sums", "joined", "source"]
 
@@ -54,6 +55,7 @@ extern "C" void moments(const io* X, long n, double* sums, int threads) {
 """
 
 
+@declared("reducers", DTYPES)
 def source(dtype: torch.dtype) -> str:
     """The text of the kernel."""
     return of_values(SOURCE, dtype)

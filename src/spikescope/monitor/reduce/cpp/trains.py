@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ....dynamics.cpp.native import threads_for
-from .common import NUMBER, PLACE, THREADS, columns, kernel_for, of_bits
+from ....toolchain.declared import declared
+from .common import DTYPES, NUMBER, PLACE, THREADS, columns, kernel_for, of_bits
 
 __all__ = ["first_steps", "has_fired", "interval_sums", "source"]
 
@@ -88,6 +89,7 @@ extern "C" void fired(const word* X, long rows, long M, uint8_t* any, int thread
 """
 
 
+@declared("reducers", DTYPES)
 def source(dtype: torch.dtype) -> str:
     """The text of the kernels: what is a spike is any number but 0, of either sign."""
     return of_bits(SOURCE, dtype)
