@@ -1,4 +1,4 @@
-"""Exports: ten million spikes of 100,000 neurons to files of other programs."""
+"""Exports: two million spikes of 100,000 neurons to files of other programs, a minute or two of them all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..harness import Options, Row
 
 __all__ = ["rows"]
 
-NEURONS, STEPS, RATE = 100_000, 1000, 0.1
+NEURONS, STEPS, RATE = 100_000, 200, 0.1
 FORMATS = ("parquet", "pandas", "nwb", "zarr", "pynapple", "sonata")
 
 
