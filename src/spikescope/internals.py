@@ -181,7 +181,7 @@ def exporting() -> bool:
 
 
 _PLAIN_KEYS = 0
-for _key in ("CPU", "CUDA", "XPU", "ADInplaceOrView", "Negative"):
+for _key in ("CPU", "CUDA", "XPU", "ADInplaceOrView"):
     _PLAIN_KEYS |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _key)).raw_repr()
 for _key in ("CPU", "CUDA", "XPU"):
     for _kind in ("Autograd", "Autocast"):
