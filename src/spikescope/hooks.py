@@ -99,14 +99,16 @@ def may_change_output(module: nn.Module) -> bool:
     return bool(of_all) or any(not isinstance(key, str) for key in module._forward_hooks)
 
 
+_every: Any = torch.nn.modules.module
+
+
 def has_hooks_of_all() -> bool:
     """Whether there are hooks on the calls of all modules."""
-    every: Any = torch.nn.modules.module
     return bool(
-        every._global_forward_hooks
-        or every._global_forward_pre_hooks
-        or every._global_backward_hooks
-        or every._global_backward_pre_hooks
+        _every._global_forward_hooks
+        or _every._global_forward_pre_hooks
+        or _every._global_backward_hooks
+        or _every._global_backward_pre_hooks
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd.function import FunctionMeta
 from torch.utils.checkpoint import CheckpointFunction
 
 from .versions import check_version
@@ -180,13 +181,16 @@ def exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-_PLAIN_KEYS = 0
-for _key in ("CPU", "CUDA", "XPU", "ADInplaceOrView"):
-    _PLAIN_KEYS |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _key)).raw_repr()
-for _key in ("CPU", "CUDA", "XPU"):
-    for _kind in ("Autograd", "Autocast"):
-        _PLAIN_KEYS |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _kind + _key)).raw_repr()
-_ODD_KEYS = ~_PLAIN_KEYS
+def _keys(*names: str) -> int:
+    """What the dispatcher knows a tensor with these keys by."""
+    found = 0
+    for name in names:
+        found |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
+    return found
+
+
+_PLAIN_TYPES, _PLACES, _KINDS = (Tensor, nn.Parameter), ("CPU", "CUDA", "XPU"), ("", "Autograd", "Autocast")
+_ODD_KEYS = ~_keys("ADInplaceOrView", *[kind + place for kind in _KINDS for place in _PLACES])
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -209,20 +213,8 @@ def is_plain(*tensors: Tensor | None) -> bool:
     return True
 
 
-_PLAIN_TYPES = (Tensor, nn.Parameter)
-
-
-def _keys(*names: str) -> int:
-    """What the dispatcher knows a tensor with these keys by."""
-    found = 0
-    for name in names:
-        found |= torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr()
-    return found
-
-
-_PLACES = ("CPU", "CUDA")
-_ORDINARY = frozenset(_keys(place, f"Autograd{place}", f"Autocast{place}", "ADInplaceOrView") for place in _PLACES)
-_OF_INFERENCE = frozenset(_keys(place, f"Autocast{place}") for place in _PLACES)
+_ORDINARY = frozenset(_keys("ADInplaceOrView", *[kind + place for kind in _KINDS]) for place in _PLACES[:2])
+_OF_INFERENCE = frozenset(_keys(place, f"Autocast{place}") for place in _PLACES[:2])
 
 
 def is_ordinary(x: Tensor) -> bool:
@@ -479,7 +471,17 @@ def made_by_conversion(norm: nn.Module) -> Any:
     return held["module_output"]
 
 
-class LeanFunction(torch.autograd.Function):
+class _Lean(FunctionMeta):
+    """Makes the nodes of a function call its `backward` at once: PyTorch's own ask for it at every pass."""
+
+    def __init__(cls, *given: Any) -> None:
+        super().__init__(*given)
+        function: Any = cls
+        function._backward_cls.apply = function.backward
+        function.outside = super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of a base in C
+
+
+class LeanFunction(torch.autograd.Function, metaclass=_Lean):
     """An autograd function whose `apply` takes positional arguments alone.
 
     PyTorch's own binds them to the signature of `forward` at every call, which takes longer than a small kernel.
@@ -487,10 +489,6 @@ class LeanFunction(torch.autograd.Function):
     """
 
     outside: ClassVar[Callable[..., Any]]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.outside = super(torch.autograd.Function, cls).apply  # type: ignore[misc]  # of a base written in C
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

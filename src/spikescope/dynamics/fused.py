@@ -103,15 +103,19 @@ class _Fused(LeanFunction):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return rule(ctx, saved(ctx), grads)
+        return rule(ctx.call, ctx.needs_input_grad, saved(ctx, ctx.call), grads)
 
 
-def rule(ctx: Any, held: Sequence[Any], grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The gradients of what a node was applied to, from what it has saved and the gradients of its results."""
-    call: Call = ctx.call
+def rule(
+    call: Call, needed: Sequence[bool], held: Sequence[Any], grads: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of what a node was applied to, from what it has saved and the gradients of its results.
+
+    - `needed`: which of the arguments, the call itself among them, want one.
+    """
     x_seq, checkpoints, *rest = held
     state, tensors = rest[: call.held], rest[call.held :]
-    wanted = [i for i in range(len(tensors)) if ctx.needs_input_grad[2 + call.held + i]]
+    wanted = [i for i in range(len(tensors)) if needed[2 + call.held + i]]
     gy = None if grads[0] is None else call.with_time(grads[0])
     gx, *out = gradients(call.with_time(x_seq), state, tensors, checkpoints, (gy, *grads[1:]), wanted, call)
     gtensors: list[Tensor | None] = [None] * len(tensors)
@@ -120,9 +124,9 @@ def rule(ctx: Any, held: Sequence[Any], grads: Sequence[Tensor | None]) -> tuple
     return None, call.without_time(gx), *out[: call.held], *gtensors
 
 
-def saved(ctx: Any) -> Sequence[Any]:
-    """The saved tensors; where they are gone or have been changed, the likely reason."""
-    found: Sequence[Any] = saved_tensors(ctx, ctx.call.key.partition("@")[0])
+def saved(ctx: Any, call: Call) -> Sequence[Any]:
+    """The saved tensors of a call's node; where they are gone or have been changed, the likely reason."""
+    found: Sequence[Any] = saved_tensors(ctx, call.key.partition("@")[0])
     return found
 
 

@@ -49,6 +49,7 @@ class Prepared(ABC):
     def __init__(self, call: Call, x: Tensor, first: Sequence[float | None]) -> None:
         x_seq, step = layout(call.with_time(x))
         self.call, self.step, self.first, self.kinds = call, step, first, call.key.rpartition("|")[2]
+        self.learns = call.keep_checkpoints
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
         self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
         self.elements, self.in_order = x.numel(), x.is_contiguous()
@@ -66,9 +67,9 @@ class Prepared(ABC):
 
         No transform of `torch.func` is at work.
         """
-        if not self.call.keep_checkpoints:
+        if not self.learns:
             return self.forward(x, rest, None)
-        told: list[Tensor] = []  # beside the node: what it gives out costs autograd a wrapping, and has no gradient
+        told: list[Tensor] | None = [] if self.taps else None
         found: Sequence[Tensor] = PreparedRun.outside((self, told), x, *rest)
         return (*found, *told) if told else found
 
@@ -94,16 +95,22 @@ class Prepared(ABC):
 
     def knows(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor) -> bool:
         """Whether what was saved has come back as it lay: whoever keeps saved tensors elsewhere may lay them anew."""
-        place, real, strides = self.place, self.real, self.step.strides
-        if not (x.shape == self.shape and x.stride() == self.strides and x.dtype is self.io):
+        place = self.place
+        if not (
+            x.shape == self.shape
+            and x.stride() == self.strides
+            and x.dtype is self.io
+            and x.get_device() == place
+            and (self.no_checkpoints is not None or (checkpoints.is_contiguous() and checkpoints.get_device() == place))
+        ):
             return False
-        for held in rest[: self.held]:  # loops: a generator costs as much as the questions
-            if not (held.dtype is real and (held.stride() == strides or self.step.fits(held.stride()))):
+        real, step, held = self.real, self.step, self.held
+        for i, each in enumerate(rest):  # a loop: a generator costs as much as the questions
+            if each.get_device() != place:
                 return False
-        for held in (x, *rest):
-            if held.get_device() != place:
+            if i < held and not (each.dtype is real and (each.stride() == step.strides or step.fits(each.stride()))):
                 return False
-        return self.no_checkpoints is not None or (checkpoints.is_contiguous() and checkpoints.get_device() == place)
+        return True
 
     def _values(self, tensors: Sequence[Tensor]) -> Values:
         return Values(self.kinds, tensors, self.call.numbers)
@@ -165,28 +172,30 @@ class PreparedRun(LeanFunction):
     """A prepared run and its gradient as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, run: tuple[Prepared, list[Tensor]], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, run: tuple[Prepared, list[Tensor] | None], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         made, told = run
         checkpoints = made.checkpoints()
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
-        ctx.made, ctx.call = made, made.call
+        ctx.made = made
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
-        if made.taps:
-            cut = len(out) - len(made.taps)
-            told += out[cut:]
-            return out[:cut]
-        return out
+        if told is None:
+            return out
+        cut = len(out) - len(made.taps)  # beside the node: what it gives out is wrapped, and taps have no gradient
+        told += out[cut:]
+        return out[:cut]
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-        held, made = saved(ctx), ctx.made
+        made = ctx.made
+        held = saved(ctx, made.call)
         x, checkpoints, *rest = held
         gstate = others[: made.states]
-        plain = not torch.is_grad_enabled() and is_plain(gy, *gstate, *held)
+        read = None if made.no_checkpoints is not None else checkpoints
+        plain = not torch.is_grad_enabled() and is_plain(gy, *gstate, x, read, *rest)
         if plain and made.knows(x, rest, checkpoints):
             try:
                 return None, *made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
             except CompileError:
                 pass  # that way says so, and runs the eager loop
-        return rule(ctx, held, (gy, *gstate))
+        return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))

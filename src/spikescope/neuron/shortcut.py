@@ -74,19 +74,14 @@ class Fields(NamedTuple):
     Without the module: a neuron that holds itself would outlive its last user until the garbage is collected.
     """
 
-    mark: object
-    names: tuple[str, ...]  # of those that are numbers
-    numbers: tuple[float, ...]
+    names: tuple[str, ...]  # of the mark that nothing was edited, and of those that are numbers
+    values: tuple[object, ...]  # also behind the back of the module each number is to stay the very same object
 
     @classmethod
     def of(cls, module: Declared) -> Fields:
         held = module.__dict__
-        names = tuple(name for name in type(module).dynamic if type(held.get(name)) is float)
-        return cls(unedited(module), names, tuple([held[name] for name in names]))
-
-    def are_as_they_were(self, held: dict[str, Any]) -> bool:
-        """Whether nothing of the module was edited, also not behind its back: each number is the very same object."""
-        return held.get("_unedited") is self.mark and all(map(is_, map(held.get, self.names), self.numbers))
+        numbers = [name for name in type(module).dynamic if type(held.get(name)) is float]
+        return cls(("_unedited", *numbers), (unedited(module), *[held[name] for name in numbers]))
 
 
 def _are_stored(module: Declared) -> bool:
@@ -113,24 +108,25 @@ class Shortcut:
         names = names_of_the_way(cls, other)
         self.cls, self.methods = cls, attrgetter(*names)
         self.found = self.methods(cls)
-        self.fields = Fields.of(neuron)
-        parts = {name: neuron._modules.get(name) for name in cls.parts}
-        self.parts = {name: (part, Fields.of(part)) for name, part in parts.items() if isinstance(part, Declared)}
-        self.modules = tuple([part for part, _ in self.parts.values()])
+        self.names, self.values = Fields.of(neuron)
+        found = {name: neuron._modules.get(name) for name in cls.parts}
+        parts = {name: part for name, part in found.items() if isinstance(part, Declared)}
+        self.parts = [(name, part, *Fields.of(part)) for name, part in parts.items()]
+        self.modules = tuple(parts.values())
         self.tensors = [
             (owner, name)
-            for owner in ("", *self.parts)
+            for owner in ("", *parts)
             for name in type(_of(neuron, owner)).dynamic
             if isinstance(getattr(_of(neuron, owner), name), Tensor)
         ]
         self.states: tuple[str, ...] = cls.State._fields
         self.is_open = (
-            len(self.parts) == len(parts)
+            len(parts) == len(found)
             and goes_as_written(neuron, names)
             and neuron.backend != "torch"
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
-            and all(_are_stored(_of(neuron, owner)) for owner in ("", *self.parts))
+            and all(_are_stored(_of(neuron, owner)) for owner in ("", *parts))
         )
         self.seen: set[Any] = set()
         self.runs: dict[Any, Run] = {}
@@ -138,11 +134,15 @@ class Shortcut:
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
         held, cls = neuron.__dict__, self.cls
-        if not (type(neuron) is cls and self.fields.are_as_they_were(held) and self.methods(cls) == self.found):
+        if not (
+            type(neuron) is cls
+            and all(map(is_, map(held.get, self.names), self.values))
+            and self.methods(cls) == self.found
+        ):
             return False
         modules = held["_modules"]
-        for name, (part, fields) in self.parts.items():
-            if modules.get(name) is not part or not fields.are_as_they_were(part.__dict__):
+        for name, part, names, values in self.parts:
+            if modules.get(name) is not part or not all(map(is_, map(part.__dict__.get, names), values)):
                 return False
         return True
 
@@ -198,10 +198,9 @@ class Shortcut:
     def _keep(self, neuron: Any, out: Sequence[Tensor]) -> Tensor:
         """The output of a run; state and taps are kept."""
         held = neuron.__dict__
-        memories, taps = held["_memories"], held["_live_taps"]
+        taps = held["_live_taps"]
         y, *found = out
-        for name, entry in zip(self.states, found, strict=False):  # the taps come after the state
-            memories[name] = entry
+        held["_memories"].update(zip(self.states, found, strict=False))  # the taps come after the state
         if taps:
             held["tapped"] = told = Told(zip(taps, found[len(self.states) :], strict=True))
             told.way = self
@@ -221,7 +220,7 @@ class Shortcut:
             return None
         learns, place, rest = x.requires_grad, x.get_device(), []
         kind = [place, x.shape, x.stride(), x.dtype, taps, more]
-        state = [memories.get(name) for name in self.states]
+        state = [*map(memories.get, self.states)]
         for entry in state:
             if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
                 kind += (entry.shape, entry.stride(), entry.dtype)
@@ -274,7 +273,7 @@ class Shortcut:
 
 def short_way(neuron: Any) -> Shortcut:
     """The short way through a neuron as it is now, where it has changed a new one."""
-    short: Shortcut | None = neuron._short
+    short: Shortcut | None = neuron.__dict__.get("_short")
     if short is None or not short.holds(neuron):
         short = neuron.__dict__["_short"] = Shortcut(neuron)
     return short

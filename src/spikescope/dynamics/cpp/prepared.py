@@ -17,6 +17,8 @@ from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_a
 
 __all__ = ["PreparedOnCpu"]
 
+data_ptr = Tensor.data_ptr
+
 _UNTOLD = (0,) * len(TAPS)
 
 
@@ -55,9 +57,9 @@ class PreparedOnCpu(Prepared):
         self.backs: dict[tuple[int, ...], Back] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        ready = self.always or ready_forward(self.run, self._values(rest[self.held :]))
+        kernel, fixed, arrays = self.always or ready_forward(self.run, self._values(rest[self.held :]))
         y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
-        told = self._told() if self.taps else {}
+        told = self._told() if self.taps else None
         pointers = (
             x.data_ptr() or address(x),
             y.data_ptr(),
@@ -65,12 +67,12 @@ class PreparedOnCpu(Prepared):
             0 if self.no_checkpoints is not None else address(checkpoints),
             1 if self.alone else threads_for(self.elements),
             *self._starts(rest),
-            *map(Tensor.data_ptr, state),
-            *map(Tensor.data_ptr, ready.arrays),
-            *([address(told.get(name)) for name in TAPS] if told else _UNTOLD),
+            *map(data_ptr, state),
+            *map(data_ptr, arrays),
+            *(_UNTOLD if told is None else [address(told.get(name)) for name in TAPS]),
         )
-        ready.kernel(ready.fixed, given(len(pointers))(*pointers))
-        return (y, *state, *told.values())
+        kernel(fixed, given(len(pointers))(*pointers))
+        return (y, *state) if told is None else (y, *state, *told.values())
 
     def backward(
         self,
@@ -81,36 +83,44 @@ class PreparedOnCpu(Prepared):
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        tensors, wanted = rest[self.held :], self._wanted(needed) if self.fields else ()
+        wanted = self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
-        ready = back.always or ready_backward(back.run, self._values(tensors))
+        kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(rest[self.held :]))
         over_time, in_time = self._over_time(gy)
-        ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
         gx = as_result(x)
         gx = torch.empty_like(self.as_input) if gx is None else gx
-        starts = [self._buffer() if need else None for need in needed[: self.held]]
         fields = [self._buffer() for scalar in back.scalars if not scalar] if wanted else ()
         sums = self._sums(back) if wanted else None
-        pointers = (
+        pointers = [
             x.data_ptr() or address(x),
             0 if self.no_checkpoints is not None else address(checkpoints),
             over_time.data_ptr() or address(over_time),
             in_time,
             0,
             gx.data_ptr(),
-            address(sums),
+            0 if sums is None else address(sums),
             1 if self.alone else threads_for(self.elements),
             *self._starts(rest),
-            *map(address, ends),
-            *self._by_state([*map(address, starts)], self.nowhere),
-            *map(Tensor.data_ptr, ready.arrays),
-            *map(Tensor.data_ptr, fields),
-        )
-        ready.kernel(ready.fixed, given(len(pointers))(*pointers))
-        if not tensors:
+        ]
+        ends: list[Tensor] = []  # loops: comprehensions take longer for the one state or two that most have
+        for grad in gstate:
+            if grad is None:
+                pointers.append(0)
+            else:
+                ends.append(end := self._at_the_end(grad))
+                pointers.append(end.data_ptr() or address(end))
+        starts: list[Tensor | None] = []
+        own: list[int] = []
+        for need in needed[: self.held]:
+            starts.append(start := torch.empty_like(self.as_value) if need else None)
+            own.append(0 if start is None else start.data_ptr())
+        pointers += self._by_state(own, self.nowhere)
+        pointers += map(data_ptr, (*arrays, *fields))
+        kernel(fixed, given(len(pointers))(*pointers))
+        if not self.fields:
             return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
-        return self._gradients(gx, starts, wanted, found, tensors)
+        return self._gradients(gx, starts, wanted, found, rest[self.held :])
 
     def _buffer(self) -> Tensor:
         return torch.empty_like(self.as_value)
@@ -121,7 +131,7 @@ class PreparedOnCpu(Prepared):
 
     def _starts(self, rest: Sequence[Tensor]) -> Sequence[int]:
         """The addresses of the first state."""
-        return self._by_state(addresses(rest[: self.held]), self.numbers)
+        return self._by_state(addresses(rest[: self.held]), self.numbers) if self.held else self.numbers
 
     def _by_state(self, own: Sequence[int], others: Sequence[int]) -> Sequence[int]:
         """An address a state: of those that start from a tensor its `own`, of the rest that among `others`."""

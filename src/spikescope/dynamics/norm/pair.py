@@ -183,7 +183,8 @@ class _Normed(LeanFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         fixed: NormedRun = ctx.fixed
-        call, held = fixed.call, saved(ctx)
+        call = fixed.call
+        held = saved(ctx, call)
         x, weight, bias, settled, checkpoints, *rest = held
         given = list(grads[: 1 + call.states + call.keep_v])
         if torch.is_grad_enabled() or any(map(is_batched_gradient, given)) or not is_plain(*held, *given):

@@ -1,0 +1,61 @@
+"""What a call of a small neuron takes of the host: functions that run, questions that only the dispatcher answers."""
+
+import sys
+
+import pytest
+import torch
+from neuron_cases import POINTWISE, make, sequence
+
+from spikescope.neuron import shortcut
+
+STEPS = 4
+
+
+def counted(work, monkeypatch):
+    """How many functions of Python run in `work`, and of how many tensors the dispatcher is asked."""
+    found, asked, ask = [], [], torch._C._dispatch_keys
+    with monkeypatch.context() as patch:
+        patch.setattr(torch._C, "_dispatch_keys", lambda x: asked.append(x) or ask(x))
+        sys.setprofile(lambda frame, event, argument: found.append(frame.f_code.co_name) if event == "call" else None)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+    return len(found) - len(asked), len(asked)
+
+
+def run(node, x, steps):
+    node.reset()
+    return [node(x) for _ in range(steps)]
+
+
+def forwards(node, x, monkeypatch):
+    """The cost of a call within a sequence, forwards."""
+    run(node, x, STEPS)
+    functions, asked = counted(lambda: node(x), monkeypatch)
+    return functions - 1, asked  # without the function that calls
+
+
+def backwards(node, x, monkeypatch):
+    """The cost of a call within a sequence, backwards: what longer ones take more."""
+    costs = []
+    for steps in (STEPS, 2 * STEPS):
+        loss = torch.stack(run(node, x, steps)).sum()
+        costs.append(counted(loss.backward, monkeypatch))
+    return [(two - one) / STEPS for one, two in zip(*costs, strict=True)]
+
+
+@pytest.mark.parametrize("cls", POINTWISE)
+def test_it_runs_few_functions_and_asks_of_few_tensors(cls, monkeypatch):
+    node, x = make(cls, step_mode="s", backend="auto"), sequence(cls)[0]
+    if not shortcut.Shortcut(node).is_open or list(node.parameters()):
+        pytest.skip("it goes the long way, or has fields to learn")
+    learning, states = x.clone().requires_grad_(), len(cls.State._fields)
+    for given in (x, learning, x, learning):
+        outputs = run(node, given, 3)
+        if given is learning:
+            torch.stack(outputs).sum().backward()
+    costs = [*forwards(node, x, monkeypatch), *forwards(node, learning, monkeypatch)]
+    costs += backwards(node, learning, monkeypatch)
+    most = [23 + states, 1 + states, 27 + states, 1 + states, 16 + states, 2 * (1 + states)]
+    assert not [(one, bound) for one, bound in zip(costs, most, strict=True) if one > bound]
