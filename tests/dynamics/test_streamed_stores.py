@@ -151,6 +151,29 @@ def machine(root, vendor, *cores):
 
 
 @pytest.mark.parametrize(
+    ("cores", "megabytes"),
+    [
+        ([("32768K", "0-1"), ("32768K", "0-1")], 4),
+        ([("32768K", "0"), ("32768K", "1")], 8),
+        ([("16384K", "0")], 2),
+        ([], 4),
+    ],
+)
+def test_a_backward_pass_takes_chunks_from_an_eighth_of_the_last_caches_on(cores, megabytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(caches, "SYSTEM", machine(tmp_path, "GenuineIntel", *cores))
+    monkeypatch.setattr(caches.os, "sched_getaffinity", lambda _: set(range(2)))
+    caches.far_from.cache_clear()
+    try:
+        assert caches.far_from() == megabytes << 20
+        _, step = layout(torch.empty(1, megabytes << 18))
+        runs = [Run("key", dtype, step, 1, step.numel, (0,)) for dtype in (torch.float32, torch.float16)]
+        assert [run.large for run in runs] == [True, False]
+    finally:
+        monkeypatch.undo()
+        caches.far_from.cache_clear()
+
+
+@pytest.mark.parametrize(
     ("vendor", "cores", "megabytes"),
     [
         ("AuthenticAMD", [("32768K", "0-1"), ("32768K", "0-1")], 32),

@@ -9,8 +9,9 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, make
 
+from spikescope.dynamics.cpp import native
 from spikescope.dynamics.cpp.borrowed import missing
-from spikescope.dynamics.cpp.chunks import CHUNK, FAR
+from spikescope.dynamics.cpp.chunks import CHUNK
 from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, backward_step_source, forward_source
 from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import EIFNode, GatedLIFNode, LIFNode, ParametricLIFNode
@@ -101,11 +102,23 @@ def test_a_kernel_takes_chunks_but_for_functions_of_pytorch_and_many_sums():
         assert backward.count("fetch(gyt") == (2 if chunks else 1)  # in a chunk, and in what is left
 
 
+@pytest.fixture
+def far(monkeypatch):
+    """Sets from how many bytes on a backward kernel takes chunks."""
+
+    def at(least):
+        monkeypatch.setattr(native, "far_from", lambda: least)
+        native._known_backward.cache_clear()
+
+    yield at
+    native._known_backward.cache_clear()
+
+
 @pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
-def test_every_neuron_gives_the_same_gradients_in_chunks(cls):
+def test_every_neuron_gives_the_same_gradients_in_chunks(cls, far):
     """Of an input from which on a backward kernel takes chunks, and of its parts, which are too small for that."""
     x_seq, g = torch.randn(4, 1023, 261) + 0.5, torch.randn(4, 1023, 261)  # not all blocks are whole
-    assert x_seq.nbytes > FAR > x_seq[:, :512].nbytes
+    far(x_seq.nbytes - 1)
     whole, *parts = (
         gradients(cls, x_seq[:, part].clone(), g[:, part].clone())
         for part in (slice(None), slice(512), slice(512, None))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "FAR", "SUMS", "chunk_constant", "in_chunks"]
+__all__ = ["CHUNK", "SUMS", "chunk_constant", "in_chunks"]
 
 CHUNK = 64
 """Neurons of a block that a kernel takes at a time, each time fetching for as many: where it fetches for a whole block
-at once, a processor with AVX2 runs out of places for what is on its way, and takes up to a quarter longer."""
-
-FAR = 4 << 20
-"""Bytes of the input from which a backward kernel does so: of what is in a cache, shorter loops take a tenth longer."""
+at once, a processor with AVX2 runs out of places for what is on its way, and takes up to a quarter longer. Backwards it
+does so from `caches.far_from()` bytes on: of what is in a cache, shorter loops take a tenth longer."""
 
 SUMS = 2
 """Sums over all neurons up to which it does so: of more, adding them up for each chunk takes longer than it saves."""

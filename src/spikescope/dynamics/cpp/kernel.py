@@ -16,7 +16,7 @@ from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
 from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header, once
-from .chunks import FAR, SUMS, chunk_constant, in_chunks
+from .chunks import SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 
 __all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
@@ -288,11 +288,11 @@ def backward_source(
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long T, long n, int threads) {{
+    long T, long n, bool large, int threads) {{
   in_large_pages(GX, T * n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions | redo.functions)], 2)}
   constexpr long KEPT = {len(held)};
-  const bool far = CHUNK < B && T * n * sizeof(io) >= {FAR};
+  const bool far = CHUNK < B && large;
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {{
   real* __restrict scratch = (real*)aligned_alloc(64, (K * KEPT + 1) * B * sizeof(real));
@@ -377,7 +377,7 @@ def backward_step_source(
 extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real*, long, const io* __restrict GY, long,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long, long n, int threads) {{
+    long, long n, bool, int threads) {{
   in_large_pages(GX, n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions)], 2)}
   #pragma omp parallel for num_threads(threads) if(threads > 1) schedule(static)

@@ -39,7 +39,7 @@ from ..layout import (
     whole_in_layout,
 )
 from .borrowed import load
-from .caches import streamed_from
+from .caches import far_from, streamed_from
 from .entry import address, backward_entry, forward_entry, given, packed
 from .kernel import backward_source, backward_step_source, forward_source
 
@@ -108,6 +108,11 @@ class Run(NamedTuple):
         """Whether the output is stored past the caches; half precision, which is converted first, takes longer so."""
         rows = self.steps + (self.steps if self.stride else 1)
         return self.io.itemsize >= 4 and rows * self.step.numel * self.io.itemsize >= streamed_from()
+
+    @property
+    def large(self) -> bool:
+        """Whether the backward pass reads its input from memory rather than from a cache."""
+        return self.steps * self.step.numel * self.io.itemsize >= far_from()
 
     @property
     def threads(self) -> int:
@@ -245,7 +250,7 @@ def _ready_forward(run: Run, values: Values) -> Ready:
 def _ready_backward(run: Run, values: Values) -> Ready:
     constants = _constants(program(run.key).backward(run.real, run.wanted), values, run.step, run.real)
     kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled, run.steps == 1)
-    fixed = packed([*run.extent, *run.states, *constants.periods], constants.numbers)
+    fixed = packed([*run.extent, run.large, *run.states, *constants.periods], constants.numbers)
     return Ready(kernel, fixed, constants.arrays)
 
 
