@@ -13,7 +13,7 @@ from ...spikes.bits import row_counts
 from .core import OWN, SPAN, Reducer, Span
 from .count import check_whole
 from .pieces import Pieces, join, whole
-from .squares import step_squares
+from .squares import squares_and_sizes
 
 __all__ = ["GradientNorm", "RateOverTime"]
 
@@ -37,6 +37,8 @@ class StepReducer(Reducer, abstract=True):
         return Series(a.span.then(b.span), join(a.pieces, b.pieces))
 
     def beside(self, a: Series, b: Series) -> Series:
+        if a.span == b.span:
+            return Series(a.span, (whole(a.pieces) + whole(b.pieces),))
         span = Span(min(a.span.start, b.span.start), max(a.span.stop, b.span.stop))
         sums = whole(a.pieces).new_zeros(span.stop - span.start, 2)
         for held in (a, b):
@@ -87,7 +89,7 @@ class GradientNorm(StepReducer):
     instead = "Of any signal 'norm' tells the L2 norm over all steps."
 
     def chunk(self, x: Tensor, start: int) -> Series:
-        return _series(step_squares(x), x, start)
+        return Series(Span(start, start + x.shape[0]), (squares_and_sizes(x),))
 
     def result(self, a: Series) -> Tensor:
         squares, seen = whole(a.pieces).unbind(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from ...internals import is_plain
 from ...toolchain.compiler import function
 from ...toolchain.declared import declare
 
-__all__ = ["step_squares"]
+__all__ = ["squares_and_sizes", "step_squares"]
 
 BLOCK = 1 << 14
 """Values that are summed by themselves, so that the sum is the same whatever the number of threads."""
@@ -24,7 +25,7 @@ LANES = 32
 """Sums side by side in a block: to wait for one addition before the next would take eight times as long."""
 
 SOURCE = f"""
-extern "C" void squares(const float* x, long steps, long size, double* sums, int threads) {{
+extern "C" void squares(const float* x, long steps, long size, double* sums, double* out, int threads) {{
   const long B = {BLOCK}, L = {LANES}, blocks = (size + B - 1) / B;
   #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if(threads > 1)
   for (long t = 0; t < steps; t++) for (long b = 0; b < blocks; b++) {{
@@ -41,6 +42,11 @@ extern "C" void squares(const float* x, long steps, long size, double* sums, int
     for (long j = 0; j < L; j++) sum += lanes[j];
     sums[t * blocks + b] = sum;
   }}
+  for (long t = 0; t < steps; t++) {{
+    double sum = 0;
+    for (long b = 0; b < blocks; b++) sum += sums[t * blocks + b];
+    out[2 * t] = sum, out[2 * t + 1] = size;
+  }}
 }}
 """
 declare("reducers", SOURCE)
@@ -48,7 +54,7 @@ declare("reducers", SOURCE)
 
 @cache
 def _kernel() -> Callable[..., Any] | None:
-    addresses = ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_int
+    addresses = ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
     return function(SOURCE, "squares", *addresses)
 
 
@@ -58,16 +64,30 @@ def step_squares(x: Tensor) -> Tensor:
     >>> step_squares(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
     tensor([25.,  4.], dtype=torch.float64)
     """
+    return squares_and_sizes(x)[:, 0]
+
+
+def squares_and_sizes(x: Tensor) -> Tensor:
+    """Of each step the sum of squares and how many they are, `[T, 2]`, in float64.
+
+    >>> squares_and_sizes(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+    tensor([[25.,  2.],
+            [ 4.,  2.]], dtype=torch.float64)
+    """
     x = x.detach()
-    plain = x.device.type == "cpu" and x.dtype is torch.float32 and is_plain(x)
-    kernel = _kernel() if plain and x.numel() else None
+    values, steps = x.numel(), x.shape[0]
+    kernel = _kernel() if x.is_cpu and x.dtype is torch.float32 and values and is_plain(x) else None
     if kernel is None:
-        return torch.stack([_squares(step.flatten()) for step in x]) if len(x) else x.new_zeros(0, dtype=torch.float64)
-    x = _in_order(x)
-    size = x.numel() // len(x)
-    sums = torch.empty(len(x), -(-size // BLOCK), dtype=torch.float64, device="cpu")
-    kernel(x.data_ptr(), len(x), size, sums.data_ptr(), threads_for(x.numel()))
-    return sums.sum(1)
+        told = [_squares(step.flatten()) for step in x]
+        made = torch.stack(told) if told else x.new_zeros(0, dtype=torch.float64)
+        return torch.stack((made, torch.full_like(made, math.prod(x.shape[1:]))), 1)
+    if not x.is_contiguous():
+        x = _in_order(x)
+    size = values // steps
+    sums = torch.empty(steps * -(-size // BLOCK), dtype=torch.float64, device="cpu")
+    out = torch.empty(steps, 2, dtype=torch.float64, device="cpu")
+    kernel(x.data_ptr(), steps, size, sums.data_ptr(), out.data_ptr(), threads_for(values))
+    return out
 
 
 def _in_order(x: Tensor) -> Tensor:
