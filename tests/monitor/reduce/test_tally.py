@@ -210,3 +210,31 @@ def test_a_module_may_have_an_attribute_of_the_name_tapped(held):
         net(torch.ones(2, 3))
     assert net[0].tapped is held
     assert list(recording) == ["0"]
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 1, 4, 6), (1, 5, 4, 6), (3, 5, 1, 1)])
+@pytest.mark.parametrize("compiled", [True, False], ids=["kernel", "without a compiler"])
+def test_counts_add_up_in_whatever_order_they_lie(shape, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(tally, "adder_of", lambda *given: None)
+    own = torch.Generator().manual_seed(2)
+    x_seq = (torch.rand(4, *shape, generator=own) < 0.5).float()
+    count = x_seq.sum(0).to(torch.uint8)
+    total = Tally()
+    last = count.to(memory_format=torch.channels_last)
+    for held in (count, last, count.transpose(2, 3).contiguous().transpose(2, 3), last):
+        total.add(held, 4, len(held))
+        assert total.add_alike(held) is (total._adder is not None)
+        if total._adder is None:
+            total.add(held, 4, len(held))
+    assert torch.equal(total.counts.spikes, 8 * counts_of(x_seq).spikes)
+
+
+def test_a_kernel_adds_counts_up_where_there_is_one():
+    total, count = Tally(), torch.ones(2, 3, dtype=torch.uint8)
+    total.add(count, 4, 2)
+    assert total.add_alike(count)
+    for other in (torch.ones(2, 6, dtype=torch.uint8)[:, ::2], torch.ones(2, 3, dtype=torch.int32)):
+        total.add(other, 4, 2)
+        assert not total.add_alike(other)
+    assert total.counts.spikes.tolist() == [8.0, 8.0, 8.0]

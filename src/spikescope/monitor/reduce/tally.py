@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .cpp.adding import Adder, adder_of
+
 __all__ = ["Counts", "Tally", "counts_of", "counts_told", "summing_dtype"]
 
 EXACT_ROWS = 2**20
@@ -56,6 +58,10 @@ def _over_samples(count: Tensor, steps: int) -> Tensor:
     return torch.stack([part.sum(0, dtype=torch.uint8) for part in parts]).sum(0, dtype=torch.int64)
 
 
+def _none(count: Tensor) -> Tensor:
+    return torch.zeros(count.shape[1:], dtype=torch.int32, device=count.device)
+
+
 class Tally:
     """Adds up the taps `count` of many runs, in place: the cheapest that a kernel can be listened to. It holds four
     bytes a neuron, however many reducers are fed by it.
@@ -70,6 +76,7 @@ class Tally:
     def __init__(self) -> None:
         self._spikes: Tensor | None = None
         self._seen = self.samples = 0
+        self._adder: Adder | None = None  # of counts like those that came last
 
     @property
     def empty(self) -> bool:
@@ -82,13 +89,31 @@ class Tally:
 
     def add(self, count: Tensor, steps: int, samples: int) -> None:
         """The counts `[N, *F]` of some steps of a run, and the samples that are new."""
-        if self._spikes is None:
-            self._spikes = torch.zeros(count.shape[1:], dtype=torch.int32, device=count.device)
+        if self._spikes is None:  # in the order of the counts
+            self._spikes = torch.zeros_like(count[0], dtype=torch.int32) if len(count) else _none(count)
         self._seen += steps * len(count)
         if self._seen > LIMIT:
-            self._spikes = self._spikes.long()
-        self._spikes += _over_samples(count, steps)
+            self._spikes, self._adder = self._spikes.long(), None
+        if not self.adds_alike(count, steps):
+            self._adder = adder_of(self._spikes, count, steps)
+        if self._adder is None:
+            self._spikes += _over_samples(count, steps)
+        else:
+            self._adder(count)
         self.samples += samples
+
+    def adds_alike(self, count: Tensor, steps: int) -> bool:
+        """Whether counts of so many steps lie in memory like those that came last, so that a kernel adds them."""
+        return self._adder is not None and self._adder.fits(count, steps)
+
+    def add_alike(self, count: Tensor) -> bool:
+        """Add counts of known samples that lie like those that came last; or say that it is not done."""
+        adder = self._adder
+        if adder is None or self._seen + adder.seen > LIMIT:
+            return False
+        adder(count)
+        self._seen += adder.seen
+        return True
 
     @property
     def counts(self) -> Counts | None:
