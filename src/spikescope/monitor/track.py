@@ -38,11 +38,15 @@ class Ledger:
 
 
 class Total:
-    """The summary of one reducer: of closed runs, of the open one, and of a backward pass that is on its way."""
+    """The summary of one reducer: of closed runs, of the open one, and of a backward pass that is on its way.
+
+    Closed runs are merged at once, but where a summary grows with each of them: there the later ones are merged with
+    those before when they have grown to their size, so that each is copied about log n times, and not at every run.
+    """
 
     def __init__(self, reducer: Reducer) -> None:
         self.reducer = reducer
-        self.closed: Any = None
+        self._closed: list[tuple[Any, int]] = []  # one after the other, each with its bytes
         self.open: Any = None
         self.pending: Any = None
 
@@ -71,25 +75,47 @@ class Total:
 
     def end(self) -> None:
         """The run is over."""
-        self.closed, self.open = self.whole(), None
+        if self.open is not None:
+            self.add(self.reducer.close(self.open))
+        self.open = None
 
     def whole(self) -> Any:
         """The summary of everything so far, closed; None where nothing was seen. Changes nothing."""
-        held = self.open
-        return self.closed if held is None else self.joined(self.closed, self.reducer.close(held), "batch")
+        held, closed = self.open, self.closed
+        return closed if held is None else self.joined(closed, self.reducer.close(held), "batch")
 
     def add(self, closed: Any) -> None:
         """The summary of other runs, closed."""
-        self.closed = self.joined(self.closed, closed, "batch")
+        held, size = self._closed, nbytes(closed)
+        if held and self.reducer.gathers and held[-1][1] > size:
+            self.reducer.check_beside(held[-1][0], closed)
+        while held and (held[-1][1] <= size or not self.reducer.gathers):
+            closed = self.reducer.merge(held[-1][0], closed, "batch")
+            held.pop()
+            size = nbytes(closed)
+        held.append((closed, size))
+
+    @property
+    def closed(self) -> Any:
+        """The summary of all runs that are over; None where there are none."""
+        found: Any = None
+        for part, _ in self._closed:
+            found = self.joined(found, part, "batch")
+        return found
 
     @property
     def empty(self) -> bool:
         """Whether nothing was seen."""
-        return self.closed is None and self.open is None and self.pending is None
+        return not self._closed and self.open is None and self.pending is None
 
     @property
     def nbytes(self) -> int:
-        return sum(nbytes(held) for held in (self.closed, self.open, self.pending) if held is not None)
+        total = 0 if self.open is None else nbytes(self.open)
+        if self.pending is not None:
+            total += nbytes(self.pending)
+        for _, size in self._closed:
+            total += size
+        return total
 
 
 class Track:

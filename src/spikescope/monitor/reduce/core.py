@@ -91,6 +91,7 @@ class Reducer:
     taps: Any = ()  # names; a property where they depend on the arguments
     signals: ClassVar[tuple[str, ...]] = ()  # of which alone it is told; of any where empty
     instead: ClassVar[str] = ""  # what to take of another, in a sentence
+    gathers: ClassVar[bool] = False  # whether a summary grows with every run: then runs are merged late
     example: ClassVar[Mapping[str, Any]] = {}  # values for the arguments that have no default
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
@@ -134,6 +135,10 @@ class Reducer:
         """The summary from the taps."""
         raise NotImplementedError("a reducer that names taps defines tapped(taps, x, start)")
 
+    def kept(self, taps: dict[str, Tensor], x: Tensor, start: int) -> Any:
+        """The same of taps that were made for this call alone, so that they may be kept as they are."""
+        return self.tapped(taps, x, start)
+
     def after(self, a: Any, b: Any) -> Any:
         """b right after a in time, by the declared rules."""
         return self._by_rules(a, b, "time")
@@ -141,6 +146,9 @@ class Reducer:
     def beside(self, a: Any, b: Any) -> Any:
         """b beside a in the batch, by the declared rules."""
         return self._by_rules(a, b, "batch")
+
+    def check_beside(self, a: Any, b: Any) -> None:
+        """Raise what `beside` would, where that comes late."""
 
     def close(self, a: Any) -> Any:
         """The summary of a sequence that has ended."""
@@ -199,8 +207,10 @@ def nbytes(summary: Any) -> int:
     >>> nbytes(Count().measure(torch.zeros(7, 2, 3)))  # a float64 for each of three neurons
     24
     """
-    if isinstance(summary, Tensor):
-        return summary.numel() * summary.element_size()
-    if isinstance(summary, PackedSpikes):
-        return summary.nbytes
-    return sum(map(nbytes, summary)) if isinstance(summary, tuple) else 0
+    total, left = 0, [summary]
+    for held in left:  # what a tuple holds comes behind it; a function for each number would take as long as to measure
+        if isinstance(held, tuple):
+            left += held
+        elif isinstance(held, (Tensor, PackedSpikes)):
+            total += held.nbytes
+    return total

@@ -45,6 +45,7 @@ class Raw(Reducer):
     """
 
     Summary = Course
+    gathers = True
 
     def chunk(self, x: Tensor, start: int) -> Course:
         return Course(Span(start, start + len(x)), (x.clone(),))
@@ -53,10 +54,13 @@ class Raw(Reducer):
         check_steps("Raw", a.pieces[0].shape[1:], b.pieces[0].shape[1:])
         return Course(a.span.then(b.span), join(a.pieces, b.pieces))
 
+    def check_beside(self, a: Course, b: Course) -> None:
+        check_steps("Raw", a.pieces[0].shape[2:], b.pieces[0].shape[2:])
+        a.span.beside(b.span)
+
     def beside(self, a: Course, b: Course) -> Course:
-        left, right = whole(a.pieces), whole(b.pieces)
-        check_steps("Raw", left.shape[2:], right.shape[2:])
-        return Course(a.span.beside(b.span), (torch.cat((left, right), 1),))
+        self.check_beside(a, b)
+        return Course(a.span, (torch.cat((whole(a.pieces), whole(b.pieces)), 1),))
 
     def result(self, a: Course) -> Tensor:
         return torch.cat(a.pieces)  # a copy: it is the reader's
@@ -72,6 +76,7 @@ class Packed(Reducer):
     """
 
     Summary = PackedCourse
+    gathers = True
     taps = ("packed",)
 
     def chunk(self, x: Tensor, start: int) -> PackedCourse:
@@ -79,17 +84,24 @@ class Packed(Reducer):
         return PackedCourse(Span(start, start + len(x)), (spikes.bits,), x.shape[1:], x.dtype)
 
     def tapped(self, taps: dict[str, Tensor], x: Tensor, start: int) -> PackedCourse:
+        return self.kept({"packed": taps["packed"].clone()}, x, start)
+
+    def kept(self, taps: dict[str, Tensor], x: Tensor, start: int) -> PackedCourse:
         if len(x) and not x[0].is_contiguous():  # the bits lie in another order
             return self.chunk(x, start)
-        return PackedCourse(Span(start, start + len(x)), (taps["packed"].clone(),), x.shape[1:], x.dtype)
+        return PackedCourse(Span(start, start + x.shape[0]), (taps["packed"],), x.shape[1:], x.dtype)
 
     def after(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
         check_steps("Packed", a.shape, b.shape)
         return a._replace(span=a.span.then(b.span), pieces=join(a.pieces, b.pieces))
 
-    def beside(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
+    def check_beside(self, a: PackedCourse, b: PackedCourse) -> None:
         check_steps("Packed", a.shape[1:], b.shape[1:])
-        span = a.span.beside(b.span)
+        a.span.beside(b.span)
+
+    def beside(self, a: PackedCourse, b: PackedCourse) -> PackedCourse:
+        self.check_beside(a, b)
+        span = a.span
         if a.shape.numel() % 8 == 0:  # whole bytes, as they are
             bits = torch.cat((whole(a.pieces), whole(b.pieces)), 1)
             shape = torch.Size((a.shape[0] + b.shape[0], *a.shape[1:]))
