@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 __all__ = [
+    "ENDING",
     "Deferred",
     "Failure",
+    "Told",
     "at_path",
     "computed",
     "described",
@@ -66,6 +68,31 @@ def computed(name: str) -> Callable[[F], F]:
         return function
 
     return register
+
+
+class Told(dict[str, Tensor]):
+    """The taps of a call that went a short way: no hook of anybody has changed what the neuron gave besides.
+
+    - `way`: as long as it is the same one, neuron and surrogate are as they were.
+    - `run`: as long as it is the same one, that holds, and values and taps lie in memory as they did.
+    """
+
+    way: Any
+    run: Any
+
+
+ENDING = "another last step"
+"""The name of what tells the potentials of a call whose last step a hook has changed."""
+
+
+@computed(ENDING)
+def _with_another_end(held: Any, step_mode: str, last: Any) -> Tensor:
+    """The potentials of a call, the last of them as a hook has left it: what the network goes on from."""
+    told: Tensor = held.value() if isinstance(held, Deferred) else held
+    now = last.detach().to(told.dtype) if isinstance(last, Tensor) else told.new_tensor(last)
+    if step_mode == "s":
+        return now.expand(told.shape).clone()
+    return torch.cat((told[:-1], now.expand(told[-1:].shape))) if len(told) else told
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from .form import (
+    ENDING,
     Deferred,
     Failure,
+    Told,
     at_path,
-    computed,
     described,
     leaves_of,
     rebuilt,
@@ -334,7 +335,7 @@ def _told(module: Any, name: str) -> Any:
     if name in module.tapped:
         held = module.tapped[name]
         if name == "v" and may_change_output(module):
-            held = Deferred(_ENDING, (held, module.step_mode, module.v))
+            held = Deferred(ENDING, (held, module.step_mode, module.v))
         if isinstance(held, Deferred) and not torch.compiler.is_compiling():
             return held.value()  # of a neuron that is compiled by itself: its own hooks run outside of the graph
         return held
@@ -342,31 +343,21 @@ def _told(module: Any, name: str) -> Any:
     return Failure(text) if torch.compiler.is_compiling() else ValueError(text)
 
 
-_ENDING = "another last step"
-
-
-@computed(_ENDING)
-def _with_another_end(held: Any, step_mode: str, last: Any) -> Tensor:
-    """The potentials of a call, the last of them as a hook has left it: what the network goes on from."""
-    told: Tensor = held.value() if isinstance(held, Deferred) else held
-    now = last.detach().to(told.dtype) if isinstance(last, Tensor) else told.new_tensor(last)
-    if step_mode == "s":
-        return now.expand(told.shape).clone()
-    return torch.cat((told[:-1], now.expand(told[-1:].shape))) if len(told) else told
-
-
 def _forget_deferred(module: Any, compiling: bool) -> None:
     """Keep what was told, but not what would compute a potential: it holds the input. A graph had to give out all."""
     told = module.tapped
-    if not compiling and Deferred not in map(type, told.values()):
+    if type(told) is Told or (not compiling and Deferred not in map(type, told.values())):
         return
     kept = {name: held for name, held in told.items() if not (compiling or isinstance(held, Deferred))}
     if len(kept) < len(told):
         module.tapped = kept
 
 
-def _with_taps(module: nn.Module, value: Any, names: tuple[str, ...]) -> Any:
-    """A value and the taps that come along, by name; or why one of them is missing."""
+def _with_taps(module: Any, value: Any, names: tuple[str, ...]) -> Any:
+    """A value and the taps that come along, by name, others maybe among them; or why one of them is missing."""
+    told = module.tapped
+    if type(told) is Told and type(value) is Tensor and told.keys() >= {*names}:
+        return value, told
     taps = {name: _told(module, name) for name in names}
     for held in (value, *taps.values()):
         if isinstance(held, (Failure, Exception)):

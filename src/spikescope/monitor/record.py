@@ -28,6 +28,7 @@ from .reduce import Raw, Reducer, registry
 from .reduce.count import is_tallied
 from .reduce.series import StepReducer
 from .results import Recorded, Results, Threshold
+from .short import forward_way, short_way
 from .show.plain import spelled, words
 from .stream import Streamed, stream
 from .track import GradientTrack, Ledger, Track
@@ -207,11 +208,14 @@ class Recording(Results):
             missed = track.miss if isinstance(track, GradientTrack) else None
             each = every if runs else 1
             probe = Probe(name, module, signal, take, scaler=scaler, every=each, missed=missed, **options)
+            probe.short = short_way(track, probe)
             self._probes.append(probe)
             plugged.append(probe)
             if isinstance(track, GradientTrack):
                 forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
-                plugged.append(Probe(name, module, forward, track.take_forward, root=net))
+                ahead = Probe(name, module, forward, track.take_forward, root=net)
+                ahead.short = forward_way(track, ahead)
+                plugged.append(ahead)
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
         )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import check_sequence
-from ..form import tensors_of
+from ..form import Told, tensors_of
 from ..internals import is_left_behind
 from ..recording.budget import BudgetError
 from ..recording.records import Moment
@@ -169,6 +169,30 @@ class Track:
             self._count(chunk, None if taps is None else taps["count"])
         self._weigh()
 
+    def fits(self, value: Tensor, told: Told) -> bool:
+        """Whether a value and its taps, which are trusted, lie in memory like those before."""
+        return value.ndim > 1 and (not self.tallied or self.tally.adds_alike(told["count"], value.shape[0]))
+
+    def take_alike(self, value: Tensor, told: Told, run: int) -> bool:
+        """One value that fits, and its taps, which are of this call alone; or say that it is not taken."""
+        if self.tallied and not self.tally.add_alike(told["count"]):
+            return False
+        if run != self.run:
+            self._end_run(run)
+        steps, samples = value.shape[:2]
+        if self._counted is None and self.tallied:
+            self.tally.samples += samples
+            self._counted = samples
+        start = self.steps
+        self.steps += steps
+        self.taken += 1
+        if self.tapped:
+            for label in self.tapped:
+                total = self.totals[label]
+                total.append(total.reducer.kept(told, value, start))
+            self._weigh()
+        return True
+
     def _count(self, chunk: Tensor, count: Tensor | None) -> None:
         """Add the counts of a kernel up. If there are none, the chunk was measured, and its samples are told there."""
         if count is None:
@@ -212,14 +236,23 @@ class Track:
         """The run that the moment belongs to; what was open before is closed."""
         run = moment.run if self.runs else moment.call
         if run != self.run:
-            for total in self.totals.values():
-                total.end()
-            self.run, self.steps, self._counted = run, 0, None
+            self._end_run(run)
         return run
 
+    def _end_run(self, run: int) -> None:
+        """The run is over; another begins."""
+        for total in self.totals.values():
+            if total.open is not None:
+                total.end()
+        self.run, self.steps, self._counted = run, 0, None
+
     def _weigh(self) -> None:
-        before, self.held = self.held, self.tally.nbytes + sum(total.nbytes for total in self.totals.values())
-        self.ledger.change(before, self.held)
+        before, held = self.held, self.tally.nbytes
+        for total in self.totals.values():
+            held += total.nbytes
+        if held != before:
+            self.held = held
+            self.ledger.change(before, held)
 
     def summary(self, label: str) -> Any:
         """The closed summary of everything so far; None where nothing was seen."""
@@ -247,43 +280,55 @@ class GradientTrack(Track):
         self._stop = 0  # of the open ones
         self._until = 0  # where the pending ones end
         self._length = 0  # of a call
+        self._waiting = False  # whether a backward pass is on its way
 
     def take_forward(self, value: Any, moment: Moment) -> None:
         """The forward pass goes on."""
-        self._land()
-        before = self.run
-        run = self._turn(moment)
-        if run != before:
+        steps = len(self._chunk(next(iter(tensors_of(value)), value), moment.name))
+        self.go_ahead(steps, moment.run if self.runs else moment.call)
+
+    def go_ahead(self, steps: int, run: int) -> None:
+        """The forward pass goes on, by so many steps."""
+        if self._waiting:
+            self._land()
+        if run != self.run:
+            self._end_run(run)
             self._stop = 0
-        self._length = len(self._chunk(next(iter(tensors_of(value)), value), moment.name))
-        self.steps += self._length
+        self._length = steps
+        self.steps += steps
         self._ahead = self._until = self.steps
 
     def miss(self) -> None:
         """A call of the forward pass, as long as the last one, has no gradient."""
         for total in self.totals.values():
             total.set_aside()
+        self._waiting = False
         self._ahead = self._until = max(0, self._ahead - self._length)
 
     def take(self, value: Any, moment: Moment) -> None:
         if self.run % self.every:
             return
         there = tensors_of(value)
-        chunk = self._chunk(there[0] if len(there) == 1 else value, moment.name)  # of several inputs one wants it
-        if len(chunk) > self._ahead:  # of a graph that was walked before, or whose forward pass was not seen
+        self.take_chunk(self._chunk(there[0] if len(there) == 1 else value, moment.name))  # of several one wants it
+
+    def take_chunk(self, chunk: Tensor) -> None:
+        """The gradient of some steps."""
+        steps = chunk.shape[0]
+        if steps > self._ahead:  # of a graph that was walked before, or whose forward pass was not seen
             self._land()
             self._end()
-            self._ahead = self._until = max(self.steps, len(chunk))
+            self._ahead = self._until = max(self.steps, steps)
         self.taken += 1
-        self._ahead -= len(chunk)
-        self._first = self._ahead
+        self._first = self._ahead = self._ahead - steps
+        self._waiting = True
         for total in self.totals.values():
             total.prepend(total.reducer.measure(chunk, self._ahead))
         self._weigh()
 
     def _land(self) -> None:
-        if all(total.pending is None for total in self.totals.values()):
+        if not self._waiting:
             return
+        self._waiting = False
         if self._first != self._stop:  # steps in between had no gradient
             self._end()
         for total in self.totals.values():

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from ..dynamics import Definition, NormedRun, Prepared, prepare
 from ..fields import Declared, unedited
-from ..hooks import has_hooks_of_all
+from ..form import Told
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
 from ..sockets import Entry, Exit, are_bare, found_sockets, is_bare
 
-__all__ = ["Shortcut", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
+__all__ = ["Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
 LONG_WAY = (
     *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
@@ -90,15 +90,6 @@ def _are_stored(module: Declared) -> bool:
     return not any(hasattr(cls, name) and not isinstance(getattr(module, name), Tensor) for name in cls.dynamic)
 
 
-class Told(dict[str, Tensor]):
-    """The taps of a call that went a short way: no hook of anybody has changed what the neuron gave besides.
-
-    - `way`: as long as it is the same one, neuron and surrogate are as they were.
-    """
-
-    way: Shortcut
-
-
 class Shortcut:
     """The short way through one neuron, as it is now."""
 
@@ -155,7 +146,7 @@ class Shortcut:
                 return None
             del waiting[get_ident()]
             made, rest = given.way
-            return self._keep(neuron, made(x, rest, given.norm))
+            return self._keep(neuron, made, made(x, rest, given.norm))
         if not self._is_open_to(neuron, x):
             return None
         if is_bare(neuron):
@@ -193,9 +184,9 @@ class Shortcut:
     def _run(self, neuron: Any, x: Tensor) -> Tensor | None:
         """The output of a call without its hooks; None where no run is prepared for it."""
         way = self._way(neuron, x)
-        return None if way is None else self._keep(neuron, way[0](x, way[1]))
+        return None if way is None else self._keep(neuron, way[0], way[0](x, way[1]))
 
-    def _keep(self, neuron: Any, out: Sequence[Tensor]) -> Tensor:
+    def _keep(self, neuron: Any, run: Any, out: Sequence[Tensor]) -> Tensor:
         """The output of a run; state and taps are kept."""
         held = neuron.__dict__
         taps = held["_live_taps"]
@@ -203,7 +194,7 @@ class Shortcut:
         held["_memories"].update(zip(self.states, found, strict=False))  # the taps come after the state
         if taps:
             held["tapped"] = told = Told(zip(taps, found[len(self.states) :], strict=True))
-            told.way = self
+            told.way, told.run = self, run
         if held["_assigned"]:
             held["_assigned"].clear()
         return y
@@ -285,8 +276,8 @@ def _of(neuron: Any, owner: str) -> Any:
 
 
 def _lone_sockets(module: Any) -> tuple[Entry, Exit] | None:
-    """The sockets of a module whose calls go through no other hooks; None where there are others, or no sockets."""
+    """The sockets of a module that has no other hooks; None where it has others, or no sockets."""
     held = module.__dict__
-    if len(held["_forward_pre_hooks"]) > 1 or len(held["_forward_hooks"]) > 1 or has_hooks_of_all():
+    if len(held["_forward_pre_hooks"]) > 1 or len(held["_forward_hooks"]) > 1:
         return None
     return None if held["_backward_hooks"] or held["_backward_pre_hooks"] else found_sockets(module)

@@ -19,7 +19,8 @@ __all__ = ["PreparedOnCpu"]
 
 data_ptr = Tensor.data_ptr
 
-_UNTOLD = (0,) * len(TAPS)
+_NONE: tuple[Sequence[Tensor], Sequence[int]] = (), (0,) * len(TAPS)
+"""The taps of a run without any, and where they lie."""
 
 
 def _form(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -53,13 +54,15 @@ class PreparedOnCpu(Prepared):
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
         self.as_input = _form(x.shape, x.stride(), self.io)
         self.as_value = _form(step.shape, step.strides, self.real)
+        self.as_taps = [_form(shape, strides, dtype) for _, shape, strides, dtype in self.told]
+        self.places = [TAPS.index(name) for name in self.taps]
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         kernel, fixed, arrays = self.always or ready_forward(self.run, self._values(rest[self.held :]))
         y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
-        told = self._told() if self.taps else None
+        told, places = self._taps() if self.taps else _NONE
         pointers = (
             x.data_ptr() or address(x),
             y.data_ptr(),
@@ -69,10 +72,10 @@ class PreparedOnCpu(Prepared):
             *self._starts(rest),
             *map(data_ptr, state),
             *map(data_ptr, arrays),
-            *(_UNTOLD if told is None else [address(told.get(name)) for name in TAPS]),
+            *places,
         )
         kernel(fixed, given(len(pointers))(*pointers))
-        return (y, *state) if told is None else (y, *state, *told.values())
+        return (y, *state, *told)
 
     def backward(
         self,
@@ -121,6 +124,13 @@ class PreparedOnCpu(Prepared):
             return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, rest[self.held :])
+
+    def _taps(self) -> tuple[Sequence[Tensor], Sequence[int]]:
+        """Memory for the taps, and its addresses as the kernel takes them."""
+        told, places = [*map(torch.empty_like, self.as_taps)], [*_NONE[1]]
+        for place, tap in zip(self.places, told, strict=True):
+            places[place] = tap.data_ptr()
+        return told, places
 
     def _buffer(self) -> Tensor:
         return torch.empty_like(self.as_value)
