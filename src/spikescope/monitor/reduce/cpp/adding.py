@@ -17,6 +17,7 @@ from torch import Tensor
 from ....dynamics.cpp.native import threads_for
 from ....internals import is_plain
 from ....toolchain.compiler import function
+from ....toolchain.declared import declare
 
 __all__ = ["Adder", "adder_of"]
 
@@ -44,6 +45,7 @@ extern "C" void add_counts(const long* A) {
   }
 }
 """
+declare("reducers", SOURCE)
 
 
 @cache
