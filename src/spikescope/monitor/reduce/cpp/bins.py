@@ -17,11 +17,14 @@ __all__ = ["bin_counts", "source"]
 MOST = 4
 """Edges between two numbers of the same first bits up to which they are looked for one after the other."""
 
+LANES = 8
+"""Counts of each bin: to add to one that was just added to would wait for it."""
+
 SOURCE = """
+constexpr long LANES = MANY;
 typedef WORD __attribute__((may_alias)) bits;
 typedef uWORD unsigned_bits;
 constexpr bits sign = (bits)((unsigned_bits)1 << (8 * sizeof(real) - 1)), infinite = INFINITY_BITS;
-constexpr long LANES = 8;  // counts of each bin: to add to one that was just added to would wait for it
 
 // From the first bits of numbers to their bins.
 template <int most> static void found(uint16_t* __restrict keys, const real* __restrict held, long e,
@@ -34,15 +37,18 @@ template <int most> static void found(uint16_t* __restrict keys, const real* __r
 }
 
 // Adds to `counts`, one a bin and one each for what is below and above, and to those of NaN and of zeros. A number lies
-// in the bin of the least one with its first 16 bits, or up to `most` bins above it; `bounds` ends with NaN.
+// in the bin of the least one with its first 16 bits, or up to `most` bins above it; `bounds` ends with NaN. `work` is 0,
+// and has LANES counts of each bin for each thread.
 extern "C" void bins(const io* X, long n, const uint16_t* __restrict table, const real* __restrict bounds, long size,
-    long most, int magnitudes, int64_t* counts, int threads) {
+    long most, int magnitudes, int64_t* work, int64_t* counts, int threads) {
   const bits mask = magnitudes ? ~sign : ~(bits)0;
+  long begun = 0;
   #pragma omp parallel num_threads(threads) if(threads > 1)
   {
-  const size_t bytes = LANES * size * sizeof(int64_t);
-  int64_t* __restrict mine = (int64_t*)aligned_alloc(64, bytes);
-  memset(mine, 0, bytes);
+  long place;
+  #pragma omp critical
+  place = begun++;
+  int64_t* __restrict mine = work + place * LANES * size;
   int64_t odd = 0, none = 0;
   #pragma omp for schedule(static)
   for (long o = 0; o < n; o += SIZE) {
@@ -77,7 +83,6 @@ extern "C" void bins(const io* X, long n, const uint16_t* __restrict table, cons
     for (long k = 0; k < LANES * size; k++) counts[k % size] += mine[k];
     counts[size] += odd, counts[size + 1] += none;
   }
-  __builtin_free(mine);
   }
 }
 """
@@ -95,7 +100,12 @@ class Table(NamedTuple):
 def source(dtype: torch.dtype) -> str:
     """The text of the kernel."""
     word, infinity = ("int64_t", "0x7FF0000000000000") if dtype is torch.float64 else ("int32_t", "0x7F800000")
-    text = SOURCE.replace("WORD", word).replace("INFINITY_BITS", infinity).replace("MOST_BINS", str(MOST))
+    text = (
+        SOURCE.replace("WORD", word)
+        .replace("INFINITY_BITS", infinity)
+        .replace("MOST_BINS", str(MOST))
+        .replace("MANY", str(LANES))
+    )
     return of_values(text, dtype)
 
 
@@ -136,7 +146,7 @@ def bin_counts(x: Tensor, edges: tuple[float, ...], magnitudes: bool = False) ->
     >>> bin_counts(torch.tensor([0.0, 0.25, -1.0, 7.0]), (0.0, 0.5, 1.0))
     tensor([1, 2, 0, 1, 0, 1])
     """
-    given = PLACE, NUMBER, PLACE, PLACE, NUMBER, NUMBER, THREADS, PLACE, THREADS
+    given = PLACE, NUMBER, PLACE, PLACE, NUMBER, NUMBER, THREADS, PLACE, PLACE, THREADS
     kernel = kernel_for(x, source, "bins", *given)
     if kernel is None:
         return None
@@ -144,8 +154,9 @@ def bin_counts(x: Tensor, edges: tuple[float, ...], magnitudes: bool = False) ->
     if table.most > MOST or len(edges) >= 1 << 15:
         return None
     x, size = in_any_order(x), len(edges) + 1
-    counts = torch.zeros(size + 2, dtype=torch.int64, device="cpu")
+    counts, threads = torch.zeros(size + 2, dtype=torch.int64, device="cpu"), threads_for(x.numel())
+    work = torch.zeros(threads, LANES * size, dtype=torch.int64, device="cpu")
     places = table.bins.data_ptr(), table.bounds.data_ptr()
-    threads = threads_for(x.numel())
-    kernel(x.data_ptr(), x.numel(), *places, size, table.most, magnitudes, counts.data_ptr(), threads)
+    to = work.data_ptr(), counts.data_ptr()
+    kernel(x.data_ptr(), x.numel(), *places, size, table.most, magnitudes, *to, threads)
     return counts
