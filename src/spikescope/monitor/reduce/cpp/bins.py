@@ -37,8 +37,8 @@ template <int most> static void found(uint16_t* __restrict keys, const real* __r
 }
 
 // Adds to `counts`, one a bin and one each for what is below and above, and to those of NaN and of zeros. A number lies
-// in the bin of the least one with its first 16 bits, or up to `most` bins above it; `bounds` ends with NaN. `work` is 0,
-// and has LANES counts of each bin for each thread.
+// in the bin of the least one with its first 16 bits, or up to `most` bins above it; `bounds` ends with NaN.
+// `work` is 0, and has LANES counts of each bin for each thread.
 extern "C" void bins(const io* X, long n, const uint16_t* __restrict table, const real* __restrict bounds, long size,
     long most, int magnitudes, int64_t* work, int64_t* counts, int threads) {
   const bits mask = magnitudes ? ~sign : ~(bits)0;
