@@ -100,8 +100,9 @@ constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
 def numbers(body: Body, source: str, settled: frozenset[str]) -> list[str]:
     """The constants that are one number, from the array `source`, and the reciprocals of powers of two among them."""
     names = [(i, name) for i, name in enumerate(body.constants.values()) if name not in body.arrays]
+    zero = settled & body.others
     return [
-        *(f"const real {name} = {source}[{i}];" for i, name in names),
+        *(f"const real {name} = {'0' if name in zero else f'{source}[{i}]'};" for i, name in names),
         *(f"const real {name}_inverse = 1 / {name};" for _, name in names if name in settled & body.divisors),
     ]
 

@@ -187,17 +187,28 @@ def _constants(body: Body, values: Values, step: Layout, real: torch.dtype) -> C
 def _settled(body: Body, numbers: Sequence[float]) -> frozenset[str]:
     """The constants for whose value a kernel is made: what it need not compute, it need not wait for.
 
-    These are conditions that are false, and divisors that are powers of two, far from the ends of the range: dividing
-    by them is multiplying, exactly. The default tau of 2 is one; a LIF layer takes a sixth less time backwards.
+    - conditions that are false
+    - divisors that are powers of two, far from the ends of the range: dividing by them is multiplying, exactly. The
+      default tau of 2 is one; a LIF layer takes a sixth less time backwards.
+    - numbers far from the ends with whose difference from them something is compared with 0: of two numbers that are
+      not equal the difference is not 0. So a neuron that is at its threshold is found without it.
+    - other numbers that are 0, of which a compiler knows what it need not add. The default v_reset is one.
     """
     names = [name for name in body.constants.values() if name not in body.arrays]
     of = {name: number for name, number in zip(body.constants.values(), numbers, strict=True) if name in names}
     false = {name for name in body.conditions & of.keys() if not of[name]}
-    return frozenset(false | {name for name in body.divisors & of.keys() if _is_power_of_two(of[name])})
+    inverse = {name for name in body.divisors & of.keys() if abs(math.frexp(of[name])[0]) == 0.5 and _is_far(of[name])}
+    apart = {name for name in body.compared & of.keys() if _is_far(of[name])}
+    return frozenset(false | inverse | apart | {name for name in body.others & of.keys() if _is_zero(of[name])})
 
 
-def _is_power_of_two(number: float) -> bool:
-    return abs(math.frexp(number)[0]) == 0.5 and 2.0**-60 < abs(number) < 2.0**60
+def _is_far(number: float) -> bool:
+    """Whether a number is far from the ends of the range."""
+    return 2.0**-60 < abs(number) < 2.0**60
+
+
+def _is_zero(number: float) -> bool:
+    return number == 0 and math.copysign(1, number) > 0
 
 
 def ready_forward(run: Run, values: Values) -> Ready:

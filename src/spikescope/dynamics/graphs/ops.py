@@ -18,7 +18,18 @@ import torch
 
 from .graph import SAME, Node
 
-__all__ = ["CONDITIONS", "CONDITION_OF", "CUDA", "DIVISIONS", "LOGICAL", "OPS", "PASS", "Op", "meaning"]
+__all__ = [
+    "CONDITIONS",
+    "CONDITION_OF",
+    "CUDA",
+    "DIVISIONS",
+    "LOGICAL",
+    "OPS",
+    "PASS",
+    "Op",
+    "compared_difference",
+    "meaning",
+]
 
 aten = torch.ops.aten
 
@@ -142,11 +153,24 @@ PASS = {*SAME, aten.view.default, aten.expand.default}
 
 DIVISIONS = {aten.div.Tensor, aten.div.Scalar}
 
+_DIFFERENCES = {aten.sub.Tensor, aten.sub.Scalar}
+_COMPARISONS = LOGICAL - CONDITIONS
+
 _CLAMPS = [
     (aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default),
     (aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor),
 ]
 _SCALAR_POWERS = {0.5: aten.sqrt.default, 1.0: aten.alias.default, -1.0: aten.reciprocal.default}
+
+
+def compared_difference(node: Node) -> Node | None:
+    """The difference of which a node says how it compares with 0, unless it was replaced; None of any other node."""
+    if node.target not in _COMPARISONS or isinstance(node.args[1], Node) or node.args[1] != 0:
+        return None
+    found = node.args[0]
+    while isinstance(found, Node) and found.target is aten.masked_fill.Scalar:
+        found = found.args[0]
+    return found if isinstance(found, Node) and found.target in _DIFFERENCES else None
 
 
 def meaning(node: Node) -> object:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from .graph import Node
-from .ops import CONDITION_OF, CONDITIONS, CUDA, DIVISIONS, OPS, PASS, meaning
+from .ops import CONDITION_OF, CONDITIONS, CUDA, DIVISIONS, OPS, PASS, compared_difference, meaning
 from .trace import Body
 
 __all__ = ["LITERAL", "Assignment", "Language", "assignments", "each"]
@@ -41,7 +41,8 @@ def assignments(
     A division by one of the constants `reciprocal` is a product with its reciprocal, as PyTorch computes it on a GPU
     where the divisor is a number or lies on the CPU; `LITERAL` stands for the numbers that are in the text itself.
     `settled` are constants whose value is known: a divisor among them is a power of two, so that the product with its
-    reciprocal, `c_inverse`, is the exact quotient; a condition among them is false.
+    reciprocal, `c_inverse`, is the exact quotient; a condition among them is false; of one that something is compared
+    with by its difference from it, no other number has the difference 0.
     """
     text: dict[Node, str] = {**body.inputs, **body.constants}
     made = []
@@ -50,7 +51,11 @@ def assignments(
         return text[argument] if isinstance(argument, Node) else literal(argument, language)
 
     for node in body.nodes:
-        given = ((place, argument) for place, argument in enumerate(node.args) if _is_operand(argument))
+        args = node.args
+        difference = compared_difference(node)
+        if difference is not None and text.get(difference) == text[args[0]]:
+            args = difference.args if text.get(difference.args[1]) in settled & body.compared else args
+        given = ((place, argument) for place, argument in enumerate(args) if _is_operand(argument))
         operands = [_as_number(node, place, operand(argument), language) for place, argument in given]
         expression = _expression(node, operands, language)
         if node.target in DIVISIONS:
@@ -66,7 +71,8 @@ def assignments(
             text[node] = operand(node.args[0])
         else:
             text[node] = f"v_{node.name}"  # a name of the graph may be that of a function
-            reads = [text[held] for held in node.inputs if text[held] in expression]  # of some only the shape counts
+            inputs = [held for held in args if isinstance(held, Node)]
+            reads = [text[held] for held in inputs if text[held] in expression]  # of some only the shape counts
             made.append(Assignment(node, text[node], expression, operands, reads))
     return made, [operand(out) for out in body.outputs]
 

@@ -22,7 +22,7 @@ from ...internals import vector_jacobian
 from ...surrogate import Surrogate
 from ..eager import StepFunction
 from .graph import Graph, Node, UntraceableError, record
-from .ops import DIVISIONS, OPS, PASS, meaning
+from .ops import DIVISIONS, OPS, PASS, compared_difference, meaning
 from .prologue import AsNumbers, Prologue
 from .rules import TRACED, disagreement, refused, rounds_alike
 
@@ -102,10 +102,16 @@ class Body:
     numbers: frozenset[str]  # the constants that are Python numbers in the eager loop
     outputs: tuple[Any, ...]
     divisors: frozenset[str]  # the numbers that something is divided by
+    compared: frozenset[str]  # the other numbers that something is compared with, by its difference from them
     conditions: frozenset[str]  # the constants that are conditions
     traced: Traced
     inexact: frozenset[Any]  # the operations whose texts do not give the very bits of PyTorch
     prologue: Prologue  # what the constants are computed by
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The numbers of which none of that is known."""
+        return self.numbers - self.divisors - self.compared - self.conditions
 
     @property
     def exact(self) -> bool:
@@ -172,6 +178,9 @@ def split(
     read = {argument for node in body for argument in node.inputs} | {o for o in graph.outputs if isinstance(o, Node)}
     used = [node for node in (*values_at, *fixed) if node in read]
     constants = {node: f"{constant}{i}" for i, node in enumerate(used)}
+    divisors = {node.args[1] for node in body if node.target in DIVISIONS and node.args[1] in numbers}
+    differences = [found for node in body if (found := compared_difference(node)) is not None]
+    compared = {node.args[1] for node in differences if node.args[1] in numbers} - divisors
 
     return Body(
         nodes=tuple(body),
@@ -180,9 +189,8 @@ def split(
         arrays=frozenset(constants[node] for node in used if node in arrays),
         numbers=frozenset(constants[node] for node in used if node in numbers),
         outputs=graph.outputs,
-        divisors=frozenset(
-            constants[node.args[1]] for node in body if node.target in DIVISIONS and node.args[1] in numbers
-        ),
+        divisors=frozenset(constants[node] for node in divisors),
+        compared=frozenset(constants[node] for node in compared),
         conditions=frozenset(constants[node] for node in used if node.dtype is torch.bool),
         traced=known,
         inexact=frozenset(meaning(node) for node in body if not _exact(node)),
