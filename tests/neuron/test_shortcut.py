@@ -20,11 +20,9 @@ from spikescope.dynamics.cpp.prepared import PreparedOnCpu
 from spikescope.dynamics.triton import launch
 from spikescope.dynamics.triton.prepared import PreparedOnGpu
 
-SHORT = [cls for cls in POINTWISE if cls.drive is neuron.PointwiseNeuron.drive]
-
 
 @pytest.mark.parametrize("mode", ["s", "m"])
-@pytest.mark.parametrize("cls", SHORT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
 def test_short_way_is_the_eager_loop(cls, mode, short):
     node, twin = twins(cls, mode)
     runs_a_kernel = node.implementation(input_of(cls, mode)).backend == "cpp"
@@ -37,7 +35,7 @@ def test_short_way_is_the_eager_loop(cls, mode, short):
         assert len(short) == (3 if runs_a_kernel and not keeps else 0)
 
 
-@pytest.mark.parametrize("cls", SHORT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
 def test_steps_whose_output_nobody_took_have_gradients_by_the_kernel(cls, monkeypatch):
     node, twin = twins(cls)
     if node.implementation(input_of(cls, "s")).backend != "cpp":

@@ -133,6 +133,8 @@ class PointwiseNeuron(Neuron, abstract=True):
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
     ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
+    driven_by: ClassVar[tuple[str, ...]] = ()  # the memories that `drive` keeps beside the state
+    drive_keeps_form: ClassVar[bool] = False  # whether it gives as many numbers as it takes, of the same dtype, always
     _short: ClassVar[Shortcut | None] = None
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
@@ -307,6 +309,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         return x_seq if self._plainly_driven() else self.drive(wide(x_seq))
 
     def _plainly_driven(self) -> bool:
+        """Whether the step sees the input itself."""
         return type(self).drive is PointwiseNeuron.drive
 
     def _keep(self, state: Any) -> None:

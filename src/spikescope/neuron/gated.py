@@ -13,6 +13,7 @@ from ..errors import StateError, check_fits, watch_input
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
+from .shortcut import methods_of
 
 __all__ = ["GatedLIFNode"]
 
@@ -73,6 +74,8 @@ class GatedLIFNode(PointwiseNeuron):
 
     State = Gated
     example = {"T": 16}
+    driven_by = ("t",)
+    drive_keeps_form = True
 
     def prepare(self) -> None:
         shape = self._shape()
@@ -128,3 +131,6 @@ class GatedLIFNode(PointwiseNeuron):
         u = left - (1 - alpha) * torch.sigmoid(p.linear_decay) - (1 - gamma) * torch.sigmoid(p.v_subreset) * s.spike + x
         spike = p.surrogate_function(u - torch.sigmoid(p.v_threshold))
         return Step(spike, Gated(u, spike), u)
+
+
+GatedLIFNode.ways = (*PointwiseNeuron.ways, *methods_of(GatedLIFNode))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..fields import Value, option, value
 from .integrate import LeakyIntegrateAndFire
+from .shortcut import methods_of
 
 __all__ = ["NoisyLIFNode"]
 
@@ -51,6 +52,12 @@ class NoisyLIFNode(LeakyIntegrateAndFire):
         noise = [torch.randn(x.shape, dtype=x.dtype, device=x.device, **given) for x in x_seq]
         return x_seq + sigma * torch.stack(noise) if noise else x_seq
 
+    def _plainly_driven(self) -> bool:
+        """Without noise, unless a subclass drives it in another way."""
+        sigma = self.sigma
+        still = type(sigma) in (int, float) and not sigma and "sigma" not in self.moving_numbers()
+        return still and type(self).drive is NoisyLIFNode.drive
+
     def _follow(self, name: str, given: Any) -> None:
         """Without noise none is drawn, so that a 0 is a switch and no number."""
         super()._follow(name, None if name == "sigma" and type(given) is float and not given else given)
@@ -62,3 +69,6 @@ class NoisyLIFNode(LeakyIntegrateAndFire):
                 "For a seed write torch.Generator().manual_seed(seed)."
             )
         super().__setattr__(name, given)
+
+
+NoisyLIFNode.ways = (*LeakyIntegrateAndFire.ways, *methods_of(NoisyLIFNode))

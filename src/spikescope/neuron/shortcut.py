@@ -111,10 +111,13 @@ class Shortcut:
             if isinstance(getattr(_of(neuron, owner), name), Tensor)
         ]
         self.states: tuple[str, ...] = cls.State._fields
+        self.drives = not neuron._plainly_driven()
+        self.memories = len(self.states) + len(cls.driven_by)
         self.is_open = (
             len(parts) == len(found)
             and goes_as_written(neuron, names)
             and neuron.backend != "torch"
+            and not (self.drives and not cls.drive_keeps_form)
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *parts))
@@ -156,7 +159,7 @@ class Shortcut:
 
     def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
         """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""
-        if neuron._live_taps or not (self._is_open_to(neuron, x) and is_bare(neuron)):
+        if self.drives or neuron._live_taps or not (self._is_open_to(neuron, x) and is_bare(neuron)):
             return None
         return self._way(neuron, x, norm, make)
 
@@ -184,7 +187,9 @@ class Shortcut:
     def _run(self, neuron: Any, x: Tensor) -> Tensor | None:
         """The output of a call without its hooks; None where no run is prepared for it."""
         way = self._way(neuron, x)
-        return None if way is None else self._keep(neuron, way[0], way[0](x, way[1]))
+        if way is None:
+            return None
+        return self._keep(neuron, way[0], way[0](_driven(neuron, x) if self.drives else x, way[1]))
 
     def _keep(self, neuron: Any, run: Any, out: Sequence[Tensor]) -> Tensor:
         """The output of a run; state and taps are kept."""
@@ -203,13 +208,15 @@ class Shortcut:
         """The run that is prepared for a call, whose kind is told by `more` besides, and what it takes."""
         held = neuron.__dict__
         memories, taps = held["_memories"], held["_live_taps"]
-        if len(memories) != len(self.states) or held.get("_traced") is not None:
+        if len(memories) != self.memories or held.get("_traced") is not None:
             return None
+        if self.drives and x.dtype.itemsize < 4:
+            return None  # what drives the step is wider than the input
         if (waiting := held.get("_norm")) and get_ident() in waiting:
             return None
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
-        learns, place, rest = x.requires_grad, x.get_device(), []
+        learns, place, rest = x.requires_grad or self.drives, x.get_device(), []
         kind = [place, x.shape, x.stride(), x.dtype, taps, more]
         state = [*map(memories.get, self.states)]
         for entry in state:
@@ -257,7 +264,8 @@ class Shortcut:
             if not all(map(is_, found, map(neuron._memories.get, self.states))):
                 return None
             if all(map(is_, state, found)):  # one that spreads may be refused next time
-                made = make(neuron.backend, neuron._definition(p), state, x, single, neuron._live_taps)
+                like = x.detach().requires_grad_() if self.drives else x  # what drives the step may learn
+                made = make(neuron.backend, neuron._definition(p), state, like, single, neuron._live_taps)
         self.runs[kind] = made
         return made
 
@@ -268,6 +276,16 @@ def short_way(neuron: Any) -> Shortcut:
     if short is None or not short.holds(neuron):
         short = neuron.__dict__["_short"] = Shortcut(neuron)
     return short
+
+
+def _driven(neuron: Any, x: Tensor) -> Tensor:
+    """What drives the step, in memory as the input has it; for a call that is certain, as a neuron may count it."""
+    single = neuron.step_mode == "s"
+    driven: Tensor = neuron._driven(x.unsqueeze(0) if single else x)
+    driven = driven.squeeze(0) if single else driven
+    if driven.stride() == x.stride():
+        return driven
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(driven)
 
 
 def _of(neuron: Any, owner: str) -> Any:
