@@ -195,7 +195,7 @@ def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], l
     begin, step, row, end = [], [], [], []
     if "count" in taps:
         begin.append("alignas(64) int32_t count_[B] = {};")
-        step.append(f"count_[i] += ({y} != 0);")
+        step.append(f"count_[i] += {y} != 0 ? -1 : 0;")  # what a comparison of vectors gives
         end.append("store_counts(TAP[0], T, o, e, count_);")
     if "packed" in taps:
         row.append("if (ahead) fetch_to_write((uint8_t*)TAP[1] + u * ((n + 7) / 8) + at / 8, B / 8);")

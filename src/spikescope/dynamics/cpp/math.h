@@ -213,10 +213,23 @@ template <class R> static inline double total(const R* block, long e) {
   return sum;
 }
 
-// The taps. A count is stored in the smallest integer that holds T.
-static inline void store_counts(void* out, long T, long o, long e, const int32_t* count) {
-  if (T < 256) for (long i = 0; i < e; i++) ((uint8_t*)out)[o + i] = (uint8_t)count[i];
-  else for (long i = 0; i < e; i++) ((int32_t*)out)[o + i] = count[i];
+// The taps. What was counted downwards is stored in the smallest integer that holds T.
+static inline void store_bytes(uint8_t* out, long e, const int32_t* down) {
+  long i = 0;
+#if defined __AVX2__ && BUILT_IN(__builtin_ia32_packssdw256) && BUILT_IN(__builtin_ia32_packuswb256)
+  typedef int ints __attribute__((vector_size(32), aligned(1), may_alias));
+  for (; i + 32 <= e; i += 32) {
+    const ints* from = (const ints*)(down + i);
+    const auto low = -__builtin_ia32_packssdw256(from[0], from[1]), high = -__builtin_ia32_packssdw256(from[2], from[3]);
+    const ints b = (ints)__builtin_ia32_packuswb256(low, high);  // the halves of both apart
+    *(ints*)(out + i) = ints{b[0], b[4], b[1], b[5], b[2], b[6], b[3], b[7]};
+  }
+#endif
+  for (; i < e; i++) out[i] = (uint8_t)-down[i];
+}
+static inline void store_counts(void* out, long T, long o, long e, const int32_t* down) {
+  if (T < 256) store_bytes((uint8_t*)out + o, e, down);
+  else for (long i = 0; i < e; i++) ((int32_t*)out)[o + i] = -down[i];
 }
 
 template <class R> static inline void store_range(double* out, long e, const R* low, const R* high, const R* sum) {
