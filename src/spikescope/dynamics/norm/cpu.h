@@ -68,12 +68,8 @@ extern "C" void norm_forward(const float* X, const float* weight, const float* b
   }
 }
 
-// The sum of the lanes, in halves; of a plane with fewer values than that, one after the other.
-static inline float total_of(lanes sum, long size) {
-  if (size < W) {
-    for (long i = 1; i < size; i++) sum[0] += sum[i];
-    return sum[0];
-  }
+// The sum of the lanes, in halves.
+static inline float total_of(lanes sum) {
   channels half[2];
   memcpy(half, &sum, sizeof sum);
   const channels quarter = half[0] + half[1];
@@ -87,29 +83,38 @@ static inline void add_rest(const float* gy, const float* x, long whole, long si
   memcpy(q, &product, sizeof q);
   for (long i = whole; i < size; i++) {
     const float d = gy[i], off = x[i] - mean;
-    s[i - whole] = whole ? s[i - whole] + d : d;
-    q[i - whole] = whole ? fused(off, d, q[i - whole]) : off * d;
+    s[i - whole] += d;
+    q[i - whole] = fused(off, d, q[i - whole]);
   }
   memcpy(&sum, s, sizeof s);
   memcpy(&product, q, sizeof q);
 }
 
+// The same as below of a plane with fewer values than a vector: one after the other, each product rounded.
+static inline void add_small_plane(const float* gy, const float* x, long size, float mean, double& sum, double& product) {
+  float s = gy[0], q = (x[0] - mean) * gy[0];
+  for (long i = 1; i < size; i++) {
+    const float of = (x[i] - mean) * gy[i];
+    s += gy[i];
+    q += of;
+  }
+  sum += s;
+  product += q;
+}
+
 // Adds of a plane the sum of its gradients, and that of their products with the values off the mean.
 static inline void add_plane(const float* gy, const float* x, long size, float mean, double& sum, double& product) {
+  if (size < W) return add_small_plane(gy, x, size, mean, sum, product);
   const long whole = size - size % W;
-  lanes s = {}, q = {};
-  if (whole) {
-    s = at(gy);
-    q = (at(x) - mean) * s;
-  }
+  lanes s = at(gy), q = (at(x) - mean) * s;
   for (long i = W; i < whole; i += W) {
     const lanes d = at(gy + i);
     s += d;
     q += (at(x + i) - mean) * d;
   }
   if (whole < size) add_rest(gy, x, whole, size, mean, s, q);
-  sum += total_of(s, size);
-  product += total_of(q, size);
+  sum += total_of(s);
+  product += total_of(q);
 }
 
 static inline void gradient_of_plane(const float* __restrict gy, const float* __restrict x, float* __restrict gx,
