@@ -92,12 +92,14 @@ def test_narrow_input_is_widened_before_it_is_driven(dtype):
 @pytest.mark.parametrize("mode", ["s", "m"])
 def test_noise_is_drawn_once_a_call(mode, short):
     node, twin = twins(neuron.NoisyLIFNode, mode, sigma=0.5)
+    short.clear()
     found = []
     for each in (node, twin):
         torch.manual_seed(3)
         each.reset()
         found.append(runs(each, mode, neuron.NoisyLIFNode))
     assert_equal(*found, 4)
+    assert len(short) == 3
     for each in (node, twin):
         each.sigma = 0.0
     short.clear()

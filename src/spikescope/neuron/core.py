@@ -134,7 +134,6 @@ class PointwiseNeuron(Neuron, abstract=True):
     State: ClassVar[Any]
     ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
     driven_by: ClassVar[tuple[str, ...]] = ()  # the memories that `drive` keeps beside the state
-    drive_keeps_form: ClassVar[bool] = False  # whether it gives as many numbers as it takes, of the same dtype, always
     _short: ClassVar[Shortcut | None] = None
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
@@ -311,6 +310,10 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _plainly_driven(self) -> bool:
         """Whether the step sees the input itself."""
         return type(self).drive is PointwiseNeuron.drive
+
+    def _drive_keeps_form(self) -> bool:
+        """Whether what `drive` gives always has the shape and the dtype of what it takes."""
+        return False
 
     def _keep(self, state: Any) -> None:
         for name, held in zip(type(self).State._fields, state, strict=True):

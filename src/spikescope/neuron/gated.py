@@ -75,7 +75,6 @@ class GatedLIFNode(PointwiseNeuron):
     State = Gated
     example = {"T": 16}
     driven_by = ("t",)
-    drive_keeps_form = True
 
     def prepare(self) -> None:
         shape = self._shape()
@@ -123,6 +122,9 @@ class GatedLIFNode(PointwiseNeuron):
         if gain.requires_grad:
             watch_input(type(self).__name__, driven, x_seq)
         return driven
+
+    def _drive_keeps_form(self) -> bool:
+        return True
 
     @classmethod
     def step(cls, p: Any, s: Gated, x: Tensor) -> Step:

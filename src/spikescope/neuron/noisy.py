@@ -58,6 +58,10 @@ class NoisyLIFNode(LeakyIntegrateAndFire):
         still = type(sigma) in (int, float) and not sigma and "sigma" not in self.moving_numbers()
         return still and type(self).drive is NoisyLIFNode.drive
 
+    def _drive_keeps_form(self) -> bool:
+        """A tensor may bring axes and a precision of its own."""
+        return type(self.__dict__.get("sigma")) is float
+
     def _follow(self, name: str, given: Any) -> None:
         """Without noise none is drawn, so that a 0 is a switch and no number."""
         super()._follow(name, None if name == "sigma" and type(given) is float and not given else given)

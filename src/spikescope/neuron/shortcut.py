@@ -117,7 +117,7 @@ class Shortcut:
             len(parts) == len(found)
             and goes_as_written(neuron, names)
             and neuron.backend != "torch"
-            and not (self.drives and not cls.drive_keeps_form)
+            and (not self.drives or neuron._drive_keeps_form())
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *parts))
