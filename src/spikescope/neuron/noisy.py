@@ -54,8 +54,9 @@ class NoisyLIFNode(LeakyIntegrateAndFire):
 
     def _plainly_driven(self) -> bool:
         """Without noise, unless a subclass drives it in another way."""
-        sigma = self.sigma
-        still = type(sigma) in (int, float) and not sigma and "sigma" not in self.moving_numbers()
+        if "sigma" in self.moving_numbers():  # asked first: compiled code would hold on to the number
+            return False
+        still = type(self.sigma) in (int, float) and not self.sigma
         return still and type(self).drive is NoisyLIFNode.drive
 
     def _drive_keeps_form(self) -> bool:
