@@ -278,11 +278,20 @@ static inline void pack(const float* y, long e, uint8_t* out) {
 #elif defined __AVX__ && BUILT_IN(__builtin_ia32_cmpps256) && BUILT_IN(__builtin_ia32_movmskps256)
 static inline void pack(const float* y, long e, uint8_t* out) {
   typedef float floats __attribute__((vector_size(32), aligned(4), may_alias));
-  const auto eight = [y](long i) {
-    return (uint32_t)__builtin_ia32_movmskps256(
-      __builtin_ia32_cmpps256(*(const floats*)(y + i), floats{}, NOT_EQUAL));
-  };
+  const auto fired = [y](long i) { return __builtin_ia32_cmpps256(floats{}, *(const floats*)(y + i), NOT_EQUAL); };
+  const auto eight = [fired](long i) { return (uint32_t)__builtin_ia32_movmskps256(fired(i)); };
   long i = 0;
+#if defined __AVX2__ && BUILT_IN(__builtin_ia32_packsswb256) && BUILT_IN(__builtin_ia32_pmovmskb256)
+  typedef int ints __attribute__((vector_size(32)));
+  typedef char bytes __attribute__((vector_size(32)));
+  for (; i + 32 <= e; i += 32) {  // as a byte a neuron first, which takes two thirds of the instructions
+    const auto low = __builtin_ia32_packssdw256((ints)fired(i), (ints)fired(i + 8));
+    const auto high = __builtin_ia32_packssdw256((ints)fired(i + 16), (ints)fired(i + 24));
+    const ints b = (ints)__builtin_ia32_packsswb256(low, high);
+    const uint32_t bits = __builtin_ia32_pmovmskb256((bytes)ints{b[0], b[4], b[1], b[5], b[2], b[6], b[3], b[7]});
+    memcpy(out + i / 8, &bits, 4);
+  }
+#endif
   for (; i + 32 <= e; i += 32) {  // a store of bytes each would fill the queue of a processor where a row is not at hand
     const uint32_t bits = eight(i) | eight(i + 8) << 8 | eight(i + 16) << 16 | eight(i + 24) << 24;
     memcpy(out + i / 8, &bits, 4);
