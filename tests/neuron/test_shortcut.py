@@ -56,7 +56,14 @@ def test_steps_whose_output_nobody_took_have_gradients_by_the_kernel(cls, monkey
     assert [gy is None for gy in backs] == [False, True, True]
 
 
-ON_A_GPU = [neuron.LIFNode, neuron.ParametricLIFNode, neuron.AdaptiveLIFNode, neuron.KLIFNode, neuron.IzhikevichNode]
+ON_A_GPU = [
+    neuron.LIFNode,
+    neuron.ParametricLIFNode,
+    neuron.AdaptiveLIFNode,
+    neuron.KLIFNode,
+    neuron.IzhikevichNode,
+    neuron.GatedLIFNode,
+]
 
 
 @pytest.mark.skipif(not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter")
