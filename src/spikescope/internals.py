@@ -25,6 +25,7 @@ __all__ = [
     "checkpoint_may_keep_state",
     "constant_when_compiled",
     "exporting",
+    "function_modes",
     "gradient_is_watched",
     "holders",
     "in_backward",
@@ -245,6 +246,7 @@ def is_undisturbed(in_backward: bool = False) -> bool:
 
 
 _module_call = nn.Module.__call__
+function_modes = torch._C._len_torch_function_stack  # how many there are; PyTorch has no public question for it
 
 
 def next_in_a_row(module: nn.Module) -> nn.Module | None:

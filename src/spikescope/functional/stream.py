@@ -10,6 +10,7 @@ from torch import nn
 
 from ..base import StepModule
 from ..errors import check_module
+from ..neuron.row import Row
 from .network import NetworkState, get_state, label, listed, outside_of_containers, reset_net, set_state
 
 __all__ = ["Stream", "stream"]
@@ -21,6 +22,8 @@ class Stream:
     - `net`: the network, whose parameters, modes and hooks act as they do in a call of its own
     - `state`: the state of all its modules as a value, that later steps leave as it is; assign one to go on from it
     """
+
+    _row: Row | None = None
 
     def __init__(self, net: nn.Module) -> None:
         check_module("stream", net)
@@ -39,6 +42,12 @@ class Stream:
     def step(self, *inputs: Any, **named: Any) -> Any:
         """The output `[N, *]` of the network for the input `[N, *]` of one step."""
         with torch.no_grad():
+            if len(inputs) == 1 and not named and not torch.compiler.is_compiling():
+                row = self._row
+                if row is None or not row.holds(self.net):
+                    row = self._row = Row(self.net)
+                if row.is_open_to(inputs[0]):
+                    return row.step(inputs[0])
             return self.net(*inputs, **named)
 
     def __call__(self, *inputs: Any, **named: Any) -> NoReturn:
@@ -57,6 +66,9 @@ class Stream:
     @state.setter
     def state(self, given: Mapping[str, Mapping[str, Any]]) -> None:
         set_state(self.net, given)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: held for name, held in self.__dict__.items() if name != "_row"}
 
     def __repr__(self) -> str:
         return f"Stream of {type(self.net).__name__}"
