@@ -18,10 +18,13 @@ __all__ = [
     "Failure",
     "Told",
     "at_path",
+    "attribute_of",
     "computed",
     "described",
     "leaves_of",
     "mapped",
+    "part_of",
+    "part_of_call",
     "rebuilt",
     "same_tensors",
     "tensors_of",
@@ -156,6 +159,45 @@ def at_path(held: Any, path: str) -> Any:
         else:
             held = getattr(held, part)
     return held
+
+
+def part_of(out: Any, name: str) -> Any:
+    """An output, or the part of it that a path leads to; what leads nowhere belongs to whoever asked for it.
+
+    >>> part_of((1, {"v": 2}), "1.v"), part_of((1, 2), "7")
+    (2, IndexError("there is no '7' in what the module gives, a tuple of 2"))
+    """
+    if not name or not isinstance(out, (list, tuple, dict)):
+        return unpacked(out)
+    try:
+        return at_path(out, name)
+    except (LookupError, AttributeError) as error:
+        text = f"there is no {name!r} in what the module gives, a {type(out).__name__} of {len(out)}"
+        return Failure(text) if torch.compiler.is_compiling() else type(error)(text)
+
+
+def part_of_call(given: tuple[Any, Any], name: str) -> Any:
+    """All arguments of a call, the unnamed and the named, or the one that a path leads to.
+
+    >>> part_of_call(((1, 2), {"gain": 3}), "2")
+    3
+    """
+    args, kwargs = given
+    return at_path((*args, *kwargs.values()), name) if name else given
+
+
+def attribute_of(module: Any, name: str) -> Any:
+    """What an attribute is now, at the end of a path; where there is none, the error, which belongs to whoever asked.
+
+    >>> attribute_of(spikescope.neuron.IFNode(), "v"), type(attribute_of(spikescope.neuron.IFNode(), "w"))
+    (0.0, <class 'AttributeError'>)
+    """
+    try:
+        return at_path(module, name)
+    except Exception as error:  # not one of the forward pass
+        if torch.compiler.is_compiling():
+            return Failure(f"{type(module).__name__} has no {name} now; without torch.compile the error says why.")
+        return error
 
 
 def same_tensors(one: Any, other: Any) -> bool:

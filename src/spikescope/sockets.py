@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -22,9 +22,11 @@ from .form import (
     Deferred,
     Failure,
     Told,
-    at_path,
+    attribute_of,
     described,
     leaves_of,
+    part_of,
+    part_of_call,
     rebuilt,
     same_tensors,
     unpacked,
@@ -35,12 +37,14 @@ from .internals import at_work, exporting, keep_in_order, never_a_frame_of_its_o
 
 __all__ = [
     "KINDS",
+    "Ear",
     "Point",
     "Signal",
     "Subscriber",
     "are_bare",
     "at_rest",
     "forget",
+    "hear",
     "instrument",
     "is_bare",
     "is_watched",
@@ -218,6 +222,13 @@ _SEVERAL = Failure(
 )
 
 
+class Ear(Protocol):
+    """Who hears a call of a neuron that goes a short way as a whole, for all who listen there."""
+
+    def settle(self) -> None:
+        """Others are told again: what was heard so far comes before it."""
+
+
 class Socket:
     """What both hooks of a module share; it comes after all hooks that others have put there.
 
@@ -225,6 +236,8 @@ class Socket:
 
     A shallow copy (`copy.copy`, a replica of `nn.DataParallel`) has the same hooks: it is the module for a monitor.
     """
+
+    ear: Any = None  # goes when somebody plugs in or out
 
     def __init__(self, passing: bool) -> None:
         self.passing = passing  # goes when nobody listens any more
@@ -254,6 +267,8 @@ class Entry(Socket):
         changed, (compiling, hidden, again) = False, at_work()
         if hidden:
             return self.note_transform()
+        if not compiling and self.ear is not None:
+            self.ear.settle()
         for point in self.points:
             if not (compiling or point.live):
                 continue
@@ -261,18 +276,18 @@ class Entry(Socket):
             tell = point.send if compiling else point.deliver
             if kind == "grad_input":
                 args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                point.watch(_part((args, kwargs), name))
+                point.watch(part_of_call((args, kwargs), name))
             elif again:
                 point.recomputes += 1
             elif kind == "start":
                 if all(map(at_rest, point.states)):
                     tell(None)
             elif kind == "input":
-                tell(_given(unpacked((*args, *kwargs.values())), name))
+                tell(part_of(unpacked((*args, *kwargs.values())), name))
             elif kind == "call":
                 tell((args, kwargs))
             else:
-                tell(_attribute(module, name))
+                tell(attribute_of(module, name))
         return (args, kwargs) if changed else None
 
 
@@ -292,42 +307,16 @@ class Exit(Socket):
             kind, name, taps = point.signal
             tell = point.send if compiling else point.deliver
             if kind == "grad_output":
-                point.watch(_given(out, name))
+                point.watch(part_of(out, name))
             elif again:
                 point.recomputes += 1
             elif kind == "after":
-                tell(_attribute(module, name))
+                tell(attribute_of(module, name))
             else:
-                value = _given(out, name) if kind == "output" else _told(module, name)
+                value = part_of(out, name) if kind == "output" else _told(module, name)
                 tell(_with_taps(module, value, taps) if taps else value)
         if told:
             _forget_deferred(module, compiling)
-
-
-def _given(out: Any, name: str) -> Any:
-    """An output, or the part of it that a path leads to; what leads nowhere belongs to whoever asked for it."""
-    if not name or not isinstance(out, (list, tuple, dict)):
-        return unpacked(out)
-    try:
-        return at_path(out, name)
-    except (LookupError, AttributeError) as error:
-        text = f"there is no {name!r} in what the module gives, a {type(out).__name__} of {len(out)}"
-        return Failure(text) if torch.compiler.is_compiling() else type(error)(text)
-
-
-def _part(given: tuple[Any, Any], name: str) -> Any:
-    """All arguments of a call, or the one that a path leads to."""
-    args, kwargs = given
-    return at_path((*args, *kwargs.values()), name) if name else given
-
-
-def _attribute(module: nn.Module, name: str) -> Any:
-    try:
-        return at_path(module, name)
-    except Exception as error:  # it belongs to whoever asked for the attribute, not to the forward pass
-        if torch.compiler.is_compiling():
-            return Failure(f"{type(module).__name__} has no {name} now; without torch.compile the error says why.")
-        return error
 
 
 def _told(module: Any, name: str) -> Any:
@@ -442,13 +431,14 @@ def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, states:
     """Plug in. `states` are the modules whose state tells the start of a sequence, for that signal alone."""
     if found_sockets(module) is None:
         forget_compiled_code()
-    socket = place_sockets(module, passing=True)[signal.kind not in _AT_ENTRY]
+    sockets, place = place_sockets(module, passing=True), signal.kind not in _AT_ENTRY
+    socket = sockets[place]
     point = next((known for known in socket.known if known.signal == signal and known.states == states), None)
     if point is None:
         point = Point(module, signal, states)
         socket.known = (*socket.known, point)
     point.subscribers = (*point.subscribers, subscriber)
-    _replug(socket)
+    _replug(sockets, place)
     point.refresh()
     return point
 
@@ -459,10 +449,19 @@ def unsubscribe(point: Point, subscriber: Subscriber) -> None:
     module = point.module()
     sockets = None if module is None else found_sockets(module)
     if module is not None and sockets is not None:
-        _replug(sockets[point.signal.kind not in _AT_ENTRY])
+        _replug(sockets, point.signal.kind not in _AT_ENTRY)
         if sockets[0].passing and not (sockets[0].points or sockets[1].points):
             take_hooks_off(module, _KEY)
     point.refresh()
+
+
+def hear(module: nn.Module, ear: Ear, subscribers: Collection[object]) -> None:
+    """Have calls told to one ear, where nobody but these subscribers listens, until that changes."""
+    sockets = found_sockets(module) or ()
+    heard = [one for socket in sockets for point in socket.points for one in point.subscribers]
+    if all(any(one is each for each in subscribers) for one in heard):
+        for socket in sockets:
+            socket.ear = ear
 
 
 def forget(point: Point) -> None:
@@ -473,7 +472,12 @@ def forget(point: Point) -> None:
         socket.known = tuple(known for known in socket.known if known is not point)
 
 
-def _replug(socket: Socket) -> None:
+def _replug(sockets: Sequence[Socket], place: int) -> None:
+    for each in sockets:
+        if each.ear is not None:
+            each.ear.settle()
+            each.ear = None
+    socket = sockets[place]
     heard = [point for point in socket.known if point.subscribers]
     points = tuple(sorted(heard, key=lambda point: _FIRST.get(point.signal.kind, 2)))
     if points != socket.points:

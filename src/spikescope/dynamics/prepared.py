@@ -176,7 +176,7 @@ class PreparedRun(LeanFunction):
         made, told = run
         checkpoints = made.checkpoints()
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
-        ctx.made = made
+        ctx.made, ctx.ear = made, None
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
         if told is None:
@@ -195,7 +195,13 @@ class PreparedRun(LeanFunction):
         plain = not torch.is_grad_enabled() and is_plain(gy, *gstate, x, read, *rest)
         if plain and made.knows(x, rest, checkpoints):
             try:
-                return None, *made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
+                found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
             except CompileError:
                 pass  # that way says so, and runs the eager loop
+            else:
+                if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
+                    ctx.ear(gy, True)
+                return None, *found
+        if ctx.ear is not None:
+            ctx.ear(gy, False)
         return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))

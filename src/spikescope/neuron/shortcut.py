@@ -23,7 +23,7 @@ from ..dynamics.cpp.prepared import PreparedOnCpu
 from ..fields import Declared, unedited
 from ..form import Told
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
-from ..sockets import Entry, Exit, are_bare, found_sockets, is_bare
+from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
 __all__ = ["Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
@@ -230,6 +230,13 @@ class Shortcut:
 
     def _watched(self, neuron: Any, x: Tensor, entry: Entry, leave: Exit) -> Tensor:
         """A call between the sockets. Who is told there may want other taps than before: the way is chosen within."""
+        ear = entry.ear
+        way = None if ear is None else self._way(neuron, x)
+        if way is not None and (known := ear.takes(x, self, way[0])) is not None:
+            rests = at_rest(neuron)
+            out = self._keep(neuron, way[0], way[0](_driven(neuron, x) if self.drives else x, way[1]))
+            ear.hears(known, neuron, x, out, rests)
+            return out
         args, kwargs = entry(neuron, (x,), {}) or ((x,), {})
         (x,) = args
         known = entry.only_starts or (is_ordinary(x) and self.holds(neuron))

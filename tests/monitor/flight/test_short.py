@@ -149,7 +149,7 @@ def test_what_is_to_be_used_again_counts_in_the_budget(tmp_path, monkeypatch):
 
     def kept(ring, *given, **options):
         keep(ring, *given, **options)
-        spare = sum(entry.values.nbytes for entry in ring._spare)
+        spare = sum(held.nbytes for rooms in ring._spare.values() for _, held, _ in rooms)
         held.append(ring.nbytes + spare)
         wrong.extend([ring._spare_bytes] * (ring._spare_bytes != spare))
 

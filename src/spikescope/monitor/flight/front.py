@@ -45,9 +45,11 @@ def flight_recorder(
 
     - `keep`: how many steps. `budget`: bytes that they may take; over it the oldest go.
     - `on`: what has them written down. `'nonfinite'`: the input, a potential or gradient that is kept, the loss, or a
-      weight after an update. `'silent'`: a layer that fired has not for three steps. `'loss jump'`: a loss far above
-      the last ones. `'exception'`: one ends the `with` block. `'signal'`: SIGUSR1 comes; a handler of yours runs too.
-      A function: it is given a `Step` at the end of each, and what it gives, if it is true, is the reason.
+      weight after an update; on a CPU more than half a million weights are looked at in turn, all of them within `keep`
+      steps, and at once where a number that came of them or the loss is not finite. `'silent'`: a layer that fired has
+      not for three steps. `'loss jump'`: a loss far above the last ones. `'exception'`: one ends the `with` block.
+      `'signal'`: SIGUSR1 comes; a handler of yours runs too. A function: it is given a `Step` at the end of each, and
+      what it gives, if it is true, is the reason.
     - `to`: the folder of these recordings, which are numbered. After `at_most` of them no more are written, but for
       signals and `dump()`.
     - `signals`: some of `'spike'`, `'h'` and `'grad_output'`. `samples`: how many samples, the first of a batch; where

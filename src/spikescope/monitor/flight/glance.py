@@ -108,6 +108,7 @@ class Glance:
 
     - `lasting`: tensors that are to be finite, which every call looks at. While they stay where they are nothing else
       is asked of them.
+    - `turns`: how many calls it may take to look at all of them; of small ones, and on a GPU, each looks at all.
 
     A call gives numbers that may come late: 1 where there is a spike, something that is not finite where a value is
     not; where it is not so, none, 0 or a sum. One that overflows is not finite either: whoever goes by the answer looks
@@ -118,8 +119,10 @@ class Glance:
     {'weight': nan, 'bits': 1.0}
     """
 
-    def __init__(self, lasting: Mapping[Any, Tensor] | None = None) -> None:
-        self._lasting = dict(lasting or {})
+    def __init__(self, lasting: Mapping[Any, Tensor] | None = None, turns: int = 1) -> None:
+        self._lasting, self._most = dict(lasting or {}), turns
+        self._parts: list[Table] = []  # of the table of the host
+        self._next = 0
         self._own = [held for held in self._lasting.values() if type(held) in (Tensor, nn.Parameter)]
         self._known: list[Any] | None = None
         self._others: dict[Any, Tensor] = {}  # of the lasting ones, what no kernel looks at
@@ -131,14 +134,10 @@ class Glance:
         finite: Mapping[Any, Tensor] = NOTHING,
         told: Mapping[Any, Answer] = NOTHING,
     ) -> Late:
-        own = self._own
-        now = [*map(Tensor.data_ptr, own), *map(Tensor.numel, own), *map(_DTYPE, own)]
-        if now != self._known:
-            self._tables, self._others = {}, {name: x for name, x in self._lasting.items() if not is_plain(x)}
-            rest = {name: x for name, x in self._lasting.items() if name not in self._others}
-            self._others |= _put(self._tables, rest, FINITE)
-            self._known = now
+        self._find()
         tables = self._tables
+        if self._parts:
+            tables[None] = self._part()
         answers: dict[Any, Answer] = {**told}
         for name, held in self._others.items():
             answers[name] = _alone(held, FINITE)
@@ -155,6 +154,44 @@ class Glance:
         if here is not None and _looking()(here.rows.buffer_info()[0], len(here.names)):
             answers.update(here.answers(here.rows))
         return Late(answers, [Look(place, table) for place, table in tables.items() if place is not None])
+
+    def is_sound(self) -> bool:
+        """Whether what is lasting lies on the host, where a kernel looks at it at once, and is found finite.
+
+        Where it is not, the next call looks at the same.
+        """
+        self._find()
+        parts = self._parts
+        if self._others or not parts or len(self._tables) > 1:
+            return False
+        at = self._next
+        part = self._part()
+        if _looking()(part.rows.buffer_info()[0], len(part.names)):
+            self._next = at
+            return False
+        return True
+
+    def _find(self) -> None:
+        """See whether all that is lasting stays where it was."""
+        own = self._own
+        now = [*map(Tensor.data_ptr, own), *map(Tensor.numel, own), *map(_DTYPE, own)]
+        if now != self._known:
+            self._tables, self._others = {}, {name: x for name, x in self._lasting.items() if not is_plain(x)}
+            rest = {name: x for name, x in self._lasting.items() if name not in self._others}
+            self._others |= _put(self._tables, rest, FINITE)
+            self._known, self._next, here = now, 0, self._tables.get(None)
+            self._parts = [] if here is None else here.parts(self._most)
+
+    def _part(self) -> Table:
+        """What is looked at in this turn."""
+        part = self._parts[self._next]
+        self._next = (self._next + 1) % len(self._parts)
+        return part
+
+    @property
+    def turns(self) -> int:
+        """How many calls it takes to look at all that is lasting."""
+        return max(1, len(self._parts))
 
 
 class Question:

@@ -36,7 +36,11 @@ class Judge:
         self._bad_input: Trigger | None = None
         self._bad_loss: Trigger | None = None
         self._weights = [held for held in net.parameters() if held.is_floating_point() and not held.is_meta]
-        self._glance = Glance({("weights", place): held for place, held in enumerate(self._weights)})
+        lasting = {("weights", place): held for place, held in enumerate(self._weights)}
+        self._glance, self._whole = Glance(lasting, max(1, ring.keep_steps - 1)), Glance(lasting)
+        self._bad_weights: Trigger | None = None
+        self._suspected = False  # whether all weights were looked at in this step
+        ring.alarm = self._suspect
         self._once = Glance()
         self._odd: Question | None = None  # of inputs that are like the last one
 
@@ -87,6 +91,14 @@ class Judge:
         self._loss = loss.item() if isinstance(loss, Tensor) else float(loss)
         if "nonfinite" in self.outside and not math.isfinite(self._loss):
             self._bad_loss = in_loss(self.ring.open.number, self._loss, self.net)  # while the states show where
+            self._suspect()
+
+    def _suspect(self) -> None:
+        """A number of a forward pass is not finite: before the next update it is seen whether a weight is the cause."""
+        if self._glance.turns > 1 and not self._suspected and "nonfinite" in self.outside:
+            self._suspected = True
+            odd = [self._weights[key[1]] for key, held in self._whole().values().items() if not math.isfinite(held)]
+            self._bad_weights = in_weights(self.ring.open.number - 1, self.net, odd)
 
     def tell_exception(self, error: Exception) -> None:
         """An exception ends the training; where this step or the last had a trigger, it follows from that."""
@@ -104,13 +116,33 @@ class Judge:
         frame = self.ring.open
         if frame is not self._ended and (frame.entries or self._loss is not None):
             self._ended = frame
-            known = self._bad_input, self._bad_loss
+            if not self._late and (layers := self._sound(frame)) is not None:
+                self._watch(frame, self._loss, layers, [])  # type: ignore[arg-type]  # it is a number
+                self._loss, self._suspected = None, False
+                return
+            known = self._bad_input, self._bad_loss, self._bad_weights
             self._late.append(_Sealed(frame, self._inputs, self._ask(frame), *known))
-        self._inputs, self._loss, self._bad_input, self._bad_loss = [], None, None, None
+        self._inputs, self._loss, self._suspected = [], None, False
+        self._bad_input = self._bad_loss = self._bad_weights = None
         while self._late and (wait or self._late[0].late.there):
             self._judge(self._late.popleft())
         for held in self._late:
             held.frame.lent = True  # it is looked at again
+
+    def _sound(self, frame: Frame) -> dict[str, bool] | None:
+        """Which layers fired in a step of which all is known, and finite; None where more has to be asked."""
+        layers: dict[str, bool] = {}
+        for signal, _, moment, _, seen in frame.entries:
+            if seen is None:
+                return None
+            if signal == "spike":
+                layers[moment.name] = seen or layers.get(moment.name, False)
+            elif seen:
+                return None
+        loss = self._loss
+        if self._inputs or self._bad_input or isinstance(loss, Tensor) or not (loss is None or math.isfinite(loss)):
+            return None
+        return layers if "nonfinite" not in self.outside or self._glance.is_sound() else None
 
     def _ask(self, frame: Frame) -> Late:
         """What a step is judged by: whether layers fired, the loss, and of other values what is not finite."""
@@ -139,9 +171,6 @@ class Judge:
 
     def _judge(self, sealed: _Sealed) -> None:
         frame, numbers = sealed.frame, sealed.late.values()
-        loss = numbers.get("loss")
-        if loss is not None:
-            frame.told["loss"] = loss
         triggers = []
         bad = [key for key, held in numbers.items() if not math.isfinite(held)]
         if (bad or sealed.bad_input) and (trigger := self._nonfinite(sealed, bad, numbers)) is not None:
@@ -150,6 +179,12 @@ class Judge:
         for key, held in numbers.items():
             if key[0] == "fired":
                 layers[key[1]] = layers.get(key[1], False) or held != 0
+        self._watch(frame, numbers.get("loss"), layers, triggers)
+
+    def _watch(self, frame: Frame, loss: float | None, layers: dict[str, bool], triggers: list[Trigger]) -> None:
+        """Have the step looked at by all watches, besides what is known already."""
+        if loss is not None:
+            frame.told["loss"] = loss
         step = Step(frame.number, loss, layers)
         for watch in list(self.watches):
             try:
@@ -173,13 +208,14 @@ class Judge:
                 given, call = sealed.inputs[key[1]]
                 trigger = in_input(frame.number, given, self._axes(), call)
         kinds = {key if isinstance(key, str) else key[0] for key in bad}
+        trigger = trigger or sealed.bad_weights
         if trigger is None and "kept" in kinds:
             trigger = in_kept(frame, frame.told.get("samples"))
         if trigger is None and "loss" in kinds and "nonfinite" in self.outside:
             trigger = sealed.bad_loss or in_loss(frame.number, numbers["loss"], None)
         if trigger is None and "weights" in kinds:
             odd = [self._weights[key[1]] for key in bad if key[0] == "weights"]
-            trigger = in_weights(frame.number, self.net, odd)
+            trigger = in_weights(frame.number, self.net, odd, self._glance.turns)
         return trigger
 
 
@@ -191,3 +227,4 @@ class _Sealed(NamedTuple):
     late: Late
     bad_input: Trigger | None
     bad_loss: Trigger | None
+    bad_weights: Trigger | None

@@ -76,14 +76,16 @@ def in_loss(step: int, loss: float, net: nn.Module | None) -> Trigger:
     return Trigger(KIND, step, words)
 
 
-def in_weights(step: int, net: nn.Module, odd: Sequence[Tensor]) -> Trigger | None:
+def in_weights(step: int, net: nn.Module, odd: Sequence[Tensor], turns: int = 1) -> Trigger | None:
     """In what the network has learned, after the update.
 
-    - `odd`: the weights that were not finite then, or whose sum was not; by now more of them may be.
+    - `odd`: the weights that were not finite then, or whose sum was not; by now more of them may be. `turns`: in how
+      many steps all were looked at.
     """
+    update = "the update" if turns == 1 else f"this update or one of the {turns - 1} before it"
     for name, held in named(net).items():
         for own, weight in held.named_parameters(recurse=False):
             if any(weight is each for each in odd) and not bool(torch.isfinite(weight.detach()).all()):
-                words = f"after the update there are values in {own!r} of {name!r} that are not finite"
+                words = f"after {update} there are values in {own!r} of {name!r} that are not finite"
                 return Trigger(KIND, step, words, name)
     return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,10 @@ class Room(NamedTuple):
     shape: torch.Size
     dtype: torch.dtype
     nbytes: int
+
+
+Spare = tuple[Room, Tensor, int]
+"""Memory that may be used again, and its address."""
 
 
 class Entry(NamedTuple):
@@ -80,35 +85,70 @@ class Ring(Sink):
         self.keep_steps, self.limit = keep, limit
         self.lock = threading.RLock()  # a backward pass brings its values from threads of its own
         self.frames: deque[Frame] = deque()
-        self.open = Frame(0)
-        self._spare: list[Entry] = []  # of the step that went last what lies in memory that may be used again
+        self._open = Frame(0)
+        self._spare: dict[
+            int, list[Spare]
+        ] = {}  # of the step that went last what lies in memory that may be used again
         self._spare_bytes = 0
         self.nbytes = self.dropped = 0  # bytes that are held; steps that went because of the limit
         self.about: dict[str, dict[str, Any]] = {}  # what a first value shows of each module
+        self.alarm: Callable[[], None] | None = None  # called where a number of a forward pass is not finite
+        self.turn: AbstractContextManager[Any] = nullcontext()  # of the probes that bring values
+        self._coming: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._coming_bytes = 0
+
+    @property
+    def open(self) -> Frame:
+        """The step that goes on."""
+        self.settle()
+        return self._open
+
+    def later(self, place: Callable[..., None], size: int, told: tuple[Any, ...]) -> None:
+        """Have something that came, of so many bytes, put in its place by a call of `place` when the step is over.
+
+        In the midst of a step each line of Python has to be fetched from memory first; at its end all values go one
+        way.
+        """
+        self._coming.append((place, told))
+        self._coming_bytes += size
+        if self.limit is not None and self.nbytes + self._coming_bytes + self._spare_bytes > self.limit:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put all that came in its place."""
+        coming = self._coming
+        if coming:
+            with self.turn, self.lock:
+                while coming:
+                    place, told = coming.popleft()
+                    place(*told)
+                self._coming_bytes = 0
 
     def begin(self) -> Frame | None:
         """The next step begins: the one that is over, where anything came of it."""
+        self.settle()
         with self.lock:
-            done = self.open
+            done = self._open
             if not done.entries and not done.told:
                 return None
             self.frames.append(done)
             self._forget_spare()
             while len(self.frames) >= self.keep_steps:
                 self._drop(again=True)
-            self.open = Frame(done.number + 1)
+            self._open = Frame(done.number + 1)
             return done
 
-    def room(self, wanted: Room) -> Tensor:
-        """Memory for a value: that of a step that went, if values are like those of then, and come in their order."""
-        with self.lock:
-            spare = self._spare
-            if spare and (spare[-1].room is wanted or spare[-1].room == wanted):
-                self._spare_bytes -= wanted.nbytes
-                held = spare.pop().values
-                assert isinstance(held, Tensor)
-                return held
-        return torch.empty(wanted.shape, dtype=wanted.dtype, device="cpu")
+    def room(self, wanted: Room) -> Spare:
+        """Memory for a value: that of a step that went, where one had a value in such a room, the very same object.
+
+        It is asked for where the probes' turn is held.
+        """
+        spare = self._spare.get(id(wanted))
+        if spare:
+            self._spare_bytes -= wanted.nbytes
+            return spare.pop()
+        held = torch.empty(wanted.shape, dtype=wanted.dtype, device="cpu")
+        return wanted, held, held.data_ptr()
 
     def keep(
         self, signal: str, values: Values, moment: Moment, room: Room | None = None, seen: bool | None = None
@@ -116,8 +156,10 @@ class Ring(Sink):
         """Take a value into the step that goes on, the `room` that it lies in, and what was seen of it."""
         size = values.nbytes if room is None else room.nbytes
         entry = _made(Entry, (signal, values, moment, room, seen))
+        if seen and room is not None and signal != "grad_output" and self.alarm is not None:
+            self.alarm()
         with self.lock:
-            frame, limit = self.open, self.limit
+            frame, limit = self._open, self.limit
             frame.entries.append(entry)
             frame.nbytes += size
             self.nbytes = held = self.nbytes + size
@@ -129,20 +171,21 @@ class Ring(Sink):
         while self.nbytes > limit and self.frames:
             self._drop()
             self.dropped += 1
-        while self.nbytes > limit and self.open.entries:
-            gone = self.open.entries.pop(0).values.nbytes
-            self.open.nbytes -= gone
+        while self.nbytes > limit and self._open.entries:
+            gone = self._open.entries.pop(0).values.nbytes
+            self._open.nbytes -= gone
             self.nbytes -= gone
-            self.open.cut += 1
+            self._open.cut += 1
 
     def _drop(self, again: bool = False) -> None:
         gone = self.frames.popleft()
         self.nbytes -= gone.nbytes
         if again and not gone.lent:
             for entry in reversed(gone.entries):
-                if entry.room is not None:
-                    self._spare.append(entry)
-                    self._spare_bytes += entry.room.nbytes
+                room, held = entry.room, entry.values
+                if room is not None and isinstance(held, Tensor):
+                    self._spare.setdefault(id(room), []).append((room, held, held.data_ptr()))
+                    self._spare_bytes += room.nbytes
 
     def _forget_spare(self) -> None:
         self._spare.clear()
@@ -166,12 +209,13 @@ class Ring(Sink):
     def tell(self, told: Mapping[str, Any]) -> None:
         """Take what is known of the step that goes on."""
         with self.lock:
-            self.open.told.update(told)
+            self._open.told.update(told)
 
     def snapshot(self) -> list[Frame]:
         """The frames as they are now, the oldest first; none of them changes any more."""
+        self.settle()
         with self.lock:
-            held = [*self.frames, *([self.open] if self.open.entries or self.open.cut else [])]
+            held = [*self.frames, *([self._open] if self._open.entries or self._open.cut else [])]
             made = []
             for frame in held:
                 frame.lent = True

@@ -19,8 +19,9 @@ from ..choose.signals import keeps_state, signal_of
 from ..choose.subset import Subset
 from ..line import Line, lines
 from ..probe.group import Probes, weakly
-from ..probe.single import GradScale, Probe
+from ..probe.single import GradScale, Probe, Short
 from .device import capturing
+from .ear import Ear
 from .potentials import follows_from_input, learned
 from .ring import Ring
 from .short import Chosen, short_way
@@ -80,13 +81,30 @@ class Steps:
         self._root = Probe("", self._inside, Signal("input"), lambda value, moment: come(value), root=net)
         self._root.short = come
         self.kept: list[Probe] = []
+        shorts: dict[tuple[str, str], Any] = {}  # by signal and module
         outputs: dict[tuple[str, str], Line] = {}
         options: dict[str, Any] = {"runs": runs, "scaler": scaler, "outputs": outputs}
         for subset, whole in ((None, True), (Subset(samples=self._chosen), False)):
             some = {label: held for label, held in self.modules.items() if (label == "spike") == whole}
-            short = partial(short_way, ring=ring, chosen=None if whole else self._chosen)
+            short = partial(self._short_way, shorts, chosen=None if whole else self._chosen)
             self.kept += lines(net, some, made, ring, subset=subset, short=short, **options)[1]
         self.probes = Probes(self, [self._root, *self.kept])
+        ring.turn = self._root.turn
+        for name, module in neurons.items():
+            self._listen(module, *[shorts.get((label, name)) for label in ("spike", "current", "h", "grad_output")])
+
+    def _short_way(self, shorts: dict[tuple[str, str], Any], line: Line, chosen: Chosen | None) -> Short | None:
+        short = short_way(line, self.ring, chosen)
+        if short is not None and line.probe is not None:
+            shorts[line.label, line.probe.name] = short
+        return short
+
+    def _listen(self, module: nn.Module, spikes: Any, current: Any, h: Any, gradients: Any) -> None:
+        """Have one ear for a neuron, where each signal that is kept of it has a short way."""
+        kept = sum(probe.module is module for probe in self.kept)
+        ways = [held for held in (spikes, current, gradients) if held is not None]
+        if spikes is not None and h is None and len(ways) == kept:
+            Ear(module, self.ring, self._chosen, spikes, current, gradients)
 
     def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
         firing = {name: held for name, held in neurons.items() if fires(held)}

@@ -22,6 +22,11 @@ VALUE = {torch.float16: 9, torch.bfloat16: 10, torch.float32: 11, torch.float64:
 
 _DTYPES = {kind: dtype for dtype, kind in VALUE.items()}
 
+_BYTES = {5: 2, 6: 2, 7: 4, 8: 8}  # of a number, where it is asked whether it is finite
+
+LEAST = 1 << 18
+"""Numbers that are looked at in one go: a fraction of a step of any network that has as many."""
+
 WIDTH = 5
 """Of a row: address, numbers, kind, share of the work, and what was found."""
 
@@ -41,6 +46,33 @@ class Table:
         """One to which more can be added."""
         made = Table()
         made.names, made.rows, made.programs = self.names[:], self.rows[:], self.programs
+        return made
+
+    def parts(self, turns: int) -> list[Table]:
+        """The same questions in at most so many turns, each of about as many numbers: of finite ones, on the host.
+
+        >>> table = Table()
+        >>> table.names.append("weight")
+        >>> table.rows.extend((64, 3 * LEAST + 1, 7, 1, 0))
+        >>> [(part.names, [*part.rows]) for part in table.parts(2)] == [
+        ...     (["weight"], [64, 3 * LEAST // 2 + 1, 7, 1, 0]),
+        ...     (["weight"], [64 + 4 * (3 * LEAST // 2 + 1), 3 * LEAST // 2, 7, 1, 0]),
+        ... ]
+        True
+        """
+        total = sum(self.rows[1::WIDTH])
+        size = -(-total // max(1, min(turns, total // LEAST)))
+        made, room = [Table()], size
+        for at, name in enumerate(self.names):
+            address, count, kind, share, found = self.rows[WIDTH * at : WIDTH * (at + 1)]
+            while count:
+                if not room:
+                    made.append(Table())
+                    room = size
+                taken = min(count, room)
+                made[-1].names.append(name)
+                made[-1].rows.extend((address, taken, kind, share, found))
+                address, count, room = address + taken * _BYTES[kind], count - taken, room - taken
         return made
 
     def answers(self, rows: Sequence[int]) -> dict[Any, float]:

@@ -110,7 +110,7 @@ class Probe:
         self._read = Reading(module, signal)
         self.axes: Axes  # of the value that came last
         self._check_time()
-        self._turn = _turn_of(module if root is None else unwrapped(root))
+        self.turn = _turn_of(module if root is None else unwrapped(root))
         self.short: Short | None = None  # asked first: most values are like the one before
         self.given: Any = None  # the value that is being taken, whole and with its graph
         self.compiled = False  # whether compiled code gave it
@@ -119,7 +119,7 @@ class Probe:
         self.fired = self.nanoseconds = 0
         self.began = False  # whether the start of a sequence was seen
         self._enabled = enabled
-        self._start: Start | None = None
+        self.start: Start | None = None
         self.restart()
         self.point = subscribe(module, signal, self)
         self._skipped = (self.point.recomputes, self.point.transforms)
@@ -129,7 +129,7 @@ class Probe:
     def _listen_for_start(self, root: nn.Module) -> None:
         if self._backwards:
             return  # backwards, time is not counted
-        self._start = start_of(self.module, root, self)
+        self.start = start_of(self.module, root, self)
 
     def restart(self) -> None:
         """Count calls, runs and steps from zero."""
@@ -138,11 +138,11 @@ class Probe:
 
     def _at_rest(self) -> bool:
         """Whether nothing has run since the reset, so that the next step is the first."""
-        return self._start is None or self._start.at_rest()
+        return self.start is None or self.start.at_rest()
 
-    def _wait_for_turn(self) -> None:
+    def wait_for_turn(self) -> None:
         """One thread at a time; RuntimeError where the one before waits for this one."""
-        if not self._turn.acquire(timeout=_PATIENCE):
+        if not self.turn.acquire(timeout=_PATIENCE):
             raise RuntimeError(
                 f"A value came on another thread while a monitor was at work, and {_PATIENCE:g} seconds later it still "
                 "was: its function seems to wait for this thread, as one that runs a backward pass through the network "
@@ -151,8 +151,8 @@ class Probe:
 
     def begin(self) -> None:
         """A sequence begins."""
-        if not self._turn.acquire(blocking=False):
-            self._wait_for_turn()
+        if not self.turn.acquire(blocking=False):
+            self.wait_for_turn()
         try:
             self.began = True
             self.run += self._begun
@@ -162,7 +162,7 @@ class Probe:
                 self._asleep = asleep
                 self.point.refresh()
         finally:
-            self._turn.release()
+            self.turn.release()
 
     @property
     def begun(self) -> int:
@@ -189,14 +189,14 @@ class Probe:
     def refresh(self) -> None:
         """Tell the sockets whether this probe is on."""
         self.point.refresh()
-        if self._start is not None:
-            self._start.point.refresh()
+        if self.start is not None:
+            self.start.point.refresh()
 
     def receive(self, value: Any, compiled: bool, cut: bool) -> None:
         """Take one value from the socket; of replicas that run in threads, one after the other."""
-        if not self._turn.acquire(blocking=False):
+        if not self.turn.acquire(blocking=False):
             try:
-                self._wait_for_turn()
+                self.wait_for_turn()
             except RuntimeError as error:
                 self.fail(error)
                 return
@@ -213,7 +213,7 @@ class Probe:
         finally:
             self.given = None
             self.nanoseconds += time.perf_counter_ns() - began
-            self._turn.release()
+            self.turn.release()
 
     def _receive(self, value: Any, cut: bool) -> None:
         """By the short way, where there is one."""
@@ -320,9 +320,9 @@ class Probe:
     def close(self) -> None:
         """Unplug; a second time does nothing."""
         unsubscribe(self.point, self)
-        if self._start is not None:
-            self._start.close()
-            self._start = None
+        if self.start is not None:
+            self.start.close()
+            self.start = None
 
     def report(self) -> ProbeReport:
         """What the probe has done and cost so far."""
