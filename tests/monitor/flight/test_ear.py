@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from spikescope.monitor.flight import steps as stepping
 from spikescope.monitor.flight.copies import copying
 from spikescope.monitor.flight.ear import Ear
 from spikescope.monitor.flight.table import FINITE, LEAST
+from spikescope.monitor.probe import single
 from spikescope.spikes import PackedSpikes
 
 
@@ -170,6 +172,9 @@ def test_an_ear_hears_what_the_probes_bring(event, signals, tmp_path, monkeypatc
         for one, two in zip(map(plain, frame.entries), map(plain, other.entries), strict=True):
             assert one[0] == two[0]
             torch.testing.assert_close(one[1], two[1], rtol=0, atol=0, equal_nan=True)
+    for entry in (entry for frame in frames for entry in frame.entries if entry.seen is not None):
+        spikes = isinstance(entry.values, PackedSpikes)
+        assert entry.seen == bool(entry.values.bits.any() if spikes else not entry.values.isfinite().all())
 
 
 def test_an_input_that_is_changed_before_it_could_be_kept_is_said(tmp_path):
@@ -195,6 +200,30 @@ def test_potentials_of_a_step_that_ends_in_an_error_are_there(tmp_path):
         training.forward()  # and no more: as where an exception comes
         seen = [(entry.signal, entry.moment.name) for entry in recorder.ring.open.entries]
         assert seen == [("current", "1"), ("spike", "1"), ("current", "3"), ("spike", "3")]
+
+
+def test_a_turn_that_never_comes_ends_the_recorder_and_not_the_training(tmp_path, monkeypatch):
+    training = Training(make())
+    monkeypatch.setattr(single, "_PATIENCE", 0.1)
+    with monitor.flight_recorder(training.net, 40, (), tmp_path, report=False) as recorder:
+        training.run(4)
+        turn, held, done = recorder.ring.turn, threading.Event(), threading.Event()
+
+        def hold():
+            with turn:
+                held.set()
+                done.wait()
+
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        held.wait()
+        try:
+            with pytest.warns(RuntimeWarning, match="seems to wait for this thread"):
+                training.forward().sum().backward()
+        finally:
+            done.set()
+            thread.join()
+        assert len(recorder.errors) >= 3
 
 
 def test_who_plugs_in_hears_all_that_comes_and_the_recorder_too(tmp_path):

@@ -97,7 +97,11 @@ class Ear:
         now = self._now
         if now is not None and run is now.run and short is self._short and self._chosen.now is now.samples:
             return now
-        return self._admits(x, short, run)
+        try:
+            return self._admits(x, short, run)
+        except Exception as error:  # it belongs to the recorder, not to the forward pass
+            self._fail(error)
+            return None
 
     def _admits(self, x: Tensor, short: Any, run: Any) -> Known | None:
         if short is not self._short:
@@ -120,8 +124,8 @@ class Ear:
     def hears(self, known: Known, neuron: Any, x: Tensor, y: Tensor, rests: bool) -> None:
         """A call is over. `rests`: whether it was the first of a sequence."""
         began, turn = time.perf_counter_ns(), self._turn
-        if not turn.acquire(False):
-            self._probe.wait_for_turn()
+        if not turn.acquire(False) and not self._waits():
+            return
         try:
             heard = Heard(known, neuron.tapped["packed"], rests)
             if known.way is not None:
@@ -167,8 +171,8 @@ class Ear:
             self._ring.settle()
             return probe.point.gradient(grad)
         began = time.perf_counter_ns()
-        if not turn.acquire(False):
-            probe.wait_for_turn()
+        if not turn.acquire(False) and not self._waits():
+            return None
         try:
             x, back, both = heard.x, known.back, known.both
             alike = grad.stride() == known.strides and grad.dtype is known.dtype
@@ -221,6 +225,15 @@ class Ear:
                 numbers.place(held, room, odd)
             except Exception as error:
                 probe.fail(error)
+
+    def _waits(self) -> bool:
+        """Wait for the turn; whether it came."""
+        try:
+            self._probe.wait_for_turn()
+        except RuntimeError as error:
+            self._fail(error)
+            return False
+        return True
 
     def settle(self) -> None:
         """What was heard so far finds its place."""
