@@ -128,17 +128,13 @@ def _tap_gradient(token: Tensor, values: list[Tensor], handle: int, form: str) -
         point.deliver(rebuilt(form.removeprefix(_CUT), values), compiled=True, cut=form.startswith(_CUT))
 
 
-def _nothing(*args: Any) -> None:
-    return None
-
-
 def _skipped(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
     """Inside `vmap` no value has its real shape: nothing is recorded."""
     return None, None
 
 
 for _name in ("spikescope::tap", "spikescope::tap_gradient"):
-    torch.library.register_fake(_name, _nothing, lib=_library)
+    torch.library.register_fake(_name, lambda *values: None, lib=_library)
     torch.library.register_vmap(_name, _skipped, lib=_library)
 
 _ORDERED = keep_in_order(tap_gradient)
@@ -225,6 +221,12 @@ _SEVERAL = Failure(
 class Ear(Protocol):
     """Who hears a call of a neuron that goes a short way as a whole, for all who listen there."""
 
+    def takes(self, x: Tensor, short: Any, run: Any) -> Any:
+        """What is known of a call by this run of that way, if it is one that is heard; else None."""
+
+    def hears(self, known: Any, neuron: Any, x: Tensor, y: Tensor, rests: bool) -> None:
+        """The call is over. `rests`: whether it was the first of a sequence."""
+
     def settle(self) -> None:
         """Others are told again: what was heard so far comes before it."""
 
@@ -237,7 +239,7 @@ class Socket:
     A shallow copy (`copy.copy`, a replica of `nn.DataParallel`) has the same hooks: it is the module for a monitor.
     """
 
-    ear: Any = None  # goes when somebody plugs in or out
+    ear: Ear | None = None  # goes when somebody plugs in or out
 
     def __init__(self, passing: bool) -> None:
         self.passing = passing  # goes when nobody listens any more
@@ -432,11 +434,11 @@ def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, states:
     if found_sockets(module) is None:
         forget_compiled_code()
     sockets, place = place_sockets(module, passing=True), signal.kind not in _AT_ENTRY
-    socket = sockets[place]
-    point = next((known for known in socket.known if known.signal == signal and known.states == states), None)
+    known = sockets[place].known
+    point = next((held for held in known if held.signal == signal and held.states == states), None)
     if point is None:
         point = Point(module, signal, states)
-        socket.known = (*socket.known, point)
+        sockets[place].known = (*known, point)
     point.subscribers = (*point.subscribers, subscriber)
     _replug(sockets, place)
     point.refresh()
@@ -458,8 +460,8 @@ def unsubscribe(point: Point, subscriber: Subscriber) -> None:
 def hear(module: nn.Module, ear: Ear, subscribers: Collection[object]) -> None:
     """Have calls told to one ear, where nobody but these subscribers listens, until that changes."""
     sockets = found_sockets(module) or ()
-    heard = [one for socket in sockets for point in socket.points for one in point.subscribers]
-    if all(any(one is each for each in subscribers) for one in heard):
+    points = [point for socket in sockets for point in socket.points]
+    if all(any(one is each for each in subscribers) for point in points for one in point.subscribers):
         for socket in sockets:
             socket.ear = ear
 
@@ -478,7 +480,7 @@ def _replug(sockets: Sequence[Socket], place: int) -> None:
             each.ear.settle()
             each.ear = None
     socket = sockets[place]
-    heard = [point for point in socket.known if point.subscribers]
+    heard = (point for point in socket.known if point.subscribers)
     points = tuple(sorted(heard, key=lambda point: _FIRST.get(point.signal.kind, 2)))
     if points != socket.points:
         socket.points = points

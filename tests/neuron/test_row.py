@@ -15,7 +15,7 @@ from spikescope.errors import ShapeError
 from spikescope.neuron import PointwiseNeuron
 from spikescope.neuron.core import registry
 from spikescope.neuron.row import Row
-from spikescope.neuron.shortcut import Shortcut
+from spikescope.neuron.shortcut import Shortcut, short_way
 
 POINTWISE = [
     cls
@@ -256,3 +256,19 @@ def test_layers_of_ours_and_wrong_inputs_go_the_way_of_a_call():
         pair.loop.step([1.0])
     with pytest.raises(ShapeError, match="the shapes differ"):
         pair.loop.step(torch.zeros(3, 6))
+
+
+def test_what_ran_last_is_not_run_on_memory_of_another_device(monkeypatch):
+    """As after a network was moved: its kernel would be given an address that means nothing to it."""
+    node, x = neuron.LIFNode(), torch.rand(2, 6)
+    with torch.no_grad():
+        for _ in range(3):
+            node(x)
+        short = short_way(node)
+        short.again(node, x)  # from now on the last one is known
+        monkeypatch.setattr(Shortcut, "_first", lambda *given: "asked")
+        assert torch.is_tensor(short.again(node, x))
+        monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda held: held is not x), raising=False)
+        assert short.again(node, x) == "asked"
+        monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda held: held is x), raising=False)
+        assert short.again(node, x) == "asked"

@@ -158,12 +158,10 @@ class Line:
             self.run, self.steps = run, 0
         start = self.steps
         self.steps = stop = start + steps
-        for line in self.followers:  # as go_on does
-            if run != line.run:
-                line.run, line.steps = run, 0
-            line.length = steps
-            line.steps = line.ahead = line.steps + steps
-        return _made(Moment, (probe.name, call, run, start, stop, batch, 1.0))
+        moment = _made(Moment, (probe.name, call, run, start, stop, batch, 1.0))
+        for line in self.followers:
+            line.go_on(steps, moment)
+        return moment
 
     def _before(self, steps: int) -> int:
         """The step at which a gradient of so many begins: they come from the last to the first."""

@@ -182,7 +182,7 @@ class Shortcut:
         if last is None or held["_live_taps"] or held.get("_traced") is not None or len(memories) != self.memories:
             return self._first(neuron, x)
         shape, strides, dtype = last.x
-        if x.dtype is not dtype or x.shape != shape or x.stride() != strides:
+        if x.dtype is not dtype or x.shape != shape or x.stride() != strides or not x.is_cpu:
             return self._first(neuron, x)
         rest = []
         for name, shape, strides, dtype in last.state:
@@ -190,6 +190,7 @@ class Shortcut:
             if not (
                 type(entry) is Tensor
                 and is_ordinary(entry)
+                and entry.is_cpu
                 and entry.dtype is dtype
                 and entry.shape == shape
                 and entry.stride() == strides
@@ -231,8 +232,8 @@ class Shortcut:
     def _watched(self, neuron: Any, x: Tensor, entry: Entry, leave: Exit) -> Tensor:
         """A call between the sockets. Who is told there may want other taps than before: the way is chosen within."""
         ear = entry.ear
-        way = None if ear is None else self._way(neuron, x)
-        if way is not None and (known := ear.takes(x, self, way[0])) is not None:
+        way = None if ear is None else self._way(neuron, x, make=None)  # a first call goes the long way
+        if ear is not None and way is not None and (known := ear.takes(x, self, way[0])) is not None:
             rests = at_rest(neuron)
             out = self._keep(neuron, way[0], way[0](_driven(neuron, x) if self.drives else x, way[1]))
             ear.hears(known, neuron, x, out, rests)

@@ -14,6 +14,8 @@ from spikescope.monitor.flight.copies import copying
 from spikescope.monitor.flight.ear import Ear
 from spikescope.monitor.flight.table import FINITE, LEAST
 from spikescope.monitor.probe import single
+from spikescope.neuron.shortcut import short_way
+from spikescope.sockets import found_sockets
 from spikescope.spikes import PackedSpikes
 
 
@@ -22,6 +24,11 @@ def make(node=neuron.LIFNode):
     net = nn.Sequential(layer.Conv2d(2, 3, 3, padding=1), node(), layer.Conv2d(3, 3, 3), node(), layer.Flatten())
     functional.set_step_mode(net, "m")
     return net
+
+
+def loss(y):
+    """One whose gradients are those of no other neuron, silent ones included."""
+    return (y - torch.linspace(0, 1, y.numel()).view_as(y)).square().sum()
 
 
 class Training:
@@ -37,7 +44,7 @@ class Training:
 
     def run(self, steps=2):
         for _ in range(steps):
-            self.forward().square().sum().backward()
+            loss(self.forward()).backward()
             functional.reset_net(self.net)
 
     # what happens on the way
@@ -53,7 +60,7 @@ class Training:
     def a_monitor_within_a_step(self):
         y = self.forward()
         self.others.append(monitor.record(self.net, "packed"))
-        y.square().sum().backward()
+        loss(y).backward()
         functional.reset_net(self.net)
         self.run()
 
@@ -78,29 +85,29 @@ class Training:
 
     def a_state_carried_over(self):
         for _ in range(3):
-            self.forward().square().sum().backward()
+            loss(self.forward()).backward()
             functional.detach_net(self.net)
         functional.reset_net(self.net)
 
     def two_calls_and_one_backward(self):
-        (self.forward().sum() + self.forward().sum()).backward()
+        (loss(self.forward()) + loss(self.forward())).backward()
         functional.reset_net(self.net)
 
     def a_second_derivative(self):
         y = self.forward()
-        (grad,) = torch.autograd.grad(y.square().sum(), self.net[0].weight, create_graph=True)
+        (grad,) = torch.autograd.grad(loss(y), self.net[0].weight, create_graph=True)
         grad.square().sum().backward()
         functional.reset_net(self.net)
 
     def a_graph_that_is_kept(self):
-        y = self.forward().square().sum()
+        y = loss(self.forward())
         y.backward(retain_graph=True)
         y.backward()
         functional.reset_net(self.net)
 
     def half_of_the_batch(self):
         for samples in (2, 3, 2, 2, 3):
-            self.net(3 * torch.rand(4, samples, 2, 6, 6, generator=self.generator)).sum().backward()
+            loss(self.net(3 * torch.rand(4, samples, 2, 6, 6, generator=self.generator))).backward()
             functional.reset_net(self.net)
 
     def gradients_of_another_layout(self):
@@ -122,10 +129,17 @@ class Training:
         self.net[1].v_threshold = 0.75
         self.run()
 
+    def two_calls_the_second_of_a_sample_that_is_not_finite(self):
+        y = loss(self.forward())
+        x = torch.rand(4, 3, 2, 6, 6, generator=self.generator)
+        x[1, 2, 0, 0, 0] = math.nan
+        (y + loss(self.net(x))).backward()
+        functional.reset_net(self.net)
+
     def a_sample_that_is_not_finite(self):
         x = torch.rand(4, 3, 2, 6, 6, generator=self.generator)
         x[1, 2, 0, 0, 0] = math.nan
-        self.net(x).sum().backward()
+        loss(self.net(x)).backward()
         functional.reset_net(self.net)
 
 
@@ -141,7 +155,7 @@ def plain(entry):
 def watched(event, place, signals):
     """All that a recorder has kept, and whether gradients are those of a training without."""
     training = Training(make())
-    with monitor.flight_recorder(training.net, 40, (), place, report=False, signals=signals) as recorder:
+    with monitor.flight_recorder(training.net, 40, "nonfinite", place, report=False, signals=signals) as recorder:
         training.run(4)
         getattr(training, event)()
         training.run(4)
@@ -172,9 +186,36 @@ def test_an_ear_hears_what_the_probes_bring(event, signals, tmp_path, monkeypatc
         for one, two in zip(map(plain, frame.entries), map(plain, other.entries), strict=True):
             assert one[0] == two[0]
             torch.testing.assert_close(one[1], two[1], rtol=0, atol=0, equal_nan=True)
+    gradients = [entry.values for frame in frames for entry in frame.entries if entry.signal == "grad_output"]
+    assert all(held.count_nonzero() > held.numel() // 2 for held in gradients)
     for entry in (entry for frame in frames for entry in frame.entries if entry.seen is not None):
         spikes = isinstance(entry.values, PackedSpikes)
         assert entry.seen == bool(entry.values.bits.any() if spikes else not entry.values.isfinite().all())
+
+
+def test_the_first_call_of_a_kind_is_checked_on_the_long_way(tmp_path):
+    training = Training(make())
+    with monitor.flight_recorder(training.net, 40, (), tmp_path, report=False):
+        training.run(4)
+        short = short_way(training.net[1])
+        before = len(short.runs)
+        training.net(torch.rand(4, 2, 2, 6, 6))
+        functional.reset_net(training.net)
+        assert (short_way(training.net[1]), len(short.runs)) == (short, before)
+        training.net(torch.rand(4, 2, 2, 6, 6))
+        assert len(short.runs) == before + 1
+
+
+def test_a_weight_that_was_lost_is_told_where_the_values_that_showed_it_are_over_the_budget(tmp_path):
+    net, weight = large("within")
+    with monitor.flight_recorder(net, 12, ("nonfinite",), tmp_path, report=False) as recorder:
+        for step in range(8):
+            if step == 6:
+                weight.data[-1, -1] = math.inf
+                recorder.ring.limit = 20_000  # of a step is left its last gradient
+            net(4 * torch.rand(4, 2, 8)).square().mean().nan_to_num().backward()
+            functional.reset_net(net)
+    assert [trigger[:2] for trigger in recorder.triggers] == [("nonfinite", 5)]
 
 
 def test_an_input_that_is_changed_before_it_could_be_kept_is_said(tmp_path):
@@ -231,9 +272,14 @@ def test_who_plugs_in_hears_all_that_comes_and_the_recorder_too(tmp_path):
     alone = Training(make())
     with monitor.flight_recorder(training.net, 40, (), tmp_path, report=False) as recorder:
         training.run(3)
+        ear = found_sockets(training.net[1])[0].ear
         with monitor.record(training.net, "packed") as record:
             training.run(3)
+            assert found_sockets(training.net[1])[0].ear is None
         assert len(recorder.ring.frames) == 5
+        training.run(1)
+        assert found_sockets(training.net[1])[0].ear is ear is not None
+    assert found_sockets(training.net[1])[0].ear is None
     alone.run(3)
     with monitor.record(alone.net, "packed") as expected:
         alone.run(3)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...neuron.spiking import gives_spikes
-from ...sockets import hear
+from ...sockets import found_sockets, hear
 from .ring import Ring, Room
 from .short import Bits, Both, Chosen, Numbers, Taken, Way
 
@@ -85,7 +85,14 @@ class Ear:
         self._short: Any = None  # the way through the neuron on which it gives spikes
         self._known: dict[Any, Known] = {}  # by run
         self._now: Known | None = None
-        hear(module, self, [*self._probes, *[probe.start for probe in self._before]])
+        self._subscribers = [*self._probes, *[probe.start for probe in self._before]]
+        self.offer()
+
+    def offer(self) -> None:
+        """Hear from now on, where nobody else listens: again, where somebody did."""
+        sockets = found_sockets(self._module)
+        if sockets is not None and sockets[0].ear is not self:
+            hear(self._module, self, self._subscribers)
 
     def takes(self, x: Tensor, short: Any, run: Any) -> Known | None:
         """What is known of a call by this run, if it is one that is heard here."""
@@ -175,20 +182,20 @@ class Ear:
             return None
         try:
             x, back, both = heard.x, known.back, known.both
-            alike = grad.stride() == known.strides and grad.dtype is known.dtype
-            quick = alike and back is not None and self._chosen.now is known.samples
-            if quick and both is not None and x is not None and x._version == heard.version:
+            form = grad.stride() == known.strides and grad.dtype is known.dtype
+            alike = form and self._chosen.now is known.samples
+            if alike and both is not None and x is not None and x._version == heard.version:
                 heard.x, bits = None, heard.bits.data_ptr()
                 heard.taken, taken, heard.fired = both.take(x.data_ptr(), grad.data_ptr(), self._ring, bits, known.bits)
             else:
                 if x is not None:
                     self._take(heard)
-                found = back.take(grad.data_ptr(), self._ring) if quick and back is not None else numbers.taken(grad)
+                found = back.take(grad.data_ptr(), self._ring) if alike and back is not None else numbers.taken(grad)
                 if found is None:
                     self._ring.settle()
                     return probe.point.deliver(grad)
                 taken = found
-                if alike and not quick and numbers.way is not None:
+                if alike and back is None and numbers.way is not None:
                     known.back = numbers.way
                     known.both = None if known.way is None else Both(known.way, numbers.way)
             self._ring.later(self._place_back, taken[1].nbytes, taken)

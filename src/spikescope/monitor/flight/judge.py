@@ -140,7 +140,9 @@ class Judge:
             elif seen:
                 return None
         loss = self._loss
-        if self._inputs or self._bad_input or isinstance(loss, Tensor) or not (loss is None or math.isfinite(loss)):
+        if self._inputs or self._bad_input or self._bad_weights:
+            return None
+        if isinstance(loss, Tensor) or not (loss is None or math.isfinite(loss)):
             return None
         return layers if "nonfinite" not in self.outside or self._glance.is_sound() else None
 
@@ -173,7 +175,9 @@ class Judge:
         frame, numbers = sealed.frame, sealed.late.values()
         triggers = []
         bad = [key for key, held in numbers.items() if not math.isfinite(held)]
-        if (bad or sealed.bad_input) and (trigger := self._nonfinite(sealed, bad, numbers)) is not None:
+        if (bad or sealed.bad_input or sealed.bad_weights) and (
+            trigger := self._nonfinite(sealed, bad, numbers)
+        ) is not None:
             triggers.append(trigger)
         layers: dict[str, bool] = {}
         for key, held in numbers.items():

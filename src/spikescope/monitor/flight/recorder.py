@@ -110,6 +110,7 @@ class FlightRecorder:
 
     def _write(self, found: list[Trigger], asked: bool = False) -> Path | None:
         trigger = found[0]._replace(words="; ".join(held.words for held in found))
+        self.ring.settle()
         with self._writing:
             if not asked and len(self.dumps) >= self.at_most:
                 if not self._full:

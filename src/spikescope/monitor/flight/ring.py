@@ -212,8 +212,11 @@ class Ring(Sink):
             self._open.told.update(told)
 
     def snapshot(self) -> list[Frame]:
-        """The frames as they are now, the oldest first; none of them changes any more."""
-        self.settle()
+        """The frames as they are now, the oldest first; none of them changes any more.
+
+        What has not been settled is not among them: whoever holds a lock of their own settles before they take it, for
+        that waits for the probes' turn.
+        """
         with self.lock:
             held = [*self.frames, *([self._open] if self._open.entries or self._open.cut else [])]
             made = []

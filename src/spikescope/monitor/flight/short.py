@@ -101,7 +101,7 @@ class Numbers:
     def __init__(self, line: Line, probe: Probe, ring: Ring, chosen: Chosen) -> None:
         self.line, self.probe, self._ring, self._chosen = line, probe, ring, chosen
         self._module: Any = line.module
-        self._way: Way | None = None
+        self.way: Way | None = None  # of the last value
 
     def __call__(self, value: Any) -> bool:
         self._ring.settle()
@@ -111,14 +111,9 @@ class Numbers:
         self.place(*taken)
         return True
 
-    @property
-    def way(self) -> Way | None:
-        """How the last value was copied."""
-        return self._way
-
     def taken(self, value: Any) -> Taken | None:
         """A copy of what is chosen of a value; None where it has to go the long way."""
-        way, chosen = self._way, self._chosen
+        way, chosen = self.way, self._chosen
         if type(value) is not Tensor or not self.line.kept:
             return None
         if (
@@ -135,7 +130,7 @@ class Numbers:
             axes = self.probe.axes
             if value.shape != axes.shape or self._module._step_mode != axes.mode or not is_plain(value):
                 return None
-            way = self._way = Way(value, axes, chosen)
+            way = self.way = Way(value, axes, chosen)
         return way.take(address, self._ring) if way.copy is not None and (address := value.data_ptr()) else None
 
     def place(self, held: Tensor, room: Room, odd: bool) -> None:

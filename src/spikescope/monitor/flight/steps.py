@@ -90,8 +90,9 @@ class Steps:
             self.kept += lines(net, some, made, ring, subset=subset, short=short, **options)[1]
         self.probes = Probes(self, [self._root, *self.kept])
         ring.turn = self._root.turn
-        for name, module in neurons.items():
-            self._listen(module, *[shorts.get((label, name)) for label in ("spike", "current", "h", "grad_output")])
+        labels = "spike", "current", "h", "grad_output"
+        heard = [self._ear(held, *[shorts.get((label, name)) for label in labels]) for name, held in neurons.items()]
+        self._ears = [ear for ear in heard if ear is not None]
 
     def _short_way(self, shorts: dict[tuple[str, str], Any], line: Line, chosen: Chosen | None) -> Short | None:
         short = short_way(line, self.ring, chosen)
@@ -99,12 +100,13 @@ class Steps:
             shorts[line.label, line.probe.name] = short
         return short
 
-    def _listen(self, module: nn.Module, spikes: Any, current: Any, h: Any, gradients: Any) -> None:
-        """Have one ear for a neuron, where each signal that is kept of it has a short way."""
+    def _ear(self, module: nn.Module, spikes: Any, current: Any, h: Any, gradients: Any) -> Ear | None:
+        """One ear for a neuron, where each signal that is kept of it has a short way."""
         kept = sum(probe.module is module for probe in self.kept)
         ways = [held for held in (spikes, current, gradients) if held is not None]
-        if spikes is not None and h is None and len(ways) == kept:
-            Ear(module, self.ring, self._chosen, spikes, current, gradients)
+        if spikes is None or h is not None or len(ways) != kept:
+            return None
+        return Ear(module, self.ring, self._chosen, spikes, current, gradients)
 
     def _choose(self, neurons: Mapping[str, nn.Module], signals: Sequence[str]) -> None:
         firing = {name: held for name, held in neurons.items() if fires(held)}
@@ -164,6 +166,8 @@ class Steps:
                 probe.enabled = on
 
     def _begin(self, owner: Owner, given: Tensor | None) -> None:
+        for ear in self._ears:
+            ear.offer()
         self.ring.open.learned = {name: learned(held) for name, held in self._learning.items()}
         in_steps = not any(map(in_sequences, self._neurons))
         sample = owner.given(given, 0 if in_steps else None)
