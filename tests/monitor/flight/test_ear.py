@@ -1,8 +1,10 @@
 """What one ear at a neuron hears is what the probes of its signals bring, whatever happens on the way."""
 
 import copy
+import gc
 import math
 import threading
+import weakref
 
 import pytest
 import torch
@@ -265,6 +267,20 @@ def test_a_turn_that_never_comes_ends_the_recorder_and_not_the_training(tmp_path
             done.set()
             thread.join()
         assert len(recorder.errors) >= 3
+
+
+def test_a_state_that_goes_on_keeps_no_recorder(tmp_path):
+    training = Training(make())
+    recorder = monitor.flight_recorder(training.net, 40, (), tmp_path, report=False)
+    training.run(4)
+    loss(training.forward()).backward()
+    assert training.net[1].v.grad_fn.ear is not None
+    held = [weakref.ref(each) for each in (recorder, recorder.ring, recorder.ring.open.entries[1].values)]
+    del recorder
+    gc.collect()
+    assert [each() for each in held] == [None] * 3
+    functional.reset_net(training.net)
+    training.run()
 
 
 def test_who_plugs_in_hears_all_that_comes_and_the_recorder_too(tmp_path):

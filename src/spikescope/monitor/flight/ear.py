@@ -9,6 +9,7 @@ what comes any other way.
 from __future__ import annotations
 
 import time
+import weakref
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,13 @@ class Heard:
         self.version = 0
 
 
+def _gradient(ear: weakref.ref[Ear], heard: Heard, grad: Tensor | None, plain: bool) -> None:
+    """What the graph of a call tells, which keeps no ear and no ring alive."""
+    there = ear()
+    if there is not None:
+        there.gradient(heard, grad, plain)
+
+
 class Ear:
     """Hears a neuron of which the spikes are kept, and maybe what comes in and the gradients.
 
@@ -80,7 +88,7 @@ class Ear:
         self._probes = [held.probe for held in ways]
         self._points = [probe.point for probe in self._probes]
         self._before = [held.probe for held in (bits, numbers) if held is not None]  # that are told of a start
-        self._turn = bits.probe.turn
+        self._weak, self._turn = weakref.ref(self), bits.probe.turn
         self._probe, self._back = bits.probe, None if gradients is None else gradients.probe
         self._short: Any = None  # the way through the neuron on which it gives spikes
         self._known: dict[Any, Known] = {}  # by run
@@ -138,7 +146,7 @@ class Ear:
             if known.way is not None:
                 heard.x, heard.version = x, x._version
             if self._back is not None and y.requires_grad:
-                y.grad_fn.ear = partial(self.gradient, heard)  # type: ignore[union-attr]
+                y.grad_fn.ear = partial(_gradient, self._weak, heard)  # type: ignore[union-attr]
             elif heard.x is not None:
                 self._take(heard)
             self._ring.later(self._place, known.size, (heard,))
@@ -221,6 +229,8 @@ class Ear:
             self._bits.place(heard.bits, heard.known.shape, heard.known.dtype, heard.fired)
         except Exception as error:
             self._fail(error)
+        del heard.bits  # the graph, and so the state that goes on, holds what was heard
+        heard.taken = None
 
     def _place_back(self, held: Tensor, room: Room, odd: bool) -> None:
         """The same of a gradient; where one finds none, those behind it are not taken either."""
