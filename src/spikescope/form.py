@@ -28,6 +28,7 @@ __all__ = [
     "rebuilt",
     "same_tensors",
     "tensors_of",
+    "tuple_made",
     "unpacked",
     "with_own_tensors",
 ]
@@ -35,6 +36,9 @@ __all__ = [
 _ERROR = "spikescope error: "
 _DEFERRED = "spikescope deferred"
 _NUMBER = "spikescope number"
+
+tuple_made = tuple.__new__
+"""Makes a named tuple of its class and its values, without the function that the class has for that."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 _functions: dict[str, Callable[..., Any]] = {}

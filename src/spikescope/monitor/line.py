@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..form import tensors_of
+from ..form import tensors_of, tuple_made
 from ..neuron.spiking import gives_spikes
 from ..recording import Moment
 from ..sockets import Signal
@@ -19,13 +19,12 @@ from .choose.kinds import gives_bits, has_time
 from .choose.signals import GRADIENTS
 from .choose.subset import Subset
 from .probe.single import GradScale, Probe, Short
+from .probe.start import Root
 from .probe.taps import tapped
 from .reduce import Packed
 from .reduce.pieces import whole
 
 __all__ = ["Line", "Sink", "lines"]
-
-_made = tuple.__new__  # of a named tuple, without the function that it has for that
 
 
 class Sink(Protocol):
@@ -70,7 +69,8 @@ def lines(
     whole = every == 1 and (subset is None or subset.time is None)  # so that a line of an output sees every call
     streams: list[tuple[str, Probe]] = []
     plugged: list[Probe] = []
-    options: dict[str, Any] = {"root": net, "subset": subset, "every": every if runs else 1}
+    root = Root(net)
+    options: dict[str, Any] = {"root": root, "subset": subset, "every": every if runs else 1}
     for label, held in modules.items():
         for name, module in held.items():
             signal = signals[label][name]
@@ -90,7 +90,7 @@ def lines(
                 outputs[place].followers.append(line)
             elif signal.kind in GRADIENTS:
                 forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
-                plugged.append(Probe(name, module, forward, line.take_forward, root=net))
+                plugged.append(Probe(name, module, forward, line.take_forward, root=root))
     return streams, plugged
 
 
@@ -152,13 +152,13 @@ class Line:
         call = probe.go_on(steps)
         if self.backwards:
             start = self._before(steps)
-            return _made(Moment, (probe.name, call, self.run, start, start + steps, batch, 1.0))
+            return tuple_made(Moment, (probe.name, call, self.run, start, start + steps, batch, 1.0))
         run = probe.run if self.runs else call
         if run != self.run:
             self.run, self.steps = run, 0
         start = self.steps
         self.steps = stop = start + steps
-        moment = _made(Moment, (probe.name, call, run, start, stop, batch, 1.0))
+        moment = tuple_made(Moment, (probe.name, call, run, start, stop, batch, 1.0))
         for line in self.followers:
             line.go_on(steps, moment)
         return moment

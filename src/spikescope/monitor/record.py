@@ -23,6 +23,7 @@ from .choose.signals import GRADIENTS, SIGNALS, is_potential, keeps_state, signa
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
+from .probe.start import Root
 from .probe.taps import tapped
 from .reduce import Raw, Reducer, registry
 from .reduce.count import is_tallied
@@ -190,7 +191,8 @@ class Recording(Results):
         plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
         runs = any(map(keeps_state, named(net).values()))
-        options: dict[str, Any] = {"root": net, "subset": subset}
+        root = Root(net)
+        options: dict[str, Any] = {"root": root, "subset": subset}
         for name, module in modules.items():
             signal = signals[name]
             kind = GradientTrack if signal.kind in GRADIENTS else Track
@@ -213,7 +215,7 @@ class Recording(Results):
             plugged.append(probe)
             if isinstance(track, GradientTrack):
                 forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
-                ahead = Probe(name, module, forward, track.take_forward, root=net)
+                ahead = Probe(name, module, forward, track.take_forward, root=root)
                 ahead.short = forward_way(track, ahead)
                 plugged.append(ahead)
         self.courses = frozenset(

@@ -5,8 +5,11 @@ import torch
 from health_cases import if_node, kinds
 from torch import nn
 
-from spikescope import functional, neuron
+from spikescope import functional, neuron, surrogate
 from spikescope.monitor import health
+from spikescope.monitor.health.watch import seen
+from spikescope.monitor.reduce import SupportShare
+from spikescope.monitor.reduce import support as supports
 from spikescope.sockets import place_sockets
 
 
@@ -65,3 +68,24 @@ def test_a_threshold_for_each_sample_is_no_longer_watched_and_that_is_told():
         with pytest.warns(RuntimeWarning, match="it became a tensor of shape"):
             net(x)
     assert ("0", "not watched") in kinds(watch)
+
+
+def test_equal_surrogates_are_looked_at_once_and_each_as_it_is_now(monkeypatch):
+    learned = surrogate.ATan(alpha=nn.Parameter(torch.tensor(2.0)))
+    with torch.no_grad():
+        learned.alpha.mul_(3)
+    edited = surrogate.ATan()
+    edited.alpha = 5.0
+    ours = [surrogate.ATan(), surrogate.ATan(), surrogate.Sigmoid(alpha=2.0), learned, edited, surrogate.ATan(5.0)]
+    wanted = [SupportShare.of(held, 2.0 + place) for place, held in enumerate(ours)]
+    net = nn.Sequential(
+        *(neuron.IFNode(v_threshold=2.0 + place, surrogate_function=held) for place, held in enumerate(ours))
+    )
+    asked = []
+    support = supports.support
+    monkeypatch.setattr(supports, "support", lambda *given: asked.append(given) or support(*given))
+    found = seen._supports(net)
+    assert len(asked) == 4
+    assert [(held.low, held.high, held.v_threshold) for held in found.values()] == [
+        (held.low, held.high, held.v_threshold) for held in wanted
+    ]

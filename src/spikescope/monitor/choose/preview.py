@@ -13,6 +13,7 @@ from ...recording.budget import nbytes
 from ...recording.records import Moment
 from ..foreign.copies import copied
 from ..probe.single import Probe
+from ..probe.start import Root
 from .modules import select, unwrapped
 from .signals import signal_of
 from .subset import Subset
@@ -78,8 +79,9 @@ def dry_run(
         seen[moment.name].append(value)
         steps[moment.name] += 1 if moment.start is None or moment.stop is None else moment.stop - moment.start
 
+    root = Root(twin)
     probes = [
-        Probe(name, module, signal_of(signal, module), take, root=twin, subset=subset)
+        Probe(name, module, signal_of(signal, module), take, root=root, subset=subset)
         for name, module in modules.items()
     ]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []

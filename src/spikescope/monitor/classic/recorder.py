@@ -23,6 +23,7 @@ from ..choose.signals import keeps_state
 from ..choose.subset import Subset
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, ProbeReport
+from ..probe.start import Root
 from .base import BaseMonitor
 from .graph import let_go, own_copy
 
@@ -82,7 +83,7 @@ class Recorder(BaseMonitor):
         self.keep_graph = False if limits.policy == "spill" else keep_graph
         self._told_of_cut = False
         take, cut = weakly(self._take), weakly(self._cut)
-        options: dict[str, Any] = {"root": net, "subset": subset, "scaler": scaler, "cut": cut}
+        options: dict[str, Any] = {"root": Root(net), "subset": subset, "scaler": scaler, "cut": cut}
         options["keep_graph"] = self.keep_graph is not False
         probes = {name: Probe(name, held, signal, take, **options) for name, held in modules.items()}
         self._probes = Probes(self, probes.values())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...form import tuple_made
 from ...recording import Moment
 from ...spikes import PackedSpikes
 from ..line import Sink
@@ -18,8 +19,6 @@ from ..line import Sink
 __all__ = ["Entry", "Frame", "Ring"]
 
 Values = Tensor | PackedSpikes
-
-_made = tuple.__new__  # of a named tuple, without the function that it has for that
 
 
 class Room(NamedTuple):
@@ -155,7 +154,7 @@ class Ring(Sink):
     ) -> None:
         """Take a value into the step that goes on, the `room` that it lies in, and what was seen of it."""
         size = values.nbytes if room is None else room.nbytes
-        entry = _made(Entry, (signal, values, moment, room, seen))
+        entry = tuple_made(Entry, (signal, values, moment, room, seen))
         if seen and room is not None and signal != "grad_output" and self.alarm is not None:
             self.alarm()
         with self.lock:

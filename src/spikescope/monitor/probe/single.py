@@ -17,11 +17,10 @@ from ...recording.records import Moment
 from ...sockets import Signal, forget, subscribe, unsubscribe
 from ...warn import warn
 from ..choose.kinds import in_sequences
-from ..choose.modules import unwrapped
 from ..choose.signals import GRADIENTS
 from ..choose.subset import Subset
 from .axes import Axes, Reading
-from .start import Start, start_of
+from .start import Root, Start, start_of
 
 __all__ = ["GradScale", "Probe", "ProbeReport", "Short"]
 
@@ -77,7 +76,8 @@ class Probe:
     this probe and nothing else: it is warned of once and kept as `error`.
 
     - `signal`: if it has taps, `take` is given pairs of the value and the taps by name.
-    - `root`: the network; a module without a state of its own counts time from where the network begins.
+    - `root`: the network, for several probes as one `Root`; a module without a state of its own counts time from
+      where the network begins.
     - `scaler`: a GradScaler, by whose scale gradients are divided.
     - `every`: take one run in `every`; during the others a kernel is not asked for anything.
     - `cut`: called where a value comes from compiled code, which had to leave its graph there.
@@ -92,7 +92,7 @@ class Probe:
         signal: Signal,
         take: Callable[[Any, Moment], None],
         *,
-        root: nn.Module | None = None,
+        root: nn.Module | Root | None = None,
         subset: Subset | None = None,
         keep_graph: bool = False,
         scaler: GradScale | None = None,
@@ -110,7 +110,8 @@ class Probe:
         self._read = Reading(module, signal)
         self.axes: Axes  # of the value that came last
         self._check_time()
-        self.turn = _turn_of(module if root is None else unwrapped(root))
+        root = root if isinstance(root, Root) else Root(module if root is None else root)
+        self.turn = _turn_of(root.net)
         self.short: Short | None = None  # asked first: most values are like the one before
         self.given: Any = None  # the value that is being taken, whole and with its graph
         self.compiled = False  # whether compiled code gave it
@@ -123,10 +124,10 @@ class Probe:
         self.restart()
         self.point = subscribe(module, signal, self)
         self._skipped = (self.point.recomputes, self.point.transforms)
-        self._listen_for_start(module if root is None else unwrapped(root))
+        self._listen_for_start(root)
         self.restart()
 
-    def _listen_for_start(self, root: nn.Module) -> None:
+    def _listen_for_start(self, root: Root) -> None:
         if self._backwards:
             return  # backwards, time is not counted
         self.start = start_of(self.module, root, self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import nn
@@ -9,12 +10,12 @@ from torch import nn
 from ...form import tensors_of
 from ...sockets import Signal, at_rest, subscribe, unsubscribe
 from ..choose.kinds import is_foreign, is_neuron
-from ..choose.modules import named
+from ..choose.modules import named, unwrapped
 from ..choose.signals import keeps_state
 from ..foreign.adapter import adapter_of
 from ..foreign.clock import Clock, clock_of
 
-__all__ = ["Start", "start_of"]
+__all__ = ["Root", "Start", "start_of"]
 
 
 class Told(Protocol):
@@ -76,11 +77,22 @@ class Start:
             clock.close()
 
 
-def start_of(module: nn.Module, root: nn.Module, told: Told) -> Start | None:
+class Root:
+    """The network that the modules of a monitor are in; what has a state there is looked for once, if it is asked."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = unwrapped(net)
+
+    @cached_property
+    def stateful(self) -> tuple[nn.Module, ...]:
+        return tuple(filter(keeps_state, named(self.net).values()))
+
+
+def start_of(module: nn.Module, root: Root, told: Told) -> Start | None:
     """The start of the sequences of a neuron, or of a module in a network; None where nothing has a state."""
     alone = is_neuron(module)
-    owner = module if alone else root
-    held = (owner,) if alone else tuple(named(root).values())
+    owner = module if alone else root.net
+    held = (owner,) if alone else root.stateful
     states = tuple(one for one in held if keeps_state(one) and not is_foreign(one))
     clocks = tuple(clock_of(one, adapter) for one in held if is_foreign(one) and (adapter := adapter_of(one)))
     return Start(owner, states, clocks, told) if states or clocks else None

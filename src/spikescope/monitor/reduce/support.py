@@ -83,6 +83,16 @@ class SupportShare(Reducer):
         return a.inside.item() / a.seen if a.seen else math.nan
 
 
+def marked(surrogate_function: Any) -> tuple[Any, ...]:
+    """What is the same of two surrogates only where their gradients are: the class, and the values of the fields."""
+    values = (
+        (held.dtype, held.item()) if isinstance(held, Tensor) and held.numel() == 1 else held
+        for held in surrogate_function.params()
+    )
+    marks = (id(held) if type(held).__hash__ is None else held for held in values)
+    return (type(surrogate_function), surrogate_function.gradient, *marks)
+
+
 def support(gradient: Callable[[Tensor], Tensor], share: float, name: str) -> tuple[float, float]:
     """The ends of the one interval where a gradient is above a share of its maximum, by scanning and bisection."""
     half = torch.logspace(-4, 4, 4001, dtype=torch.float64, device="cpu")

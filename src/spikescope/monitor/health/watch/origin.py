@@ -15,6 +15,7 @@ from ...choose.modules import named
 from ...choose.signals import signal_of, spikes_of
 from ...probe.group import closed_with
 from ...probe.single import Probe
+from ...probe.start import Root
 from .carried import Carried
 from .crowd import Crowd
 from .nonfinite import Place, first_bad
@@ -96,8 +97,9 @@ class Origin(Watcher):
 
         self._found, self._order, self._fed, self._carried, self._states = found, order, fed, carried, states
         self.crowds, self.uses, self.shapes, self.samples, self._drives = crowds, uses, shapes, samples, drives
-        self._probes = [Probe(name, held, signal_of("input", held), feed, root=net) for name, held in neurons.items()]
-        self._probes += [Probe(name, held, Signal("output"), take, root=net) for name, held in leaves.items()]
+        root = Root(net)
+        self._probes = [Probe(name, held, signal_of("input", held), feed, root=root) for name, held in neurons.items()]
+        self._probes += [Probe(name, held, Signal("output"), take, root=root) for name, held in leaves.items()]
         self._closed = closed_with(self, [*self._probes, *carried.values()])
 
     def first(self) -> tuple[str, Place] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from ...probe.single import GradScale, Probe
 from ...record import Recording, record
 from ...reduce import GradientNorm, SaturatedShare, SilentShare, SupportShare
 from ...reduce.pieces import whole
+from ...reduce.support import marked
 from .gathered import Gathered, Told, errors_of
 from .inputs import Inputs
 from .origin import Origin
@@ -236,12 +238,17 @@ def _with_one_threshold(net: nn.Module) -> dict[str, Any]:
 
 def _supports(net: nn.Module) -> dict[str, SupportShare]:
     """Where the surrogate of each of these neurons lets a gradient through."""
-    found = {}
+    found: dict[str, SupportShare] = {}
+    known: dict[Any, SupportShare | None] = {}  # to look for it takes longer than all else that a neuron needs
     for name, module in _with_one_threshold(net).items():
-        try:
-            found[name] = SupportShare.of(module.surrogate_function, module.v_threshold)
-        except ValueError:  # its gradient is large in several places, or nowhere
-            continue
+        mark = marked(module.surrogate_function)
+        if mark not in known:
+            try:
+                known[mark] = SupportShare.of(module.surrogate_function)
+            except ValueError:  # its gradient is large in several places, or nowhere
+                known[mark] = None
+        if (share := known[mark]) is not None:
+            found[name] = replace(share, v_threshold=module.v_threshold)
     return found
 
 
