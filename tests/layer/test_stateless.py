@@ -407,3 +407,23 @@ def test_folding_and_unfolding():
         apply_folded(lambda x: x + torch.arange(12.0).view(12, 1), torch.zeros(1).expand(4, 3, 2)).sum(),
         torch.tensor(132.0),
     )
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_is_exported_for_any_number_of_steps_and_samples(name):
+    module, (x,) = build(name).eval(), inputs(name)
+    free = {0: torch.export.Dim("T"), 1: torch.export.Dim("N")}
+    program = torch.export.export(nn.Sequential(module), (x,), dynamic_shapes=(free,)).module()
+    for held in (x, torch.randn(T + 2, x.shape[1] + 70, *x.shape[2:])):
+        torch.testing.assert_close(program(held), module(held), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, -1), (0, 1), (0, -1), (2, 3), (-2, -1), (-4, -2), (1, 2)])
+@pytest.mark.parametrize("frames", [0, 1, T])
+def test_flattens_the_axes_of_each_step(start, end, frames):
+    x = torch.randn(frames, 3, 2, 4, 5)
+    for given in (x, x.transpose(3, 4), x.transpose(1, 2), x[:1].expand(frames, -1, -1, -1, -1) if frames else x):
+        found = layer.Flatten(start, end, step_mode="m")(given)
+        want = [nn.Flatten(start, end)(frame) for frame in given]
+        torch.testing.assert_close(found, torch.stack(want) if want else found, rtol=0, atol=0)
+        assert found.shape[1:] == nn.Flatten(start, end)(torch.zeros(given.shape[1:])).shape

@@ -17,7 +17,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from spikescope import functional, layer
 from spikescope.errors import StateError
-from spikescope.neuron import IFNode, LIFNode, ParametricLIFNode
+from spikescope.neuron import IFNode, LIFNode, NoisyLIFNode, ParametricLIFNode
 from spikescope.surrogate import ATan
 from spikescope.surrogate import registry as surrogates
 
@@ -263,6 +263,23 @@ def test_an_exported_network_gives_its_numbers_and_leaves_no_state(strict):
     if not strict:
         with pytest.raises(StateError, match=r"torch\.export would write.*reset_net"):
             torch.export.export(net, (x,), strict=False)
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch itself
+@pytest.mark.parametrize(
+    ("cls", "step_mode"),
+    [(cls, "m") for cls in ALL_NEURONS if cls is not NoisyLIFNode]
+    + [(cls, "s") for cls in BOTH_MODES if cls not in POINTWISE],
+)
+def test_is_exported_for_any_number_of_samples(cls, step_mode):
+    """Also where there are so many that a kernel would be taken."""
+    node = make_any(cls, step_mode=step_mode, **({"backend": "auto"} if cls in POINTWISE else {})).eval()
+    x = sequence(cls, 3, 5, length=3)
+    few, many = (x, x.repeat(1, 900, 1)) if step_mode == "m" else (x[0], x[0].repeat(900, 1))
+    free = ({few.ndim - 2: torch.export.Dim("N")},)
+    program = torch.export.export(nn.Sequential(node), (few,), dynamic_shapes=free).module()
+    for held in (few, many):
+        assert_equal(program(held), at_rest(node, held), "output")
 
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["FlattenOfAxes", "UpsampleOfMode"]
 
@@ -33,3 +33,8 @@ class FlattenOfAxes(nn.Flatten):
         if needed > 2:
             self.axes = ("N", "C", *(f"F{axis}" for axis in range(1, needed - 1)), "*")
             self._ranks = (needed - 1, self._ranks[1])
+
+    def of_sequence(self, input: Tensor) -> Tensor:
+        """The axes of each step, time left alone: an exporter cannot follow N through a fold and a flattening."""
+        start, end = (place + 1 if place >= 0 else place for place in (self.start_dim, self.end_dim))
+        return input.flatten(start, end)

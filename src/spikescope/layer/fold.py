@@ -182,11 +182,12 @@ def over_time(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     batched: bool = True,
+    whole: Callable[..., Any] | None = None,
 ) -> Any:
     """`function`, which treats samples independently, on sequences: once on `[T*N, *]`, or once on a repeated frame.
 
     Every tensor among the arguments is a sequence `[T, N, *]`, or `[T, *]` where one step is one sample: then the
-    steps are the batch. `owner` is the module that computes.
+    steps are the batch. `owner` is the module that computes. `whole` does the same to a sequence without a fold.
     """
     x_seq, *others = (given for given in (*args, *kwargs.values()) if isinstance(given, Tensor))
     shared = all(is_expanded(given, owner) for given in (x_seq, *others))
@@ -196,6 +197,8 @@ def over_time(
             return given
         return frame_of(given) if shared else fold_time(given)
 
+    if not shared and whole is not None:
+        return whole(*args, **kwargs)
     if not shared and not batched:
         return function(*args, **kwargs)
     out = function(*(enter(given) for given in args), **{name: enter(given) for name, given in kwargs.items()})

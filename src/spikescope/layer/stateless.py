@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar
 
@@ -66,6 +67,7 @@ class Stateless(StepModule, nn.Module):
     axes: ClassVar[tuple[str, ...]]
     one_sample: ClassVar[bool]
     example: ClassVar[tuple[Any, ...]]
+    of_sequence: ClassVar[Callable[..., Any] | None]
     _ranks: ClassVar[tuple[int, int]]  # a step has more axes than the first, and no more than the second
     __signature__: ClassVar[Signature]
 
@@ -84,7 +86,8 @@ class Stateless(StepModule, nn.Module):
             check_axes(type(self).__name__, x, self.axes, self._step_mode, one_sample=self.one_sample)
         if single:
             return super().forward(*args, **kwargs)
-        return over_time(self, super().forward, args, kwargs, batched=not self.one_sample or ndim > least + 1)
+        batched = not self.one_sample or ndim > least + 1
+        return over_time(self, super().forward, args, kwargs, batched=batched, whole=self.of_sequence)
 
     def extra_repr(self) -> str:
         line = super().extra_repr()
@@ -154,8 +157,8 @@ def stateless(
     - `one_sample`: whether the module also takes one sample without the axis N.
     - `example`: constructor arguments that fit an input with C = F = 4 and no size below 4.
     - `module`: the module that defines it, where pickle will look for it.
-    - `way`: a class of the module's kind that stands in its place: a `forward` of one step that is faster, or
-      `axes` that depend on an argument.
+    - `way`: a class of the module's kind that stands in its place: a `forward` of one step that is faster, `axes`
+      that depend on an argument, or `of_sequence`, which takes a sequence without a fold.
 
     >>> Softmax = stateless(nn.Softmax, "N C", example=(-1,))
     >>> Softmax(-1, step_mode="m")(torch.zeros(5, 1, 2)).shape
@@ -174,6 +177,7 @@ def stateless(
             "axes": tuple(axes.split()),
             "one_sample": one_sample,
             "example": example,
+            "of_sequence": getattr(way, "of_sequence", None),
             "_ranks": (_least(tuple(axes.split())) - 1, _most(tuple(axes.split()))),
         },
     )

@@ -61,7 +61,7 @@ class ParallelNeuron(Neuron, abstract=True):
 
     def _spikes(self, h: Tensor) -> Tensor:
         """Where the sums reach 0, with the slope of the surrogate; of many values on a CPU by a kernel."""
-        if h.numel() < LARGE or h.device.type != "cpu" or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or h.numel() < LARGE or h.device.type != "cpu":
             return self.surrogate_function(h)
         threshold = self.__dict__.get("_threshold")
         if threshold is None or threshold.surrogate_function is not self.surrogate_function:
