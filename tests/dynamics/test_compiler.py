@@ -124,6 +124,23 @@ def test_the_words_of_the_compiler(cache):
     assert list(folder.iterdir()) == []
 
 
+CALLING = """
+extern "C" void call(void (*given)(long)) {
+#pragma omp parallel for
+  for (long i = 0; i < 8; i++) given(i);
+}
+"""
+
+
+def test_a_kernel_is_ready_for_no_exception(cache):
+    folder, _ = cache
+    seen, given = [], ctypes.CFUNCTYPE(None, ctypes.c_long)
+    load(CALLING).call(given(seen.append))
+    assert sorted(seen) == [*range(8)]
+    (built,) = folder.glob("*.so")
+    assert b"personality" not in built.read_bytes()
+
+
 def test_no_compiler_is_one_warning_with_the_cure_and_the_eager_loop(another_compiler, tmp_path):
     x_seq = inputs(5, 37)
     want = make(LIFNode, "torch")(x_seq)
