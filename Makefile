@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
+# Of what is installed a third is ever imported, and compiled when it first is: to compile all of it takes a minute.
+export PYTHONDONTWRITEBYTECODE :=
+
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 
@@ -33,8 +36,8 @@ test-all: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 # On a machine with a GPU, which needs no network: PART=tests, rows, step or ranks runs one of the parts, the last on all
