@@ -24,6 +24,7 @@ __all__ = [
     "checkpoint_at_work",
     "checkpoint_may_keep_state",
     "constant_when_compiled",
+    "enable_gradients",
     "exporting",
     "function_modes",
     "gradient_is_watched",
@@ -229,8 +230,7 @@ def is_ordinary(x: Tensor) -> bool:
 
 def keys_of(x: Tensor) -> int:
     """What the dispatcher knows a tensor by: where it lies, and whether it is a tensor like any other."""
-    keys: int = torch._C._dispatch_keys(x).raw_repr()
-    return keys
+    return int(torch._C._dispatch_keys(x).raw_repr())
 
 
 def is_undisturbed(in_backward: bool = False) -> bool:
@@ -246,6 +246,7 @@ def is_undisturbed(in_backward: bool = False) -> bool:
 
 
 _module_call = nn.Module.__call__
+enable_gradients = torch._C._set_grad_enabled  # in this thread or not; the public ways make an object at every change
 function_modes = torch._C._len_torch_function_stack  # how many there are; PyTorch has no public question for it
 
 

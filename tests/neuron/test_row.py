@@ -14,8 +14,8 @@ from spikescope import functional, layer, monitor, neuron
 from spikescope.errors import ShapeError
 from spikescope.neuron import PointwiseNeuron
 from spikescope.neuron.core import registry
-from spikescope.neuron.row import Row
-from spikescope.neuron.shortcut import Shortcut, short_way
+from spikescope.neuron.row import Place, Row
+from spikescope.neuron.shortcut import Shortcut
 
 POINTWISE = [
     cls
@@ -124,6 +124,9 @@ CHANGES = {
     "a state in other memory": lambda net: setattr(net[1], "v", torch.full((6, 2), 0.75).t()),
     "a state changed in place": lambda net: net[1].v.fill_(0.5),
     "a state turned in place": lambda net: net[1].v.resize_(6, 2).t_(),
+    "a state of other memory": lambda net: setattr(net[1].v, "data", net[1].v + 1),
+    "a state with another sign": lambda net: setattr(net[1].v, "data", torch._neg_view(net[1].v)),
+    "a state of another dtype": lambda net: setattr(net[1].v, "data", net[1].v.bfloat16()),
     "a reset": functional.reset_net,
     "a reset of one": lambda net: net[1].reset(),
     "a state taken and given": lambda net: functional.set_state(net, functional.get_state(net)),
@@ -242,13 +245,8 @@ def test_threads_have_networks_of_their_own():
     assert all(torch.equal(a, b) for i in range(2) for a, b in zip(got[i], want, strict=True))
 
 
-def test_layers_of_ours_and_wrong_inputs_go_the_way_of_a_call():
-    torch.manual_seed(0)
-    net = nn.Sequential(layer.Linear(6, 6), neuron.LIFNode())
-    loop, twin = functional.stream(net), copy.deepcopy(net)
-    for x in inputs():
-        with torch.no_grad():
-            assert torch.equal(loop.step(x), twin(x))
+def test_other_layers_and_wrong_inputs_go_the_way_of_a_call():
+    Pair(lambda: nn.Sequential(network()[0], layer.SynapseFilter(), neuron.LIFNode()))
     pair = Pair()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         pair.loop.step(torch.zeros(2, 5))
@@ -260,15 +258,34 @@ def test_layers_of_ours_and_wrong_inputs_go_the_way_of_a_call():
 
 def test_what_ran_last_is_not_run_on_memory_of_another_device(monkeypatch):
     """As after a network was moved: its kernel would be given an address that means nothing to it."""
-    node, x = neuron.LIFNode(), torch.rand(2, 6)
+    pair = Pair()
+    place = next(call for _, call in pair.loop._row.steps if isinstance(call, Place))
     with torch.no_grad():
-        for _ in range(3):
-            node(x)
-        short = short_way(node)
-        short.again(node, x)  # from now on the last one is known
-        monkeypatch.setattr(Shortcut, "_first", lambda *given: "asked")
-        assert torch.is_tensor(short.again(node, x))
+        x = pair.net[0](inputs()[0])
+        monkeypatch.setattr(Place, "_anew", lambda *given: "asked")
+        assert torch.is_tensor(place(x))
         monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda held: held is not x), raising=False)
-        assert short.again(node, x) == "asked"
-        monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda held: held is x), raising=False)
-        assert short.again(node, x) == "asked"
+        assert place(x) == "asked"
+
+
+def test_layers_of_ours_are_taken_as_those_of_pytorch(monkeypatch):
+    def made():
+        torch.manual_seed(0)
+        node = neuron.LIFNode()
+        return nn.Sequential(
+            layer.Linear(6, 6), node, layer.Flatten(), layer.LayerNorm(6), layer.Linear(6, 6, bias=False)
+        )
+
+    pair, call = Pair(made), layer.Linear.__call__
+    pair.both(lambda net: setattr(net[0], "step_mode", "m"))
+    pair.both(lambda net: setattr(net[0], "step_mode", "s"))
+    seen = []
+    monkeypatch.setattr(layer.Flatten, "forward", lambda self, x: (seen.append(self), x)[1])
+    pair.loop.step(inputs()[0])
+    assert seen == [pair.net[2]]
+    monkeypatch.setattr(layer.Linear, "__call__", lambda self, x: (seen.append(self), call(self, x))[1])
+    pair.loop.step(inputs()[0])
+    assert seen[1:] == [pair.net[i] for i in (0, 2, 4)]
+    monkeypatch.undo()
+    with pytest.raises(ShapeError, match="got \\[\\] with 0 axes"):  # of PyTorch's other words
+        pair.loop.step(torch.zeros(()))

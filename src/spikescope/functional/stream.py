@@ -10,6 +10,7 @@ from torch import nn
 
 from ..base import StepModule
 from ..errors import check_module
+from ..internals import enable_gradients
 from ..neuron.row import Row
 from .network import NetworkState, get_state, label, listed, outside_of_containers, reset_net, set_state
 
@@ -41,14 +42,21 @@ class Stream:
 
     def step(self, *inputs: Any, **named: Any) -> Any:
         """The output `[N, *]` of the network for the input `[N, *]` of one step."""
-        with torch.no_grad():
-            if len(inputs) == 1 and not named and not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            with torch.no_grad():
+                return self.net(*inputs, **named)
+        learning = torch.is_grad_enabled()
+        enable_gradients(False)
+        try:
+            if len(inputs) == 1 and not named:
                 row = self._row
                 if row is None or not row.holds(self.net):
                     row = self._row = Row(self.net)
-                if row.is_open_to(inputs[0]):
+                if row.is_open_to(inputs[0], learning):
                     return row.step(inputs[0])
             return self.net(*inputs, **named)
+        finally:
+            enable_gradients(learning)
 
     def __call__(self, *inputs: Any, **named: Any) -> NoReturn:
         """TypeError: a network is called, and has gradients; a step of a stream has none, and is named so."""

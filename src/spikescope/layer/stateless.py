@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..base import StepModule
 from ..errors import check_rank, check_tensor
+from ..neuron.row import known_to_rows
 from ..sockets import place_sockets
 from .axes import FlattenOfAxes, UpsampleOfMode
 from .fold import over_time
@@ -247,3 +248,5 @@ Upsample = stateless(nn.Upsample, "N C D (H) (W)", example=(None, 2), way=Upsamp
 Flatten = stateless(nn.Flatten, "N C *", example=(), way=FlattenOfAxes)
 GroupNorm = stateless(nn.GroupNorm, "N C *", example=(2, 4))
 LayerNorm = stateless(nn.LayerNorm, "N * F", one_sample=True, example=(4,))
+
+known_to_rows(__name__, Linear)

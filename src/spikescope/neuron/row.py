@@ -1,54 +1,112 @@
 """The modules of a row, called without what surrounds a call: for steps so small that this takes longer than they do.
 
-A row is an `nn.Sequential`, or one inside another, of neurons and of modules of PyTorch's own. What holds for all of a
-step is asked once, before it: that nobody has put a hook on any of them, that no tracer, transform, mode or checkpoint
-is at work, that the row is as it was. Then an `nn.Linear` is its function of its parameters as they are now, and a
-neuron its kernel by the short way, which asks of each of them what may have changed. Everything else is called as a
-module, and where something does not hold, the network is.
+A row is an `nn.Sequential`, or one inside another, of neurons and of modules of PyTorch's own or like them. What holds
+for all of a step is asked once, before it: that nobody has put a hook on any of them, that no tracer, transform, mode
+or checkpoint is at work, that the row and the fields of its neurons are as they were. Then a linear layer is its
+function of its parameters as they are now, and a neuron is its kernel, where input and state are of the form that it
+ran on last. Everything else is called as a module, and where something does not hold, the network is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from operator import is_, itemgetter
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..internals import checkpoint_at_work, function_modes, is_patched, is_undisturbed
-from ..sockets import are_bare
+from ..hooks import has_hooks_of_all
+from ..internals import checkpoint_at_work, function_modes, is_ordinary, is_patched, is_undisturbed
+from ..sockets import is_bare
 from .core import PointwiseNeuron
-from .shortcut import short_way
+from .shortcut import Again, short_way
 
-__all__ = ["Row"]
+__all__ = ["Row", "known_to_rows"]
 
 _OWN = frozenset(("forward", "weight", "bias", "_call_impl", "_slow_forward", "_wrapped_call_impl"))
 """What an instance of PyTorch's may have in the place of what its class has or of a parameter."""
 
-_PARAMETERS = frozenset(("weight", "bias"))
+_hooks = itemgetter("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+Fact = tuple[dict[str, Any], str, object]
+"""Where something stands that a step depends on, its name, and what it is."""
+
+
+def _methods(cls: type[nn.Module]) -> tuple[object, ...]:
+    return cls.__call__, cls.forward
+
+
+_linear: dict[type[nn.Module], tuple[object, ...]] = {nn.Linear: _methods(nn.Linear)}
+"""The linear layers, of single steps, and how they are called as it was when they were made."""
+
+_modules: set[str] = set()
+"""The modules of the library with layers in which no code of others runs, as in those of PyTorch."""
+
+
+def known_to_rows(module: str, linear: type[nn.Module]) -> None:
+    """Let rows hold the layers of a module of the library, and take one of them for the function of PyTorch."""
+    _modules.add(module)
+    _linear[linear] = _methods(linear)
 
 
 def _written() -> tuple[object, ...]:
-    """The methods through which the modules of a row are called, as they are now."""
-    return (
-        nn.Module._call_impl,
-        nn.Sequential.__call__,
-        nn.Sequential.forward,
-        nn.Linear.__call__,
-        nn.Linear.forward,
-        PointwiseNeuron.__call__,
-    )
+    """The methods through which all modules of a row are called, as they are now."""
+    return nn.Module._call_impl, nn.Sequential.__call__, nn.Sequential.forward, PointwiseNeuron.__call__
 
 
 _as_written = _written()
 
 
-def _is_own(module: nn.Module) -> bool:
-    """Whether a call of a module is what its class says, and is not compiled."""
-    return (
-        module._compiled_call_impl is None
-        and module.__dict__.keys().isdisjoint(_OWN)
-        and (type(module) is not nn.Linear or module._parameters.keys() >= _PARAMETERS)
-    )
+class Place:
+    """A neuron of a row, and how its last call may be run again."""
+
+    def __init__(self, neuron: Any) -> None:
+        self.neuron, self.short, self.held = neuron, short_way(neuron), neuron.__dict__
+        self.last: Again | None = None
+        self.state: list[Tensor] = []  # what that call left
+
+    def facts(self) -> Iterator[Fact]:
+        """What is asked of the neuron before every step, besides what is asked of all modules."""
+        short, held = self.short, self.held
+        yield from ((held, name, value) for name, value in zip(short.names, short.values, strict=True))
+        for name, part, names, values in short.parts:
+            yield held["_modules"], name, part
+            yield from ((part.__dict__, own, value) for own, value in zip(names, values, strict=True))
+        yield from ((held, name, held.get(name)) for name in ("_live_taps", "_traced"))
+
+    def __call__(self, x: Any) -> Any:
+        last, held = self.last, self.held
+        if last is None or type(x) is not Tensor or held.get("_norm"):
+            return self._anew(x)
+        dtype, shape, strides = last.x
+        if x.dtype is not dtype or x.shape != shape or x.stride() != strides or not x.is_cpu:
+            return self._anew(x)
+        memories, state = held["_memories"], self.state
+        for name, entry, (dtype, shape, strides) in zip(last.names, state, last.state, strict=True):
+            if (
+                memories.get(name) is not entry
+                or entry.dtype is not dtype  # the same tensor may have been given another memory, or be turned
+                or entry.shape != shape
+                or entry.stride() != strides
+                or entry.is_neg()
+            ):
+                return self._anew(x)
+        y, *self.state = last.run(x, state)
+        memories.update(zip(last.names, self.state, strict=True))
+        if held["_assigned"]:
+            held["_assigned"].clear()
+        return y
+
+    def _anew(self, x: Any) -> Any:
+        """The output for an input or a state of another form than before."""
+        found = None
+        if self.short.is_open and not self.held.get("_norm") and type(x) is Tensor and is_ordinary(x):
+            found = self.short.first(self.neuron, x)
+        y, self.last = found or (self.neuron(x), None)
+        memories = self.held["_memories"]
+        self.state = [] if self.last is None else [memories[name] for name in self.last.names]
+        return y
 
 
 class Row:
@@ -56,57 +114,83 @@ class Row:
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net
-        self.within: list[tuple[nn.Sequential, list[nn.Module]]] = []
-        self.row: list[tuple[nn.Module, type[nn.Module] | None]] = []
-        self._add(net)
-        modules = [module for module, _ in self.row]
-        self.own = [*(module for module, _ in self.within), *(m for m, kind in self.row if kind is nn.Linear)]
-        self.modules = [*(module for module, _ in self.within), *modules]
+        self.within: list[tuple[dict[str, nn.Module | None], list[nn.Module]]] = []
+        self.steps: list[tuple[dict[str, Any] | None, Callable[[Any], Any]]] = []
+        self.modules: list[nn.Module] = []  # in the row or around it
+        self.plain: list[dict[str, Any]] = []  # what the instances have of those whose call is not made
+        places: list[Place] = []
+        self._add(net, places)
+        linear = {type(module) for module in self.modules} & _linear.keys()
+        self.is_known = all(map(_is_known, self.modules)) and bool(places or linear)
+        self.linear = [(cls, methods) for cls, methods in _linear.items() if cls in linear]
+        self.shorts = [*{place.short.cls: place.short for place in places}.values()]
+        self.modules += [part for place in places for part in place.short.modules]
         self.types = [*map(type, self.modules)]  # a parametrisation changes that of a module
-        self.is_known = all(map(_is_known, modules)) and any(kind is not None for _, kind in self.row)
+        self.held = [module.__dict__ for module in self.modules]
+        facts: list[Fact] = [fact for place in places for fact in place.facts()]
+        facts += [(held, "_compiled_call_impl", None) for held in self.held]
+        facts += [(held, "_step_mode", "s") for held in self.plain if "_step_mode" in held]
+        self.holders, self.names, self.values = [*zip(*facts, strict=True)]
 
-    def _add(self, module: nn.Module) -> None:
+    def _add(self, module: nn.Module, places: list[Place]) -> None:
+        held = module.__dict__
+        self.modules.append(module)
         if type(module) is nn.Sequential:
             children = [*module._modules.values()]
-            self.within.append((module, children))
+            self.within.append((held["_modules"], children))
+            self.plain.append(held)
             for child in children:
-                self._add(child)
-        elif type(module) is nn.Linear:
-            self.row.append((module, nn.Linear))
+                self._add(child, places)
+        elif type(module) in _linear and held.get("_step_mode", "s") == "s":
+            self.plain.append(held)
+            self.steps.append((held["_parameters"], module))
+        elif isinstance(module, PointwiseNeuron):
+            places.append(Place(module))
+            self.steps.append((None, places[-1]))
         else:
-            self.row.append((module, PointwiseNeuron if isinstance(module, PointwiseNeuron) else None))
+            self.steps.append((None, module))
 
     def holds(self, net: nn.Module) -> bool:
-        """Whether these are the modules that a call of `net` would come to."""
-        if self.net is not net or [*map(type, self.modules)] != self.types:
-            return False
-        return all([*module._modules.values()] == children for module, children in self.within)
+        """Whether these are the modules that a call of `net` would come to, and all that is known of them holds."""
+        return (
+            self.net is net
+            and [*map(type, self.modules)] == self.types
+            and all([*modules.values()] == children for modules, children in self.within)
+            and all(map(is_, map(dict.get, self.holders, self.names), self.values))
+            and all(short.methods(short.cls) == short.found for short in self.shorts)
+        )
 
-    def is_open_to(self, x: Any) -> bool:
-        """Whether a step of this input is nothing but what is written in the modules."""
-        if not self.is_known or type(x) is not Tensor or not is_undisturbed() or is_patched() or function_modes():
+    def is_open_to(self, x: Any, learning: bool) -> bool:
+        """Whether a step of this input is nothing but what is written in the modules.
+
+        `learning`: whether there were gradients before the step, which is without.
+        """
+        if not self.is_known or type(x) is not Tensor or not is_undisturbed() or function_modes() or is_patched():
             return False
-        if _written() != _as_written or checkpoint_at_work(True) is not None or not are_bare(self.modules):
+        if not (is_ordinary(x) and x.ndim) or has_hooks_of_all() or checkpoint_at_work(not learning) is not None:
             return False
-        return all(map(_is_own, self.own))
+        if _written() != _as_written or any(_methods(cls) != methods for cls, methods in self.linear):
+            return False
+        for module, held in zip(self.modules, self.held, strict=True):
+            if any(_hooks(held)) and not is_bare(module):
+                return False
+        return all(map(_OWN.isdisjoint, self.plain))
 
     def step(self, x: Tensor) -> Tensor:
         """The output for an input that it is open to, without gradients."""
-        for module, kind in self.row:
-            if kind is nn.Linear:
-                parameters: dict[str, Any] = module._parameters
+        for parameters, call in self.steps:
+            if parameters is not None and "weight" in parameters and "bias" in parameters:
                 x = functional.linear(x, parameters["weight"], parameters["bias"])
-            elif kind is None:
-                x = module(x)
             else:
-                y = short_way(module).again(module, x)
-                x = module(x) if y is None else y
+                x = call(x)
         return x
 
 
 def _is_known(module: nn.Module) -> bool:
     """Whether no code of others runs in a call of this module, nor does it ask who calls it."""
-    cls = type(module)
+    cls, made_in = type(module), type(module).__module__
     if isinstance(module, PointwiseNeuron):
-        return cls.__module__.startswith("spikescope.")
-    return cls.__module__.startswith("torch.nn.modules.") and not module._modules
+        return made_in.startswith("spikescope.")
+    if cls is nn.Sequential:
+        return True
+    return (made_in in _modules or made_in.startswith("torch.nn.modules.")) and not module._modules

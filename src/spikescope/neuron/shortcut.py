@@ -49,12 +49,22 @@ Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Run]
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
 
 
+Form = tuple[torch.dtype, torch.Size, tuple[int, ...]]
+"""What the dispatcher knows a tensor by, its dtype, shape and strides."""
+
+
+def form_of(x: Tensor) -> Form:
+    """The form of a tensor: memory of the same form is taken by the same run."""
+    return x.dtype, x.shape, x.stride()
+
+
 class Again(NamedTuple):
     """A call without gradients that is likely to come again: what runs, and the forms of what it takes."""
 
-    run: Prepared
-    x: tuple[torch.Size, tuple[int, ...], torch.dtype]
-    state: tuple[tuple[str, torch.Size, tuple[int, ...], torch.dtype], ...]
+    run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, ...]]
+    x: Form
+    names: tuple[str, ...]
+    state: list[Form]
 
 
 def methods_of(*bases: type[Any]) -> tuple[object, ...]:
@@ -133,7 +143,6 @@ class Shortcut:
         )
         self.seen: set[Any] = set()
         self.runs: dict[Any, Run] = {}
-        self.last: Again | None = None
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
@@ -167,50 +176,18 @@ class Shortcut:
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
 
-    def again(self, neuron: Any, x: Any) -> Tensor | None:
-        """The output of a call without gradients; None where it has to be called.
-
-        The caller knows that nothing disturbs it, as `_is_open_to` asks, and that the neuron has no hooks.
+    def first(self, neuron: Any, x: Tensor) -> tuple[Tensor, Again | None] | None:
+        """The output of a call without gradients, of a neuron without hooks, that nothing disturbs, and how to run it
+        again where that takes no more than the form of input and state; None where the neuron has to be called.
         """
-        held = neuron.__dict__
-        if not self.is_open or held.get("_norm") or type(x) is not Tensor or not is_ordinary(x):
-            return None
-        for part in self.modules:
-            if not is_bare(part):
-                return None
-        last, memories = self.last, held["_memories"]
-        if last is None or held["_live_taps"] or held.get("_traced") is not None or len(memories) != self.memories:
-            return self._first(neuron, x)
-        shape, strides, dtype = last.x
-        if x.dtype is not dtype or x.shape != shape or x.stride() != strides or not x.is_cpu:
-            return self._first(neuron, x)
-        rest = []
-        for name, shape, strides, dtype in last.state:
-            entry = memories[name]
-            if not (
-                type(entry) is Tensor
-                and is_ordinary(entry)
-                and entry.is_cpu
-                and entry.dtype is dtype
-                and entry.shape == shape
-                and entry.stride() == strides
-            ):
-                return self._first(neuron, x)
-            rest.append(entry)
-        return self._keep(neuron, last.run, last.run.forward(x, rest, None))
-
-    def _first(self, neuron: Any, x: Tensor) -> Tensor | None:
-        """The output of a call without hooks and gradients, which `again` has not seen last."""
         way = None if self.drives else self._way(neuron, x, make=None)  # the call prepares it, when that is its turn
         if way is None:
             return None
         made, rest = way
-        lasts = type(made) is PreparedOnCpu and made.held == made.states and not (made.learns or made.taps)
-        if isinstance(made, Prepared) and lasts and not self.tensors:
-            forms = [(entry.shape, entry.stride(), entry.dtype) for entry in rest]
-            state = tuple((name, *form) for name, form in zip(self.states, forms, strict=True))
-            self.last = Again(made, (x.shape, x.stride(), x.dtype), state)
-        return self._keep(neuron, made, made(x, rest))
+        again = None
+        if type(made) is PreparedOnCpu and made.again is not None and not (made.learns or self.tensors):
+            again = Again(made.again, form_of(x), self.states, [*map(form_of, rest)])
+        return self._keep(neuron, made, made(x, rest)), again
 
     def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
         """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,10 @@ def _form(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> T
     return made
 
 
+Again = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, ...]]
+"""What runs a prepared step forwards: of an input and a state the output and the next state."""
+
+
 class Back(NamedTuple):
     """A backward pass that gives gradients to some of the fields."""
 
@@ -58,8 +62,11 @@ class PreparedOnCpu(Prepared):
         self.places = [TAPS.index(name) for name in self.taps]
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
+        self.again = self._again()
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
+        if self.again is not None:
+            return self.again(x, rest)
         kernel, fixed, arrays = self.always or ready_forward(self.run, self._values(rest[self.held :]))
         y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
         told, places = self._taps() if self.taps else _NONE
@@ -124,6 +131,34 @@ class PreparedOnCpu(Prepared):
             return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, rest[self.held :])
+
+    def _again(self) -> Again | None:
+        """The run forwards of a step after a step, where nothing is asked anew but where input and state lie.
+
+        So it is where the fields are numbers, the state is in tensors, and there is neither a tap nor a checkpoint.
+        """
+        if (
+            self.always is None
+            or self.held != self.states
+            or self.taps
+            or self.no_checkpoints is None
+            or not self.alone
+        ):
+            return None
+        kernel, fixed, arrays = self.always
+        as_input, as_states, made = self.as_input, self.as_states, torch.empty_like
+        last = (*map(data_ptr, arrays), *_NONE[1])  # `always` keeps them
+        pack = given(5 + 2 * self.states + len(last))
+
+        def again(x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            y, ends = made(as_input), [*map(made, as_states)]
+            at, starts = x.data_ptr(), [*map(data_ptr, state)]
+            if not at or 0 in starts:
+                addresses((x, *state))  # it says what is wrong
+            kernel(fixed, pack(at, y.data_ptr(), 0, 0, 1, *starts, *map(data_ptr, ends), *last))
+            return (y, *ends)
+
+        return again
 
     def _taps(self) -> tuple[Sequence[Tensor], Sequence[int]]:
         """Memory for the taps, and its addresses as the kernel takes them."""
