@@ -267,15 +267,21 @@ def check_floating(owner: str, x: object) -> None:
     check_tensor(owner, "the input", x)
     assert isinstance(x, Tensor)
     check_dense(owner, x)
-    if not x.is_floating_point():
+    if not x.is_floating_point() or x.dtype.itemsize < 2:
+        few = " of 16 bits or more" if x.is_floating_point() else ""
         raise TypeError(
-            f"{owner} integrates real numbers, but got an input of dtype {x.dtype}. "
+            f"{owner} integrates real numbers{few}, but got an input of dtype {x.dtype}. "
             "Convert it first, for example x.float()."
         )
 
 
 def check_dense(owner: str, x: Tensor) -> None:
-    """Refuse a sparse tensor, and any other layout but PyTorch's usual."""
+    """Refuse a sparse or a nested tensor, and any other layout but PyTorch's usual."""
+    if x.is_nested:
+        raise TypeError(
+            f"{owner} takes a dense tensor, but got a nested one, whose parts may differ in size. "
+            "Pad them with x.to_padded_tensor(0.0)."
+        )
     if x.layout is not torch.strided:
         raise TypeError(
             f"{owner} takes a dense tensor, but got one of layout {x.layout}. Convert it with x.to_dense()."

@@ -10,6 +10,7 @@ from neuron_cases import (
     ANY_LENGTH,
     BOTH_MODES,
     NEURONS,
+    POINTWISE,
     READOUTS,
     assert_same_state,
     joined,
@@ -225,6 +226,30 @@ def test_each_node_owns_its_surrogate(cls):
 def test_a_sparse_input_is_refused_in_words(cls):
     with pytest.raises(TypeError, match=r"takes a dense tensor, but got one of layout torch.sparse_coo.*to_dense"):
         make(cls)(torch.zeros(4, 2, 3).to_sparse())
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors")  # a prototype, says PyTorch
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.parametrize("cls", NEURONS)
+def test_a_nested_input_is_refused_in_words(cls, layout):
+    parts = [torch.zeros(2, 3), torch.zeros(4, 3)]
+    given = torch.nested.nested_tensor(parts, layout=layout)
+    with pytest.raises(TypeError, match=r"takes a dense tensor, but got a nested one.*to_padded_tensor"):
+        make(cls)(given)
+    assert given.to_padded_tensor(0.0).shape == (2, 4, 3)
+
+
+NARROW = [held for held in vars(torch).values() if isinstance(held, torch.dtype) and held.is_floating_point]
+NARROW = sorted({held for held in NARROW if held.itemsize < 2}, key=str)
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize("cls", NEURONS)
+def test_floating_numbers_too_narrow_to_add_are_refused_in_words(cls, backend, dtype):
+    node = make(cls, **({"backend": backend} if cls in POINTWISE else {}))
+    with pytest.raises(TypeError, match=rf"integrates real numbers of 16 bits or more, but got .*{dtype}.*float\(\)"):
+        node(torch.empty(4, 2, 3, dtype=dtype))
 
 
 @pytest.mark.parametrize("cls", NEURONS)
