@@ -36,6 +36,7 @@ test-all: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	-$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check 'pip>=26' # older ones resolve for a minute
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
