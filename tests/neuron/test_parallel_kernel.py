@@ -1,4 +1,6 @@
-"""Many values of a parallel neuron fire in a kernel: as by the surrogate alone, and only where nobody looks at that."""
+"""Where PyTorch sums, many values of a parallel neuron fire in a kernel: as by the surrogate alone, and only where
+nobody looks at that.
+"""
 
 import copy
 import pickle
@@ -20,8 +22,9 @@ MADE = {
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The runs by kernels, while all sizes count as large."""
+    """The runs by kernels, while all sizes count as large, and none has a kernel for its sums."""
     runs, run = [], parallel.run_sequence
+    monkeypatch.setattr(parallel, "fired", lambda *args: None)
     monkeypatch.setattr(parallel, "LARGE", 0)
     monkeypatch.setattr(parallel, "run_sequence", lambda *args: runs.append(args[1].key) or run(*args))
     return runs
@@ -36,6 +39,7 @@ def passes(node, x, monkeypatch=None):
     """Spikes and gradients; by the surrogate alone with `monkeypatch`."""
     x = x.clone().requires_grad_()
     if monkeypatch is not None:
+        monkeypatch.setattr(parallel, "fired", lambda *args: None)
         monkeypatch.setattr(parallel, "LARGE", 1 << 60)
     y = node(x)
     if monkeypatch is not None:

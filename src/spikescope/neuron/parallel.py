@@ -9,10 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Step, plan, run_sequence
+from ..dynamics import Plan, Step, fired, plan, refused, run_sequence, weighted
+from ..dynamics.parallel import backward_text
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
+from ..toolchain.declared import declared
 from .core import Neuron, PointwiseNeuron, wide
 
 __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
@@ -20,6 +22,12 @@ __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
 
 LARGE = 1 << 15
 """Values from which one pass of a kernel takes less time than those of a surrogate by itself."""
+
+
+@declared("parallel", dtypes=(torch.float32, torch.float64))
+def _by_default(real: torch.dtype) -> str:
+    """The kernel of the gradients with the surrogate that parallel neurons have by default."""
+    return backward_text(ATan(), real)
 
 
 class Threshold(PointwiseNeuron, abstract=True):
@@ -54,10 +62,24 @@ class ParallelNeuron(Neuron, abstract=True):
 
     def _fire(self, weight: Tensor, bias: Tensor, inputs: Tensor, out: torch.dtype) -> Tensor:
         """The spikes of `weight` [steps, inputs] applied to `inputs` [inputs, N, *], in the dtype `out`."""
-        h = _weighted(weight.to(inputs.dtype), bias.to(inputs.dtype), inputs)
+        weight, bias = weight.to(inputs.dtype), bias.to(inputs.dtype)
+        found = fired(type(self).__name__, self.surrogate_function, weight, bias, inputs)
+        if found is not None:
+            return found.to(out)
+        h = weighted(weight, bias, inputs)
         if weight.requires_grad:
             watch_input(type(self).__name__, h, inputs)
         return self._spikes(h).to(out)
+
+    def implementation(self, x: Tensor) -> Plan:
+        """What would run an input like `x` (in the present step mode), and why."""
+        weight = self._matrix(1 if self.step_mode == "s" else len(x)).to(wide(x))
+        reason = refused(self.surrogate_function, weight, self.bias.to(weight), wide(x))
+        return Plan("torch", reason) if reason else Plan("cpp", "the kernel of sums over time gives the same spikes")
+
+    def _matrix(self, steps: int) -> Tensor:
+        """The weights by which sequences of so many steps are summed."""
+        return self.weight
 
     def _spikes(self, h: Tensor) -> Tensor:
         """Where the sums reach 0, with the slope of the surrogate; of many values on a CPU by a kernel."""
@@ -92,16 +114,6 @@ class ParallelNeuron(Neuron, abstract=True):
                 f"{owner} was made for T={steps} steps, got {len(x_seq)}: the input has the shape "
                 f"{dims(x_seq.shape, 'TN')}. Give it sequences of that length or make one with T={len(x_seq)}."
             )
-
-
-def _weighted(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
-    """The sum over time and the bias, one or `[steps, 1]`, in one pass; out of the reach of autocast, which would
-    narrow it to half precision.
-    """
-    with torch.autocast(inputs.device.type, enabled=False):
-        flat = inputs.flatten(1) if inputs.ndim > 1 else inputs.unsqueeze(1)
-        h = torch.addmm(bias.reshape(-1, 1), weight, flat)
-        return h.reshape(len(weight), *inputs.shape[1:])
 
 
 def _learnable_square(steps: int) -> nn.Parameter:
@@ -196,6 +208,9 @@ class MaskedPSN(ParallelNeuron):
     def masked_weight(self) -> Tensor:
         """The weights [T, T] under the mask."""
         return self.weight * (self._lambda * self._window() + (1 - self._lambda))
+
+    def _matrix(self, steps: int) -> Tensor:
+        return self.masked_weight()
 
     def _window(self) -> Tensor:
         """Ones [T, T] where a step sees an input at lambda = 1."""
@@ -314,6 +329,13 @@ class SlidingPSN(ParallelNeuron):
         terms = (w * inputs[i : i + len(x_seq)] for i, w in enumerate(weight.unbind()))
         h = sum(terms, self.bias.to(new.dtype))
         return self.surrogate_function(h).to(x_seq.dtype)
+
+    def implementation(self, x: Tensor) -> Plan:
+        conv = Plan("torch", "backend='conv' sums term by term; 'gemm' has a kernel")
+        return conv if self.backend == "conv" else super().implementation(x)
+
+    def _matrix(self, steps: int) -> Tensor:
+        return self.gen_gemm_weight(steps)
 
     def gen_gemm_weight(self, T: int) -> Tensor:
         """The weights as a matrix [T, k - 1 + T] that applies them at every step."""

@@ -84,7 +84,11 @@ def loops(
 
 
 def prelude(
-    io: torch.dtype, states: int, taps: frozenset[str] = frozenset(), functions: frozenset[Borrowed] = frozenset()
+    io: torch.dtype,
+    states: int,
+    taps: frozenset[str] = frozenset(),
+    functions: frozenset[Borrowed] = frozenset(),
+    neurons: int = BLOCK,
 ) -> str:
     real = "double" if io is torch.float64 else "float"
     defined = f"#define PACKED\n{header('bits.h')}" if "packed" in taps else ""
@@ -92,7 +96,7 @@ def prelude(
 {header("math.h")}
 using real = {real};
 using io = {IO_TYPES[io]};
-constexpr long B = {BLOCK}, S = {states}, AHEAD = {AHEAD};
+constexpr long B = {neurons}, S = {states}, AHEAD = {AHEAD};
 {declarations(functions)}
 {header(NARROW[io]) if io in NARROW else ""}"""
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...fields import forms
 from ...internals import vector_jacobian
-from ...surrogate import Surrogate
 from ..cpp.cell import backward_source, forward_source
+from ..graphs.firing import firing
 from ..graphs.trace import Body, UnsupportedOperationError, split
 from .gates import Apart, Function, Gates
 
@@ -40,15 +39,8 @@ class Cell(NamedTuple):
 
     def surrogates(self, values: Sequence[Any]) -> list[Function]:
         """Its functions with these numbers, or the tensors that stand for them."""
-        found: list[Function] = []
         rest = iter(values)
-        for form in self.functions:
-            surrogate, options = forms[form]
-            assert issubclass(surrogate, Surrogate)
-            held = {name: next(rest) for name in surrogate.dynamic if options.get(name, 0) is not None}
-            params = surrogate.Params._make({**options, **held}.get(name) for name in surrogate.fields)
-            found.append(partial(surrogate.fire, params))
-        return found
+        return [firing(form, rest) for form in self.functions]
 
     def run(self, inputs: Sequence[Tensor], values: Sequence[Any]) -> tuple[Tensor, ...]:
         """The next states, from a tensor for the drive of each gate, for its feedback, and for each state."""
