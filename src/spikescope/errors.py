@@ -259,6 +259,12 @@ def check_number(
 def check_tensor(owner: str, name: str, value: object) -> None:
     """Refuse anything but a tensor."""
     if not isinstance(value, Tensor):
+        if type(value).__module__.startswith("torch.fx."):
+            raise TypeError(
+                f"{owner} needs values, but torch.fx.symbolic_trace follows a network without any. Make the modules of "
+                "spikescope leaves: a subclass of torch.fx.Tracer whose is_leaf_module(m, name) is also true where "
+                "type(m).__module__ begins with 'spikescope.'; or use torch.export."
+            )
         raise TypeError(f"{owner}: {name} must be a torch.Tensor, but got {type(value).__name__}.")
 
 
