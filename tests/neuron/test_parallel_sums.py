@@ -267,6 +267,26 @@ def test_what_runs_is_told():
         assert not has_kernel(node(inputs))
 
 
+@pytest.mark.parametrize(
+    "node",
+    [neuron.SlidingPSN(3, step_mode="m"), neuron.SlidingPSN(70), neuron.MaskedPSN(3, 70, 1.0)],
+    ids=["whole", "long window", "one of many steps"],
+)
+def test_what_is_told_is_of_this_very_call(node):
+    """Of the weights of a call as many count as it takes."""
+    x = torch.randn(64, 20)
+    for inputs in [x] if node.step_mode == "m" else x[:3]:
+        told = node.implementation(inputs).backend
+        assert has_kernel(node(inputs)) is (told == "cpp")
+
+
+def test_who_sums_is_told(monkeypatch):
+    node, x = made("PSN", 4), torch.randn(4, 300)
+    for alike, told in ((True, "the same spikes"), (False, "the sums PyTorch's")):
+        monkeypatch.setattr(run, "_alike", lambda *args, alike=alike: alike)
+        assert told in node.implementation(x).reason
+
+
 def test_where_the_sums_are_others_pytorch_sums(monkeypatch):
     node, (x, g) = made("PSN", 6), given(6, 300)
     monkeypatch.setattr(run, "_alike", lambda *args: False)

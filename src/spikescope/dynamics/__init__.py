@@ -6,7 +6,7 @@ from .layout import TAPS, support_tap
 from .norm.batch import normalized
 from .norm.kernels import Norm
 from .norm.pair import NormedRun, prepare_normed, run_normed
-from .parallel import fired, refused, weighted
+from .parallel import fired, refused, weighted, what_sums
 from .pool.windows import Windows, has_pool, pooled
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
@@ -39,4 +39,5 @@ __all__ = [
     "run_single",
     "support_tap",
     "weighted",
+    "what_sums",
 ]

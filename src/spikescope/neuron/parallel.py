@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Plan, Step, fired, plan, refused, run_sequence, weighted
+from ..dynamics import Plan, Step, fired, plan, refused, run_sequence, weighted, what_sums
 from ..dynamics.parallel import backward_text
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
@@ -73,9 +73,10 @@ class ParallelNeuron(Neuron, abstract=True):
 
     def implementation(self, x: Tensor) -> Plan:
         """What would run an input like `x` (in the present step mode), and why."""
-        weight = self._matrix(1 if self.step_mode == "s" else len(x)).to(wide(x))
-        reason = refused(self.surrogate_function, weight, self.bias.to(weight), wide(x))
-        return Plan("torch", reason) if reason else Plan("cpp", "the kernel of sums over time gives the same spikes")
+        inputs = wide(x).unsqueeze(0) if self.step_mode == "s" else wide(x)
+        weight = self._matrix(len(inputs)).to(inputs)
+        reason = refused(self.surrogate_function, weight, self.bias.to(inputs), inputs)
+        return Plan("torch", reason) if reason else Plan("cpp", what_sums(weight, inputs))
 
     def _matrix(self, steps: int) -> Tensor:
         """The weights by which sequences of so many steps are summed."""
@@ -210,7 +211,8 @@ class MaskedPSN(ParallelNeuron):
         return self.weight * (self._lambda * self._window() + (1 - self._lambda))
 
     def _matrix(self, steps: int) -> Tensor:
-        return self.masked_weight()
+        weight, t = self.masked_weight(), self.time_step
+        return weight if self.step_mode == "m" else weight[t : t + 1, max(0, t + 1 - self.k) : t + 1]
 
     def _window(self) -> Tensor:
         """Ones [T, T] where a step sees an input at lambda = 1."""
@@ -316,9 +318,9 @@ class SlidingPSN(ParallelNeuron):
     def _run(self, x_seq: Tensor) -> Tensor:
         queue, new, before = self.queue, wide(x_seq), self.k - 1
         if queue is None and self.backend == "gemm":  # a product with what nothing came before need not be computed
-            zeros = new.new_zeros(max(0, before - len(new)), *new.shape[1:])
+            weight, zeros = self._matrix(len(new)), new.new_zeros(max(0, before - len(new)), *new.shape[1:])
             self.queue = torch.cat([zeros, new[max(0, len(new) - before) :]])
-            return self._fire(self.gen_gemm_weight(len(new))[:, before:], self.bias, new, x_seq.dtype)
+            return self._fire(weight, self.bias, new, x_seq.dtype)
         if queue is None:
             queue = new.new_zeros(before, *x_seq.shape[1:])
         inputs = torch.cat([self._queued(queue, x_seq.shape[1:]).to(new), new])
@@ -335,7 +337,7 @@ class SlidingPSN(ParallelNeuron):
         return conv if self.backend == "conv" else super().implementation(x)
 
     def _matrix(self, steps: int) -> Tensor:
-        return self.gen_gemm_weight(steps)
+        return self.gen_gemm_weight(steps)[:, self.k - 1 if self.queue is None else 0 :]
 
     def gen_gemm_weight(self, T: int) -> Tensor:
         """The weights as a matrix [T, k - 1 + T] that applies them at every step."""

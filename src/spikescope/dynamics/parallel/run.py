@@ -24,7 +24,7 @@ from ..graphs.firing import firing
 from .equations import Slope, refusal, slope
 from .kernel import backward_source, forward_source
 
-__all__ = ["backward_text", "fired", "refused", "weighted"]
+__all__ = ["backward_text", "fired", "refused", "weighted", "what_sums"]
 
 MOST = 64
 """Steps up to which a block of neurons stays in the caches; of more the products of PyTorch take less time."""
@@ -149,11 +149,22 @@ def _past(x: Tensor, tensors: int) -> bool:
 
 def _forward(made: _Made, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     """The spikes: by the kernel where its sums are PyTorch's bits, else by PyTorch's sums."""
-    in_order = x.is_contiguous() and weight.stride(-1) == 1
-    if in_order and _alike(*weight.shape, math.prod(x.shape[1:]), x.dtype, torch.get_num_threads()):
+    if _has_the_bits(weight, x):
         return _by_the_kernel(made.forward, weight, bias, x)
     with torch.no_grad():
         return weighted(weight, bias, x).ge_(0)
+
+
+def _has_the_bits(weight: Tensor, x: Tensor) -> bool:
+    in_order = x.is_contiguous() and weight.stride(-1) == 1
+    return in_order and _alike(*weight.shape, math.prod(x.shape[1:]), x.dtype, torch.get_num_threads())
+
+
+def what_sums(weight: Tensor, x: Tensor) -> str:
+    """What a run by the kernels takes from them."""
+    if _has_the_bits(weight, x):
+        return "the kernels of sums over time give the same spikes"
+    return "the gradients are the kernel's, the sums PyTorch's: for these sizes the kernel rounds them otherwise"
 
 
 def _by_the_kernel(forward: Entry, weight: Tensor, bias: Tensor, x: Tensor, sums: bool = False) -> Tensor:
