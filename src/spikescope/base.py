@@ -71,6 +71,10 @@ def kind_of(module: nn.Module) -> type[Any]:
 
 def _changed(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     """`change` over the tensors of a state; one that stands in several places stays one."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if type(value) is float:
+        return value
     made: list[tuple[Tensor, Tensor]] = []
     places: dict[int, int] = {}  # not in compiled code, where PyTorch 2.11 has no id of a tensor
 

@@ -72,3 +72,28 @@ def test_of_a_network_that_keeps_little():
     functional.set_step_mode(net, "m")
     functional.lean(net)
     assert_alike(net, IMAGES.unflatten(0, (2, 4)))
+
+
+@pytest.mark.parametrize("which", [0, 2])  # the input, the state
+@pytest.mark.parametrize("brings", ["the same", "negated", "turned", "wider"])
+def test_of_what_was_saved_and_comes_back_otherwise(which, brings):
+    """Somebody has put a hook on one saved tensor, of which PyTorch tells nobody."""
+    node, x = make(LIFNode, backend="auto"), sequence(LIFNode)[0].requires_grad_()
+    back = {
+        "the same": torch.clone,
+        "negated": negated,
+        "turned": lambda held: held.t().clone(memory_format=torch.contiguous_format).t(),
+        "wider": lambda held: held.double(),
+    }[brings]
+    with torch.no_grad():
+        node(x)
+    for _ in range(3):
+        start, found = node.v.detach(), []
+        for hooked in (False, True):
+            node.v = start
+            y = node(x)
+            if hooked:
+                y.grad_fn._raw_saved_tensors[which].register_hooks(lambda held: held.detach().clone(), back)
+            found.append(torch.autograd.grad(y.sum() + node.v.sum(), x)[0])
+        torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+        node.detach()

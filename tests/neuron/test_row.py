@@ -130,6 +130,7 @@ CHANGES = {
     "a reset": functional.reset_net,
     "a reset of one": lambda net: net[1].reset(),
     "a state taken and given": lambda net: functional.set_state(net, functional.get_state(net)),
+    "sequences in one of them": lambda net: (setattr(net[1], "step_mode", "m"), net[1].reset()),
     "a tensor for a field": lambda net: setattr(net[1], "v_threshold", torch.full((6,), 0.5)),
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..internals import LeanFunction, is_plain
+from ..internals import LeanFunction, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
 from .derivative import Call
 from .fused import rule, saved
@@ -101,12 +101,13 @@ class Prepared(ABC):
             and x.stride() == self.strides
             and x.dtype is self.io
             and x.get_device() == place
+            and not x.is_neg()
             and (self.no_checkpoints is not None or (checkpoints.is_contiguous() and checkpoints.get_device() == place))
         ):
             return False
         real, step, held = self.real, self.step, self.held
         for i, each in enumerate(rest):  # a loop: a generator costs as much as the questions
-            if each.get_device() != place:
+            if each.get_device() != place or each.is_neg():
                 return False
             if i < held and not (each.dtype is real and (each.stride() == step.strides or step.fits(each.stride()))):
                 return False
@@ -176,7 +177,7 @@ class PreparedRun(LeanFunction):
         made, told = run
         checkpoints = made.checkpoints()
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
-        ctx.made, ctx.ear = made, None
+        ctx.made, ctx.ear, ctx.hooked = made, None, saved_tensors_hook() is not None
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
         if told is None:
@@ -192,8 +193,8 @@ class PreparedRun(LeanFunction):
         x, checkpoints, *rest = held
         gstate = others[: made.states]
         read = None if made.no_checkpoints is not None else checkpoints
-        plain = not torch.is_grad_enabled() and is_plain(gy, *gstate, x, read, *rest)
-        if plain and made.knows(x, rest, checkpoints):
+        given = (gy, *gstate, x, read, *rest) if ctx.hooked else (gy, *gstate)  # else what is saved comes back itself
+        if not torch.is_grad_enabled() and is_plain(*given) and made.knows(x, rest, checkpoints):
             try:
                 found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
             except CompileError:

@@ -326,7 +326,8 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def detach(self) -> None:
         super().detach()
-        self._potentials = [held.detach() for held in self._potentials]
+        if self._potentials:
+            self._potentials = [held.detach() for held in self._potentials]
 
     @property
     def v_seq(self) -> Any:

@@ -123,7 +123,7 @@ class Row:
         linear = {type(module) for module in self.modules} & _linear.keys()
         self.is_known = all(map(_is_known, self.modules)) and bool(places or linear)
         self.linear = [(cls, methods) for cls, methods in _linear.items() if cls in linear]
-        self.shorts = [*{place.short.cls: place.short for place in places}.values()]
+        self.shorts = [*{(place.short.cls, place.short.found): place.short for place in places}.values()]
         self.modules += [part for place in places for part in place.short.modules]
         self.types = [*map(type, self.modules)]  # a parametrisation changes that of a module
         self.held = [module.__dict__ for module in self.modules]
