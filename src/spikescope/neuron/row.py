@@ -92,7 +92,7 @@ class Place:
                 or entry.is_neg()
             ):
                 return self._anew(x)
-        y, *self.state = last.run(x, state)
+        y, *self.state = last.run(x, state, None)
         memories.update(zip(last.names, self.state, strict=True))
         if held["_assigned"]:
             held["_assigned"].clear()

@@ -61,7 +61,7 @@ def form_of(x: Tensor) -> Form:
 class Again(NamedTuple):
     """A call without gradients that is likely to come again: what runs, and the forms of what it takes."""
 
-    run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, ...]]
+    run: Callable[[Tensor, Sequence[Tensor], None], tuple[Tensor, ...]]
     x: Form
     names: tuple[str, ...]
     state: list[Form]
@@ -185,7 +185,8 @@ class Shortcut:
             return None
         made, rest = way
         again = None
-        if type(made) is PreparedOnCpu and made.again is not None and not (made.learns or self.tensors):
+        alike = type(made) is PreparedOnCpu and made.held == made.states and not (made.learns or self.tensors)
+        if alike and made.again is not None:
             again = Again(made.again, form_of(x), self.states, [*map(form_of, rest)])
         return self._keep(neuron, made, made(x, rest)), again
 
