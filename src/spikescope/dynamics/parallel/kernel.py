@@ -19,12 +19,20 @@ from ..graphs.printing import assignments
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
 
-__all__ = ["backward_source", "forward_source"]
+__all__ = ["backward_source", "forward_source", "parts"]
 
 NEURONS = 192
 """Of a block: whole tiles, and so many that rows of 32 steps stay in the first-level cache."""
 
+PART = 16 * NEURONS
+"""Neurons whose products are added up by themselves: so threads make no difference."""
+
 _NOTHING = frozenset[str]()
+
+
+def parts(neurons: int) -> int:
+    """How many such sums there are."""
+    return -(-neurons // PART)
 
 
 @cache
@@ -81,7 +89,7 @@ def backward_source(body: Body, real: torch.dtype) -> str:
 
     - fixed: rows and columns of the weights, neurons, whether the gradient is stored past the caches, the constants
     - given: threads, weights, bias, inputs, the gradient of the spikes, then where the gradients go, 0 for nowhere: of
-      the inputs, of the weights, of the bias
+      the inputs, of the weights, of the bias; and memory for `parts` times as many sums as there are weights and bias
     """
     made, outputs = assignments(body, "cpp")
     made = with_slopes(made, _NOTHING)
@@ -96,11 +104,11 @@ extern "C" void enter_backward(const long* F, void* const* M) {{
   real *GX = (real*)M[5], *GW = (real*)M[6], *GB = (real*)M[7];
   const int threads = (int)(long)M[0];
   const bool past = F[3] && in_parts(GX, n);
-  const long parts = (n + PART - 1) / PART, held = R * (K + 1);
+  const long parts = (n + {PART} - 1) / {PART}, held = R * (K + 1);
   {block(numbers(body, "C", _NOTHING), 2)}
   in_large_pages(GX, K * n * sizeof(real));
   real *A = taken(rows * K), *T = taken(columns * R);
-  double* sums = (double*)aligned_alloc(64, filled(parts * held * sizeof(double), 64));
+  double* sums = (double*)M[8];
   in_tiles(W, R, K, K, 1, A);
   in_tiles(W, K, R, 1, K, T);
   #pragma omp parallel num_threads(threads) if(threads > 1)
@@ -113,7 +121,7 @@ extern "C" void enter_backward(const long* F, void* const* M) {{
     double* q = sums + p * held;
     for (long i = 0; i < held; i++) q[i] = 0;
     for (long i = 0; i < rows * columns * L; i++) products[i] = 0;
-    for (long o = p * PART; o < n && o < (p + 1) * PART; o += B) {{
+    for (long o = p * {PART}; o < n && o < (p + 1) * {PART}; o += B) {{
       const long e = n - o < B ? n - o : B;
       gather_rows(X, K, n, o, e, x);
       fetch_rows(GY, R, n, o + B);
@@ -151,7 +159,6 @@ extern "C" void enter_backward(const long* F, void* const* M) {{
     real* to = i < R * K ? GW : GB;
     if (to) to[i < R * K ? i : i - R * K] = real(all);
   }}
-  __builtin_free(sums);
   __builtin_free(A);
   __builtin_free(T);
 }}

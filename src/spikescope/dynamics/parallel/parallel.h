@@ -5,7 +5,6 @@ typedef real loaded __attribute__((vector_size(32), aligned(sizeof(real)), may_a
 constexpr long L = sizeof(lanes) / sizeof(real);
 constexpr long ROWS = 4, VECTORS = 3;  // of a tile, whose sums fill the registers: so none waits for another
 constexpr long PAIR = 2;  // rows of a tile of products
-constexpr long PART = 16 * B;  // neurons whose products are added up by themselves: so threads make no difference
 
 static inline long filled(long rows, long to) { return (rows + to - 1) / to * to; }
 static inline real* taken(long numbers) { return (real*)aligned_alloc(64, filled(numbers * sizeof(real), 64)); }

@@ -22,7 +22,7 @@ from ..cpp.entry import address, given, packed
 from ..cpp.native import threads_for
 from ..graphs.firing import firing
 from .equations import Slope, refusal, slope
-from .kernel import backward_source, forward_source
+from .kernel import backward_source, forward_source, parts
 
 __all__ = ["backward_text", "fired", "refused", "weighted", "what_sums"]
 
@@ -223,8 +223,9 @@ def _backward(
     gweight, gx = (torch.empty_like(held) if want else None for held, want in ((weight, wanted[0]), (x, wanted[2])))
     gbias = weight.new_empty(rows) if wanted[1] else None
     fixed = packed([rows, columns, x.numel() // columns, _past(x, 3)], made.constants)
-    places = weight, _bias_of(bias, rows), x, gy, gx, gweight, gbias
-    made.backward(fixed, given(8)(threads_for(x.numel()), *[address(held) for held in places]))
+    sums = torch.empty(parts(x.numel() // columns), rows * (columns + 1), dtype=torch.float64, device="cpu")
+    places = weight, _bias_of(bias, rows), x, gy, gx, gweight, gbias, sums
+    made.backward(fixed, given(9)(threads_for(x.numel()), *[address(held) for held in places]))
     if gbias is not None:
         gbias = (gbias.sum() if bias.numel() == 1 else gbias).reshape(bias.shape)
     return [gweight, gbias, gx]
