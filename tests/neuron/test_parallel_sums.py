@@ -207,6 +207,42 @@ def test_an_input_that_was_changed_is_told():
         y.sum().backward()
 
 
+@pytest.mark.parametrize("shape", [(4, 2), (4, 8), (4, 1), (4,)], ids=str)
+def test_weights_that_do_not_fit_are_refused(shape):
+    node, x = made("PSN", 4), torch.randn(4, 300)
+    node.weight = nn.Parameter(torch.randn(shape))
+    assert run.fired("PSN", node.surrogate_function, node.weight, node.bias, x) is None  # it would write past the ends
+    with pytest.raises(RuntimeError, match="mat1"):
+        node(x)
+
+
+def test_a_bias_that_does_not_fit_is_refused():
+    node = made("PSN", 4)
+    node.bias = nn.Parameter(torch.zeros(5))
+    with pytest.raises(RuntimeError, match="expanded size"):
+        node(torch.randn(4, 300))
+
+
+def test_weights_that_lie_elsewhere_are_refused(monkeypatch):
+    monkeypatch.setattr(run, "is_plain", lambda *tensors: True)  # as those of a GPU are, which has addresses
+    node, x = made("PSN", 4), torch.randn(4, 300)
+    away = node.weight.detach().to("meta")
+    for weight, bias in [(away, node.bias), (node.weight, node.bias.detach().to("meta"))]:
+        assert "on the CPU" in (run.refused(node.surrogate_function, weight, bias, x) or "")
+
+
+@pytest.mark.parametrize("back", [lambda held: held.double(), lambda held: held[:, :1]], ids=["dtype", "shape"])
+def test_what_a_hook_on_saved_tensors_changed_comes_to_no_kernel(back, monkeypatch):
+    node = made("PSN", 4)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda held: held, lambda held: back(held) if len(held[0]) > 4 else held
+    ):
+        y = node(torch.randn(4, 300))
+    monkeypatch.setattr(run, "_backward", lambda *args: pytest.fail("a kernel was given what it was not made for"))
+    with pytest.raises(RuntimeError):
+        y.sum().backward()
+
+
 def test_a_checkpoint_gives_the_same():
     node, (x, g) = made("PSN", 4), given(4, 300)
     _, want = passes(node, x, g)

@@ -66,7 +66,9 @@ def refused(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> str | No
     """Why no kernel takes these, of the shapes and in the order of `weighted`; None if one does."""
     if torch.compiler.is_compiling() or not is_plain(weight, bias, x) or in_forward_mode() or takes_operations_alone():
         return "compiled code, transforms and modes of PyTorch take its own operations"
-    if x.device.type != "cpu" or x.dtype not in _REALS or not weight.dtype is bias.dtype is x.dtype:
+    if x.dtype not in _REALS or not all(
+        held.dtype is x.dtype and held.device.type == "cpu" for held in (weight, bias, x)
+    ):
         return "the kernels run on the CPU, over values of float32 or float64"
     if max(weight.shape) > MOST or not x.numel():
         return f"the kernels take up to {MOST} steps, and at least one neuron"
@@ -76,6 +78,11 @@ def refused(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> str | No
     if numbers is None:
         return "a number of the surrogate is a tensor, which may learn"
     return trouble() or refusal(slope_of, x.dtype)
+
+
+def _fit(weight: Tensor, bias: Tensor, x: Tensor) -> bool:
+    """Whether there is a sum for each step; where not, PyTorch says so. Kernels would read past the ends."""
+    return weight.ndim == 2 and weight.shape[1] == len(x) and bias.numel() in (1, len(weight))
 
 
 def _told(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
@@ -88,7 +95,7 @@ def _told(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
 
 def fired(owner: str, surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor | None:
     """The spikes of `weighted`; None where no kernel takes these."""
-    if refused(surrogate, weight, bias, x) is not None:
+    if refused(surrogate, weight, bias, x) is not None or not _fit(weight, bias, x):
         return None
     slope_of, numbers = _told(surrogate)
     made = None if numbers is None else _kernels(slope_of, x.dtype, numbers, owner)
@@ -209,9 +216,15 @@ class _Fired(LeanFunction):
         made: _Made = ctx.made
         weight, bias, x = saved_tensors(ctx, made.owner)
         wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or not is_plain(weight, bias, x, gy):
+        if torch.is_grad_enabled() or not is_plain(weight, bias, x, gy) or not _unpacked_as_packed(weight, bias, x, gy):
             return None, *_by_operations(made, [weight, bias, x], gy, wanted)
         return None, *_backward(made, weight, bias, x, gy, wanted)
+
+
+def _unpacked_as_packed(weight: Tensor, bias: Tensor, x: Tensor, gy: Tensor) -> bool:
+    """Whether a hook on saved tensors gave back what it was given; where not, PyTorch's operations say so."""
+    alike = all(held.dtype is gy.dtype and held.device.type == "cpu" for held in (weight, bias, x))
+    return alike and _fit(weight, bias, x) and gy.shape == (len(weight), *x.shape[1:])
 
 
 def _backward(
