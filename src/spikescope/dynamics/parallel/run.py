@@ -164,7 +164,8 @@ def _forward(made: _Made, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
 
 def _has_the_bits(weight: Tensor, x: Tensor) -> bool:
     in_order = x.is_contiguous() and weight.stride(-1) == 1
-    return in_order and _alike(*weight.shape, math.prod(x.shape[1:]), x.dtype, torch.get_num_threads())
+    ways = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    return in_order and _alike(*weight.shape, math.prod(x.shape[1:]), x.dtype, ways)
 
 
 def what_sums(weight: Tensor, x: Tensor) -> str:
@@ -183,10 +184,11 @@ def _by_the_kernel(forward: Entry, weight: Tensor, bias: Tensor, x: Tensor, sums
 
 
 @lru_cache(maxsize=1024)
-def _alike(rows: int, columns: int, neurons: int, real: torch.dtype, threads: int) -> bool:
+def _alike(rows: int, columns: int, neurons: int, real: torch.dtype, ways: tuple[int, str]) -> bool:
     """Whether the kernel's sums are PyTorch's bits for these sizes, on random numbers.
 
-    In which order a product is summed depends on the library, the processor, sizes and threads, but not on values.
+    In which order a product is summed depends on the library, the processor, sizes, threads and how precise it may be
+    (the `ways` now set), but not on values.
     """
     if neurons < FEW:
         return False
