@@ -53,11 +53,13 @@ def _train(steps: int) -> list[list[float]]:
     net = nn.Sequential(layer.Linear(12, 16), neuron.LIFNode(), layer.Linear(16, 4), neuron.IFNode())
     functional.set_step_mode(net, "m")
     made = {name: kind(**kind.example) for name, kind in registry.items() if name not in GROWING}
+    of = {
+        signal: {name: held for name, held in made.items() if not held.signals or signal in held.signals}
+        for signal in ("spike", "v", "grad_output")
+    }
     seen: list[list[float]] = []
     with ExitStack() as monitors:
-        recordings = [
-            monitors.enter_context(record(net, made, signal=signal)) for signal in ("spike", "v", "grad_output")
-        ]
+        recordings = [monitors.enter_context(record(net, held, signal=signal)) for signal, held in of.items()]
         for policy in ("drop oldest", "spill"):
             monitors.enter_context(OutputMonitor(net, neuron.LIFNode, budget=Budget(BUDGET, policy)))
         _sequence(net)
