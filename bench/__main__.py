@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,17 @@ def main() -> None:
     target = given.output or _destination(info, whole)
     part = target.with_suffix(".part.json")  # what there is so far: a whole run takes an hour or more
     rows: list[Row] = []
+    failed: list[str] = []
     for group in given.rows.split(","):
         start = time.perf_counter()
+        made: list[Row] = []
         rows_of = importlib.import_module(f".cases.{group}", __package__).rows
-        made: list[Row] = list(rows_of(options))
+        try:
+            made += rows_of(options)
+        except Exception as error:  # which takes none of the other groups with it
+            traceback.print_exc()
+            failed.append(group)
+            made.append(Row(group, group, "failed", "", None, note=str(error).strip().rpartition("\n")[2]))
         rows += made
         print(f"\n{GROUPS[group]}   [{time.perf_counter() - start:.0f} s]\n{table(made)}", flush=True)
         part.write_text(as_json(info | absent, rows))
@@ -110,6 +118,8 @@ def main() -> None:
     print(f"\nwritten to {target}")
     if whole and not given.output:
         chart.write(target)
+    if failed:
+        sys.exit(f"These groups failed, the others are whole: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -246,8 +246,28 @@ def test_threads_have_networks_of_their_own():
     assert all(torch.equal(a, b) for i in range(2) for a, b in zip(got[i], want, strict=True))
 
 
-def test_other_layers_and_wrong_inputs_go_the_way_of_a_call():
-    Pair(lambda: nn.Sequential(network()[0], layer.SynapseFilter(), neuron.LIFNode()))
+BETWEEN = {
+    "a filter": (layer.SynapseFilter, True),
+    "dropout": (lambda: layer.Dropout(0.5), True),
+    "a normalisation": (lambda: layer.BatchNorm1d(6), False),  # it asks who calls it
+    "a container": (
+        lambda: layer.ElementWiseRecurrentContainer(nn.Identity(), torch.add),
+        False,
+    ),  # of what others gave
+}
+
+
+@pytest.mark.parametrize("which", BETWEEN)
+def test_a_row_holds_layers_in_which_no_code_of_others_runs(which, monkeypatch):
+    made, known = BETWEEN[which]
+    pair, seen = Pair(lambda: nn.Sequential(network()[0], made(), neuron.LIFNode())), []
+    step = Row.step
+    monkeypatch.setattr(Row, "step", lambda self, x: (seen.append(self), step(self, x))[1])
+    pair.go()
+    assert len(seen) == (len(inputs()) if known else 0)
+
+
+def test_wrong_inputs_go_the_way_of_a_call():
     pair = Pair()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         pair.loop.step(torch.zeros(2, 5))

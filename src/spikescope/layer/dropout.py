@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..base import MemoryModule
 from ..errors import check_floating, check_sequence
+from ..neuron.row import known_to_rows
 from .fold import frame_of, is_expanded, repeat_in_time
 
 __all__ = ["Dropout", "Dropout2d"]
@@ -88,3 +89,6 @@ class Dropout2d(Dropout):
         channels = x.new_ones(x.shape[:2])
         mask = F.dropout(channels, self.p, training=True)
         return mask.view(*mask.shape, *[1] * (x.ndim - 2)).expand(x.shape)
+
+
+known_to_rows(__name__)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..base import MemoryModule
 from ..errors import ShapeError, check_floating, check_tensor, dims
+from ..neuron.row import known_to_rows
 from .stateless import stateless
 
 __all__ = ["Delay", "SynapseFilter", "VotingLayer"]
@@ -139,3 +140,6 @@ class _VotingLayer(nn.Module):
 
 
 VotingLayer = stateless(_VotingLayer, "N F", one_sample=True, example=(2,), module=__name__)
+
+
+known_to_rows(__name__)

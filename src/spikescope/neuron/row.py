@@ -44,10 +44,10 @@ _modules: set[str] = set()
 """The modules of the library with layers in which no code of others runs, as in those of PyTorch."""
 
 
-def known_to_rows(module: str, linear: type[nn.Module]) -> None:
-    """Let rows hold the layers of a module of the library, and take one of them for the function of PyTorch."""
+def known_to_rows(module: str, *linear: type[nn.Module]) -> None:
+    """Let rows hold the layers of a module of the library, and take those that are linear for PyTorch's function."""
     _modules.add(module)
-    _linear[linear] = _methods(linear)
+    _linear.update((cls, _methods(cls)) for cls in linear)
 
 
 def _written() -> tuple[object, ...]:
