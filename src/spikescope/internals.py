@@ -246,7 +246,7 @@ def is_undisturbed(in_backward: bool = False) -> bool:
 
 
 _module_call = nn.Module.__call__
-enable_gradients = torch._C._set_grad_enabled  # in this thread or not; the public ways make an object at every change
+enable_gradients = torch._C._set_grad_enabled  # for this thread; the public ways make an object at every change
 function_modes = torch._C._len_torch_function_stack  # how many there are; PyTorch has no public question for it
 
 

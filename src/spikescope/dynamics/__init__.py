@@ -6,7 +6,6 @@ from .layout import TAPS, support_tap
 from .norm.batch import normalized
 from .norm.kernels import Norm
 from .norm.pair import NormedRun, prepare_normed, run_normed
-from .parallel import fired, refused, weighted, what_sums
 from .pool.windows import Windows, has_pool, pooled
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
@@ -26,18 +25,14 @@ __all__ = [
     "backends",
     "deferred_taps",
     "eager_taps",
-    "fired",
     "has_pool",
     "normalized",
     "plan",
     "pooled",
     "prepare",
     "prepare_normed",
-    "refused",
     "run_normed",
     "run_sequence",
     "run_single",
     "support_tap",
-    "weighted",
-    "what_sums",
 ]

@@ -18,8 +18,8 @@ from ..recording.writer import FILL
 from ..sockets import Signal
 from .choose.changed import Members
 from .choose.kinds import fires
-from .choose.modules import Selector, by_role, named, select, selector
-from .choose.signals import GRADIENTS, SIGNALS, is_potential, keeps_state, signal_of, threshold_of
+from .choose.modules import Selector, by_role, select, selector
+from .choose.signals import GRADIENTS, SIGNALS, is_potential, signal_of, threshold_of
 from .choose.subset import Subset
 from .probe.group import Probes
 from .probe.single import GradScale, Probe
@@ -190,8 +190,8 @@ class Recording(Results):
         self._probes: list[Probe] = []  # those whose values are measured
         plugged: list[Probe] = []  # those too that tell gradients when the forward pass goes on
         self._tracks: dict[str, Track] = {}
-        runs = any(map(keeps_state, named(net).values()))
         root = Root(net)
+        runs = bool(root.stateful)
         options: dict[str, Any] = {"root": root, "subset": subset}
         for name, module in modules.items():
             signal = signals[name]

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Plan, Step, fired, plan, refused, run_sequence, weighted, what_sums
-from ..dynamics.parallel import backward_text
+from ..dynamics import Plan, Step, plan, run_sequence
+from ..dynamics.parallel import backward_text, fired, refused, weighted, what_sums
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate

@@ -50,7 +50,7 @@ _KINDS = 64  # of calls that are told apart; where more come, they hardly come a
 
 
 Form = tuple[torch.dtype, torch.Size, tuple[int, ...]]
-"""What the dispatcher knows a tensor by, its dtype, shape and strides."""
+"""The dtype, the shape and the strides of a tensor."""
 
 
 def form_of(x: Tensor) -> Form:

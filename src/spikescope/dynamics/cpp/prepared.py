@@ -43,7 +43,6 @@ class Back(NamedTuple):
     run: Run
     scalars: tuple[bool, ...]  # of these, whether it is one number for all neurons
     always: Ready | None  # where no field is a tensor
-    packs: Callable[..., bytes] | None = None  # what it is given, where `PreparedOnCpu._backward_again` runs it
 
 
 class PreparedOnCpu(Prepared):
@@ -96,8 +95,6 @@ class PreparedOnCpu(Prepared):
     ) -> list[Tensor | None]:
         wanted = self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
-        if back.packs is not None:
-            return self._backward_again(back, back.packs, x, rest, checkpoints, gy, gstate, needed)
         kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(rest[self.held :]))
         over_time, in_time = self._over_time(gy)
         gx = as_result(x)
@@ -130,6 +127,8 @@ class PreparedOnCpu(Prepared):
         pointers += self._by_state(own, self.nowhere)
         pointers += map(data_ptr, (*arrays, *fields))
         kernel(fixed, given(len(pointers))(*pointers))
+        if not self.fields:
+            return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, rest[self.held :])
 
@@ -156,46 +155,6 @@ class PreparedOnCpu(Prepared):
             return (y, *ends)
 
         return again
-
-    def _backward_again(
-        self,
-        back: Back,
-        pack: Callable[..., bytes],
-        x: Tensor,
-        rest: Sequence[Tensor],
-        checkpoints: Tensor,
-        gy: Tensor | None,
-        gstate: Sequence[Tensor | None],
-        needed: Sequence[bool],
-    ) -> list[Tensor | None]:
-        """The kernel backwards where `_again` runs it forwards: no field has a gradient."""
-        assert back.always is not None
-        (kernel, fixed, arrays), in_time, over_time = back.always, self.step.numel, gy
-        if over_time is None or over_time.dtype is not self.io or over_time.stride() != self.strides:
-            over_time, in_time = self._over_time(gy)
-        gx, made = as_result(x), torch.empty_like
-        gx = made(self.as_input) if gx is None else gx
-        ends = [None if grad is None else self._at_the_end(grad) for grad in gstate]
-        at, over, starts = x.data_ptr(), over_time.data_ptr(), [*map(data_ptr, rest)] or self.numbers
-        if not at or not over or 0 in starts:
-            addresses((x, over_time, *rest))  # it says what is wrong
-        found = [made(self.as_value) if need else None for need in needed[: self.held]]
-        pointers = (
-            at,
-            0 if self.no_checkpoints is not None else address(checkpoints),
-            over,
-            in_time,
-            0,
-            gx.data_ptr(),
-            0,
-            1,
-            *starts,
-            *[0 if end is None else end.data_ptr() or address(end) for end in ends],
-            *([0 if start is None else start.data_ptr() for start in found] or self.nowhere),
-            *map(data_ptr, arrays),
-        )
-        kernel(fixed, pack(*pointers))
-        return [gx, *found]
 
     def _taps(self) -> tuple[Sequence[Tensor], Sequence[int]]:
         """Memory for the taps, and its addresses as the kernel takes them."""
@@ -227,8 +186,5 @@ class PreparedOnCpu(Prepared):
             slots = tuple(self.slots[i] for i in wanted)
             run = self.run._replace(taps=frozenset(), wanted=slots)
             always = ready_backward(run, self._values(())) if self.of_numbers else None
-            packs = None
-            if always is not None and self.alone and self.held in (0, self.states):
-                packs = given(8 + 3 * self.states + len(always.arrays))
-            self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always, packs)
+            self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always)
         return self.backs[wanted]

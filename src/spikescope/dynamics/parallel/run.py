@@ -64,6 +64,12 @@ class _Made(NamedTuple):
 
 def refused(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> str | None:
     """Why no kernel takes these, of the shapes and in the order of `weighted`; None if one does."""
+    found = _told(surrogate, weight, bias, x)
+    return found if isinstance(found, str) else None
+
+
+def _told(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Slope, tuple[float, ...]] | str:
+    """What the surrogate is, and its numbers; or why no kernel takes these."""
     if torch.compiler.is_compiling() or not is_plain(weight, bias, x) or in_forward_mode() or takes_operations_alone():
         return "compiled code, transforms and modes of PyTorch take its own operations"
     if x.dtype not in _REALS or not all(
@@ -74,10 +80,10 @@ def refused(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> str | No
         return f"the kernels take up to {MOST} steps, and at least one neuron"
     if not isinstance(surrogate, Surrogate) or not surrogate.gives_spikes or surrogate.form is None:
         return "the kernels give spikes, with the slope of a surrogate as its class says"
-    slope_of, numbers = _told(surrogate)
+    slope_of, numbers = _numbers(surrogate)
     if numbers is None:
         return "a number of the surrogate is a tensor, which may learn"
-    return trouble() or refusal(slope_of, x.dtype)
+    return trouble() or refusal(slope_of, x.dtype) or (slope_of, numbers)
 
 
 def _fit(weight: Tensor, bias: Tensor, x: Tensor) -> bool:
@@ -85,7 +91,7 @@ def _fit(weight: Tensor, bias: Tensor, x: Tensor) -> bool:
     return weight.ndim == 2 and weight.shape[1] == len(x) and bias.numel() in (1, len(weight))
 
 
-def _told(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
+def _numbers(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
     """What a surrogate is, and its numbers; None in the place of these where one is a tensor."""
     assert surrogate.form is not None
     held = surrogate.values(surrogate.params())
@@ -95,10 +101,8 @@ def _told(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
 
 def fired(owner: str, surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor | None:
     """The spikes of `weighted`; None where no kernel takes these."""
-    if refused(surrogate, weight, bias, x) is not None or not _fit(weight, bias, x):
-        return None
-    slope_of, numbers = _told(surrogate)
-    made = None if numbers is None else _kernels(slope_of, x.dtype, numbers, owner)
+    found = _told(surrogate, weight, bias, x)
+    made = None if isinstance(found, str) or not _fit(weight, bias, x) else _kernels(*found, x.dtype, owner)
     if made is None:
         return None
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
@@ -109,11 +113,11 @@ def fired(owner: str, surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -
 
 def backward_text(surrogate: Surrogate, real: torch.dtype) -> str:
     """The text of the kernel of the gradients, with the slope of a surrogate whose numbers are no tensors."""
-    return backward_source(slope(_told(surrogate)[0], real), real)
+    return backward_source(slope(_numbers(surrogate)[0], real), real)
 
 
 @lru_cache(maxsize=256)
-def _kernels(of: Slope, real: torch.dtype, numbers: tuple[float, ...], owner: str) -> _Made | None:
+def _kernels(of: Slope, numbers: tuple[float, ...], real: torch.dtype, owner: str) -> _Made | None:
     body = slope(of, real)
     try:
         forward, backward = _forward_kernel(real), _entry(load(backward_source(body, real)).enter_backward)
