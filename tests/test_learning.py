@@ -1,6 +1,7 @@
 """Learning rules against their formulas, written out connection by connection."""
 
 import gc
+import inspect
 import itertools
 import math
 import resource
@@ -238,6 +239,32 @@ LONG = {
     "MSTDP": ("linear", learning.MSTDPLearner, {"batch_size": 2}, (0.1,)),
     "MSTDPET": ("linear", learning.MSTDPETLearner, {"tau_trace": 5.0}, (0.1,)),
 }
+
+
+@pytest.mark.parametrize("rule", LONG)
+def test_a_time_constant_may_be_read_and_edited(rule):
+    name, cls, options, reward = LONG[rule]
+    make, shape = SYNAPSES[name]
+    names = [field for field in ("tau_pre", "tau_post", "tau_trace") if field in inspect.signature(cls).parameters]
+    x = [(torch.rand(2, *shape) > 0.5).float() for _ in range(6)]
+
+    def change(given, edited):
+        torch.manual_seed(0)
+        synapse, sn = make(), neuron.IFNode(v_threshold=0.1)
+        nn.init.constant_(synapse.weight, 0.2)
+        learner = cls("s", synapse=synapse, sn=sn, **options | given)
+        for field, tau in edited.items():
+            setattr(learner, field, tau)
+        assert all(getattr(learner, field) == tau for field, tau in (given | edited).items())
+        assert ", ".join(f"{field}={tau}" for field, tau in (given | edited).items()) in repr(learner)
+        run(synapse, sn, x)
+        with pytest.raises(ValueError, match=rf"{cls.__name__}: tau_pre must be finite and at least 1 step, but got 0"):
+            learner.tau_pre = 0.0
+        return learner.step(*reward, on_grad=False)
+
+    before, after = dict.fromkeys(names, 2.0), dict.fromkeys(names, 5.0)
+    assert torch.equal(change(before, after), change(after, {}))
+    assert not torch.equal(change(before, after), change(before, {}))
 
 
 def held():

@@ -27,6 +27,7 @@ _CURE = (
 )
 
 WeightFunction = Callable[[Tensor], Tensor]
+_TAUS = ("tau_pre", "tau_post", "tau_trace")
 
 
 def _apart(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +68,8 @@ def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
 class _Learner(MemoryModule):
     """What the rules share: observing, traces, and where the change of the weights goes."""
 
+    tau_pre: float
+    tau_post: float
     trace_pre: Tensor | float
     trace_post: Tensor | float
 
@@ -87,15 +90,19 @@ class _Learner(MemoryModule):
             )
         check_module(owner, sn)
         for name, tau in taus.items():
-            if not 1 <= tau < math.inf:
-                raise ValueError(f"{owner}: {name} must be finite and at least 1 step, but got {tau!r}.")
+            setattr(self, name, tau)
         self.step_mode = step_mode
-        self.f_pre, self.f_post, self.taus = f_pre, f_post, taus
+        self.f_pre, self.f_post = f_pre, f_post
         self._observed = (synapse, sn)  # in a tuple they are no children: a learner neither owns nor resets them
         self.register_memory("trace_pre", 0.0)
         self.register_memory("trace_post", 0.0)
         self.in_spike_monitor = InputMonitor(synapse, type(synapse))
         self.out_spike_monitor = OutputMonitor(sn, type(sn))
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        if name in _TAUS and not 1 <= given < math.inf:
+            raise ValueError(f"{type(self).__name__}: {name} must be finite and at least 1 step, but got {given!r}.")
+        super().__setattr__(name, given)
 
     @property
     def synapse(self) -> Any:
@@ -174,8 +181,8 @@ class _Learner(MemoryModule):
 
     def _track(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of spikes up into the traces; these."""
-        pre = self._decay(self.trace_pre, self.taus["tau_pre"]) + x
-        post = self._decay(self.trace_post, self.taus["tau_post"]) + y
+        pre = self._decay(self.trace_pre, self.tau_pre) + x
+        post = self._decay(self.trace_post, self.tau_post) + y
         self.trace_pre, self.trace_post = pre, post
         return pre, post
 
@@ -218,7 +225,7 @@ class _Learner(MemoryModule):
         return None
 
     def extra_repr(self) -> str:
-        taus = ", ".join(f"{name}={tau}" for name, tau in self.taus.items())
+        taus = ", ".join(f"{name}={getattr(self, name)}" for name in _TAUS if name in vars(self))
         synapse, sn = (type(module).__name__ for module in self._observed)
         return f"step_mode={self.step_mode}, synapse={synapse}, sn={sn}, {taus}"
 
@@ -369,6 +376,7 @@ class MSTDPETLearner(_RewardLearner):
     (tensor([[0.]]), tensor([[0.5000]]))
     """
 
+    tau_trace: float
     trace_e: Tensor | float
 
     def __init__(
@@ -394,7 +402,7 @@ class MSTDPETLearner(_RewardLearner):
         self._forget()
         if not seen:
             return None
-        before, tau, steps = self.trace_e, self.taus["tau_trace"], len(seen)
+        before, tau, steps = self.trace_e, self.tau_trace, len(seen)
         tracked = self._tracked(seen)
         left = [math.exp(-age / tau) for age in range(steps + 1)]  # of the trace of one step, as it ages
         told = [0.0, *accumulate(left)]  # its sum over as many steps

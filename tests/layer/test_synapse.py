@@ -41,6 +41,21 @@ def test_filter_learns_its_time_constant():
     assert repr(module) == "SynapseFilter(tau=4.0, learnable=True, step_mode=m)"
 
 
+@pytest.mark.parametrize("learnable", [False, True])
+def test_the_time_constant_may_be_edited(learnable):
+    module, made = layer.SynapseFilter(5.0, learnable), layer.SynapseFilter(2.0, learnable)
+    assert module.learnable is learnable
+    weight = module.w
+    module.tau = 2.0
+    assert module.w is weight  # an optimizer that has it goes on
+    x = (torch.rand(6, 2) > 0.5).float()
+    for step in x:
+        assert torch.equal(module(step), made(step))
+    with pytest.raises(ValueError, match=r"SynapseFilter: tau must be above 1 and finite, but got 1\.0"):
+        module.tau = 1.0
+    assert abs(module.tau - 2.0) < 1e-6
+
+
 @pytest.mark.parametrize("build", [lambda: layer.SynapseFilter(3.0), lambda: layer.Delay(2), lambda: layer.Delay(0)])
 def test_step_modes_agree_and_a_sequence_may_be_cut_anywhere(build):
     x = (torch.rand(7, 3, 2) > 0.4).float().requires_grad_()

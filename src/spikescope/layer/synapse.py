@@ -41,17 +41,28 @@ class SynapseFilter(MemoryModule):
 
     def __init__(self, tau: float = 100.0, learnable: bool = False, step_mode: str = "s") -> None:
         super().__init__()
-        if not 1 < tau < math.inf:
-            raise ValueError(f"SynapseFilter: tau must be above 1 and finite, but got {tau!r}.")
-        self._tau = float(tau)
-        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1))) if learnable else None
+        self.w = nn.Parameter(torch.empty(())) if learnable else None
+        self.tau = tau
         self.register_memory("out_i", 0.0)
         self.step_mode = step_mode
 
     @property
+    def learnable(self) -> bool:
+        """Whether the time constant is learned."""
+        return self.w is not None
+
+    @property
     def tau(self) -> float:
-        """The present time constant."""
+        """The present time constant; one that is assigned holds from the next step on."""
         return self._tau if self.w is None else 1 / torch.sigmoid(self.w.detach()).item()
+
+    @tau.setter
+    def tau(self, given: float) -> None:
+        if not 1 < given < math.inf:
+            raise ValueError(f"SynapseFilter: tau must be above 1 and finite, but got {given!r}.")
+        self._tau = float(given)
+        if self.w is not None:
+            self.w.data.fill_(-math.log(self._tau - 1))
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("SynapseFilter", x)
@@ -63,7 +74,7 @@ class SynapseFilter(MemoryModule):
         return current.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"tau={float(f'{self.tau:.6g}')}, learnable={self.w is not None}, {super().extra_repr()}"
+        return f"tau={float(f'{self.tau:.6g}')}, learnable={self.learnable}, {super().extra_repr()}"
 
 
 class Delay(MemoryModule):

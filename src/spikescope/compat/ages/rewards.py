@@ -55,7 +55,7 @@ class MSTDPETLearner(_Late, learning.MSTDPETLearner):
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call and the one before them, all with the one `reward`."""
         reward = self._one(reward)
-        seen, tau = self._observations(on_grad), self.taus["tau_trace"]
+        seen, tau = self._observations(on_grad), self.tau_trace
         self._forget()
         traces = []
         for pair in seen:
