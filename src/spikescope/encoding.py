@@ -13,6 +13,7 @@ from .base import MemoryModule, StepModule
 from .errors import (
     ShapeError,
     StateError,
+    UnknownNameError,
     check_choice,
     check_floating,
     check_number,
@@ -243,7 +244,7 @@ class LatencyEncoder(StatefulEncoder):
 
     def __init__(self, T: int, enc_function: str = "linear", step_mode: str = "s") -> None:
         super().__init__(T, step_mode)
-        check_choice("LatencyEncoder", "enc_function", enc_function, ("linear", "log"))
+        check_choice("LatencyEncoder", "enc_function", enc_function, ("linear", "log"), UnknownNameError)
         if enc_function == "log" and T > 700:
             raise ValueError(f"LatencyEncoder: with enc_function='log' T must be at most 700, but got {T}.")
         self.enc_function = enc_function

@@ -47,7 +47,7 @@ class RecomputeError(RuntimeError):
 
 
 class UnknownNameError(ValueError, NotImplementedError):
-    """A name of a method that there is not: also the error that SpikingJelly raises."""
+    """A method that there is not, by its name or what it would do: also the error that SpikingJelly raises."""
 
 
 class BiasError(ValueError, AssertionError):

@@ -24,7 +24,7 @@ from ..dynamics import (
     run_sequence,
     run_single,
 )
-from ..errors import StateError, check_choice, check_fits, check_floating, check_sequence
+from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
@@ -393,7 +393,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         supported = (*self.supported_backends, "auto", "torch")
         if given not in supported:
             given = backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
-        check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported))
+        check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported), UnknownNameError)
         return given
 
     def __delattr__(self, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import saved_tensors
+from ..errors import UnknownNameError, saved_tensors
 from ..fields import Declared, option
 from ..internals import (
     in_compiled_derivatives,
@@ -195,7 +195,7 @@ class Surrogate(Declared):
             learnable = isinstance(given, Tensor) and given.requires_grad and not type(self).by_functions
             if (name == "spiking" and given is False) or (name in type(self).dynamic and learnable):
                 wish = "spiking=False" if name == "spiking" else f"a learnable {name}"
-                raise ValueError(
+                raise UnknownNameError(
                     f"{type(self).__name__} is given by its gradient alone and has no primitive function, which "
                     f"{wish} needs. Surrogates that have one: "
                     f"{', '.join(sorted(k for k, s in registry.items() if s.has_primitive()))}."
