@@ -40,6 +40,16 @@ def test_rows_are_what_one_counts_by_hand():
     assert [row["name"] for row in made.rows()] == list("0123456")
 
 
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("kind", neuron.registry.values())
+def test_the_neurons_of_a_layer_are_those_of_one_sample_also_where_the_output_has_no_time(kind, step_mode):
+    if step_mode not in kind.supported_step_modes:
+        pytest.skip(f"{kind.__name__} has no step_mode={step_mode!r}")
+    x = torch.rand(4, 3, 2, 5) if step_mode == "m" else torch.rand(3, 2, 5)
+    (row,) = models.summary(kind(step_mode=step_mode, **kind.example), x).layers
+    assert row.neurons == 10
+
+
 def test_the_table_has_a_line_a_layer_and_one_for_all():
     text = str(models.summary(net(), torch.rand(3, 2, 2, 8, 8)))
     assert len(text.splitlines()) == 9

@@ -81,6 +81,17 @@ def test_a_loop_over_time_outside_or_in_the_network_counts_alike():
     assert (rows["net.1"].updates, rows["net.1"].neurons) == (STEPS * 8, 8)
 
 
+@pytest.mark.parametrize("kind", [cls for cls in neuron.registry.values() if "m" in cls.supported_step_modes])
+def test_every_neuron_is_updated_at_each_step_of_each_sample_and_the_twin_runs_once(kind):
+    """Also a read-out, whose output has no time."""
+    steps, samples = 4, 6  # of a read-out more samples than steps, and other ones
+    made = kind(step_mode="m", **kind.example)
+    net = nn.Sequential(layer.Linear(5, 4, step_mode="m"), made)
+    rows = counted(net, torch.rand(steps, samples, 5))
+    assert (rows["1"].neurons, rows["1"].updates) == (4, 4 * steps)
+    assert (rows["0"].dense, rows["0"].macs) == (20, 20 * steps)
+
+
 def test_attention_is_additions_where_either_side_is_spikes():
     class Products(nn.Module):
         def forward(self, x):

@@ -18,6 +18,7 @@ from ..errors import check_module, check_tensor, dims
 from ..functional import reset_net
 from ..functional.memory.fit import keeps_less
 from ..neuron import Neuron
+from ..neuron.readout import ReadOut
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -147,9 +148,9 @@ class _Ledger(TorchDispatchMode):
     def watching(self, net: nn.Module) -> Iterator[None]:
         """Know of each call which module it runs."""
         handles = []
-        neurons = [f"{name}." for name, module in net.named_modules() if isinstance(module, Neuron)]
+        neurons = [f"{name}." if name else "" for name, held in net.named_modules() if isinstance(held, Neuron)]
         for name, module in net.named_modules():
-            if name.startswith(tuple(neurons)):  # what a neuron calls is part of it
+            if name and name.startswith(tuple(neurons)):  # what a neuron calls is part of it
                 continue
 
             def enter(module: nn.Module, args: Any, name: str = name) -> None:
@@ -211,7 +212,8 @@ def _layers(net: nn.Module, ledger: _Ledger, sizes_only: bool) -> Iterator[Layer
         macs, kept = ledger.macs.get(name, 0), ledger.kept.get(name, 0)
         if inside and not fresh and not macs and not kept:
             continue
-        axes = 2 if is_neuron and isinstance(module, StepModule) and module.step_mode == "m" else 1
+        timed = isinstance(module, StepModule) and module.step_mode == "m" and not isinstance(module, ReadOut)
+        axes = 2 if is_neuron and timed else 1
         neurons = torch.Size(shape[axes:]).numel() if is_neuron else 0
         parameters = sum(held.numel() for held in fresh)
         yield LayerSummary(name, type(module).__name__, shape, parameters, neurons, macs, None if sizes_only else kept)

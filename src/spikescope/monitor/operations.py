@@ -20,7 +20,7 @@ from ..errors import check_module, check_tensor, check_whole, dims
 from ..form import at_path
 from ..neuron import Neuron
 from ..sockets import Signal
-from .choose.kinds import in_sequences, is_neuron, state_of, time_first
+from .choose.kinds import has_time, in_sequences, is_neuron, state_of, time_first
 from .choose.signals import spikes_of
 from .foreign.copies import copied, rested
 
@@ -93,7 +93,7 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
         check_whole("operations", "samples", samples)
     copy = copied(net).eval()
     for module in copy.modules():
-        if isinstance(module, Neuron) and "torch" in module.supported_backends:
+        if isinstance(module, Neuron) and "torch" in getattr(module, "supported_backends", ()):
             module.backend = "torch"  # whose operations can be seen
     steps, number = _extent(copy, x)
     number = samples or number
@@ -121,8 +121,8 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
     seen: dict[nn.Module, list[int]] = {}
     samples: list[int] = []
 
-    def look(module: Any, args: Any, out: Any) -> None:
-        given = _given(module, out)
+    def look(module: Any, args: Any, kwargs: Any, out: Any) -> None:
+        given = _given(module, (args, kwargs), out)
         multi = in_sequences(module)
         seen.setdefault(module, []).append(len(given) if multi else 1)
         samples.append(given.shape[1 if multi else 0])
@@ -130,7 +130,7 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
     neurons = [module for module in net.modules() if is_neuron(module)]
     with ExitStack() as stack:
         for module in neurons:
-            stack.callback(module.register_forward_hook(look).remove)
+            stack.callback(module.register_forward_hook(look, with_kwargs=True).remove)
         if neurons:
             rested(net)
             with torch.random.fork_rng(), torch.no_grad():
@@ -141,12 +141,19 @@ def _extent(net: nn.Module, x: Tensor) -> tuple[int, int]:
     return min(map(sum, seen.values()), default=1), found
 
 
-def _given(module: nn.Module, out: Any) -> Tensor:
-    """What a neuron gives, as `[N, *]` or `[T, N, *]`: its spikes, of several things."""
+def _given(module: nn.Module, args: Any, out: Any) -> Tensor:
+    """The spikes of a neuron, `[N, *]` or `[T, N, *]`; of a read-out, whose output has no time, what it is given."""
     signal = spikes_of(module)
+    if in_sequences(module) and not has_time(module, signal):
+        return _first(args)
     several = isinstance(out, (list, tuple, dict))
     given: Tensor = time_first(module, signal, at_path(out, signal.name or "0") if several else out)
     return given
+
+
+def _first(args: Any) -> Tensor:
+    """The first tensor among the arguments of a call."""
+    return next(held for held in pytree.tree_leaves(args) if isinstance(held, Tensor))
 
 
 def _counts(row: _Row) -> bool:
@@ -233,10 +240,10 @@ class _Ledger(TorchDispatchMode):
             return len(x)
         return max(1, x.shape[0] // self.samples) if x.ndim else 1
 
-    def _leave(self, name: str, module: nn.Module, out: Any) -> None:
+    def _leave(self, name: str, module: nn.Module, args: Any, out: Any) -> None:
         self._running.pop()
         if is_neuron(module):
-            row, given = self.rows[name], _given(module, out)
+            row, given = self.rows[name], _given(module, args, out)
             row.updates += given.numel()
             row.state = len(state_of(module, out))
             row.steps += len(given) if in_sequences(module) else 1
@@ -250,7 +257,10 @@ class _Ledger(TorchDispatchMode):
                     module.register_forward_pre_hook(
                         lambda held, args, kwargs, name=name: self._enter(name, held, (args, kwargs)), with_kwargs=True
                     ),
-                    module.register_forward_hook(lambda held, args, out, name=name: self._leave(name, held, out)),
+                    module.register_forward_hook(
+                        lambda held, args, kwargs, out, name=name: self._leave(name, held, (args, kwargs), out),
+                        with_kwargs=True,
+                    ),
                 ):
                     stack.callback(handle.remove)
             stack.enter_context(self)
