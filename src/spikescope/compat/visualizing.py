@@ -32,8 +32,15 @@ _RATES_SHOWN = 40  # neurons up to which each rate is written into its field
 
 
 def _array(owner: str, given: Any, ndim: int, shape: str) -> NDArray[Any]:
-    """The values of an array or tensor; a ValueError for another number of axes or none at all."""
+    """The values of an array, a tensor or a list of the steps; a ValueError for another number of axes or no values.
+
+    A last axis of one neuron may be left over, as where steps of one neuron were put into a list.
+    """
+    if isinstance(given, list | tuple) and any(isinstance(step, torch.Tensor) for step in given):
+        given = torch.stack(torch.broadcast_tensors(*(torch.as_tensor(step) for step in given)))
     held = given.detach().cpu().float().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    if held.ndim == ndim + 1 and held.shape[-1] == 1:
+        held = held[..., 0]
     if held.ndim != ndim or not held.size:
         raise ShapeError(f"{owner} draws an array {shape} with values, but got one of the shape {list(held.shape)}.")
     return held
@@ -87,16 +94,16 @@ def plot_2d_bar_in_3d(
     int_z_ticks: bool = False,
     dpi: int = 200,
 ) -> Figure:
-    """Values `[T, N]` as bars, a row of one colour for each step."""
+    """Values `[T, N]` as bars: neurons along x, steps along y, a row of one colour for each neuron."""
     from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
 
     held = _array("plot_2d_bar_in_3d", array, 2, "[T, N]")
     figure = pyplot.figure(dpi=dpi)
     axes: Any = figure.add_subplot(projection="3d")
-    for step, row in enumerate(held):
-        colour = COLOURS[step % len(COLOURS)]
-        axes.bar(np.arange(len(row)), row, zs=step, zdir="x", color=colour, edgecolor=colour, alpha=0.8)
+    for neuron, course in enumerate(held.T):
+        colour = COLOURS[neuron % len(COLOURS)]
+        axes.bar(np.arange(len(course)), course, zs=neuron, zdir="x", color=colour, edgecolor=colour, alpha=0.8)
     _words(axes, title, xlabel, ylabel, int_x_ticks, int_y_ticks)
     axes.set_zlabel(zlabel)
     axes.zaxis.set_major_locator(MaxNLocator(integer=int_z_ticks))

@@ -1,0 +1,90 @@
+"""The pictures by the names of SpikingJelly: which axis is which, what is taken, what is given."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from spikescope.compat import visualizing
+from spikescope.errors import ShapeError
+
+matplotlib.use("Agg")
+STEPS, NEURONS = 8, 5
+VALUES = (np.arange(STEPS * NEURONS).reshape(STEPS, NEURONS) % 3 == 0).astype(float)
+WORDS = {"title": "of it", "xlabel": "along", "ylabel": "up"}
+PLOTS = {
+    "heatmap": lambda held: visualizing.plot_2d_heatmap(held, **WORDS),
+    "bars": lambda held: visualizing.plot_2d_bar_in_3d(held, **WORDS, zlabel="value"),
+    "spikes": lambda held: visualizing.plot_1d_spikes(held, **WORDS),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+def place(limits):
+    """How many whole numbers lie between two limits: the neurons or steps along an axis."""
+    low, high = sorted(limits)
+    return int(np.floor(high) - np.ceil(low)) + 1
+
+
+@pytest.mark.parametrize(("name", "along", "up"), [("heatmap", STEPS, NEURONS), ("spikes", STEPS, NEURONS)])
+def test_time_runs_to_the_right(name, along, up):
+    axes = PLOTS[name](VALUES).axes[0]
+    assert (place(axes.get_xlim()), place(axes.get_ylim())) == (along, up)
+
+
+def test_the_bars_of_a_neuron_stand_in_a_row_along_the_steps():
+    axes = PLOTS["bars"](VALUES).axes[0]
+    assert (place(axes.get_xlim()), place(axes.get_ylim())) == (NEURONS, STEPS)
+    assert len(axes.patches) == STEPS * NEURONS
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert [len(set(colours[n * STEPS : (n + 1) * STEPS])) for n in range(NEURONS)] == [1] * NEURONS
+    assert len(set(colours)) == NEURONS
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_zlabel()) == ("along", "up", "value")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_it_takes_arrays_tensors_and_lists_of_steps(name):
+    figures = [
+        PLOTS[name](held)
+        for held in (
+            VALUES,
+            torch.tensor(VALUES, requires_grad=True),
+            [torch.tensor(step, requires_grad=True) for step in VALUES],
+            VALUES.tolist(),
+        )
+    ]
+    assert all(type(figure) is Figure for figure in figures)
+    limits = [(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in figures]
+    assert limits == limits[:1] * 4
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_another_number_of_axes_is_refused_in_words(name):
+    with pytest.raises(ShapeError, match=r"plot_\w+ draws an array \[T, N\] with values, but got one of the shape"):
+        PLOTS[name](VALUES[0])
+
+
+def test_one_neuron_is_taken_in_the_forms_of_all_ages():
+    v, s = VALUES[:, 0] / 2, VALUES[:, 0]
+    steps_v, steps_s = [0.0, *(torch.tensor([x]) for x in v[1:])], [torch.tensor([x], requires_grad=True) for x in s]
+    for given in ((v, s), (torch.tensor(v), torch.tensor(s)), (v[:, None], s[:, None]), (steps_v, steps_s)):
+        figure, top, bottom = visualizing.plot_one_neuron_v_s(*given, v_threshold=1.0, v_reset=None)
+        assert type(figure) is Figure
+        assert top.lines[0].get_ydata().tolist()[1:] == v.tolist()[1:]
+        assert bottom.collections[0].get_positions() == np.flatnonzero(s).tolist()
+        assert bottom.get_xlabel() == "simulating step"
+
+
+def test_maps_fill_a_grid():
+    figure, axes = visualizing.plot_2d_feature_map(np.ones((6, 4, 3)), 2, 3, 1, "maps")
+    assert type(figure) is Figure
+    assert axes.images[0].get_array().shape == (2 * 5, 3 * 4)
+    with pytest.raises(ValueError, match="puts 6 maps into 2 rows of 2, which hold 4"):
+        visualizing.plot_2d_feature_map(np.ones((6, 4, 3)), 2, 2, 1, "maps")
