@@ -92,5 +92,15 @@ fast_split_to_train_test_set = split_to_train_test_set
 def _labels(dataset: Any) -> list[int]:
     known = getattr(dataset, "targets", None)
     if known is not None and getattr(dataset, "target_transform", None) is None and len(known) == len(dataset):
-        return [int(label) for label in known]
-    return [int(dataset[index][1]) for index in range(len(dataset))]
+        return [_class(index, label) for index, label in enumerate(known)]
+    return [_class(index, dataset[index][1]) for index in range(len(dataset))]
+
+
+def _class(index: int, label: Any) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"Sample {index} has the label {label!r}, which is no number of a class; a data set whose labels are "
+            "made by a target_transform is divided before they are."
+        ) from error
