@@ -229,7 +229,5 @@ def test_augmented_frames_have_the_same_kind_of_counts():
 
 def test_a_label_that_is_no_class_is_refused_in_words():
     rows = [(torch.zeros(1), torch.eye(3)[index]) for index in range(3)]
-    with pytest.raises(
-        ValueError, match=r"Sample 0 has the label tensor\(.*\), which is no number of a class"
-    ):
+    with pytest.raises(ValueError, match=r"Sample 0 has the label tensor\(.*\), which is no number of a class"):
         datasets.split_to_train_test_set(0.5, rows, 3)
