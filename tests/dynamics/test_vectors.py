@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 import torch
-from dynamics_cases import NEURONS, make
+from dynamics_cases import NEURONS, make, unround
 
 from spikescope.dynamics.cpp import native
 from spikescope.dynamics.cpp.borrowed import missing
@@ -21,8 +21,10 @@ PARTS = ("decay_power", "decay_rest", "decay", "slope_of_decay")
 """Of the slope of a sigmoid."""
 
 
-def sources(cls, io=torch.float32, taps=frozenset()):
+def sources(cls, io=torch.float32, taps=frozenset(), learns=False):
     node = make(cls, "cpp")
+    if learns:
+        unround(node, ())
     key = node._definition(node.params()).key
     made = program(key)
     forward, backward = made.forward(torch.float32), made.backward(torch.float32, made.differentiable)
@@ -96,8 +98,9 @@ def test_a_function_of_pytorch_is_called_once_for_a_block():
 
 
 def test_a_kernel_takes_chunks_but_for_functions_of_pytorch_and_many_sums():
-    for cls, chunks in ((LIFNode, True), (ParametricLIFNode, True), (GatedLIFNode, False)):
-        _, backward, _ = sources(cls)
+    for cls, learns in ((LIFNode, False), (ParametricLIFNode, False), (GatedLIFNode, False), (GatedLIFNode, True)):
+        _, backward, _ = sources(cls, learns=learns)
+        chunks = not learns  # then it has six sums
         assert (f"constexpr long CHUNK = {CHUNK};" in backward) is chunks
         assert backward.count("fetch(gyt") == (2 if chunks else 1)  # in a chunk, and in what is left
 

@@ -9,7 +9,7 @@ CHUNK = 64
 at once, a processor with AVX2 runs out of places for what is on its way, and takes up to a quarter longer. Backwards it
 does so from `caches.far_from()` bytes on: of what is in a cache, shorter loops take a tenth longer."""
 
-SUMS = 2
+SUMS = 5
 """Sums over all neurons up to which it does so: of more, adding them up for each chunk takes longer than it saves."""
 
 

@@ -18,6 +18,7 @@ from ..layout import BLOCK, TAPS, supports
 from .borrowed import Borrowed, declarations, header, once
 from .chunks import SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
+from .sums import summed
 
 __all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
 
@@ -241,10 +242,6 @@ def _sums(scalars: tuple[bool, ...]) -> tuple[list[int], list[int]]:
     return [j for j in places if scalars[j]], [j for j in places if not scalars[j]]
 
 
-def _reduction(totals: list[int]) -> str:
-    return f" reduction(+ : {', '.join(f'q{j}' for j in totals)})" if totals else ""
-
-
 def backward_source(
     body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
 ) -> str:
@@ -258,12 +255,14 @@ def backward_source(
     names = list(body.inputs.values())
     states = len(names) // 2 - 1
     made, gradients, states_after, functions = _there_and_back(body, io, settled)
-    held = kept(made, gradients, names[: 1 + states], names[1 + states :], functions)
-    redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
-    back = arranged(made, gradients, functions, ends(made) - functions.keys(), held)
     gx, *grads = gradients
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = _sums(scalars)
+    sums = summed(made, body, [gvalues[j] for j in totals])
+    wanted = [gx, *gstates, *(gvalues[j] for j in fields), *sums.values]
+    held = kept(made, wanted, names[: 1 + states], names[1 + states :], functions)
+    redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
+    back = arranged(made, wanted, functions, ends(made) - functions.keys(), held)
     forth = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     reached = [
         *(f"now[{k} * B + i] = {name};" for k, name in enumerate(held)),
@@ -278,16 +277,17 @@ def backward_source(
     results = [
         _write(io, "gx", gx),
         *(f"g{j}_[i] = {grad};" for j, grad in enumerate(gstates)),
-        *(f"{f'q{j}' if j in totals else f'p{j}_[i]'} += {grad};" for j, grad in enumerate(gvalues)),
+        *(f"p{j}_[i] += {gvalues[j]};" for j in fields),
+        *(f"q{k} += {value};" for k, value in enumerate(sums.values)),
     ]
     arrays = sorted({*redo.arrays, *back.arrays})  # one is done before the other begins
-    whole = bool(back.functions) or len(totals) > SUMS
+    whole = bool(back.functions) or len(sums.values) > SUMS
     chunk = f"""if (t >= AHEAD) {{
           fetch(gyt - AHEAD * sgy + c, end - c);
           fetch_to_write(gxt - AHEAD * n + c, end - c);
         }}
         if (ahead) fetch(X + u * sx + at + c, end - c);
-        {loops(back, opening, results, 8, _reduction(totals), start="c", end="end")}"""
+        {loops(back, opening, results, 8, sums.reduction, start="c", end="end")}"""
     return f"""{prelude(io, states, functions=back.functions | redo.functions)}
 {chunk_constant(whole)}
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
@@ -306,7 +306,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
     const long e = n - o < B ? n - o : B;
     {block(each("alignas(64) real s@_[B];", states), 4)}
     {block(each("alignas(64) real g@_[B]; begin(g@_, G1[@], o, e);", states), 4)}
-    {block([f"double w{j} = 0;" for j in totals] + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
+    {block(each("double w@ = 0;", len(sums.values)) + [f"alignas(64) real p{j}_[B] = {{}};" for j in fields], 4)}
     {block(_arrays(body, "A", "P") + arrays + _rows(io, "x", "gy", "gx"), 4)}
     for (long k = (T - 1) / K; k >= 0; k--) {{
       const long from = k * K, to = from + K < T ? from + K : T;
@@ -334,15 +334,15 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         {block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
         if (GV && t >= AHEAD) fetch(GV + (t - AHEAD) * n + o, e);
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
-        {block([f"real q{j} = 0;" for j in totals], 8)}
+        {block(each("real q@ = 0;", len(sums.values)), 8)}
         {_widened(io, "gy")}
         {f"const long c = 0, end = e; {chunk}" if whole else in_chunks(chunk, "far && ")}
         {_narrowed(io, "gx")}
-        {block([f"w{j} += q{j};" for j in totals], 8)}
+        {block(each("w@ += q@;", len(sums.values)), 8)}
       }}
     }}
     {block(each("if (G0[@]) memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
-    {block([f"GP[o / B * {len(totals)} + {k}] = w{j};" for k, j in enumerate(totals)], 4)}
+    {block(sums.left("T * e"), 4)}
     {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
   __builtin_free(scratch);
@@ -361,10 +361,12 @@ def backward_step_source(
     """
     states = len(body.inputs) // 2 - 1
     made, gradients, _, functions = _there_and_back(body, io, settled)
-    back = arranged(made, gradients, functions, ends(made) - functions.keys())
     gx, *grads = gradients
     gstates, gvalues = grads[:states], grads[states:]
     totals, fields = _sums(scalars)
+    sums = summed(made, body, [gvalues[j] for j in totals])
+    wanted = [gx, *gstates, *(gvalues[j] for j in fields), *sums.values]
+    back = arranged(made, wanted, functions, ends(made) - functions.keys())
     opening = [
         _read(io, "x"),
         _read(io, "gy"),
@@ -376,7 +378,7 @@ def backward_step_source(
         _write(io, "gx", gx),
         *(f"d{j}t[i] = {grad};" for j, grad in enumerate(gstates)),
         *(f"p{j}_[i] = {gvalues[j]};" for j in fields),
-        *(f"q{j} += {gvalues[j]};" for j in totals),
+        *(f"q{k} += {value};" for k, value in enumerate(sums.values)),
     ]
     return f"""{prelude(io, states, functions=back.functions)}
 extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
@@ -399,12 +401,12 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     if (GV) g0t = g0_;
     {block(each("real* __restrict d@t = G0[@] ? G0[@] + o : d@_;", states), 4)}
     {block(_arrays(body, "A", "P") + back.arrays + _rows(io, "x", "gy", "gx"), 4)}
-    {block([f"alignas(64) real p{j}_[B];" for j in fields] + [f"real q{j} = 0;" for j in totals], 4)}
+    {block([f"alignas(64) real p{j}_[B];" for j in fields] + each("real q@ = 0;", len(sums.values)), 4)}
     {_widened(io, "x")}
     {_widened(io, "gy")}
-    {loops(back, opening, results, 4, _reduction(totals))}
+    {loops(back, opening, results, 4, sums.reduction)}
     {_narrowed(io, "gx")}
-    {block([f"GP[o / B * {len(totals)} + {k}] = q{j};" for k, j in enumerate(totals)], 4)}
+    {block(each("const double w@ = q@;", len(sums.values)) + sums.left("e"), 4)}
     {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
 }}
