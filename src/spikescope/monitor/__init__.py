@@ -17,7 +17,7 @@ from .classic.rates import *
 from .classic.recorder import Recorder as Recorder
 from .compare import compare as compare
 from .flight.front import *
-from .foreign.adapter import adopt as adopt
+from .foreign.known import adopt as adopt
 from .health.finding import Evidence as Evidence
 from .health.finding import Finding as Finding
 from .health.health import *

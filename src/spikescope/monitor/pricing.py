@@ -17,8 +17,8 @@ from ..neuron import Neuron
 from ..recording import Signal, StoredRecording
 from ..spikes import PackedSpikes
 from .choose.kinds import is_neuron
-from .foreign.adapter import adapter_of
 from .foreign.copies import copied
+from .foreign.known import adapter_of
 from .operations import operations, spikes_in
 from .reduce.work import CONVOLUTIONS, fan_out
 

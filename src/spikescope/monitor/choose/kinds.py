@@ -12,7 +12,7 @@ from ...neuron import Neuron
 from ...neuron.readout import ReadOut
 from ...neuron.spiking import is_binary
 from ...sockets import Signal
-from ..foreign.adapter import adapter_of
+from ..foreign.known import adapter_of
 
 __all__ = [
     "fires",

@@ -10,7 +10,8 @@ from ...errors import check_choice
 from ...form import at_path
 from ...neuron import Neuron, OTTTLIFNode, PointwiseNeuron
 from ...sockets import Signal
-from ..foreign.adapter import Adapter, adapter_of
+from ..foreign.adapter import Adapter
+from ..foreign.known import adapter_of
 from .kinds import is_foreign, is_neuron
 
 __all__ = [

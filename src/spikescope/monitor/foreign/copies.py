@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...base import MemoryModule
 from ...form import tensors_of
-from .adapter import adapter_of
+from .known import adapter_of
 
 __all__ = ["copied", "rested"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...form import at_path
 from ..choose.kinds import is_foreign
 from ..choose.signals import threshold_name
-from ..foreign.adapter import adapter_of
+from ..foreign.known import adapter_of
 from ..reduce import SupportShare
 from .trial import best
 from .watch.seen import Seen

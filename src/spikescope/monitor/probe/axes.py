@@ -10,7 +10,7 @@ from ...base import StepModule
 from ...form import tensors_of
 from ...sockets import Signal
 from ..choose.kinds import has_time, in_sequences, time_first
-from ..foreign.adapter import adapter_of
+from ..foreign.known import adapter_of
 
 __all__ = ["Axes", "Reading"]
 

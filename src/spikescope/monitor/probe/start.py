@@ -12,8 +12,8 @@ from ...sockets import Signal, at_rest, subscribe, unsubscribe
 from ..choose.kinds import is_foreign, is_neuron
 from ..choose.modules import named, unwrapped
 from ..choose.signals import keeps_state
-from ..foreign.adapter import adapter_of
 from ..foreign.clock import Clock, clock_of
+from ..foreign.known import adapter_of
 
 __all__ = ["Root", "Start", "start_of"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...choose.kinds import in_sequences, is_neuron
 from ...choose.modules import by_role, named
-from ...foreign.adapter import adapter_of
+from ...foreign.known import adapter_of
 from .watcher import Rule, Watcher, by_name, most
 
 __all__ = ["Uses"]
