@@ -7,6 +7,7 @@ from ..recording import Moment as Moment
 from ..recording import SpilledRecords as SpilledRecords
 from ..recording import open_records as open_records
 from ..sockets import instrument as instrument
+from . import after as after
 from .choose.modules import *
 from .choose.preview import *
 from .choose.subset import *

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import missing_extra
@@ -147,3 +149,13 @@ def _far(
 def _of_path(path: str, names: Mapping[str, str], made: Any, runs: slice) -> Summaries:
     recording = open_recording(path)
     return _summaries({name: recording[name][label] for name, label in names.items()}, made, runs)
+
+
+class _Room(ModuleType):
+    """The room of the reducers, which is this function as well: `monitor.reduce(recording, "isi cv")`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return reduce(*args, **kwargs)
+
+
+sys.modules[Reducer.__module__.rpartition(".")[0]].__class__ = _Room

@@ -1,7 +1,5 @@
 """Reducers: what to keep of a signal that arrives in chunks, with one law for all: any cut gives the same."""
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -60,15 +58,3 @@ __all__ = [
 
 _RESULTS: list[Any] = [Bins, Extent, FirstSpike, FoundNonFinite, Intervals, LogBins, MomentValues, SynapticOperations]
 torch.serialization.add_safe_globals(_RESULTS)  # what was saved of them is read by `torch.load` as it is
-
-
-class _Room(ModuleType):
-    """This room, which is a function as well: `monitor.reduce(recording, "isi cv")`, see `monitor.after.reduce`."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from ..after import reduce
-
-        return reduce(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Room
