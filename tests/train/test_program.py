@@ -108,6 +108,9 @@ def test_a_network_that_gives_one_value_for_a_sequence_is_looked_into_as_well(tm
     assert seen["flow"]["layers"] == ["1", "2", "3"]
     assert {len(row) for row in seen["flow"]["norms"]} == {recipe.T}
     assert "left out: 4" in seen["flow"]["note"]
+    assert [raster["layer"] for raster in seen["rasters"]] == ["2"]  # a read-out has no spikes
+    assert {held["layer"] for held in seen["potentials"]} == {"2", "4"}
+    assert not [held for held in seen["potentials"] if held["layer"] == "4" and held["spikes"]]
     assert (tmp_path / "run" / "gradient_flow.png").exists()
 
 
@@ -132,6 +135,10 @@ def test_what_is_shown_of_the_network_in_eval_is_of_the_network_that_is_saved(tm
     with torch.no_grad():
         wanted = monitor.energy(net, direct_encoding(x, recipe.T)).total
     assert seen["energy"]["total"] == pytest.approx(wanted, rel=1e-5)  # it is written with six digits
+    (row,) = [row for row in seen["layers"] if row["name"] == "2"]
+    with torch.no_grad(), monitor.record(net, "rate") as recording:
+        net(direct_encoding(torch.stack([data.train[index][0] for index in range(40)]), recipe.T))
+    assert row["spread"][-1] == pytest.approx(recording["2"].max().item(), rel=1e-5)
 
 
 def full(*given, **named):

@@ -26,12 +26,14 @@ from spikescope.view.document.parts import (
     POINTS,
     ROWS,
     course_of,
+    finding_of,
     liveliest,
     potential_of,
     raster_of,
 )
 from spikescope.view.document.privacy import without_places
 from spikescope.view.document.shape import empty, value
+from spikescope.view.page.bars import evidence
 
 
 def network():
@@ -151,6 +153,20 @@ def test_what_health_found_is_a_page_with_the_cause_its_line_and_the_layers(tmp_
     path = watch.report(tmp_path / "health.html", title="A fault")
     assert "never near the threshold" in path.read_text()
     assert read_data(path)[0]["title"] == "A fault"
+
+
+def test_the_steps_of_a_gradient_are_not_taken_for_the_layer_of_that_number():
+    """Evidence has the bar of the layer itself in another colour, and a layer may be called `'1'`."""
+    net = nn.Sequential(layer.Linear(6, 12), neuron.LIFNode(tau=1.2, v_threshold=0.1), layer.Linear(12, 4))
+    functional.set_step_mode(net, "m")
+    with monitor.health(net) as watch:
+        out = net(torch.rand(4, 3, 6))
+        (out * torch.tensor([1e-9, 1e-6, 1e-3, 1.0]).view(4, 1, 1)).sum().backward()
+    (found,) = [held for held in watch.findings if held.kind == "vanishing gradient in time"]
+    assert (found.layer, found.evidence.labels) == ("1", ("step 0", "step 1", "step 2", "step 3"))
+    drawn = evidence(finding_of(found))
+    assert "seen" in drawn
+    assert "here" not in drawn
 
 
 def test_a_copy_of_health_has_its_findings_alone():

@@ -49,12 +49,13 @@ def look_inside(
     trained = deepcopy(net)  # the pass in train moves the running statistics of norms
     with (
         monitor.health(net) as health,
-        monitor.record(net) as activity,
         monitor.record(net, "gradient norm", layers, "grad_output") as norms,
     ):
         loss(scores(net, x_seq)).backward()
     seen = norms if sequences and len(norms) else None
     with torch.no_grad(), at_rest(trained):
+        with monitor.record(trained) as activity:  # as in a test, which tells the rates that stand beside it
+            scores(trained, x_seq)
         energy = monitor.energy(trained, x_seq[:, :PRICED], samples=min(PRICED, x_seq.shape[1])) if sequences else None
     found = of_network(net, health=health, activity=activity, gradients=seen, energy=energy, source="run")
     _add_sample(found, trained, x_seq[:, :1], scores)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ... import __version__
 from ...analysis import Energy
 from ...monitor import Health, by_role
+from ...monitor.choose.kinds import fires
 from ...monitor.choose.modules import named
 from ...monitor.choose.signals import reset_of, threshold_of
 from ...report.views import SampleView
@@ -149,7 +150,7 @@ def show_sample(
     sample: int = 0,
     words: str = "",
 ) -> None:
-    """Add the rasters and potentials of one sample: of each layer `[T, N, *]`.
+    """Add the rasters and potentials of one sample: of each layer `[T, N, *]`. A read-out has no spikes.
 
     >>> net, found = nn.Sequential(spikescope.neuron.IFNode()), empty("live", "")
     >>> show_sample(found, net, {"0": torch.eye(3).view(3, 1, 3)}, {"0": torch.eye(3).view(3, 1, 3)})
@@ -157,8 +158,9 @@ def show_sample(
     ([[0], [1], [2]], 1)
     """
     modules = named(net)
-    spikes = {name: values for name, values in spikes.items() if sample < values.shape[1]}  # a batch may be empty
-    potentials = {name: values for name, values in potentials.items() if sample < values.shape[1]}
+    silent = {name for name, module in modules.items() if not fires(module)}
+    spikes = {name: values for name, values in spikes.items() if name not in silent and sample < values.shape[1]}
+    potentials = {name: values for name, values in potentials.items() if sample < values.shape[1]}  # which may be none
     held = {name: _of_sample(values, sample) for name, values in spikes.items()}
     _limited(found, held, RASTERS, "Rasters")
     for name in _some(held, RASTERS):

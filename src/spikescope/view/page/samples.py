@@ -92,8 +92,9 @@ def _potential(held: Potential, data: str) -> str:
     if held["spikes"]:
         parts.append(tag("path", class_="fired", d="".join(f"M{_at(at)} 1v9" for at in held["spikes"])))
     odd = sum(not math.isfinite(value(number)) for number in held["values"])
-    fired = amount(len(held["spikes"]), "spike")
-    said = f"Potential of neuron {held['neuron']} of {layer}, {held['sample']}: {fired}"
+    reads = held["threshold"] is None and not held["spikes"]  # a read-out, which fires at nothing
+    fired = "" if reads else amount(len(held["spikes"]), "spike")
+    said = ": ".join(filter(None, (f"Potential of neuron {held['neuron']} of {layer}, {held['sample']}", fired)))
     note = [fired, held["note"], f"{amount(odd, 'value')} not finite" if odd else ""]
     y_labels = [(pixel(at), short(float(f"{at:.3g}"))) for at in (high, low)]
     plot = framed(

@@ -136,7 +136,7 @@ def _time(seen: Seen, name: str, norm: Any) -> Iterator[Finding]:
     limits, ratio = seen.limits, float(norm[0] / norm[-1])
     halfway = float(norm[(len(norm) - 1) // 2] / norm[-1])  # of what fades through time
     # where nobody fires at first, a product of spikes, as in attention, has no gradient there alone
-    steps = tuple(str(step) for step in range(len(norm)))
+    steps = tuple(f"step {step}" for step in range(len(norm)))
     evidence = Evidence("the gradient at each step", "L2 norm", steps, tuple(norm.double().tolist()))
     if ratio < limits.vanishing and halfway < math.sqrt(limits.vanishing):
         line = "# let the loss see every step: y.mean(0), not y[-1]"

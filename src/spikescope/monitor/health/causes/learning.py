@@ -86,7 +86,7 @@ def _fast(seen: Seen) -> Iterator[Finding]:
     unit, values, aim = "part of its norm", weights.moves[name], limit / 10
     if most == large:
         unit, values, aim = "its norm, in the usual one", weights.sizes[name], 1.0
-    labels = tuple(str(update + 1) for update in range(len(values)))
+    labels = tuple(f"update {update + 1}" for update in range(len(values)))
     evidence = Evidence(f"{name} {words.format(number)}", unit, labels, tuple(values), limit=most)
     less = f"{aim / number:.1g}" if number < 1e30 else "1e-3"
     yield FAST.found(name.rpartition(".")[0], number, most, evidence, f'optimizer.param_groups[0]["lr"] *= {less}')
