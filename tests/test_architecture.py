@@ -238,3 +238,11 @@ def test_files_that_are_no_python_are_in_the_package():
     stated = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     there = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.*") if p.suffix not in (".py", ".pyc") and p.is_file()}
     assert there == set(stated["spikescope"]) - {"kernels/*/*"}  # which are there where they were built
+
+
+def test_what_kernels_have_saved_is_looked_at_before_they_read_it():
+    """A hook may give back what it likes; `dynamics/saved.py` asks."""
+    for path in [*(SOURCE / "dynamics").rglob("*.py"), *(SOURCE / "spikes").rglob("*.py")]:
+        assert not re.search(r"\bctx\.saved_tensors|\bnode\.saved_tensors", path.read_text()), path
+        if "save_for_backward" in path.read_text() and path.name != "saved.py":
+            assert re.search(r"\bas_saved\(|\bsaved\(", path.read_text()), path

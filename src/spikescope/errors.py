@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, Never, cast
+from typing import Any, NamedTuple, Never, cast
 
 import torch
 from torch import Tensor, nn
@@ -172,37 +172,59 @@ def check_listening(owner: str, listening: bool) -> None:
         )
 
 
-def changed_in_place(owner: str) -> str:
+class Words(NamedTuple):
+    """What to say of a backward pass that does not find what it needs.
+
+    - `needs`: what that is; `carrier`: what may have brought the graph of an earlier call, `cure`: what to do then
+    - `learns`: whether a weight is among it, which the optimizer changes in place
+    """
+
+    needs: str = "its input and its state"
+    carrier: str = "the state has carried its graph along"
+    cure: str = "call functional.reset_net(net) before each batch, or functional.detach_net(net)"
+    learns: bool = False
+
+
+OF_NEURON = Words()
+
+OF_LAYER = Words(
+    "its input, its weight and its bias",
+    "the input has carried its graph along",
+    "hand over x.detach()",
+    learns=True,
+)
+"""Of what has no state."""
+
+OF_POOL = OF_LAYER._replace(needs="its input", learns=False)
+
+
+def changed_in_place(owner: str, words: Words = OF_NEURON) -> str:
     """What to say where a backward pass needs a value of a call that has been overwritten.
 
     >>> print(changed_in_place("LIFNode")[:69])
     The backward pass of LIFNode needs its input and its state as they we
     """
+    weight = " A weight is changed by `optimizer.step()`: call it after backward()." if words.learns else ""
     return (
-        f"The backward pass of {owner} needs its input and its state as they were in the call, but one of them was "
-        "changed in place afterwards, as x is by `y = node(x); x += y`. Write `x = x + y`, or hand over a copy, "
-        "`node(x.clone())`."
+        f"The backward pass of {owner} needs {words.needs} as they were in the call, but one of them was changed in "
+        "place afterwards, as x is by `y = node(x); x += y`. Write `x = x + y`, or hand over a copy, "
+        f"`node(x.clone())`.{weight}"
     )
 
 
-def saved_tensors(
-    ctx: Any,
-    owner: str,
-    carrier: str = "the state has carried its graph along",
-    cure: str = "call functional.reset_net(net) before each batch, or functional.detach_net(net)",
-) -> Any:
+def saved_tensors(ctx: Any, owner: str, words: Words = OF_NEURON) -> Any:
     """What an autograd node has saved; where it is gone or has been changed, the likely reason in words."""
     try:
         return ctx.saved_tensors
     except RuntimeError as error:
         if "modified" in str(error) and "inplace" in str(error):
-            raise RuntimeError(changed_in_place(owner)) from error
+            raise RuntimeError(changed_in_place(owner, words)) from error
         if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
             raise
         raise RuntimeError(
             f"A backward pass came to {owner} of a call whose graph an earlier backward pass has freed. If that was "
-            f"the one of the batch before, {carrier}: {cure} to go on from the state without its past. To walk one "
-            "graph twice, give retain_graph=True to the first backward()."
+            f"the one of the batch before, {words.carrier}: {words.cure} to go on without its past. To walk one graph "
+            "twice, give retain_graph=True to the first backward()."
         ) from error
 
 

@@ -177,11 +177,11 @@ def test_the_graph_tells_of_changes_in_place_and_of_a_second_backward():
     y = ours(x)
     y += 1  # nobody needs it
     x.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="BatchNorm needs its input, its weight"):
         y.sum().backward()
     y = ours(random(4, 8, 5, 5).requires_grad_())
     y.sum().backward()
-    with pytest.raises(RuntimeError, match="second time"):
+    with pytest.raises(RuntimeError, match="has freed"):
         y.sum().backward()
 
 

@@ -231,15 +231,14 @@ def test_weights_that_lie_elsewhere_are_refused(monkeypatch):
         assert "on the CPU" in (run.refused(node.surrogate_function, weight, bias, x) or "")
 
 
-@pytest.mark.parametrize("back", [lambda held: held.double(), lambda held: held[:, :1]], ids=["dtype", "shape"])
-def test_what_a_hook_on_saved_tensors_changed_comes_to_no_kernel(back, monkeypatch):
+def test_what_a_hook_on_saved_tensors_changed_comes_to_no_kernel(monkeypatch):
     node = made("PSN", 4)
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda held: held, lambda held: back(held) if len(held[0]) > 4 else held
+        lambda held: held, lambda held: held[:, :1] if len(held[0]) > 4 else held
     ):
         y = node(torch.randn(4, 300))
     monkeypatch.setattr(run, "_backward", lambda *args: pytest.fail("a kernel was given what it was not made for"))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="A hook on saved tensors gave PSN"):
         y.sum().backward()
 
 

@@ -18,6 +18,7 @@ from .layout import first_state
 from .moving import has_moving, settled
 from .offered import as_result
 from .operator import all_operators, call_backward_kernel, operators
+from .saved import save, saved
 
 __all__ = ["Call", "gradients"]
 
@@ -33,6 +34,11 @@ class Call(NamedTuple):
     keep_checkpoints: bool
     taps: str
     single: bool = False  # the input is one step, without the axis of time
+
+    @property
+    def owner(self) -> str:
+        """The name of the neuron."""
+        return self.key.partition("@")[0]
 
     @property
     def states(self) -> int:
@@ -161,13 +167,13 @@ class _FusedGradient(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.call, ctx.wanted, x_seq, _, *rest = inputs
-        ctx.save_for_backward(x_seq, *rest)
+        save(ctx, x_seq, *rest)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *ggrads: Tensor | None) -> tuple[Tensor | None, ...]:
         call: Call = ctx.call
-        x_seq, *rest = ctx.saved_tensors
+        x_seq, *rest = saved(ctx, call.owner)
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
         found = _second(call, ctx.wanted, x_seq, state, tensors, gy, gv_seq, gstate, ggrads)
         return None, None, found[0], None, *found[1:]
@@ -229,13 +235,13 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x_seq, state, tensors, numbers, starts, key, backend, keep_v, keep_checkpoints, taps = inputs
     ctx.call = Call(tuple(numbers), starts, key, backend, keep_v, keep_checkpoints, taps)
     checkpoints = output[1 + len(starts) + keep_v] if keep_checkpoints else None
-    ctx.save_for_backward(x_seq, checkpoints, *state, *tensors)
+    save(ctx, x_seq, checkpoints, *state, *tensors, order=output[0].stride())
     ctx.wanted = [i for i, held in enumerate(tensors) if held.requires_grad]
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
-    x_seq, checkpoints, *rest = ctx.saved_tensors
+    x_seq, checkpoints, *rest = saved(ctx, ctx.call.owner)
     held, numbers = ctx.call.held, list(ctx.call.numbers)
     state, tensors = rest[:held], rest[held:]
     out = gradients(x_seq, state, tensors, checkpoints, grads, ctx.wanted, ctx.call)
@@ -247,14 +253,14 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
 
 def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x_seq, state, tensors, checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = inputs
-    ctx.save_for_backward(x_seq, *state, *tensors, gy, gv_seq, *gstate)
+    save(ctx, x_seq, *state, *tensors, gy, gv_seq, *gstate)
     ctx.call = Call(tuple(numbers), starts, key, backend, gv_seq is not None, checkpoints is not None, "")
     ctx.wanted = wanted
     ctx.set_materialize_grads(False)
 
 
 def _second_backward(ctx: Any, ggrads: list[Tensor | None]) -> tuple[Any, ...]:
-    x_seq, *rest = ctx.saved_tensors
+    x_seq, *rest = saved(ctx, ctx.call.owner)
     parts = _parts(ctx.call, rest)
     numbers = list(ctx.call.numbers)
     found = _second(ctx.call, ctx.wanted, x_seq, *parts, ggrads)

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import absent, saved_tensors
+from ..errors import absent
 from ..internals import LeanFunction, is_left_behind, is_plain, materialized
 from .derivative import Call, gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
 from .moving import handed_over
 from .operator import call_kernel, neuron, operators
+from .saved import save, saved
 
-__all__ = ["check_present", "rule", "run_fused", "saved", "start_of"]
+__all__ = ["check_present", "rule", "run_fused", "start_of"]
 
 
 def run_fused(
@@ -97,13 +98,13 @@ class _Fused(LeanFunction):
         place = 1 + call.states + call.keep_v
         checkpoints = output[place] if call.keep_checkpoints else None
         ctx.mark_non_differentiable(*output[place:])
-        ctx.save_for_backward(x_seq, checkpoints, *rest)
+        save(ctx, x_seq, checkpoints, *rest, order=output[0].stride())
         ctx.call = call
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        return rule(ctx.call, ctx.needs_input_grad, saved(ctx, ctx.call), grads)
+        return rule(ctx.call, ctx.needs_input_grad, saved(ctx, ctx.call.owner), grads)
 
 
 def rule(
@@ -122,12 +123,6 @@ def rule(
     for i, grad in zip(wanted, out[call.held :], strict=True):
         gtensors[i] = grad
     return None, call.without_time(gx), *out[: call.held], *gtensors
-
-
-def saved(ctx: Any, call: Call) -> Sequence[Any]:
-    """The saved tensors of a call's node; where they are gone or have been changed, the likely reason."""
-    found: Sequence[Any] = saved_tensors(ctx, call.key.partition("@")[0])
-    return found
 
 
 def _run(call: Call, *flat: Tensor) -> list[Tensor]:

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import saved_tensors
 from ..internals import LeanFunction, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
 from .derivative import Call
-from .fused import rule, saved
+from .fused import rule
 from .graphs.program import Values
 from .layout import checkpoint_shape, layout, make_taps, real_dtype, sequence_in_layout, state_in_layout
 from .operator import like_fields, tensor_slots
+from .saved import Form, as_saved, forms_of
 
 __all__ = ["Prepared", "lies_without_gaps"]
 
@@ -61,6 +63,8 @@ class Prepared(ABC):
         self.told = [(name, made[name].shape, made[name].stride(), made[name].dtype) for name in self.taps]
         self.rows = checkpoint_shape(call.backend, self.steps, call.states, step.numel)
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
+        self.forms: Sequence[Form | None] = ()  # of what is saved, the same at every call
+        self.of_rest: Sequence[tuple[torch.Size, torch.dtype]] = ()
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
         """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields.
@@ -102,16 +106,33 @@ class Prepared(ABC):
             and x.dtype is self.io
             and x.get_device() == place
             and not x.is_neg()
-            and (self.no_checkpoints is not None or (checkpoints.is_contiguous() and checkpoints.get_device() == place))
+            and (self.no_checkpoints is not None or self._knows_checkpoints(checkpoints))
         ):
             return False
-        real, step, held = self.real, self.step, self.held
+        step, held = self.step, self.held
         for i, each in enumerate(rest):  # a loop: a generator costs as much as the questions
-            if each.get_device() != place or each.is_neg():
+            shape, dtype = self.of_rest[i]
+            if each.shape != shape or each.dtype is not dtype or each.get_device() != place or each.is_neg():
                 return False
-            if i < held and not (each.dtype is real and (each.stride() == step.strides or step.fits(each.stride()))):
+            if i < held and not (each.stride() == step.strides or step.fits(each.stride())):
                 return False
         return True
+
+    def remember(self, kept: Sequence[Tensor | None], rest: Sequence[Tensor]) -> Sequence[Form | None]:
+        """The forms of what a call saves, which ends with `rest`; those of all calls are the same."""
+        if not self.forms:
+            self.of_rest = [(held.shape, held.dtype) for held in rest]
+            self.forms = forms_of((*kept, *rest))
+        return self.forms
+
+    def _knows_checkpoints(self, checkpoints: Tensor) -> bool:
+        return (
+            checkpoints.shape == self.rows
+            and checkpoints.dtype is self.real
+            and checkpoints.get_device() == self.place
+            and checkpoints.is_contiguous()
+            and not checkpoints.is_neg()
+        )
 
     def _values(self, tensors: Sequence[Tensor]) -> Values:
         return Values(self.kinds, tensors, self.call.numbers)
@@ -177,6 +198,8 @@ class PreparedRun(LeanFunction):
         made, told = run
         checkpoints = made.checkpoints()
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
+        if not made.forms:
+            made.remember((x, checkpoints), rest)
         ctx.made, ctx.ear, ctx.hooked = made, None, saved_tensors_hook() is not None
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
@@ -189,7 +212,7 @@ class PreparedRun(LeanFunction):
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         made = ctx.made
-        held = saved(ctx, made.call)
+        held = saved_tensors(ctx, made.call.owner)
         x, checkpoints, *rest = held
         gstate = others[: made.states]
         read = None if made.no_checkpoints is not None else checkpoints
@@ -205,4 +228,5 @@ class PreparedRun(LeanFunction):
                 return None, *found
         if ctx.ear is not None:
             ctx.ear(gy, False)
+        held = as_saved(made.call.owner, held, made.forms)
         return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import OF_LAYER
 from ...internals import LeanFunction, is_ordinary, is_plain, is_undisturbed, saved_tensors_hook
 from ..cpp.native import threads_for
+from ..saved import save, saved
 from .cpu import gives_the_same, norm_backward, norm_forward
 
 __all__ = ["allow", "moments_of", "normalized"]
@@ -87,12 +89,12 @@ class _Normed(LeanFunction):
         assert found is not None
         y, ctx.mean, ctx.inverse = found
         ctx.eps = eps
-        ctx.save_for_backward(x, weight)
+        save(ctx, x, weight)
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, weight = saved(ctx, "BatchNorm", OF_LAYER)
         wanted = ctx.needs_input_grad[:3]
         found = None
         if not torch.is_grad_enabled() and is_plain(gy, x, weight):

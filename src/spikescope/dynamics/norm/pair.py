@@ -23,11 +23,12 @@ from ...internals import LeanFunction, is_batched_gradient, is_plain, materializ
 from .. import loop
 from ..derivative import Call
 from ..eager import Sequence as Run
-from ..fused import saved, start_of
+from ..fused import start_of
 from ..graphs.program import Values
 from ..layout import Layout, first_state, layout, real_dtype
 from ..operator import like_fields, tensor_slots
 from ..prepared import lies_without_gaps
+from ..saved import save, saved
 from ..triton import gpu
 from ..triton.arguments import Channels
 from ..triton.gpu import channel_sums
@@ -163,6 +164,7 @@ class _Normed(LeanFunction):
             checkpoints = fixed.ready.checkpoints()
             settled, found = fixed.ready.run(x, norm, rest, checkpoints)
             ctx.save_for_backward(x, weight, bias, settled, checkpoints, *rest)
+            ctx.forms = fixed.ready.remember((x, weight, bias, settled, checkpoints), rest)
             return found
         call = fixed.call
         x_seq, step = layout(call.with_time(x))
@@ -175,16 +177,16 @@ class _Normed(LeanFunction):
             call.key, x_seq, first, values, call.keep_v, call.keep_checkpoints, frozenset(taps), fixed.channels
         )
         told = [out.taps[name] for name in taps]
-        ctx.save_for_backward(x, weight, bias, settled, out.checkpoints, *rest)
         ctx.mark_non_differentiable(*told)
         y = out.y.squeeze_(0) if call.single else out.y
+        save(ctx, x, weight, bias, settled, out.checkpoints, *rest, order=y.stride())
         return (y, *out.state, *([] if out.v_seq is None else [out.v_seq]), *told)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         fixed: NormedRun = ctx.fixed
         call = fixed.call
-        held = saved(ctx, call)
+        held = saved(ctx, call.owner)
         x, weight, bias, settled, checkpoints, *rest = held
         given = list(grads[: 1 + call.states + call.keep_v])
         if torch.is_grad_enabled() or any(map(is_batched_gradient, given)) or not is_plain(*held, *given):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import saved_tensors
-from ...internals import LeanFunction, in_forward_mode, is_plain, takes_operations_alone
+from ...errors import OF_LAYER
+from ...internals import LeanFunction, in_forward_mode, is_plain, materialized, takes_operations_alone
 from ...surrogate import Surrogate
 from ...toolchain.compiler import CompileError, trouble
 from ..cpp.borrowed import load
@@ -21,6 +21,7 @@ from ..cpp.caches import streamed_from
 from ..cpp.entry import address, given, packed
 from ..cpp.native import threads_for
 from ..graphs.firing import firing
+from ..saved import save, saved
 from .equations import Slope, refusal, slope
 from .kernel import backward_source, forward_source, parts
 
@@ -214,23 +215,17 @@ class _Fired(LeanFunction):
     @staticmethod
     def forward(ctx: Any, made: _Made, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
         ctx.made = made
-        ctx.save_for_backward(weight, bias, x)
+        save(ctx, weight, bias, x)
         return _forward(made, weight, bias, x)
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         made: _Made = ctx.made
-        weight, bias, x = saved_tensors(ctx, made.owner)
+        weight, bias, x = saved(ctx, made.owner, OF_LAYER)
         wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or not is_plain(weight, bias, x, gy) or not _unpacked_as_packed(weight, bias, x, gy):
-            return None, *_by_operations(made, [weight, bias, x], gy, wanted)
+        if torch.is_grad_enabled() or not is_plain(weight, bias, x, gy):
+            return None, *_by_operations(made, [weight, bias, x], materialized(gy), wanted)
         return None, *_backward(made, weight, bias, x, gy, wanted)
-
-
-def _unpacked_as_packed(weight: Tensor, bias: Tensor, x: Tensor, gy: Tensor) -> bool:
-    """Whether a hook on saved tensors gave back what it was given; where not, PyTorch's operations say so."""
-    alike = all(held.dtype is gy.dtype and held.device.type == "cpu" for held in (weight, bias, x))
-    return alike and _fit(weight, bias, x) and gy.shape == (len(weight), *x.shape[1:])
 
 
 def _backward(
@@ -250,7 +245,9 @@ def _backward(
     return [gweight, gbias, gx]
 
 
-def _by_operations(made: _Made, inputs: Sequence[Tensor], gy: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+def _by_operations(
+    made: _Made, inputs: Sequence[Tensor], gy: Tensor | None, wanted: Sequence[bool]
+) -> list[Tensor | None]:
     """The gradients by PyTorch's operations: where they are to have gradients, or are many at once."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...errors import OF_POOL
 from ...internals import LeanFunction, is_plain
 from ...toolchain.compiler import function
 from ..cpp.native import threads_for
+from ..saved import save, saved
 from .sizes import Windows
 
 __all__ = ["TYPES", "Largest", "has_pool", "largest_of", "pool"]
@@ -26,6 +28,8 @@ TYPES = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t
 
 SMALL = 1 << 14
 """Values under which loading a kernel for the first time is not worth it."""
+
+_OWNER = "MaxPool2d"
 
 _HELD = 1 << 12  # values of windows that are held at once: of each of its rows, and in each order
 
@@ -52,28 +56,32 @@ class _Pool(LeanFunction):
         y = x.new_empty((*x.shape[:2], *windows.number(*x.shape[2:])))
         place = torch.empty(y.shape, dtype=torch.uint8, device=x.device) if ctx.needs_input_grad[0] else None
         _run(kernels[0], (x, y, place), x.shape, y)
-        ctx.save_for_backward(place)
+        save(ctx, place)
         ctx.windows, ctx.kernels, ctx.shape = windows, kernels, x.shape
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, None, None]:
-        (place,) = ctx.saved_tensors
+        (place,) = saved(ctx, _OWNER, OF_POOL)
         if torch.is_grad_enabled() or not is_plain(place, gy):
             return _by_pytorch(gy, place, ctx.windows, ctx.shape), None, None
-        if place.shape != gy.shape or place.dtype is not torch.uint8 or place.device != gy.device:
-            raise RuntimeError(
-                f"A hook on saved tensors gave MaxPool2d {tuple(place.shape)}, {place.dtype} on {place.device} where "
-                f"it took {tuple(gy.shape)}, torch.uint8 on {gy.device}: give back what was taken."
-            )
         gx = gy.new_empty(ctx.shape)
-        _run(ctx.kernels[1], (gy.contiguous(), place.contiguous(), gx), ctx.shape, gy)
+        _run_by_places(ctx.kernels[1], (gy.contiguous(), place.contiguous(), gx), ctx.shape, gy)
         return gx, None, None
 
 
-def _run(kernel: Callable[..., Any], tensors: Sequence[Tensor | None], shape: torch.Size, y: Tensor) -> None:
+def _run(kernel: Callable[..., Any], tensors: Sequence[Tensor | None], shape: torch.Size, y: Tensor) -> Any:
     addresses = [0 if each is None else each.data_ptr() for each in tensors]
-    kernel(*addresses, shape[0] * shape[1], *shape[2:], *y.shape[2:], threads_for(shape.numel()))
+    return kernel(*addresses, shape[0] * shape[1], *shape[2:], *y.shape[2:], threads_for(shape.numel()))
+
+
+def _run_by_places(kernel: Callable[..., Any], tensors: Sequence[Tensor], shape: torch.Size, y: Tensor) -> None:
+    """Run a kernel that goes by places; RuntimeError where one of them is outside."""
+    if _run(kernel, tensors, shape, y):
+        raise RuntimeError(
+            f"A hook on saved tensors gave {_OWNER} other values than it took: they say where in its window the "
+            "largest value was, and have to come back as they were."
+        )
 
 
 def _by_pytorch(gy: Tensor, place: Tensor, windows: Windows, shape: torch.Size) -> Tensor:
@@ -99,14 +107,14 @@ class Largest(NamedTuple):
         kernels = _kernels(x.dtype, self.windows)
         assert kernels is not None
         y = torch.empty(self.place.shape, dtype=x.dtype, device=x.device)
-        _run(kernels[2], (x, self.place, y), self.shape, y)
+        _run_by_places(kernels[2], (x, self.place, y), self.shape, y)
         return y
 
 
 def largest_of(node: object) -> Largest | None:
     """Where the node of the graph that a pool has left found its values; None for other nodes."""
     held: Any = node if isinstance(node, _Pool._backward_cls) else None
-    return None if held is None else Largest(held.saved_tensors[0], held.windows, held.shape)
+    return None if held is None else Largest(saved(held, _OWNER, OF_POOL)[0], held.windows, held.shape)
 
 
 _Kernels = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from ...errors import OF_POOL
 from ...internals import LeanFunction, is_plain
+from ..saved import save, saved
 from ..triton.arguments import blocks_of
 from ..triton.launch import available, fault, launch, load
 
@@ -48,7 +50,7 @@ class _Pool(LeanFunction):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(x)
+        save(ctx, x)
         ctx.window = window
         N, C, H, W = x.shape
         y = torch.empty((N, C, H // window[0], W // window[1]), dtype=x.dtype, device=x.device, memory_format=_order(x))
@@ -57,7 +59,7 @@ class _Pool(LeanFunction):
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor, None]:
-        (x,), window = ctx.saved_tensors, ctx.window
+        (x,), window = saved(ctx, "MaxPool2d", OF_POOL), ctx.window
         if torch.is_grad_enabled() or not is_plain(x, gy):
             _, at = max_pool2d(x, window, return_indices=True)
             settings = (window, window, (0, 0), (1, 1), False)

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import saved_tensors
+from ...errors import Words
 from ...internals import LeanFunction, in_forward_mode, is_plain, takes_operations_alone
 from ...toolchain.compiler import CompileError, trouble
 from ..cpp.borrowed import load
 from ..cpp.entry import given, packed
 from ..cpp.native import threads_for
+from ..saved import save, saved
 from .equations import Cell, graphs, refusal
 from .gates import Joined
 
@@ -29,9 +30,11 @@ __all__ = ["loop", "run_kernels"]
 
 States = tuple[Tensor, ...]
 
-_CARRIED = (
+_WORDS = Words(
+    "its input, its states and its weights",
     "the states that were handed over have carried its graph along",
     "begin each batch without states, or hand over state.detach()",
+    learns=True,
 )
 
 
@@ -164,15 +167,15 @@ class _Run(LeanFunction):
         run = _forward(made, backwards, drive, weight, bias, states, True)
         ctx.made, ctx.backwards, ctx.biased = made, backwards, bias is not None
         y, *ends = run.results
-        ctx.save_for_backward(drive, weight, bias, y, run.feedback, *states, *run.others)
+        save(ctx, drive, weight, bias, y, run.feedback, *states, *run.others)
         ctx.set_materialize_grads(False)
         return y.clone(), *ends  # what is given away may be changed in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         made, count = ctx.made, ctx.made.cell.states
-        drive, weight, bias, y, feedback, *rest = saved_tensors(ctx, made.cell.name, *_CARRIED)
-        states, others = rest[:count], rest[count:]
+        drive, weight, bias, y, feedback, *rest = saved(ctx, made.cell.name, _WORDS)
+        states, others = tuple(rest[:count]), rest[count:]
         if torch.is_grad_enabled() or not is_plain(drive, weight, bias, y, feedback, *rest, *grads):
             return None, None, *_by_the_loop(ctx, [drive, weight, bias, *states], grads)
         back = _backward(made, ctx.backwards, drive, weight, y, feedback, states, others, grads)

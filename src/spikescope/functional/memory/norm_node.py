@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ...dynamics.norm.cpu import norm_backward
+from ...dynamics.saved import save, saved
+from ...errors import OF_LAYER
 from ...internals import is_plain
 from ...layer.norm import BatchNorm
 from .known import through_views
@@ -63,13 +65,13 @@ class _Normed(torch.autograd.Function):
         assert held.y is not None
         y, held.y = held.y, None
         ctx.held = held
-        ctx.save_for_backward(x, weight)
+        save(ctx, x, weight)
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
         held: _Held = ctx.held
-        x, weight = ctx.saved_tensors
+        x, weight = saved(ctx, "BatchNorm", OF_LAYER)
         shape, wanted = x.shape, ctx.needs_input_grad[1:]
         x, gy = in_shape(x, held.folded), in_shape(gy, held.folded)
         plain = not torch.is_grad_enabled() and is_plain(gy, x) and lies_in_order(gy)
