@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import spikescope
+from registries import apart
 from spikescope.compat import install, uninstall
 from spikescope.compat.ages.neurons import multi_step
 from spikescope.compat.aliases import SOURCES, installed_at
@@ -132,6 +133,16 @@ def test_uninstalling_leaves_no_trace():
     assert not [name for name in sys.modules if name.split(".")[0] == "spikingjelly"]
     with pytest.raises(ModuleNotFoundError, match="No module named 'spikingjelly'"):
         importlib.import_module("spikingjelly")
+
+
+def test_the_aliases_of_one_test_are_not_those_of_the_next():
+    with apart():
+        sys.modules.pop("spikescope.compat.spikingjelly", None)
+        importlib.import_module("spikescope.compat.spikingjelly")
+        importlib.import_module("spikingjelly.activation_based.neuron")
+    assert not [name for name in sys.modules if name.split(".")[0] == "spikingjelly"]
+    with pytest.raises(TypeError, match="IFNode integrates real numbers"):
+        IFNode()(torch.ones(2, dtype=torch.int64))
 
 
 @pytest.fixture
