@@ -6,6 +6,7 @@ from live_cases import every_step, make, train
 
 import spikescope
 from browser import browser, needed
+from spikescope.view.page.sections import SECTIONS
 
 pytestmark = needed
 __all__ = ["browser", "every_step"]
@@ -37,7 +38,8 @@ def test_the_page_goes_on_with_the_training_and_stays_when_that_ends(browser, ev
         wait(browser, "document.querySelectorAll('#rasters .plot').length === 2", view, net)
         order = browser.ask("[...document.querySelectorAll('main > section')].map((held) => held.id)")
         assert order.index("map") < order.index("rasters") < order.index("layers")
-        assert browser.ask("document.querySelectorAll('header nav a').length") == len(order)
+        links = browser.ask("[...document.querySelectorAll('header nav a')].map((held) => held.textContent)")
+        assert links == [SECTIONS[name][0] for name in order]  # in the words that a page begins with
         browser.click("#live button")
         wait(browser, "document.querySelector('#live').textContent.includes('Go on')")
         browser.ask(BACK)

@@ -24,7 +24,7 @@
     spikescope.replace(told.parts, told.data);
     const names = Object.keys(told.parts), order = [...main.children].map((held) => held.id).filter((id) => names.includes(id));
     if (order.join() !== names.join()) names.forEach((name) => main.append(document.getElementById(name))); // one was new
-    const links = names.map((name) => make("a", main.querySelector(`#${name} h2`)?.textContent ?? name, { href: `#${name}` }));
+    const links = names.map((name) => make("a", document.getElementById(name)?.dataset.name ?? name, { href: `#${name}` }));
     if (document.querySelectorAll("header nav a").length !== links.length) document.querySelector("header nav").replaceChildren(...links);
     const facts = document.querySelector("header .facts");
     told.data[0].facts.forEach(([name, held]) => {

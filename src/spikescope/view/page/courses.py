@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..document.shape import Course, Document, value
 from .frame import HEIGHT, framed, labels_beside, path
-from .markup import amount, clean, finite, percent, short, tag, ticks
+from .markup import amount, clean, finite, labels_of, percent, short, tag, ticks
 
 __all__ = ["course", "courses"]
 
@@ -64,7 +64,8 @@ def course(held: Course, data: str) -> str:
     notes += [f"{amount(missing, 'value')} not finite, left out"] if missing else []
     said = f"{held['title']} over {held['axis']}: {', '.join(text for _, text, _ in words)}"
     ends = (min(finite(held["x"]), default=0.0), max(finite(held["x"]), default=1.0))
-    y = [(pixel(at), show(at)) for at in ticks(low, high)]
+    marks = ticks(low, high)
+    y = list(zip(map(pixel, marks), labels_of(marks, held["form"] == "share"), strict=True))
     beside = labels_beside(words)
     plot = framed(lines, said, ends, y, right=beside, axis=held["axis"], group=held["axis"], data=data)
     note = tag("figcaption", clean("; ".join(notes)), class_="note") if notes else ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..document.shape import Number, value
 
-__all__ = ["amount", "clean", "percent", "place", "short", "tag", "ticks"]
+__all__ = ["amount", "clean", "labels_of", "percent", "place", "short", "tag", "ticks"]
 
 VOID = frozenset({"input", "meta", "br"})
 
@@ -119,6 +119,20 @@ def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[f
         found.append(round(first * step, 12))
         first += 1
     return found[:50]
+
+
+def labels_of(marks: Sequence[float], share: bool = False) -> list[str]:
+    """The words of the marks of an axis, shares in per cent; with more digits where three would move one.
+
+    >>> labels_of([0.5, 0.75]), labels_of([1.384, 1.386, 1.388]), labels_of([0.9982, 0.9984], share=True)
+    (['0.5', '0.75'], ['1.384', '1.386', '1.388'], ['99.82 %', '99.84 %'])
+    """
+    held = [100 * mark for mark in marks] if share else list(marks)
+    unit, near = " %" if share else "", (max(held, default=0.0) - min(held, default=0.0)) / 1000
+    if len(held) < 2 or all(abs(float(f"{mark:.{2 if abs(mark) < 1e-3 else 3}g}") - mark) <= near for mark in held):
+        return [f"{short(mark)}{unit}" for mark in held]
+    places = next((count for count in range(15) if all(abs(round(mark, count) - mark) <= near for mark in held)), 15)
+    return [f"{mark:,.{places}f}{unit}" for mark in held]
 
 
 def finite(values: Iterable[Number]) -> list[float]:

@@ -61,7 +61,10 @@ def sections(documents: Sequence[Document]) -> dict[str, str]:
         words = tag("p", clean(WORDS[name]), class_="words") if name in WORDS else ""
         above = _choice(scales) + legend(scales) if name == "map" else ""
         head = tag("h2", clean(title_of(name, documents)), id=f"{name}-title")
-        made[name] = tag("section", head, words, above, body, id=name, aria_labelledby=f"{name}-title")
+        brief = title_of(name, documents, short=True)
+        made[name] = tag(
+            "section", head, words, above, body, id=name, aria_labelledby=f"{name}-title", data_name=brief
+        )  # fmt: skip
     return made
 
 
