@@ -1,10 +1,14 @@
 """A stream gives what the network gives in single steps, and its state is that of the network."""
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
 
 from spikescope import functional, layer, neuron
+
+stream = importlib.import_module("spikescope.functional.stream")  # the function has the name of its module
 
 
 def network():
@@ -88,3 +92,19 @@ def test_whole_sequences_are_refused_in_words():
     assert repr(functional.stream(net[0])) == "Stream of LIFNode"
     with pytest.raises(TypeError, match="stream"):
         functional.stream(lambda x: x)
+
+
+def test_who_interrupts_a_step_has_gradients_again(monkeypatch):
+    """A signal may come between any two instructions: also right behind the one that puts gradients off."""
+    own = stream.enable_gradients
+
+    def interrupted(on):
+        own(on)
+        if not on:
+            raise KeyboardInterrupt
+
+    loop = functional.stream(network())
+    monkeypatch.setattr(stream, "enable_gradients", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.step(inputs()[0])
+    assert torch.is_grad_enabled()

@@ -216,6 +216,24 @@ def test_weights_that_do_not_fit_are_refused(shape):
         node(x)
 
 
+def test_weights_that_are_no_matrix_are_refused():
+    node, x = made("PSN", 4), torch.randn(4, 300)
+    for shape in ((), (4,), (0, 4), (4, 4, 1)):
+        node.weight = nn.Parameter(torch.randn(shape))
+        assert "no matrix" in node.implementation(x).reason
+        with pytest.raises(RuntimeError):
+            node(x)
+
+
+def test_a_gradient_of_few_values_is_taken():
+    node, (x, g) = made("PSN", 4), given(4, 300)
+    g = g * (g > 1)
+    _, want = passes(node, x, g)
+    _, got = passes(node, x, g.to_sparse())
+    for grad, right in zip(got, want, strict=True):
+        torch.testing.assert_close(grad, right, **CLOSE)
+
+
 def test_a_bias_that_does_not_fit_is_refused():
     node = made("PSN", 4)
     node.bias = nn.Parameter(torch.zeros(5))

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 import threading
 
 import pytest
@@ -244,6 +245,32 @@ def test_threads_have_networks_of_their_own():
     for thread in threads:
         thread.join()
     assert all(torch.equal(a, b) for i in range(2) for a, b in zip(got[i], want, strict=True))
+
+
+def test_threads_may_share_one_network():
+    """Whose state a step goes on from is then by chance, but it is a step."""
+    loop, odd = functional.stream(network()), []
+
+    def steps():
+        for number, x in enumerate(inputs(1500)):
+            if number % 5 == 0:
+                loop.reset()
+            try:
+                loop.step(x)
+            except Exception as error:
+                odd.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=steps) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not odd
 
 
 BETWEEN = {

@@ -46,8 +46,8 @@ class Stream:
             with torch.no_grad():
                 return self.net(*inputs, **named)
         learning = torch.is_grad_enabled()
-        enable_gradients(False)
         try:
+            enable_gradients(False)
             if len(inputs) == 1 and not named:
                 row = self._row
                 if row is None or not row.holds(self.net):

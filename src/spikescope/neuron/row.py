@@ -63,8 +63,7 @@ class Place:
 
     def __init__(self, neuron: Any) -> None:
         self.neuron, self.short, self.held = neuron, short_way(neuron), neuron.__dict__
-        self.last: Again | None = None
-        self.state: list[Tensor] = []  # what that call left
+        self.last: tuple[Again, list[Tensor]] | None = None  # with the state that it left; another thread may be at it
 
     def facts(self) -> Iterator[Fact]:
         """What is asked of the neuron before every step, besides what is asked of all modules."""
@@ -79,11 +78,12 @@ class Place:
         last, held = self.last, self.held
         if last is None or type(x) is not Tensor or held.get("_norm"):
             return self._anew(x)
-        dtype, shape, strides = last.x
+        again, state = last
+        dtype, shape, strides = again.x
         if x.dtype is not dtype or x.shape != shape or x.stride() != strides or not x.is_cpu:
             return self._anew(x)
-        memories, state = held["_memories"], self.state
-        for name, entry, (dtype, shape, strides) in zip(last.names, state, last.state, strict=True):
+        memories = held["_memories"]
+        for name, entry, (dtype, shape, strides) in zip(again.names, state, again.state, strict=True):
             if (
                 memories.get(name) is not entry
                 or entry.dtype is not dtype  # the same tensor may have been given another memory, or be turned
@@ -92,20 +92,21 @@ class Place:
                 or entry.is_neg()
             ):
                 return self._anew(x)
-        y, *self.state = last.run(x, state, None)
-        memories.update(zip(last.names, self.state, strict=True))
+        y, *state = again.run(x, state, None)
+        self.last = again, state
+        memories.update(zip(again.names, state, strict=True))
         if held["_assigned"]:
             held["_assigned"].clear()
         return y
 
     def _anew(self, x: Any) -> Any:
         """The output for an input or a state of another form than before."""
-        found = None
+        found = self.last = None
         if self.short.is_open and not self.held.get("_norm") and type(x) is Tensor and is_ordinary(x):
             found = self.short.first(self.neuron, x)
-        y, self.last = found or (self.neuron(x), None)
-        memories = self.held["_memories"]
-        self.state = [] if self.last is None else [memories[name] for name in self.last.names]
+        if found is None:
+            return self.neuron(x)
+        y, self.last = found
         return y
 
 

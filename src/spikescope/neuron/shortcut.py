@@ -176,9 +176,10 @@ class Shortcut:
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
 
-    def first(self, neuron: Any, x: Tensor) -> tuple[Tensor, Again | None] | None:
-        """The output of a call without gradients, of a neuron without hooks, that nothing disturbs, and how to run it
-        again where that takes no more than the form of input and state; None where the neuron has to be called.
+    def first(self, neuron: Any, x: Tensor) -> tuple[Tensor, tuple[Again, list[Tensor]] | None] | None:
+        """The output of a call without gradients, of a neuron without hooks, that nothing disturbs; and how to run it
+        again, with the state that it left, where that takes no more than the form of input and state. None where the
+        neuron has to be called.
         """
         way = None if self.drives else self._way(neuron, x, make=None)  # the call prepares it, when that is its turn
         if way is None:
@@ -188,7 +189,9 @@ class Shortcut:
         alike = type(made) is PreparedOnCpu and made.held == made.states and not (made.learns or self.tensors)
         if alike and made.again is not None:
             again = Again(made.again, form_of(x), self.states, [*map(form_of, rest)])
-        return self._keep(neuron, made, made(x, rest)), again
+        out = made(x, rest)
+        y = self._keep(neuron, made, out)
+        return y, None if again is None else (again, [*out[1:]])
 
     def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
         """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""

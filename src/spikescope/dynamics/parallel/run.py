@@ -77,6 +77,8 @@ def _told(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Slop
         held.dtype is x.dtype and held.device.type == "cpu" for held in (weight, bias, x)
     ):
         return "the kernels run on the CPU, over values of float32 or float64"
+    if weight.ndim != 2 or not weight.numel():
+        return "the weights are no matrix, which PyTorch's operations say"
     if max(weight.shape) > MOST or not x.numel():
         return f"the kernels take up to {MOST} steps, and at least one neuron"
     if not isinstance(surrogate, Surrogate) or not surrogate.gives_spikes or surrogate.form is None:
@@ -89,7 +91,7 @@ def _told(surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -> tuple[Slop
 
 def _fit(weight: Tensor, bias: Tensor, x: Tensor) -> bool:
     """Whether there is a sum for each step; where not, PyTorch says so. Kernels would read past the ends."""
-    return weight.ndim == 2 and weight.shape[1] == len(x) and bias.numel() in (1, len(weight))
+    return weight.shape[1] == len(x) and bias.numel() in (1, len(weight))
 
 
 def _numbers(surrogate: Surrogate) -> tuple[Slope, tuple[float, ...] | None]:
