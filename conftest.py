@@ -11,6 +11,14 @@ NEIGHBOURS = ("lightning", "accelerate", "skorch")
 collect_ignore = [f"src/spikescope/neighbours/{name}.py" for name in NEIGHBOURS if find_spec(name) is None]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """To look for examples in the module whose import installs the import aliases is no wish for them."""
+    held = yield
+    spikescope.compat.uninstall()
+    return held
+
+
 @pytest.fixture(autouse=True)
 def names_for_doctests(request, doctest_namespace):
     if not isinstance(request.node, pytest.DoctestItem):

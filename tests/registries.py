@@ -13,10 +13,7 @@ REGISTRIES = neuron.registry, surrogate.registry, monitor.reduce.registry
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """Classes that are defined meanwhile leave the registries at the end, and import aliases are taken away.
-
-    To look for examples in the module whose import installs them is enough: then neurons take integers, too.
-    """
+    """Classes that are defined meanwhile leave the registries at the end, and import aliases are taken away."""
     before, finders = [dict(registry) for registry in REGISTRIES], list(sys.meta_path)
     try:
         yield

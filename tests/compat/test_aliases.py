@@ -24,6 +24,8 @@ STATED = {
 }
 STATED_PATHS = [f"{package}.{name}" for package, names in STATED.items() for name in names.split()]
 PATHS = list(SOURCES)
+FOUND_BY = [type(finder).__module__ for finder in sys.meta_path]
+"""Who finds modules while tests are collected, after the package in which examples were looked for."""
 
 
 @pytest.fixture
@@ -133,6 +135,11 @@ def test_uninstalling_leaves_no_trace():
     assert not [name for name in sys.modules if name.split(".")[0] == "spikingjelly"]
     with pytest.raises(ModuleNotFoundError, match="No module named 'spikingjelly'"):
         importlib.import_module("spikingjelly")
+
+
+def test_whoever_was_collected_or_ran_before_has_left_no_aliases():
+    assert "spikescope.compat.aliases" not in FOUND_BY
+    assert "spikescope.compat.aliases" not in [type(finder).__module__ for finder in sys.meta_path]
 
 
 def test_the_aliases_of_one_test_are_not_those_of_the_next():
