@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from export_cases import DT, account, made_of, recording, spikes, together
 
 import fresh
@@ -91,6 +92,18 @@ def test_what_a_format_cannot_hold_is_told(name, tmp_path):
     assert len(caught) == 1
     with pytest.raises(ValueError, match=r"only head\.v is there"):
         write(recording(), name, target(name, tmp_path).with_stem("other"), signals="v")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers_of_a_layer_that_belong_to_no_sample_are_left_out_and_told_where_the_method_is_called(name, tmp_path):
+    needs(name)
+    held = registry[name]
+    learned = made_of("net.conv", "attribute:w", {run: torch.ones(1, 1) for run in (0, 2)})
+    made = together([*(signal for layer in recording().values() for signal in layer.values()), learned])
+    with pytest.warns(UserWarning, match=rf"to_{name} leaves out net\.conv\.attribute:w\b") as caught:
+        getattr(made, f"to_{name}")(*([target(name, tmp_path)] if name in FILES else []))
+    assert [told.filename for told in caught] == [__file__]
+    assert ("belong to no sample" in str(caught[0].message)) == held.values
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -62,11 +62,15 @@ class Format(ABC):
         """What of a recording goes to the format; what it cannot hold is told in one warning."""
         source = Source(f"to_{cls.name}", recording, seconds=cls.seconds, values=cls.values, **choice)
         if source.left_out:
+            why = (
+                "numbers of a layer belong to no sample, and so to no trial. Read them from the recording."
+                if cls.values
+                else "the format holds spikes alone. Choose what is exported with signals='spike'."
+            )
             warnings.warn(
-                f"to_{cls.name} leaves out {', '.join(source.left_out)}: the format holds spikes alone. Choose what is "
-                "exported with signals='spike'.",
+                f"to_{cls.name} leaves out {', '.join(source.left_out)}: {why}",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4 if issubclass(cls, FileFormat) else 3,  # whoever has called the method
             )
         return source
 

@@ -49,7 +49,7 @@ class Source:
     """The part of a recording that goes to a format, as the formats need it.
 
     - `spikes`, `values`: the signals of bits, and those of numbers.
-    - `left_out`: the names of signals that the format cannot hold.
+    - `left_out`: the names of signals that the format cannot hold, or that belong to no trial.
     - `dt`: seconds a step, None where nobody said.
     """
 
@@ -79,8 +79,9 @@ class Source:
             raise ValueError(f"{owner}: nothing was recorded yet.")
         self.spikes = [held for held in chosen if held.packed]
         numbers = [held for held in chosen if not held.packed]
-        self.values = numbers if values else []
-        self.left_out = [] if values else [_label(held) for held in numbers]
+        apart = numbers if not values else [held for held in numbers if _of_no_sample(held, chosen)]
+        self.values = [held for held in numbers if held not in apart]
+        self.left_out = [_label(held) for held in apart]
         if not (self.spikes or self.values):
             raise ValueError(
                 f"{owner}: the format holds spikes alone, but of these only {', '.join(self.left_out)} "
@@ -105,7 +106,8 @@ class Source:
                 if known != run.samples:
                     raise ValueError(
                         f"{self.owner}: in run {run.index} there are {known} samples of {first} and {run.samples} of "
-                        f"{_label(signal)}, so that they are no trials together. Export them one by one, with layers=."
+                        f"{_label(signal)}, so that they are no trials together. Export them one by one, with "
+                        "layers= and signals=."
                     )
         order = sorted(steps)
         counts = [samples[run][0] for run in order]
@@ -279,6 +281,13 @@ def note_column(values: list[Any]) -> np.ndarray[Any, Any]:
     if all(held is None or isinstance(held, (int, float)) for held in values):
         return np.array([np.nan if held is None else held for held in values], dtype=np.float64)
     return np.array(["" if held is None else str(held) for held in values])
+
+
+def _of_no_sample(signal: Any, chosen: Iterable[Any]) -> bool:
+    """Whether it is a number of its layer, such as a learned time constant, beside signals of several samples."""
+    several = {run.index for held in chosen for run in held.runs if run.samples > 1}
+    alone = signal.name.startswith("attribute") and all(run.samples == 1 for run in signal.runs)
+    return alone and any(run.index in several for run in signal.runs)
 
 
 def _label(signal: Any) -> str:
