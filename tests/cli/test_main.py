@@ -52,6 +52,28 @@ def test_the_options_arrive(job, tmp_path, capsys):
     assert shown.err == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("demo --bogus", "spikescope demo"),
+        ("report a.spk b.spk c.spk", "spikescope report"),
+        ("kernels list somewhere else", "spikescope kernels list"),
+    ],
+)
+def test_an_argument_too_many_is_refused_beside_the_usage_of_its_command(words, usage, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"usage: {usage} [-h]")
+    assert f"{usage}: error: unrecognized arguments: " in shown
+
+
+def test_a_conversion_of_nothing_says_what_it_needs(capsys):
+    assert main(["convert"]) == 2
+    assert "convert needs the folder of a run, or --model, --data and --weights." in capsys.readouterr().err
+
+
 def test_the_help_tells_of_scripts_of_the_other_library_too(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

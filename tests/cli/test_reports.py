@@ -38,6 +38,7 @@ def test_of_a_recording_and_its_data(recorded, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert json.loads(printed)["layers"][0]["neurons"] == 5
     assert main(["report", "--data", str(out), "-o", str(tmp_path / "data.json")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'data.json'}\n"
     assert (tmp_path / "data.json").read_text() == printed
 
 

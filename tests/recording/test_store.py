@@ -297,6 +297,9 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_door(tmp_path):
 def test_what_is_no_recording_is_refused_in_words(tmp_path):
     with pytest.raises(FileNotFoundError, match="open_recording: there is no folder"):
         open_recording(tmp_path / "none")
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"net\.pt is a file, and a recording is a folder"):
+        open_recording(tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"is no recording: there is no recording\.json in it"):
         open_recording(tmp_path)
     (tmp_path / "run.spk").mkdir()

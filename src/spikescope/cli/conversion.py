@@ -96,6 +96,8 @@ def _convert(arguments: argparse.Namespace) -> int:
             given = {**options_of_run(arguments.folder), **given}
             weights = weights or arguments.folder / "best.safetensors"
             recipe = Recipe.of(given, str(source))
+        elif not arguments.model:
+            raise ValueError("convert needs the folder of a run, or --model, --data and --weights.")
         else:
             recipe = Recipe.of({**given, "seed": arguments.seed, "T": 1}, "spikescope convert")
         made = convert(recipe, weights, out, Conversion(**how))

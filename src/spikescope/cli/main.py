@@ -16,7 +16,7 @@ from .kernels import add_kernels
 from .profiling import add_bench_model
 from .recordings import add_export, add_inspect
 from .reports import add_report
-from .shared import refuse, run_written
+from .shared import Strict, refuse, run_written
 from .training import add_evaluate, add_train
 from .watching import add_watch
 
@@ -55,7 +55,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"spikescope {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Strict)
     add_inspect(commands)
     add_export(commands)
     add_report(commands)

@@ -91,5 +91,7 @@ def _data(arguments: argparse.Namespace) -> int:
         print(text, end="")
     else:
         begins = f'{{"format":"{FORMAT}"'
-        write_whole(place_of("report", arguments.out, (begins.encode(), f"[{begins}".encode())), text)
+        place = place_of("report", arguments.out, (begins.encode(), f"[{begins}".encode()))
+        write_whole(place, text)
+        print(place)
     return 0

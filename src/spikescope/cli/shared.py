@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Pair", "in_flags", "plain", "refuse", "run_written"]
+__all__ = ["Pair", "Strict", "in_flags", "plain", "refuse", "run_written"]
+
+
+class Strict(argparse.ArgumentParser):
+    """The parser of a command, which refuses an argument that it does not know itself, beside its own usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
 
 
 class Pair(argparse.Action):

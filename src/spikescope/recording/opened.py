@@ -314,6 +314,8 @@ class Plain:
 
 
 def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"open_recording: {path} is a file, and a recording is a folder.")
     if not path.is_dir():
         raise FileNotFoundError(f"open_recording: there is no folder {path}.")
     entries = [entry for entry in path.iterdir() if entry.name == HEAD or entry.suffix == SUFFIX]
