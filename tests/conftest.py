@@ -16,8 +16,6 @@ from interpreter import quicken
 from logs import Caught
 from registries import apart
 from sample import WHOLE, covering
-from spikescope.compat import uninstall
-from spikescope.neuron import leniency
 from workers import send_less
 
 torch.set_num_threads(1)  # the test workers share the cores; no result depends on it
@@ -57,11 +55,9 @@ def pytest_make_collect_report(collector):
 
 
 @pytest.fixture(autouse=True)
-def as_before():
-    """No test leaves a class of its own in a registry, or neurons that take what code by the aliases may rely on."""
+def registries_as_before():
     with apart():
         yield
-    assert not leniency._lenient, "the aliases were used, and not uninstalled"
 
 
 @pytest.fixture
@@ -80,7 +76,6 @@ def spare():
 
 
 def pytest_collection_finish():
-    uninstall()  # the aliases: to collect the examples of the module that installs them is to import it
     quicken()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)  # to look through all there is at every few steps of a compiler is a tenth of it
