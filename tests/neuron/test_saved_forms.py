@@ -226,3 +226,31 @@ def test_of_what_has_no_state_it_is_told_what_is_missing(name):
         with pytest.raises(RuntimeError, match=words) as told:
             loss.backward()
         assert "reset_net" not in str(told.value)
+
+
+def test_compiled_code_that_is_given_something_else_is_refused():
+    """What a compiler that checks nothing hands on."""
+    x = sequence(neuron.LIFNode, 3, 40, length=200).requires_grad_()
+    kept = 3, 1, 120
+    odd = {
+        "fewer": lambda held: held[:1].clone() if held.shape == kept else held,
+        "half the input": lambda held: held[:100].clone() if held.shape == x.shape else held,
+    }
+    same = {
+        "nothing": lambda held: held,
+        "turned": lambda held: turned(held) if held.shape == kept else held,
+    }
+    found, node = [], neuron.LIFNode(step_mode="m")
+    torch._dynamo.reset()
+    compiled = torch.compile(node, backend="aot_eager")
+    for hook in (*same.values(), *odd.values()):
+        node.reset()
+        with torch.autograd.graph.saved_tensors_hooks(lambda held: held, hook):
+            y = compiled(x)
+        if hook in same.values():
+            found += torch.autograd.grad(y.sum(), x)
+            continue
+        with pytest.raises(RuntimeError, match="has to give back what it took"):
+            y.sum().backward()
+    torch._dynamo.reset()
+    assert torch.equal(*found)

@@ -7,6 +7,7 @@ holds their rules for autograd, `batching.py` those for vmap (torch.func). `spik
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from . import loop
 from .cpp import native
 from .graphs.program import Values, program
-from .layout import Outputs, first_state, layout, make_outputs, real_dtype
+from .layout import Outputs, checkpoint_shape, first_state, layout, make_outputs, real_dtype
 from .moving import has_moving, settled
 from .triton import gpu
 
@@ -171,8 +172,37 @@ def _call_backward_kernel(
     backend: str,
 ) -> _Tensors:
     """The operator: it has memory of its own for its results."""
+    checkpoints = _as_kept(x_seq, state, checkpoints, gy, gv_seq, starts, backend)
     rest = (checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend)
     return call_backward_kernel(x_seq, state, tensors, *rest)
+
+
+def _as_kept(
+    x_seq: Tensor,
+    state: _Tensors,
+    checkpoints: Tensor | None,
+    gy: Tensor,
+    gv_seq: Tensor | None,
+    starts: str,
+    backend: str,
+) -> Tensor | None:
+    """The checkpoints as a kernel reads them; RuntimeError where they or others do not belong to such an input, as what
+    a hook gives that compiled code has about it.
+    """
+    steps, *step = x_seq.shape
+    rows = checkpoint_shape(backend, steps, len(starts), math.prod(step))
+    given = [("a state", held, tuple(step)) for held in state if held.ndim]
+    given += [("a gradient", held, (steps, *step)) for held in (gy, gv_seq) if held is not None]
+    if checkpoints is not None and rows[0]:
+        given.append(("what was kept along the way", checkpoints, rows))
+    for name, held, shape in given:
+        if held.shape != shape or held.device != x_seq.device:
+            raise RuntimeError(
+                f"spikescope::neuron_backward was given {name} of shape {list(held.shape)} on {held.device}, for an "
+                f"input of shape {list(x_seq.shape)} on {x_seq.device}: a hook on saved tensors has to give back what "
+                "it took."
+            )
+    return None if checkpoints is None else checkpoints.to(real_dtype(x_seq)).contiguous()
 
 
 def _call_backward_settled(
@@ -190,6 +220,7 @@ def _call_backward_settled(
     backend: str,
 ) -> _Tensors:
     call = settled(key, tensors, numbers)
+    checkpoints = _as_kept(x_seq, state, checkpoints, gy, gv_seq, starts, backend)
     grads = (gy, gv_seq, gstate, call.numbers, starts, [call.places.index(i) for i in wanted], call.key, backend)
     return call_backward_kernel(x_seq, state, call.tensors, checkpoints, *grads)
 
