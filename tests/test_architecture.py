@@ -28,7 +28,8 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "hooks": set(),
     "sockets": {"errors", "form", "hooks", "internals"},
     "start": {"errors", "form", "internals", "sockets"},
-    "base": {"errors", "internals", "sockets", "start"},
+    "past": {"errors"},
+    "base": {"errors", "internals", "past", "sockets", "start"},
     "neuron": {
         "base",
         "dynamics",

@@ -284,6 +284,7 @@ def test_memory_is_flat_over_thousands_of_steps(rule):
     name, cls, options, reward = LONG[rule]
     make, shape = SYNAPSES[name]
     synapse, sn = make(), neuron.LIFNode(v_threshold=0.1, step_mode="m")
+    nn.init.constant_(synapse.weight, 0.2)  # it fires, whatever was drawn before
     synapse.step_mode = "m"
     learner = cls("m", synapse=synapse, sn=sn, tau_pre=2.0, tau_post=2.0, **options)
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from .errors import ShapeError, check_call, check_choice, check_sequence, check_state, check_tensor, dims, refuse_script
 from .errors import explain_absent as _explain_absent
 from .internals import exporting, memory_question
+from .past import watch_past
 from .sockets import place_sockets
 from .start import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
 
@@ -183,6 +184,7 @@ class MemoryModule(StepModule, nn.Module):
     """
 
     wide_state: ClassVar[bool] = True  # whether it adds up, and so stays float32 in a network of half precision
+    tells_of_its_past: ClassVar[bool] = False  # whether what runs its backward pass says that a graph is gone
 
     _memories: dict[str, Any]
     _reset_values: dict[str, Any]
@@ -259,6 +261,8 @@ class MemoryModule(StepModule, nn.Module):
         if self._memories:
             if not torch.compiler.is_compiling():
                 check_start(self, args)
+                if not type(self).tells_of_its_past and torch.is_grad_enabled():
+                    watch_past(type(self).__name__, self._memories.values())
             elif exporting():
                 check_export(self)
         forward = self.single_step_forward if self._step_mode == "s" else self.multi_step_forward

@@ -212,6 +212,20 @@ def changed_in_place(owner: str, words: Words = OF_NEURON) -> str:
     )
 
 
+def walked_before(owner: str, words: Words = OF_NEURON) -> str:
+    """What to say where a backward pass comes to a call whose graph is gone."""
+    return (
+        f"A backward pass came to {owner} of a call whose graph an earlier backward pass has freed. If that was "
+        f"the one of the batch before, {words.carrier}: {words.cure} to go on without its past. To walk one graph "
+        "twice, give retain_graph=True to the first backward()."
+    )
+
+
+def is_of_a_freed_graph(error: RuntimeError) -> bool:
+    """Whether PyTorch says that what an autograd node has saved is gone."""
+    return "backward through the graph a second time" in str(error)
+
+
 def saved_tensors(ctx: Any, owner: str, words: Words = OF_NEURON) -> Any:
     """What an autograd node has saved; where it is gone or has been changed, the likely reason in words."""
     try:
@@ -219,13 +233,9 @@ def saved_tensors(ctx: Any, owner: str, words: Words = OF_NEURON) -> Any:
     except RuntimeError as error:
         if "modified" in str(error) and "inplace" in str(error):
             raise RuntimeError(changed_in_place(owner, words)) from error
-        if "backward through the graph a second time" not in str(error):  # an activation checkpoint computes them anew
+        if not is_of_a_freed_graph(error):  # an activation checkpoint computes them anew
             raise
-        raise RuntimeError(
-            f"A backward pass came to {owner} of a call whose graph an earlier backward pass has freed. If that was "
-            f"the one of the batch before, {words.carrier}: {words.cure} to go on without its past. To walk one graph "
-            "twice, give retain_graph=True to the first backward()."
-        ) from error
+        raise RuntimeError(walked_before(owner, words)) from error
 
 
 def watch_input(owner: str, y: Tensor, x: Tensor) -> None:

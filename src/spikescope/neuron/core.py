@@ -72,6 +72,7 @@ class Neuron(Declared, MemoryModule):
     printed: ClassVar[frozenset[str]] = frozenset(SHOWN)  # what the repr shows also where it is at its default
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default, for a run of four steps
     abstract: ClassVar[bool] = True
+    tells_of_its_past = True
     takes_hooks: ClassVar[bool] = False  # whether the methods in HOOKS may be written anew
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:

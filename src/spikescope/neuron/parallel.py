@@ -295,6 +295,7 @@ class SlidingPSN(ParallelNeuron):
 
     supported_backends: ClassVar[tuple[str, ...]] = ("gemm", "conv")
     example: ClassVar[dict[str, Any]] = {"k": 3}
+    tells_of_its_past = False  # the queue holds inputs of modules before it
 
     def prepare(self) -> None:
         super().prepare()

@@ -47,6 +47,7 @@ class ReadOut(PointwiseNeuron, abstract=True):
     decode: str = option(default="last-mem", choices=("max-mem", "max-abs-mem", "mean-mem", "last-mem"))
 
     State = ReadOutState
+    tells_of_its_past = False  # no surrogate stands between its steps
 
     @staticmethod
     def charge(p: Any, v: Value, x: Tensor) -> Tensor:
