@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-# Of what is installed a third is ever imported, and compiled when it first is: to compile all of it takes a minute.
+# Of what is installed a third is ever imported, and compiled when it first is: to compile all of it takes a minute. But
+# torch and what it brings are compiled while pip, which has one process, installs the rest.
 export PYTHONDONTWRITEBYTECODE :=
+COMPILED := $(patsubst %,$(VENV)/lib/python3*/site-packages/%,torch sympy mpmath networkx)
 
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
@@ -38,7 +40,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	-$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check 'pip>=26' # older ones resolve for a minute
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python -m compileall -qq -x '/(testing|tests)/' $(COMPILED) & \
+	  $(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	  status=$$?; wait; exit $$status
 	touch $(READY)
 
 # On a machine with a GPU, which needs no network: PART=tests, rows, step or ranks runs one of the parts, the last on all
