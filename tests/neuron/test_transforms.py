@@ -135,6 +135,23 @@ def test_dual_numbers_in_state_and_fields(name):
     torch.testing.assert_close((found * u).sum(), (want * tangent).sum())
 
 
+@pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
+def test_many_gradients_of_one_long_run(cls):
+    """So long that states are kept along the way, which are the same for all of the gradients."""
+    node = make(cls, "auto" if "auto" in cls.supported_backends else "torch")
+    x = sequence(cls, 5, length=70)
+
+    def run(x):
+        functional.reset_net(node)
+        return node(x)
+
+    y, pull = vjp(run, x)
+    seeds = inputs(3, *y.shape)
+    (found,) = torch.func.vmap(pull)(seeds)
+    for seed, got in zip(seeds, found, strict=True):
+        assert_close(got, pull(seed)[0], cls.__name__)
+
+
 @pytest.mark.slow(keep=4)
 @pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
 def test_many_gradients_at_once(cls):

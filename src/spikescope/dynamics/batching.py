@@ -73,7 +73,7 @@ def _backward(info: Any, in_dims: Any, *args: Any) -> Any:
     ]
     if checkpoints is not None:
         checkpoints = _sequence(checkpoints, checkpoint_dim, size) if checkpoint_dim is None else checkpoints
-        checkpoints = checkpoints.movedim(2 if checkpoint_dim is None else checkpoint_dim, 2).flatten(2).contiguous()
+        checkpoints = checkpoints.movedim(1 if checkpoint_dim is None else checkpoint_dim, 2).flatten(2).contiguous()
     gy = _sequence(gy, gy_dim, size)
     gv_seq = None if gv_seq is None else _sequence(gv_seq, gv_dim, size)
     gx, *rest = operator.neuron_backward(

@@ -85,7 +85,7 @@ def _restored(owner: str, held: Tensor | None, form: Form | None) -> Tensor | No
         return held
     if order is None and _apart(strides, shape):
         order = strides
-    return held if order is None else torch.empty_strided(shape, order, dtype=dtype, device=device).copy_(held)
+    return held if order is None else held.new_empty_strided(shape, order).copy_(held)
 
 
 def _apart(strides: Sequence[int], shape: Sequence[int]) -> bool:
