@@ -91,3 +91,24 @@ def test_a_divided_set_asks_for_its_part(kind, tmp_path):
     with pytest.raises(datasets.OptionError, match="but got None") as refused:
         kind(tmp_path, None)
     assert isinstance(refused.value, AssertionError)
+
+
+PARTS = {"train", "train_test_val", "split"}
+UNDIVIDED = [cls for cls in SETS if not PARTS & set(inspect.signature(cls).parameters)]
+
+
+@pytest.mark.parametrize("cls", UNDIVIDED, ids=lambda cls: cls.__name__)
+def test_a_part_of_what_is_published_in_one_is_refused_in_words(cls, tmp_path):
+    for train in (True, False):
+        with pytest.raises(TypeError, match=rf"{cls.__name__} takes no train: .* datasets\.split_to_train_test_set\("):
+            cls(tmp_path, train=train)
+    with pytest.raises(datasets.OptionError, match=f"{cls.__name__}: data_type must be one of"):
+        cls(tmp_path, train=None, data_type="pictures")
+
+
+@pytest.mark.parametrize(
+    "cls", [datasets.DVS128Gesture, datasets.SpikingHeidelbergDigits], ids=lambda cls: cls.__name__
+)
+def test_a_part_is_true_or_false(cls, tmp_path):
+    with pytest.raises(datasets.OptionError, match=rf"{cls.__name__}: train must be True.*but got 'test'"):
+        cls(tmp_path, train="test")

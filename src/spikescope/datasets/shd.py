@@ -203,6 +203,8 @@ class SpikingHeidelbergDigits(SpikesInFiles):
         """Make what is not there yet, and take the part for training or that for testing."""
         if train is None:
             raise OptionError("SpikingHeidelbergDigits is divided: train must be True or False, but got None.")
+        if not isinstance(train, (bool, int)):
+            raise OptionError(f"SpikingHeidelbergDigits: train must be True or False, but got {train!r}.")
         self.train = train
         super().__init__(root, "train" if train else "test", *arguments, **options)
 

@@ -324,4 +324,9 @@ class UndividedDatasetFolder(NeuromorphicDatasetFolder):
     @followed_by(NeuromorphicDatasetFolder.__init__)
     def __init__(self, root: StoredPath, *arguments: Any, **options: Any) -> None:
         """Make what is not there yet."""
+        if options.pop("train", None) is not None:
+            raise TypeError(
+                f"{type(self).__name__} takes no train: it is published in one part. Divide it with "
+                "datasets.split_to_train_test_set(train_ratio, dataset, num_classes)."
+            )
         super().__init__(root, None, *arguments, **options)
