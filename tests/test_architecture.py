@@ -189,6 +189,16 @@ def test_every_room_has_a_rule():
     assert rooms == set(MAY_IMPORT)
 
 
+@pytest.mark.parametrize(("folder", "kind"), [("neuron", "*.py"), ("dynamics", "*/"), ("monitor", "*/")])
+def test_what_is_in_a_room_stands_in_its_table(folder, kind):
+    document = (SOURCE.parents[1] / "ARCHITECTURE.md").read_text()
+    _, _, after = document.partition(f" of `{folder}/` | what a reader finds there |\n")
+    cells = re.findall(r"^\| ([^|]*) \|", after.partition("\n\n")[0], flags=re.MULTILINE)
+    stated = re.findall(r"`([\w/.]+)`", "".join(cells))
+    there = [path.name + "/" * path.is_dir() for path in (SOURCE / folder).glob(kind) if not path.name.startswith("__")]
+    assert sorted(stated) == sorted(there)
+
+
 def test_a_file_is_read_at_a_sitting():
     lines = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in FILES}
     assert {name: count for name, count in lines.items() if count > 500} == {}
