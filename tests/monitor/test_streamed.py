@@ -1,5 +1,7 @@
 """`monitor.record(net, ..., to=path)`: what is on disk against what a live recording keeps of the same runs."""
 
+import traceback
+
 import pytest
 import torch
 from torch import nn
@@ -272,6 +274,9 @@ def test_who_asks_the_writer_for_what_was_recorded_is_sent_to_the_reader(tmp_pat
     with record(spiking_net("m"), "spike", to=tmp_path / "run.spk") as streamed:
         with pytest.raises(AttributeError, match=r"no 'to_pandas' .* spikescope.open_recording\('.*run.spk'\)"):
             streamed.to_pandas()
+        with pytest.raises(AttributeError, match="milliseconds says what it takes") as asked:
+            streamed.cost()
+        assert "Did you mean" not in "".join(traceback.format_exception(asked.value))  # a guess of Python's own
         assert not hasattr(streamed, "_repr_html_")
 
 

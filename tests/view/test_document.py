@@ -68,6 +68,13 @@ def test_measures_of_a_recording_are_those_of_its_spikes(recorded):
     assert first["spread"] == pytest.approx(rates.sort().values.tolist(), rel=1e-5)
 
 
+def test_a_run_is_as_long_as_its_sequences_also_where_a_number_of_a_layer_was_recorded(tmp_path):
+    net = network()
+    with monitor.record(net, {"spike": None, "attribute:v_threshold": "1"}, to=tmp_path / "run.spk"):
+        net(torch.rand(5, 3, 6))
+    assert ["steps of a run", "5"] in document_of(tmp_path / "run.spk")["facts"]
+
+
 def test_an_energy_without_operations_is_left_out_and_told(recorded):
     """Without the input of layers with weights it would be that of the neurons alone, beside a twin of nothing."""
     found = document_of(recorded[0], net=network())

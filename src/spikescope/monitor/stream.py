@@ -181,8 +181,10 @@ class Streamed:
     if not TYPE_CHECKING:  # else every name would be taken for one of its own
 
         def __getattr__(self, name: str) -> Never:
-            told = "" if name.startswith("_") else f" Read it by spikescope.open_recording({str(self.path)!r})."
-            raise AttributeError(f"What is recorded to disk has no {name!r} while it is written.{told}")
+            told = f" Read it by spikescope.open_recording({str(self.path)!r}); milliseconds says what it takes."
+            told = "" if name.startswith("_") else told
+            # with the name alone: of an object Python would put a guess of its own behind ours
+            raise AttributeError(f"What is recorded to disk has no {name!r} while it is written.{told}", name=name)
 
     def close(self) -> None:
         """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""

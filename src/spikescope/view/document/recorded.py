@@ -127,8 +127,11 @@ def _layers(recording: StoredRecording, counts: dict[str, Counts]) -> list[Layer
 def _facts(recording: StoredRecording, counts: dict[str, Counts]) -> list[list[str]]:
     signals = [signal for layer in recording.values() for signal in layer.values()]
     runs = [run for signal in signals for run in signal.runs]
-    facts = [["runs", f"{len({run.index for run in runs}):,}"]]
-    lengths = sorted({run.steps for run in runs})
+    longest: dict[int, int] = {}  # an attribute has one value a call
+    for run in runs:
+        longest[run.index] = max(longest.get(run.index, 0), run.steps)
+    facts = [["runs", f"{len(longest):,}"]]
+    lengths = sorted(set(longest.values()))
     if lengths:
         facts.append(
             ["steps of a run", f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"]

@@ -38,7 +38,8 @@ def gradients(document: Document) -> str:
     words = (
         f"norm of the gradient, from step 0 on the left to {last}, on a logarithmic scale; the number is of all steps"
     )
-    key = tag("p", tag("b", clean(words)), " 0, then ", clean(short(low)), " ", drawn, " ", clean(short(high)))
+    scale = tag("span", f"0, then {clean(short(low))} ", drawn, f" {clean(short(high))}", class_="key")
+    key = tag("p", tag("b", clean(words)), " ", scale)
     note = tag("p", clean(flow["note"]), class_="note") if flow["note"] else ""
     return tag("div", key, class_="legend") + rows_of(rows, "heat", "Gradient of each layer over time") + note
 
