@@ -1,5 +1,6 @@
 """Names that every doctest of the package may use, what it defines taken out again, and what needs other packages."""
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -15,7 +16,8 @@ collect_ignore = [f"src/spikescope/neighbours/{name}.py" for name in NEIGHBOURS 
 def pytest_make_collect_report():
     """To look for examples in the module whose import installs the import aliases is no wish for them."""
     held = yield
-    spikescope.compat.uninstall()
+    if "spikescope.compat" in sys.modules:  # not where some files of the package alone are collected
+        spikescope.compat.uninstall()
     return held
 
 
