@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from ranks import in_two_ranks
 from spikescope import functional, layer, models, monitor, neuron
@@ -290,6 +291,27 @@ def test_sequences_need_their_own_number_of_steps(tmp_path):
     assert load_data("npz", str(tmp_path / "a.npz"), 3, {}).sequences
     with pytest.raises(ValueError, match="train with -T 3"):
         load_data("npz", str(tmp_path / "a.npz"), 4, {})
+
+
+def sequences(root, T):
+    """Three steps a sample, whatever the recipe asks for."""
+    held = TensorDataset(torch.rand(8, 3, 64), torch.arange(8) % 4)
+    return Split(held, held, classes=4, sequences=True)
+
+
+def test_a_first_batch_that_does_not_fit_is_told_and_leaves_the_folder_to_the_next_try(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["train", "--model", f"{__name__}:of_rows", "--data", f"{__name__}:sequences", "--epochs", "1", "--quiet"]
+    assert main([*words, "--out", str(out), "-T", "4"]) == 2
+    assert "the recipe has -T 4, but a batch has the shape [8, 3, 64]. Say -T 3, or" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+    assert main([*words, "--out", str(out), "-T", "3"]) == 0
+
+
+def of_rows(num_classes):
+    net = nn.Sequential(layer.Linear(64, 6), neuron.LIFNode(), layer.Linear(6, num_classes))
+    functional.set_step_mode(net, "m")
+    return net
 
 
 def test_event_data_by_name_is_trained_on(tmp_path):

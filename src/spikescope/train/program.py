@@ -78,6 +78,7 @@ def train(recipe: Recipe, path: Path, *, quiet: bool = False, logs: Sequence[str
         folder = around.enter_context(RunFolder(path)) if ranks.first else None
         data, net = _made(recipe)  # before anything is written: a wrong name leaves the folder to the next try
         if folder is not None:
+            around.enter_context(folder.beginning())
             folder.write_recipe(recipe.toml())
             folder.write_config(_config(recipe, ranks))
         return _run(recipe, data, net, folder, ranks, None, quiet, logs)

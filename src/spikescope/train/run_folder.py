@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunFolder", "load_checkpoint", "read_metrics"]
 
+ASKED = ("recipe.toml", "config.json")
+"""What a run folder holds before a training begins."""
+
 
 class RunFolder:
     """An empty folder at first, made if need be; its files are whole at any moment, and no other run writes to it.
@@ -73,6 +76,17 @@ class RunFolder:
     def keep_epochs(self, history: Iterable[Epoch]) -> None:
         """Write `metrics.jsonl` anew with these epochs alone, as a run does that goes on from a checkpoint."""
         write_whole(self.path / "metrics.jsonl", "".join(f"{json.dumps(epoch.row())}\n" for epoch in history))
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Around a training: an error before anything came of it leaves the folder to the next try."""
+        try:
+            yield
+        except Exception:
+            if {entry.name for entry in self.path.iterdir()} <= set(ASKED):
+                for name in ASKED:
+                    (self.path / name).unlink(missing_ok=True)
+            raise
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of text."""

@@ -348,7 +348,7 @@ class Trainer:
         if x.shape[1:2] != (self.recipe.T,):
             raise ShapeError(
                 f"The data are sequences [N, T, *] (sequences=True), and the recipe has T={self.recipe.T}, but a batch "
-                f"has the shape {dims(x.shape)}. Say Recipe(T={x.shape[1] if x.dim() > 1 else 1}), or cut the "
+                f"has the shape {dims(x.shape)}. Say T={x.shape[1] if x.dim() > 1 else 1}, or cut the "
                 "sequences."
             )
         return x.transpose(0, 1).contiguous(), y
