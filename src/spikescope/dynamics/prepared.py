@@ -9,7 +9,7 @@ kernels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,14 +44,14 @@ def lies_without_gaps(x: Tensor, state: Sequence[float | Tensor], single: bool) 
 class Prepared(ABC):
     """A run by kernels over inputs like `x`, whose memory has no gaps.
 
-    Where the state starts is given by `first`: of each entry its number, or None for a tensor that lies like a step of
-    the input.
+    - `first`: where the state starts: of each entry its number, or None for a tensor that lies like a step of `x`.
+    - `gained`: whether each step of the input is multiplied by a number first; these come after the fields.
     """
 
-    def __init__(self, call: Call, x: Tensor, first: Sequence[float | None]) -> None:
+    def __init__(self, call: Call, x: Tensor, first: Sequence[float | None], gained: bool = False) -> None:
         x_seq, step = layout(call.with_time(x))
         self.call, self.step, self.first, self.kinds = call, step, first, call.key.rpartition("|")[2]
-        self.learns = call.keep_checkpoints
+        self.learns, self.gained = call.keep_checkpoints, gained
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
         self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
         self.elements, self.in_order = x.numel(), x.is_contiguous()
@@ -67,7 +67,8 @@ class Prepared(ABC):
         self.of_rest: Sequence[tuple[torch.Size, torch.dtype]] = ()
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields.
+        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields,
+        then the gains of the steps, if there are any.
 
         No transform of `torch.func` is at work.
         """
@@ -116,7 +117,7 @@ class Prepared(ABC):
                 return False
             if i < held and not (each.stride() == step.strides or step.fits(each.stride())):
                 return False
-        return True
+        return not self.gained or rest[-1].layout is torch.strided
 
     def remember(self, kept: Sequence[Tensor | None], rest: Sequence[Tensor]) -> Sequence[Form | None]:
         """The forms of what a call saves, which ends with `rest`; those of all calls are the same."""
@@ -147,7 +148,7 @@ class Prepared(ABC):
 
     def _wanted(self, needed: Sequence[bool]) -> tuple[int, ...]:
         """Which of the fields that are tensors are to have gradients."""
-        return tuple([i for i, need in enumerate(needed[self.held :]) if need])
+        return tuple([i for i, need in enumerate(needed[self.held : self.held + self.fields]) if need])
 
     def _gradients(
         self,
@@ -225,8 +226,38 @@ class PreparedRun(LeanFunction):
             else:
                 if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
                     ctx.ear(gy, True)
+                if made.gained:
+                    found = _multiplied(made.call, found[0], x, rest[-1], found[1:], Tensor.mul_)
                 return None, *found
         if ctx.ear is not None:
             ctx.ear(gy, False)
         held = as_saved(made.call.owner, held, made.forms)
-        return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))
+        if not made.gained:
+            return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))
+        x, checkpoints, *rest, gain = held
+        driven = made.call.without_time(made.call.with_time(x) * _by_step(gain, made.call.with_time(x)))
+        _, grad, *more = rule(made.call, ctx.needs_input_grad[:-1], (driven, checkpoints, *rest), (gy, *gstate))
+        return None, *_multiplied(made.call, grad, x, gain, more)
+
+
+def _multiplied(
+    call: Call,
+    driven: Tensor | None,
+    x: Tensor,
+    gain: Tensor,
+    others: Sequence[Tensor | None],
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+) -> list[Tensor | None]:
+    """The gradients of the input and of the gains of its steps from that of their product, with the `others` between.
+
+    By PyTorch, to the bits that it gives where it multiplies; it knows further derivatives too.
+    """
+    assert driven is not None
+    grad, factor = call.with_time(driven), _by_step(gain, call.with_time(x))
+    summed = (grad * call.with_time(x)).sum_to_size(factor.shape).reshape(gain.shape)
+    return [call.without_time(multiply(grad, factor)), *others, summed]
+
+
+def _by_step(gain: Tensor, x_seq: Tensor) -> Tensor:
+    """The numbers in the shape in which they multiply a sequence."""
+    return gain.reshape(-1, *(1,) * (x_seq.ndim - 1))

@@ -226,10 +226,18 @@ def run_sequence(
 
 
 def prepare(
-    backend: str, definition: Definition, state: Any, x: Tensor, single: bool, taps: Sequence[str] = ()
+    backend: str,
+    definition: Definition,
+    state: Any,
+    x: Tensor,
+    single: bool,
+    taps: Sequence[str] = (),
+    gained: bool = False,
 ) -> Prepared | None:
     """What runs for an input like `x` from a state like `state`, and tells `taps` of its spikes; None where that is no
     kernel, or where it first has to bring them into another form.
+
+    - `gained`: that it multiplies each step by a number first, if that is the CPU's kernel.
     """
     planned = plan(backend, definition, state, x, single).backend
     if planned == "torch" or not lies_without_gaps(x, state, single):
@@ -241,11 +249,17 @@ def prepare(
     )
     numbers = (*definition.numbers, *(held for held in first if held is not None))
     starts = "".join("t" if held is None else "n" for held in first)
-    kind = PreparedOnCpu if planned == "cpp" else PreparedOnGpu
+    call = Call(numbers, starts, definition.key, planned, False, learns, ",".join(taps), single)
     try:
-        return kind(Call(numbers, starts, definition.key, planned, False, learns, ",".join(taps), single), x, first)
+        if planned != "cpp":
+            return PreparedOnGpu(call, x, first)
+        made = PreparedOnCpu(call, x, first, gained)
+        if gained:
+            made.make_ready(definition.tensors)
+        return made
     except CompileError:
-        return None  # the long way says so
+        # the long way says so; what multiplies by itself has kernels of its own
+        return prepare(backend, definition, state, x, single, taps) if gained else None
 
 
 _told: set[str] = set()

@@ -109,7 +109,14 @@ def run_behind(
 
 
 def _prepared(
-    norm: Norm, backend: str, definition: Definition, state: Any, x: Tensor, single: bool, taps: Collection[str]
+    norm: Norm,
+    backend: str,
+    definition: Definition,
+    state: Any,
+    x: Tensor,
+    single: bool,
+    taps: Collection[str],
+    gained: bool,
 ) -> NormedRun | None:
     """What runs for calls like one that was admitted."""
     key, places = _key_behind(definition)

@@ -24,7 +24,7 @@ from ..dynamics import (
     run_sequence,
     run_single,
 )
-from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
+from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence, watch_input
 from ..fields import Declared, Field, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
@@ -163,8 +163,18 @@ class PointwiseNeuron(Neuron, abstract=True):
         return cls.State()
 
     def drive(self, x_seq: Tensor) -> Tensor:
-        """The input as the step sees it: the place for what is not pointwise, noise or a gain that varies in time."""
-        return x_seq
+        """The input as the step sees it: the place for what is not pointwise, such as noise."""
+        gain = self.gain(x_seq)
+        if gain is None:
+            return x_seq
+        driven = x_seq * gain
+        if gain.requires_grad:
+            watch_input(type(self).__name__, driven, x_seq)
+        return driven
+
+    def gain(self, x_seq: Tensor) -> Tensor | None:
+        """What each step of the input is multiplied by, `[T, 1, ...]` or `[T, *]`; None where it is as it comes."""
+        return None
 
     def prepare(self) -> None:
         super().prepare()
@@ -310,7 +320,16 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def _plainly_driven(self) -> bool:
         """Whether the step sees the input itself."""
-        return type(self).drive is PointwiseNeuron.drive
+        cls = type(self)
+        return cls.drive is PointwiseNeuron.drive and cls.gain is PointwiseNeuron.gain
+
+    def _gained(self) -> bool:
+        """Whether what drives the step is the input times a number for each step."""
+        return type(self).drive is PointwiseNeuron.drive and self._gains_numbers()
+
+    def _gains_numbers(self) -> bool:
+        """Whether `gain` gives a number for each step, of the dtype of the input, as the fields are now."""
+        return False
 
     def _drive_keeps_form(self) -> bool:
         """Whether what `drive` gives always has the shape and the dtype of what it takes."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics import Step
-from ..errors import StateError, check_fits, watch_input
+from ..errors import StateError, check_fits
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
@@ -106,7 +106,7 @@ class GatedLIFNode(PointwiseNeuron):
     def _start(self, name: str, given: float, shape: tuple[int, ...]) -> nn.Parameter:
         return nn.Parameter(torch.full(shape, _logit(type(self).__name__, name, given)))
 
-    def drive(self, x_seq: Tensor) -> Tensor:
+    def gain(self, x_seq: Tensor) -> Tensor:
         begin, end, steps = self.t, self.t + len(x_seq), len(self.conduct)
         if end > steps:
             raise StateError(
@@ -117,11 +117,10 @@ class GatedLIFNode(PointwiseNeuron):
         beta, conduct = self.beta.to(x_seq.dtype), self.conduct[begin:end].to(x_seq.dtype)
         gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(conduct))
         self.t: int = end
-        gain = gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
-        driven = x_seq * gain
-        if gain.requires_grad:
-            watch_input(type(self).__name__, driven, x_seq)
-        return driven
+        return gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
+
+    def _gains_numbers(self) -> bool:
+        return self.beta.ndim == 0 and self.conduct.ndim == 1
 
     def _drive_keeps_form(self) -> bool:
         return True

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from ..dynamics import run_sequence, support_tap
+from ..dynamics import prepare, run_sequence, support_tap
 from ..surrogate import registry as surrogates
 from ..toolchain.compiler import ordered
 from .core import PointwiseNeuron, registry
+from .shortcut import TAPS as SHORT_TAPS
 
 __all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "prebuild"]
 
@@ -130,3 +132,16 @@ def _run(node: Any, dtype: torch.dtype) -> None:
         out = run_sequence("cpp", node._definition(p), node._state(p, x, x.shape[1:]), x, False, taps)
         if not taps and out.output.requires_grad:
             out.output.sum().backward()
+        if node._gained() and set(taps) <= SHORT_TAPS and dtype.itemsize >= 4:
+            _run_gained(node, x, taps)
+
+
+def _run_gained(node: Any, x: Tensor, taps: tuple[str, ...]) -> None:
+    """Ask for the kernels that multiply each step of the input by a number."""
+    p = node.params()
+    definition, state = node._definition(p), node._state(p, x, x.shape[1:])
+    made = prepare("cpp", definition, state, x, False, taps, gained=True)
+    assert made is not None
+    y, *_ = made(x, (*definition.tensors, torch.ones(len(x), dtype=x.dtype, device="cpu")))
+    if not taps:
+        y.sum().backward()

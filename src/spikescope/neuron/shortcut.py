@@ -28,7 +28,7 @@ from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 __all__ = ["Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
 LONG_WAY = (
-    *("forward", "single_step_forward", "multi_step_forward", "drive", "_admit", "_state", "_single", "_keep"),
+    *("forward", "single_step_forward", "multi_step_forward", "drive", "gain", "_admit", "_state", "_single", "_keep"),
     *("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset"),
     *("params", "values", "fitting"),
 )
@@ -43,7 +43,7 @@ Way = tuple[Any, list[Tensor]]
 Run = Prepared | NormedRun | None
 """What runs for calls of a kind; None where the long way runs no kernel, or not on memory like this."""
 
-Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Run]
+Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str], bool], Run]
 """What prepares a run, as `dynamics.prepare` does."""
 
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
@@ -131,12 +131,13 @@ class Shortcut:
         ]
         self.states: tuple[str, ...] = cls.State._fields
         self.drives = not neuron._plainly_driven()
+        self.keeps_form = self.drives and neuron._drive_keeps_form()
         self.memories = len(self.states) + len(cls.driven_by)
         self.is_open = (
             len(parts) == len(found)
             and goes_as_written(neuron, names)
             and neuron.backend != "torch"
-            and (not self.drives or neuron._drive_keeps_form())
+            and (not self.drives or self.keeps_form or neuron._gained())
             and not neuron.store_v_seq
             and neuron._compiled_call_impl is None
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *parts))
@@ -216,7 +217,7 @@ class Shortcut:
         way = None if ear is None else self._way(neuron, x, make=None)  # a first call goes the long way
         if ear is not None and way is not None and (known := ear.takes(x, self, way[0])) is not None:
             rests = at_rest(neuron)
-            out = self._keep(neuron, way[0], way[0](_driven(neuron, x) if self.drives else x, way[1]))
+            out = self._keep(neuron, way[0], self._given(neuron, x, *way))
             ear.hears(known, neuron, x, out, rests)
             return out
         args, kwargs = entry(neuron, (x,), {}) or ((x,), {})
@@ -232,7 +233,17 @@ class Shortcut:
         way = self._way(neuron, x)
         if way is None:
             return None
-        return self._keep(neuron, way[0], way[0](_driven(neuron, x) if self.drives else x, way[1]))
+        return self._keep(neuron, way[0], self._given(neuron, x, *way))
+
+    def _given(self, neuron: Any, x: Tensor, run: Any, rest: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What a run gives for an input. What drives a step is asked for now, for the neuron may count it."""
+        if not self.drives:
+            found: Sequence[Tensor] = run(x, rest)
+        elif run.gained:
+            found = run(x, (*rest, neuron.gain(_in_time(neuron, x)).flatten()))
+        else:
+            found = run(_driven(neuron, x), rest)
+        return found
 
     def _keep(self, neuron: Any, run: Any, out: Sequence[Tensor]) -> Tensor:
         """The output of a run; state and taps are kept."""
@@ -253,14 +264,15 @@ class Shortcut:
         memories, taps = held["_memories"], held["_live_taps"]
         if len(memories) != self.memories or held.get("_traced") is not None:
             return None
-        if self.drives and x.dtype.itemsize < 4:
-            return None  # what drives the step is wider than the input
+        gained = self.drives and neuron._gained()
+        if self.drives and (x.dtype.itemsize < 4 or not (gained or self.keeps_form)):
+            return None  # what drives the step is wider than the input, or may be of any form
         if (waiting := held.get("_norm")) and get_ident() in waiting:
             return None
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
         learns, place, rest = x.requires_grad or self.drives, x.get_device(), []
-        kind = [place, x.shape, x.stride(), x.dtype, taps, more]
+        kind = [place, x.shape, x.stride(), x.dtype, taps, more, gained]
         state = [*map(memories.get, self.states)]
         for entry in state:
             if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
@@ -308,7 +320,7 @@ class Shortcut:
                 return None
             if all(map(is_, state, found)):  # one that spreads may be refused next time
                 like = x.detach().requires_grad_() if self.drives else x  # what drives the step may learn
-                made = make(neuron.backend, neuron._definition(p), state, like, single, neuron._live_taps)
+                made = make(neuron.backend, neuron._definition(p), state, like, single, neuron._live_taps, kind[6])
         self.runs[kind] = made
         return made
 
@@ -321,11 +333,15 @@ def short_way(neuron: Any) -> Shortcut:
     return short
 
 
+def _in_time(neuron: Any, x: Tensor) -> Tensor:
+    """The input of a neuron as a sequence."""
+    return x.unsqueeze(0) if neuron.step_mode == "s" else x
+
+
 def _driven(neuron: Any, x: Tensor) -> Tensor:
-    """What drives the step, in memory as the input has it; for a call that is certain, as a neuron may count it."""
-    single = neuron.step_mode == "s"
-    driven: Tensor = neuron._driven(x.unsqueeze(0) if single else x)
-    driven = driven.squeeze(0) if single else driven
+    """What drives the step, in memory as the input has it."""
+    driven: Tensor = neuron._driven(_in_time(neuron, x))
+    driven = driven.squeeze(0) if neuron.step_mode == "s" else driven
     if driven.stride() == x.stride():
         return driven
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(driven)

@@ -48,33 +48,37 @@ def addresses(tensors: Sequence[Tensor]) -> list[int]:
     return found if 0 not in found else [*map(address, tensors)]
 
 
-def forward_entry(body: Body, states: int) -> str:
+def forward_entry(body: Body, states: int, told: int, gained: bool) -> str:
     """The entry of a forward kernel.
 
     - fixed: the stride of X in time, K, T, n, whether Y is stored past the caches, the strides L of the states, the
       periods P, the constants C, the bounds W
-    - given: X, Y, V, CK, threads, then the states S0 and S1, the arrays A, the taps
+    - given: X, Y, V, CK, threads, then the states S0 and S1, the arrays A, the taps, of which places
+      for `told` are there, and the gains where the input is `gained`
     """
     arrays, constants = len(body.arrays), len(body.constants)
+    gain = f", (const real*)A[{arrays + told}]" if gained else ""
     return f"""
 extern "C" void enter_forward(const long* F, void* const* M) {{
   const long *L = F + 5, *P = L + {states};
   const double *C = (const double*)(P + {arrays}), *W = C + {constants};
   void* const* A = M + {5 + 2 * states};
   forward((const io*)M[0], F[0], (io*)M[1], (const real* const*)(M + 5), L, (real* const*)(M + {5 + states}), C,
-    (const real* const*)A, P, (real*)M[2], (real*)M[3], F[1], A + {arrays}, W, F[2], F[3], F[4], (int)(long)M[4]);
+    (const real* const*)A, P, (real*)M[2], (real*)M[3], F[1], A + {arrays}, W, F[2], F[3], F[4], (int)(long)M[4]{gain});
 }}
 """
 
 
-def backward_entry(body: Body, states: int) -> str:
+def backward_entry(body: Body, states: int, fields: int, gained: bool) -> str:
     """The entry of a backward kernel.
 
     - fixed: the stride of X in time, K, T, n, whether X is too large for a cache, the strides L of the states, the
       periods P, the constants C
-    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, then S0, G1, G0, the arrays A, the sums GA
+    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, then S0, G1, G0, the arrays A, the sums GA, of as many
+      `fields`, and the gains where the input is `gained`
     """
     arrays = len(body.arrays)
+    gain = f", (const real*)A[{arrays + fields}]" if gained else ""
     return f"""
 extern "C" void enter_backward(const long* F, void* const* M) {{
   const long *L = F + 5, *P = L + {states};
@@ -83,6 +87,6 @@ extern "C" void enter_backward(const long* F, void* const* M) {{
   backward((const io*)M[0], F[0], (const real* const*)(M + 8), L, C, (const real* const*)A, P,
     (const real*)M[1], F[1], (const io*)M[2], (long)M[3], (const real*)M[4], (const real* const*)(M + {8 + states}),
     (io*)M[5], (real* const*)(M + {8 + 2 * states}), (double*)M[6], (real* const*)(A + {arrays}), F[2], F[3],
-    F[4], (int)(long)M[7]);
+    F[4], (int)(long)M[7]{gain});
 }}
 """

@@ -14,11 +14,12 @@ from ..graphs.kept import kept
 from ..graphs.printing import Assignment, assignments, each
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
-from ..layout import BLOCK, TAPS, supports
+from ..layout import BLOCK
 from .borrowed import Borrowed, declarations, header, once
 from .chunks import SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 from .sums import summed
+from .told import statements
 
 __all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
 
@@ -44,9 +45,9 @@ def _rows(io: torch.dtype, *names: str) -> list[str]:
     return [f"alignas(64) real {name}_[B];" for name in names if io in NARROW]
 
 
-def _read(io: torch.dtype, name: str) -> str:
-    """A value of the row `<name>t`."""
-    return f"const real {name} = {name}{'_' if io in NARROW else 't'}[i];"
+def _read(io: torch.dtype, name: str, gained: bool = False) -> str:
+    """A value of the row `<name>t`, multiplied by the `gain` of its step where the input is to be."""
+    return f"const real {name} = {name}{'_' if io in NARROW else 't'}[i]{' * gain' if gained else ''};"
 
 
 def _write(io: torch.dtype, name: str, text: str) -> str:
@@ -129,19 +130,24 @@ def _array_values(body: Body) -> list[str]:
 
 
 def forward_source(
-    body: Body, io: torch.dtype, taps: frozenset[str] = frozenset(), settled: frozenset[str] = frozenset()
+    body: Body,
+    io: torch.dtype,
+    taps: frozenset[str] = frozenset(),
+    settled: frozenset[str] = frozenset(),
+    gained: bool = False,
 ) -> str:
     """The forward kernel: output, last state, and what is asked for of potentials, checkpoints and taps.
 
-    `settled` names constants for whose value the kernel is made, see `assignments`.
+    - `settled` names constants for whose value the kernel is made, see `assignments`.
+    - `gained`: whether each step of the input is multiplied by a number, of the row GAIN.
     """
     states = len(body.inputs) - 1
     made, outputs = assignments(body, "cpp", settled=settled)
     told = len(outputs) if any(name not in ("count", "packed") for name in taps) else 1 + states  # the last is h
     printed = arranged(made, outputs[:told], functions_of(made, _real(io)))
     y, *rest = printed.outputs
-    begin, step, row, after = _taps(taps, y, rest[-1])
-    opening = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    begin, step, row, after = statements(taps, y, rest[-1])
+    opening = [_read(io, "x", gained), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     results = [_write(io, "y", y), *(f"s{j}_[i] = {rest[j]};" for j in range(states)), *step]
     chunk = f"""if (ahead) {{
           fetch(X + u * sx + at + c, end - c);
@@ -156,7 +162,7 @@ def forward_source(
 {chunk_constant(bool(printed.functions))}
 extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const real* const* S0, const long* L,
     real* const* S1, const double* C, const real* const* A, const long* P, real* __restrict V, real* __restrict CK,
-    long K, void* const* TAP, const double* W, long T, long n, bool past, int threads) {{
+    long K, void* const* TAP, const double* W, long T, long n, bool past, int threads{_GAIN if gained else ""}) {{
   in_large_pages(Y, T * n * sizeof(io));
   in_large_pages(V, T * n * sizeof(real));
   {"in_large_pages(TAP[2], T * n * sizeof(real));" if "h" in taps else ""}
@@ -172,7 +178,7 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
     {block(_arrays(body, "A", "P"), 4)}
     {block(begin + printed.arrays + _rows(io, "x", "y"), 4)}
     for (long t = 0; t < T; t++) {{
-      const io* __restrict xt = X + t * sx + o;
+      const io* __restrict xt = X + t * sx + o;{_gain(gained)}
       io* __restrict yt = streamed ? row_ : Y + t * n + o;
       const bool here = t + AHEAD < T;  // the rows of this block, else the first ones of the next
       const long u = here ? t + AHEAD : t + AHEAD - T, at = here ? o : o + B;
@@ -195,33 +201,6 @@ extern "C" void forward(const io* __restrict X, long sx, io* __restrict Y, const
 """
 
 
-def _taps(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[str], list[str], list[str]]:
-    """The statements of the taps that are on: before the time loop, per neuron, per step, after the loop."""
-    begin, step, row, end = [], [], [], []
-    if "count" in taps:
-        begin.append("alignas(64) int32_t count_[B] = {};")
-        step.append(f"count_[i] += {y} != 0 ? -1 : 0;")  # what a comparison of vectors gives
-        end.append("store_counts(TAP[0], T, o, e, count_);")
-    if "packed" in taps:
-        row.append("if (ahead) fetch_to_write((uint8_t*)TAP[1] + u * ((n + 7) / 8) + at / 8, B / 8);")
-        row.append("pack(yt, e, (uint8_t*)TAP[1] + t * ((n + 7) / 8) + o / 8);")
-    if "h" in taps:
-        step.append(f"((real*)TAP[2])[t * n + o + i] = {h};")
-    if "range" in taps:
-        begin.append("alignas(64) real low_[B], high_[B], sum_[B] = {};")
-        begin.append("for (long i = 0; i < B; i++) { low_[i] = real(INFINITE); high_[i] = -real(INFINITE); }")
-        step.append(f"low_[i] = minimum<real>({h}, low_[i]);")
-        step.append(f"high_[i] = maximum<real>({h}, high_[i]);")
-        step.append(f"sum_[i] += {h};")
-        end.append("store_range((double*)TAP[3] + o / B * 3, e, low_, high_, sum_);")
-    for j, _ in enumerate(supports(taps)):
-        begin.append(f"alignas(64) int32_t inside{j}_[B] = {{}};")
-        step.append(f"{{ const real off = {h} - real(W[{3 * j}]);")
-        step.append(f"  inside{j}_[i] += (off >= real(W[{3 * j + 1}])) & (off <= real(W[{3 * j + 2}])); }}")
-        end.append(f"((int64_t*)TAP[{len(TAPS) + j}])[o / B] = (int64_t)total(inside{j}_, e);")
-    return begin, step, row, end
-
-
 def _there_and_back(
     body: Body, io: torch.dtype, settled: frozenset[str]
 ) -> tuple[list[Assignment], list[str], list[str], dict[str, Borrowed]]:
@@ -242,8 +221,20 @@ def _sums(scalars: tuple[bool, ...]) -> tuple[list[int], list[int]]:
     return [j for j in places if scalars[j]], [j for j in places if not scalars[j]]
 
 
+def _gain(gained: bool, step: str = "t") -> str:
+    return f" const real gain = GAIN[{step}];" if gained else ""
+
+
+_GAIN = ", const real* GAIN"
+"""The numbers by which the steps of the input are multiplied."""
+
+
 def backward_source(
-    body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
+    body: Body,
+    io: torch.dtype,
+    scalars: tuple[bool, ...],
+    settled: frozenset[str] = frozenset(),
+    gained: bool = False,
 ) -> str:
     """The backward kernel. A segment runs again forwards, which leaves for each step what the way back needs of it.
 
@@ -263,7 +254,7 @@ def backward_source(
     held = kept(made, wanted, names[: 1 + states], names[1 + states :], functions)
     redo = arranged(made, [*held, *states_after], functions, ends(made) - functions.keys())
     back = arranged(made, wanted, functions, ends(made) - functions.keys(), held)
-    forth = [_read(io, "x"), *each("const real s@ = s@_[i];", states), *_array_values(body)]
+    forth = [_read(io, "x", gained), *each("const real s@ = s@_[i];", states), *_array_values(body)]
     reached = [
         *(f"now[{k} * B + i] = {name};" for k, name in enumerate(held)),
         *(f"s{j}_[i] = {after};" for j, after in enumerate(states_after)),
@@ -293,7 +284,7 @@ def backward_source(
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long T, long n, bool large, int threads) {{
+    long T, long n, bool large, int threads{_GAIN if gained else ""}) {{
   in_large_pages(GX, T * n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions | redo.functions)], 2)}
   constexpr long KEPT = {len(held)};
@@ -318,7 +309,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         {block(each("start(s@_, k ? CK + ((k - 1) * S + @) * n : S0[@], k ? 1 : L[@], o, e);", states), 8)}
       }}
       for (long t = from; KEPT && t < to; t++) {{
-        const io* __restrict xt = X + t * sx + o;
+        const io* __restrict xt = X + t * sx + o;{_gain(gained)}
         real* __restrict now = scratch + (t - from) * KEPT * B;
         if (t + AHEAD < T) fetch(xt + AHEAD * sx, e);
         {_widened(io, "x") if held else ""}
@@ -352,7 +343,11 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
 
 
 def backward_step_source(
-    body: Body, io: torch.dtype, scalars: tuple[bool, ...], settled: frozenset[str] = frozenset()
+    body: Body,
+    io: torch.dtype,
+    scalars: tuple[bool, ...],
+    settled: frozenset[str] = frozenset(),
+    gained: bool = False,
 ) -> str:
     """The backward kernel of a single step, with the entry and the bits of that of any number of them.
 
@@ -368,7 +363,7 @@ def backward_step_source(
     wanted = [gx, *gstates, *(gvalues[j] for j in fields), *sums.values]
     back = arranged(made, wanted, functions, ends(made) - functions.keys())
     opening = [
-        _read(io, "x"),
+        _read(io, "x", gained),
         _read(io, "gy"),
         *each("const real s@ = s@t[i];", states),
         *each("const real g@ = g@t[i];", states),
@@ -384,14 +379,14 @@ def backward_step_source(
 extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real*, long, const io* __restrict GY, long,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long, long n, bool, int threads) {{
+    long, long n, bool, int threads{_GAIN if gained else ""}) {{
   in_large_pages(GX, n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions)], 2)}
   #pragma omp parallel for num_threads(threads) if(threads > 1) schedule(static)
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
     const io *xt = X + o, *__restrict gyt = GY + o;
-    io* gxt = GX + o;
+    io* gxt = GX + o;{_gain(gained, "0")}
     {block(each("alignas(64) real s@_[B], g@_[B], d@_[B];", states), 4)}
     {block(each("if (!L[@]) start(s@_, S0[@], 0, o, e);", states), 4)}
     {block(each("if (!G1[@]) begin(g@_, G1[@], o, e);", states), 4)}

@@ -92,6 +92,7 @@ class Run(NamedTuple):
     states: tuple[int, ...]  # the stride of the neurons in each: 0 for one number
     taps: frozenset[str] = _NO_TAPS
     wanted: tuple[int, ...] = ()  # of the backward pass: the slots of the values that get a gradient
+    gained: bool = False  # whether each step of the input is multiplied by a number
 
     @property
     def real(self) -> torch.dtype:
@@ -129,26 +130,30 @@ class Ready(NamedTuple):
 
 
 @cache
-def _forward_kernel(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> Callable[..., None]:
-    return _entered(_forward_text(key, io, taps, settled), "enter_forward")
+def _forward_kernel(
+    key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str], gained: bool
+) -> Callable[..., None]:
+    return _entered(_forward_text(key, io, taps, settled, gained), "enter_forward")
 
 
-def _forward_text(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str]) -> str:
+def _forward_text(key: str, io: torch.dtype, taps: frozenset[str], settled: frozenset[str], gained: bool) -> str:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
     body = made.forward(real)
-    return forward_source(body, io, taps, settled) + forward_entry(body, made.states)
+    told = len(TAPS) + len(supports(taps))
+    return forward_source(body, io, taps, settled, gained) + forward_entry(body, made.states, told, gained)
 
 
 @cache
 def _backward_kernel(
-    key: str, io: torch.dtype, wanted: tuple[int, ...], settled: frozenset[str], single: bool
+    key: str, io: torch.dtype, wanted: tuple[int, ...], settled: frozenset[str], single: bool, gained: bool
 ) -> Callable[..., None]:
     real = torch.float64 if io is torch.float64 else torch.float32
     made = program(key)
     body, scalars = made.backward(real, wanted), tuple(made.model.kinds[slot] == "s" for slot in wanted)
     source = backward_step_source if single else backward_source
-    return _entered(source(body, io, scalars, settled) + backward_entry(body, made.states), "enter_backward")
+    entry = backward_entry(body, made.states, scalars.count(False), gained)
+    return _entered(source(body, io, scalars, settled, gained) + entry, "enter_backward")
 
 
 def _entered(source: str, name: str) -> Callable[..., None]:
@@ -251,7 +256,7 @@ def _known_backward(run: Run, kinds: str, told: bytes) -> Ready:
 
 def _ready_forward(run: Run, values: Values) -> Ready:
     constants = _constants(program(run.key).forward(run.real), values, run.step, run.real)
-    kernel = _forward_kernel(run.key, run.io, kinds_of_taps(run.taps), constants.settled)
+    kernel = _forward_kernel(run.key, run.io, kinds_of_taps(run.taps), constants.settled, run.gained)
     bounds = [number for name in supports(run.taps) for number in support_bounds(name)]
     longs = [*run.extent, run.streamed, *run.states, *constants.periods]
     fixed = packed(longs, [*constants.numbers, *bounds])
@@ -260,7 +265,7 @@ def _ready_forward(run: Run, values: Values) -> Ready:
 
 def _ready_backward(run: Run, values: Values) -> Ready:
     constants = _constants(program(run.key).backward(run.real, run.wanted), values, run.step, run.real)
-    kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled, run.steps == 1)
+    kernel = _backward_kernel(run.key, run.io, run.wanted, constants.settled, run.steps == 1, run.gained)
     fixed = packed([*run.extent, run.large, *run.states, *constants.periods], constants.numbers)
     return Ready(kernel, fixed, constants.arrays)
 
@@ -275,7 +280,7 @@ def foresee(run: Run, values: Values) -> None:
         return
     _foreseen[what] = None
     settled = _constants(program(run.key).forward(run.real), values, run.step, run.real).settled
-    if is_kept(_forward_text(run.key, run.io, kinds_of_taps(run.taps), settled)):
+    if is_kept(_forward_text(run.key, run.io, kinds_of_taps(run.taps), settled, run.gained)):
         return
     slots = [slot for slot, kind in enumerate(values.kinds) if kind != "n"]
     wanted = tuple(slot for slot, held in zip(slots, values.tensors, strict=True) if held.requires_grad)

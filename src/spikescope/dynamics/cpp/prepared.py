@@ -48,11 +48,11 @@ class Back(NamedTuple):
 class PreparedOnCpu(Prepared):
     """A run by the C++ kernels."""
 
-    def __init__(self, call: Call, x: Tensor, first: Sequence[float | None]) -> None:
-        super().__init__(call, x, first)
+    def __init__(self, call: Call, x: Tensor, first: Sequence[float | None], gained: bool = False) -> None:
+        super().__init__(call, x, first, gained)
         step = self.step
         strides = tuple(1 if held is None or not step.shape else 0 for held in first)
-        self.run = Run(call.key, self.io, step, self.steps, step.numel, strides, frozenset(self.taps))
+        self.run = Run(call.key, self.io, step, self.steps, step.numel, strides, frozenset(self.taps), gained=gained)
         self.in_memory = [None if held is None else in_memory(held, step, self.real) for held in first]
         self.numbers, self.nowhere = tuple(map(address, self.in_memory)), (0,) * self.states
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
@@ -67,7 +67,8 @@ class PreparedOnCpu(Prepared):
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         if self.again is not None:
             return self.again(x, rest, checkpoints)
-        kernel, fixed, arrays = self.always or ready_forward(self.run, self._values(rest[self.held :]))
+        kernel, fixed, arrays = self.always or ready_forward(self.run, self._values(self._of_fields(rest)))
+        gains = [self._gains(rest)] if self.gained else []
         y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
         told, places = self._taps() if self.taps else _NONE
         pointers = (
@@ -80,6 +81,7 @@ class PreparedOnCpu(Prepared):
             *map(data_ptr, state),
             *map(data_ptr, arrays),
             *places,
+            *addresses(gains),
         )
         kernel(fixed, given(len(pointers))(*pointers))
         return (y, *state, *told)
@@ -95,9 +97,9 @@ class PreparedOnCpu(Prepared):
     ) -> list[Tensor | None]:
         wanted = self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
-        kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(rest[self.held :]))
+        kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(self._of_fields(rest)))
         over_time, in_time = self._over_time(gy)
-        gx = as_result(x)
+        gx = None if self.gained else as_result(x)  # else it is read again
         gx = torch.empty_like(self.as_input) if gx is None else gx
         fields = [self._buffer() for scalar in back.scalars if not scalar] if wanted else ()
         sums = self._sums(back) if wanted else None
@@ -125,19 +127,21 @@ class PreparedOnCpu(Prepared):
             starts.append(start := torch.empty_like(self.as_value) if need else None)
             own.append(0 if start is None else start.data_ptr())
         pointers += self._by_state(own, self.nowhere)
+        gains = [self._gains(rest)] if self.gained else []
         pointers += map(data_ptr, (*arrays, *fields))
+        pointers += addresses(gains)
         kernel(fixed, given(len(pointers))(*pointers))
         if not self.fields:
             return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
-        return self._gradients(gx, starts, wanted, found, rest[self.held :])
+        return self._gradients(gx, starts, wanted, found, self._of_fields(rest))
 
     def _again(self) -> Again | None:
         """The run forwards where only the addresses of input, state and checkpoints change from call to call.
 
         So it is where the fields are numbers, the state is all in tensors or all at rest, and nothing is tapped.
         """
-        if self.always is None or self.held not in (0, self.states) or self.taps or not self.alone:
+        if self.always is None or self.held not in (0, self.states) or self.taps or self.gained or not self.alone:
             return None
         kernel, fixed, arrays = self.always
         as_input, as_states, made, numbers = self.as_input, self.as_states, torch.empty_like, self.numbers
@@ -156,6 +160,10 @@ class PreparedOnCpu(Prepared):
 
         return again
 
+    def make_ready(self, tensors: Sequence[Tensor]) -> None:
+        """Have the kernel forwards made now, for fields that are these tensors."""
+        ready_forward(self.run, self._values(tensors))
+
     def _taps(self) -> tuple[Sequence[Tensor], Sequence[int]]:
         """Memory for the taps, and its addresses as the kernel takes them."""
         told, places = [*map(torch.empty_like, self.as_taps)], [*_NONE[1]]
@@ -169,6 +177,14 @@ class PreparedOnCpu(Prepared):
     def _sums(self, back: Back) -> Tensor:
         """Where the kernel leaves the gradients of fields of one number, a block of neurons each."""
         return torch.empty(-(-self.step.numel // BLOCK), sum(back.scalars), dtype=torch.float64, device="cpu")
+
+    def _of_fields(self, rest: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The fields among what a run takes besides the input."""
+        return rest[self.held : self.held + self.fields]
+
+    def _gains(self, rest: Sequence[Tensor]) -> Tensor:
+        """The numbers by which the steps are multiplied, as the kernel takes them."""
+        return rest[-1].to(self.real).contiguous()
 
     def _starts(self, rest: Sequence[Tensor]) -> Sequence[int]:
         """The addresses of the first state."""

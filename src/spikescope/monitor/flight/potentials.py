@@ -20,7 +20,8 @@ def follows_from_input(module: nn.Module) -> bool:
     """Whether the potential is a function of the input and of few numbers: not of noise, nor of methods of a user."""
     if not isinstance(module, PointwiseNeuron) or not as_in_the_library(module):
         return False
-    plain = type(module).drive is PointwiseNeuron.drive
+    cls = type(module)
+    plain = cls.drive is PointwiseNeuron.drive and cls.gain is PointwiseNeuron.gain
     return plain and sum(held.numel() for held in module.parameters()) <= LARGE
 
 
