@@ -77,7 +77,9 @@ def test_names_are_ours(aliases):
     from spikingjelly.clock_driven.monitor import Monitor
 
     assert neuron.BaseNode is IntegrateAndFire
-    assert base.MemoryModule is spikescope.base.MemoryModule
+    assert issubclass(base.MemoryModule, spikescope.base.MemoryModule)
+    assert issubclass(spikescope.base.MemoryModule, base.MemoryModule)
+    assert base.StepModule is spikescope.base.StepModule
     assert functional.reset_net is spikescope.functional.reset_net
     assert learning.fptt_online_training is spikescope.functional.fptt_online_training
     assert Monitor is spikescope.monitor.Monitor

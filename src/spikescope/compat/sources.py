@@ -50,7 +50,11 @@ def _with_blocks(family: str) -> tuple[str, ...]:
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
     "activation_based.encoding": ("spikescope.encoding", "spikescope.compat.ages.encoders"),
-    "activation_based.base": ("spikescope.base", "spikescope.compat.memories"),
+    "activation_based.base": (
+        "spikescope.base",
+        "spikescope.compat.memories",
+        "spikescope.compat.ages.memory:MemoryModule",
+    ),
     "activation_based.functional": (
         "spikescope.functional",
         "spikescope.compat.steps",

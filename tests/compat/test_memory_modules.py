@@ -1,0 +1,87 @@
+"""Modules of one's own that derive from `base.MemoryModule` by the alias: it has a backend, as in SpikingJelly."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import base as ours
+from spikescope.errors import UnknownNameError
+from spikescope.neuron import leniency
+
+pytestmark = pytest.mark.usefixtures("aliases")
+
+
+def made(**options):
+    """A neuron as scripts copy it: it asks for its backend, and names one that is not here."""
+    from spikingjelly.activation_based import base
+
+    class Copied(base.MemoryModule):
+        def __init__(self, backend="torch", step_mode="s"):
+            super().__init__()
+            self.register_memory("v", 0.0)
+            self.step_mode, self.backend = step_mode, backend
+
+        @property
+        def supported_backends(self):
+            return ("torch",) if self.step_mode == "s" else ("torch", "cupy")
+
+        def single_step_forward(self, x):
+            self.v = self.v + x
+            return self.v
+
+        def multi_step_forward(self, x_seq):
+            if self.backend != "torch":
+                raise ValueError(self.backend)
+            return super().multi_step_forward(x_seq)
+
+    return Copied(**options)
+
+
+def test_it_is_told_and_has_a_default():
+    from spikingjelly.activation_based import base
+
+    class Sum(base.MemoryModule):
+        pass
+
+    assert (Sum().backend, Sum().supported_backends) == ("torch", ("torch",))
+    assert repr(Sum()) == "Sum(step_mode=s, backend=torch)"
+    with pytest.raises(UnknownNameError, match="Sum: backend must be one of 'torch', but got 'nonsense'"):
+        Sum().backend = "nonsense"
+
+
+@pytest.mark.parametrize("backend", leniency.BACKENDS_ELSEWHERE)
+def test_one_that_is_not_here_becomes_the_loop(backend, monkeypatch):
+    from spikingjelly.activation_based import functional
+
+    monkeypatch.setattr(leniency, "_said", set())
+    with pytest.warns(UserWarning, match=f"Copied: there is no backend '{backend}' here; it becomes 'torch'"):
+        node = made(backend=backend, step_mode="m")
+    assert node(torch.ones(3, 1)).flatten().tolist() == [1.0, 2.0, 3.0]
+    functional.set_backend(nn.Sequential(node), "cupy")
+    assert node.backend == "torch"
+
+
+def test_whatever_has_a_state_is_one():
+    from spikingjelly.activation_based import base, layer, neuron
+
+    class Both(neuron.IFNode, base.MemoryModule):
+        pass
+
+    for module in (neuron.IFNode(), layer.Dropout(), layer.SynapseFilter(), made(), Both()):
+        assert isinstance(module, base.MemoryModule)
+        assert isinstance(module, ours.MemoryModule)
+        assert issubclass(type(module), base.MemoryModule)
+    assert not isinstance(nn.ReLU(), base.MemoryModule)
+    assert not isinstance(neuron.IFNode(), type(made()))
+
+
+def test_it_is_copied():
+    from spikingjelly.activation_based import base
+
+    node = made()
+    node(torch.ones(1))
+    assert copy.deepcopy(node).v.item() == 1.0
+    assert pickle.loads(pickle.dumps(base.MemoryModule())).backend == "torch"
