@@ -69,3 +69,15 @@ def test_printing_a_shape_changes_nothing(capsys):
     x = torch.rand(2, 3)
     assert PrintShapeModule("here")(x) is x
     assert capsys.readouterr().out == "here torch.Size([2, 3])\n"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_its_parameters_are_drawn_anew_as_those_of_a_linear_layer(bias):
+    module = DropConnectLinear(4, 3, bias)
+    parameters = list(module.parameters())
+    torch.manual_seed(5)
+    module.reset_parameters()
+    torch.manual_seed(5)
+    for got, kept, want in zip(module.parameters(), parameters, torch.nn.Linear(4, 3, bias).parameters(), strict=True):
+        assert got is kept
+        assert torch.equal(got, want)

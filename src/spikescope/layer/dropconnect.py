@@ -56,6 +56,12 @@ class DropConnectLinear(MemoryModule):
         self.register_memory("mask_b", None)
         self.step_mode = step_mode
 
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew, as `nn.Linear` does."""
+        made = nn.Linear(self.in_features, self.out_features, self.bias is not None)
+        for name, drawn in made.named_parameters():
+            getattr(self, name).data.copy_(drawn.data)
+
     def forward(self, x: Tensor) -> Tensor:
         """`[N, in_features]`, or a sequence of these."""
         check_floating(type(self).__name__, x)
