@@ -77,3 +77,14 @@ def test_opcheck_of_states_that_start_from_numbers(starts):
     args = (x, state, made.tensors, *gradients, numbers, starts, [0, 1], made.key, "cpp")
     torch.library.opcheck(operator.neuron_backward, args)
     assert len(operator.neuron_backward(*args)) == 1 + len(state) + 2
+
+
+def test_a_state_of_another_shape_spreads_or_is_refused():
+    """What calls an operator directly, as an exported program does, has gone through no check of ours."""
+    made, x, _, fixed = sample(LIFNode, 3, learn=False)
+    rest = (fixed, made.numbers, "t", made.key, "cpp", False, False, "")
+    found = [operator.neuron(x, [held], *rest) for held in (inputs(1, 5), inputs(1, 5).repeat(2, 1))]
+    assert all(map(torch.equal, *found))
+    for shape in ((3, 5), (2, 1, 5), (2, 4)):
+        with pytest.raises(RuntimeError, match=r"broadcast|expand|must match|dimensions"):
+            operator.neuron(x, [inputs(*shape)], *rest)

@@ -209,12 +209,12 @@ def field_in_layout(constant: Tensor, step: Layout) -> Tensor:
 
 
 def state_in_layout(tensor: Tensor, step: Layout, real: torch.dtype) -> Tensor:
-    """A state in the layout of the step; a 0-dim one stands for all neurons."""
+    """A state in the layout of the step; a 0-dim one stands for all neurons, a smaller one spreads or is refused."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     if tensor.ndim == 0 and step.shape:
         return tensor.to(real)
-    if tensor.dtype is real and step.fits(tensor.stride()):
+    if tensor.dtype is real and tensor.shape == step.shape and step.fits(tensor.stride()):
         return tensor
     return torch.empty_strided(step.shape, step.strides, dtype=real, device=tensor.device).copy_(tensor)
 
