@@ -50,10 +50,12 @@ def _seems_freed(node: Any) -> bool:
     for _ in range(_NEAR):
         if _keeps(node):
             return _is_empty(node)
-        before = next((other for other, _ in node.next_functions if other is not None and other.next_functions), None)
-        if before is None:
+        for before, _ in node.next_functions:
+            if before is not None and before.next_functions:
+                node = before
+                break
+        else:
             return False
-        node = before
     return False
 
 
