@@ -44,13 +44,33 @@ def far_from() -> int:
 
 def _last_level() -> int:
     """Bytes of the third-level caches of the processors that this process may run on; 0 if that is not known."""
-    found: dict[str, int] = {}
-    for number in os.sched_getaffinity(0):
-        for folder in (SYSTEM / f"sys/devices/system/cpu/cpu{number}/cache").glob("index*"):
-            with suppress(OSError, ValueError):
-                level, size, shared = (
-                    (folder / name).read_text().strip() for name in ("level", "size", "shared_cpu_list")
-                )
-                if level == "3" and size.endswith("K"):
-                    found[shared] = 1024 * int(size[:-1])
-    return sum(found.values())
+    size, left = 0, os.sched_getaffinity(0)
+    while left:
+        number = min(left)
+        held, shared = _third_level(number)
+        size += held
+        left = left - shared - {number}
+    return size
+
+
+def _third_level(number: int) -> tuple[int, set[int]]:
+    """Bytes of the third-level cache of a processor, and the processors that share it; none if that is not known."""
+    for folder in (SYSTEM / f"sys/devices/system/cpu/cpu{number}/cache").glob("index*"):
+        with suppress(OSError, ValueError):
+            if _read(folder / "level") == "3" and (size := _read(folder / "size")).endswith("K"):
+                return 1024 * int(size[:-1]), _numbers(_read(folder / "shared_cpu_list"))
+    return 0, set()
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip()
+
+
+def _numbers(told: str) -> set[int]:
+    """The processors of a list as Linux writes it.
+
+    >>> _numbers("0-2,8")
+    {0, 1, 2, 8}
+    """
+    ends = (part.partition("-") for part in told.split(","))
+    return {number for first, _, last in ends for number in range(int(first), int(last or first) + 1)}
