@@ -159,7 +159,7 @@ def test_of_the_kernels_of_a_gpu(fused, mode):
     net = nn.Sequential(*([layer.BatchNorm2d(3)] if fused else []), neuron.LIFNode(backend="triton"))
     functional.set_step_mode(net, mode)
     if fused:
-        functional.fuse_bn_neurons(net, training=True)
+        net = functional.fuse_bn_neurons(net, training=True)
     x = torch.randn(5, 2, 3, 1, 2, generator=torch.Generator().manual_seed(3))
     obey(net, x if mode == "m" else x[0], {"cloned": SAME["cloned"]}, {"fewer": OTHER["fewer"]})
 
