@@ -28,7 +28,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "hooks": set(),
     "sockets": {"errors", "form", "hooks", "internals"},
     "start": {"errors", "form", "internals", "sockets"},
-    "past": {"errors"},
+    "past": {"errors", "internals"},
     "base": {"errors", "internals", "past", "sockets", "start"},
     "neuron": {
         "base",
@@ -182,6 +182,19 @@ def test_the_document_states_the_same_rule(name):
     document = (SOURCE.parents[1] / "ARCHITECTURE.md").read_text()
     (stated,) = re.findall(rf"^\| `{name}` \|[^|]*\| ([^|]*) \|$", document, flags=re.MULTILINE)
     assert (set() if stated == "nothing of ours" else set(stated.split(", "))) == MAY_IMPORT[name]
+
+
+def test_what_is_private_to_pytorch_is_asked_for_in_one_room():
+    for path in FILES:
+        if "internals" not in path.parts:
+            private = [held.attr for held in ast.walk(ast.parse(path.read_text())) if _is_private(held)]
+            assert private == [], path
+
+
+def _is_private(node):
+    """Whether it is an attribute of `torch` itself that begins with an underscore."""
+    within = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch"
+    return within and node.attr.startswith("_") and not node.attr.startswith("__")
 
 
 def test_every_room_has_a_rule():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Hooks", "forget_compiled_code", "has_hooks_of_all", "may_change_output", "put_hooks", "take_hooks_off"]
+__all__ = ["Hooks", "has_hooks_of_all", "may_change_output", "put_hooks", "take_hooks_off"]
 
 _KINDS = ("_forward_pre_hooks", "_forward_hooks")
 
@@ -110,18 +109,3 @@ def has_hooks_of_all() -> bool:
         or _every._global_backward_hooks
         or _every._global_backward_pre_hooks
     )
-
-
-def forget_compiled_code() -> None:
-    """Have all that `torch.compile` has compiled compiled anew, each when it is called next.
-
-    Compiled code does not notice a first hook on a module (its setting `skip_nnmodule_hook_guards`), and nothing tells
-    which code a module is part of. `torch.compiler.reset` would forget what belongs to others besides.
-    """
-    frames: Any = sys.modules.get("torch._dynamo.convert_frame")
-    if frames is None:
-        return
-    for reference in (*frames.input_codes.seen, *frames.output_codes.seen):
-        code = reference()
-        if code is not None:
-            torch._C._dynamo.eval_frame.reset_code(code)

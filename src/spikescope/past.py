@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .errors import is_of_a_freed_graph, walked_before
+from .internals import node_at_work, will_run
 
 __all__ = ["watch_past"]
 
@@ -39,7 +39,7 @@ def watch_past(owner: str, states: Iterable[Any]) -> None:
 
 def _check(owner: str) -> Callable[[Any], None]:
     def check(grads: Any) -> None:
-        if _is_freed(torch._C._current_autograd_node()):
+        if _is_freed(node_at_work()):
             raise RuntimeError(walked_before(owner))
 
     return check
@@ -67,7 +67,7 @@ def _is_freed(node: Any) -> bool:
         if _keeps(here) and _is_empty(here):
             return True
         before = {other for other, _ in here.next_functions if other is not None and other.next_functions}
-        before = {other for other in before - asked if torch._C._will_engine_execute_node(other)}  # it takes no leaf
+        before = {other for other in before - asked if will_run(other)}  # it takes no leaf
         waiting += before
         asked |= before
     return False

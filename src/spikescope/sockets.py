@@ -32,8 +32,8 @@ from .form import (
     unpacked,
     with_own_tensors,
 )
-from .hooks import forget_compiled_code, has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
-from .internals import at_work, exporting, keep_in_order, never_a_frame_of_its_own
+from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
+from .internals import at_work, exporting, forget_compiled_code, keep_in_order, never_a_frame_of_its_own
 
 __all__ = [
     "KINDS",

@@ -107,7 +107,7 @@ def test_tensors_of_a_device_are_known_by_their_keys():
             own = torch._C._dispatch_keys(held)
             for key in ("Python", "PythonTLSSnapshot"):
                 own = own.remove(getattr(torch._C.DispatchKey, key))
-            assert own.raw_repr() in internals._ORDINARY
+            assert own.raw_repr() in internals.tensors._ORDINARY
             assert not internals.is_ordinary(held)
     with torch.inference_mode():
         held = torch.empty(3)

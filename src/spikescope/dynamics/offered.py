@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import threading
 
-import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from ..internals import holders
+from ..internals import holders, overlaps_itself
 
 __all__ = ["as_result", "offer"]
 
@@ -46,4 +45,4 @@ def as_result(x: Tensor, tensors: int = 1) -> Tensor | None:
         return None
     if holders(storage) != tensors + 1 or x.numel() * x.itemsize != storage.nbytes():
         return None
-    return None if torch._debug_has_internal_overlap(x) else x.detach()
+    return None if overlaps_itself(x) else x.detach()

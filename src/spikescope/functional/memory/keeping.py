@@ -23,7 +23,7 @@ from ...dynamics.norm.batch import allow
 from ...dynamics.offered import offer
 from ...errors import check_module
 from ...hooks import may_change_output, put_hooks, take_hooks_off
-from ...internals import in_transform, saved_tensors_hook
+from ...internals import in_transform, jit_trace, saved_tensors_hook
 from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
@@ -194,7 +194,7 @@ def keeping_books_by(kind: Callable[[], Ledger]) -> Iterator[None]:
 
 def may_keep_less() -> bool:
     """Whether autograd writes down a call as it is, and nobody else has a say in what it keeps."""
-    if not torch.is_grad_enabled() or in_transform() or torch._C._get_tracing_state():
+    if not torch.is_grad_enabled() or in_transform() or jit_trace() is not None:
         return False
     return saved_tensors_hook() in (None, _give)
 
