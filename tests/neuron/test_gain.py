@@ -20,14 +20,14 @@ class FadingNode(neuron.LIFNode):
     fade: Value = value(0.9)
     example = {}
 
-    def gain(self, x_seq):
+    def gain_in_time(self, x_seq):
         return (self.fade ** torch.arange(len(x_seq))).to(x_seq).reshape(-1, *(1,) * (x_seq.ndim - 1))
 
     def _gains_numbers(self):
         return True
 
 
-FadingNode.ways = (*neuron.LIFNode.ways, FadingNode.gain)
+FadingNode.ways = (*neuron.LIFNode.ways, FadingNode.gain_in_time)
 
 
 def gated(**fields):
@@ -206,7 +206,7 @@ def test_a_gain_that_takes_another_form_goes_another_way():
 def test_a_gain_that_was_written_anew_is_the_one_that_is_taken():
     pair, x = twins(gated), given()
     for node in pair:
-        node.gain = lambda x_seq: torch.full((len(x_seq), 1, 1), 0.5)
+        node.gain_in_time = lambda x_seq: torch.full((len(x_seq), 1, 1), 0.5)
     assert_alike(pair, x, torch.randn(x.shape))
     assert torch.equal(pair[0].drive(x), x / 2)
 

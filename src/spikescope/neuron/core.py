@@ -164,7 +164,7 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def drive(self, x_seq: Tensor) -> Tensor:
         """The input as the step sees it: the place for what is not pointwise, such as noise."""
-        gain = self.gain(x_seq)
+        gain = self.gain_in_time(x_seq)
         if gain is None:
             return x_seq
         driven = x_seq * gain
@@ -172,7 +172,7 @@ class PointwiseNeuron(Neuron, abstract=True):
             watch_input(type(self).__name__, driven, x_seq)
         return driven
 
-    def gain(self, x_seq: Tensor) -> Tensor | None:
+    def gain_in_time(self, x_seq: Tensor) -> Tensor | None:
         """What each step of the input is multiplied by, `[T, 1, ...]` or `[T, *]`; None where it is as it comes."""
         return None
 
@@ -321,14 +321,14 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _plainly_driven(self) -> bool:
         """Whether the step sees the input itself."""
         cls = type(self)
-        return cls.drive is PointwiseNeuron.drive and cls.gain is PointwiseNeuron.gain
+        return cls.drive is PointwiseNeuron.drive and cls.gain_in_time is PointwiseNeuron.gain_in_time
 
     def _gained(self) -> bool:
         """Whether what drives the step is the input times a number for each step."""
         return type(self).drive is PointwiseNeuron.drive and self._gains_numbers()
 
     def _gains_numbers(self) -> bool:
-        """Whether `gain` gives a number for each step, of the dtype of the input, as the fields are now."""
+        """Whether `gain_in_time` gives a number for each step, of the dtype of the input, as the fields are now."""
         return False
 
     def _drive_keeps_form(self) -> bool:

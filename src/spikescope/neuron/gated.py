@@ -106,7 +106,7 @@ class GatedLIFNode(PointwiseNeuron):
     def _start(self, name: str, given: float, shape: tuple[int, ...]) -> nn.Parameter:
         return nn.Parameter(torch.full(shape, _logit(type(self).__name__, name, given)))
 
-    def gain(self, x_seq: Tensor) -> Tensor:
+    def gain_in_time(self, x_seq: Tensor) -> Tensor:
         begin, end, steps = self.t, self.t + len(x_seq), len(self.conduct)
         if end > steps:
             raise StateError(

@@ -28,7 +28,8 @@ from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 __all__ = ["Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
 LONG_WAY = (
-    *("forward", "single_step_forward", "multi_step_forward", "drive", "gain", "_admit", "_state", "_single", "_keep"),
+    *("forward", "single_step_forward", "multi_step_forward", "drive", "gain_in_time"),
+    *("_admit", "_state", "_single", "_keep"),
     *("v_float_to_tensor", "neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset"),
     *("params", "values", "fitting"),
 )
@@ -240,7 +241,7 @@ class Shortcut:
         if not self.drives:
             found: Sequence[Tensor] = run(x, rest)
         elif run.gained:
-            found = run(x, (*rest, neuron.gain(_in_time(neuron, x)).flatten()))
+            found = run(x, (*rest, neuron.gain_in_time(_in_time(neuron, x)).flatten()))
         else:
             found = run(_driven(neuron, x), rest)
         return found

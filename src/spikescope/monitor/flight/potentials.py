@@ -21,7 +21,7 @@ def follows_from_input(module: nn.Module) -> bool:
     if not isinstance(module, PointwiseNeuron) or not as_in_the_library(module):
         return False
     cls = type(module)
-    plain = cls.drive is PointwiseNeuron.drive and cls.gain is PointwiseNeuron.gain
+    plain = cls.drive is PointwiseNeuron.drive and cls.gain_in_time is PointwiseNeuron.gain_in_time
     return plain and sum(held.numel() for held in module.parameters()) <= LARGE
 
 
