@@ -21,6 +21,7 @@ __all__ = [
     "reset_of",
     "scaled_weights",
     "shifted_bias",
+    "statistics_anew",
     "threshold_at",
     "varied_weights",
     "widened",
@@ -81,6 +82,15 @@ def shifted_bias(seen: Seen, name: str, amount: float) -> str:
     if isinstance(getattr(layer, "bias", None), Tensor):
         return f"{module_of(place)}.bias.data.add_({amount:.3g})"
     return f"{module_of(place)}.bias = torch.nn.Parameter(torch.full(({len(layer.weight)},), {amount:.3g}))"
+
+
+def statistics_anew(seen: Seen, name: str) -> str:
+    """Have the normalisation before a neuron take the statistics for evaluation anew, as the mean over all batches."""
+    found = seen.before(name)
+    if found is None or not isinstance(getattr(found[1], "running_mean", None), Tensor):
+        return f"# run one batch by net.train() and by net.eval(), and see what comes to {module_of(name)}"
+    place = module_of(found[0])
+    return f"{place}.reset_running_stats(); {place}.momentum = None  # then an epoch by net.train(), without updates"
 
 
 def varied_weights(seen: Seen, name: str) -> str:

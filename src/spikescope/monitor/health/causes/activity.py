@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..code import shifted_bias, threshold_at, varied_weights
+from ..code import shifted_bias, statistics_anew, threshold_at, varied_weights
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
 
 _CROWD = 8  # neurons from which on a layer can be in synchrony
+_FADED, _ENOUGH = 0.1, 50  # of the rate in training; spikes that were to be expected, of which a tenth is no chance
 
 SILENT = Cause(
     "silent layer",
@@ -49,6 +50,16 @@ SATURATED = Cause(
     },
 )
 
+FADED = Cause(
+    "silent in evaluation",
+    104,
+    "Neurons that fire in training hardly do in evaluation; the number is the rate there, as a part of that in "
+    "training.",
+    "The statistics that a normalisation keeps for evaluation are not those of its batches: train longer, raise its "
+    "momentum, or take them anew. If there is none before the layer, see what else differs: dropout, the data.",
+    {"silent in evaluation": "after"},
+)
+
 TOGETHER = Cause(
     "synchrony",
     122,
@@ -68,7 +79,7 @@ COSTLY = Cause(
 )
 
 
-@register(SILENT, QUIET, SATURATED, TOGETHER, COSTLY)
+@register(SILENT, QUIET, SATURATED, FADED, TOGETHER, COSTLY)
 def judge(seen: Seen) -> Iterator[Finding]:
     """What the spikes tell."""
     limits, rows = seen.limits, seen.activity()
@@ -87,6 +98,11 @@ def judge(seen: Seen) -> Iterator[Finding]:
                 name, row["saturated"], limits.saturated, _shares(rows, "saturated", words, limits.saturated), line
             )
         crowd = crowds[name]
+        part = crowd.rates[1] / crowd.rates[0] if crowd.expected >= _ENOUGH else 1.0
+        if part < _FADED:
+            words = f"{crowd.rates[0]:.3g} spikes of a neuron in a step in training, {crowd.rates[1]:.3g} in evaluation"
+            evidence = Evidence(words, "spikes per step", ("training", "evaluation"), crowd.rates)
+            yield FADED.found(name, part, _FADED, evidence, statistics_anew(seen, name))
         if crowd.neurons >= _CROWD and crowd.seen > 1 and crowd.synchrony > limits.synchrony:
             line = varied_weights(seen, name)
             values = tuple(held.synchrony for held in crowds.values())

@@ -22,18 +22,18 @@ class Crowd(Watcher):
 
     joins: ClassVar[dict[str, Rule | None]] = {
         "neurons": most,
-        "seen": total,
         "_fired": either,
-        "_total": total,
+        "_shares": total,
         "_squares": total,
     }
 
     def __init__(self) -> None:
-        self.neurons = self.seen = 0
+        self.neurons = 0
         self._fired: Tensor | None = None  # of each channel, the first axis of F
-        self._total = self._squares = 0.0
+        self._shares = [0.0, 0.0, 0.0, 0.0]  # their sum and number in training, then those in evaluation
+        self._squares = 0.0
 
-    def look(self, value: Any, sequence: bool) -> None:
+    def look(self, value: Any, sequence: bool, training: bool) -> None:
         """The spikes of a call, `[T, N, *F]` or `[N, *F]`."""
         axes = 2 if sequence else 1
         if not isinstance(value, Tensor) or value.ndim <= axes or not value.numel():
@@ -44,8 +44,15 @@ class Crowd(Watcher):
         if fired is not None and (self._fired is None or self._fired.shape == fired.shape):
             self._fired = fired if self._fired is None else self._fired | fired
         self.neurons = spikes.shape[-1]
-        self.seen += share.numel()
-        self._total, self._squares = self._total + share.sum().item(), self._squares + (share * share).sum().item()
+        place = 0 if training else 2
+        self._shares[place] += share.sum().item()
+        self._shares[place + 1] += share.numel()
+        self._squares += (share * share).sum().item()
+
+    @property
+    def seen(self) -> int:
+        """Steps of samples."""
+        return int(self._shares[1] + self._shares[3])
 
     @property
     def silent_channels(self) -> float | None:
@@ -55,7 +62,18 @@ class Crowd(Watcher):
     @property
     def rate(self) -> float:
         """Spikes of a neuron in a step, where it gives one at most."""
-        return self._total / self.seen if self.seen else math.nan
+        return (self._shares[0] + self._shares[2]) / self.seen if self.seen else math.nan
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The rate in training and in evaluation; NaN where it did not run so."""
+        training, steps, evaluation, others = self._shares
+        return training / steps if steps else math.nan, evaluation / others if others else math.nan
+
+    @property
+    def expected(self) -> float:
+        """How many spikes there would have been in evaluation at the rate of training; NaN without training."""
+        return self.rates[0] * self._shares[3] * self.neurons
 
     @property
     def synchrony(self) -> float:

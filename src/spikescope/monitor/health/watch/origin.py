@@ -78,7 +78,8 @@ class Origin(Watcher):
                 carried[name].look(moment)
                 states[name].look((moment.stop or 1) - 1, value)
             if name in crowds:
-                crowds[name].look(_spikes(neurons[name], value), in_sequences(neurons[name]))
+                neuron = neurons[name]
+                crowds[name].look(_spikes(neuron, value), in_sequences(neuron), neuron.training)
             order.setdefault(name, len(order))
             if name in found:
                 return
