@@ -96,24 +96,6 @@ def look(scene):
             scene.net.eval()(scene.x)
 
 
-def learn_and_test(scene):
-    """A forward and a backward pass, and the same input in evaluation."""
-    learn(scene)
-    functional.reset_net(scene.net)
-    with torch.no_grad():
-        scene.net.eval()(scene.x)
-    scene.net.train()
-
-
-def _normed(shift, **options):
-    """A normalisation of inputs that are far off, whose statistics have seen nothing of them yet."""
-    net = nn.Sequential(linear(F, 32), layer.BatchNorm1d(32, **options), neuron.LIFNode())
-    nn.init.constant_(net[0].bias, shift)
-    nn.init.constant_(net[1].bias, 1.0)
-    functional.set_step_mode(net, "m")
-    return net
-
-
 def scene(net, x=None, run=learn, loss=None, rate=None, optimizer=None, **watched):
     """A network, its input, what is done with it, and how it is watched."""
     loss = (lambda y: (y - 0.3).square().mean()) if loss is None else loss
@@ -312,11 +294,6 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
             with_(perceptron(), lambda net: (setattr(net[1], "v_threshold", 1e-3), net[0].weight.data.abs_()))
         ),
     ),
-    "statistics that have seen one batch": (
-        "2",
-        "silent in evaluation",
-        lambda: scene(_normed(-20.0), run=learn_and_test),
-    ),
     "most rows of a weight dead": ("3", "silent neurons", lambda: scene(with_(perceptron(), _half_dead))),
     "weights all alike": ("1", "synchrony", lambda: scene(with_(perceptron(), _fill("0.weight", 0.1)))),
     "a surrogate far too narrow": (
@@ -497,7 +474,6 @@ SOUND = {
     "convolutions with norms": lambda: _adam(_convolutions(), spikes((4, 8, 2, 8, 8))),
     "an image that is repeated": lambda: scene(_convolutions(), torch.rand(8, 2, 8, 8).expand(4, 8, 2, 8, 8)),
     "single steps": lambda: scene(_single(perceptron()), run=_in_steps),
-    "training and evaluation": lambda: scene(_normed(0.3), run=learn_and_test),
     "evaluation with resets": lambda: scene(perceptron(), run=_evaluate),
     "online learning": lambda: scene(_single(perceptron()), run=_online),
     "half precision": lambda: scene(perceptron(), run=_in_half),

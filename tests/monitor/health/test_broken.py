@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from health_modes import SETTLED, STALE
 from health_networks import BROKEN, SOUND, changed, watched
 from health_rates import BY_HAND, FAR_TOO_HIGH, GOOD
 
 from spikescope import functional
 from spikescope.monitor.health.registry import causes
 
-BROKEN = BROKEN | FAR_TOO_HIGH
-SOUND = SOUND | GOOD
+BROKEN = BROKEN | FAR_TOO_HIGH | STALE
+SOUND = SOUND | GOOD | SETTLED
 
 
 def made(build):

@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from health_cases import if_node
+from health_modes import STALE
 from health_networks import BROKEN, N, perceptron, scene, spikes, train, watched
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -21,13 +22,14 @@ IN_FRONT = {"images repeated along the second axis", "recordings with the batch 
 """Of these the batch is the first axis, which a process takes for time."""
 SENSITIVE = {"Adam with steps far too large"}
 """In these the last bit of a gradient grows from step to step, and two halves round otherwise than a whole."""
-SPLIT = [name for name in BROKEN if name not in IN_FRONT | SENSITIVE]
+NETWORKS = BROKEN | STALE
+SPLIT = [name for name in NETWORKS if name not in IN_FRONT | SENSITIVE]
 SPLIT = sample(SPLIT, *SPLIT[::3])
 
 
 def made(name):
     torch.manual_seed(0)
-    return BROKEN[name][2]()
+    return NETWORKS[name][2]()
 
 
 def told(watch):
