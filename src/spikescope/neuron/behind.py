@@ -109,14 +109,7 @@ def run_behind(
 
 
 def _prepared(
-    norm: Norm,
-    backend: str,
-    definition: Definition,
-    state: Any,
-    x: Tensor,
-    single: bool,
-    taps: Collection[str],
-    gained: bool,
+    norm: Norm, backend: str, definition: Definition, state: Any, x: Tensor, single: bool, taps: Collection[str]
 ) -> NormedRun | None:
     """What runs for calls like one that was admitted."""
     key, places = _key_behind(definition)

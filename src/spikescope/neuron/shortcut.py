@@ -11,6 +11,7 @@ the sockets as on the long way, and what it wants a kernel to count is part of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter, is_
 from threading import get_ident
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ Way = tuple[Any, list[Tensor]]
 Run = Prepared | NormedRun | None
 """What runs for calls of a kind; None where the long way runs no kernel, or not on memory like this."""
 
-Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str], bool], Run]
+Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Run]
 """What prepares a run, as `dynamics.prepare` does."""
 
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
@@ -295,6 +296,8 @@ class Shortcut:
         what = tuple(kind)
         made = self.runs.get(what)
         if made is None:
+            if gained and make is not None:
+                make = partial(prepare, gained=True)
             made = self._made(neuron, x, what, make, state)
         return None if made is None else (made, rest)
 
@@ -321,7 +324,7 @@ class Shortcut:
                 return None
             if all(map(is_, state, found)):  # one that spreads may be refused next time
                 like = x.detach().requires_grad_() if self.drives else x  # what drives the step may learn
-                made = make(neuron.backend, neuron._definition(p), state, like, single, neuron._live_taps, kind[6])
+                made = make(neuron.backend, neuron._definition(p), state, like, single, neuron._live_taps)
         self.runs[kind] = made
         return made
 
