@@ -18,6 +18,16 @@ from spikescope.train import Outcome
 EPOCH = Epoch(1, 0.5, 0.97, 0.6, 0.9711, 1.5, (LayerActivity("neuron1", "LIFNode", 8, 0.13, 0.25),))
 
 
+@pytest.mark.parametrize("arguments", [["train", "--list-models"], ["train", "--list-data"]], ids=str)
+def test_whoever_reads_may_have_enough(arguments):
+    """Before it begins to print, and the buffer is full or not."""
+    command = [sys.executable, "-W", "ignore", "-m", "spikescope", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.close()
+        told = running.stderr.read()
+    assert (told, running.returncode) == ("", 141)
+
+
 @pytest.fixture
 def job(monkeypatch):
     """The demo replaced by a function that keeps its arguments and returns or raises `job.result`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,6 +25,9 @@ __all__ = ["main"]
 
 NEURONS = ("LIFNode", "IFNode", "ParametricLIFNode", "KLIFNode", "CUBALIFNode")
 
+UNREAD = 141
+"""The exit status where nobody reads any more what is printed, as `head` once it has enough; shells have the same."""
+
 _BESIDE = """A script written for SpikingJelly runs on spikescope as it is:
   python -m spikescope.compat script.py [argument ...]"""
 
@@ -39,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(argv).parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
+        return UNREAD
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
