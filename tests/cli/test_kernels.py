@@ -30,6 +30,7 @@ from spikescope import neuron
 from spikescope.dynamics.pool import cpu
 from spikescope.layer.prebuilt import windows_of
 from spikescope.rnn import SpikingVanillaRNNCell
+from spikescope.surrogate import Sigmoid
 from spikescope.toolchain import compiler
 
 assert compiler.command() == ()
@@ -46,9 +47,14 @@ for backend in ("auto", "torch"):
     found[-1].append(x.grad.tolist())
 assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,1")) is not None
 assert cpu.pool(torch.rand(1, 1, 8, 8), windows_of("3,2,0")) is None
-cell = SpikingVanillaRNNCell(3, 5)
+cell = SpikingVanillaRNNCell(3, 5, True, Sigmoid())
 states = cell.rest(torch.rand(4, 3), (4, 5))
 assert cell._by_kernels(torch.rand(2, 4, 5), states) is not None
+for dtype in (torch.float32, torch.float16):
+    node, x = neuron.PSN(T=4, surrogate_function=Sigmoid()).to(dtype), torch.rand(4, 32, dtype=dtype)
+    node(x.requires_grad_()).sum().backward()
+    assert node.implementation(x).backend == "cpp", node.implementation(x)
+node._spikes(torch.rand(80, 1000, requires_grad=True)).sum().backward()
 print(json.dumps(found))
 """
 
@@ -64,12 +70,13 @@ def test_a_machine_without_a_compiler_runs_what_another_has_built(tmp_path, leve
     out = tmp_path / "kernels"
     cache = {"SPIKESCOPE_CACHE": str(tmp_path / "cache")}
     command = ("-m", "spikescope", "kernels", "build", "--neurons", "NonSpikingIFNode", "-o", str(out))
-    others = ("--cells", "SpikingVanillaRNNCell", "--pools", "3,2,1")
+    others = ("--cells", "SpikingVanillaRNNCell", "--pools", "3,2,1", "--parts", "parallel", "--surrogates", "Sigmoid")
     done = fresh.run(*command, *others, "--level", level, env=os.environ | cache, check=True)
     assert f"SPIKESCOPE_KERNELS={out}" in done.stdout
     index = json.loads((out / level / "kernels.json").read_text())
     assert len(index["SpikingVanillaRNNCell"]) == 2
     assert len(index["MaxPool2d(3, 2, 1)"]) == 1
+    assert len(index["parallel"]) == 4
     names = index["NonSpikingIFNode"]
     assert names
     assert {f"{name}.so" for name in names} < {path.name for path in (out / level).iterdir()}

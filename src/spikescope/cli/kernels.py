@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -91,12 +90,11 @@ def _build(arguments: argparse.Namespace) -> int:
     from .. import train, view  # noqa: F401  # with all that they import, which declares its kernels
     from ..errors import did_you_mean
     from ..layer.prebuilt import POOLS, of_pools, windows_of
-    from ..neuron.prebuilt import Wanted, fused_neurons, of_neurons, prebuild
+    from ..neuron.prebuilt import fused_neurons, of_neurons, of_parts, prebuild
     from ..rnn.prebuilt import CELLS, of_cells
     from ..surrogate import registry as surrogates
     from ..toolchain.carried import levels
     from ..toolchain.compiler import CompileError, trouble
-    from ..toolchain.declared import build_declared
 
     every = fused_neurons(), sorted(CELLS), POOLS, PARTS
     named = arguments.neurons, arguments.cells, arguments.pools, arguments.parts
@@ -126,10 +124,11 @@ def _build(arguments: argparse.Namespace) -> int:
         return _again(arguments.words, {"ATEN_CPU_CAPABILITY": wanted.lower()})
     dtypes = [getattr(torch, name) for name in arguments.dtypes]
     out = arguments.out / level
-    of_equations = (of(names, dtypes, arguments.surrogates) for of, names in ((of_neurons, neurons), (of_cells, cells)))
-    of_parts = (Wanted(part, partial(build_declared, part, dtypes)) for part in parts)
+    options = dtypes, arguments.surrogates
+    equations = of_neurons(neurons, *options), of_cells(cells, *options)
+    every_kernel = chain(*equations, of_pools(pools, dtypes), of_parts(parts, *options))
     try:
-        for made in prebuild(arguments.out, level, chain(*of_equations, of_pools(pools, dtypes), of_parts)):
+        for made in prebuild(arguments.out, level, every_kernel):
             _enter(out, made.of, made.kernels)
             print(f"{made.of}: {len(made.kernels)} kernels", flush=True)
     except (CompileError, OSError) as error:

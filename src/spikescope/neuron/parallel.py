@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics import Plan, Step, plan, run_sequence
-from ..dynamics.parallel import backward_text, fired, refused, weighted, what_sums
+from ..dynamics.parallel import fired, refused, weighted, what_sums
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
-from ..toolchain.declared import declared
 from .core import Neuron, PointwiseNeuron, wide
 
 __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
@@ -22,12 +21,6 @@ __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
 
 LARGE = 1 << 15
 """Values from which one pass of a kernel takes less time than those of a surrogate by itself."""
-
-
-@declared("parallel", dtypes=(torch.float32, torch.float64))
-def _by_default(real: torch.dtype) -> str:
-    """The kernel of the gradients with the surrogate that parallel neurons have by default."""
-    return backward_text(ATan(), real)
 
 
 class Threshold(PointwiseNeuron, abstract=True):

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from ..dynamics import prepare, run_sequence, support_tap
+from ..surrogate import ATan
 from ..surrogate import registry as surrogates
 from ..toolchain.compiler import ordered
+from ..toolchain.declared import build_declared
 from .core import PointwiseNeuron, registry
+from .parallel import PSN, Threshold
 from .shortcut import TAPS as SHORT_TAPS
 
-__all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "prebuild"]
+__all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "of_parts", "prebuild"]
 
 _SUPPORTS = support_tap(1.0, -0.5, 0.5), support_tap(1.0, 0.0, 0.5)  # for any numbers: they are arguments of a kernel
 
@@ -31,6 +34,9 @@ TAPS: tuple[tuple[str, ...], ...] = (
     ("count", *_SUPPORTS),
 )
 """What monitors ask of a kernel most: nothing, rates, spikes, both, potentials, and what health is judged by."""
+
+PARALLEL = "parallel"
+"""The part whose kernels depend on the surrogate."""
 
 ODD = 0.3
 """Added to a time constant, so that dividing by it is no product: there are two kernels of a neuron with one."""
@@ -84,6 +90,34 @@ def of_neurons(
     """
     for neuron in neurons:
         yield Wanted(neuron, partial(_ask, registry[neuron], dtypes, surrogate_functions))
+
+
+def of_parts(
+    parts: Collection[str], dtypes: Collection[torch.dtype], surrogate_functions: Collection[str]
+) -> Iterator[Wanted]:
+    """The kernels that were declared as parts, for what `of_neurons` takes."""
+    for part in parts:
+        yield Wanted(part, partial(_ask_part, part, dtypes, surrogate_functions))
+
+
+def _ask_part(part: str, dtypes: Collection[torch.dtype], surrogate_functions: Collection[str]) -> None:
+    if part != PARALLEL:
+        build_declared(part, dtypes)
+        return
+    sums = dict.fromkeys(torch.promote_types(dtype, torch.float32) for dtype in dtypes)
+    build_declared(part, sums)
+    for surrogate in examples(surrogate_functions) or [ATan()]:
+        for dtype in sums:
+            _run_parallel(surrogate, dtype)
+
+
+def _run_parallel(surrogate: Any, dtype: torch.dtype) -> None:
+    """Ask for the kernels of parallel neurons: of their gradients, and of the spikes where no kernel takes the sums."""
+    x = torch.ones(2, 3, dtype=dtype, device="cpu", requires_grad=True)
+    PSN(T=2, surrogate_function=surrogate).to(x)(x).sum().backward()
+    threshold = Threshold(surrogate_function=surrogate)
+    definition = threshold._definition(threshold.params())
+    run_sequence("cpp", definition, Threshold.State(), x, False).output.sum().backward()
 
 
 def _ask(cls: Any, dtypes: Collection[torch.dtype], surrogate_functions: Collection[str]) -> None:

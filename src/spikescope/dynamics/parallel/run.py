@@ -25,7 +25,7 @@ from ..saved import save, saved
 from .equations import Slope, refusal, slope
 from .kernel import backward_source, forward_source, parts
 
-__all__ = ["backward_text", "fired", "refused", "weighted", "what_sums"]
+__all__ = ["fired", "refused", "weighted", "what_sums"]
 
 MOST = 64
 """Steps up to which a block of neurons stays in the caches; of more the products of PyTorch take less time."""
@@ -112,11 +112,6 @@ def fired(owner: str, surrogate: Any, weight: Tensor, bias: Tensor, x: Tensor) -
         out: Tensor = _Fired.apply(made, weight, bias, x)
         return out
     return _forward(made, weight, bias, x)
-
-
-def backward_text(surrogate: Surrogate, real: torch.dtype) -> str:
-    """The text of the kernel of the gradients, with the slope of a surrogate whose numbers are no tensors."""
-    return backward_source(slope(_numbers(surrogate)[0], real), real)
 
 
 @lru_cache(maxsize=256)
