@@ -1,6 +1,7 @@
 """The import rules of ARCHITECTURE.md, as a test."""
 
 import ast
+import graphlib
 import re
 import tomllib
 from pathlib import Path
@@ -175,6 +176,34 @@ def test_imports_point_inwards(here):
         for there, line in imports(path):
             allowed = there == here or there in MAY_IMPORT[here] | ANYWHERE
             assert allowed, f"{path}:{line}: {here} may not import {there}"
+
+
+def for_types(tree):
+    """All that stands under `if TYPE_CHECKING`."""
+    blocks = (node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return {inner for block in blocks for held in block.body for inner in ast.walk(held)}
+
+
+def needs(path):
+    """The files of ours that a file imports when it runs, at its head or later."""
+    tree = ast.parse(path.read_text())
+    typed = for_types(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in typed:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for place in {base / alias.name for alias in node.names} | {base}:
+                yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file in FILES)
+
+
+def test_no_file_needs_one_that_needs_it():
+    inner = [path for path in FILES if path.stem not in FRONT_DOORS]
+    graph = {path: [held for held in needs(path) if held in inner] for path in inner}
+    graphlib.TopologicalSorter(graph).prepare()  # names those that go round in a circle
+
+
+def test_no_room_is_imported_by_a_text_that_the_rules_do_not_see():
+    for path in FILES:
+        assert not re.search(r"""import_module\(f?["']spikescope""", path.read_text()), path
 
 
 @pytest.mark.parametrize("name", sorted(MAY_IMPORT))

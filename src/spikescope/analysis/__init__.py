@@ -1,6 +1,7 @@
 """What trains of spikes say, by the definitions of Elephant and pynapple; and what a network costs."""
 
 from ..errors import explain_absent as _explain_absent
+from .compare import *
 from .comparison import *
 from .correlation import *
 from .distance import *

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import ShapeError, check_number, dims
+from ..errors import ShapeError, dims
 from ..recording import Signal, StoredRecording
 from ..spikes import PackedSpikes
 
-__all__ = ["Comparison", "Difference", "Place", "compare"]
+__all__ = ["Comparison", "Difference", "Place"]
 
 
 class Place(NamedTuple):
@@ -113,31 +112,8 @@ def _said(held: Difference) -> str:
     )
 
 
-def compare(a: Any, b: Any, x: Any = None, *, tolerance: float = 0.0, **chosen: Any) -> Comparison:
-    """Two recordings of the same input: the first layer, step, sample and neuron that differ, and how it grows.
-
-    - `a`, `b`: recordings on disk; or mappings of the names of layers to values `[T, N, *]`, tensors or packed spikes,
-      such as `monitor.record(net, "packed")`. Layers are matched by name, signals too; their order is that of `a`.
-    - `x`, `chosen`: of networks, which `monitor.compare` runs on `x`.
-    - `tolerance`: differences up to it are none. NaN equals NaN, and differs from all else.
-
-    Each signal is read once, piece by piece. Layers whose runs or neurons have other shapes are a ValueError.
-
-    >>> a = {"conv1": torch.zeros(4, 1, 3), "conv2": torch.zeros(4, 1, 2)}
-    >>> b = {"conv1": torch.zeros(4, 1, 3), "conv2": torch.eye(4)[:, None, 2:]}
-    >>> print(compare(a, b))
-    They first differ in 'conv2', spike: run 0, step 2, sample 0, neuron 0: 0 and 1.
-    conv1 spike: 0 of 12 differ
-    conv2 spike: 2 of 8 differ (25 %), by up to 1, from step 2 on, most at step 2 (50 %)
-    """
-    check_number("compare", "tolerance", tolerance, least=0)
-    if isinstance(a, nn.Module) or isinstance(b, nn.Module):
-        above = import_module("spikescope.monitor.compare")  # it stands on this room, and runs them
-        found: Comparison = above.compare(a, b, x, tolerance=tolerance, **chosen)
-        return found
-    if x is not None or chosen:
-        given = "x" if x is not None else next(iter(chosen))
-        raise TypeError(f"compare: {given} is for networks, but got {type(a).__name__} and {type(b).__name__}.")
+def differences(a: Any, b: Any, tolerance: float) -> Comparison:
+    """What `compare` says of two recordings, or of mappings of the names of layers to values."""
     left, right = (_signals(held) for held in (a, b))
     both = [key for key in left if key in right]
     if not both:

@@ -133,7 +133,9 @@ class _Alias(ModuleType):
     def __setattr__(self, name: str, given: Any) -> None:
         super().__setattr__(name, given)
         if _relative(self.__name__) == "configure":  # the one module that is written to
-            import_module("spikescope.compat.configure").assigned(name, given)
+            from .configure import assigned
+
+            assigned(name, given)
 
     def __dir__(self) -> list[str]:
         return sorted({*vars(self), *vars(self).get("__all__", ())})
@@ -159,7 +161,9 @@ class _AliasLoader(Loader):
 
 def _lenient(allowed: bool) -> None:
     """Whether neurons take what code that comes by the aliases may rely on: integers, and backends of that library."""
-    import_module("spikescope.neuron.leniency").be_lenient(allowed)
+    from ..neuron.leniency import be_lenient
+
+    be_lenient(allowed)
 
 
 class _AliasFinder(MetaPathFinder):

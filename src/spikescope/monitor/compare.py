@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..analysis import Comparison
-from ..analysis import compare as held_against
+from ..analysis.comparison import Comparison, differences
+from ..errors import check_number
 from ..form import mapped
 from ..recording import Moment, StoredRecording
 from ..recording.held import in_memory
@@ -58,6 +58,7 @@ def compare(
     >>> print(str(compare(net, other, torch.ones(4, 1, 2))).splitlines()[0])
     They first differ in '1', spike: run 0, step 0, sample 0, neuron 0: 1 and 0.
     """
+    check_number("compare", "tolerance", tolerance, least=0)
     networks = [held for held in (a, b) if isinstance(held, nn.Module)]
     if networks and x is None:
         raise ValueError("compare: a network has to run; give the input x as well.")
@@ -71,7 +72,7 @@ def compare(
         left, right = (_seen(net, calls, dict.fromkeys(names, where), whole=where is None) for net in (a, b))
     else:
         left, right = (_beside(held, b if held is a else a, calls) for held in (a, b))
-    return held_against(left, _renamed(left, right), tolerance=tolerance)
+    return differences(left, _renamed(left, right), tolerance)
 
 
 def _spiking(net: nn.Module) -> bool:
