@@ -144,3 +144,75 @@ def test_other_names_are_matched_in_order():
 def test_what_cannot_be_compared_is_refused_in_words(arguments, error, words):
     with pytest.raises(error, match=words):
         analysis.compare(*arguments)
+
+
+class Giving(nn.Module):
+    """A network of which `give` says what it gives."""
+
+    def __init__(self, give, body=None):
+        super().__init__()
+        self.body, self.give = body or spiking_net(), give
+
+    def forward(self, x):
+        return self.give(self.body(x))
+
+
+NOT_TIMED = {
+    "the mean": lambda y: y.mean(0),
+    "the last": lambda y: y[-1],
+    "all channels of the mean": lambda y: y.mean(0)[..., None, None],
+}
+
+
+@pytest.mark.parametrize("give", NOT_TIMED.values(), ids=NOT_TIMED)
+def test_what_has_one_value_for_a_sample_is_not_taken_for_steps(give):
+    net, x = Giving(give), sequence()
+    other = another(net, lambda held: held.body[2].weight[1].add_(5.0))
+    held = analysis.compare(net, other, x).layers[-1]
+    y, z = net(x), other(x)
+    n, f = (y != z).flatten(1).nonzero()[0].tolist()
+    assert (held.layer, held.signal, held.first.step, len(held.by_step)) == ("", "output", 0, 1)
+    assert (held.first.sample, held.first.neuron) == (n, f)
+    assert "step" not in str(analysis.compare(net, other, x)).splitlines()[-2]
+
+
+@pytest.mark.parametrize("decode", ["last-mem", "max-mem", "mean-mem"])
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_read_out_gives_one_value_for_a_sample(decode, mode):
+    torch.manual_seed(0)
+    net = nn.Sequential(*spiking_net(mode), layer.Linear(3, 3), neuron.NonSpikingLIFNode(decode=decode))
+    functional.set_step_mode(net, mode)
+    other, x = another(net, lambda held: held[-2].bias[2].add_(1.0)), sequence()
+    held = analysis.compare(net, other, list(x) if mode == "s" else x).layers[-1]
+    assert (held.layer, held.first.sample, held.first.neuron) == ("", 0, 2)
+    assert held.values == len(held.by_step) * x.shape[1] * 3
+    assert len(held.by_step) == (len(x) if mode == "s" else 1)
+
+
+def test_an_output_with_samples_first_has_its_steps():
+    net, x = Giving(lambda y: y.transpose(0, 1)), sequence()
+    other = another(net, lambda held: held.body[2].weight[1].add_(5.0))
+    spikes, output = analysis.compare(net, other, x).layers[-2:]
+    assert output.first == spikes.first
+    assert torch.equal(output.by_step, spikes.by_step)
+
+
+def test_all_of_what_a_network_gives_is_compared():
+    forms = {
+        "a tuple": (lambda y: (y.mean(0), y), ["output[0]", "output[1]"]),
+        "a dict": (lambda y: {"rate": y.mean(0), "loss": y.mean()}, ["output['rate']", "output['loss']"]),
+        "a number": (lambda y: y.mean().item(), ["output"]),
+        "a loss": (lambda y: y.mean(), ["output"]),
+        "a comparison": (lambda y: analysis.Place(0, 0, 0, 0, y.mean(), 1.0), ["output.a"]),
+    }
+    x = sequence()
+    for name, (give, signals) in forms.items():
+        net = Giving(give)
+        found = analysis.compare(net, another(net, lambda held: held.body[2].weight[1].add_(5.0)), x)
+        assert [held.signal for held in found.layers if not held.layer and held.differing] == signals, name
+
+
+def test_an_output_that_cannot_be_compared_is_told():
+    net = Giving(lambda y: object())
+    with pytest.warns(RuntimeWarning, match="output of the network is object and is not compared"):
+        assert [held.layer for held in analysis.compare(net, net, sequence()).layers] == ["body.1", "body.3"]

@@ -21,7 +21,7 @@ class Place(NamedTuple):
     """Where a value stands, and what it is in both."""
 
     run: int
-    step: int
+    step: int  # 0 of what has one value for a run
     sample: int
     neuron: int  # of the flattened neurons
     a: float
@@ -84,30 +84,35 @@ class Comparison:
         for held in self.layers:
             steps = held.by_step.nonzero().flatten()
             grows = ""
-            if len(steps):
+            if len(steps) and len(held.by_step) > 1:
                 at, last = int(steps[0]), int(held.by_step.argmax())
                 grows = f", from step {at} on, most at step {last} ({100 * held.by_step[last]:.3g} %)"
             size = f"by up to {held.largest:.3g}" if held.largest else "none by a finite number"
             words.append(
-                f"{held.layer} {held.signal}: {held.differing:,} of {held.values:,} differ"
+                f"{held.layer or 'the network'} {held.signal}: {held.differing:,} of {held.values:,} differ"
                 f"{f' ({100 * held.share:.3g} %), {size}{grows}' if held.differing else ''}"
             )
         if (pair := self.growth) is not None and len(self.layers) > 2:
             before, after = pair
             words.append(
-                f"It grows most from {before.layer!r} to {after.layer!r}, {after.signal}: {100 * before.share:.3g} % "
-                f"and {100 * after.share:.3g} %."
+                f"It grows most from {_quoted(before.layer)} to {_quoted(after.layer)}, {after.signal}: "
+                f"{100 * before.share:.3g} % and {100 * after.share:.3g} %."
             )
         for side, names in (("first", self.only_a), ("second", self.only_b)):
             words += [f"Only the {side} has {', '.join(names)}."] if names else []
         return "\n".join(words)
 
 
+def _quoted(layer: str) -> str:
+    return repr(layer) if layer else "the network"
+
+
 def _said(held: Difference) -> str:
     place = held.first
     assert place is not None
+    step = f"step {place.step}, " if len(held.by_step) > 1 else ""
     return (
-        f"They first differ in {held.layer!r}, {held.signal}: run {place.run}, step {place.step}, "
+        f"They first differ in {_quoted(held.layer)}, {held.signal}: run {place.run}, {step}"
         f"sample {place.sample}, neuron {place.neuron}: {place.a:.6g} and {place.b:.6g}."
     )
 
@@ -120,8 +125,8 @@ def differences(a: Any, b: Any, tolerance: float) -> Comparison:
         raise ValueError(f"compare: no layer is in both: {_names(left)} and {_names(right)}.")
     return Comparison(
         tuple(_compared(key, left[key], right[key], tolerance) for key in both),
-        tuple(f"{layer} {signal}" for layer, signal in left if (layer, signal) not in right),
-        tuple(f"{layer} {signal}" for layer, signal in right if (layer, signal) not in left),
+        tuple(f"{layer or 'the network'} {signal}" for layer, signal in left if (layer, signal) not in right),
+        tuple(f"{layer or 'the network'} {signal}" for layer, signal in right if (layer, signal) not in left),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from .choose.modules import Selector, by_name, named, select, unwrapped
 from .choose.signals import SIGNALS, keeps_state, signal_of
 from .foreign.copies import copied, rested
 from .line import Sink, lines
+from .outcome import Course, outcomes
 
 __all__ = ["compare"]
 
@@ -42,8 +43,9 @@ def compare(
       a sequence in `step_mode='s'`.
     - `tolerance`: differences up to it are none.
     - `signals`, `where`: what is compared, and of which modules; None takes the neurons that fire, and what the network
-      gives. In a network without neurons it is the output of each module without children. Of a network against a
-      recording it is what was recorded.
+      gives: each tensor or number in it, with the steps of its neurons or, as of a read-out, one value of each sample.
+      In a network without neurons it is the output of each module without children. Of a network against a recording
+      it is what was recorded.
     - `steps`: of a network without neurons against one with them: `x` is held for so many steps, and the output of each
       module of the first is compared with the mean output over time of the neuron that has its name.
 
@@ -106,8 +108,17 @@ class _Kept(Sink):
 
     def __init__(self) -> None:
         self.runs: Runs = {}
+        self.courses: dict[tuple[str, str], Course] = {}  # of the call that goes on
+
+    def course(self) -> Course | None:
+        """How the values lay of what began last in the call that ends with this."""
+        held, self.courses = self.courses, {}
+        return next(reversed(held.values()), None)
 
     def keep(self, signal: str, values: Tensor | PackedSpikes, moment: Moment) -> None:
+        steps, samples, *_ = values.shape
+        before = self.courses.get((moment.name, signal), Course(0, samples, 0)).steps
+        self.courses[moment.name, signal] = Course(before + steps, samples, len(values.shape))
         runs = self.runs.setdefault(moment.name, {}).setdefault(signal, [])
         while len(runs) <= moment.run:
             runs.append([])
@@ -127,20 +138,25 @@ def _seen(net: nn.Module, calls: list[Any], wanted: Mapping[str, Any], whole: bo
         label = signal if _spiking(twin) or signal != "spike" else "output"
         modules[label] = select(twin, default if chosen is None else chosen, "compare")
     made = {label: {name: signal_of(label, held) for name, held in row.items()} for label, row in modules.items()}
-    kept = _Kept()
-    streams, plugged = lines(twin, modules, made, kept, runs=any(map(keeps_state, twin.modules())))
+    kept, stateful = _Kept(), any(map(keeps_state, twin.modules()))
+    streams, plugged = lines(twin, modules, made, kept, runs=stateful)
+    given: dict[str, list[Tensor]] = {}
+
+    def take(out: Any) -> None:
+        for label, held in outcomes(out, kept.course()) if whole else ():
+            given.setdefault(label, []).append(held.to("cpu"))
+
     try:
-        outputs = _run(twin, calls)
+        _run(twin, calls, take)
     finally:
         for probe in plugged:
             probe.close()
     for _, probe in streams:
         if probe.error is not None:
             raise probe.error
-    if whole and all(isinstance(out, Tensor) and out.ndim for out in outputs):
-        timed = any(in_sequences(held) for held in twin.modules() if is_neuron(held))
-        parts = [out if timed and out.ndim > 1 else out.reshape(1, len(out), -1) for out in outputs]
-        kept.runs.setdefault("", {})["output"] = [[part.to("cpu") for part in parts]]
+    if given:
+        runs = {label: [parts] if stateful else [[part] for part in parts] for label, parts in given.items()}
+        kept.runs.setdefault("", {}).update(runs)
     return in_memory(kept.runs)
 
 
@@ -148,17 +164,15 @@ _FIRING = Selector("role 'neuron' and spikes", lambda name, module: fires(module
 _LEAVES = Selector("no children", lambda name, module: name != "" and not list(module.children()))
 
 
-def _run(net: nn.Module, calls: list[Any]) -> list[Any]:
-    """What a network gives for each call."""
+def _run(net: nn.Module, calls: list[Any], take: Callable[[Any], None]) -> None:
+    """Have a network run, and `take` what it gives for each call."""
     places = [held.device for held in (*net.parameters(), *net.buffers())]
     cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    outputs = []
     with torch.no_grad(), torch.random.fork_rng(cuda):
         torch.manual_seed(0)  # both get the same random numbers
         for call in calls:
             given = call if isinstance(call, tuple) else (call,)
-            outputs.append(net(*(mapped(lambda held: held.to(places[0]), given) if places else given)))
-    return outputs
+            take(net(*(mapped(lambda held: held.to(places[0]), given) if places else given)))
 
 
 def _averaged(a: nn.Module, b: nn.Module, calls: list[Any], steps: int | None) -> list[StoredRecording]:
