@@ -62,6 +62,13 @@ def reduce(
         parts: Iterable[Summaries] = (_summaries(found, made) for found in signals)
     else:
         parts = _far(opened, signals, made, client)
+    courses = {label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)}
+    single = not isinstance(reducers, (list, tuple, Mapping))
+    return Results(_results(parts, made), single, courses)
+
+
+def _results(parts: Iterable[Summaries], made: Mapping[str, Mapping[str, Reducer]]) -> dict[str, dict[str, Any]]:
+    """What the reducers make of the summaries of all parts, without modules of which there are none."""
     totals = {name: {label: Total(held) for label, held in row.items()} for name, row in made.items()}
     for part in parts:
         for name, row in part.items():
@@ -71,9 +78,7 @@ def reduce(
         name: {label: total.reducer.result(total.closed) for label, total in row.items() if total.closed is not None}
         for name, row in totals.items()
     }
-    courses = {label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)}
-    single = not isinstance(reducers, (list, tuple, Mapping))
-    return Results({name: row for name, row in rows.items() if row}, single, courses)
+    return {name: row for name, row in rows.items() if row}
 
 
 def _opened(given: Any) -> OpenedRecording:

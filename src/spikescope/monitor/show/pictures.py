@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -75,43 +75,76 @@ def draw_results(
     - `courses`: the reducers with a value for each step. `wholes`: those that give the signal `[T, N, *F]` as it was.
     - `thresholds`: of potentials, by module: the value, and whether what reaches it fires.
     """
-    thresholds = {name or "(network)": held for name, held in (thresholds or {}).items()}
-    rows = {name or "(network)": row for name, row in rows.items()}
-    drawn = {label: value for row in rows.values() for label, value in row.items()}
-    packed = [label for label, value in drawn.items() if isinstance(value, PackedSpikes)]
-    lines = [label for label, value in drawn.items() if label in courses or isinstance(value, (Bins, LogBins))]
-    whole = [
-        label for label, value in drawn.items() if label in wholes and isinstance(value, Tensor) and value.ndim > 2
-    ]
-    apart = (*lines, *packed, *whole)
-    numbers = {n: means({k: v for k, v in row.items() if k not in apart}) for n, row in rows.items()}
+    rows, thresholds = _titled(rows), _titled(thresholds or {})
+    numbers, lines, packed, whole = _by_kind(rows, courses, wholes)
     bars = list(dict.fromkeys(key for row in numbers.values() for key in row))
-    traced = [_traces({n: row[label] for n, row in rows.items() if label in row}, thresholds) for label in whole]
-    rasters = [trains_of({n: row[label] for n, row in rows.items() if label in row}, 0) for label in packed]
+    rasters = [trains_of(_of(label, rows), 0) for label in packed]
+    traced = {label: _traces(_of(label, rows), thresholds) for label in whole}
 
+    trains, traces = sum(map(len, rasters)), sum(map(len, traced.values()))
+    below = [trains * raster_height(trains)] if rasters else []
+    below += [0.3 + traces * trace_height(traces)] if traced else []
+    heights = [*_heights(len(bars), len(lines), len(rows)), *below]
     count = len(bars) + len(lines)
-    across, down = min(count, IN_A_ROW), -(-count // IN_A_ROW)
-    trains = sum(map(len, rasters))
-    traces = sum(map(len, traced))
-    heights = _heights(len(bars), len(lines), len(rows)) + ([trains * raster_height(trains)] if rasters else [])
-    heights += [0.3 + traces * trace_height(traces)] if traced else []
-    figure = blank(max(1.6 + 3.2 * across, 9.5 if rasters or traced else 0.0), sum(heights))
+    figure = blank(max(1.6 + 3.2 * min(count, IN_A_ROW), 9.5 if below else 0.0), sum(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
-    top = [grid[row].subgridspec(1, across) for row in range(down)]
-    panels = [figure.add_subplot(top[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
+    panels = _panels(figure, grid, count)
     for place, (axes, key) in enumerate(zip(panels, bars, strict=False)):
-        _bars(axes, {name: row.get(key, math.nan) for name, row in numbers.items()}, named=place % IN_A_ROW == 0)
-        tidy(axes, key, _unit(key, rows), "layer" if place % IN_A_ROW == 0 else "", grid="x")
+        named = place % IN_A_ROW == 0
+        _bars(axes, {name: row.get(key, math.nan) for name, row in numbers.items()}, named)
+        tidy(axes, key, _unit(key, rows), "layer" if named else "", grid="x")
     for axes, label in zip(panels[len(bars) :], lines, strict=True):
-        _curves(axes, label, {name: row[label] for name, row in rows.items() if label in row})
-    if rasters:  # in one grid, so that a step is at one place in all
-        held = grid[down].subgridspec(trains, 1)
-        below = iter([figure.add_subplot(held[row]) for row in range(trains)])
-    for layers in rasters:
-        draw_rasters([next(below) for _ in layers], layers, raster_height(trains))
+        _curves(axes, label, _of(label, rows))
+    if rasters:
+        _draw_trains(figure, grid[len(heights) - len(below)], rasters)
     if traced:
-        _draw_traces(figure, grid[len(heights) - 1], dict(zip(whole, traced, strict=True)), trace_height(traces))
+        _draw_traces(figure, grid[len(heights) - 1], traced, trace_height(traces))
     return figure
+
+
+def _titled(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with a name for the network itself."""
+    return {name or "(network)": row for name, row in rows.items()}
+
+
+def _of(label: str, rows: Rows) -> dict[str, Any]:
+    """What one reducer gives, by layer."""
+    return {name: row[label] for name, row in rows.items() if label in row}
+
+
+class _Kinds(NamedTuple):
+    """What is drawn as bars, as numbers by layer; and the reducers that are drawn as lines, rasters and traces."""
+
+    numbers: dict[str, dict[str, float]]
+    lines: list[str]
+    packed: list[str]
+    whole: list[str]
+
+
+def _by_kind(rows: Rows, courses: Collection[str], wholes: Collection[str]) -> _Kinds:
+    drawn = {label: value for row in rows.values() for label, value in row.items()}
+    lines = [label for label, value in drawn.items() if label in courses or isinstance(value, (Bins, LogBins))]
+    packed = [label for label, value in drawn.items() if isinstance(value, PackedSpikes)]
+    signals = [label for label, value in drawn.items() if label in wholes and isinstance(value, Tensor)]
+    whole = [label for label in signals if drawn[label].ndim > 2]
+    apart = {*lines, *packed, *whole}
+    numbers = {name: means({k: v for k, v in row.items() if k not in apart}) for name, row in rows.items()}
+    return _Kinds(numbers, lines, packed, whole)
+
+
+def _panels(figure: Figure, grid: Any, count: int) -> list[Axes]:
+    """So many panels in the first rows of the grid."""
+    rows = [grid[row].subgridspec(1, min(count, IN_A_ROW)) for row in range(-(-count // IN_A_ROW))]
+    return [figure.add_subplot(rows[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
+
+
+def _draw_trains(figure: Figure, place: Any, rasters: Sequence[list[Any]]) -> None:
+    """The spikes of all layers in one grid, so that a step is at one place in all."""
+    count = sum(map(len, rasters))
+    held = place.subgridspec(count, 1)
+    panels = iter([figure.add_subplot(held[row]) for row in range(count)])
+    for layers in rasters:
+        draw_rasters([next(panels) for _ in layers], layers, raster_height(count))
 
 
 def _traces(values: Mapping[str, Tensor], thresholds: Mapping[str, Any]) -> list[Trace]:

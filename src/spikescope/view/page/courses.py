@@ -43,34 +43,33 @@ def course(held: Course, data: str) -> str:
     chosen = _chosen(series)
     drawn, words = [], []
     for at, line in enumerate(series):
-        class_ = f"line s{chosen.index(at)}" if at in chosen else "line other"
-        points = [
-            (place, pixel(number)) if math.isfinite(number) else None for place, number in zip(x, line, strict=True)
-        ]
-        drawn.append((at in chosen, path(points, class_)))
-        if at in chosen:
-            last = [number for number in line if math.isfinite(number)]
-            text = (
-                f"{_cut(held['series'][at]['name'])} {show(last[-1])}"
-                if last
-                else f"{_cut(held['series'][at]['name'])} none"
-            )
-            words.append((pixel(last[-1]) if last else HEIGHT - 8.0, text, f"w{chosen.index(at)}"))
+        place = chosen.index(at) if at in chosen else None
+        points = [(x_at, pixel(y)) if math.isfinite(y) else None for x_at, y in zip(x, line, strict=True)]
+        drawn.append((place is not None, path(points, "line other" if place is None else f"line s{place}")))
+        if place is not None:
+            last = next((number for number in reversed(line) if math.isfinite(number)), None)
+            text = f"{_cut(held['series'][at]['name'])} {'none' if last is None else show(last)}"
+            words.append((HEIGHT - 8.0 if last is None else pixel(last), text, f"w{place}"))
     lines = "".join(text for _, text in sorted(drawn, key=lambda pair: pair[0]))
-    notes = [held["note"]] if held["note"] else []
-    if len(chosen) < len(series):
-        notes.append(f"{len(chosen)} of {amount(len(series), 'line')} in colour: those that end highest and lowest")
-    missing = sum(not math.isfinite(number) for line in series for number in line)
-    notes += [f"{amount(missing, 'value')} not finite, left out"] if missing else []
     said = f"{held['title']} over {held['axis']}: {', '.join(text for _, text, _ in words)}"
     ends = (min(finite(held["x"]), default=0.0), max(finite(held["x"]), default=1.0))
     marks = ticks(low, high)
-    y = list(zip(map(pixel, marks), labels_of(marks, held["form"] == "share"), strict=True))
+    levels = list(zip(map(pixel, marks), labels_of(marks, held["form"] == "share"), strict=True))
     beside = labels_beside(words)
-    plot = framed(lines, said, ends, y, right=beside, axis=held["axis"], group=held["axis"], data=data)
+    plot = framed(lines, said, ends, levels, right=beside, axis=held["axis"], group=held["axis"], data=data)
+    notes = _notes(held, series, len(chosen))
     note = tag("figcaption", clean("; ".join(notes)), class_="note") if notes else ""
     head = tag("h3", clean(held["title"]), " ", tag("small", clean(held["unit"])))
     return tag("figure", head, plot, note)
+
+
+def _notes(held: Course, series: Sequence[Sequence[float]], coloured: int) -> list[str]:
+    """What is to be known of a picture beside its lines."""
+    notes = [held["note"]] if held["note"] else []
+    if coloured < len(series):
+        notes.append(f"{coloured} of {amount(len(series), 'line')} in colour: those that end highest and lowest")
+    missing = sum(not math.isfinite(number) for line in series for number in line)
+    return [*notes, f"{amount(missing, 'value')} not finite, left out"] if missing else notes
 
 
 def _range(numbers: Sequence[float], share: bool) -> tuple[float, float]:
