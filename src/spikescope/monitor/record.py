@@ -166,6 +166,36 @@ def _chosen(signal: str) -> Any:
     return _FIRING if signal == "spike" else by_role("neuron")
 
 
+def _tracked(
+    module: nn.Module,
+    signal: Signal,
+    made: Mapping[str, Reducer],
+    ledger: Ledger,
+    every: int,
+    runs: bool,
+    subset: Subset | None,
+) -> tuple[Track, Signal]:
+    """The track of a module, and its signal with the taps that are read in the place of values."""
+    kind = GradientTrack if signal.kind in GRADIENTS else Track
+    track = kind(module, made, ledger, every, runs, signal)
+    taps = tapped(module, signal, made, subset)
+    track.tallied = {label: held for label in taps if is_tallied(held := made[label])}
+    track.tapped = frozenset(taps.keys() - track.tallied.keys())
+    if signal.kind == "output":
+        track.trusted = partial(gives_spikes, module)
+    if taps.keys() == made.keys():
+        signal = Signal("output")  # for when and how much: its values are not read
+    return track, signal._replace(taps=tuple(sorted({tap for names in taps.values() for tap in names})))
+
+
+def _ahead(name: str, module: nn.Module, signal: Signal, track: GradientTrack, root: Root) -> Probe:
+    """The probe that tells a track of gradients when the forward pass goes on."""
+    forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
+    probe = Probe(name, module, forward, track.take_forward, root=root)
+    probe.short = forward_way(track, probe)
+    return probe
+
+
 class Recording(Results):
     """What `record` gives: the results so far, by the name of the module. Reading them changes nothing.
 
@@ -192,32 +222,20 @@ class Recording(Results):
         self._tracks: dict[str, Track] = {}
         root = Root(net)
         runs = bool(root.stateful)
-        options: dict[str, Any] = {"root": root, "subset": subset}
         for name, module in modules.items():
-            signal = signals[name]
-            kind = GradientTrack if signal.kind in GRADIENTS else Track
-            track = kind(module, made[name], self._ledger, every, runs, signal)
-            taps = tapped(module, signal, made[name], subset)
-            track.tallied = {label: held for label in taps if is_tallied(held := made[name][label])}
-            track.tapped = frozenset(taps.keys() - track.tallied.keys())
-            if signal.kind == "output":
-                track.trusted = partial(gives_spikes, module)
-            if taps.keys() == made[name].keys():
-                signal = Signal("output")  # for when and how much: its values are not read
-            signal = signal._replace(taps=tuple(sorted({tap for names in taps.values() for tap in names})))
+            track, signal = _tracked(module, signals[name], made[name], self._ledger, every, runs, subset)
             self._tracks[name] = track
             take = track.take_told if signal.taps else track.take
             missed = track.miss if isinstance(track, GradientTrack) else None
             each = every if runs else 1
-            probe = Probe(name, module, signal, take, scaler=scaler, every=each, missed=missed, **options)
+            probe = Probe(
+                name, module, signal, take, root=root, subset=subset, scaler=scaler, every=each, missed=missed
+            )
             probe.short = short_way(track, probe)
             self._probes.append(probe)
             plugged.append(probe)
             if isinstance(track, GradientTrack):
-                forward = Signal(signal.kind.removeprefix("grad_"), signal.name)
-                ahead = Probe(name, module, forward, track.take_forward, root=root)
-                ahead.short = forward_way(track, ahead)
-                plugged.append(ahead)
+                plugged.append(_ahead(name, module, signal, track, root))
         self.courses = frozenset(
             label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)
         )
