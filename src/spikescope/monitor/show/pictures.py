@@ -138,7 +138,7 @@ def _panels(figure: Figure, grid: Any, count: int) -> list[Axes]:
     return [figure.add_subplot(rows[place // IN_A_ROW][place % IN_A_ROW]) for place in range(count)]
 
 
-def _draw_trains(figure: Figure, place: Any, rasters: Sequence[list[Any]]) -> None:
+def _draw_trains(figure: Figure, place: Any, rasters: Sequence[Mapping[str, Any]]) -> None:
     """The spikes of all layers in one grid, so that a step is at one place in all."""
     count = sum(map(len, rasters))
     held = place.subgridspec(count, 1)
