@@ -308,6 +308,13 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
         "vanishing gradient in time",
         lambda: scene(perceptron(1, tau=1.1), spikes((16, N, F)), loss=_last_step),
     ),
+    "a read-out of the last step": ("1", "vanishing gradient in time", lambda: _read_out(decode="last-mem")),
+    "a read-out of the largest step": ("1", "vanishing gradient in time", lambda: _read_out(decode="max-mem")),
+    "a read-out of all steps behind a layer that forgets": (
+        "1",
+        "vanishing gradient in time",
+        lambda: _read_out(Gain(torch.logspace(-6, 0, 24)[:, None, None]), decode="mean-mem"),
+    ),
     "feedback that is too strong": (
         "1.sub_module",
         "exploding gradient in time",
@@ -328,6 +335,15 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "one neuron twice in forward": ("sn", "one neuron used twice", lambda: scene(_in_two_places())),
     "more spikes than the energy allows": ("1", "rate too high", lambda: scene(perceptron(), rate=0.05)),
 }
+
+
+def _read_out(*between, **options):
+    """A network that sees something in its last steps, and reads its classes from potentials."""
+    net = nn.Sequential(*perceptron(1, tau=1.1), *between, layer.Linear(32, 4), neuron.NonSpikingLIFNode(**options))
+    nn.init.constant_(net[-2].weight, 0.05)
+    functional.set_step_mode(net, "m")
+    late = torch.arange(24) >= (0 if between else 16)
+    return scene(net, spikes((24, N, F)) * late[:, None, None], loss=lambda y: y.square().sum())
 
 
 def _convolutions():

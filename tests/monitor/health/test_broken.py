@@ -52,6 +52,20 @@ def test_the_cause_comes_first_and_its_advice_makes_nothing_worse(name):
     assert worst >= known[kind].rank // 10
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a loss of the last step alone", "# let the loss see every step: y.mean(0), not y[-1]"),
+        ("a read-out of the last step", "net[3].decode = 'mean-mem'"),
+        ("a read-out of the largest step", "net[3].decode = 'mean-mem'"),
+        ("a read-out of all steps behind a layer that forgets", "# between net[1] and net[4]: raise tau"),
+    ],
+)
+def test_what_helps_an_early_step_depends_on_who_reads_the_network(name, line):
+    first = watched(made(BROKEN[name][2])).findings[0]
+    assert (first.kind, first.line) == ("vanishing gradient in time", line)
+
+
 def test_every_kind_has_a_network_that_is_broken_so():
     listed = {kind for _, kind, _ in BROKEN.values()}
     assert len(BROKEN) >= 25

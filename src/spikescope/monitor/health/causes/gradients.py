@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ....neuron.readout import NonSpikingIFNode, ReadOut
 from ..code import gain_of, module_of, scaled_weights, widened
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
@@ -139,10 +140,24 @@ def _time(seen: Seen, name: str, norm: Any) -> Iterator[Finding]:
     steps = tuple(f"step {step}" for step in range(len(norm)))
     evidence = Evidence("the gradient at each step", "L2 norm", steps, tuple(norm.double().tolist()))
     if ratio < limits.vanishing and halfway < math.sqrt(limits.vanishing):
-        line = "# let the loss see every step: y.mean(0), not y[-1]"
-        yield FORGETS.found(name, ratio, limits.vanishing, evidence, line)
+        yield FORGETS.found(name, ratio, limits.vanishing, evidence, *_seeing_more(seen, name))
     elif math.isfinite(ratio) and ratio > limits.exploding:
         yield REMEMBERS.found(name, ratio, limits.exploding, evidence, _weaker(seen, name))
+
+
+def _seeing_more(seen: Seen, name: str) -> tuple[str, str]:
+    """The line, and the advice, that let more of the early steps reach the loss: by the read-out, where one ends it."""
+    behind = [place for place, at in seen.places.items() if at > seen.places[name]]
+    readers = [place for place in behind if isinstance(seen.modules[place], ReadOut)]
+    if not readers:
+        return "# let the loss see every step: y.mean(0), not y[-1]", ""
+    place = readers[-1]
+    reader: Any = seen.modules[place]
+    if reader.decode == "mean-mem" or (reader.decode == "last-mem" and isinstance(reader, NonSpikingIFNode)):
+        line = f"# between {module_of(name)} and {module_of(place)}: raise tau"
+        return line, "The read-out weighs all steps alike: raise tau of what lies before it."
+    line = f"{module_of(place)}.decode = 'mean-mem'"
+    return line, "The read-out tells the loss of few steps: let it decode the mean of all, or raise its tau."
 
 
 def _weaker(seen: Seen, name: str) -> str:
