@@ -1,6 +1,7 @@
 """PyTorch's transformations of a neuron: each gives the eager loop's numbers, or is refused in words."""
 
 import io
+import warnings
 from functools import partial
 
 import pytest
@@ -314,6 +315,28 @@ def test_strict_export_of_a_state_that_is_not_at_rest_is_refused_in_words(step_m
     node.v = torch.full((3,), 0.25)
     with pytest.raises(Exception, match="has a state from an earlier call"):
         torch.export.export(node, (x,), strict=True)
+
+
+class Unrolled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.node = LIFNode()
+
+    def forward(self, x):
+        return torch.stack([self.node(step) for step in x])
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attribute")
+def test_an_export_of_single_steps_says_that_it_carries_no_state():
+    x, words = torch.rand(4, 3) * 2, "torch.export of LIFNode in step_mode='s'"
+    for net, told in ((LIFNode(), 1), (Unrolled(), 1), (LIFNode(step_mode="m"), 0)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            program = torch.export.export(net, (x,)).module()
+        assert sum(words in str(one.message) for one in caught) == told
+        functional.reset_net(net)
+        assert_equal(program(x), net(x), "output")
+        assert_equal(program(x), at_rest(net, x), "a second call")
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter
