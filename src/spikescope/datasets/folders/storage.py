@@ -70,9 +70,19 @@ def load_events(file_name: StoredPath) -> Any:
     return _opened(file_name)
 
 
+_NPY = b"\x93NUMPY"
+
+
 def _opened(file_name: StoredPath) -> Any:
     advice = "; datasets.check names all that are, and says how to have them made again"
     with damage_told(file_name, "NumPy's .npy or .npz", advice), open_regular(file_name) as file:
+        begin = file.read(len(_NPY))
+        file.seek(0)
+        if begin and not begin.startswith((_NPY, b"PK")):  # np.load would take it for a pickle
+            raise FormatError(
+                f"{file_name} cannot be read as NumPy's .npy or .npz: it begins as neither. It is of another format, for "
+                f"which datasets.formats may have a reader, or damaged{advice}."
+            )
         held = np.load(file)
         if isinstance(held, np.ndarray):
             return held
