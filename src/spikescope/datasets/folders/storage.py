@@ -80,8 +80,8 @@ def _opened(file_name: StoredPath) -> Any:
         file.seek(0)
         if begin and not begin.startswith((_NPY, b"PK")):  # np.load would take it for a pickle
             raise FormatError(
-                f"{file_name} cannot be read as NumPy's .npy or .npz: it begins as neither. It is of another format, for "
-                f"which datasets.formats may have a reader, or damaged{advice}."
+                f"{file_name} cannot be read as NumPy's .npy or .npz: it begins as neither. It is of another "
+                f"format, for which datasets.formats may have a reader, or damaged{advice}."
             )
         held = np.load(file)
         if isinstance(held, np.ndarray):
