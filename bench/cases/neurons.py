@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikescope.neuron.core import PointwiseNeuron, registry
+from spikescope.neuron import PointwiseNeuron, registry
 
 from ..harness import Options, Row, agreement, measure
 

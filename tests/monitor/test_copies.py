@@ -19,7 +19,7 @@ from spikescope.monitor import (
     record,
     reduce,
 )
-from spikescope.neuron.core import registry
+from spikescope.neuron.base import registry
 from spikescope.spikes import CompressedSpikes, PackedSpikes
 
 

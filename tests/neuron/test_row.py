@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from spikescope import functional, layer, monitor, neuron
 from spikescope.errors import ShapeError
 from spikescope.neuron import PointwiseNeuron
-from spikescope.neuron.core import registry
+from spikescope.neuron.base import registry
 from spikescope.neuron.row import Place, Row
 from spikescope.neuron.shortcut import Shortcut
 

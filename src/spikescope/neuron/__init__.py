@@ -2,8 +2,9 @@
 
 from ..errors import explain_absent as _explain_absent
 from .adaptive import *
+from .base import *
+from .base import registry as registry
 from .core import *
-from .core import registry as registry
 from .gated import *
 from .integrate import *
 from .integrate import IntegrateAndFire, Membrane

@@ -14,7 +14,8 @@ from ..dynamics.parallel import fired, refused, weighted, what_sums
 from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
-from .core import Neuron, PointwiseNeuron, wide
+from .base import Neuron
+from .core import PointwiseNeuron, wide
 
 __all__ = ["PSN", "MaskedPSN", "ParallelNeuron", "SlidingPSN"]
 

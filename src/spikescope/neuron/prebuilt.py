@@ -16,7 +16,8 @@ from ..surrogate import ATan
 from ..surrogate import registry as surrogates
 from ..toolchain.compiler import ordered
 from ..toolchain.declared import build_declared
-from .core import PointwiseNeuron, registry
+from .base import registry
+from .core import PointwiseNeuron
 from .parallel import PSN, Threshold
 from .shortcut import TAPS as SHORT_TAPS
 

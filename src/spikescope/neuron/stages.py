@@ -15,7 +15,8 @@ from ..dynamics import Plan, Step, eager_taps
 from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
-from .core import HOOKS, PointwiseNeuron, check_formulas
+from .base import HOOKS, check_formulas
+from .core import PointwiseNeuron
 from .shortcut import methods_of
 
 __all__ = ["StagedNeuron"]
