@@ -396,3 +396,39 @@ def test_neunorm_modes_precision_and_errors():
         return torch.func.functional_call(norm, {"w": w}, (s,))
 
     assert torch.autograd.gradcheck(run, (s, norm.w))
+
+
+def channels_last_of_one(x):
+    """One sample with channels last, whose stride of N is that of an axis of one entry: what an addition leaves."""
+    held = x.movedim(-3, -1).contiguous().movedim(-1, -3)
+    return held.as_strided(held.shape, (*(held.shape[-3],) * (held.ndim - 3), *held.stride()[-3:]))
+
+
+@pytest.mark.parametrize("of_input", [False, True])
+@pytest.mark.parametrize("of_gradient", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layer.BatchNorm2d(2, step_mode="m"),
+        lambda: layer.BatchNorm2d(2, track_running_stats=False, step_mode="m"),
+        lambda: layer.ThresholdDependentBatchNorm2d(1.0, 1.0, 2),
+        lambda: layer.BatchNormThroughTime2d(1, 2, step_mode="m"),
+        lambda: layer.TemporalEffectiveBatchNorm2d(1, 2, step_mode="m"),
+    ],
+    ids=["BatchNorm2d", "without statistics", "ThresholdDependent", "ThroughTime", "TemporalEffective"],
+)
+def test_one_sample_has_the_gradients_of_its_numbers_in_any_order_of_memory(make, training, of_input, of_gradient):
+    torch.manual_seed(0)
+    norm = make().train(training).double()
+    x, slope = torch.rand(2, 1, 1, 2, 4, 4, dtype=torch.float64)
+
+    def gradients(x, slope):
+        own = copy.deepcopy(norm)
+        x = x.detach().requires_grad_()
+        own(x).backward(slope)
+        return [x.grad, *(held.grad for held in own.parameters())]
+
+    laid = [channels_last_of_one(each) if odd else each for each, odd in ((x, of_input), (slope, of_gradient))]
+    for got, want in zip(gradients(*laid), gradients(x, slope), strict=True):
+        torch.testing.assert_close(got, want)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,7 @@ from ..sockets import place_sockets
 from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
 from .handing import hand_over
 from .stateless import noted
-from .sync import synchronized_norm
+from .sync import strided_alike, synchronized_norm
 
 __all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
@@ -77,7 +78,7 @@ class BatchNorm(StepModule, _BatchNorm):
         if self.synchronized:
             return synchronized_norm(self, x)
         if not self.training:
-            return _BatchNorm.forward(self, x)
+            return strided_alike(partial(_BatchNorm.forward, self), x)
         self._check_input_dim(x)
         running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
         return self._by_batch(x, running, self._count())
@@ -93,7 +94,9 @@ class BatchNorm(StepModule, _BatchNorm):
     def _by_batch(self, x: Tensor, running: tuple[Tensor | None, Tensor | None], taken: float) -> Tensor:
         """The normalisation by the moments of the batch, of which the running ones take a share."""
         y = normalized(x, self.weight, self.bias, running, taken, self.eps)
-        return F.batch_norm(x, *running, self.weight, self.bias, True, taken, self.eps) if y is None else y
+        if y is not None:
+            return y
+        return strided_alike(lambda x: F.batch_norm(x, *running, self.weight, self.bias, True, taken, self.eps), x)
 
     def _check_axes(self, x: Tensor) -> None:
         time = self._step_mode == "m"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +11,9 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["Shared", "synchronized_norm", "together"]
+from ..internals import is_undisturbed
+
+__all__ = ["Shared", "strided_alike", "synchronized_norm", "together"]
 
 
 def together(process_group: Any) -> Any:
@@ -18,6 +22,26 @@ def together(process_group: Any) -> Any:
         return None
     group = process_group or distributed.group.WORLD
     return group if distributed.get_world_size(group) > 1 else None
+
+
+def strided_alike(norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What a normalisation of PyTorch gives for a batch `[N, C, *]`, with the right gradients for one sample too.
+
+    The stride of an axis of one entry may be anything. Where that of N is not the size of a sample, with channels last
+    in memory, PyTorch on a CPU takes an input and a gradient of two orders for those of one: gradients are wrong.
+    """
+    if x.ndim < 4 or len(x) != 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return norm(x)
+    if not is_undisturbed(in_backward=True):  # a graph of operations is made, or values are stand-ins
+        return norm(x)
+    y = norm(_with_stride_of_sample(x))
+    if y.requires_grad:
+        y.register_hook(_with_stride_of_sample)
+    return y
+
+
+def _with_stride_of_sample(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() or x.stride(0) == x[0].numel() else x.contiguous()
 
 
 def synchronized_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
@@ -32,7 +56,7 @@ def synchronized_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     """
     group = together(norm.process_group) if norm.training else None
     if group is None:
-        return _BatchNorm.forward(norm, x)
+        return strided_alike(partial(_BatchNorm.forward, norm), x)
     alike = getattr(norm, "with_neuron", False)  # then other processes may be on their way through a kernel
     if x.is_cuda and hasattr(norm, "_check_non_zero_input_channels") and not alike:
         return nn.SyncBatchNorm.forward(norm, x)  # type: ignore[arg-type]  # it asks for no more than this has

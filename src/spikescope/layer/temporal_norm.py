@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..base import MemoryModule, MultiStepModule
 from ..errors import ShapeError, StateError, check_floating, check_rank, check_tensor, dims
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .sync import strided_alike
 
 __all__ = [
     "BatchNormThroughTime",
@@ -189,7 +190,7 @@ class BatchNormThroughTime(MemoryModule):
                 f"{owner} was made for T={T} time steps and has done them all since the last reset. "
                 "Call functional.reset_net(net) before the next sequence, or make it with a larger T."
             )
-        y: Tensor = self.bn_list[self.t](x)
+        y = strided_alike(self.bn_list[self.t], x)
         self.t = self.t + 1
         return y
 
