@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ShapeError, UnknownNameError, check_choice, check_module, check_tensor, dims
+from ..errors import ShapeError, UnknownNameError, check_choice, check_module, check_number, check_tensor, dims
 from ..fields import Declared
 
 __all__ = [
@@ -125,6 +126,23 @@ def spike_similar_loss(
         return _LOSSES[loss_type](similar, (labels @ labels.T).clamp(max=1))
 
 
+def check_cross_entropy(
+    owner: str, classes: int, weight: object, ignore_index: object, label_smoothing: object
+) -> None:
+    """Refuse what PyTorch's cross entropy would not take in words, or take for none: a smoothing below 0, or NaN."""
+    if weight is not None:
+        check_tensor(owner, "weight", weight)
+        assert isinstance(weight, Tensor)
+        if weight.shape != (classes,):
+            raise ShapeError(
+                f"{owner}: weight must be None or a tensor of a number for each of the {classes} classes, "
+                f"but got one of the shape {dims(weight.shape)}."
+            )
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
+        raise TypeError(f"{owner}: ignore_index must be a whole number, but got {ignore_index!r}.")
+    check_number(owner, "label_smoothing", label_smoothing, least=0, most=1)
+
+
 def temporal_efficient_training_cross_entropy(
     x_seq: Tensor,
     target: Tensor,
@@ -155,8 +173,10 @@ def temporal_efficient_training_cross_entropy(
             f"{owner} takes x_seq [T, N, C, *] of at least one step with the target [N, *] (classes) or [N, C, *] "
             f"(probabilities), but got {dims(x_seq.shape, 'TNC')} and {dims(target.shape, 'N')}."
         )
+    check_cross_entropy(owner, x_seq.shape[2], weight, ignore_index, label_smoothing)
     each = target.expand(len(x_seq), *target.shape).flatten(0, 1)
-    loss = F.cross_entropy(x_seq.flatten(0, 1), each, weight, None, ignore_index, None, reduction, label_smoothing)
+    options = int(ignore_index), None, reduction, float(label_smoothing)
+    loss = F.cross_entropy(x_seq.flatten(0, 1), each, weight, None, *options)
     if reduction == "none":
         return loss.unflatten(0, (len(x_seq), -1)).mean(0)
     return loss / len(x_seq) if reduction == "sum" else loss

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ShapeError, check_choice, check_tensor, dims
 from ..internals import readable
-from .loss import temporal_efficient_training_cross_entropy
+from .loss import check_cross_entropy, temporal_efficient_training_cross_entropy
 
 __all__ = [
     "count_cross_entropy",
@@ -46,7 +44,9 @@ def rate_cross_entropy(
     tensor(0.4741)
     """
     rates = _checked("rate_cross_entropy", spike_seq, target, reduction).mean(0)
-    return _cross_entropy(rates.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing)
+    return _cross_entropy(
+        "rate_cross_entropy", rates.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing
+    )
 
 
 def count_cross_entropy(
@@ -64,7 +64,9 @@ def count_cross_entropy(
     tensor(0.3133)
     """
     counts = _checked("count_cross_entropy", spike_seq, target, reduction).sum(0)
-    return _cross_entropy(counts.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing)
+    return _cross_entropy(
+        "count_cross_entropy", counts.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing
+    )
 
 
 def rate_mse_loss(
@@ -160,7 +162,9 @@ def first_spike_cross_entropy(
     if not tau > 0:
         raise ValueError(f"first_spike_cross_entropy: tau must be above 0 steps, but got {tau!r}.")
     scores = first_spike_time(spike_seq) / -tau
-    return _cross_entropy(scores.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing)
+    return _cross_entropy(
+        "first_spike_cross_entropy", scores.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing
+    )
 
 
 def first_spike_mse_loss(
@@ -214,7 +218,7 @@ def membrane_cross_entropy(
     check_choice("membrane_cross_entropy", "over_time", over_time, ("each", "max"))
     x_seq = _checked("membrane_cross_entropy", v_seq, target, reduction)
     scores = x_seq if over_time == "each" else x_seq.amax(0, keepdim=True)
-    return _cross_entropy(scores, target, weight, ignore_index, reduction, label_smoothing)
+    return _cross_entropy("membrane_cross_entropy", scores, target, weight, ignore_index, reduction, label_smoothing)
 
 
 def membrane_mse_loss(
@@ -244,11 +248,22 @@ def membrane_mse_loss(
     return squares if reduction == "none" else squares.sum() if reduction == "sum" else squares.mean()
 
 
-def _cross_entropy(scores: Tensor, target: Tensor, weight: Tensor | None, *options: Any) -> Tensor:
+def _cross_entropy(
+    owner: str,
+    scores: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
     """The mean over the steps of `scores` `[T, N, C, *]`; shares get their dtype, and classes the one PyTorch takes."""
     target = target.to(scores.dtype if target.is_floating_point() else torch.int64)
+    check_cross_entropy(owner, scores.shape[2], weight, ignore_index, label_smoothing)
     weight = None if weight is None else weight.to(scores.dtype)
-    return temporal_efficient_training_cross_entropy(scores, target, weight, *options)
+    return temporal_efficient_training_cross_entropy(
+        scores, target, weight, int(ignore_index), reduction, float(label_smoothing)
+    )
 
 
 def widened(x: Tensor) -> Tensor:
