@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .errors import ShapeError, check_call, check_choice, check_sequence, check_state, check_tensor, dims, refuse_script
+from .errors import (
+    ShapeError,
+    check_call,
+    check_choice,
+    check_entry,
+    check_sequence,
+    check_state,
+    check_tensor,
+    dims,
+    refuse_script,
+)
 from .errors import explain_absent as _explain_absent
 from .internals import exporting, memory_question
 from .past import watch_past
@@ -241,6 +251,7 @@ class MemoryModule(StepModule, nn.Module):
         `[N, C]`. What a call left has the shape of its step, and a step of another shape is a `ShapeError`.
         """
         held = self._memories[name] if value is None else value
+        check_entry(type(self).__name__, name, held)
         if not isinstance(held, Tensor) or held.ndim == 0 or held.shape == shape:
             return held
         rest = self._reset_values[name]

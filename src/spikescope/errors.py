@@ -260,7 +260,7 @@ def check_choice(
 ) -> None:
     """Refuse a value that is not one of `choices`."""
     wanted = list(choices)
-    if value not in wanted:
+    if type(value).__hash__ is None or value not in wanted:  # an array is compared entry by entry
         raise error(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
 
 
@@ -313,6 +313,18 @@ def check_floating(owner: str, x: object) -> None:
         )
 
 
+def check_real(owner: str, x: object) -> None:
+    """Refuse an input that is no tensor of real numbers, whole ones included."""
+    check_tensor(owner, "the input", x)
+    assert isinstance(x, Tensor)
+    check_dense(owner, x)
+    if x.is_complex() or x.is_quantized or (x.is_floating_point() and x.dtype.itemsize < 2):
+        raise TypeError(
+            f"{owner} takes real numbers of 16 bits or more, or whole ones, but got an input of dtype {x.dtype}. "
+            "Convert it first, for example with x.float(), or x.dequantize()."
+        )
+
+
 def check_dense(owner: str, x: Tensor) -> None:
     """Refuse a sparse or a nested tensor, and any other layout but PyTorch's usual."""
     if x.is_nested:
@@ -353,6 +365,19 @@ def check_rank(owner: str, x: Tensor, ranks: tuple[int, ...], wanted: str, step_
             f"{owner} in step_mode={step_mode!r} takes {wanted}, but got {dims(x.shape)} with {x.ndim} axes. "
             f"{'Add the time axis of a single step with x.unsqueeze(0). ' if lacks_time else ''}"
             "functional.set_step_mode(net, 's' or 'm') switches a whole network."
+        )
+
+
+def check_entry(owner: str, name: str, held: object) -> None:
+    """Refuse an entry of a state that no step can go on from: it is no number, nor a tensor of numbers, nor None."""
+    if isinstance(held, Tensor):
+        check_dense(f"{owner}: {name}", held)
+        if held.is_complex():
+            raise TypeError(f"{owner}: {name} must be a tensor of real numbers, but got one of dtype {held.dtype}.")
+    elif held is not None and not isinstance(held, (float, int, Real)):
+        raise TypeError(
+            f"{owner}: {name} must be a number or a tensor to go on from, but got {held!r}. "
+            "functional.reset_net(net) gives it its value of the start."
         )
 
 

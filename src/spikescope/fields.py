@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from .errors import check_choice, did_you_mean, refuse_script
+from .errors import check_choice, check_dense, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
 
 __all__ = [
@@ -100,9 +100,11 @@ class Field:
         if given is None and self.optional:
             return None
         if isinstance(given, Tensor):
-            if not given.is_floating_point():
+            check_dense(f"{owner}: {name}", given)
+            if not given.is_floating_point() or given.dtype.itemsize < 2:
+                few = " of 16 bits or more" if given.is_floating_point() else ""
                 raise TypeError(
-                    f"{owner}: {name} must be a floating point tensor, but got dtype {given.dtype}; use .float()."
+                    f"{owner}: {name} must be a floating point tensor{few}, but got dtype {given.dtype}; use .float()."
                 )
         else:
             try:
@@ -121,7 +123,8 @@ class Field:
 
     def _check_bounds(self, owner: str, name: str, given: Any) -> None:
         bounded = {self.above, self.below, self.at_least, self.at_most} != {None}
-        if bounded and (isinstance(given, bool) or not isinstance(given, (Real, Tensor))):
+        several = isinstance(given, Tensor) and not self.dynamic and (given.is_meta or given.numel() != 1)
+        if bounded and (several or isinstance(given, bool) or not isinstance(given, (Real, Tensor))):
             raise TypeError(f"{owner}: {name} must be a number, but got {given!r}.")
         wanted = [
             text

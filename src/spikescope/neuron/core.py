@@ -340,7 +340,7 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _admit_backend(self, given: str) -> str:
         """The backend to store: ours, or in code for another library the default in place of one that is there."""
         supported = (*self.supported_backends, "auto", "torch")
-        if given not in supported:
+        if isinstance(given, str) and given not in supported:
             given = backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
         check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported), UnknownNameError)
         return given

@@ -64,13 +64,13 @@ class GatedLIFNode(PointwiseNeuron):
     init_conduct: float = option(default=0.5, shapes_dynamics=False)
     surrogate_function: Surrogate = part(factory=Sigmoid, kw_only=True)
     step_mode: str = option(default="m", shapes_dynamics=False, kw_only=True)
-    alpha: Tensor = value(init=False)
-    beta: Tensor = value(init=False)
-    gamma: Tensor = value(init=False)
-    tau: Tensor = value(init=False)
-    v_threshold: Tensor = value(init=False)
-    linear_decay: Tensor = value(init=False)
-    v_subreset: Tensor = value(init=False)
+    alpha: Tensor = value(init=False, learnable=True)
+    beta: Tensor = value(init=False, learnable=True)
+    gamma: Tensor = value(init=False, learnable=True)
+    tau: Tensor = value(init=False, learnable=True)
+    v_threshold: Tensor = value(init=False, learnable=True)
+    linear_decay: Tensor = value(init=False, learnable=True)
+    v_subreset: Tensor = value(init=False, learnable=True)
 
     State = Gated
     example = {"T": 16}

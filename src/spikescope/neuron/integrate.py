@@ -226,7 +226,7 @@ class ParametricLIFNode(IntegrateAndFire):
 
     init_tau: float = option(default=2.0, above=1.0, shapes_dynamics=False)
     decay_input: bool = option(default=True, kind=bool)
-    w: Tensor = value(init=False)
+    w: Tensor = value(init=False, learnable=True)
 
     def prepare(self) -> None:
         self.w = nn.Parameter(torch.tensor(-math.log(self.init_tau - 1)))

@@ -111,7 +111,7 @@ class KLIFNode(LeakyIntegrateAndFire):
     """
 
     scale_reset: bool = option(default=False, kind=bool)
-    k: Tensor = value(init=False)
+    k: Tensor = value(init=False, learnable=True)
 
     def prepare(self) -> None:
         self.k = nn.Parameter(torch.tensor(1.0))

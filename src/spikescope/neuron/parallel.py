@@ -54,6 +54,21 @@ class ParallelNeuron(Neuron, abstract=True):
     weight: Tensor = value(init=False)
     bias: Tensor = value(init=False)
 
+    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        """The shapes that the weights and the bias may have."""
+        raise NotImplementedError("a parallel neuron says how many weights it has")
+
+    def _check_weights(self) -> None:
+        """Refuse weights that do not fit the steps, which would give other steps, or none, in silence."""
+        for name, wanted in self._shapes().items():
+            held = getattr(self, name)
+            if not isinstance(held, Tensor) or tuple(held.shape) not in wanted:
+                came = dims(held.shape) if isinstance(held, Tensor) else repr(held)
+                shapes = " or ".join(str(list(shape)) for shape in wanted)
+                raise ShapeError(
+                    f"{type(self).__name__}: {name} must be a tensor of the shape {shapes}, but got {came}."
+                )
+
     def _fire(self, weight: Tensor, bias: Tensor, inputs: Tensor, out: torch.dtype) -> Tensor:
         """The spikes of `weight` [steps, inputs] applied to `inputs` [inputs, N, *], in the dtype `out`."""
         weight, bias = weight.to(inputs.dtype), bias.to(inputs.dtype)
@@ -104,11 +119,17 @@ class ParallelNeuron(Neuron, abstract=True):
         owner = type(self).__name__
         check_floating(owner, x_seq)
         check_sequence(owner, x_seq)
+        self._check_weights()
         if len(x_seq) != steps:
             raise ShapeError(
                 f"{owner} was made for T={steps} steps, got {len(x_seq)}: the input has the shape "
                 f"{dims(x_seq.shape, 'TN')}. Give it sequences of that length or make one with T={len(x_seq)}."
             )
+
+
+def _of_steps(steps: int) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes where every step has weights of its own."""
+    return {"weight": [(steps, steps)], "bias": [(steps, 1), (steps,)]}
 
 
 def _learnable_square(steps: int) -> nn.Parameter:
@@ -145,6 +166,9 @@ class PSN(ParallelNeuron):
         super().prepare()
         self.weight = _learnable_square(self.T)
         self.bias = nn.Parameter(torch.full((self.T, 1), -1.0))
+
+    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        return _of_steps(self.T)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         self._check_steps(x_seq, self.T)
@@ -200,6 +224,9 @@ class MaskedPSN(ParallelNeuron):
             raise ValueError(f"MaskedPSN: lambda_ must be a number from 0 to 1, but got {given!r}.")
         self._lambda = float(given)
 
+    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        return _of_steps(self.T)
+
     def masked_weight(self) -> Tensor:
         """The weights [T, T] under the mask."""
         return self.weight * (self._lambda * self._window() + (1 - self._lambda))
@@ -234,6 +261,7 @@ class MaskedPSN(ParallelNeuron):
 
     def _check_single(self, x: Tensor, t: int) -> None:
         check_floating("MaskedPSN", x)
+        self._check_weights()
         if self._lambda < 1:
             raise StateError(
                 f"MaskedPSN sees later inputs while lambda_ is below 1 (now {self._lambda:.4g}), so it cannot run "
@@ -301,6 +329,9 @@ class SlidingPSN(ParallelNeuron):
         self.queue: Tensor | None
         self.register_memory("queue", None)
 
+    def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
+        return {"weight": [(self.k,)], "bias": [(), (1,)]}
+
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("SlidingPSN", x)
         return self._run(x.unsqueeze(0)).squeeze(0)
@@ -311,6 +342,7 @@ class SlidingPSN(ParallelNeuron):
         return self._run(x_seq)
 
     def _run(self, x_seq: Tensor) -> Tensor:
+        self._check_weights()
         queue, new, before = self.queue, wide(x_seq), self.k - 1
         if queue is None and self.backend == "gemm":  # a product with what nothing came before need not be computed
             weight, zeros = self._matrix(len(new)), new.new_zeros(max(0, before - len(new)), *new.shape[1:])

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import UnknownNameError, saved_tensors
+from ..errors import UnknownNameError, check_real, saved_tensors
 from ..fields import Declared, option
 from ..internals import (
     in_compiled_derivatives,
@@ -167,6 +167,7 @@ class Surrogate(Declared):
         if type(self).by_functions:
             function = self.spiking_function if self.spiking else self.primitive_function
             return function(x, *(getattr(self, name) for name in type(self).fields if name != "spiking"))
+        check_real(type(self).__name__, x)
         p = self.params()
         if any(isinstance(held, Tensor) for held in p):  # in the dtype of the state, as the fields of a neuron
             dtype = torch.promote_types(x.dtype, torch.float32)

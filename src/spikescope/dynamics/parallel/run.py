@@ -6,6 +6,7 @@ import ctypes
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -44,9 +45,9 @@ _REALS = torch.float32, torch.float64
 def weighted(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     """The sums `[steps, N, *]` of inputs `[inputs, N, *]` by weights `[steps, inputs]`, with a bias, one or one a step.
 
-    In one pass, and out of the reach of autocast, which would narrow it to half precision.
+    In one pass, and out of the reach of autocast, which would narrow it to half precision and knows no device 'meta'.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
         flat = x.flatten(1) if x.ndim > 1 else x.unsqueeze(1)
         h = torch.addmm(bias.reshape(-1, 1), weight, flat)
         return h.reshape(len(weight), *x.shape[1:])
