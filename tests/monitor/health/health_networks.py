@@ -337,6 +337,13 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
 }
 
 
+def _read_by_potential():
+    """A network whose last neurons never fire: their potential is what is read."""
+    net = nn.Sequential(*perceptron(2), layer.Linear(32, 4), neuron.LIFNode(v_threshold=float("inf"), store_v_seq=True))
+    functional.set_step_mode(net, "m")
+    return scene(net, loss=lambda y: (net[-1].v_seq - 0.3).square().mean())
+
+
 def _read_out(*between, **options):
     """A network that sees something in its last steps, and reads its classes from potentials."""
     net = nn.Sequential(*perceptron(1, tau=1.1), *between, layer.Linear(32, 4), neuron.NonSpikingLIFNode(**options))
@@ -488,6 +495,7 @@ SOUND = {
     "a perceptron on smooth recordings": lambda: scene(perceptron(), 3 * smooth()),
     "soft resets": lambda: scene(with_(perceptron(node=neuron.IFNode, v_reset=None), _scale("4.weight", 0.5))),
     "convolutions with norms": lambda: _adam(_convolutions(), spikes((4, 8, 2, 8, 8))),
+    "a potential that is read": _read_by_potential,
     "an image that is repeated": lambda: scene(_convolutions(), torch.rand(8, 2, 8, 8).expand(4, 8, 2, 8, 8)),
     "single steps": lambda: scene(_single(perceptron()), run=_in_steps),
     "evaluation with resets": lambda: scene(perceptron(), run=_evaluate),

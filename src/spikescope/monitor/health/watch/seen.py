@@ -17,6 +17,7 @@ from ....sockets import Signal
 from ...choose.changed import Members
 from ...choose.kinds import fires
 from ...choose.modules import by_role, named, select, unwrapped, where
+from ...choose.signals import threshold_of
 from ...probe.group import closed_with
 from ...probe.single import GradScale, Probe
 from ...record import Recording, record
@@ -57,7 +58,7 @@ class Seen:
     """
 
     def __init__(self, net: nn.Module, limits: Limits, scaler: GradScale | None) -> None:
-        firing = where(lambda name, held: fires(held) and not isinstance(held, LIAFNode))
+        firing = where(lambda name, held: _is_judged(held))
         self.net, self.limits, self.modules = net, limits, named(net)
         if not any(map(firing.matches, self.modules, self.modules.values())):
             raise LookupError(
@@ -220,6 +221,11 @@ class Seen:
         return None if latest is None else (latest, self.modules[latest])
 
 
+def _is_judged(module: nn.Module) -> bool:
+    """Whether it is a neuron that is to fire: one with an infinite threshold is a read-out."""
+    return fires(module) and not isinstance(module, LIAFNode) and threshold_of(module) != math.inf
+
+
 _WATCHERS = ("origin", "inputs", "weights", "arrival")
 
 
@@ -232,7 +238,9 @@ def _potentials(net: nn.Module, chosen: dict[str, SupportShare]) -> Recording | 
 
 def _with_one_threshold(net: nn.Module) -> dict[str, Any]:
     """Neurons that give spikes by one threshold; one of a tensor is of a batch, as set_threshold_margin gives it."""
-    held: dict[str, Any] = {name: module for name, module in named(net).items() if is_binary(module)}
+    held: dict[str, Any] = {
+        name: module for name, module in named(net).items() if is_binary(module) and _is_judged(module)
+    }
     return {name: m for name, m in held.items() if not (type(m.v_threshold) is Tensor and m.v_threshold.numel() > 1)}
 
 
