@@ -189,6 +189,22 @@ def test_a_read_out_gives_one_value_for_a_sample(decode, mode):
     assert len(held.by_step) == (len(x) if mode == "s" else 1)
 
 
+def test_a_network_that_only_reads_out_is_compared_by_its_modules():
+    net, x = nn.Sequential(layer.Linear(5, 3), neuron.NonSpikingLIFNode()), sequence()
+    functional.set_step_mode(net, "m")
+    other = copy.deepcopy(net)
+    other[1].tau = 3.0
+    found = analysis.compare(net, other, x)
+    assert [(held.layer, held.differing > 0) for held in found.layers] == [("0", False), ("1", True), ("", True)]
+
+
+def test_outputs_of_other_shapes_are_refused_in_words():
+    net, x = Giving(lambda y: y.mean(0)), sequence()
+    other = another(net, lambda held: setattr(held, "give", lambda y: y))
+    with pytest.raises(ValueError, match="compare: the network has output of the runs"):
+        analysis.compare(net, other, x)
+
+
 def test_an_output_with_samples_first_has_its_steps():
     net, x = Giving(lambda y: y.transpose(0, 1)), sequence()
     other = another(net, lambda held: held.body[2].weight[1].add_(5.0))

@@ -188,8 +188,8 @@ def _matched(a: Values, b: Values) -> Iterator[tuple[int, int, Tensor, Tensor]]:
 def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> Difference:
     if _extents(a) != _extents(b):
         raise ShapeError(
-            f"compare: {key[0]!r} has {key[1]} of the runs {_extents(a)} in the first, and {_extents(b)} in the second "
-            "(run, steps, samples, neurons). Give both the same input."
+            f"compare: {_quoted(key[0])} has {key[1]} of the runs {_extents(a)} in the first, and {_extents(b)} in the "
+            "second (run, steps, samples, neurons). Give both the same input."
         )
     first, values, differing, largest, counts = None, 0, 0, 0.0, torch.zeros(2, 0)
     for run, step, x, y in _matched(a, b):

@@ -44,8 +44,8 @@ def compare(
     - `tolerance`: differences up to it are none.
     - `signals`, `where`: what is compared, and of which modules; None takes the neurons that fire, and what the network
       gives: each tensor or number in it, with the steps of its neurons or, as of a read-out, one value of each sample.
-      In a network without neurons it is the output of each module without children. Of a network against a recording
-      it is what was recorded.
+      In a network without neurons that fire it is the output of each module without children. Of a network against a
+      recording it is what was recorded.
     - `steps`: of a network without neurons against one with them: `x` is held for so many steps, and the output of each
       module of the first is compared with the mean output over time of the neuron that has its name.
 
@@ -132,10 +132,10 @@ def _seen(net: nn.Module, calls: list[Any], wanted: Mapping[str, Any], whole: bo
     """The signals of a copy of a network while it runs; with `whole` also what it gives."""
     twin = copied(unwrapped(net))
     rested(twin)
-    modules = {}
+    modules, firing = {}, any(map(fires, twin.modules()))
     for signal, chosen in wanted.items():
-        default = _FIRING if _spiking(twin) else _LEAVES
-        label = signal if _spiking(twin) or signal != "spike" else "output"
+        default = _FIRING if firing else _LEAVES
+        label = signal if firing or signal != "spike" else "output"
         modules[label] = select(twin, default if chosen is None else chosen, "compare")
     made = {label: {name: signal_of(label, held) for name, held in row.items()} for label, row in modules.items()}
     kept, stateful = _Kept(), any(map(keeps_state, twin.modules()))
