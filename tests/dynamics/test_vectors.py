@@ -16,9 +16,13 @@ from spikescope.dynamics.cpp.kernel import IO_TYPES, backward_source, backward_s
 from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import EIFNode, GatedLIFNode, LIAFNode, LIFNode, ParametricLIFNode
 from spikescope.toolchain import compiler
+from spikescope.toolchain.carried import LEVELS, level_flags
 
 PARTS = ("decay_power", "decay_rest", "decay", "slope_of_decay")
 """Of the slope of a sigmoid."""
+
+PROCESSORS = [level_flags(level) for level in LEVELS] if platform.machine() == "x86_64" else [("-march=native",)]
+"""What is compiled for, whatever runs here: with AVX-512 and without it a kernel is another."""
 
 
 def sources(cls, io=torch.float32, taps=frozenset(), learns=False):
@@ -53,19 +57,26 @@ def test_no_header_is_read_that_takes_longer_than_the_kernel(io):
 
 
 def check(texts, tmp_path):
-    """Every loop that should be vector code is, also those of chunks that a processor with AVX-512 does not take."""
+    """Every loop that should be vector code is, on each kind of processor, those of chunks where it takes none too."""
     for text in texts:
         source = text.replace("far = CHUNK < B && large", "far = large")
         path = tmp_path / "kernel.cpp"
         path.write_text(source)
-        flags = [*compiler.FLAGS, *compiler._own_flags(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]
-        told = subprocess.run([compiler.command()[0], *flags, path], capture_output=True, text=True, check=True).stderr
-        done = {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
         lines = source.splitlines()
         loops = [i for i, line in enumerate(lines, 1) if "#pragma omp simd" in line]
         assert loops
         ends = [next(j for j in range(i, len(lines)) if lines[j].strip() == "}") for i in loops]
-        assert [i for i, end in zip(loops, ends, strict=True) if done.isdisjoint(range(i, end + 1))] == []
+        for processor in PROCESSORS:
+            done = vectorised(path, processor)
+            left = [i for i, end in zip(loops, ends, strict=True) if done.isdisjoint(range(i, end + 1))]
+            assert not left, (processor, left)
+
+
+def vectorised(path, processor):
+    """The lines of the loops that the compiler made vector code."""
+    flags = [*compiler.FLAGS, *processor, *compiler._for_gcc(), "-fopt-info-vec-optimized", "-S", "-o", "/dev/null"]
+    told = subprocess.run([compiler.command()[0], *flags, path], capture_output=True, text=True, check=True).stderr
+    return {int(line.split(":")[1]) for line in told.splitlines() if "loop vectorized" in line}
 
 
 @pytest.mark.skipif("Free Software Foundation" not in compiler._version(), reason="the flags are those of GCC")
