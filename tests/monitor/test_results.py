@@ -10,7 +10,7 @@ from torch import nn
 
 from spikescope import monitor
 from spikescope.monitor.results import Results
-from spikescope.neuron import IFNode
+from spikescope.neuron import IFNode, LIAFNode
 
 
 def recording(reducers):
@@ -29,6 +29,15 @@ def test_a_result_that_is_not_there_is_refused_with_those_that_are(of):
         of(["rate", "silent share"])["1"][0]
     assert row.get("silent") is None
     assert "silent" not in row
+
+
+def test_a_module_that_gives_no_spikes_is_named_and_the_others_are_there():
+    net = nn.Sequential(IFNode(step_mode="m"), LIAFNode(torch.tanh, True, step_mode="m"))
+    with monitor.record(net, ["rate"]) as seen:
+        net(torch.rand(5, 2, 3))
+    with pytest.raises(ValueError, match=r"^'1': Rate counts spikes.* where= takes the modules"):
+        seen.table()
+    assert seen["0"]["rate"].shape == (3,)
 
 
 def test_the_results_of_a_module_are_an_ordinary_dict():

@@ -250,9 +250,15 @@ class Recording(Results):
     def _row(self, name: str) -> dict[str, Any]:
         track = self._tracks[name]
         summaries = {label: track.summary(label) for label in track.totals}
-        return {
-            label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
-        }
+        try:
+            return {
+                label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
+            }
+        except ValueError as error:  # what was seen is not what a reducer is for
+            raise ValueError(
+                f"{name!r}: {error} The results of each other module are under its own name; "
+                "where= takes the modules to watch."
+            ) from error
 
     def summary(self, name: str, label: str) -> Any:
         """The summary of one reducer of a module, closed; None where nothing was seen."""
