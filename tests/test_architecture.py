@@ -61,7 +61,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "spikes": {"dynamics", "errors", "internals", "toolchain"},
     "warn": set(),
     "recording": {"aside", "display", "errors", "files", "form", "spikes", "toolchain", "warn"},
-    "analysis": {"errors", "functional", "recording", "spikes"},
+    "analysis": {"display", "errors", "functional", "recording", "spikes"},
     "monitor": {
         "analysis",
         "aside",
@@ -84,10 +84,10 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "learning": {"base", "errors", "layer", "monitor", "neuron"},
     "rnn": {"base", "dynamics", "errors", "internals", "layer", "neuron", "sockets", "surrogate"},
     "quantize": {"errors", "internals"},
-    "report": {"analysis", "errors", "files", "recording", "spikes"},
+    "report": {"analysis", "display", "errors", "files", "recording", "spikes"},
     "ann2snn": {"base", "display", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
-    "models": {"base", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
+    "models": {"base", "display", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
     "train": {
         "ann2snn",
         "datasets",
@@ -106,7 +106,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "warn",
         "weights",
     },
-    "view": {"analysis", "aside", "errors", "files", "monitor", "recording", "report", "spikes", "warn"},
+    "view": {"analysis", "aside", "display", "errors", "files", "monitor", "recording", "report", "spikes", "warn"},
     "profiling": {"analysis", "display", "errors", "functional", "models", "monitor", "neuron"},
     "neighbours": {"base", "errors", "functional", "monitor"},
     "cli": {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Displayed", "Overview", "bytes_in", "laid_out", "size_of"]
+__all__ = ["Displayed", "Overview", "amount", "bytes_in", "laid_out", "size_of"]
 
 ROWS = 24
 """Rows that are shown of a table; the last one says how many there are beside."""
@@ -91,13 +91,30 @@ class Displayed:
         return self.overview().html()
 
 
-def laid_out(cells: Sequence[Sequence[str]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
+def laid_out(cells: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns of text, so many of them to the left and the others to the right.
+
+    >>> print(laid_out([["layer", "kind", "rate"], ["conv", "Conv2d", "0.25"]], left=2))
+    layer  kind    rate
+    conv   Conv2d  0.25
+    """
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in cells
     )
+
+
+def amount(count: int, what: str) -> str:
+    """A number of things.
+
+    >>> amount(1, "layer"), amount(1200, "layer")
+    ('1 layer', '1,200 layers')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def size_of(number: float) -> str:

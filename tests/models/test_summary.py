@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, models, neuron
+from spikescope.display import size_of
 
 
 def net():
@@ -55,6 +56,12 @@ def test_the_table_has_a_line_a_layer_and_one_for_all():
     assert len(text.splitlines()) == 9
     assert text.splitlines()[-1].startswith("in all")
     assert repr(models.summary(net(), torch.rand(3, 2, 2, 8, 8))) == text
+
+
+def test_bytes_are_in_the_units_of_all_other_tables():
+    found = models.summary(nn.Sequential(nn.Linear(2, 2000), neuron.LIFNode()), torch.rand(3, 2))
+    assert found.kept > 20_000
+    assert str(found).endswith(f"  {size_of(found.kept)}")
 
 
 def test_products_between_layers_are_counted_where_they_happen():

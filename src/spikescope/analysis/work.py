@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..display import laid_out
 from ..errors import check_number, did_you_mean
 
 __all__ = ["Costs", "Energy", "LayerEnergy", "Work", "costs", "energy"]
@@ -229,18 +230,13 @@ def _table(held: Energy) -> str:
         ["in all", "", *(_count(sum(getattr(e.work, name) for e in held.layers)) for name in sums), ""]
         + [_nano(held.sum(name)) for name in ("operations", "updates", "accesses", "total", "twin")]
     )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(c.ljust(w) if at < 2 else c.rjust(w) for at, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
     numbers = held.costs._asdict() | {"mac": held.costs.mac}
-    text += ["", f"Of one sample, by the costs {held.model!r}: {held.costs.source}."]
+    text = [laid_out(lines, left=2), "", f"Of one sample, by the costs {held.model!r}: {held.costs.source}."]
     for name, formula in FORMULAS:
         own = name == "updates" and held.costs.update
         text.append(f"{name} = {f'updates x {held.costs.update:g} pJ' if own else formula.format(**numbers)}")
     text.append(f"twin / network: {held.usual:.2f} by operations alone, {held.honest:.2f} with updates and memory")
-    return "\n".join(line.rstrip() for line in text)
+    return "\n".join(text)
 
 
 def _count(value: float) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .. import __version__
+from ..display import amount
 from ..files import OutputError, claim_folder
 from .conversion import add_convert
 from .counts import count, threads
@@ -141,8 +142,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
     print(f"{outcome.summary}\n\n{run_written(out)}")
     if outcome.interrupted:
-        count = len(outcome.history)
-        print(f"Interrupted: {out} holds {count} finished epoch{'' if count == 1 else 's'}.", file=sys.stderr)
+        print(f"Interrupted: {out} holds {amount(len(outcome.history), 'finished epoch')}.", file=sys.stderr)
         return 130
     if outcome.accuracy < arguments.accuracy:
         print(f"The accuracy of {arguments.accuracy:g} % was missed: {outcome.accuracy:.2f} %.", file=sys.stderr)

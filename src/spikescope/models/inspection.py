@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..base import StepModule
+from ..display import laid_out, size_of
 from ..errors import check_module, check_tensor, dims
 from ..functional import reset_net
 from ..functional.memory.fit import keeps_less
@@ -84,31 +85,14 @@ class Summary:
             for held in self.layers
         ]
         lines.append(("in all", "", "", *_texts(self.parameters, self.neurons, self.macs, self.kept)))
-        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-
-        def line(cells: tuple[str, ...]) -> str:
-            padded = (
-                cell.ljust(width) if at < 3 else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            )
-            return "  ".join(padded).rstrip()
-
-        return "\n".join(map(line, (head, *lines)))
+        return laid_out([head, *lines], left=3)
 
     __repr__ = __str__
 
 
 def _texts(parameters: int, neurons: int, macs: int, kept: int | None) -> tuple[str, ...]:
     numbers = (f"{number:,}" if number else "" for number in (parameters, neurons, macs))
-    return (*numbers, "?" if kept is None else _size(kept))
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return "" if not size else f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
+    return (*numbers, "?" if kept is None else size_of(kept) if kept else "")
 
 
 class _Ledger(TorchDispatchMode):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ..display import Displayed, Overview, laid_out
+from ..display import Displayed, Overview, amount, laid_out
 from ..errors import did_you_mean
 from .show.plain import means, plain
 
@@ -103,7 +103,7 @@ class Results(Displayed, Mapping[str, Any]):
         remarks = [f"{name or '(network)'}: {error}" for name, error in failed.items()]
         if not number:
             remarks.append(self.todo())
-        return Overview(f"{type(self).__name__} of {number} module{'' if number == 1 else 's'}", _cells(rows), remarks)
+        return Overview(f"{type(self).__name__} of {amount(number, 'module')}", _cells(rows), remarks)
 
     def plot(self) -> Figure:
         """A figure of matplotlib: bars of numbers, lines of courses, histograms, traces of signals. Needs `report`."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..display import Overview, size_of
+from ..display import Overview, amount, size_of
 from ..errors import dims
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def overview_of(recording: StoredRecording) -> Overview:
     """A table of all signals. Of values nothing is read; of the files what says where they lie."""
     signals = [signal for layer in recording.values() for signal in layer.values()]
     runs = len({run.index for signal in signals for run in signal.runs})
-    title = f"Recording of {_count(len(recording), 'module')}, {_count(runs, 'run')}, {size_of(recording.nbytes)}"
+    title = f"Recording of {amount(len(recording), 'module')}, {amount(runs, 'run')}, {size_of(recording.nbytes)}"
     return Overview(title, [HEAD, *map(_row, signals)], list(_remarks(recording)))
 
 
@@ -68,7 +68,7 @@ def _remarks(recording: StoredRecording) -> Iterator[str]:
         yield f"A step is {recording.dt:g} s, the longest run {longest * recording.dt:g} s."
     told = sorted({str(name) for note in recording.notes for name in note} - {"run"})
     if told:
-        yield f"Noted of {_count(len(recording.notes), 'run')}: {', '.join(told)}."
+        yield f"Noted of {amount(len(recording.notes), 'run')}: {', '.join(told)}."
     if versions := recording.head.get("versions"):
         held = versions.items() if isinstance(versions, dict) else ()
         yield f"Written by {', '.join(f'{name} {version}' for name, version in held)}."
@@ -82,7 +82,3 @@ def _remarks(recording: StoredRecording) -> Iterator[str]:
 def _longest(signals: Any) -> int:
     runs: list[Run] = [run for signal in signals for run in signal.runs]
     return max((run.steps for run in runs), default=0)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..display import amount
 from .views import Epoch, LayerActivity, LayerWork
 
 __all__ = ["activity_table", "summary", "work_table"]
@@ -26,8 +27,7 @@ def summary(history: Sequence[Epoch]) -> str:
     last = history[-1]
     lines = [
         f"Test accuracy      {100 * last.test_accuracy:.2f} %   (train {100 * last.train_accuracy:.2f} %)",
-        f"Training           {len(history)} epoch{'s' if len(history) > 1 else ''} "
-        f"in {sum(epoch.seconds for epoch in history):.1f} s",
+        f"Training           {amount(len(history), 'epoch')} in {sum(epoch.seconds for epoch in history):.1f} s",
     ]
     return "\n".join([*lines, "", activity_table(last.layers)] if last.layers else lines)
 

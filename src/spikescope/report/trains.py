@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..display import amount
 from ..errors import ShapeError, dims
 from ..spikes import PackedSpikes
 from .style import COLOURS, note, room
@@ -74,7 +75,7 @@ def draw_rasters(rows: Sequence[Axes], layers: Mapping[str, Array], height: floa
     for index, (axes, (words, spikes)) in enumerate(zip(rows, layers.items(), strict=True)):
         count = spikes.shape[1]
         shown = np.linspace(0, count - 1, min(count, ROWS)).round().astype(int)
-        chosen = f"{count:,} neuron{'' if count == 1 else 's'}"
+        chosen = amount(count, "neuron")
         if len(shown) < count:
             chosen = f"{len(shown)} of {chosen}, evenly chosen"
         axes.set_ylim(-0.03 * count - 0.5, 1.03 * max(1, count) - 0.5)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...display import laid_out
 from ...errors import check_module
 from ...recording.budget import nbytes
 from ...recording.records import Moment
@@ -41,8 +42,7 @@ class DryRun(tuple[Match, ...]):
         for match in self:
             shape = "x".join(map(str, match.shapes[0])) if match.shapes else "never fired"
             rows.append((match.name, match.kind, str(len(match.shapes)), shape, f"{match.bytes_per_step:,.0f}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return laid_out(rows, left=len(rows[0]))
 
 
 def dry_run(

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from ...display import Displayed, Overview, size_of
+from ...display import Displayed, Overview, amount, size_of
 from ...errors import did_you_mean
 from ...form import mapped
 from ...recording.records import Records
@@ -134,8 +134,7 @@ class BaseMonitor(Displayed):
         counts = self._counts()
         rows = [[name or "(network)", str(counts.get(name, "?"))] for name in self.monitored_layers]
         state = "listening" if self.is_enable() else "not listening"
-        number = len(self)
-        held = f"{number} record{'' if number == 1 else 's'}, {size_of(self._records.nbytes)} in memory"
+        held = f"{amount(len(self), 'record')}, {size_of(self._records.nbytes)} in memory"
         return Overview(f"{type(self).__name__}: {held}, {state}", [["layer", "records"], *rows])
 
     def __enter__(self) -> Self:

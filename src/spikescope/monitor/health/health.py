@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from ...display import Displayed, Overview, laid_out
+from ...display import Displayed, Overview, amount, laid_out
 from ...errors import check_listening, check_module, check_number, check_whole
 from ..probe.single import GradScale
 from ..record import Recording
@@ -181,7 +181,7 @@ class Health(Displayed):
             remarks = ["No findings.", *words_of((), questions)] if ran else [_UNSEEN]
             return Overview("Health", remarks=[text for text in remarks if text])
         remarks = [text for text in words_of(found, questions) if text]
-        return Overview(f"Health: {len(found)} finding{'' if len(found) == 1 else 's'}", cells_of(found), remarks)
+        return Overview(f"Health: {amount(len(found), 'finding')}", cells_of(found), remarks)
 
     def joined(self, findings: list[Finding], unjudged: list[str], ran: bool) -> Health:
         """A copy with the findings of several processes."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from ...display import amount
 from ..document.shape import Course, Document, value
 from .frame import HEIGHT, framed, labels_beside, path
-from .markup import amount, clean, finite, labels_of, percent, short, tag, ticks
+from .markup import clean, finite, labels_of, percent, short, tag, ticks
 
 __all__ = ["course", "courses"]
 

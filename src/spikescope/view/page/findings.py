@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...display import amount
 from ..document.shape import Document, Finding
 from .bars import evidence
-from .markup import amount, clean, short, tag
+from .markup import clean, short, tag
 
 __all__ = ["facts", "findings"]
 

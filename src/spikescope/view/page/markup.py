@@ -8,7 +8,7 @@ from html import escape
 
 from ..document.shape import Number, value
 
-__all__ = ["amount", "clean", "labels_of", "percent", "place", "short", "tag", "ticks"]
+__all__ = ["clean", "labels_of", "percent", "place", "short", "tag", "ticks"]
 
 VOID = frozenset({"input", "meta", "br"})
 
@@ -89,15 +89,6 @@ def percent(held: Number) -> str:
     """
     number = value(held)
     return f"{short(float(f'{100 * number:.3g}'))} %" if math.isfinite(number) else short(held)
-
-
-def amount(count: int, what: str) -> str:
-    """A number of things.
-
-    >>> amount(1, "layer"), amount(1200, "layer")
-    ('1 layer', '1,200 layers')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ...display import amount
 from ..document.shape import Document, Layer, value
 from .levels import LEVELS, Scale, measure_of
-from .markup import amount, clean, place, tag
+from .markup import clean, place, tag
 
 __all__ = ["legend", "map_of"]
 

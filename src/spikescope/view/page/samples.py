@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...display import amount
 from ..document.shape import Document, Image, Potential, Raster, value
 from .courses import courses
 from .frame import framed, labels_beside, path
-from .markup import amount, clean, finite, place, short, tag
+from .markup import clean, finite, place, short, tag
 
 __all__ = ["potentials", "rasters"]
 
