@@ -288,6 +288,12 @@ def check_number(
         raise ValueError(f"{owner}: {name} must be {bounds}, but got {value!r}.")
 
 
+def check_bound(owner: str, name: str, value: Any, *, above: float | None = None) -> None:
+    """Refuse anything but a number above this one; it may be a tensor without axes."""
+    single = isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex() and not value.is_meta
+    check_number(owner, name, value.item() if single else value, above=above)
+
+
 def check_tensor(owner: str, name: str, value: object) -> None:
     """Refuse anything but a tensor."""
     if not isinstance(value, Tensor):

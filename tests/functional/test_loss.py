@@ -254,3 +254,10 @@ def test_threshold_margin_refuses_in_words():
         set_threshold_margin(nn.Linear(2, 2), torch.eye(2))
     with pytest.raises(TypeError, match="label_one_hot must be a"):
         set_threshold_margin(IFNode(), [[0, 1]])
+
+
+@pytest.mark.parametrize("name", ["eval_threshold", "threshold0", "threshold1"])
+@pytest.mark.parametrize("given", ["1", None, [1.0], True, torch.ones(3), float("nan")], ids=repr)
+def test_a_margin_is_a_number(name, given):
+    with pytest.raises(ValueError, match=f"set_threshold_margin: {name} must be a number, but got"):
+        set_threshold_margin(LIFNode(), torch.eye(3), **{name: given})

@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ShapeError, UnknownNameError, check_choice, check_module, check_number, check_tensor, dims
+from ..errors import (
+    ShapeError,
+    UnknownNameError,
+    check_bound,
+    check_choice,
+    check_module,
+    check_number,
+    check_tensor,
+    dims,
+)
 from ..fields import Declared
 
 __all__ = [
@@ -203,6 +212,8 @@ def set_threshold_margin(
     """
     check_module("set_threshold_margin", output_layer)
     check_tensor("set_threshold_margin", "label_one_hot", label_one_hot)
+    for name, number in (("eval_threshold", eval_threshold), ("threshold0", threshold0), ("threshold1", threshold1)):
+        check_bound("set_threshold_margin", name, number)
     if not isinstance(output_layer, Declared) or "v_threshold" not in type(output_layer).dynamic:
         raise TypeError(
             f"set_threshold_margin takes a neuron with a v_threshold, but {type(output_layer).__name__} has none."

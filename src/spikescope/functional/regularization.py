@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_choice, check_number, check_tensor, dims
 from .spike_loss import widened
 
 __all__ = ["rate_regularization", "synaptic_operations", "synops_regularization"]
@@ -39,6 +39,8 @@ def rate_regularization(spike_seq: Tensor, low: float = 0.0, high: float = 1.0, 
             "rate_regularization takes spikes [T, N, *] of at least one step, sample and neuron, but got "
             f"{dims(spike_seq.shape, 'TN')}."
         )
+    check_bound("rate_regularization", "low", low)
+    check_bound("rate_regularization", "high", high)
     if not low <= high:
         raise ValueError(f"rate_regularization: low must not be above high, but got {low!r} and {high!r}.")
     rate = widened(spike_seq).mean(_MEAN_OVER[rate_of])
@@ -67,6 +69,8 @@ def synaptic_operations(spike_seq: Tensor, fan_out: float | Tensor) -> Tensor:
                 f"neurons {dims(one)}. monitor.reduce.fan_out(layer, shape) gives it for the layer behind."
             )
         fan_out = fan_out.to(counts)
+    else:
+        check_number("synaptic_operations", "fan_out", fan_out, least=0)
     return (counts * fan_out).flatten(1).sum(1) if one else counts * fan_out
 
 
@@ -94,6 +98,11 @@ def synops_regularization(
     tensor(0.0625)
     """
     owner = "synops_regularization"
+    if not isinstance(spike_seqs, (Tensor, Iterable)):
+        raise TypeError(
+            f"{owner}: spike_seqs must be the spikes of a layer, or a sequence of those of several, "
+            f"but got {type(spike_seqs).__name__}."
+        )
     layers = [spike_seqs] if isinstance(spike_seqs, Tensor) else list(spike_seqs)
     reaches = list(fan_outs) if isinstance(fan_outs, Sequence) else [fan_outs]
     if not layers or len(layers) != len(reaches):
@@ -101,8 +110,7 @@ def synops_regularization(
             f"{owner} takes a fan_out for each layer, but got the spikes of {len(layers)} layers and {len(reaches)} "
             "fan_outs."
         )
-    if not target > 0:
-        raise ValueError(f"{owner}: target must be above 0 operations a sample, but got {target!r}.")
+    check_bound(owner, "target", target, above=0)
     each = [synaptic_operations(spikes, reach) for spikes, reach in zip(layers, reaches, strict=True)]
     if len({len(operations) for operations in each}) != 1 or not len(each[0]):
         raise ShapeError(
