@@ -60,3 +60,9 @@ def test_coincidences_of_trains_without_an_axis_of_neurons():
     x, y = drawn((30, 4), 0.3), drawn((30, 4), 0.3, seed=1)
     wanted = analysis.spike_time_tiling_coefficient(x.unsqueeze(-1), y.unsqueeze(-1), dt=2.0)
     assert torch.equal(analysis.spike_time_tiling_coefficient(x, y, dt=2.0), wanted[0])
+
+
+@pytest.mark.parametrize("name", [held for held in sorted(registry) if registry[held].takes == ("spikes",)])
+def test_spikes_are_real_numbers(name):
+    with pytest.raises(TypeError, match=f"{name} takes real numbers"):
+        registry[name].function(torch.ones(6, 2, 3, dtype=torch.complex64), **registry[name].example)

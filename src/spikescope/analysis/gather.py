@@ -96,6 +96,10 @@ def values_of(owner: str, given: Any) -> Array:
     """
     if isinstance(given, Tensor):
         check_numbers(owner, given)
+        if given.is_complex():
+            raise TypeError(
+                f"{owner} takes real numbers, but got a tensor of dtype {given.dtype}. Choose a part of it."
+            )
         if given.ndim < 2:
             raise ShapeError(f"{owner} takes [N, F] or [T, N, *], but got {dims(given.shape)}.")
         held = given.detach().double()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_numbers, check_sequence, dims
+from ..errors import ShapeError, check_choice, check_numbers, check_real, check_sequence, dims
 from ..recording import Block, Events, Signal
 from ..spikes import PackedSpikes, Places, places
 
@@ -137,6 +137,7 @@ def _check_order(owner: str, a: Chunk, b: Chunk) -> None:
 
 def _check_spikes(owner: str, x: Tensor) -> None:
     """Refuse what is no spikes: potentials, whose values that are not 0 would all count as one."""
+    check_real(owner, x)
     odd = x[x != x.round()] if x.is_floating_point() else x[:0]
     if odd.numel():
         raise ValueError(
