@@ -194,6 +194,7 @@ class MemoryModule(StepModule, nn.Module):
     """
 
     wide_state: ClassVar[bool] = True  # whether it adds up, and so stays float32 in a network of half precision
+    zero_at_rest: ClassVar[frozenset[str]] = frozenset()  # the memories that are None or empty where all would be 0
     tells_of_its_past: ClassVar[bool] = False  # whether what runs its backward pass says that a graph is gone
 
     _memories: dict[str, Any]

@@ -15,6 +15,7 @@ from .network_fusion import *
 from .norm_fusion import *
 from .online import *
 from .regularization import *
+from .samples import *
 from .spike_loss import *
 from .stream import *
 

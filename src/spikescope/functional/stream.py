@@ -13,6 +13,7 @@ from ..errors import check_module
 from ..internals import enable_gradients
 from ..neuron.row import Row
 from .network import NetworkState, get_state, label, listed, outside_of_containers, reset_net, set_state
+from .samples import reset_samples
 
 __all__ = ["Stream", "stream"]
 
@@ -62,9 +63,16 @@ class Stream:
         """TypeError: a network is called, and has gradients; a step of a stream has none, and is named so."""
         raise TypeError("A Stream is not called: loop.step(x) runs one step [N, *], and loop.reset() begins anew.")
 
-    def reset(self) -> None:
-        """Begin anew: every module goes back to the state of its reset."""
-        reset_net(self.net)
+    def reset(self, where: Any = None) -> None:
+        """Begin anew: every module goes back to the state of its reset.
+
+        - `where`: None for all samples; or `[N]` of bools, True for the samples that begin anew, as `reset_samples`
+          takes it.
+        """
+        if where is None:
+            reset_net(self.net)
+        else:
+            reset_samples(self.net, where)
 
     @property
     def state(self) -> NetworkState:

@@ -235,6 +235,7 @@ class ElementWiseRecurrentContainer(MemoryModule):
 
     owns_children_step_mode = True
     wide_state = False
+    zero_at_rest = frozenset({"y"})
 
     y: Tensor | None
 
@@ -283,6 +284,7 @@ class LinearRecurrentContainer(MemoryModule):
 
     owns_children_step_mode = True
     wide_state = False
+    zero_at_rest = frozenset({"y"})
 
     y: Tensor | None
 

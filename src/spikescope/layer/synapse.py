@@ -88,6 +88,7 @@ class Delay(MemoryModule):
     """
 
     wide_state = False
+    zero_at_rest = frozenset({"queue"})
 
     queue: list[Tensor]
 

@@ -1,0 +1,162 @@
+"""Samples that begin anew by themselves: each goes on as one that was alone all the time."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spikescope import encoding, functional, layer, learning, neuron
+from spikescope.ann2snn.modules import SpikingMaxPool
+from spikescope.errors import ShapeError, StateError
+from spikescope.neuron import PointwiseNeuron, registry
+
+N, C = 5, 12
+POINTWISE = [cls for cls in registry.values() if issubclass(cls, PointwiseNeuron) and "s" in cls.supported_step_modes]
+DONE = torch.tensor([False, True, False, True, False])
+
+
+def inputs(steps, *shape):
+    return 3 * torch.rand(steps, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def check(make, shape=(N, C)):
+    """Of samples that begin anew the steps are those after a reset, of the others those of a run without."""
+    x = inputs(16, *shape)
+    net, whole, fresh = make(), make(), make()
+    for held in (whole, fresh):
+        held.load_state_dict(net.state_dict())
+    for step in x[:4]:
+        net(step)
+        whole(step)
+    functional.reset_samples(net, DONE)
+    differ = 0
+    for step in x[4:]:
+        got, went_on, began = net(step), whole(step), fresh(step)
+        assert torch.equal(got[DONE], began[DONE])
+        assert torch.equal(got[~DONE], went_on[~DONE])
+        differ += (began != went_on)[DONE].sum()
+    assert differ > 0  # else the samples had nothing to forget
+
+
+@pytest.mark.parametrize("cls", [cls for cls in POINTWISE if not cls.driven_by], ids=lambda cls: cls.__name__)
+def test_of_every_neuron(cls):
+    def make():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(C, C), cls(**cls.example), nn.Linear(C, C)).eval()  # without noise and traces
+
+    check(make)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layer.ElementWiseRecurrentContainer(neuron.IFNode(v_reset=None), torch.add),
+        lambda: layer.LinearRecurrentContainer(neuron.NonSpikingIFNode(), C, C),
+        lambda: layer.SynapseFilter(tau=3.0),
+        lambda: layer.Delay(2),
+        lambda: layer.Delay(5),
+    ],
+    ids=["element-wise", "linear", "filter", "delay", "long delay"],
+)
+def test_of_every_layer_with_a_state(make):
+    check(make)
+
+
+def test_of_images_and_of_pools():
+    check(lambda: nn.Sequential(neuron.LIFNode(v_reset=None), SpikingMaxPool(nn.MaxPool2d(2))), (N, 3, 4, 4))
+
+
+def test_of_a_stream_by_what_environments_give():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(C, C), neuron.LIFNode(), nn.Linear(C, C), neuron.IFNode())
+    loop = functional.stream(net)
+    for done in (DONE.numpy(), DONE.tolist(), np.zeros(N, bool)):
+        for step in inputs(3, N, C):
+            loop.step(step)
+        before = loop.state
+        loop.reset(done)
+        for name in ("1", "3"):
+            held, was = loop.state[name]["v"], before[name]["v"]
+            assert torch.equal(held, torch.where(torch.as_tensor(done).view(-1, 1), 0.0, was))
+            assert was.abs().sum() > 0
+    loop.reset()
+    assert loop.state["1"]["v"] == 0
+
+
+def test_no_gradient_flows_into_the_past_of_a_sample_that_begins_anew():
+    net = neuron.LIFNode()
+    first = inputs(1, N, C)[0].requires_grad_()
+    net(first)
+    functional.reset_samples(net, DONE)
+    net(inputs(1, N, C)[0])
+    net.v.sum().backward()
+    assert not first.grad[DONE].any()
+    assert first.grad[~DONE].any()
+
+
+def test_a_network_at_rest_and_states_that_are_spread():
+    net = nn.Sequential(neuron.LIFNode(), layer.Delay(2), layer.LinearRecurrentContainer(neuron.IFNode(), C, C))
+    functional.reset_samples(net, DONE)
+    assert net[0].v == 0
+    assert net[1].queue == []
+    node = neuron.IFNode()
+    rest = torch.linspace(0, 0.5, C)
+    node.set_reset_value("v", rest)
+    node.reset()
+    node(inputs(1, N, C)[0])
+    functional.reset_samples(node, DONE)
+    assert torch.equal(node.v[DONE], rest.expand(2, C))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: neuron.GatedLIFNode(T=9, step_mode="s"), "'t' of 0 (GatedLIFNode)"),
+        (lambda: nn.Sequential(layer.Dropout(0.5)), "'mask' of 0.0 (Dropout)"),
+        (lambda: neuron.SlidingPSN(k=3, step_mode="s"), "'queue' of 0 (SlidingPSN)"),
+        (lambda: encoding.LatencyEncoder(9), "of 0 (LatencyEncoder)"),
+    ],
+    ids=["steps", "mask", "queue", "encoder"],
+)
+def test_what_is_kept_for_the_whole_batch_is_named_and_nothing_changes(make, named):
+    net = nn.Sequential(make(), neuron.IFNode())
+    for _ in range(2):
+        net(torch.ones(N, C))
+    before = net[1].v
+    with pytest.raises(StateError, match="for the whole batch") as told:
+        functional.reset_samples(net, DONE)
+    assert named in str(told.value)
+    assert net[1].v is before
+
+
+def test_a_reset_of_its_own_is_not_guessed():
+    class Own(nn.Module):
+        def reset(self):
+            pass
+
+    class Counting(neuron.IFNode):
+        def reset(self):
+            super().reset()
+
+    for module in (Own(), Counting()):
+        with pytest.raises(StateError, match=rf"0 \({type(module).__name__}\), which has a reset\(\) of its own"):
+            functional.reset_samples(nn.Sequential(module), DONE)
+    net = nn.Sequential(nn.Linear(C, C), neuron.IFNode())
+    learner = learning.STDPLearner("s", net[0], net[1], 2.0, 2.0)
+    with pytest.raises(StateError, match="STDPLearner"):
+        functional.reset_samples(nn.ModuleList([learner]), DONE)
+
+
+@pytest.mark.parametrize(
+    "where", [None, 3, "all", [0, 1, 0], torch.ones(2, 2, dtype=torch.bool), object(), [[True], [False, True]]]
+)
+def test_what_is_no_list_of_bools(where):
+    with pytest.raises(TypeError, match="where must be \\[N\\] of bools"):
+        functional.reset_samples(neuron.IFNode(), where)
+
+
+def test_another_number_of_samples():
+    net = nn.Sequential(neuron.IFNode())
+    net(inputs(1, N, C)[0])
+    with pytest.raises(ShapeError, match=r"where has 2 entries, one a sample, but 'v' of 0 \(IFNode\) is \[N=5, 12\]"):
+        functional.reset_samples(net, [True, False])
