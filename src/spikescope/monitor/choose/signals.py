@@ -115,7 +115,10 @@ def threshold_name(module: nn.Module) -> str | None:
     'v_threshold'
     """
     if (adapter := adapter_of(module)) is not None:
-        return adapter.threshold(module) if adapter.neurons else None
+        if not adapter.neurons:
+            return None
+        adapter.check(module, ran=False)  # what a user said may be misspelt
+        return adapter.threshold(module)
     return _field(module, "v_threshold")
 
 
