@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Never, cast
 import torch
 from torch import Tensor, nn
 
+from .internals import readable
+
 __all__ = ["BiasError", "MissingExtraError", "RecomputeError", "ShapeError", "StateError", "UnknownNameError"]
 
 
@@ -260,7 +262,8 @@ def check_choice(
 ) -> None:
     """Refuse a value that is not one of `choices`."""
     wanted = list(choices)
-    if type(value).__hash__ is None or value not in wanted:  # an array is compared entry by entry
+    several = type(value).__hash__ is None or isinstance(value, Tensor)  # is compared entry by entry
+    if several or value not in wanted:
         raise error(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
 
 
@@ -289,9 +292,10 @@ def check_number(
 
 
 def check_bound(owner: str, name: str, value: Any, *, above: float | None = None) -> None:
-    """Refuse anything but a number above this one; it may be a tensor without axes."""
-    single = isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex() and not value.is_meta
-    check_number(owner, name, value.item() if single else value, above=above)
+    """Refuse anything but a number above this one; it may be a tensor of one, which may be there without a value."""
+    single = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    if not single or readable(value):
+        check_number(owner, name, value.item() if single else value, above=above)
 
 
 def check_tensor(owner: str, name: str, value: object) -> None:

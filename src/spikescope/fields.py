@@ -345,7 +345,12 @@ class Declared(nn.Module):
     def __setattr__(self, name: str, given: Any) -> None:
         spec = type(self).fields.get(name)
         if spec is not None:
+            learned = self.__dict__.get("_parameters", {}).get(name) if spec.learnable else None
+            by_number = not isinstance(given, Tensor)
             given = self._admit_field(name, spec, given)
+            if by_number and learned is not None and given is not None:
+                with torch.no_grad():
+                    given = learned.copy_(given)  # an optimizer has it
             if not isinstance(given, nn.Parameter):
                 self.__dict__.get("_parameters", {}).pop(name, None)
             if spec.dynamic:

@@ -232,7 +232,10 @@ def check_export(module: Any) -> None:
             "as a constant. Call functional.reset_net(net) from spikescope first: the exported network then starts "
             "from rest at every call."
         )
-    if module.step_mode == "s" and all(held is rest[name] for name, held in module._memories.items()):
+    memories = module._memories.items()
+    if module.step_mode == "s" and all(
+        held is rest[name] or (type(held) is list and not held) for name, held in memories
+    ):
         warnings.warn(
             f"torch.export of {type(module).__name__} in step_mode='s': the exported network starts from rest at every "
             "call and carries no state from one to the next. Unless its forward goes over the steps itself, use "

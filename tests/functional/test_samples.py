@@ -1,11 +1,13 @@
 """Samples that begin anew by themselves: each goes on as one that was alone all the time."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spikescope import encoding, functional, layer, learning, neuron
+from spikescope import base, encoding, functional, layer, learning, neuron
 from spikescope.ann2snn.modules import SpikingMaxPool
 from spikescope.errors import ShapeError, StateError
 from spikescope.neuron import PointwiseNeuron, registry
@@ -53,10 +55,11 @@ def test_of_every_neuron(cls):
         lambda: layer.ElementWiseRecurrentContainer(neuron.IFNode(v_reset=None), torch.add),
         lambda: layer.LinearRecurrentContainer(neuron.NonSpikingIFNode(), C, C),
         lambda: layer.SynapseFilter(tau=3.0),
+        *(partial(neuron.NonSpikingLIFNode, decode=decode) for decode in ("mean-mem", "max-mem", "max-abs-mem")),
         lambda: layer.Delay(2),
         lambda: layer.Delay(5),
     ],
-    ids=["element-wise", "linear", "filter", "delay", "long delay"],
+    ids=["element-wise", "linear", "filter", "mean", "largest", "farthest", "delay", "long delay"],
 )
 def test_of_every_layer_with_a_state(make):
     check(make)
@@ -70,14 +73,14 @@ def test_of_a_stream_by_what_environments_give():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(C, C), neuron.LIFNode(), nn.Linear(C, C), neuron.IFNode())
     loop = functional.stream(net)
-    for done in (DONE.numpy(), DONE.tolist(), np.zeros(N, bool)):
+    for done in (DONE.numpy(), DONE.tolist(), DONE.numpy()[::-1], np.zeros(N, bool)):
         for step in inputs(3, N, C):
             loop.step(step)
         before = loop.state
         loop.reset(done)
         for name in ("1", "3"):
             held, was = loop.state[name]["v"], before[name]["v"]
-            assert torch.equal(held, torch.where(torch.as_tensor(done).view(-1, 1), 0.0, was))
+            assert torch.equal(held, torch.where(torch.tensor(list(done)).view(-1, 1), 0.0, was))
             assert was.abs().sum() > 0
     loop.reset()
     assert loop.state["1"]["v"] == 0
@@ -92,6 +95,50 @@ def test_no_gradient_flows_into_the_past_of_a_sample_that_begins_anew():
     net.v.sum().backward()
     assert not first.grad[DONE].any()
     assert first.grad[~DONE].any()
+
+
+def test_a_step_of_another_batch_is_refused_as_before():
+    node = neuron.IFNode()
+    node(torch.ones(1, C))
+    functional.reset_samples(node, [True])
+    with pytest.raises(ShapeError, match="left by the call before"):
+        node(torch.ones(N, C))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: neuron.IFNode(v_reset=torch.linspace(-0.5, 0.1, C)),
+        lambda: neuron.LIFNode(v_reset=nn.Parameter(torch.tensor(-0.2))),
+    ],
+    ids=["a value a neuron", "a Parameter"],
+)
+def test_where_a_field_that_is_a_tensor_says_where_to_begin(make):
+    check(lambda: nn.Sequential(make()))
+
+
+def test_nobody_leaves_the_state_as_it_is():
+    net = nn.Sequential(neuron.LIFNode(), layer.Delay(2))
+    net(torch.ones(N, C))
+    before = functional.get_state(net)
+    functional.reset_samples(net, [False] * N)
+    assert net[0].v is before["0"]["v"]
+
+
+def test_memories_of_several_tensors():
+    class Two(base.MemoryModule):
+        zero_at_rest = frozenset({"pair"})
+
+        def __init__(self):
+            super().__init__()
+            self.register_memory("pair", (0.0, 0.0))
+
+        def single_step_forward(self, x):
+            a, b = self.pair
+            self.pair = (a + x, b + 2 * x)
+            return self.pair[0] + self.pair[1]
+
+    check(Two)
 
 
 def test_a_network_at_rest_and_states_that_are_spread():
@@ -118,12 +165,12 @@ def test_a_network_at_rest_and_states_that_are_spread():
     ],
     ids=["steps", "mask", "queue", "encoder"],
 )
-def test_what_is_kept_for_the_whole_batch_is_named_and_nothing_changes(make, named):
+def test_what_cannot_begin_anew_is_named_and_nothing_changes(make, named):
     net = nn.Sequential(make(), neuron.IFNode())
     for _ in range(2):
         net(torch.ones(N, C))
     before = net[1].v
-    with pytest.raises(StateError, match="for the whole batch") as told:
+    with pytest.raises(StateError, match="cannot begin anew for some samples alone") as told:
         functional.reset_samples(net, DONE)
     assert named in str(told.value)
     assert net[1].v is before

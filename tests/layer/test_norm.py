@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import platform
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 
 from spikescope import layer
+from spikescope.dynamics.norm import cpu
 from spikescope.errors import ShapeError, StateError
 from spikescope.layer.fold import is_expanded
+from spikescope.toolchain import compiler
 
 T, N, C = 5, 3, 4
 SHAPES = {"1d": [(), (7,)], "2d": [(3, 5)], "3d": [(2, 3, 2)]}
@@ -404,6 +407,18 @@ def channels_last_of_one(x):
     return held.as_strided(held.shape, (*(held.shape[-3],) * (held.ndim - 3), *held.stride()[-3:]))
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_one_large_sample_has_the_gradients_of_its_numbers_in_any_order_of_memory(graph):
+    torch.manual_seed(0)
+    norm, (x, slope) = layer.BatchNorm2d(64, step_mode="m"), torch.rand(2, 1, 1, 64, 32, 32)
+    x.requires_grad_()
+    grads = [
+        torch.autograd.grad(copy.deepcopy(norm)(x), x, held, create_graph=graph)[0]
+        for held in (slope, channels_last_of_one(slope))
+    ]
+    torch.testing.assert_close(*grads)
+
+
 @pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("of_gradient", [False, True])
 @pytest.mark.parametrize("training", [False, True])
@@ -432,3 +447,11 @@ def test_one_sample_has_the_gradients_of_its_numbers_in_any_order_of_memory(make
     laid = [channels_last_of_one(each) if odd else each for each, odd in ((x, of_input), (slope, of_gradient))]
     for got, want in zip(gradients(*laid), gradients(x, slope), strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.skipif(
+    bool(compiler.trouble()) or platform.machine() != "x86_64", reason="no kernel, or of others not known"
+)
+def test_the_kernel_of_a_cpu_has_the_bits_of_this_pytorch():
+    """Of every PyTorch that is supported, for planes of 64; else the tests of the kernel would leave themselves out."""
+    assert cpu.gives_the_same(64)

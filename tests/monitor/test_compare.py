@@ -1,6 +1,7 @@
 """Networks held against each other and against recordings: where the first difference is, and where it grows."""
 
 import copy
+from fractions import Fraction
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 import spikescope
 from monitor_cases import sequence, spiking_net
 from spikescope import analysis, ann2snn, functional, layer, monitor, neuron
+from spikescope.monitor.outcome import Course, outcomes
 
 
 def another(net, change):
@@ -232,3 +234,23 @@ def test_an_output_that_cannot_be_compared_is_told():
     net = Giving(lambda y: object())
     with pytest.warns(RuntimeWarning, match="output of the network is object and is not compared"):
         assert [held.layer for held in analysis.compare(net, net, sequence()).layers] == ["body.1", "body.3"]
+
+
+def test_an_axis_as_long_as_time_is_none():
+    conv, line = Course(4, 2, 5), Course(4, 4, 3)
+    shapes = {
+        (2, 4, 8, 8): conv,  # [N, C, H, W] of four channels
+        (4, 4): line,
+    }
+    for shape, course in shapes.items():
+        ((name, held),) = outcomes(torch.ones(shape), course)
+        assert (name, list(held.shape)) == ("output", [1, *shape])
+    ((_, held),) = outcomes(torch.ones(2, 4, 3, 8, 8), conv)
+    assert held.shape == (4, 2, 3, 8, 8)
+
+
+def test_numbers_are_held_as_they_are():
+    exact, near, third = Giving(lambda y: 0.1 + 0.2), Giving(lambda y: 0.3), Giving(lambda y: Fraction(1, 3))
+    near.body = third.body = exact.body
+    assert not analysis.compare(exact, near, sequence()).same
+    assert analysis.compare(third, copy.deepcopy(third), sequence()).same

@@ -194,7 +194,9 @@ def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> D
     first, values, differing, largest, counts = None, 0, 0, 0.0, torch.zeros(2, 0)
     for run, step, x, y in _matched(a, b):
         if x.is_complex() or y.is_complex():
-            raise TypeError(f"compare takes real values, but those of {key[0]!r} are complex. Give x.real and x.imag.")
+            raise TypeError(
+                f"compare takes real values, but {_quoted(key[0])} has complex ones. Give x.real and x.imag."
+            )
         gap = (x.double() - y.double()).abs()
         odd = (x != y) & ~(x.isnan() & y.isnan())  # of large whole numbers the gap may round to 0
         odd &= ~(gap <= tolerance) if tolerance else True

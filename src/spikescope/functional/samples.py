@@ -23,11 +23,12 @@ def reset_samples(net: nn.Module, where: Any) -> None:
     """Put the state of some samples of the batch back to rest; the others go on as if nothing had happened.
 
     - `where`: `[N]` of bools, True for each sample that begins anew: a tensor, an array or a list, as the `done` of
-      vectorised environments is.
+      vectorised environments is. The state is `[N, *]`, as a step leaves it.
 
-    The next step gives these samples, bit for bit, what it gives after `reset_net`, and no gradient flows into their
-    past. StateError, and a network left as it was, where a module keeps something for the whole batch, such as a count
-    of steps; ShapeError where the state has another number of samples; TypeError for what is no list of bools.
+    The next step gives these samples, bit for bit, what it gives after `reset_net`; their past has a gradient of zero.
+    StateError, and a network left as it was, where a module keeps what has no place for a sample, such as a count of
+    steps, or has a reset of its own; ShapeError where the state has another number of samples; TypeError for what is no
+    list of bools.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode())
     >>> _ = net(torch.tensor([[0.25], [0.5]]))
@@ -37,36 +38,43 @@ def reset_samples(net: nn.Module, where: Any) -> None:
     """
     check_module("reset_samples", net)
     mask = _mask(where)
-    shared: list[str] = []
+    refused: list[str] = []
     made: list[tuple[MemoryModule, str, Any]] = []
     for path, module in net.named_modules():
         if not has_own(module, "reset"):
             continue
         if not isinstance(module, MemoryModule) or type(module).reset not in _RESETS:
-            shared.append(f"{label(path, module)}, which has a reset() of its own")
+            refused.append(f"{label(path, module)}, which has a reset() of its own")
             continue
         for name, held in module.named_memories():
             rest = module._reset_values[name]
-            if held is rest or _is_number(held, rest):
+            if held is rest or _is_at_rest(held, rest):
                 continue
-            rest = 0 if name in module.zero_at_rest else rest
-            if _is_of_batch(held, rest):
-                shared.append(f"{name!r} of {label(path, module)}")
-                continue
-            made.append((module, name, _begun(held, rest, mask, f"{name!r} of {label(path, module)}")))
-    if shared:
+            rest = _rest(module, name)
+            what = f"{name!r} of {label(path, module)}"
+            if _is_of_samples(held) and isinstance(rest, (int, float, Tensor)):
+                made.append((module, name, _begun(held, rest, mask, what)))
+            else:
+                refused.append(what)
+    if refused:
         raise StateError(
-            f"reset_samples: samples cannot begin anew by themselves, for this is kept for the whole batch: "
-            f"{listed(shared)}. Call functional.reset_net(net), which begins anew with all of them; dropout keeps no "
-            "mask after net.eval()."
+            f"reset_samples: these cannot begin anew for some samples alone: {listed(refused)}. Call "
+            "functional.reset_net(net), which begins anew with all of them; after net.eval() once, for a dropout keeps "
+            "no mask then."
         )
+    if mask.is_cpu and not mask.any():
+        return
     for module, name, value in made:
+        given = name in module._assigned
         setattr(module, name, value)
+        if not given:  # it is still what a step left, and no step of another batch may go on from it
+            module._assigned.pop(name, None)
 
 
 def _mask(where: Any) -> Tensor:
     try:
-        mask = torch.as_tensor(where)
+        given = where.tolist() if hasattr(where, "tolist") and not isinstance(where, Tensor) else where
+        mask = given if isinstance(given, Tensor) else torch.tensor(list(given))
     except (TypeError, ValueError, RuntimeError):
         mask = None
     if mask is None or mask.dtype is not torch.bool or mask.ndim != 1:
@@ -77,19 +85,27 @@ def _mask(where: Any) -> Tensor:
     return mask
 
 
-def _is_number(held: Any, rest: Any) -> bool:
+def _is_at_rest(held: Any, rest: Any) -> bool:
     """Whether a memory is still the number of its reset, or as empty."""
-    return not isinstance(held, Tensor) and not isinstance(rest, Tensor) and type(held) is type(rest) and held == rest
+    tensors = any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves((held, rest)))
+    return not tensors and bool(held == rest)
 
 
-def _is_of_batch(held: Any, rest: Any) -> bool:
-    """Whether a memory has no values of samples, or nothing that they could begin with."""
-    leaves = pytree.tree_leaves(held)
-    values = all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves)
-    return not (values and isinstance(rest, (int, float, Tensor)))
+def _is_of_samples(held: Any) -> bool:
+    return all(isinstance(leaf, Tensor) and leaf.ndim for leaf in pytree.tree_leaves(held))
 
 
-def _begun(held: Any, rest: Any, mask: Tensor, what: str) -> Any:
+def _rest(module: MemoryModule, name: str) -> Any:
+    """Where a memory begins; None where that is no number and no tensor."""
+    if name in module.zero_at_rest:
+        return 0
+    rest = module._reset_values[name]
+    if rest is None and isinstance(module, PointwiseNeuron) and name in type(module).State._fields:
+        return getattr(type(module).rest(module.params()), name)  # it is that of a field
+    return rest
+
+
+def _begun(held: Any, rest: float | Tensor, mask: Tensor, what: str) -> Any:
     """A memory with the samples of the mask at rest."""
 
     def begun(value: Tensor) -> Tensor:
@@ -98,9 +114,7 @@ def _begun(held: Any, rest: Any, mask: Tensor, what: str) -> Any:
                 f"reset_samples: where has {len(mask)} entries, one a sample, but {what} is {dims(value.shape, 'N')}."
             )
         chosen = mask.to(value.device).view(-1, *(1,) * (value.ndim - 1))
-        first = (
-            rest.to(value) if isinstance(rest, Tensor) else torch.full((), rest, dtype=value.dtype, device=value.device)
-        )
+        first = torch.as_tensor(rest, dtype=value.dtype, device=value.device)
         return torch.where(chosen, first, value)
 
     return pytree.tree_map(begun, held)

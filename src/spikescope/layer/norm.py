@@ -18,8 +18,9 @@ from ..internals import made_by_conversion
 from ..sockets import place_sockets
 from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
 from .handing import hand_over
+from .one_sample import strided_alike
 from .stateless import noted
-from .sync import strided_alike, synchronized_norm
+from .sync import synchronized_norm
 
 __all__ = ["BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 

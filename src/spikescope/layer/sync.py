@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,9 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..internals import is_undisturbed
+from .one_sample import strided_alike
 
-__all__ = ["Shared", "strided_alike", "synchronized_norm", "together"]
+__all__ = ["Shared", "synchronized_norm", "together"]
 
 
 def together(process_group: Any) -> Any:
@@ -22,26 +21,6 @@ def together(process_group: Any) -> Any:
         return None
     group = process_group or distributed.group.WORLD
     return group if distributed.get_world_size(group) > 1 else None
-
-
-def strided_alike(norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What a normalisation of PyTorch gives for a batch `[N, C, *]`, with the right gradients for one sample too.
-
-    The stride of an axis of one entry may be anything. Where that of N is not the size of a sample, with channels last
-    in memory, PyTorch on a CPU takes an input and a gradient of two orders for those of one: gradients are wrong.
-    """
-    if x.ndim < 4 or len(x) != 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return norm(x)
-    if not is_undisturbed(in_backward=True):  # a graph of operations is made, or values are stand-ins
-        return norm(x)
-    y = norm(_with_stride_of_sample(x))
-    if y.requires_grad:
-        y.register_hook(_with_stride_of_sample)
-    return y
-
-
-def _with_stride_of_sample(x: Tensor) -> Tensor:
-    return x if x.is_contiguous() or x.stride(0) == x[0].numel() else x.contiguous()
 
 
 def synchronized_norm(norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..base import MemoryModule, MultiStepModule
 from ..errors import ShapeError, StateError, check_floating, check_rank, check_tensor, dims
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .sync import strided_alike
+from .one_sample import strided_alike
 
 __all__ = [
     "BatchNormThroughTime",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from numbers import Number
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -26,9 +26,9 @@ class Course(NamedTuple):
 def outcomes(out: Any, course: Course | None) -> Iterator[tuple[str, Tensor]]:
     """Each tensor or number that a network gave, `[T, N, *]`, with the words that lead to it.
 
-    What begins with the axes `[T, N]` of the last layer that ran is a sequence, and so is `[N, T, *]`, of which time is
-    brought to the front. Anything else is one value of each sample, `[1, N, *]`: a mean, a decoded potential, a loss.
-    So is what has two axes, where T is N.
+    What begins with the axes `[T, N]` of the layer that began last is a sequence, and so is `[N, T, *]` of as many axes
+    as that has, of which time is brought to the front. Anything else is one value of each sample, `[1, N, *]`, as a
+    mean or a loss is. So is what has fewer axes than the layer, where T is N.
 
     >>> [(name, list(held.shape)) for name, held in outcomes((torch.ones(5, 3), torch.ones(4, 5, 3)), Course(4, 5, 3))]
     [('output[0]', [1, 5, 3]), ('output[1]', [4, 5, 3])]
@@ -36,8 +36,8 @@ def outcomes(out: Any, course: Course | None) -> Iterator[tuple[str, Tensor]]:
     for path, held in _leaves(out, "output"):
         if isinstance(held, Tensor):
             yield path, _timed(held, course)
-        elif isinstance(held, Number):
-            yield path, torch.as_tensor(held, device="cpu").reshape(1, 1)
+        elif isinstance(held, Real):
+            yield path, torch.tensor([[float(held)]], dtype=torch.float64, device="cpu")
         elif held is not None:
             warn(
                 f"compare: {path} of the network is {type(held).__name__} and is not compared. Have the network give "
@@ -66,8 +66,9 @@ def _timed(value: Tensor, course: Course | None) -> Tensor:
         ahead, times = tuple(value.shape[:2]), (course.steps, course.samples)
         if course.axes == 2 and value.ndim == 2 and ahead[0] == course.steps:  # a sequence without samples
             return value
-        if ahead == times and (value.ndim > 2 or course.steps != course.samples):
+        as_many = value.ndim >= max(3, course.axes)  # of fewer axes, an axis of channels may be as long as time is
+        if ahead == times and (as_many or course.steps != course.samples):
             return value
-        if ahead == times[::-1] and value.ndim > 2:
+        if ahead == times[::-1] and as_many:
             return value.transpose(0, 1)
     return value.reshape(1, *(value.shape if value.ndim > 1 else (value.numel(), 1)))

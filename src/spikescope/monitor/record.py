@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, overload
 
 from torch import nn
 
-from ..errors import check_listening, check_module, did_you_mean
+from ..errors import ShapeError, check_listening, check_module, did_you_mean
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
@@ -255,7 +255,8 @@ class Recording(Results):
                 label: track.totals[label].reducer.result(held) for label, held in summaries.items() if held is not None
             }
         except ValueError as error:  # what was seen is not what a reducer is for
-            raise ValueError(
+            kind = type(error) if type(error) in (ValueError, ShapeError) else ValueError
+            raise kind(
                 f"{name!r}: {error} The results of each other module are under its own name; "
                 "where= takes the modules to watch."
             ) from error

@@ -1,4 +1,4 @@
-"""Neuron: declared fields, a named state and one pure, pointwise step. Everything else is derived from these."""
+"""PointwiseNeuron: declared fields, a named state and one pure, pointwise step. All else is derived from these."""
 
 from __future__ import annotations
 

@@ -95,6 +95,8 @@ class _Normed(LeanFunction):
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = saved(ctx, "BatchNorm", OF_LAYER)
+        if len(x) == 1:  # PyTorch takes one sample in another order of memory for one in that of `x`
+            gy = gy.contiguous()
         wanted = ctx.needs_input_grad[:3]
         found = None
         if not torch.is_grad_enabled() and is_plain(gy, x, weight):
