@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from spikescope import neuron
-from spikescope.dynamics import prepared
 from spikescope.dynamics.cpp import native
 from spikescope.dynamics.offered import offer
 from spikescope.fields import Value, value
@@ -290,30 +289,3 @@ def test_an_input_that_was_computed_again_is_read_until_the_end():
 
     with torch.autograd.graph.saved_tensors_hooks(lambda held: held, again):
         assert_alike(pair, x, torch.ones_like(x))
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("steps", [1, 3, 5, 16])
-def test_products_are_summed_some_steps_at_a_time_to_the_bit(monkeypatch, steps, threads):
-    monkeypatch.setattr(prepared, "PRODUCTS", 2 * 40 * 8 * 8)  # two steps, but for the last
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for like in (torch.empty(steps, 40, 3, 8, 8), torch.empty(steps, 40, 8, 8, 3).movedim(-1, 2)):
-            grad, x = torch.randn_like(like), torch.randn_like(like)
-            assert torch.equal(prepared._by_steps(grad, x), (grad * x).sum((1, 2, 3, 4), keepdim=True))
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_a_long_run_makes_no_products_of_all_steps():
-    node = neuron.GatedLIFNode(16)
-    x = torch.randn(16, 2 * prepared.PRODUCTS, requires_grad=True)
-    for _ in range(3):
-        node.reset()
-        y = node(x)
-    with torch.profiler.profile(record_shapes=True) as seen:
-        y.sum().backward()
-    made = [event.input_shapes for event in seen.events() if event.name == "aten::mul"]
-    assert made
-    assert all(shapes[0][:1] != [16] for shapes in made if len(shapes[0]) > 1)

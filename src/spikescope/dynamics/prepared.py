@@ -27,9 +27,6 @@ from .saved import Form, as_saved, forms_of
 
 __all__ = ["Prepared", "lies_without_gaps"]
 
-PRODUCTS = 1 << 16
-"""Numbers of which the products are made at once, where only their sums are wanted."""
-
 
 def lies_without_gaps(x: Tensor, state: Sequence[float | Tensor], single: bool) -> bool:
     """Whether a kernel can take an input and a state as they lie: in one run of memory, each entry like a step."""
@@ -257,26 +254,8 @@ def _multiplied(
     """
     assert driven is not None
     grad, factor = call.with_time(driven), _by_step(gain, call.with_time(x))
-    summed = _by_steps(grad, call.with_time(x)) if multiply is Tensor.mul_ else _products(grad, call.with_time(x))
-    return [call.without_time(multiply(grad, factor)), *others, summed.reshape(gain.shape)]
-
-
-def _products(grad: Tensor, x_seq: Tensor) -> Tensor:
-    """What the products of each step add up to."""
-    return (grad * x_seq).sum_to_size(len(grad), *(1,) * (grad.ndim - 1))
-
-
-def _by_steps(grad: Tensor, x_seq: Tensor) -> Tensor:
-    """The same to the bit, some steps at a time: fresh memory for all products takes longer than to compute them.
-
-    At least two steps, for a single sum is shared between threads, and rounds otherwise.
-    """
-    steps = max(2, PRODUCTS // max(1, x_seq[0].numel()))
-    if len(grad) < 2 * steps:
-        return _products(grad, x_seq)
-    starts = range(0, len(grad) - steps + 1, steps)  # the last has what is left over
-    ends = [*starts[1:], len(grad)]
-    return torch.cat([_products(grad[at:end], x_seq[at:end]) for at, end in zip(starts, ends, strict=True)])
+    summed = (grad * call.with_time(x)).sum_to_size(factor.shape).reshape(gain.shape)
+    return [call.without_time(multiply(grad, factor)), *others, summed]
 
 
 def _by_step(gain: Tensor, x_seq: Tensor) -> Tensor:
