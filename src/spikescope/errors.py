@@ -17,8 +17,6 @@ from typing import Any, NamedTuple, Never, cast
 import torch
 from torch import Tensor, nn
 
-from .internals import readable
-
 __all__ = ["BiasError", "MissingExtraError", "RecomputeError", "ShapeError", "StateError", "UnknownNameError"]
 
 
@@ -292,9 +290,9 @@ def check_number(
 
 
 def check_bound(owner: str, name: str, value: Any, *, above: float | None = None) -> None:
-    """Refuse anything but a number above this one; it may be a tensor of one, which may be there without a value."""
+    """Refuse anything but a number above this one; it may be a tensor of one, which on the meta device has no value."""
     single = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
-    if not single or readable(value):
+    if not (single and value.is_meta):
         check_number(owner, name, value.item() if single else value, above=above)
 
 

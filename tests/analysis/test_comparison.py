@@ -92,5 +92,5 @@ def test_large_whole_numbers_are_compared_exactly_and_infinities_are_no_differen
 
 def test_complex_values_are_refused_in_words():
     x = torch.ones(1, 1, 2)
-    with pytest.raises(TypeError, match="those of 'v' are complex"):
+    with pytest.raises(TypeError, match="but 'v' has complex ones"):
         analysis.compare({"v": x + 1j}, {"v": x + 2j})

@@ -59,7 +59,7 @@ def test_no_header_is_read_that_takes_longer_than_the_kernel(io):
 def check(texts, tmp_path):
     """Every loop that should be vector code is, on each kind of processor, those of chunks where it takes none too."""
     for text in texts:
-        assert text.count("far = ") == text.count("far = CHUNK < B && large")
+        assert text.count("const bool far = ") == text.count("far = CHUNK < B && large")
         source = text.replace("far = CHUNK < B && large", "far = large")
         path = tmp_path / "kernel.cpp"
         path.write_text(source)

@@ -74,7 +74,7 @@ def reset_samples(net: nn.Module, where: Any) -> None:
 def _mask(where: Any) -> Tensor:
     try:
         given = where.tolist() if hasattr(where, "tolist") and not isinstance(where, Tensor) else where
-        mask = given if isinstance(given, Tensor) else torch.tensor(list(given))
+        mask = given if isinstance(given, Tensor) else torch.tensor(list(given), device="cpu")
     except (TypeError, ValueError, RuntimeError):
         mask = None
     if mask is None or mask.dtype is not torch.bool or mask.ndim != 1:
