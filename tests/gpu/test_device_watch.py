@@ -14,7 +14,8 @@ from spikescope import analysis, functional, layer, monitor, neuron
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitor" / "health"))
 
-from health_networks import BROKEN, SOUND, watched
+from health_networks import BROKEN, watched
+from health_sound import SOUND
 
 REDUCERS = {words: cls for words, cls in monitor.reduce.registry.items() if "spike" in (cls.signals or ("spike",))}
 FEW = (lambda names: list(names)[::20]) if SMALL else list

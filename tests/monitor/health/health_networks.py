@@ -1,4 +1,4 @@
-"""Networks that are broken on purpose, each in one way, and sound ones."""
+"""Networks that are broken on purpose, each in one way, and how such a network is made, run and watched."""
 
 import copy
 import itertools
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from spikescope import functional, layer, models, neuron, surrogate
+from spikescope import functional, layer, neuron, surrogate
 from spikescope.monitor import health
 
 T, N, F = 8, 16, 20
@@ -138,7 +138,7 @@ def _fill(part, value):
     return change
 
 
-def _scale(part, factor):
+def scaled(part, factor):
     def change(net):
         with torch.no_grad():
             net.get_parameter(part).mul_(factor)
@@ -205,6 +205,31 @@ def _put(x, value):
     return x
 
 
+def _read_out(*between, **options):
+    """A network that sees something in its last steps, and reads its classes from potentials."""
+    net = nn.Sequential(*perceptron(1, tau=1.1), *between, layer.Linear(32, 4), neuron.NonSpikingLIFNode(**options))
+    nn.init.constant_(net[-2].weight, 0.05)
+    functional.set_step_mode(net, "m")
+    late = torch.arange(24) >= (0 if between else 16)
+    return scene(net, spikes((24, N, F)) * late[:, None, None], loss=lambda y: y.square().sum())
+
+
+def _look_in_steps(held):
+    """Sequences in evaluation, step by step, none from a fresh state."""
+    with torch.no_grad():
+        for step in (*held.x, *held.x):
+            held.net.eval()(step)
+
+
+def single(net):
+    functional.set_step_mode(net, "s")
+    return net
+
+
+def adam(net, x, lr=1e-3, updates=4):
+    return scene(net, x, lambda held: train(held, updates), optimizer=torch.optim.Adam(net.parameters(), lr=lr))
+
+
 BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "a NaN in the data": ("", "non-finite input", lambda: scene(perceptron(), _put(spikes(), torch.nan))),
     "an infinity in the data": ("", "non-finite input", lambda: scene(perceptron(), _put(spikes(), torch.inf))),
@@ -234,17 +259,17 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "sequences for a network in single steps": (
         "",
         "sequence in single steps",
-        lambda: scene(_single(perceptron()), steps=T),
+        lambda: scene(single(perceptron()), steps=T),
     ),
     "single steps without a reset": (
         "",
         "state carried over in evaluation",
-        lambda: scene(_single(perceptron()), run=_look_in_steps, steps=T),
+        lambda: scene(single(perceptron()), run=_look_in_steps, steps=T),
     ),
     "weights shrunk before the training": (
         "3",
         "never near the threshold",
-        lambda: _adam(with_(perceptron(), _scale("2.weight", 1e-3)), spikes()),
+        lambda: adam(with_(perceptron(), scaled("2.weight", 1e-3)), spikes()),
     ),
     "a weight that is NaN": (
         "2",
@@ -273,12 +298,12 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "weights far too small": (
         "5",
         "never near the threshold",
-        lambda: scene(with_(with_(perceptron(), _scale("4.weight", 1e-3)), _fill("4.bias", 0.0))),
+        lambda: scene(with_(with_(perceptron(), scaled("4.weight", 1e-3)), _fill("4.bias", 0.0))),
     ),
     "a dead layer at the beginning": (
         "1",
         "never near the threshold",
-        lambda: scene(with_(with_(perceptron(4), _scale("0.weight", 1e-3)), _fill("0.bias", 0.0))),
+        lambda: scene(with_(with_(perceptron(4), scaled("0.weight", 1e-3)), _fill("0.bias", 0.0))),
     ),
     "a threshold out of reach": (
         "3",
@@ -325,7 +350,7 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "a forgotten reset in evaluation": ("", "state carried over in evaluation", lambda: scene(perceptron(), run=look)),
     "a learning rate far too high": (None, "learning rate too high", lambda: _trained(1e4)),
     "a learning rate beyond all numbers": (None, "learning rate too high", lambda: _trained(1e38)),
-    "Adam with steps far too large": (None, "learning rate too high", lambda: _adam(perceptron(), spikes(), 1.0, 24)),
+    "Adam with steps far too large": (None, "learning rate too high", lambda: adam(perceptron(), spikes(), 1.0, 24)),
     "a layer without an optimizer": (
         "0",
         "weights not updated",
@@ -334,189 +359,4 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
     "one neuron under two names": ("1", "one neuron used twice", lambda: scene(_shared())),
     "one neuron twice in forward": ("sn", "one neuron used twice", lambda: scene(_in_two_places())),
     "more spikes than the energy allows": ("1", "rate too high", lambda: scene(perceptron(), rate=0.05)),
-}
-
-
-def _read_by_potential():
-    """A network whose last neurons never fire: their potential is what is read."""
-    net = nn.Sequential(*perceptron(2), layer.Linear(32, 4), neuron.LIFNode(v_threshold=float("inf"), store_v_seq=True))
-    functional.set_step_mode(net, "m")
-    return scene(net, loss=lambda y: (net[-1].v_seq - 0.3).square().mean())
-
-
-def _read_out(*between, **options):
-    """A network that sees something in its last steps, and reads its classes from potentials."""
-    net = nn.Sequential(*perceptron(1, tau=1.1), *between, layer.Linear(32, 4), neuron.NonSpikingLIFNode(**options))
-    nn.init.constant_(net[-2].weight, 0.05)
-    functional.set_step_mode(net, "m")
-    late = torch.arange(24) >= (0 if between else 16)
-    return scene(net, spikes((24, N, F)) * late[:, None, None], loss=lambda y: y.square().sum())
-
-
-def _convolutions():
-    net = nn.Sequential(
-        layer.Conv2d(2, 8, 3, padding=1, bias=False),
-        layer.BatchNorm2d(8),
-        neuron.LIFNode(),
-        layer.MaxPool2d(2),
-        layer.Conv2d(8, 16, 3, padding=1, bias=False),
-        layer.BatchNorm2d(16),
-        neuron.LIFNode(),
-        layer.Flatten(),
-        layer.Dropout(0.2),
-        linear(16 * 4 * 4, 10),
-    )
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def _in_steps(held):
-    """Single steps, as online encoding gives them."""
-    for _ in range(3):
-        functional.reset_net(held.net)
-        held.loss(torch.stack([held.net(step) for step in held.x])).backward()
-
-
-def _look_in_steps(held):
-    """Sequences in evaluation, step by step, none from a fresh state."""
-    with torch.no_grad():
-        for step in (*held.x, *held.x):
-            held.net.eval()(step)
-
-
-def _evaluate(held):
-    """Batches in evaluation, each from a fresh state."""
-    with torch.no_grad():
-        for _ in range(3):
-            functional.reset_net(held.net)
-            held.net.eval()(held.x)
-
-
-def _online(held):
-    """A backward pass after each step, with the state cut."""
-    for _ in range(2):
-        functional.reset_net(held.net)
-        for step in held.x:
-            held.loss(held.net(step)).backward()
-            functional.detach_net(held.net)
-
-
-def _in_half(held):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        learn(held)
-
-
-def _compiled(held):
-    run = torch.compile(held.net, backend="eager")
-    held.loss(run(held.x)).backward()
-
-
-def _single(net):
-    functional.set_step_mode(net, "s")
-    return net
-
-
-def _adam(net, x, lr=1e-3, updates=4):
-    return scene(net, x, lambda held: train(held, updates), optimizer=torch.optim.Adam(net.parameters(), lr=lr))
-
-
-def _residual():
-    block = models.sew_resnet.BasicBlock
-    net = models.SEWResNet(block, (1, 1, 1, 1), num_classes=10, spiking_neuron=neuron.LIFNode)
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def _with_feedback():
-    feedback = layer.LinearRecurrentContainer(neuron.LIFNode(), 32, 32)
-    nn.init.normal_(feedback.rc.weight, 0.1, 0.4)
-    net = nn.Sequential(linear(F, 32), feedback, linear(32, 10))
-    functional.set_step_mode(net, "m")
-    return net
-
-
-class Attention(nn.Module):
-    """Spikes times spikes, of neurons that nobody drives hard enough to fire at the first step."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc, self.sn = linear(F, 32), neuron.LIFNode()
-
-    def forward(self, x):
-        fired = self.sn(1.9 * self.fc(x).sigmoid())  # half of it is below the threshold
-        return fired * fired.roll(1, -1)
-
-
-class Opened(nn.Module):
-    """A branch whose scale begins at zero, as that of the last norm of a residual block."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc, self.scale = linear(F, F), nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return x + self.scale * self.fc(x)
-
-
-def _after(first):
-    net = nn.Sequential(first, linear(32 if isinstance(first, Attention) else F, 32), neuron.LIFNode(), linear(32, 10))
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def _wide():
-    """A layer whose weights begin so small that the first steps of Adam move them far."""
-    net = nn.Sequential(layer.Linear(8192, 32), layer.BatchNorm1d(32), neuron.LIFNode(), linear(32, 10))
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def _many_inputs():
-    net = nn.Sequential(linear(4096, 32), layer.BatchNorm1d(32), neuron.LIFNode(), linear(32, 10))
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def _few_given():
-    """Inputs of which hardly any is ever given: most of the gradients of their weights are zero."""
-    given = torch.zeros(T, N, 4096)
-    given[..., 1:61:3] = spikes()
-    return given
-
-
-def _update_and_learn(held):
-    """The gradient that comes last is left to an update that nobody sees."""
-    train(held, updates=1)
-    learn(held)
-
-
-SOUND = {
-    "a perceptron in training": lambda: _adam(perceptron(), spikes()),
-    "a perceptron on smooth recordings": lambda: scene(perceptron(), 3 * smooth()),
-    "soft resets": lambda: scene(with_(perceptron(node=neuron.IFNode, v_reset=None), _scale("4.weight", 0.5))),
-    "convolutions with norms": lambda: _adam(_convolutions(), spikes((4, 8, 2, 8, 8))),
-    "a potential that is read": _read_by_potential,
-    "an image that is repeated": lambda: scene(_convolutions(), torch.rand(8, 2, 8, 8).expand(4, 8, 2, 8, 8)),
-    "single steps": lambda: scene(_single(perceptron()), run=_in_steps),
-    "evaluation with resets": lambda: scene(perceptron(), run=_evaluate),
-    "online learning": lambda: scene(_single(perceptron()), run=_online),
-    "half precision": lambda: scene(perceptron(), run=_in_half),
-    "compiled code": lambda: scene(perceptron(), run=_compiled),
-    "learned time constants": lambda: _adam(perceptron(node=neuron.ParametricLIFNode), spikes()),
-    "feedback": lambda: scene(_with_feedback(), spikes()),
-    "a residual network": lambda: scene(_residual(), torch.rand(4, 4, 3, 32, 32)),
-    "a parallel neuron": lambda: scene(perceptron(node=lambda: neuron.PSN(T)), spikes()),
-    "a threshold that is kept as a logit": lambda: _adam(perceptron(node=lambda: neuron.GatedLIFNode(T=T)), spikes()),
-    "spikes times spikes, none of them at first": lambda: scene(_after(Attention())),
-    "the first steps of Adam": lambda: scene(
-        net := _wide(),
-        spikes((4, N, 8192)),
-        run=lambda held: train(held, 2),
-        optimizer=torch.optim.Adam(net.parameters()),
-    ),
-    "inputs that are hardly ever given": lambda: _adam(_many_inputs(), _few_given()),
-    "a branch that is closed at first": lambda: scene(
-        net := _after(Opened()), run=_update_and_learn, optimizer=torch.optim.SGD(net.parameters(), lr=0.05)
-    ),
-    "a rate that keeps to the energy": lambda: scene(perceptron(), rate=0.9),
 }

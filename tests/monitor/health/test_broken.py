@@ -3,8 +3,9 @@
 import pytest
 import torch
 from health_modes import SETTLED, STALE
-from health_networks import BROKEN, SOUND, changed, watched
+from health_networks import BROKEN, changed, watched
 from health_rates import BY_HAND, FAR_TOO_HIGH, GOOD
+from health_sound import SOUND
 
 from spikescope import functional
 from spikescope.monitor.health.registry import causes
