@@ -195,7 +195,17 @@ def test_a_reset_of_its_own_is_not_guessed():
 
 
 @pytest.mark.parametrize(
-    "where", [None, 3, "all", [0, 1, 0], torch.ones(2, 2, dtype=torch.bool), object(), [[True], [False, True]]]
+    "where",
+    [
+        None,
+        3,
+        "all",
+        [0, 1, 0],
+        torch.ones(2, 2, dtype=torch.bool),
+        torch.ones(2, dtype=torch.bool, device="meta"),
+        object(),
+        [[True], [False, True]],
+    ],
 )
 def test_what_is_no_list_of_bools(where):
     with pytest.raises(TypeError, match="where must be \\[N\\] of bools"):

@@ -77,8 +77,8 @@ def _mask(where: Any) -> Tensor:
         mask = given if isinstance(given, Tensor) else torch.tensor(list(given), device="cpu")
     except (TypeError, ValueError, RuntimeError):
         mask = None
-    if mask is None or mask.dtype is not torch.bool or mask.ndim != 1:
-        kind = type(where).__name__ if mask is None else f"{dims(mask.shape)} of {mask.dtype}"
+    if mask is None or mask.dtype is not torch.bool or mask.ndim != 1 or mask.is_meta:
+        kind = type(where).__name__ if mask is None else f"{dims(mask.shape)} of {mask.dtype} on {mask.device}"
         raise TypeError(
             f"reset_samples: where must be [N] of bools, True for a sample that begins anew, but got {kind}."
         )
