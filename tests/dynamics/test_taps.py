@@ -99,9 +99,15 @@ def test_taps_of_other_neurons(cls):
 
 
 def test_counts_of_long_runs():
-    x_seq = torch.full((300, 75), 2.5)  # more than fit into one vector, and some over
+    x_seq = torch.full((520, 75), 2.5)  # more than fit into one vector, and some over
     x_seq[:, ::3] = -1.3
-    for steps, dtype in ((255, torch.uint8), (256, torch.int32), (300, torch.int32)):
+    for steps, dtype in (
+        (255, torch.uint8),
+        (256, torch.int32),
+        (300, torch.int32),
+        (510, torch.int32),
+        (520, torch.int32),
+    ):
         _, taps = check(LIFNode, x_seq[:steps])
         assert taps["count"].dtype is dtype
         assert taps["count"].max() == steps

@@ -93,9 +93,8 @@ def prelude(
     neurons: int = BLOCK,
 ) -> str:
     real = "double" if io is torch.float64 else "float"
-    defined = f"#define PACKED\n{header('bits.h')}" if "packed" in taps else ""
-    return f"""{defined}
-{header("math.h")}
+    return f"""{header("math.h")}
+{header("bits.h") + header("taps.h") if taps else ""}
 using real = {real};
 using io = {IO_TYPES[io]};
 constexpr long B = {neurons}, S = {states}, AHEAD = {AHEAD};

@@ -11,8 +11,10 @@ def statements(taps: frozenset[str], y: str, h: str) -> tuple[list[str], list[st
     """The statements of the taps that are on: before the time loop, per neuron, per step, after the loop."""
     begin, step, row, end = [], [], [], []
     if "count" in taps:
-        begin.append("alignas(64) int32_t count_[B] = {};")
-        step.append(f"count_[i] += {y} != 0 ? -1 : 0;")  # what a comparison of vectors gives
+        begin.append("alignas(64) Counted<sizeof(io)>::type count_[B] = {};")
+        step.append(f"if (sizeof count_[i] > 1) count_[i] += {y} != 0 ? -1 : 0;")
+        row.append("count_row(yt, e, count_);")
+        row.append("if (t % 255 == 254 && t + 1 < T) carry_counts(TAP[0], t, o, e, count_);")
         end.append("store_counts(TAP[0], T, o, e, count_);")
     if "packed" in taps:
         row.append("if (ahead) fetch_to_write((uint8_t*)TAP[1] + u * ((n + 7) / 8) + at / 8, B / 8);")
