@@ -55,11 +55,28 @@ class _Driver:
         return 0
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
-        """What launches a kernel: the grid, the stream, the function and what is asked of it come first."""
+        """What launches a kernel: the grid, the stream, the function and what is asked of it come first, then whom to
+        tell what of the launch.
+        """
         types = dict(source.signature)
 
-        def launch(x: int, y: int, z: int, stream: int, function: str, *rest: Any) -> None:
-            self.launched(function, rest[4:], types)
+        def launch(
+            x: int,
+            y: int,
+            z: int,
+            stream: int,
+            function: str,
+            asked: Any,
+            told: Any,
+            enter: Any,
+            leave: Any,
+            *rest: Any,
+        ) -> None:
+            if enter is not None:
+                enter(told)
+            self.launched(function, rest, types)
+            if leave is not None:
+                leave(told)
 
         return launch
 

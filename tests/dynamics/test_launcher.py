@@ -22,11 +22,25 @@ SCRIPT = """
 import json
 import sys
 import torch
+import triton
 from torch import nn
 from bench.absent_gpu import absent_gpu
 from spikescope import functional, layer, neuron
+from spikescope.dynamics.triton.launch import Again, apart
 
-seen = []
+seen, places = [], []
+again = Again.__call__
+
+
+def places_told(self, stream, tensors, *last):
+    # whether a launch had of each tensor the place, of a row that of the row
+    again(self, stream, tensors, *last)
+    held, given = apart(tensors, self.rows), seen[-1][1]
+    at = {place: held[each].data_ptr() for each, found in self.places for place in found}
+    places.append(all(given[place] == found for place, found in at.items()) and bool(at))
+
+
+Again.__call__ = places_told
 
 
 def launched(name, arguments, types):
@@ -48,6 +62,12 @@ cases = [
 with absent_gpu(launched):
     for net, x in cases:
         print(json.dumps([call(net, x.requires_grad_()) for _ in range(4)]))
+    print(json.dumps(places))
+    told_of = []
+    hook = lambda metadata: told_of.append(metadata.get()["name"])
+    triton.knobs.runtime.launch_enter_hook.add(hook)
+    print(json.dumps([[name for name, _ in call(*cases[1])], told_of]))
+    triton.knobs.runtime.launch_enter_hook.remove(hook)
     buffer = torch.rand(9 * 80 + 1)
     print(json.dumps([call(cases[0][0], buffer[1:].view(9, 2, 40).requires_grad_()) for _ in range(1)]))
 
@@ -100,16 +120,26 @@ def test_later_launches_are_the_first_with_addresses(case, told):
             assert_alike(launch, again, known=place > 0)  # the second call of a neuron prepares its short way
 
 
+def test_each_argument_of_a_later_launch_lies_where_its_tensor_does(told):
+    assert len(told[2]) >= 12
+    assert all(told[2])
+
+
+def test_who_asks_to_be_told_of_launches_is_told(told):
+    launched, heard = told[3]
+    assert heard == launched != []
+
+
 def test_an_address_of_another_alignment_is_left_to_triton(told):
-    ((forward, _),) = told[2]
+    ((forward, _),) = told[4]
     assert any(isinstance(held, str) for held in forward[1])
 
 
 def test_code_is_of_the_type_of_its_tensors(told):
     """What was compiled for one type and ran on another read and wrote where there is no memory."""
     types = {"float16": "*fp16", "float32": "*fp32", "bfloat16": "*bf16"}
-    assert len(told[3:]) == 2 * len(TYPES)
-    for dtype, *launches in told[3:]:
+    assert len(told[5:]) == 2 * len(TYPES)
+    for dtype, *launches in told[5:]:
         found = {kind for name, kind in launches if kind is not None}
         assert found == {types[dtype]}, launches
         assert len(launches) >= 2
@@ -134,7 +164,7 @@ def test_a_launch_that_comes_while_another_notes_its_code_has_all_arguments(monk
             return ["X", "K", "BLOCK"]
 
     monkeypatch.setattr("spikescope.dynamics.triton.launch.interpreted", lambda: False)
-    monkeypatch.setattr(Launcher, "is_current", lambda self: True)
+    monkeypatch.setattr("spikescope.dynamics.triton.launch.is_current", lambda device: True)
     monkeypatch.setattr(Launcher, "_by_triton", lambda self, arguments: Compiled())
     launcher = Launcher(Kernel(), x.device, 1, K=3)
     launcher([x]), launcher([x])

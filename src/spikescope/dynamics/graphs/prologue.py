@@ -120,6 +120,11 @@ class Rest:
         _run(self.operations, held)
         return held
 
+    def reads(self, places: Iterable[int]) -> bool:
+        """Whether something is computed of the fields in these places, of those that are tensors."""
+        read = {at for operation in self.operations for _, at in operation.tensors}
+        return not read.isdisjoint(places)
+
     def among(self, held: Sequence[Tensor]) -> list[float | Tensor]:
         """The constants, from what was `computed`."""
         return [held[value.at] if isinstance(value, _Place) else value for value in self.constants]

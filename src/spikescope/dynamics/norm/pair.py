@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...internals import LeanFunction, is_batched_gradient, is_plain, materialized
+from ...errors import saved_tensors
+from ...internals import LeanFunction, is_batched_gradient, is_plain, materialized, saved_tensors_hook
 from .. import loop
 from ..derivative import Call
 from ..eager import Sequence as Run
@@ -28,7 +29,7 @@ from ..graphs.program import Values
 from ..layout import Layout, first_state, layout, real_dtype
 from ..operator import like_fields, tensor_slots
 from ..prepared import lies_without_gaps
-from ..saved import save, saved
+from ..saved import as_saved, save
 from ..triton import gpu
 from ..triton.arguments import Channels
 from ..triton.gpu import channel_sums
@@ -158,13 +159,15 @@ class _Normed(LeanFunction):
     def forward(
         ctx: Any, fixed: NormedRun, norm: Norm, x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.fixed, ctx.call, ctx.link = fixed, fixed.call, None
+        ctx.fixed, ctx.link = fixed, None
         ctx.set_materialize_grads(False)
-        if fixed.ready is not None:
-            checkpoints = fixed.ready.checkpoints()
-            settled, found = fixed.ready.run(x, norm, rest, checkpoints)
+        ready = fixed.ready
+        if ready is not None:
+            ctx.hooked = saved_tensors_hook() is not None
+            checkpoints = ready.checkpoints()
+            settled, found = ready.run(x, norm, rest, checkpoints)
             ctx.save_for_backward(x, weight, bias, settled, checkpoints, *rest)
-            ctx.forms = fixed.ready.remember((x, weight, bias, settled, checkpoints), rest)
+            ctx.forms = ready.forms or ready.remember((x, weight, bias, settled, checkpoints), rest)
             return found
         call = fixed.call
         x_seq, step = layout(call.with_time(x))
@@ -185,16 +188,20 @@ class _Normed(LeanFunction):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         fixed: NormedRun = ctx.fixed
-        call = fixed.call
-        held = saved(ctx, call.owner)
+        call, ready, needed = fixed.call, fixed.ready, ctx.needs_input_grad[2:]
+        held = saved_tensors(ctx, call.owner)
+        if ready is not None and not torch.is_grad_enabled():
+            x, weight, bias, settled, checkpoints, *rest = held
+            looked_at = (*grads, *held) if ctx.hooked else grads  # else what is saved comes back itself
+            if is_plain(*looked_at) and ready.still_knows(held, rest):
+                gy, *gstate = grads
+                made = ready.gradients(x, weight, bias, settled, rest, checkpoints, gy, gstate, needed)
+                return None, None, *made
+        held = as_saved(call.owner, held, ctx.forms)
         x, weight, bias, settled, checkpoints, *rest = held
         given = list(grads[: 1 + call.states + call.keep_v])
         if torch.is_grad_enabled() or any(map(is_batched_gradient, given)) or not is_plain(*held, *given):
             return None, None, *_by_autograd(fixed, x, weight, bias, settled, rest, [*map(materialized, given)])
-        needed, ready = ctx.needs_input_grad[2:], fixed.ready
-        gy, *gstate = given
-        if ready is not None and gy is not None and ready.still_knows(x, rest, checkpoints, settled):
-            return None, None, *ready.gradients(x, weight, bias, settled, rest, checkpoints, gy, gstate, needed)
         return None, None, *_by_kernels(fixed, ctx.link, x, weight, bias, settled, checkpoints, rest, given, needed)
 
 

@@ -195,10 +195,10 @@ def blocks_of(n: int) -> int:
     return -(-n // BLOCK)
 
 
-def sums_of(scalars: Sequence[bool], per_neuron: Sequence[Tensor], x: Tensor, blocks: int) -> list[Tensor]:
+def sums_of(scalars: Sequence[bool], per_neuron: Sequence[Tensor], device: torch.device, blocks: int) -> list[Tensor]:
     """Where the kernel leaves the gradients of fields: one a neuron, or of one number a sum a block."""
-    fields = iter(per_neuron)
-    return [x.new_empty(max(1, blocks), dtype=torch.float64) if scalar else next(fields) for scalar in scalars]
+    fields, size = iter(per_neuron), max(1, blocks)
+    return [torch.empty(size, dtype=torch.float64, device=device) if scalar else next(fields) for scalar in scalars]
 
 
 def totals(scalars: Sequence[bool], sums: Sequence[Tensor], real: torch.dtype) -> list[Tensor]:

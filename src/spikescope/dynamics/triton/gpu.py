@@ -118,7 +118,7 @@ def backward(
         way = Way(corrected=True, width=channels.width)
         if way.tiled:
             blocks, rows = math.prod(channels.tiles(n)), [n // channels.number]
-    sums = sums_of(scalars, out.values, x_seq, blocks)
+    sums = sums_of(scalars, out.values, device, blocks)
     has_checkpoints = checkpoints is not None and checkpoints.numel() > 0
     arguments = backward_arguments(
         x_seq,

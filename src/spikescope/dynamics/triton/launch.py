@@ -7,8 +7,9 @@ import importlib.util
 import linecache
 import os
 import warnings
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, reduce
+from operator import itemgetter, or_
 from subprocess import CalledProcessError
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...errors import missing_extra
-from ..cpp.entry import address
+from ..cpp.entry import address, addresses
 from ..layout import BLOCK
 
 __all__ = [
@@ -25,18 +26,23 @@ __all__ = [
     "Again",
     "LaunchError",
     "Launcher",
+    "apart",
     "available",
     "fault",
     "interpreted",
+    "is_current",
     "launch",
     "load",
     "of_nvidia",
+    "stream_of",
 ]
 
 OLDEST = (3, 6)
 """The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
 a subnormal quotient zero. `tests/sweeps/triton_ptx.py` reads that in what a version compiles.
 """
+
+data_ptr = Tensor.data_ptr
 
 _PROBE = """import triton
 
@@ -167,17 +173,18 @@ class Launcher:
         self.kernel, self.device, self.grid = kernel, device, (max(1, blocks), 1, 1)
         self.constants = {"num_warps": _WARPS, **constants, "BLOCK": BLOCK}
         self.code: Any = None
+        self.compiled: Any = None
         self.pointers: list[int] = []  # the places of the tensors among the arguments
         self.tail: list[Any] = []
 
     def __call__(self, arguments: Sequence[Any]) -> None:
         if self.code is not None:
-            given, addresses = list(arguments), 0
+            given, found = list(arguments), 0
             for place in self.pointers:
                 held = given[place]
                 given[place] = at = held.data_ptr() or address(held)
-                addresses |= at
-            if not addresses & _ALIGNED and self.is_current():
+                found |= at
+            if not found & _ALIGNED and is_current(self.device):
                 self.code(*given, *self.tail)
                 return
         elif interpreted():
@@ -186,14 +193,9 @@ class Launcher:
         compiled = self._by_triton(arguments)
         pointers = [place for place, held in enumerate(arguments) if isinstance(held, Tensor)]
         if not any(address(arguments[place]) & _ALIGNED for place in pointers):
-            self.pointers = pointers
+            self.pointers, self.compiled = pointers, compiled
             self.tail = [self.constants[name] for name in self.kernel.arg_names[len(arguments) :]]
             self.code = compiled[self.grid]  # last: with it, another thread takes the rest
-
-    def is_current(self) -> bool:
-        """Whether the device is the current one, on which Triton launches."""
-        current: int = getattr(torch, self.device.type).current_device()
-        return current == self.device.index
 
     def _by_triton(self, arguments: Sequence[Any]) -> Any:
         """Launch the code that Triton finds or compiles; gives it."""
@@ -206,35 +208,104 @@ class Launcher:
                 raise LaunchError(f"{_in_words(error)} Meanwhile backend='torch' runs the eager loop.") from error
 
 
+def is_current(device: torch.device) -> bool:
+    """Whether the device is the current one, on which Triton launches."""
+    current: int = getattr(torch, device.type).current_device()
+    return current == device.index
+
+
+def stream_of(device: torch.device) -> Any:
+    """The stream on which Triton would launch on a device; None where it has to do that itself: on a device that is not
+    the current one, in the interpreter, and where somebody asks to be told of launches, as a profiler does.
+    """
+    driver, runtime = _triton()
+    if not is_current(device) or _tells(runtime.launch_enter_hook) or _tells(runtime.launch_exit_hook):
+        return None
+    return driver.active.get_current_stream(device.index)
+
+
+@cache
+def _triton() -> tuple[Any, Any]:
+    """What in Triton knows the device, and what it has for profilers."""
+    import triton
+
+    return triton.runtime.driver, triton.knobs.runtime
+
+
+def _tells(hook: Any) -> bool:
+    """Whether a hook on launches, which is mostly a chain of such, tells anybody."""
+    return bool(getattr(hook, "calls", hook))
+
+
+def apart(tensors: Sequence[Tensor], rows: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The tensors, with a row in place of each that was given as a whole."""
+    held = list(tensors)
+    for at, row in rows:
+        held[at] = held[at][row]
+    return held
+
+
 class Again:
     """A launch again and again of one kernel, where nothing but the places of tensors differs: called with these alone.
 
-    - arguments: those of one launch; a tensor among them is one of `tensors`.
+    - arguments: those of one launch; a tensor among them is one of `tensors`, or has no values.
+    - rows: which of the tensors will be given as the whole whose row they are, and as which row of it.
     """
 
-    def __init__(self, launcher: Launcher, arguments: Sequence[Any], tensors: Sequence[Tensor]) -> None:
-        self.launcher = launcher
-        self.fixed = [None if isinstance(held, Tensor) else held for held in arguments]
+    def __init__(
+        self,
+        launcher: Launcher,
+        arguments: Sequence[Any],
+        tensors: Sequence[Tensor],
+        rows: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.launcher, self.rows = launcher, rows
+        self.offsets = [(at, int(tensors[at].storage_offset()) * tensors[at].element_size()) for at, _ in rows]
+        self.fixed = [None if isinstance(held, Tensor) and held.numel() else held for held in arguments]
         taken = ((at, [i for i, held in enumerate(arguments) if held is each]) for at, each in enumerate(tensors))
         self.places = [(at, places) for at, places in taken if places]
+        self.run: Any = None  # what launches, where it is known; what of a call it takes, and what is the same in all
+        self.among: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
+        self.constants: Sequence[Any] = ()
 
-    def __call__(self, tensors: Sequence[Tensor], *last: float) -> None:
-        """Launch it on `tensors` in the same order; `last` are the last arguments, numbers that differ as well."""
-        launcher, given, addresses = self.launcher, [*self.fixed, *last], 0
-        if launcher.code is not None:
-            for at, places in self.places:
-                held = tensors[at]
-                found = held.data_ptr() or address(held)
-                addresses |= found
-                for place in places:
-                    given[place] = found
-            if not addresses & _ALIGNED and launcher.is_current():
-                launcher.code(*given, *launcher.tail)
+    def __call__(self, stream: Any, tensors: Sequence[Tensor], *last: float) -> None:
+        """Launch it on `tensors` in the same order, on the stream that `stream_of` has found; `last` are the last
+        arguments, numbers that differ as well.
+        """
+        if stream is not None and (self.run is not None or self._is_known(len(tensors), len(last))):
+            found = [*map(data_ptr, tensors)]
+            if 0 in found:
+                addresses(tensors)  # it says what is wrong
+            if not reduce(or_, found) & _ALIGNED:
+                for at, offset in self.offsets:
+                    found[at] = found[at] + offset
+                self.run(*self.among((*found, stream, *last, *self.constants)))
                 return
+        given, held = [*self.fixed, *last], apart(tensors, self.rows)
         for at, places in self.places:
             for place in places:
-                given[place] = tensors[at]
-        launcher(given)
+                given[place] = held[at]
+        self.launcher(given)
+
+    def _is_known(self, tensors: int, last: int) -> bool:
+        """Whether the code is there, and then how it is called: what `run` takes as places among what a call puts
+        together of addresses, stream, last numbers, and all that stays.
+        """
+        launcher, compiled = self.launcher, self.launcher.compiled
+        if launcher.code is None or not hasattr(compiled, "packed_metadata"):
+            return False
+        nobody = None, None, None  # who is told of launches, and what
+        fixed = [0 if isinstance(held, Tensor) else held for held in self.fixed]
+        constants = [*launcher.grid, compiled.function, compiled.packed_metadata, *nobody, *fixed, *launcher.tail]
+        first = tensors + 1 + last  # of the constants
+        own, at_place = first + 8, {place: at for at, places in self.places for place in places}
+        kernel = [at_place.get(place, own + place) for place in range(len(self.fixed))]
+        tail = [own + len(self.fixed) + place for place in range(len(launcher.tail))]
+        order = [first, first + 1, first + 2, tensors, *range(first + 3, own)]
+        self.constants = tuple(constants)
+        self.among = itemgetter(*order, *kernel, *range(tensors + 1, first), *tail)
+        self.run = compiled.run  # last: with it, another thread takes the rest
+        return True
 
 
 _launchers: dict[Any, Launcher] = {}

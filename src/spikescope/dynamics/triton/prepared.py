@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +28,26 @@ from .arguments import (
 )
 from .gpu import backward_kernel, forward_kernel
 from .kernel import WHOLE, Way
-from .launch import Again, Launcher
+from .launch import Again, Launcher, apart, stream_of
 
-__all__ = ["PreparedOnGpu"]
+__all__ = ["Back", "PreparedOnGpu"]
+
+
+Arguments = Callable[[Constants, Sequence[Tensor]], list[Any]]
+"""What puts the arguments of a kernel together, of the results of a prologue and of what else was given to a launch."""
+
+_CORRECTION = (0, 2), (1, 3)  # of what goes into the gradient of an input, in the rows of what tells it
+
+
+class Back(NamedTuple):
+    """A pass backwards that gives gradients to some of the fields."""
+
+    wanted: tuple[int, ...]  # the places of these among the fields that are tensors
+    slots: tuple[int, ...]  # and among all fields
+    scalars: tuple[bool, ...]  # whether it is one number for all neurons
+    way: Way
+    blocks: int
+    more: Sequence[int] = ()  # what the kernel takes besides
 
 
 class PreparedOnGpu(Prepared):
@@ -43,13 +60,21 @@ class PreparedOnGpu(Prepared):
         self.prologues: dict[tuple[int, ...] | None, tuple[Body, Rest]] = {}
         self.launchers: dict[object, Launcher] = {}
         self.known: dict[object, Again] = {}
+        self.backs: dict[tuple[object, bool], Back] = {}
+        self.own: Sequence[int] = self.slots  # of the fields that are given
+        self.wholes: Sequence[tuple[int, int]] = ()  # which of all are given as the whole whose row they are, and which
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        y, last, told = torch.empty_like(x), [self._buffer() for _ in self.first], self._told()
-        kept = self.no_checkpoints is None and checkpoints is not None
-        state, fields = rest[: self.call.held], rest[self.call.held :]
+        return self._fore(stream_of(self.device), x, rest, rest[self.held :], checkpoints)
 
-        def arguments(constants: Constants) -> list[Any]:
+    def _fore(
+        self, stream: Any, x: Tensor, rest: Sequence[Tensor], fields: Sequence[Tensor], checkpoints: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The kernel forwards, on a stream as `Again` takes it; `fields` are all that are tensors, or `wholes`."""
+        y, last, told = torch.empty_like(x), [self._buffer() for _ in self.first], self._told() if self.taps else {}
+        kept = self.no_checkpoints is None and checkpoints is not None
+
+        def arguments(constants: Constants, _: Sequence[Tensor]) -> list[Any]:
             out = Outputs(y, last, None, checkpoints, told)
             return forward_arguments(x, self.step.numel, self._first(rest), self.step, out, constants)
 
@@ -59,10 +84,11 @@ class PreparedOnGpu(Prepared):
             length = segment_length("triton", self.steps, self.call.states) if kept else 1
             return Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
 
-        tensors = [x, y, *last, *state, *told.values()]
-        if checkpoints is not None:
+        tensors = [x, y, *last, *rest[: self.held], *told.values()]
+        if kept:
+            assert checkpoints is not None
             tensors.append(checkpoints)
-        self._launch(kept, None, fields, tensors, arguments, launcher)
+        self._launch(stream, kept, None, fields, tensors, arguments, launcher)
         return (y, *last, *told.values())
 
     def backward(
@@ -74,28 +100,32 @@ class PreparedOnGpu(Prepared):
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        return self._back(x, rest, checkpoints, self._over_time(gy), self._ends(gstate), needed)
+        stream, fields = stream_of(self.device), rest[self.held :]
+        return self._back(stream, x, rest, fields, checkpoints, self._over_time(gy), self._ends(gstate), needed)
 
     def _back(
         self,
+        stream: Any,
         x: Tensor,
         rest: Sequence[Tensor],
+        fields: Sequence[Tensor],
         checkpoints: Tensor,
         gy: tuple[Tensor, int],
         ends: Sequence[Tensor],
         needed: Sequence[bool],
-        correction: Sequence[Tensor] = (),
+        gains: Tensor | None = None,
     ) -> list[Tensor | None]:
-        """The kernel backwards on gradients as it takes them; with a `correction` as `gpu.backward` has it."""
-        tensors, wanted = rest[self.call.held :], self._wanted(needed)
-        slots = tuple([self.slots[i] for i in wanted])
-        scalars = tuple([self.kinds[slot] == "s" for slot in slots])
-        gx, has_g = torch.empty_like(x), bool(ends)
-        way, blocks, rows = self._way(bool(correction))
-        starts = [self._buffer() for _ in range(self.call.held)]  # the kernel writes them all
-        sums = sums_of(scalars, [self._buffer() for _ in range(scalars.count(False))], x, blocks)
+        """The kernel backwards on gradients as it takes them; the last two rows of `gains` are a correction as
+        `gpu.backward` has it.
+        """
+        kind = needed, gains is not None
+        back = self.backs.get(kind) or self._pass(*kind)
+        gx = torch.empty_like(x)
+        starts = [self._buffer() for _ in range(self.held)]  # the kernel writes them all
+        fields_of = [self._buffer() for scalar in back.scalars if not scalar]
+        sums = sums_of(back.scalars, fields_of, self.device, back.blocks)
 
-        def arguments(constants: Constants) -> list[Any]:
+        def arguments(constants: Constants, own: Sequence[Tensor]) -> list[Any]:
             given = iter(starts)
             gstart = [next(given) if number is None else None for number in self.first]
             return [
@@ -110,84 +140,107 @@ class PreparedOnGpu(Prepared):
                     sums,
                     constants,
                 ),
-                *correction,
-                *rows,
+                *(own[:2] if gains is not None else ()),
+                *back.more,
             ]
 
-        self._launch_back(
-            (slots, scalars, has_g, gy[1], way, blocks),
-            rest,
-            [x, gx, gy[0], checkpoints, *starts, *ends, *sums, *correction],
-            arguments,
-        )
+        correction = () if gains is None else (gains, gains)
+        tensors = [*correction, x, gx, gy[0], *starts, *ends, *sums]
+        rows = _CORRECTION if correction else ()
+        self._launch_back(stream, back, rest, fields, tensors, checkpoints, gy, ends, arguments, rows)
         first = [held if need else None for held, need in zip(starts, needed, strict=False)]
-        return self._gradients(gx, first, wanted, totals(scalars, sums, self.real), tensors)
+        found = totals(back.scalars, sums, self.real)
+        return self._gradients(gx, first, back.wanted, found, rest[self.held :])
+
+    def _pass(self, needed: Sequence[bool], corrected: bool) -> Back:
+        """What gives gradients to those that are `needed`, of the first state and of fields."""
+        wanted = self._wanted(needed)
+        slots = tuple([self.own[i] for i in wanted])
+        scalars = tuple([self.kinds[slot] == "s" for slot in slots])
+        back = self.backs[needed, corrected] = Back(wanted, slots, scalars, *self._way(corrected))
+        return back
 
     def _launch_back(
         self,
-        of: tuple[tuple[int, ...], tuple[bool, ...], bool, int, Way, int],
+        stream: Any,
+        back: Back,
         rest: Sequence[Tensor],
-        tensors: Sequence[Tensor],
-        arguments: Callable[[Constants], list[Any]],
+        fields: Sequence[Tensor],
+        tensors: list[Tensor],
+        checkpoints: Tensor,
+        gy: tuple[Tensor, int],
+        ends: Sequence[Tensor],
+        arguments: Arguments,
+        rows: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Launch the kernel backwards for gradients `of` a kind."""
-        slots, scalars, has_g, _, way, blocks = of
+        """Launch the kernel of a pass backwards."""
 
         def launcher(constants: Constants) -> Launcher:
             length = segment_length("triton", self.steps, self.call.states)
             form = form_of(self.real, self._first(rest), constants)
-            kernel = backward_kernel(self.call.key, form, slots, length, scalars, way)
-            options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": has_g}
-            return Launcher(kernel, self.device, blocks, **options)
+            kernel = backward_kernel(self.call.key, form, back.slots, length, back.scalars, back.way)
+            options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": bool(ends)}
+            return Launcher(kernel, self.device, back.blocks, **options)
 
-        held = self.call.held
-        self._launch(of, slots, rest[held:], [*tensors, *rest[:held]], arguments, launcher)
+        tensors += rest[: self.held]
+        if self.no_checkpoints is None:
+            tensors.append(checkpoints)
+        self._launch(stream, (back, bool(ends), gy[1]), back.slots, fields, tensors, arguments, launcher, rows)
 
     def _launch(
         self,
+        stream: Any,
         kind: object,
         slots: tuple[int, ...] | None,
         fields: Sequence[Tensor],
         tensors: list[Tensor],
-        arguments: Callable[[Constants], list[Any]],
+        arguments: Arguments,
         launcher: Callable[[Constants], Launcher],
+        rows: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Launch a kernel with the results of a prologue, forwards or, for gradients of the fields in `slots`,
         backwards. Its tensors are among `tensors` and these results; where they are taken as they are, the next launch
         of the kind needs nothing else.
+
+        - rows: which of the tensors are given as the whole whose row they are, and as which row.
         """
-        body, rest = self._prologue(slots)
-        held = rest.computed(fields)
-        tensors += held
+        body, rest = self.prologues.get(slots) or self._prologue(slots)
         known = self.known.get(kind)
         if known is not None:
-            known(tensors)
+            known(stream, [*tensors, *rest.computed(fields)])
             return
+        tensors, held = apart(tensors, rows), rest.computed(apart(fields, self.wholes))
         constants = as_taken(body, rest.among(held), self.step, self.real, self.device, self.by_channel)
-        given = [*arguments(constants), self.steps, self.step.numel]
+        given = [*arguments(constants, tensors), self.steps, self.step.numel]
         made = self.launchers.get((kind, constants.numbers))
         if made is None:
             made = self.launchers[kind, constants.numbers] = launcher(constants)
         made(given)
-        if constants.numbers == body.numbers:
-            self._keep(kind, made, given, tensors)
+        if constants.numbers == body.numbers and not rest.reads(place for place, _ in self.wholes):
+            rows = *rows, *((len(tensors) + place, row) for place, row in self.wholes)
+            self._keep(kind, made, given, [*tensors, *held], rows)
 
-    def _keep(self, kind: object, launcher: Launcher, given: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+    def _keep(
+        self,
+        kind: object,
+        launcher: Launcher,
+        given: Sequence[Any],
+        tensors: Sequence[Tensor],
+        rows: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """Have the next launch of the kind go by `tensors` alone, where each of those that were `given` is one of
-        them, and it is told from the others.
+        them, and it is told from the others. One without values stays what it is.
         """
         among = {id(each) for each in tensors}
-        taken = {id(held) for held in given if isinstance(held, Tensor)}
+        taken = {id(held) for held in given if isinstance(held, Tensor) and held.numel()}
         if len(among) == len(tensors) and taken <= among:
-            self.known[kind] = Again(launcher, given, tensors)
+            self.known[kind] = Again(launcher, given, tensors, rows)
 
     def _prologue(self, slots: tuple[int, ...] | None) -> tuple[Body, Rest]:
         """The body of a kernel, and what its prologue leaves to do."""
-        found = self.prologues.get(slots)
-        if found is None:
-            of = program(self.call.key)
-            body = of.forward(self.real) if slots is None else of.backward(self.real, slots)
-            found = self.prologues[slots] = body, body.prologue(self.call.numbers)
+        of = program(self.call.key)
+        body = of.forward(self.real) if slots is None else of.backward(self.real, slots)
+        found = self.prologues[slots] = body, body.prologue(self.call.numbers)
         return found
 
     def _way(self, corrected: bool) -> tuple[Way, int, Sequence[int]]:
