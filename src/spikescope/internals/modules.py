@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,22 +24,18 @@ def is_patched() -> bool:
 def next_in_a_row(module: nn.Module) -> nn.Module | None:
     """The module that is called next, with what `module` is about to give: where an `nn.Sequential` is calling it.
 
-    It is asked by a function that `module.forward` calls. A module does not know its caller, nor what that does with
+    It is asked by a function that `module.__call__` calls. A module does not know its caller, nor what that does with
     its output; of this one caller both are known, from its frame.
     """
-    caller: FrameType | None = sys._getframe(2)
-    for _ in range(4):  # the functions that call a module and its hooks
-        caller = None if caller is None else caller.f_back
-        if caller is not None and caller.f_code is nn.Sequential.forward.__code__:
-            break
-    else:
+    caller = sys._getframe(3)
+    if caller.f_code is not nn.Sequential.forward.__code__:
         return None
     held = caller.f_locals
-    row = list(held["self"]._modules.values())
-    places = [place for place, each in enumerate(row) if each is module]
-    if held.get("module") is not module or len(places) != 1 or places[0] + 1 == len(row):
+    row = [*held["self"]._modules.values()]
+    if held.get("module") is not module or row.count(module) != 1:  # modules are equal to themselves alone
         return None
-    return row[places[0] + 1]
+    place = row.index(module) + 1
+    return row[place] if place < len(row) else None
 
 
 def has_own_hooks(module: nn.Module) -> bool:

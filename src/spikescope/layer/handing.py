@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,13 +24,13 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     It is where an `nn.Sequential` calls the two, one right after the other, on a GPU, and nobody sees what is between
     them: no hook, no monitor, no compiler. In all other calls the normalisation does its work itself.
     """
-    if torch.compiler.is_compiling() or type(x) is not Tensor or not (is_ordinary(x) and is_undisturbed()):
+    if not (type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
         return False
     node = next_in_a_row(norm)
     if not isinstance(node, PointwiseNeuron) or node.step_mode != norm.step_mode:
         return False
     if (
-        not are_bare([norm])
+        not are_bare((norm,))
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training) is not None
         or (norm.step_mode == "m" and is_expanded(x, norm))
@@ -38,6 +39,7 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     held = _norm(norm)
     if give_again(node, held, x):
         return True
+    norm._check_axes(x)
     if not _fits(norm, held, x) or not admits(node, x):
         return False
     give(node, held, x)
@@ -60,22 +62,29 @@ def _fits(norm: Any, held: Norm, x: Tensor) -> bool:
 
 def _norm(norm: Any) -> Norm:
     """The normalisation as a run takes it, which counts the batch where the normalisation would."""
-    mean, variance, tracked, taken = norm.running_mean, norm.running_var, None, 0.0
-    if norm.training and norm.track_running_stats and mean is not None:
-        tracked, momentum = norm.num_batches_tracked, norm.momentum
+    parameters, buffers, training = norm._parameters, norm._buffers, norm.training
+    mean, variance = _held(norm, buffers, "running_mean"), _held(norm, buffers, "running_var")
+    tracked, taken = None, 0.0
+    if training and norm.track_running_stats and mean is not None:
+        tracked, momentum = _held(norm, buffers, "num_batches_tracked"), norm.momentum
         if momentum is not None:
             taken = float(momentum)
         elif tracked is not None:
             taken = 1 / (float(tracked) + 1)
-    group = together(norm.process_group) if norm.synchronized and norm.training else None
+    group = together(norm.process_group) if training and norm.synchronized else None
     return Norm(
-        norm.weight,
-        norm.bias,
+        _held(norm, parameters, "weight"),
+        _held(norm, parameters, "bias"),
         mean,
         variance,
         tracked,
         norm.eps,
         taken,
-        norm.training or mean is None or variance is None,
+        training or mean is None or variance is None,
         None if group is None else Shared(group),
     )
+
+
+def _held(norm: Any, among: Mapping[str, Tensor | None], name: str) -> Any:
+    """A parameter or buffer. PyTorch finds it for an attribute after it has looked everywhere else."""
+    return among[name] if name in among else getattr(norm, name)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..base import StepModule
 from ..dynamics import normalized
 from ..errors import check_module, check_rank, check_tensor
-from ..internals import made_by_conversion
+from ..internals import is_patched, made_by_conversion
 from ..sockets import place_sockets
 from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
 from .handing import hand_over
@@ -62,11 +62,15 @@ class BatchNorm(StepModule, _BatchNorm):
         place_sockets(self)
         self.step_mode = step_mode
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        alone = self.with_neuron and len(args) == 1 and not (kwargs or torch.compiler.is_compiling() or is_patched())
+        if alone and goes_as_written(self) and hand_over(self, args[0]):
+            return args[0]
+        return super().__call__(*args, **kwargs)
+
     def forward(self, input: Tensor) -> Tensor:
         """One step `[N, C, *]` or one sequence `[T, N, C, *]`, by `step_mode`."""
         self._check_axes(input)
-        if self.with_neuron and does_no_more(self) and hand_over(self, input):
-            return input
         if self._step_mode == "s":
             return self.normalize(input)
         if is_expanded(input, self) and self._knows_one_frame(input[0]):
@@ -174,6 +178,20 @@ def is_plain(norm: nn.Module) -> bool:
 def does_no_more(norm: BatchNorm) -> bool:
     """Whether the class has the computation of a batch normalisation, and none of its own that may be seen later."""
     return is_plain(norm) and type(norm).normalize is BatchNorm.normalize
+
+
+_OWN = frozenset(("forward", "normalize"))
+
+
+def goes_as_written(norm: BatchNorm) -> bool:
+    """Whether a call runs the methods that stand here, which nobody has replaced, in the class or on the instance."""
+    cls = type(norm)
+    return (
+        cls.forward is BatchNorm.forward
+        and cls.normalize is BatchNorm.normalize
+        and norm._compiled_call_impl is None
+        and _OWN.isdisjoint(norm.__dict__)
+    )
 
 
 def _move(state_dict: dict[str, Any], old: str, new: str) -> None:

@@ -15,9 +15,9 @@ from ..dynamics import Definition, Norm, NormedRun, Sequence, plan, prepare_norm
 from ..fields import form_with, forms
 from ..hooks import has_hooks_of_all
 from ..sockets import found_sockets
-from .shortcut import Way, goes_as_written, names_of_the_way, short_way
+from .shortcut import Maker, Shortcut, Way, goes_as_written, names_of_the_way, short_way
 
-__all__ = ["Norm", "admits", "give", "give_again", "run_behind", "taken"]
+__all__ = ["Norm", "admits", "called", "give", "give_again", "run_behind", "taken"]
 
 _BY_CHANNEL = ("x_scale", "x_shift")
 
@@ -27,36 +27,58 @@ class _Given(NamedTuple):
 
     norm: Norm
     x: weakref.ref[Tensor]
-    way: Way | None = None
+    way: tuple[Shortcut, Way] | None = None
 
 
 def give(node: Any, norm: Norm, x: Tensor) -> None:
     """Have the call of `node` that comes next with `x` normalise it first; a call that it `admits`."""
-    way = short_way(node).behind(node, x, _kind(norm), partial(_prepared, norm))
-    _wait(node, _Given(norm, weakref.ref(x), way))
+    _wait(node, norm, x, partial(_prepared, norm))
 
 
 def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
-    """The same if calls like this one have been given before, and whether that is so."""
-    way = short_way(node).behind(node, x, _kind(norm), None)
-    if way is None:
+    """The same if calls like this one have been given before, and whether that is so. Nothing disturbs the call: no
+    mode, transform or checkpoint.
+    """
+    return _wait(node, norm, x, None)
+
+
+def _wait(node: Any, norm: Norm, x: Tensor, make: Maker | None) -> bool:
+    """Keep it for the next call in this thread: another thread may be on its way with a normalisation of its own.
+
+    Without `make` only where the way of the call is known; and whether it is.
+    """
+    short = short_way(node)
+    way = short.behind(node, x, _kind(norm), make)
+    if way is None and make is None:
         return False
-    _wait(node, _Given(norm, weakref.ref(x), way))
+    given = _Given(norm, weakref.ref(x), None if way is None else (short, way))
+    node.__dict__.setdefault("_norm", {})[get_ident()] = given
     return True
 
 
-def _wait(node: Any, given: _Given) -> None:
-    """Keep it for the next call in this thread: another thread may be on its way with a normalisation of its own."""
-    node.__dict__.setdefault("_norm", {})[get_ident()] = given
+def called(node: Any, x: Any) -> Tensor | None:
+    """The output of a call that a normalisation was given for, where its way is known; else None. Nothing has come
+    between the two.
+    """
+    waiting = node.__dict__["_norm"]
+    given: _Given | None = waiting.get(get_ident())
+    if given is None or given.way is None or given.x() is not x:
+        return None
+    del waiting[get_ident()]
+    short, (run, rest) = given.way
+    return short.keep(node, run, run(x, rest, given.norm))
 
 
 def _kind(norm: Norm) -> tuple[Any, ...]:
     """What a run depends on of a normalisation."""
-    learned = norm.weight, norm.bias
-    learns = torch.is_grad_enabled() and True in [held is not None and held.requires_grad for held in learned]
-    kind: list[Any] = [norm.by_batch, norm.taken > 0, norm.eps, learns, norm.shared is None]
-    for held in (*learned, norm.mean, norm.variance, norm.tracked):
-        kind += (None,) if held is None else (type(held), held.shape, held.stride(), held.dtype, held.get_device())
+    weight, bias, mean, variance, tracked, eps, taken, by_batch, shared = norm
+    learns = (weight is not None and weight.requires_grad) or (bias is not None and bias.requires_grad)
+    kind: list[Any] = [by_batch, taken > 0, eps, learns and torch.is_grad_enabled(), shared is None]
+    for held in (weight, bias, mean, variance, tracked):
+        if held is None:
+            kind.append(None)
+        else:
+            kind += (type(held), held.shape, held.stride(), held.dtype, held.get_device())
     return tuple(kind)
 
 

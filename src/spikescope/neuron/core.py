@@ -28,7 +28,7 @@ from ..fields import Declared, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
 from .base import FORMULAS, Neuron, check_formulas
-from .behind import run_behind, taken
+from .behind import called, run_behind, taken
 from .leniency import backend_here, floating
 from .shortcut import Shortcut, methods_of, short_way
 
@@ -195,7 +195,8 @@ class PointwiseNeuron(Neuron, abstract=True):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != 1 or torch.compiler.is_compiling() or is_patched():
             return super().__call__(*args, **kwargs)
-        out = short_way(self).run(self, args[0])
+        out = called(self, args[0]) if self.__dict__.get("_norm") else None
+        out = short_way(self).run(self, args[0]) if out is None else out
         return super().__call__(*args) if out is None else out
 
     def _admit(self, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from ..form import Told
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
 from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
-__all__ = ["Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
+__all__ = ["Maker", "Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
 LONG_WAY = (
     *("forward", "single_step_forward", "multi_step_forward", "drive", "gain_in_time"),
@@ -164,14 +164,6 @@ class Shortcut:
 
     def run(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call; None where it has to go the long way."""
-        held = neuron.__dict__
-        waiting = held.get("_norm")
-        if waiting and (given := waiting.get(get_ident())) is not None:
-            if given.way is None or given.x() is not x:
-                return None
-            del waiting[get_ident()]
-            made, rest = given.way
-            return self._keep(neuron, made, made(x, rest, given.norm))
         if not self._is_open_to(neuron, x):
             return None
         if is_bare(neuron):
@@ -193,12 +185,14 @@ class Shortcut:
         if alike and made.again is not None:
             again = Again(made.again, form_of(x), self.states, [*map(form_of, rest)])
         out = made(x, rest)
-        y = self._keep(neuron, made, out)
+        y = self.keep(neuron, made, out)
         return y, None if again is None else (again, [*out[1:]])
 
     def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
-        """The way of a call behind a normalisation of the kind `norm`; without `make` it is known, or none."""
-        if self.drives or neuron._live_taps or not (self._is_open_to(neuron, x) and is_bare(neuron)):
+        """The way of a call behind a normalisation of the kind `norm`, that nothing disturbs; without `make` it is
+        known, or none.
+        """
+        if not self.is_open or self.drives or neuron._live_taps or not (is_bare(neuron) and are_bare(self.modules)):
             return None
         return self._way(neuron, x, norm, make)
 
@@ -219,7 +213,7 @@ class Shortcut:
         way = None if ear is None else self._way(neuron, x, make=None)  # a first call goes the long way
         if ear is not None and way is not None and (known := ear.takes(x, self, way[0])) is not None:
             rests = at_rest(neuron)
-            out = self._keep(neuron, way[0], self._given(neuron, x, *way))
+            out = self.keep(neuron, way[0], self._given(neuron, x, *way))
             ear.hears(known, neuron, x, out, rests)
             return out
         args, kwargs = entry(neuron, (x,), {}) or ((x,), {})
@@ -235,7 +229,7 @@ class Shortcut:
         way = self._way(neuron, x)
         if way is None:
             return None
-        return self._keep(neuron, way[0], self._given(neuron, x, *way))
+        return self.keep(neuron, way[0], self._given(neuron, x, *way))
 
     def _given(self, neuron: Any, x: Tensor, run: Any, rest: Sequence[Tensor]) -> Sequence[Tensor]:
         """What a run gives for an input. What drives a step is asked for now, for the neuron may count it."""
@@ -247,7 +241,7 @@ class Shortcut:
             found = run(_driven(neuron, x), rest)
         return found
 
-    def _keep(self, neuron: Any, run: Any, out: Sequence[Tensor]) -> Tensor:
+    def keep(self, neuron: Any, run: Any, out: Sequence[Tensor]) -> Tensor:
         """The output of a run; state and taps are kept."""
         held = neuron.__dict__
         taps = held["_live_taps"]

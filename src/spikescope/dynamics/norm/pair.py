@@ -72,7 +72,7 @@ class NormedRun(NamedTuple):
         """Output and last state of a run that is ready; `rest` are states and fields that are tensors."""
         assert self.ready is not None
         if self.call.keep_checkpoints:
-            found: Sequence[Tensor] = _Normed.apply(self, norm, x, norm.weight, norm.bias, *rest)
+            found: Sequence[Tensor] = _Normed.outside(self, norm, x, norm.weight, norm.bias, *rest)
             return found
         return self.ready.run(x, norm, rest, None)[1]
 
