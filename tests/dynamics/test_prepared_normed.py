@@ -8,6 +8,7 @@ from dynamics_cases import inputs
 from torch import nn
 
 from spikescope import functional, layer, neuron
+from spikescope.dynamics.graphs.prologue import Rest
 from spikescope.dynamics.triton import launch
 from spikescope.layer import handing
 from spikescope.neuron import behind
@@ -64,6 +65,19 @@ def test_calls_of_a_kind_are_the_first(case):
         assert all(map(torch.equal, got, want))
     if net.training and net[0].running_mean is not None:
         assert net[0].num_batches_tracked.item() == 1
+
+
+def test_what_follows_from_the_fields_is_computed_once_a_pass(monkeypatch):
+    net, x = pair(neuron.ParametricLIFNode), sequence()
+    for _ in range(3):
+        call(net, x)
+    functional.reset_net(net)
+    y = net(x.detach().requires_grad_())
+    asked, computed = [], Rest.computed
+    monkeypatch.setattr(Rest, "computed", lambda self, fields: asked.append(self) or computed(self, fields))
+    y.sum().backward()
+    assert len(asked) == 1
+    assert len(asked[0].operations) == 1  # the decay of its parameter
 
 
 def test_what_changes_is_seen():

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..derivative import Call
 from ..layout import BLOCK, TAPS
 from ..offered import as_result
-from ..prepared import Prepared
+from ..prepared import Prepared, as_form
 from .entry import address, addresses, given
 from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_alone, threads_for, totals
 
@@ -21,16 +21,6 @@ data_ptr = Tensor.data_ptr
 
 _NONE: tuple[Sequence[Tensor], Sequence[int]] = (), (0,) * len(TAPS)
 """The taps of a run without any, and where they lie."""
-
-
-def _form(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor of this form and without memory, for others to be made like it.
-
-    That takes less time than to say the form, and than to make them like a tensor that has a gradient.
-    """
-    made = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
-    made.untyped_storage().resize_(0)
-    return made
 
 
 Again = Callable[[Tensor, Sequence[Tensor], Tensor | None], tuple[Tensor, ...]]
@@ -56,9 +46,10 @@ class PreparedOnCpu(Prepared):
         self.in_memory = [None if held is None else in_memory(held, step, self.real) for held in first]
         self.numbers, self.nowhere = tuple(map(address, self.in_memory)), (0,) * self.states
         self.always = ready_forward(self.run, self._values(())) if self.of_numbers else None
-        self.as_input = _form(x.shape, x.stride(), self.io)
-        self.as_value = _form(step.shape, step.strides, self.real)
-        self.as_taps = [_form(shape, strides, dtype) for _, shape, strides, dtype in self.told]
+        taps = (
+            torch.empty_strided(shape, strides, dtype=dtype, device="cpu") for _, shape, strides, dtype in self.told
+        )
+        self.as_taps = [*map(as_form, taps)]
         self.places = [TAPS.index(name) for name in self.taps]
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
@@ -170,9 +161,6 @@ class PreparedOnCpu(Prepared):
         for place, tap in zip(self.places, told, strict=True):
             places[place] = tap.data_ptr()
         return told, places
-
-    def _buffer(self) -> Tensor:
-        return torch.empty_like(self.as_value)
 
     def _sums(self, back: Back) -> Tensor:
         """Where the kernel leaves the gradients of fields of one number, a block of neurons each."""

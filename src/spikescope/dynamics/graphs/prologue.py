@@ -120,6 +120,11 @@ class Rest:
         _run(self.operations, held)
         return held
 
+    def share(self, other: Rest) -> None:
+        """Where another prologue leaves the same to do, have its list of operations."""
+        if len(self.operations) == len(other.operations) and all(map(_alike, self.operations, other.operations)):
+            self.operations = other.operations
+
     def reads(self, places: Iterable[int]) -> bool:
         """Whether something is computed of the fields in these places, of those that are tensors."""
         read = {at for operation in self.operations for _, at in operation.tensors}
@@ -148,6 +153,22 @@ class _Operation(NamedTuple):
     arguments: list[Any]
     tensors: list[tuple[int, int]]
     options: dict[str, Any]
+
+
+def _alike(one: _Operation, other: _Operation) -> bool:
+    """Whether two operations are one."""
+    return (
+        (one.function, one.tensors, one.options) == (other.function, other.tensors, other.options)
+        and len(one.arguments) == len(other.arguments)
+        and all(map(_is_one, one.arguments, other.arguments))
+    )
+
+
+def _is_one(held: Any, other: Any) -> bool:
+    """Whether two arguments are the same, to the bit."""
+    if isinstance(held, Tensor) and isinstance(other, Tensor):
+        return held.dtype is other.dtype and held.shape == other.shape and held.tolist() == other.tolist()
+    return type(held) is type(other) and repr(held) == repr(other)
 
 
 def _left(nodes: Sequence[Node], held: dict[Node, Any], given: int, real: torch.dtype) -> list[_Operation]:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..derivative import Call
+from ..prepared import as_form
 from ..triton.arguments import Channels, Constants, backward_arguments, states_of
 from ..triton.kernel import Way
 from ..triton.launch import Launcher, stream_of
-from ..triton.prepared import Back, PreparedOnGpu
+from ..triton.prepared import Back, Backwards, PreparedOnGpu
 from .kernels import (
     Chunks,
     Norm,
@@ -52,7 +53,8 @@ class PreparedNormed(PreparedOnGpu):
         self.summing = Back((), both, (False, False), summing, tiles, (self.rows_of_one,))
         self.correcting = Way(corrected=True, width=channels.width)
         kernels, number = norm_kernels(self.real), channels.number
-        self.of_sums, self.of_tiles = (2, number, self.chunks.number), (2, number, self.tiles[0])
+        self.as_sums = as_form(torch.empty((2, number, self.chunks.number), dtype=torch.float64, device=self.device))
+        self.as_tiles = as_form(torch.empty((2, number, self.tiles[0]), dtype=self.real, device=self.device))
         self.of_settled, self.of_gains = rows_by_channel(channels.shape), rows_by_channel(channels.shape[:1])
         self.moments = Launcher(kernels.spikescope_moments, self.device, self.chunks.programs, W=channels.width)
         self.settle = Launcher(kernels.spikescope_settle, self.device, number, **settle_options(norm, True))
@@ -65,7 +67,7 @@ class PreparedNormed(PreparedOnGpu):
         stream = stream_of(self.device)
         settled = sums = self._rows(self.of_settled)
         if self.by_batch:
-            sums = torch.empty(self.of_sums, dtype=torch.float64, device=self.device)
+            sums = torch.empty_like(self.as_sums)
             self._moments(stream, x, sums)
         self._settle(stream, x, sums, norm, settled)
         return settled, self._fore(stream, x, rest, self._fields(rest, settled), checkpoints)
@@ -125,19 +127,16 @@ class PreparedNormed(PreparedOnGpu):
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
         """The gradients of input, weight, bias, first state and fields, those that are `needed`."""
-        stream, fields = stream_of(self.device), self._fields(rest, settled)
-        over_time, ends = self._over_time(gy), self._ends(gstate)
+        of = self._backwards(x, rest, self._fields(rest, settled), checkpoints, gy, gstate)
         learned: list[Tensor | None] = [None, None]
         gains = None
         if self.by_batch or needed[1] or needed[2]:
-            sums = self._sums(stream, x, rest, fields, checkpoints, over_time, ends)
-            gains = self._settle_back(stream, settled, sums)
+            gains = self._settle_back(of.stream, settled, self._sums(of))
             for place, held in enumerate((weight, bias)):
                 if held is not None and needed[1 + place]:
                     grad = gains[place]
                     learned[place] = grad if held.dtype is self.real else grad.to(held.dtype)
-        correction = gains if self.by_batch else None
-        gx, *made = self._back(stream, x, rest, fields, checkpoints, over_time, ends, needed[3:], correction)
+        gx, *made = self._back(of, needed[3:], gains if self.by_batch else None)
         return [gx, *learned, *made]
 
     def _fields(self, rest: Sequence[Tensor], settled: Tensor) -> list[Tensor]:
@@ -147,37 +146,28 @@ class PreparedNormed(PreparedOnGpu):
             fields.insert(place, settled)
         return fields
 
-    def _sums(
-        self,
-        stream: Any,
-        x: Tensor,
-        rest: Sequence[Tensor],
-        fields: Sequence[Tensor],
-        checkpoints: Tensor,
-        gy: tuple[Tensor, int],
-        ends: Sequence[Tensor],
-    ) -> Tensor:
+    def _sums(self, of: Backwards) -> Tensor:
         """The gradients of scale and shift as sums of tiles; see `gpu.channel_sums`."""
-        sums = torch.empty(self.of_tiles, dtype=self.real, device=self.device)
+        sums = torch.empty_like(self.as_tiles)
 
         def arguments(constants: Constants, _: Sequence[Tensor]) -> list[Any]:
             nothing = [sums if number is None else None for number in self.first]
             return [
                 *backward_arguments(
-                    x,
+                    of.x,
                     self.step.numel,
-                    states_of(self._first(rest), self.step, nothing, ends or [sums] * len(self.first)),
-                    sums if self.no_checkpoints is not None else checkpoints,
-                    gy,
+                    states_of(self._first(of.rest), self.step, nothing, of.ends or [sums] * len(self.first)),
+                    sums if self.no_checkpoints is not None else of.checkpoints,
+                    (of.gy, of.in_time),
                     sums,
-                    x,
+                    of.x,
                     [sums],
                     constants,
                 ),
                 *self.summing.more,
             ]
 
-        self._launch_back(stream, self.summing, rest, fields, [x, sums, gy[0], *ends], checkpoints, gy, ends, arguments)
+        self._launch_back(of, self.summing, [sums], arguments)
         return sums
 
     def _settle_back(self, stream: Any, settled: Tensor, sums: Tensor) -> Tensor:

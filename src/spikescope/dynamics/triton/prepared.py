@@ -30,11 +30,14 @@ from .gpu import backward_kernel, forward_kernel
 from .kernel import WHOLE, Way
 from .launch import Again, Launcher, apart, stream_of
 
-__all__ = ["Back", "PreparedOnGpu"]
+__all__ = ["Back", "Backwards", "PreparedOnGpu"]
 
 
 Arguments = Callable[[Constants, Sequence[Tensor]], list[Any]]
 """What puts the arguments of a kernel together, of the results of a prologue and of what else was given to a launch."""
+
+Computed = dict[int, list[Tensor]]
+"""What was computed of fields in one pass, by the list of operations: several kernels may want the same."""
 
 _CORRECTION = (0, 2), (1, 3)  # of what goes into the gradient of an input, in the rows of what tells it
 
@@ -48,6 +51,20 @@ class Back(NamedTuple):
     way: Way
     blocks: int
     more: Sequence[int] = ()  # what the kernel takes besides
+
+
+class Backwards(NamedTuple):
+    """What a pass backwards is given, in one kernel or in several."""
+
+    stream: Any  # as `Again` takes it
+    x: Tensor
+    rest: Sequence[Tensor]
+    fields: Sequence[Tensor]  # all that are tensors, or `wholes`
+    checkpoints: Tensor
+    gy: Tensor
+    in_time: int  # the stride of `gy` in time
+    ends: Sequence[Tensor]  # the gradients of the last state, where it has any
+    computed: Computed  # of these fields
 
 
 class PreparedOnGpu(Prepared):
@@ -71,7 +88,11 @@ class PreparedOnGpu(Prepared):
         self, stream: Any, x: Tensor, rest: Sequence[Tensor], fields: Sequence[Tensor], checkpoints: Tensor | None
     ) -> tuple[Tensor, ...]:
         """The kernel forwards, on a stream as `Again` takes it; `fields` are all that are tensors, or `wholes`."""
-        y, last, told = torch.empty_like(x), [self._buffer() for _ in self.first], self._told() if self.taps else {}
+        y, last, told = (
+            torch.empty_like(self.as_input),
+            [self._buffer() for _ in self.first],
+            self._told() if self.taps else {},
+        )
         kept = self.no_checkpoints is None and checkpoints is not None
 
         def arguments(constants: Constants, _: Sequence[Tensor]) -> list[Any]:
@@ -88,7 +109,7 @@ class PreparedOnGpu(Prepared):
         if kept:
             assert checkpoints is not None
             tensors.append(checkpoints)
-        self._launch(stream, kept, None, fields, tensors, arguments, launcher)
+        self._launch(stream, kept, None, fields, {}, tensors, arguments, launcher)
         return (y, *last, *told.values())
 
     def backward(
@@ -100,27 +121,29 @@ class PreparedOnGpu(Prepared):
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        stream, fields = stream_of(self.device), rest[self.held :]
-        return self._back(stream, x, rest, fields, checkpoints, self._over_time(gy), self._ends(gstate), needed)
+        given = self._backwards(x, rest, rest[self.held :], checkpoints, gy, gstate)
+        return self._back(given, needed)
 
-    def _back(
+    def _backwards(
         self,
-        stream: Any,
         x: Tensor,
         rest: Sequence[Tensor],
         fields: Sequence[Tensor],
         checkpoints: Tensor,
-        gy: tuple[Tensor, int],
-        ends: Sequence[Tensor],
-        needed: Sequence[bool],
-        gains: Tensor | None = None,
-    ) -> list[Tensor | None]:
-        """The kernel backwards on gradients as it takes them; the last two rows of `gains` are a correction as
+        gy: Tensor | None,
+        gstate: Sequence[Tensor | None],
+    ) -> Backwards:
+        """What a pass backwards is given, as its kernels take it."""
+        ends = self._ends(gstate)
+        return Backwards(stream_of(self.device), x, rest, fields, checkpoints, *self._over_time(gy), ends, {})
+
+    def _back(self, of: Backwards, needed: Sequence[bool], gains: Tensor | None = None) -> list[Tensor | None]:
+        """The gradients of the input and of those that are `needed`; the last two rows of `gains` are a correction as
         `gpu.backward` has it.
         """
         kind = needed, gains is not None
         back = self.backs.get(kind) or self._pass(*kind)
-        gx = torch.empty_like(x)
+        gx = torch.empty_like(self.as_input)
         starts = [self._buffer() for _ in range(self.held)]  # the kernel writes them all
         fields_of = [self._buffer() for scalar in back.scalars if not scalar]
         sums = sums_of(back.scalars, fields_of, self.device, back.blocks)
@@ -130,11 +153,11 @@ class PreparedOnGpu(Prepared):
             gstart = [next(given) if number is None else None for number in self.first]
             return [
                 *backward_arguments(
-                    x,
+                    of.x,
                     self.step.numel,
-                    states_of(self._first(rest), self.step, gstart, ends or [gx] * len(self.first)),
-                    gx if self.no_checkpoints is not None else checkpoints,
-                    gy,
+                    states_of(self._first(of.rest), self.step, gstart, of.ends or [gx] * len(self.first)),
+                    gx if self.no_checkpoints is not None else of.checkpoints,
+                    (of.gy, of.in_time),
                     gx,
                     gx,
                     sums,
@@ -144,13 +167,13 @@ class PreparedOnGpu(Prepared):
                 *back.more,
             ]
 
-        correction = () if gains is None else (gains, gains)
-        tensors = [*correction, x, gx, gy[0], *starts, *ends, *sums]
-        rows = _CORRECTION if correction else ()
-        self._launch_back(stream, back, rest, fields, tensors, checkpoints, gy, ends, arguments, rows)
+        if gains is None:
+            self._launch_back(of, back, [gx, *starts, *sums], arguments)
+        else:
+            self._launch_back(of, back, [gains, gains, gx, *starts, *sums], arguments, _CORRECTION)
         first = [held if need else None for held, need in zip(starts, needed, strict=False)]
-        found = totals(back.scalars, sums, self.real)
-        return self._gradients(gx, first, back.wanted, found, rest[self.held :])
+        found = totals(back.scalars, sums, self.real) if sums else ()
+        return self._gradients(gx, first, back.wanted, found, of.rest[self.held :])
 
     def _pass(self, needed: Sequence[bool], corrected: bool) -> Back:
         """What gives gradients to those that are `needed`, of the first state and of fields."""
@@ -162,30 +185,26 @@ class PreparedOnGpu(Prepared):
 
     def _launch_back(
         self,
-        stream: Any,
+        of: Backwards,
         back: Back,
-        rest: Sequence[Tensor],
-        fields: Sequence[Tensor],
         tensors: list[Tensor],
-        checkpoints: Tensor,
-        gy: tuple[Tensor, int],
-        ends: Sequence[Tensor],
         arguments: Arguments,
         rows: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Launch the kernel of a pass backwards."""
+        """Launch the kernel of a pass backwards, whose own `tensors` come first."""
 
         def launcher(constants: Constants) -> Launcher:
             length = segment_length("triton", self.steps, self.call.states)
-            form = form_of(self.real, self._first(rest), constants)
+            form = form_of(self.real, self._first(of.rest), constants)
             kernel = backward_kernel(self.call.key, form, back.slots, length, back.scalars, back.way)
-            options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": bool(ends)}
+            options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": bool(of.ends)}
             return Launcher(kernel, self.device, back.blocks, **options)
 
-        tensors += rest[: self.held]
+        tensors += (of.x, of.gy, *of.ends, *of.rest[: self.held])
         if self.no_checkpoints is None:
-            tensors.append(checkpoints)
-        self._launch(stream, (back, bool(ends), gy[1]), back.slots, fields, tensors, arguments, launcher, rows)
+            tensors.append(of.checkpoints)
+        kind = back, bool(of.ends), of.in_time
+        self._launch(of.stream, kind, back.slots, of.fields, of.computed, tensors, arguments, launcher, rows)
 
     def _launch(
         self,
@@ -193,6 +212,7 @@ class PreparedOnGpu(Prepared):
         kind: object,
         slots: tuple[int, ...] | None,
         fields: Sequence[Tensor],
+        computed: Computed,
         tensors: list[Tensor],
         arguments: Arguments,
         launcher: Callable[[Constants], Launcher],
@@ -202,12 +222,16 @@ class PreparedOnGpu(Prepared):
         backwards. Its tensors are among `tensors` and these results; where they are taken as they are, the next launch
         of the kind needs nothing else.
 
+        - computed: what other kernels of the pass have computed of the fields.
         - rows: which of the tensors are given as the whole whose row they are, and as which row.
         """
         body, rest = self.prologues.get(slots) or self._prologue(slots)
         known = self.known.get(kind)
         if known is not None:
-            known(stream, [*tensors, *rest.computed(fields)])
+            held = computed.get(id(rest.operations))
+            if held is None:
+                held = computed[id(rest.operations)] = rest.computed(fields)
+            known(stream, [*tensors, *held])
             return
         tensors, held = apart(tensors, rows), rest.computed(apart(fields, self.wholes))
         constants = as_taken(body, rest.among(held), self.step, self.real, self.device, self.by_channel)
@@ -240,7 +264,10 @@ class PreparedOnGpu(Prepared):
         """The body of a kernel, and what its prologue leaves to do."""
         of = program(self.call.key)
         body = of.forward(self.real) if slots is None else of.backward(self.real, slots)
-        found = self.prologues[slots] = body, body.prologue(self.call.numbers)
+        rest = body.prologue(self.call.numbers)
+        for _, other in self.prologues.values():
+            rest.share(other)
+        found = self.prologues[slots] = body, rest
         return found
 
     def _way(self, corrected: bool) -> tuple[Way, int, Sequence[int]]:
