@@ -1,5 +1,6 @@
 """Every neuron of the registry is fused under 'auto' and has the bits of the eager loop, also where it uses exp."""
 
+import ctypes
 import os
 
 import pytest
@@ -111,6 +112,40 @@ def rounded_in_two_ways(real):
     return x[torch.sigmoid(spread) != torch.sigmoid(x)]
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a team"])
+def test_a_function_of_arrays_takes_no_threads_beside_those_of_the_kernel(inside):
+    """After `torch.set_num_threads` MKL would open a team of its own for each block, within the kernel's."""
+    threads = "MKL_Get_Max_Threads"
+    head = "#pragma omp parallel num_threads(2)" if inside else ""
+    library = borrowed.load(
+        f"""{borrowed.header("math.h")}
+using real = float;
+constexpr long B = 256;
+{borrowed.declarations([borrowed.Borrowed((borrowed._ALONE, threads), "")])}
+static void told(long, const real*, real* y, long long) {{ *y = ((int (*)()){threads})(); }}
+extern "C" void attempt(real* out) {{
+  real most = 0;
+  {head}
+  {{
+    real within, after;
+    by_array((void*)told, {borrowed._ALONE}, &within, 1);
+    told(0, nullptr, &after, 0);
+    #pragma omp critical
+    {{ most = within > most ? within : most; out[1] = after; }}
+  }}
+  out[0] = most;
+}}
+"""
+    )
+    before, out = torch.get_num_threads(), torch.zeros(2)
+    try:
+        torch.set_num_threads(3)
+        library.attempt(ctypes.c_void_p(out.data_ptr()))
+    finally:
+        torch.set_num_threads(before)
+    assert out.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("real", REAL, ids=str)
 def test_a_sigmoid_is_rounded_as_where_it_lies_and_as_many_threads_do(real, threads):
@@ -151,7 +186,7 @@ def forgetful():
         ("_wanted", lambda target, real: [], "nothing is known of how this PyTorch computes exp"),
         (
             "_wanted",
-            lambda target, real: [borrowed.Borrowed(("vmsTanh",), "by_array(vmsTanh, @, e);")],
+            lambda target, real: [borrowed.Borrowed(("vmsTanh", borrowed._ALONE), f"by_array(vmsTanh, {borrowed._ALONE}, @, e);")],
             "vmsTanh gives other bits than exp",
         ),
     ],

@@ -49,6 +49,9 @@ _WIDTHS = {"AVX2": 32, "AVX512": 64}
 
 _THREADS = "_ZN2at15get_num_threadsEv"
 
+_ALONE = "MKL_Set_Num_Threads_Local"
+"""What tells MKL how many threads it may take when the thread that says so calls it."""
+
 
 class Borrowed(NamedTuple):
     """A function of PyTorch as a kernel calls it."""
@@ -82,7 +85,7 @@ def _wanted(target: object, real: torch.dtype) -> list[Borrowed]:
     letter, width = ("d" if real is torch.float64 else "s"), _WIDTHS.get(torch.backends.cpu.get_cpu_capability())
     if target in _OF_ARRAYS:
         symbol = f"vm{letter}{_OF_ARRAYS[target]}"
-        return [Borrowed((symbol,), f"by_array({symbol}, @, e);")]
+        return [Borrowed((symbol, _ALONE), f"by_array({symbol}, {_ALONE}, @, e);")]
     if target not in _OF_VECTORS or width is None:
         return []
     lanes = f"d{width // 8}" if real is torch.float64 else f"f{width // 4}"
