@@ -186,7 +186,9 @@ def forgetful():
         ("_wanted", lambda target, real: [], "nothing is known of how this PyTorch computes exp"),
         (
             "_wanted",
-            lambda target, real: [borrowed.Borrowed(("vmsTanh", borrowed._ALONE), f"by_array(vmsTanh, {borrowed._ALONE}, @, e);")],
+            lambda target, real: [
+                borrowed.Borrowed(("vmsTanh", borrowed._ALONE), f"by_array(vmsTanh, {borrowed._ALONE}, @, e);")
+            ],
             "vmsTanh gives other bits than exp",
         ),
     ],

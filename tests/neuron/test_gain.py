@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from spikescope import neuron
+from spikescope.dynamics import gain
 from spikescope.dynamics.cpp import native
 from spikescope.dynamics.offered import offer
 from spikescope.fields import Value, value
@@ -268,7 +269,7 @@ def test_its_kernels_are_among_those_that_come_compiled(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["s", "m"])
 @pytest.mark.parametrize("make", MADE)
-def test_the_product_of_pytorch_has_the_same_gradients_to_the_bit(make, mode):
+def test_the_product_by_itself_has_the_same_gradients_to_the_bit(make, mode):
     """So a training is the same whether or not somebody looks, or its calls have become short."""
     node, x = twins(make, mode)[0], given(mode)
     weights = torch.randn(x.shape)
@@ -289,3 +290,49 @@ def test_an_input_that_was_computed_again_is_read_until_the_end():
 
     with torch.autograd.graph.saved_tensors_hooks(lambda held: held, again):
         assert_alike(pair, x, torch.ones_like(x))
+
+
+def test_without_a_kernel_the_gradients_are_those_of_pytorch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(gain, "_kernel", asked.append)
+    pair, x = twins(gated), given()
+    assert_alike(pair, x, torch.randn(x.shape))
+    assert asked
+    asked.clear()
+    pair[1].reset()
+    results(pair[1], x, torch.randn(x.shape))
+    assert not asked  # the eager loop is that of PyTorch throughout
+
+
+def test_a_gradient_that_lies_otherwise_than_the_input():
+    pair, x = twins(gated, shape=(T, 6, 8)), given(shape=(T, 6, 8))
+    assert_alike(pair, x, torch.randn(T, 8, 6).transpose(1, 2))
+    x = given(shape=(T, 8, 6)).transpose(1, 2)
+    for node in pair:
+        node.reset()
+    assert_alike(pair, x, torch.randn(T, 6, 8))
+    for node in pair:
+        node.reset()
+    assert_alike(pair, x[:0], torch.randn(0, 6, 8))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [1, 4095, 4097, 33_000])
+def test_the_gradients_of_a_product(size, threads):
+    x, grad = torch.randn(2, T, size, generator=torch.Generator().manual_seed(1))
+    factors = torch.linspace(0.2, 2, T).view(T, 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            found = gain.gradients_of_product(grad, x, factors)
+            own = grad.clone()
+            again = gain.gradients_of_product(own, x, factors, own=True)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], grad * factors)
+    torch.testing.assert_close(
+        found[1], (grad.double() * x.double()).sum(1, keepdim=True).float(), rtol=1e-4, atol=1e-3
+    )
+    assert again[0] is own
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))

@@ -26,7 +26,7 @@ INDEX = "kernels.json"
 CAPABILITIES = {"x86-64-v4": "AVX512", "x86-64-v3": "AVX2"}
 """What PyTorch calls the code that it has for a level: what a kernel borrows of it depends on that."""
 
-PARTS = ("events", "flight", "normalisation", "packing", "parallel", "reducers", "tiles")
+PARTS = ("events", "flight", "gain", "normalisation", "packing", "parallel", "reducers", "tiles")
 """What else has kernels: the names under which modules declare them."""
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -51,7 +51,7 @@ def add_kernels(commands: Any, argv: Sequence[str]) -> None:
         description="Compile kernels for processors of a level. Of each neuron: forwards and backwards, hard and soft "
         "reset, the reset in the graph and not, plain and with what monitors ask for most. Of recurrent cells, "
         "which layers have as well, and of pools: forwards and backwards. The other parts are batch normalisation, the "
-        "sums of parallel neurons, the reducers of monitors, the flight recorder, the packing of spikes, the tiles of "
+        "gains of gated neurons, the sums of parallel neurons, the reducers of monitors, the flight recorder, the packing of spikes, the tiles of "
         "recordings, and event data.",
         epilog=_BUILT,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,6 +2,7 @@
 
 from . import batching as batching
 from .eager import Sequence, Step
+from .gain import multiplied
 from .layout import TAPS, support_tap
 from .norm.batch import normalized
 from .norm.kernels import Norm
@@ -26,6 +27,7 @@ __all__ = [
     "deferred_taps",
     "eager_taps",
     "has_pool",
+    "multiplied",
     "normalized",
     "plan",
     "pooled",

@@ -9,7 +9,7 @@ kernels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ..internals import LeanFunction, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
 from .derivative import Call
 from .fused import rule
+from .gain import gradients_of_product
 from .graphs.program import Values
 from .layout import checkpoint_shape, layout, make_taps, real_dtype, sequence_in_layout, state_in_layout
 from .operator import like_fields, tensor_slots
@@ -240,7 +241,7 @@ class PreparedRun(LeanFunction):
                 if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
                     ctx.ear(gy, True)
                 if made.gained:
-                    found = _multiplied(made.call, found[0], x, rest[-1], found[1:], Tensor.mul_)
+                    found = _multiplied(made.call, found[0], x, rest[-1], found[1:], own=True)
                 return None, *found
         if ctx.ear is not None:
             ctx.ear(gy, False)
@@ -254,21 +255,13 @@ class PreparedRun(LeanFunction):
 
 
 def _multiplied(
-    call: Call,
-    driven: Tensor | None,
-    x: Tensor,
-    gain: Tensor,
-    others: Sequence[Tensor | None],
-    multiply: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+    call: Call, driven: Tensor | None, x: Tensor, gain: Tensor, others: Sequence[Tensor | None], own: bool = False
 ) -> list[Tensor | None]:
-    """The gradients of the input and of the gains of its steps from that of their product, with the `others` between.
-
-    By PyTorch, to the bits that it gives where it multiplies; it knows further derivatives too.
-    """
+    """The gradients of the input and of the gains of its steps from that of the product, with the `others` between."""
     assert driven is not None
-    grad, factor = call.with_time(driven), _by_step(gain, call.with_time(x))
-    summed = (grad * call.with_time(x)).sum_to_size(factor.shape).reshape(gain.shape)
-    return [call.without_time(multiply(grad, factor)), *others, summed]
+    x_seq = call.with_time(x)
+    grad, summed = gradients_of_product(call.with_time(driven), x_seq, _by_step(gain, x_seq), own)
+    return [call.without_time(grad), *others, summed.reshape(gain.shape)]
 
 
 def _by_step(gain: Tensor, x_seq: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ from ..dynamics import (
     Step,
     backends,
     deferred_taps,
+    multiplied,
     plan,
     run_sequence,
     run_single,
 )
-from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence, watch_input
+from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
@@ -96,10 +97,7 @@ class PointwiseNeuron(Neuron, abstract=True):
         gain = self.gain_in_time(x_seq)
         if gain is None:
             return x_seq
-        driven = x_seq * gain
-        if gain.requires_grad:
-            watch_input(type(self).__name__, driven, x_seq)
-        return driven
+        return multiplied(type(self).__name__, x_seq, gain, by_kernel=self.backend != "torch")
 
     def gain_in_time(self, x_seq: Tensor) -> Tensor | None:
         """What each step of the input is multiplied by, `[T, 1, ...]` or `[T, *]`; None where it is as it comes."""

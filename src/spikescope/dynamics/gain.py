@@ -1,0 +1,117 @@
+"""A sequence of which each step is multiplied by a number that may learn, and its gradients in one pass over memory.
+
+A prepared run multiplies by itself and takes its gradients from here as well: so they are the same to the bit,
+whichever way a call goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import watch_input
+from ..internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
+from ..toolchain.compiler import function
+from ..toolchain.declared import declare
+from .cpp.borrowed import header
+from .cpp.native import threads_for
+from .layout import layout
+from .saved import save, saved
+
+__all__ = ["gradients_of_product", "multiplied"]
+
+_REAL = {torch.float32: "float", torch.float64: "double"}
+
+_CHUNK = 4096  # as in the kernel
+
+
+def _text(real: str) -> str:
+    return f"{header('math.h')}using real = {real};\n{header('gain.h')}"
+
+
+for _name in _REAL.values():
+    declare("gain", partial(_text, _name))
+
+
+@cache
+def _kernel(real: str) -> Callable[..., Any] | None:
+    return function(_text(real), "gain_backward", *[ctypes.c_void_p] * 5, *[ctypes.c_long] * 2, ctypes.c_int)
+
+
+def multiplied(owner: str, x_seq: Tensor, gain: Tensor, by_kernel: bool) -> Tensor:
+    """`x_seq * gain` for an input `[T, *]` and a gain `[T, 1, ...]` or `[T, *]`; `owner` stands in errors.
+
+    - `by_kernel`: whether a kernel may compute the gradients.
+    """
+    learns = gain.requires_grad and torch.is_grad_enabled()
+    if learns and by_kernel and not torch.compiler.is_compiling() and _takes(x_seq, gain):
+        out: Tensor = _Product.outside(owner, x_seq, gain)
+        return out
+    driven = x_seq * gain
+    if learns:
+        watch_input(owner, driven, x_seq)
+    return driven
+
+
+def _takes(x_seq: Tensor, gain: Tensor) -> bool:
+    """Whether the kernel may have to do with it: one number a step, of an input that it can read."""
+    return (
+        gain.numel() == len(x_seq) > 0
+        and type(x_seq) in (Tensor, torch.nn.Parameter)
+        and is_ordinary(x_seq)
+        and is_ordinary(gain)
+        and is_undisturbed()
+        and _reads(x_seq)
+    )
+
+
+def _reads(x_seq: Tensor) -> bool:
+    if x_seq.dtype not in _REAL or x_seq.device.type != "cpu" or not x_seq.numel() or x_seq.is_neg():
+        return False
+    lies, step = layout(x_seq)
+    return lies.data_ptr() == x_seq.data_ptr() and (len(x_seq) == 1 or x_seq.stride(0) == step.numel)
+
+
+class _Product(LeanFunction):
+    @staticmethod
+    def forward(ctx: Any, owner: str, x_seq: Tensor, gain: Tensor) -> Tensor:
+        ctx.owner = owner
+        save(ctx, x_seq, gain)
+        return x_seq * gain
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_seq, gain = saved(ctx, ctx.owner)
+        return None, *gradients_of_product(grad, x_seq, gain)
+
+
+def gradients_of_product(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool = False) -> tuple[Tensor, Tensor]:
+    """The gradients of an input and of its gains, `[T, 1, ...]`, from that of their product.
+
+    - `own`: whether `grad` is the caller's own memory, which then becomes that of the input.
+    """
+    found = None if torch.is_grad_enabled() else _by_kernel(grad, x_seq, gain, own)
+    if found is not None:
+        return found
+    return grad * gain, (grad * x_seq).sum_to_size(gain.shape)  # by PyTorch, which knows further derivatives too
+
+
+def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Tensor, Tensor] | None:
+    if not is_plain(grad, x_seq, gain) or grad.is_neg() or gain.numel() != len(x_seq) or not _reads(x_seq):
+        return None
+    if not (grad.dtype is gain.dtype is x_seq.dtype and grad.stride() == x_seq.stride()):
+        return None
+    kernel = _kernel(_REAL[x_seq.dtype])
+    if kernel is None:
+        return None
+    steps, n = len(x_seq), x_seq[0].numel()
+    sums = torch.empty(steps, -(-n // _CHUNK), dtype=torch.float64, device="cpu")
+    factors, gx = gain.contiguous(), grad if own else torch.empty_like(grad)
+    given = [held.data_ptr() for held in (grad, x_seq, factors, gx, sums)]
+    kernel(*given, steps, n, threads_for(x_seq.numel()))
+    return gx, sums.sum(1).to(gain.dtype).reshape(gain.shape)
