@@ -51,8 +51,8 @@ def add_kernels(commands: Any, argv: Sequence[str]) -> None:
         description="Compile kernels for processors of a level. Of each neuron: forwards and backwards, hard and soft "
         "reset, the reset in the graph and not, plain and with what monitors ask for most. Of recurrent cells, "
         "which layers have as well, and of pools: forwards and backwards. The other parts are batch normalisation, the "
-        "gains of gated neurons, the sums of parallel neurons, the reducers of monitors, the flight recorder, the packing of spikes, the tiles of "
-        "recordings, and event data.",
+        "gains of gated neurons, the sums of parallel neurons, the reducers of monitors, the flight recorder, the "
+        "packing of spikes, the tiles of recordings, and event data.",
         epilog=_BUILT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
