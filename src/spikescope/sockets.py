@@ -396,9 +396,10 @@ def is_bare(module: nn.Module) -> bool:
     """Whether nobody has put a hook on a module or plugged anything into its sockets; there may be hooks of all."""
     held = module.__dict__
     before, after = held["_forward_pre_hooks"], held["_forward_hooks"]
-    for hooks in (before, after) if before or after else ():
-        if hooks and (len(hooks) > 1 or (socket := hooks.get(_KEY)) is None or socket.points):
-            return False
+    if before and (len(before) > 1 or (socket := before.get(_KEY)) is None or socket.points):
+        return False
+    if after and (len(after) > 1 or (socket := after.get(_KEY)) is None or socket.points):
+        return False
     return not (held["_backward_hooks"] or held["_backward_pre_hooks"])
 
 

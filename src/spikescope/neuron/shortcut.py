@@ -245,14 +245,15 @@ class Shortcut:
         """The output of a run; state and taps are kept."""
         held = neuron.__dict__
         taps = held["_live_taps"]
-        y, *found = out
-        held["_memories"].update(zip(self.states, found, strict=False))  # the taps come after the state
-        if taps:
-            held["tapped"] = told = Told(zip(taps, found[len(self.states) :], strict=True))
+        memories, at = held["_memories"], 0
+        for at, name in enumerate(self.states, 1):
+            memories[name] = out[at]
+        if taps:  # they come after the state
+            held["tapped"] = told = Told(zip(taps, out[at + 1 :], strict=True))
             told.way, told.run = self, run
         if held["_assigned"]:
             held["_assigned"].clear()
-        return y
+        return out[0]
 
     def _way(self, neuron: Any, x: Tensor, more: tuple[Any, ...] = (), make: Maker | None = prepare) -> Way | None:
         """The run that is prepared for a call, whose kind is told by `more` besides, and what it takes."""
@@ -260,11 +261,11 @@ class Shortcut:
         memories, taps = held["_memories"], held["_live_taps"]
         if len(memories) != self.memories or held.get("_traced") is not None:
             return None
+        if (waiting := held.get("_norm")) and get_ident() in waiting:
+            return None
         gained = self.drives and neuron._gained()
         if self.drives and (x.dtype.itemsize < 4 or not (gained or self.keeps_form)):
             return None  # what drives the step is wider than the input, or may be of any form
-        if (waiting := held.get("_norm")) and get_ident() in waiting:
-            return None
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
         learns, place, rest = x.requires_grad or self.drives, x.get_device(), []
