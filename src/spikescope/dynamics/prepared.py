@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import saved_tensors
-from ..internals import LeanFunction, is_plain, saved_tensors_hook
+from ..internals import LeanFunction, are_plain_gradients, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
 from .derivative import Call
 from .fused import rule
@@ -61,7 +61,7 @@ class Prepared(ABC):
     def __init__(self, call: Call, x: Tensor, first: Sequence[float | None], gained: bool = False) -> None:
         x_seq, step = layout(call.with_time(x))
         self.call, self.step, self.first, self.kinds = call, step, first, call.key.rpartition("|")[2]
-        self.learns, self.gained = call.keep_checkpoints, gained
+        self.owner, self.learns, self.gained = call.owner, call.keep_checkpoints, gained
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
         self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
         self.elements, self.in_order = x.numel(), x.is_contiguous()
@@ -105,7 +105,7 @@ class Prepared(ABC):
         gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Tensor | None]:
         """The kernel backwards: gradients of the input and of those of `rest` that are `needed`."""
 
     def checkpoints(self) -> Tensor:
@@ -208,14 +208,18 @@ class Prepared(ABC):
 class PreparedRun(LeanFunction):
     """A prepared run and its gradient as one node of the graph."""
 
+    at_first = {"ear": None, "hooked": False}
+
     @staticmethod
     def forward(ctx: Any, run: tuple[Prepared, list[Tensor] | None], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         made, told = run
-        checkpoints = made.checkpoints()
+        checkpoints = made.checkpoints() if made.no_checkpoints is None else made.no_checkpoints
         ctx.save_for_backward(x, checkpoints, *rest)  # as the run that is not prepared: a recomputation may be one
         if not made.forms:
             made.remember((x, checkpoints), rest)
-        ctx.made, ctx.ear, ctx.hooked = made, None, saved_tensors_hook() is not None
+        ctx.made = made
+        if saved_tensors_hook() is not None:
+            ctx.hooked = True
         ctx.set_materialize_grads(False)
         out = made.forward(x, rest, checkpoints)
         if told is None:
@@ -225,14 +229,14 @@ class PreparedRun(LeanFunction):
         return out[:cut]
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gy: Tensor | None, *gstate: Tensor | None) -> tuple[Tensor | None, ...]:
         made = ctx.made
-        held = saved_tensors(ctx, made.call.owner)
+        held = saved_tensors(ctx, made.owner)
         x, checkpoints, *rest = held
-        gstate = others[: made.states]
-        read = None if made.no_checkpoints is not None else checkpoints
-        given = (gy, *gstate, x, read, *rest) if ctx.hooked else (gy, *gstate)  # else what is saved comes back itself
-        if not torch.is_grad_enabled() and is_plain(*given) and made.knows(x, rest, checkpoints):
+        plain = not torch.is_grad_enabled() and are_plain_gradients(gy, *gstate)
+        if plain and ctx.hooked:  # else what is saved comes back itself
+            plain = is_plain(x, None if made.no_checkpoints is not None else checkpoints, *rest)
+        if plain and made.knows(x, rest, checkpoints):
             try:
                 found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
             except CompileError:
@@ -245,7 +249,7 @@ class PreparedRun(LeanFunction):
                 return None, *found
         if ctx.ear is not None:
             ctx.ear(gy, False)
-        held = as_saved(made.call.owner, held, made.forms)
+        held = as_saved(made.owner, held, made.forms)
         if not made.gained:
             return rule(made.call, ctx.needs_input_grad, held, (gy, *gstate))
         x, checkpoints, *rest, gain = held

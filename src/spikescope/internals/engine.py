@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar
@@ -137,6 +137,8 @@ class _Lean(FunctionMeta):
         super().__init__(*given)
         function: Any = cls
         function._backward_cls.apply = function.backward
+        for name, value in function.at_first.items():
+            setattr(function._backward_cls, name, value)
         function.outside = super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of a base in C
 
 
@@ -145,9 +147,11 @@ class LeanFunction(torch.autograd.Function, metaclass=_Lean):
 
     PyTorch's own binds them to the signature of `forward` at every call, which takes longer than a small kernel.
     - `outside`: the same for a call of which it is known that no transform of `torch.func` is at work.
+    - `at_first`: what its nodes have under these names until it is set: to set it takes longer.
     """
 
     outside: ClassVar[Callable[..., Any]]
+    at_first: ClassVar[Mapping[str, object]] = {}
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "are_plain_gradients",
     "holders",
     "is_batched_gradient",
     "is_left_behind",
@@ -37,6 +38,15 @@ _PLAIN_TYPES, _PLACES, _KINDS = (Tensor, nn.Parameter), ("CPU", "CUDA", "XPU"), 
 _ODD_KEYS = ~_keys("ADInplaceOrView", *[kind + place for kind in _KINDS for place in _PLACES])
 
 
+def _in_a_mode() -> bool:
+    """Whether tensors may be stand-ins, in a mode or a transform or in compiled code."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether these are tensors with memory of their own, outside every mode and transform of PyTorch.
 
@@ -44,16 +54,28 @@ def is_plain(*tensors: Tensor | None) -> bool:
     fake one, one that a transform has left behind) looks like any other; the dispatcher alone knows them, by their
     keys. PyTorch has no public question for these, nor for modes and transforms.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._are_functorch_transforms_active()
-    ):
+    if _in_a_mode():
         return False
     keys = torch._C._dispatch_keys
     for held in tensors:  # a loop: a generator costs as much as the checks
         if held is not None and (type(held) not in _PLAIN_TYPES or keys(held).raw_repr() & _ODD_KEYS):
             return False
+    return True
+
+
+def are_plain_gradients(*grads: Tensor | None) -> bool:
+    """The same of gradients that the engine brings to a node of plain tensors: it has seen to device, dtype and shape.
+
+    What is left are lazy signs and what has no memory, and to ask for these takes a third of the time.
+    """
+    if _in_a_mode():
+        return False
+    try:
+        for held in grads:
+            if held is not None and (type(held) not in _PLAIN_TYPES or held.is_neg() or not held.data_ptr()):
+                return False
+    except RuntimeError:  # of other layouts, of many gradients at once, and what a transform has left behind
+        return False
     return True
 
 

@@ -27,12 +27,19 @@ Again = Callable[[Tensor, Sequence[Tensor], Tensor | None], tuple[Tensor, ...]]
 """What runs forwards as `PreparedOnCpu.forward` does."""
 
 
+BackAgain = Callable[
+    [Tensor, Sequence[Tensor], Tensor, Tensor | None, Sequence[Tensor | None], Sequence[bool]], Sequence[Tensor | None]
+]
+"""What runs backwards as `PreparedOnCpu.backward` does."""
+
+
 class Back(NamedTuple):
     """A backward pass that gives gradients to some of the fields."""
 
     run: Run
     scalars: tuple[bool, ...]  # of these, whether it is one number for all neurons
     always: Ready | None  # where no field is a tensor
+    again: BackAgain | None  # where `PreparedOnCpu.again` runs forwards
 
 
 class PreparedOnCpu(Prepared):
@@ -85,9 +92,11 @@ class PreparedOnCpu(Prepared):
         gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Tensor | None]:
         wanted = self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
+        if back.again is not None:
+            return back.again(x, rest, checkpoints, gy, gstate, needed)
         kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(self._of_fields(rest)))
         over_time, in_time = self._over_time(gy)
         gx = None if self.gained else as_result(x)  # else it is read again
@@ -151,6 +160,47 @@ class PreparedOnCpu(Prepared):
 
         return again
 
+    def _back_again(self, ready: Ready) -> BackAgain:
+        """The run backwards in the same case."""
+        kernel, fixed, arrays = ready
+        as_input, as_value, made, numbers = self.as_input, self.as_value, torch.empty_like, self.numbers
+        keeps, held = self.no_checkpoints is None, range(self.held)
+        last = (*(() if self.held else self.nowhere), *map(data_ptr, arrays))
+        pack = given(8 + 2 * self.states + self.held + len(last))
+
+        def back_again(
+            x: Tensor,
+            state: Sequence[Tensor],
+            checkpoints: Tensor,
+            gy: Tensor | None,
+            gstate: Sequence[Tensor | None],
+            needed: Sequence[bool],
+        ) -> Sequence[Tensor | None]:
+            over_time, in_time = self._over_time(gy)
+            gx = as_result(x)
+            gx = made(as_input) if gx is None else gx
+            starts = [*map(data_ptr, state)] or numbers
+            at, over = x.data_ptr(), over_time.data_ptr()
+            if not (at and over) or 0 in starts:
+                addresses((x, over_time, *state))  # it says what is wrong
+            kept = address(checkpoints) if keeps else 0
+            pointers = [at, kept, over, in_time, 0, gx.data_ptr(), 0, 1, *starts]
+            ends: list[Tensor] = []  # loops: comprehensions take longer for the one state or two that most have
+            for grad in gstate:
+                if grad is None:
+                    pointers.append(0)
+                else:
+                    ends.append(end := self._at_the_end(grad))
+                    pointers.append(end.data_ptr() or address(end))
+            found: list[Tensor | None] = [gx]
+            for i in held:
+                found.append(start := made(as_value) if needed[i] else None)
+                pointers.append(0 if start is None else start.data_ptr())
+            kernel(fixed, pack(*pointers, *last))
+            return found
+
+        return back_again
+
     def make_ready(self, tensors: Sequence[Tensor]) -> None:
         """Have the kernel forwards made now, for fields that are these tensors."""
         ready_forward(self.run, self._values(tensors))
@@ -190,5 +240,6 @@ class PreparedOnCpu(Prepared):
             slots = tuple(self.slots[i] for i in wanted)
             run = self.run._replace(taps=frozenset(), wanted=slots)
             always = ready_backward(run, self._values(())) if self.of_numbers else None
-            self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always)
+            again = None if self.again is None or always is None else self._back_again(always)
+            self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always, again)
         return self.backs[wanted]
