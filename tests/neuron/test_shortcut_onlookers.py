@@ -48,6 +48,46 @@ def test_hooks_of_all_modules_are_called():
     assert {"after", "back"} <= set(seen)
 
 
+HOOKS = {
+    "before": lambda node: node.register_forward_pre_hook(lambda module, args: (args[0] * 0.5,)),
+    "after": lambda node: node.register_forward_hook(lambda module, args, out: out * 2),
+    "with words": lambda node: node.register_forward_hook(lambda module, args, kwargs, out: out * 2, with_kwargs=True),
+    "backwards": lambda node: node.register_full_backward_hook(lambda module, gx, gy: (gx[0] * 3,)),
+    "before backwards": lambda node: node.register_full_backward_pre_hook(lambda module, gy: (gy[0] * 3,)),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("cls", POINTWISE, ids=lambda cls: cls.__name__)
+def test_between_the_hooks_of_others_a_call_is_short(cls, hook, short):
+    node, twin = twins(cls)
+    if "backwards" in hook and not twin(input_of(cls, "s").requires_grad_()).requires_grad:
+        pytest.skip("the first output is no function of the input, which the eager loop sees: no hook is called there")
+    for each in (node, twin):
+        HOOKS[hook](each)
+    for learn in (True, False, True, True):
+        node.reset(), twin.reset()
+        short.clear()
+        if not learn and "backwards" in hook:
+            continue  # PyTorch warns of a hook that will not be called
+        assert_equal(runs(node, cls=cls, learn=learn), runs(twin, cls=cls, learn=learn), 3 + len(cls.State._fields))
+    assert len(short) == (3 if node.implementation(input_of(cls, "s")).backend == "cpp" else 0)
+
+
+def test_between_the_hooks_of_others_what_is_told_may_be_of_other_values():
+    """A monitor that trusts the counts of a kernel would not see what a hook makes of the spikes."""
+    node, twin = twins()
+    for each in (node, twin):
+        each.register_forward_hook(lambda module, args, out: out * 0)
+    found = []
+    for each in (node, twin):
+        with monitor.record(nn.Sequential(each), ["rate"]) as recording:
+            for x in sequence(neuron.LIFNode)[:3]:
+                each(x)
+        found.append(next(iter(recording.rows().values()))["rate"])
+    assert not any(rates.any() for rates in found)
+
+
 def test_monitor_that_comes_later_sees_every_call():
     node, _ = twins()
     net = nn.Sequential(node)

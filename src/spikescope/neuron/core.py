@@ -197,6 +197,13 @@ class PointwiseNeuron(Neuron, abstract=True):
         out = short_way(self).run(self, args[0]) if out is None else out
         return super().__call__(*args) if out is None else out
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """One step or one sequence, by `step_mode`."""
+        out = None
+        if len(args) == 1 and not (kwargs or torch.compiler.is_compiling() or is_patched()):
+            out = short_way(self).within(self, args[0])
+        return super().forward(*args, **kwargs) if out is None else out
+
     def _admit(self, x: Tensor) -> Tensor:
         """The input, or an error in words."""
         x = floating(type(self).__name__, x)

@@ -3,9 +3,10 @@
 On the long way through a module stand its hooks, the checks of input, state and fields, and the choice of a kernel. In
 a loop over single steps, or with small layers, that takes longer than the kernel. So a neuron keeps, by the kind of the
 input and the state, the run that the long way would come to. It is taken where the module, its fields and its parts are
-as they were, nobody but a monitor has put a hook there, and no tracer, transform or backward pass is at work; all else
-goes the long way, and so does the first call of a kind, which says in words what is wrong with it. A monitor is told at
-the sockets as on the long way, and what it wants a kernel to count is part of the kind.
+as they were, and no tracer, transform or backward pass is at work; all else goes the long way, and so does the first
+call of a kind, which says in words what is wrong with it. A monitor is told at the sockets as on the long way, and what
+it wants a kernel to count is part of the kind. Where others have put hooks, these run as ever, and the way is taken
+between them.
 """
 
 from __future__ import annotations
@@ -170,6 +171,15 @@ class Shortcut:
             return self._run(neuron, x)
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
+
+    def within(self, neuron: Any, x: Any) -> Tensor | None:
+        """The output of a call from within the hooks of others; None where it has to go the long way, or is no such."""
+        if is_bare(neuron) or _lone_sockets(neuron) is not None or not self._is_open_to(neuron, x):
+            return None
+        y = self._run(neuron, x)
+        if y is not None and neuron._live_taps:
+            neuron.tapped = dict(neuron.tapped)  # not `Told`: a hook may yet give out something else
+        return y
 
     def first(self, neuron: Any, x: Tensor) -> tuple[Tensor, tuple[Again, list[Tensor]] | None] | None:
         """The output of a call without gradients, of a neuron without hooks, that nothing disturbs; and how to run it
