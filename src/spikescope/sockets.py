@@ -32,6 +32,7 @@ from .form import (
     unpacked,
     with_own_tensors,
 )
+from .handed import Squared, listen
 from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import at_work, exporting, forget_compiled_code, keep_in_order, never_a_frame_of_its_own
 
@@ -145,12 +146,12 @@ class Point:
 
     def __init__(self, module: nn.Module, signal: Signal, states: tuple[nn.Module, ...]) -> None:
         self.signal, self.handle = signal, next(_handles)
-        own = (signal.name,) if signal.kind == "tap" else ()
-        self.taps = own + signal.taps  # all that the kernel has to tell
+        self.taps = ((signal.name,) if signal.kind == "tap" else ()) + signal.taps  # all that the kernel has to tell
         self.states = states  # of a start: the modules whose state tells that a sequence begins
         self.module = weakref.ref(module)
         self.subscribers: tuple[Subscriber, ...] = ()
         self.live = False
+        self.squared: Squared | None = None  # if the squares of gradients are wanted
         self.recomputes = self.transforms = 0  # calls that were skipped
         _points[self.handle] = self
 
@@ -195,13 +196,14 @@ class Point:
             found = any(grad is not None for grad in grads)
             self.send(_placed(dict(zip(places, grads, strict=True)), count) if found else None, gradient=True)
 
-    def watch(self, value: Any) -> None:
+    def watch(self, value: Any, compiling: bool) -> None:
         """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none."""
         leaves = leaves_of(value)
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if len(places) == 1:
-            leaves[places[0]].register_hook(partial(self.gradient, place=places[0], count=len(leaves)))
-        elif places and not torch.compiler.is_compiling():
+            hook = partial(self.gradient, place=places[0], count=len(leaves))
+            listen(leaves[places[0]], hook, None if compiling or len(leaves) > 1 else self.squared)
+        elif places and not compiling:
             told = partial(self.gradients, places=places, count=len(leaves))
             torch.autograd.graph.register_multi_grad_hook([leaves[place] for place in places], told)
         elif places:
@@ -278,7 +280,7 @@ class Entry(Socket):
             tell = point.send if compiling else point.deliver
             if kind == "grad_input":
                 args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                point.watch(part_of_call((args, kwargs), name))
+                point.watch(part_of_call((args, kwargs), name), compiling)
             elif again:
                 point.recomputes += 1
             elif kind == "start":
@@ -309,7 +311,7 @@ class Exit(Socket):
             kind, name, taps = point.signal
             tell = point.send if compiling else point.deliver
             if kind == "grad_output":
-                point.watch(part_of(out, name))
+                point.watch(part_of(out, name), compiling)
             elif again:
                 point.recomputes += 1
             elif kind == "after":

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import saved_tensors
 from ..internals import LeanFunction, are_plain_gradients, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
+from .cpp.squares import squares_in
 from .derivative import Call
 from .fused import rule
 from .gain import gradients_of_product
@@ -105,8 +106,16 @@ class Prepared(ABC):
         gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
+        squares: Tensor | None = None,
     ) -> Sequence[Tensor | None]:
-        """The kernel backwards: gradients of the input and of those of `rest` that are `needed`."""
+        """The kernel backwards: gradients of the input and of those of `rest` that are `needed`.
+
+        - `squares`: the room where it leaves the squares of the gradient of the output.
+        """
+
+    def room_for_squares(self) -> Tensor | None:
+        """Such a room; None where no kernel fills it."""
+        return None
 
     def checkpoints(self) -> Tensor:
         """Where the run forwards leaves the states from which segments of it run again."""
@@ -208,7 +217,7 @@ class Prepared(ABC):
 class PreparedRun(LeanFunction):
     """A prepared run and its gradient as one node of the graph."""
 
-    at_first = {"ear": None, "hooked": False}
+    at_first = {"ear": None, "handed": None, "hooked": False}
 
     @staticmethod
     def forward(ctx: Any, run: tuple[Prepared, list[Tensor] | None], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -237,11 +246,15 @@ class PreparedRun(LeanFunction):
         if plain and ctx.hooked:  # else what is saved comes back itself
             plain = is_plain(x, None if made.no_checkpoints is not None else checkpoints, *rest)
         if plain and made.knows(x, rest, checkpoints):
+            handed = ctx.handed  # to who wants the squares of the gradient of the output
+            room = None if handed is None or not handed.is_read_as(gy) else made.room_for_squares()
             try:
-                found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:])
+                found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:], room)
             except CompileError:
                 pass  # that way says so, and runs the eager loop
             else:
+                if room is not None:
+                    handed.squares = squares_in(room)
                 if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
                     ctx.ear(gy, True)
                 if made.gained:

@@ -19,6 +19,7 @@ __all__ = [
     "after_backward",
     "checkpoint_at_work",
     "enable_gradients",
+    "goes_on",
     "gradient_is_watched",
     "in_backward",
     "node_at_work",
@@ -48,6 +49,16 @@ def node_at_work() -> Any:
 def will_run(node: Any) -> bool:
     """Whether the backward pass that runs in this thread comes to a node, which is not where gradients are stored."""
     return torch._C._will_engine_execute_node(node)
+
+
+def goes_on(node: Any) -> bool:
+    """Whether the backward pass that runs in this thread runs a node: it comes also to one where it ends, whose own
+    gradient is wanted, but not to those before.
+    """
+    try:
+        return any(will_run(before) for before, _ in node.next_functions if before is not None)
+    except RuntimeError:  # of a tensor whose gradient is asked for, PyTorch says no more
+        return True
 
 
 def recomputation() -> tuple[int, Any]:

@@ -27,7 +27,8 @@ from .probe.start import Root
 from .probe.taps import tapped
 from .reduce import Raw, Reducer, registry
 from .reduce.count import is_tallied
-from .reduce.series import StepReducer
+from .reduce.series import GradientNorm, StepReducer
+from .reduce.squares import knowing
 from .results import Recorded, Results, Threshold
 from .short import forward_way, short_way
 from .show.plain import spelled, words
@@ -234,6 +235,8 @@ class Recording(Results):
             probe.short = short_way(track, probe)
             self._probes.append(probe)
             plugged.append(probe)
+            if signal.kind == "grad_output" and any(isinstance(held, GradientNorm) for held in made[name].values()):
+                probe.point.squared = knowing  # the kernel of a neuron reads the gradient anyway
             if isinstance(track, GradientTrack):
                 plugged.append(_ahead(name, module, signal, track, root))
         self.courses = frozenset(

@@ -74,8 +74,8 @@ def backward_entry(body: Body, states: int, fields: int, gained: bool) -> str:
 
     - fixed: the stride of X in time, K, T, n, whether X is too large for a cache, the strides L of the states, the
       periods P, the constants C
-    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, then S0, G1, G0, the arrays A, the sums GA, of as many
-      `fields`, and the gains where the input is `gained`
+    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, SQ, then S0, G1, G0, the arrays A, the sums GA, of as
+      many `fields`, and the gains where the input is `gained`
     """
     arrays = len(body.arrays)
     gain = f", (const real*)A[{arrays + fields}]" if gained else ""
@@ -83,10 +83,10 @@ def backward_entry(body: Body, states: int, fields: int, gained: bool) -> str:
 extern "C" void enter_backward(const long* F, void* const* M) {{
   const long *L = F + 5, *P = L + {states};
   const double* C = (const double*)(P + {arrays});
-  void* const* A = M + {8 + 3 * states};
-  backward((const io*)M[0], F[0], (const real* const*)(M + 8), L, C, (const real* const*)A, P,
-    (const real*)M[1], F[1], (const io*)M[2], (long)M[3], (const real*)M[4], (const real* const*)(M + {8 + states}),
-    (io*)M[5], (real* const*)(M + {8 + 2 * states}), (double*)M[6], (real* const*)(A + {arrays}), F[2], F[3],
-    F[4], (int)(long)M[7]{gain});
+  void* const* A = M + {9 + 3 * states};
+  backward((const io*)M[0], F[0], (const real* const*)(M + 9), L, C, (const real* const*)A, P,
+    (const real*)M[1], F[1], (const io*)M[2], (long)M[3], (const real*)M[4], (const real* const*)(M + {9 + states}),
+    (io*)M[5], (real* const*)(M + {9 + 2 * states}), (double*)M[6], (double*)M[8], (real* const*)(A + {arrays}),
+    F[2], F[3], F[4], (int)(long)M[7]{gain});
 }}
 """

@@ -241,6 +241,7 @@ def backward_source(
     is read again later are steps before it.
 
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
+    Where SQ is there, the sums of squares of the gradient of the output are left there, see `squares.h`.
     """
     names = list(body.inputs.values())
     states = len(names) // 2 - 1
@@ -279,11 +280,12 @@ def backward_source(
         if (ahead) fetch(X + u * sx + at + c, end - c);
         {loops(back, opening, results, 8, sums.reduction, start="c", end="end")}"""
     return f"""{prelude(io, states, functions=back.functions | redo.functions)}
+{header("squares.h")}
 {chunk_constant(whole)}
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
-    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long T, long n, bool large, int threads{_GAIN if gained else ""}) {{
+    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, double* SQ,
+    real* const* GA, long T, long n, bool large, int threads{_GAIN if gained else ""}) {{
   in_large_pages(GX, T * n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions | redo.functions)], 2)}
   constexpr long KEPT = {len(held)};
@@ -322,6 +324,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         const long u = later * K + t - from;
         const bool ahead = KEPT && u < T && at < n && (far || t - from < AHEAD);
         {block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
+        if (SQ) SQ[(2 + o / B) * T + t] = squares(gyt, e);
         if (GV && t >= AHEAD) fetch(GV + (t - AHEAD) * n + o, e);
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {block(each("real q@ = 0;", len(sums.values)), 8)}
@@ -337,6 +340,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
   }}
   __builtin_free(scratch);
   }}
+  if (SQ) add_squares(SQ, (n + B - 1) / B, T, n);
 }}
 """
 
@@ -375,10 +379,11 @@ def backward_step_source(
         *(f"q{k} += {value};" for k, value in enumerate(sums.values)),
     ]
     return f"""{prelude(io, states, functions=back.functions)}
+{header("squares.h")}
 extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real*, long, const io* __restrict GY, long,
-    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, real* const* GA,
-    long, long n, bool, int threads{_GAIN if gained else ""}) {{
+    const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, double* SQ,
+    real* const* GA, long, long n, bool, int threads{_GAIN if gained else ""}) {{
   in_large_pages(GX, n * sizeof(io));
   {block([*numbers(body, "C", settled), *once(back.functions)], 2)}
   #pragma omp parallel for num_threads(threads) if(threads > 1) schedule(static)
@@ -396,6 +401,7 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     {block(each("real* __restrict d@t = G0[@] ? G0[@] + o : d@_;", states), 4)}
     {block(_arrays(body, "A", "P") + back.arrays + _rows(io, "x", "gy", "gx"), 4)}
     {block([f"alignas(64) real p{j}_[B];" for j in fields] + each("real q@ = 0;", len(sums.values)), 4)}
+    if (SQ) SQ[2 + o / B] = squares(gyt, e);
     {_widened(io, "x")}
     {_widened(io, "gy")}
     {loops(back, opening, results, 4, sums.reduction)}
@@ -403,5 +409,6 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     {block(each("const double w@ = q@;", len(sums.values)) + sums.left("e"), 4)}
     {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
+  if (SQ) add_squares(SQ, (n + B - 1) / B, 1, n);
 }}
 """

@@ -376,6 +376,7 @@ def backward(
         address(out.x_seq),
         address(sums),
         run.threads,
+        0,
         *(address(held) for held in (*first, *gstate, *out.state, *ready.arrays, *out.values)),
     )
     ready.kernel(ready.fixed, given(len(addresses))(*addresses))

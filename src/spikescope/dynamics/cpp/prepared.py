@@ -92,10 +92,11 @@ class PreparedOnCpu(Prepared):
         gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
+        squares: Tensor | None = None,
     ) -> Sequence[Tensor | None]:
         wanted = self._wanted(needed) if self.fields else ()
         back = self.backs.get(wanted) or self._back(wanted)
-        if back.again is not None:
+        if back.again is not None and squares is None:
             return back.again(x, rest, checkpoints, gy, gstate, needed)
         kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(self._of_fields(rest)))
         over_time, in_time = self._over_time(gy)
@@ -112,6 +113,7 @@ class PreparedOnCpu(Prepared):
             gx.data_ptr(),
             0 if sums is None else address(sums),
             1 if self.alone else threads_for(self.elements),
+            0 if squares is None else squares.data_ptr(),
             *self._starts(rest),
         ]
         ends: list[Tensor] = []  # loops: comprehensions take longer for the one state or two that most have
@@ -135,6 +137,11 @@ class PreparedOnCpu(Prepared):
             return [gx, *starts]
         found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, self._of_fields(rest))
+
+    def room_for_squares(self) -> Tensor | None:
+        if self.io is not torch.float32:
+            return None
+        return torch.empty(2 + -(-self.step.numel // BLOCK), self.steps, dtype=torch.float64, device="cpu")
 
     def _again(self) -> Again | None:
         """The run forwards where only the addresses of input, state and checkpoints change from call to call.
@@ -166,7 +173,7 @@ class PreparedOnCpu(Prepared):
         as_input, as_value, made, numbers = self.as_input, self.as_value, torch.empty_like, self.numbers
         keeps, held = self.no_checkpoints is None, range(self.held)
         last = (*(() if self.held else self.nowhere), *map(data_ptr, arrays))
-        pack = given(8 + 2 * self.states + self.held + len(last))
+        pack = given(9 + 2 * self.states + self.held + len(last))
 
         def back_again(
             x: Tensor,
@@ -184,7 +191,7 @@ class PreparedOnCpu(Prepared):
             if not (at and over) or 0 in starts:
                 addresses((x, over_time, *state))  # it says what is wrong
             kept = address(checkpoints) if keeps else 0
-            pointers = [at, kept, over, in_time, 0, gx.data_ptr(), 0, 1, *starts]
+            pointers = [at, kept, over, in_time, 0, gx.data_ptr(), 0, 1, 0, *starts]
             ends: list[Tensor] = []  # loops: comprehensions take longer for the one state or two that most have
             for grad in gstate:
                 if grad is None:

@@ -120,6 +120,7 @@ class PreparedOnGpu(Prepared):
         gy: Tensor | None,
         gstate: Sequence[Tensor | None],
         needed: Sequence[bool],
+        squares: Tensor | None = None,
     ) -> list[Tensor | None]:
         given = self._backwards(x, rest, rest[self.held :], checkpoints, gy, gstate)
         return self._back(given, needed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,42 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...dynamics.cpp.borrowed import header
 from ...dynamics.cpp.native import threads_for
+from ...dynamics.cpp.squares import squares_in
 from ...internals import is_plain
 from ...toolchain.compiler import function
 from ...toolchain.declared import declare
 
-__all__ = ["squares_and_sizes", "step_squares"]
+__all__ = ["knowing", "squares_and_sizes", "step_squares"]
 
 BLOCK = 1 << 14
 """Values that are summed by themselves, so that the sum is the same whatever the number of threads."""
 
-LANES = 32
-"""Sums side by side in a block: to wait for one addition before the next would take eight times as long."""
-
 SOURCE = f"""
-extern "C" void squares(const float* x, long steps, long size, double* sums, double* out, int threads) {{
-  const long B = {BLOCK}, L = {LANES}, blocks = (size + B - 1) / B;
+{header("squares.h")}
+extern "C" void of_steps(const float* x, long T, long n, double* sums, int threads) {{
+  const long B = {BLOCK}, blocks = (n + B - 1) / B;
   #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if(threads > 1)
-  for (long t = 0; t < steps; t++) for (long b = 0; b < blocks; b++) {{
-    const float* from = x + t * size + b * B;
-    const long e = size - b * B < B ? size - b * B : B;
-    alignas(64) double lanes[L] = {{}};
-    long i = 0;
-    for (; i + L <= e; i += L) {{
-      #pragma omp simd
-      for (long j = 0; j < L; j++) lanes[j] += (double)from[i + j] * (double)from[i + j];
-    }}
-    for (; i < e; i++) lanes[i % L] += (double)from[i] * (double)from[i];
-    double sum = 0;
-    for (long j = 0; j < L; j++) sum += lanes[j];
-    sums[t * blocks + b] = sum;
+  for (long t = 0; t < T; t++) for (long b = 0; b < blocks; b++) {{
+    const long e = n - b * B < B ? n - b * B : B;
+    sums[(2 + b) * T + t] = squares(x + t * n + b * B, e);
   }}
-  for (long t = 0; t < steps; t++) {{
-    double sum = 0;
-    for (long b = 0; b < blocks; b++) sum += sums[t * blocks + b];
-    out[2 * t] = sum, out[2 * t + 1] = size;
-  }}
+  add_squares(sums, blocks, T, n);
 }}
 """
 declare("reducers", SOURCE)
@@ -54,8 +41,7 @@ declare("reducers", SOURCE)
 
 @cache
 def _kernel() -> Callable[..., Any] | None:
-    addresses = ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
-    return function(SOURCE, "squares", *addresses)
+    return function(SOURCE, "of_steps", ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_int)
 
 
 def step_squares(x: Tensor) -> Tensor:
@@ -74,6 +60,9 @@ def squares_and_sizes(x: Tensor) -> Tensor:
     tensor([[25.,  2.],
             [ 4.,  2.]], dtype=torch.float64)
     """
+    known = getattr(_told, "known", None)
+    if known is not None and (x.data_ptr(), x.shape, x.stride(), x._version) == known[0]:
+        return known[1]
     x = x.detach()
     values, steps = x.numel(), x.shape[0]
     kernel = _kernel() if x.is_cpu and x.dtype is torch.float32 and values and is_plain(x) else None
@@ -84,10 +73,24 @@ def squares_and_sizes(x: Tensor) -> Tensor:
     if not x.is_contiguous():
         x = _in_order(x)
     size = values // steps
-    sums = torch.empty(steps * -(-size // BLOCK), dtype=torch.float64, device="cpu")
-    out = torch.empty(steps, 2, dtype=torch.float64, device="cpu")
-    kernel(x.data_ptr(), steps, size, sums.data_ptr(), out.data_ptr(), threads_for(values))
-    return out
+    sums = torch.empty(2 + -(-size // BLOCK), steps, dtype=torch.float64, device="cpu")
+    kernel(x.data_ptr(), steps, size, sums.data_ptr(), threads_for(values))
+    return squares_in(sums)
+
+
+_told = threading.local()
+
+
+def knowing(take: Callable[[Any], None], grad: Any, squares: Tensor | None) -> None:
+    """Have a gradient taken, of which `squares_and_sizes` knows the result meanwhile, if it is told."""
+    if squares is None:
+        take(grad)
+        return
+    _told.known = (grad.data_ptr(), grad.shape, grad.stride(), grad._version), squares
+    try:
+        take(grad)
+    finally:
+        _told.known = None
 
 
 def _in_order(x: Tensor) -> Tensor:

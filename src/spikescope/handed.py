@@ -1,0 +1,90 @@
+"""A gradient that the kernel of its node reads next: who wants its squares has them from there, not from memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from .internals import goes_on
+
+__all__ = ["Squared", "listen"]
+
+LARGE = 1 << 16
+"""Values from which on it is worth it: fewer are still in a cache."""
+
+Hook = Callable[[Any], None]
+"""Takes a gradient, or an error in place of it."""
+
+Squared = Callable[[Hook, Any, Tensor | None], None]
+"""Has a hook take a gradient, of which the sums of squares of the steps are known, `[T, 2]` with how many values these
+are; None: they are not.
+"""
+
+
+class Handed:
+    """The gradient of the output of a node, taken when that has run, with its squares if a kernel has told them.
+
+    Where somebody else has put a hook there too, or the backward pass ends there, it is taken at once.
+    """
+
+    __slots__ = ("_grad", "_hooks", "_node", "_take", "_version", "squares")
+
+    def __init__(self, y: Tensor, take: Callable[[Any, Tensor | None], None]) -> None:
+        self._take = take
+        self._grad: Tensor | None = None
+        self._version = 0
+        self.squares: Tensor | None = None
+        y.register_hook(self)
+        node: Any = y.grad_fn
+        node.handed = self
+        node.register_hook(self.settle)
+        self._node, self._hooks = weakref.ref(node), weakref.ref(y._backward_hooks)  # both hold this
+
+    def __call__(self, grad: Tensor) -> None:
+        """The hook on the output of the node."""
+        self.settle()  # of a backward pass that broke off before the node
+        node, hooks = self._node(), self._hooks()
+        alone = node is not None and hooks is not None and len(hooks) == 1
+        if alone and type(grad) is Tensor and goes_on(node):
+            self._grad, self._version = grad, grad._version
+        else:
+            self._take(grad, None)
+
+    def is_read_as(self, given: Tensor | None) -> bool:
+        """Whether what the node was given is this gradient, as it was."""
+        grad = self._grad
+        return (
+            grad is not None
+            and given is not None
+            and given.data_ptr() == grad.data_ptr()
+            and given.shape == grad.shape
+            and given.stride() == grad.stride()
+            and grad._version == self._version
+        )
+
+    def settle(self, *_: Any) -> None:
+        """Have it taken, if it is still there. The hook behind the node."""
+        grad, squares = self._grad, self.squares
+        self._grad = self.squares = None
+        if grad is None:
+            return
+        if grad._version == self._version:
+            self._take(grad, squares)
+        else:
+            text = (
+                "The gradient of a neuron's output was changed in place before its node had read it: what would be "
+                "recorded is another one. Have the hook on the node give back a new tensor."
+            )
+            self._take(RuntimeError(text), None)
+
+
+def listen(y: Tensor, hook: Hook, squared: Squared | None) -> None:
+    """Put a hook on a tensor. Where the squares are wanted and its node tells them, it is called when that has run."""
+    if squared is None or y.numel() < LARGE or y.output_nr or getattr(y.grad_fn, "handed", y) is not None:
+        y.register_hook(hook)  # a node that tells none has no such attribute
+    else:
+        Handed(y, partial(squared, hook))  # the tensor and the node hold it
