@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from dynamics_cases import NEURONS, assert_equal, inputs, make
 import fresh
 from spikescope.dynamics.cpp import borrowed
 from spikescope.dynamics.cpp.borrowed import _OF_ARRAYS, _OF_VECTORS, missing
+from spikescope.dynamics.cpp.kernel import backward_source, backward_step_source, forward_source
+from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import ComplementaryLIFNode, EIFNode, LIAFNode
 
 aten = torch.ops.aten
@@ -128,7 +131,10 @@ extern "C" void attempt(real* out) {{
   {head}
   {{
     real within, after;
-    by_array((void*)told, {borrowed._ALONE}, &within, 1);
+    {{
+      const Alone alone({borrowed._ALONE});
+      by_array((void*)told, &within, 1);
+    }}
     told(0, nullptr, &after, 0);
     #pragma omp critical
     {{ most = within > most ? within : most; out[1] = after; }}
@@ -144,6 +150,23 @@ extern "C" void attempt(real* out) {{
     finally:
         torch.set_num_threads(before)
     assert out.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("cls", [EIFNode, LIAFNode], ids=lambda cls: cls.__name__)
+def test_that_is_told_once_a_block_and_for_every_call(cls):
+    node = make(cls, "cpp")
+    made = program(node._definition(node.params()).key)
+    back, asked = made.backward(torch.float32, ()), 0
+    for text in (
+        forward_source(made.forward(torch.float32), torch.float32, frozenset()),
+        backward_source(back, torch.float32, ()),
+        backward_step_source(back, torch.float32, ()),
+    ):
+        calls = re.findall("by_array|Alone alone", text.rpartition("for (long o = 0; o < n; o += B) {")[2])
+        assert calls[:1] in ([], ["Alone alone"])
+        assert calls.count("Alone alone") == ("by_array" in calls)
+        asked += len(calls) > 1
+    assert asked
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -186,9 +209,7 @@ def forgetful():
         ("_wanted", lambda target, real: [], "nothing is known of how this PyTorch computes exp"),
         (
             "_wanted",
-            lambda target, real: [
-                borrowed.Borrowed(("vmsTanh", borrowed._ALONE), f"by_array(vmsTanh, {borrowed._ALONE}, @, e);")
-            ],
+            lambda target, real: [borrowed.Borrowed(("vmsTanh", borrowed._ALONE), "by_array(vmsTanh, @, e);")],
             "vmsTanh gives other bits than exp",
         ),
     ],

@@ -61,6 +61,7 @@ class Borrowed(NamedTuple):
     positional: bool = False  # whether the last bit of a result depends on where in memory its number is
     once: str = ""  # what is computed before the first block of `n` numbers
     headers: tuple[str, ...] = ()  # files beside this one that have the call
+    meanwhile: str = ""  # what has to be there while a block is computed
 
 
 @cache
@@ -85,7 +86,7 @@ def _wanted(target: object, real: torch.dtype) -> list[Borrowed]:
     letter, width = ("d" if real is torch.float64 else "s"), _WIDTHS.get(torch.backends.cpu.get_cpu_capability())
     if target in _OF_ARRAYS:
         symbol = f"vm{letter}{_OF_ARRAYS[target]}"
-        return [Borrowed((symbol, _ALONE), f"by_array({symbol}, {_ALONE}, @, e);")]
+        return [Borrowed((symbol, _ALONE), f"by_array({symbol}, @, e);", meanwhile=f"const Alone alone({_ALONE});")]
     if target not in _OF_VECTORS or width is None:
         return []
     lanes = f"d{width // 8}" if real is torch.float64 else f"f{width // 4}"
@@ -179,6 +180,7 @@ extern "C" void attempt(real* x, long n) {{
   for (long o = 0; o < n; o += B) {{
     const long e = n - o < B ? n - o : B;
     alignas(64) real block[B] = {{}};
+    {wanted.meanwhile}
     memcpy(block, x + o, e * sizeof(real));
     {wanted.call.replace("@", "block")}
     memcpy(x + o, block, e * sizeof(real));

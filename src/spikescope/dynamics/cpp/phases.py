@@ -31,7 +31,7 @@ class Phase(NamedTuple):
 class Phases(NamedTuple):
     """A printed body."""
 
-    arrays: list[str]  # declarations of what lies in memory between two phases
+    arrays: list[str]  # declarations of what lies in memory between two phases, and of what the functions need
     phases: list[Phase]  # after the last there are no calls
     outputs: list[str]
     functions: frozenset[Borrowed]
@@ -107,7 +107,8 @@ def arranged(
         ]
         rows.append(Phase(lines, [calls[line.name].call.replace("@", f"{line.name}_") for line in given_away]))
     functions = frozenset(calls[line.name] for line in made if line.name in calls)
-    return Phases([f"alignas(64) real {name}_[B];" for name in arrays], rows, list(outputs), functions)
+    meanwhile = sorted({function.meanwhile for function in functions} - {""})
+    return Phases([*(f"alignas(64) real {name}_[B];" for name in arrays), *meanwhile], rows, list(outputs), functions)
 
 
 def _kind(line: Assignment) -> str:
