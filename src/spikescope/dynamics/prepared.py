@@ -163,6 +163,8 @@ class Prepared(ABC):
 
     def _told(self) -> dict[str, Tensor]:
         """Where the kernel leaves the taps, in their order."""
+        if not self.told:
+            return {}
         place = self.device
         return {
             name: torch.empty_strided(shape, strides, dtype=dtype, device=place)

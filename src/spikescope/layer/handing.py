@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..hooks import has_hooks_of_all
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
 from ..neuron.behind import Norm, admits, give, give_again
-from ..sockets import are_bare
+from ..sockets import is_bare
 from .fold import is_expanded
 from .sync import Shared, together
 
@@ -30,7 +31,8 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     if not isinstance(node, PointwiseNeuron) or node.step_mode != norm.step_mode:
         return False
     if (
-        not are_bare((norm,))
+        not is_bare(norm)
+        or has_hooks_of_all()
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training) is not None
         or (norm.step_mode == "m" and is_expanded(x, norm))

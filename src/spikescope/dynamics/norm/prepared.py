@@ -149,26 +149,17 @@ class PreparedNormed(PreparedOnGpu):
     def _sums(self, of: Backwards) -> Tensor:
         """The gradients of scale and shift as sums of tiles; see `gpu.channel_sums`."""
         sums = torch.empty_like(self.as_tiles)
-
-        def arguments(constants: Constants, _: Sequence[Tensor]) -> list[Any]:
-            nothing = [sums if number is None else None for number in self.first]
-            return [
-                *backward_arguments(
-                    of.x,
-                    self.step.numel,
-                    states_of(self._first(of.rest), self.step, nothing, of.ends or [sums] * len(self.first)),
-                    sums if self.no_checkpoints is not None else of.checkpoints,
-                    (of.gy, of.in_time),
-                    sums,
-                    of.x,
-                    [sums],
-                    constants,
-                ),
-                *self.summing.more,
-            ]
-
-        self._launch_back(of, self.summing, [sums], arguments)
+        self._launch_back(of, self.summing, [sums], self._arguments_of_sums)
         return sums
+
+    def _arguments_of_sums(self, of: Backwards, back: Back, constants: Constants, own: Sequence[Tensor]) -> list[Any]:
+        """What the kernel takes that leaves these in its `own`, and writes no other memory."""
+        sums = own[0]
+        nothing = [sums if number is None else None for number in self.first]
+        states = states_of(self._first(of.rest), self.step, nothing, of.ends or [sums] * len(self.first))
+        checkpoints, gy = sums if self.no_checkpoints is not None else of.checkpoints, (of.gy, of.in_time)
+        given = backward_arguments(of.x, self.step.numel, states, checkpoints, gy, sums, of.x, [sums], constants)
+        return [*given, *back.more]
 
     def _settle_back(self, stream: Any, settled: Tensor, sums: Tensor) -> Tensor:
         """Of each channel, a row each, the gradients of weight and bias, then constant and slope of the correction."""

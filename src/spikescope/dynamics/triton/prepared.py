@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +37,9 @@ __all__ = ["Back", "Backwards", "PreparedOnGpu"]
 Arguments = Callable[[Constants, Sequence[Tensor]], list[Any]]
 """What puts the arguments of a kernel together, of the results of a prologue and of what else was given to a launch."""
 
+Rows = Sequence[tuple[int, int]]
+"""Which of some tensors are given as the whole whose row they are, and as which row of it."""
+
 Computed = dict[int, list[Tensor]]
 """What was computed of fields in one pass, by the list of operations: several kernels may want the same."""
 
@@ -67,6 +71,10 @@ class Backwards(NamedTuple):
     computed: Computed  # of these fields
 
 
+ArgumentsBack = Callable[[Backwards, Back, Constants, Sequence[Tensor]], list[Any]]
+"""The same of a kernel backwards, whose own tensors come first."""
+
+
 class PreparedOnGpu(Prepared):
     """A run by the Triton kernels, on a GPU or in Triton's interpreter."""
 
@@ -79,7 +87,7 @@ class PreparedOnGpu(Prepared):
         self.known: dict[object, Again] = {}
         self.backs: dict[tuple[object, bool], Back] = {}
         self.own: Sequence[int] = self.slots  # of the fields that are given
-        self.wholes: Sequence[tuple[int, int]] = ()  # which of all are given as the whole whose row they are, and which
+        self.wholes: Rows = ()  # of all fields that are tensors
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         return self._fore(stream_of(self.device), x, rest, rest[self.held :], checkpoints)
@@ -88,16 +96,21 @@ class PreparedOnGpu(Prepared):
         self, stream: Any, x: Tensor, rest: Sequence[Tensor], fields: Sequence[Tensor], checkpoints: Tensor | None
     ) -> tuple[Tensor, ...]:
         """The kernel forwards, on a stream as `Again` takes it; `fields` are all that are tensors, or `wholes`."""
-        y, last, told = (
-            torch.empty_like(self.as_input),
-            [self._buffer() for _ in self.first],
-            self._told() if self.taps else {},
-        )
+        y, last, told = torch.empty_like(self.as_input), [self._buffer() for _ in self.first], self._told()
         kept = self.no_checkpoints is None and checkpoints is not None
+        tensors = [x, y, *last, *rest[: self.held], *told.values()]
+        if kept:
+            assert checkpoints is not None
+            tensors.append(checkpoints)
+        if not self._launch_again(stream, kept, None, fields, {}, tensors):
+            self._launch_forwards(kept, rest, fields, tensors, Outputs(y, last, None, checkpoints, told))
+        return (y, *last, *told.values())
 
-        def arguments(constants: Constants, _: Sequence[Tensor]) -> list[Any]:
-            out = Outputs(y, last, None, checkpoints, told)
-            return forward_arguments(x, self.step.numel, self._first(rest), self.step, out, constants)
+    def _launch_forwards(
+        self, kept: bool, rest: Sequence[Tensor], fields: Sequence[Tensor], tensors: Sequence[Tensor], out: Outputs
+    ) -> None:
+        def arguments(constants: Constants, given: Sequence[Tensor]) -> list[Any]:
+            return forward_arguments(given[0], self.step.numel, self._first(rest), self.step, out, constants)
 
         def launcher(constants: Constants) -> Launcher:
             form = form_of(self.real, self._first(rest), constants)
@@ -105,12 +118,7 @@ class PreparedOnGpu(Prepared):
             length = segment_length("triton", self.steps, self.call.states) if kept else 1
             return Launcher(kernel, self.device, blocks_of(self.step.numel), K=length, KEEP_V=False, KEEP_CK=kept)
 
-        tensors = [x, y, *last, *rest[: self.held], *told.values()]
-        if kept:
-            assert checkpoints is not None
-            tensors.append(checkpoints)
-        self._launch(stream, kept, None, fields, {}, tensors, arguments, launcher)
-        return (y, *last, *told.values())
+        self._launch(kept, None, fields, tensors, arguments, launcher)
 
     def backward(
         self,
@@ -149,32 +157,26 @@ class PreparedOnGpu(Prepared):
         fields_of = [self._buffer() for scalar in back.scalars if not scalar]
         sums = sums_of(back.scalars, fields_of, self.device, back.blocks)
 
-        def arguments(constants: Constants, own: Sequence[Tensor]) -> list[Any]:
-            given = iter(starts)
-            gstart = [next(given) if number is None else None for number in self.first]
-            return [
-                *backward_arguments(
-                    of.x,
-                    self.step.numel,
-                    states_of(self._first(of.rest), self.step, gstart, of.ends or [gx] * len(self.first)),
-                    gx if self.no_checkpoints is not None else of.checkpoints,
-                    (of.gy, of.in_time),
-                    gx,
-                    gx,
-                    sums,
-                    constants,
-                ),
-                *(own[:2] if gains is not None else ()),
-                *back.more,
-            ]
-
         if gains is None:
-            self._launch_back(of, back, [gx, *starts, *sums], arguments)
+            self._launch_back(of, back, [gx, *starts, *sums], self._arguments_back)
         else:
-            self._launch_back(of, back, [gains, gains, gx, *starts, *sums], arguments, _CORRECTION)
+            self._launch_back(of, back, [gains, gains, gx, *starts, *sums], self._arguments_back, _CORRECTION)
         first = [held if need else None for held, need in zip(starts, needed, strict=False)]
         found = totals(back.scalars, sums, self.real) if sums else ()
         return self._gradients(gx, first, back.wanted, found, of.rest[self.held :])
+
+    def _arguments_back(self, of: Backwards, back: Back, constants: Constants, own: Sequence[Tensor]) -> list[Any]:
+        """What the kernel backwards takes; its `own` are a correction, if there is one, the gradient of the input, and
+        those of the first state and of fields.
+        """
+        corrected = 2 if back.way.corrected else 0
+        correction, (gx, *rest) = own[:corrected], own[corrected:]
+        starts, sums = iter(rest[: self.held]), rest[self.held : self.held + len(back.slots)]
+        gstart = [next(starts) if number is None else None for number in self.first]
+        states = states_of(self._first(of.rest), self.step, gstart, of.ends or [gx] * len(self.first))
+        checkpoints, gy = gx if self.no_checkpoints is not None else of.checkpoints, (of.gy, of.in_time)
+        given = backward_arguments(of.x, self.step.numel, states, checkpoints, gy, gx, gx, sums, constants)
+        return [*given, *correction, *back.more]
 
     def _pass(self, needed: Sequence[bool], corrected: bool) -> Back:
         """What gives gradients to those that are `needed`, of the first state and of fields."""
@@ -185,14 +187,15 @@ class PreparedOnGpu(Prepared):
         return back
 
     def _launch_back(
-        self,
-        of: Backwards,
-        back: Back,
-        tensors: list[Tensor],
-        arguments: Arguments,
-        rows: Sequence[tuple[int, int]] = (),
+        self, of: Backwards, back: Back, own: list[Tensor], arguments: ArgumentsBack, rows: Rows = ()
     ) -> None:
-        """Launch the kernel of a pass backwards, whose own `tensors` come first."""
+        """Launch the kernel of a pass backwards, whose `own` tensors are told from what the pass was given."""
+        tensors = [*own, of.x, of.gy, *of.ends, *of.rest[: self.held]]
+        if self.no_checkpoints is None:
+            tensors.append(of.checkpoints)
+        kind = back, bool(of.ends), of.in_time
+        if self._launch_again(of.stream, kind, back.slots, of.fields, of.computed, tensors):
+            return
 
         def launcher(constants: Constants) -> Launcher:
             length = segment_length("triton", self.steps, self.call.states)
@@ -201,39 +204,44 @@ class PreparedOnGpu(Prepared):
             options = {"HAS_CK": self.no_checkpoints is None, "KEEP_V": False, "HAS_G": bool(of.ends)}
             return Launcher(kernel, self.device, back.blocks, **options)
 
-        tensors += (of.x, of.gy, *of.ends, *of.rest[: self.held])
-        if self.no_checkpoints is None:
-            tensors.append(of.checkpoints)
-        kind = back, bool(of.ends), of.in_time
-        self._launch(of.stream, kind, back.slots, of.fields, of.computed, tensors, arguments, launcher, rows)
+        self._launch(kind, back.slots, of.fields, tensors, partial(arguments, of, back), launcher, rows)
 
-    def _launch(
+    def _launch_again(
         self,
         stream: Any,
         kind: object,
         slots: tuple[int, ...] | None,
         fields: Sequence[Tensor],
         computed: Computed,
-        tensors: list[Tensor],
+        tensors: Sequence[Tensor],
+    ) -> bool:
+        """Launch a kernel that is known, and whether it is: with `tensors` and the results of a prologue, forwards or,
+        for gradients of the fields in `slots`, backwards. What other kernels of the pass have `computed` is there.
+        """
+        known = self.known.get(kind)
+        if known is None:
+            return False
+        _, rest = self.prologues[slots]
+        held = computed.get(id(rest.operations))
+        if held is None:
+            held = computed[id(rest.operations)] = rest.computed(fields)
+        known(stream, [*tensors, *held])
+        return True
+
+    def _launch(
+        self,
+        kind: object,
+        slots: tuple[int, ...] | None,
+        fields: Sequence[Tensor],
+        tensors: Sequence[Tensor],
         arguments: Arguments,
         launcher: Callable[[Constants], Launcher],
-        rows: Sequence[tuple[int, int]] = (),
+        rows: Rows = (),
     ) -> None:
-        """Launch a kernel with the results of a prologue, forwards or, for gradients of the fields in `slots`,
-        backwards. Its tensors are among `tensors` and these results; where they are taken as they are, the next launch
-        of the kind needs nothing else.
-
-        - computed: what other kernels of the pass have computed of the fields.
-        - rows: which of the tensors are given as the whole whose row they are, and as which row.
+        """Launch a kernel whose tensors are among `tensors` and the results of a prologue. Where these are taken as
+        they are, the next launch of the kind needs nothing else.
         """
         body, rest = self.prologues.get(slots) or self._prologue(slots)
-        known = self.known.get(kind)
-        if known is not None:
-            held = computed.get(id(rest.operations))
-            if held is None:
-                held = computed[id(rest.operations)] = rest.computed(fields)
-            known(stream, [*tensors, *held])
-            return
         tensors, held = apart(tensors, rows), rest.computed(apart(fields, self.wholes))
         constants = as_taken(body, rest.among(held), self.step, self.real, self.device, self.by_channel)
         given = [*arguments(constants, tensors), self.steps, self.step.numel]
@@ -251,7 +259,7 @@ class PreparedOnGpu(Prepared):
         launcher: Launcher,
         given: Sequence[Any],
         tensors: Sequence[Tensor],
-        rows: Sequence[tuple[int, int]] = (),
+        rows: Rows = (),
     ) -> None:
         """Have the next launch of the kind go by `tensors` alone, where each of those that were `given` is one of
         them, and it is told from the others. One without values stays what it is.
