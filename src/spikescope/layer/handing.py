@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,14 +28,15 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     if not (type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
         return False
     node = next_in_a_row(norm)
-    if not isinstance(node, PointwiseNeuron) or node.step_mode != norm.step_mode:
+    mode = norm._step_mode
+    if not isinstance(node, PointwiseNeuron) or node._step_mode != mode:
         return False
     if (
         not is_bare(norm)
         or has_hooks_of_all()
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training) is not None
-        or (norm.step_mode == "m" and is_expanded(x, norm))
+        or (mode == "m" and is_expanded(x, norm))
     ):
         return False
     held = _norm(norm)
@@ -64,19 +65,18 @@ def _fits(norm: Any, held: Norm, x: Tensor) -> bool:
 
 def _norm(norm: Any) -> Norm:
     """The normalisation as a run takes it, which counts the batch where the normalisation would."""
-    parameters, buffers, training = norm._parameters, norm._buffers, norm.training
-    mean, variance = _held(norm, buffers, "running_mean"), _held(norm, buffers, "running_var")
-    tracked, taken = None, 0.0
+    weight, bias, mean, variance, count = _tensors(norm)
+    training, tracked, taken = norm.training, None, 0.0
     if training and norm.track_running_stats and mean is not None:
-        tracked, momentum = _held(norm, buffers, "num_batches_tracked"), norm.momentum
+        tracked, momentum = count, norm.momentum
         if momentum is not None:
             taken = float(momentum)
         elif tracked is not None:
             taken = 1 / (float(tracked) + 1)
     group = together(norm.process_group) if training and norm.synchronized else None
     return Norm(
-        _held(norm, parameters, "weight"),
-        _held(norm, parameters, "bias"),
+        weight,
+        bias,
         mean,
         variance,
         tracked,
@@ -87,6 +87,16 @@ def _norm(norm: Any) -> Norm:
     )
 
 
-def _held(norm: Any, among: Mapping[str, Tensor | None], name: str) -> Any:
-    """A parameter or buffer. PyTorch finds it for an attribute after it has looked everywhere else."""
-    return among[name] if name in among else getattr(norm, name)
+def _tensors(norm: Any) -> Sequence[Any]:
+    """What it holds of each channel, and its count. PyTorch finds these for an attribute when it has looked everywhere
+    else.
+    """
+    parameters, buffers = norm._parameters, norm._buffers
+    try:
+        return [*map(parameters.__getitem__, _LEARNED), *map(buffers.__getitem__, _TRACKED)]
+    except KeyError:  # somebody has put an attribute in the place of one
+        return [getattr(norm, name) for name in (*_LEARNED, *_TRACKED)]
+
+
+_LEARNED = "weight", "bias"
+_TRACKED = "running_mean", "running_var", "num_batches_tracked"

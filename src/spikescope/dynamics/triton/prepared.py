@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,8 +47,9 @@ Computed = dict[int, list[Tensor]]
 _CORRECTION = (0, 2), (1, 3)  # of what goes into the gradient of an input, in the rows of what tells it
 
 
-class Back(NamedTuple):
-    """A pass backwards that gives gradients to some of the fields."""
+@dataclass(frozen=True, eq=False)
+class Back:
+    """A pass backwards that gives gradients to some of the fields; one is told from another by identity."""
 
     wanted: tuple[int, ...]  # the places of these among the fields that are tensors
     slots: tuple[int, ...]  # and among all fields
@@ -289,6 +291,9 @@ class PreparedOnGpu(Prepared):
 
     def _ends(self, gstate: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients of the last state, none if no entry has one; zeros where another entry has one."""
-        if set(map(type, gstate)) == {type(None)}:
+        for grad in gstate:
+            if grad is not None:
+                break
+        else:
             return []
         return [self._buffer().zero_() if grad is None else self._at_the_end(grad) for grad in gstate]
