@@ -1,13 +1,15 @@
 """The prepared run of a normalisation and its neuron: bit for bit the run that is not prepared."""
 
+import copy
 import threading
 
 import pytest
 import torch
 from dynamics_cases import inputs
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
-from spikescope import functional, layer, neuron
+from spikescope import functional, layer, neuron, surrogate
 from spikescope.dynamics.graphs.prologue import Rest
 from spikescope.dynamics.triton import launch
 from spikescope.layer import handing
@@ -102,6 +104,90 @@ def test_what_changes_is_seen():
     net.train()[0].weight = nn.Parameter(torch.ones(2 * C)[::2])
     functional.reset_net(net)
     assert type(net(x).grad_fn).__name__ != "_NormedBackward"
+
+
+def _assigned(net):
+    net[0].weight, net[0].bias = nn.Parameter(torch.linspace(0.5, 2, C)), nn.Parameter(torch.linspace(-1, 1, C))
+
+
+def _without_weight(net):
+    net[0].weight = net[0].bias = None
+
+
+def _without_statistics(net):
+    net[0].track_running_stats, net[0].running_mean, net[0].running_var = False, None, None
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+CHANGES = {
+    "weights by assignment": _assigned,
+    "no weights": _without_weight,
+    "weights that do not learn": lambda net: net[0].requires_grad_(False),
+    "a weight that follows from another": lambda net: register_parametrization(net[0], "weight", Doubled()),
+    "no running statistics": _without_statistics,
+    "a mean over all batches": lambda net: setattr(net[0], "momentum", None),
+    "another eps": lambda net: setattr(net[0], "eps", 0.5),
+    "running statistics": lambda net: net.eval(),
+    "another forward": lambda net: setattr(net[0], "forward", lambda x: 2 * x),
+    "another normalisation": lambda net: setattr(net[0], "normalize", lambda x: 2 * x),
+    "a hook on what is normalised": lambda net: net[0].register_forward_hook(lambda module, given, y: 2 * y),
+    "a hook before it": lambda net: net[0].register_forward_pre_hook(lambda module, given: 2 * given[0]),
+    "a hook before the neuron": lambda net: net[1].register_forward_pre_hook(lambda module, given: 2 * given[0]),
+    "a hook on the gradient": lambda net: net[0].register_full_backward_hook(lambda module, gx, gy: (2 * gx[0],)),
+    "a module between": lambda net: net.insert(1, Doubled()),
+    "another threshold": lambda net: setattr(net[-1], "v_threshold", 0.4),
+    "another start": lambda net: setattr(net[-1], "v_reset", None),
+    "a field in place": lambda net: net[-1].w.data.add_(1),
+    "another surrogate": lambda net: setattr(net[-1], "surrogate_function", surrogate.ATan(alpha=5.0)),
+    "a surrogate edited": lambda net: setattr(net[-1].surrogate_function, "alpha", 0.7),
+    "another backend": lambda net: setattr(net[-1], "backend", "torch"),
+    "potentials that are kept": lambda net: setattr(net[-1], "store_v_seq", True),
+}
+
+
+def everything(net, x):
+    """All that comes of a call from rest, and from the same statistics."""
+    net[0].reset_running_stats()
+    functional.reset_net(net)
+    leaf = x.detach().requires_grad_()
+    y = net(leaf)
+    loss = (y * inputs(*y.shape)).sum() + net[-1].v.sum()
+    learned = [held for held in net.parameters() if held.requires_grad]
+    grads = torch.autograd.grad(loss, [leaf, *learned], materialize_grads=True)
+    kept = [net[-1].v_seq.detach()] if net[-1].store_v_seq else []
+    return [y.detach(), net[-1].v.detach(), *kept, *grads, *(held.clone() for held in net.buffers())]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_after_calls_that_were_prepared_is_one_before_the_first(change):
+    net, fresh, x = pair(neuron.ParametricLIFNode), pair(neuron.ParametricLIFNode), sequence()
+    plain = [everything(net, x) for _ in range(3)][-1]
+    assert any(made is not None for made in net[1]._short.runs.values())
+    fresh.load_state_dict(net.state_dict())
+    for each in (net, fresh):
+        CHANGES[change](each)
+    for _ in range(3):  # the third is prepared, where it can be
+        got, want = everything(net, x), everything(copy.deepcopy(fresh), x)
+        assert len(got) == len(want)
+        assert all(map(torch.equal, got, want))
+    assert len(got) != len(plain) or not all(map(torch.equal, got, plain))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+def test_a_batch_without_samples_after_calls_that_were_prepared(training):
+    net, x = pair().train(training), sequence()
+    for _ in range(3):
+        everything(net, x)
+    functional.reset_net(net)
+    apart = nn.Sequential(*copy.deepcopy(net))
+    apart[0].with_neuron = False
+    assert torch.equal(net(x[:, :0]), apart(x[:, :0]))
+    for a, b in zip(net.buffers(), apart.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def test_statistics_that_are_shared_from_now_on(monkeypatch):

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..hooks import has_hooks_of_all
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
 from ..neuron.behind import Norm, admits, give, give_again
-from ..sockets import is_bare
+from ..sockets import are_bare
 from .fold import is_expanded
 from .sync import Shared, together
 
@@ -32,8 +31,7 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     if not isinstance(node, PointwiseNeuron) or node._step_mode != mode:
         return False
     if (
-        not is_bare(norm)
-        or has_hooks_of_all()
+        not are_bare((norm,))
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training) is not None
         or (mode == "m" and is_expanded(x, norm))
