@@ -145,11 +145,12 @@ def call_backward_kernel(
 
 def like_fields(found: Sequence[Tensor], fields: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of fields, from one for all neurons or one per neuron, in memory of their own."""
-    summed = [
-        (grad if grad.shape == held.shape else grad.sum_to_size(held.shape)).to(held.dtype)
-        for grad, held in zip(found, fields, strict=True)
-    ]
-    return [_unaliased(held, summed[:i]) for i, held in enumerate(summed)]
+    made: list[Tensor] = []
+    for grad, held in zip(found, fields, strict=True):
+        summed = grad if grad.shape == held.shape else grad.sum_to_size(held.shape)
+        summed = summed if summed.dtype is held.dtype else summed.to(held.dtype)
+        made.append(_unaliased(summed, made))
+    return made
 
 
 def _unaliased(held: Tensor, others: list[Tensor]) -> Tensor:
