@@ -39,7 +39,7 @@ class Back(NamedTuple):
     run: Run
     scalars: tuple[bool, ...]  # of these, whether it is one number for all neurons
     always: Ready | None  # where no field is a tensor
-    again: BackAgain | None  # where `PreparedOnCpu.again` runs forwards
+    again: BackAgain | None  # where the addresses alone change from call to call
 
 
 class PreparedOnCpu(Prepared):
@@ -60,6 +60,7 @@ class PreparedOnCpu(Prepared):
         self.places = [TAPS.index(name) for name in self.taps]
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
+        self.is_plain = self.held in (0, self.states) and not self.gained and self.alone
         self.again = self._again()
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
@@ -148,7 +149,7 @@ class PreparedOnCpu(Prepared):
 
         So it is where the fields are numbers, the state is all in tensors or all at rest, and nothing is tapped.
         """
-        if self.always is None or self.held not in (0, self.states) or self.taps or self.gained or not self.alone:
+        if self.always is None or self.taps or not self.is_plain:
             return None
         kernel, fixed, arrays = self.always
         as_input, as_states, made, numbers = self.as_input, self.as_states, torch.empty_like, self.numbers
@@ -168,7 +169,7 @@ class PreparedOnCpu(Prepared):
         return again
 
     def _back_again(self, ready: Ready) -> BackAgain:
-        """The run backwards in the same case."""
+        """The run backwards in the same case; taps are of the run forwards."""
         kernel, fixed, arrays = ready
         as_input, as_value, made, numbers = self.as_input, self.as_value, torch.empty_like, self.numbers
         keeps, held = self.no_checkpoints is None, range(self.held)
@@ -247,6 +248,6 @@ class PreparedOnCpu(Prepared):
             slots = tuple(self.slots[i] for i in wanted)
             run = self.run._replace(taps=frozenset(), wanted=slots)
             always = ready_backward(run, self._values(())) if self.of_numbers else None
-            again = None if self.again is None or always is None else self._back_again(always)
+            again = self._back_again(always) if always is not None and self.is_plain else None
             self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always, again)
         return self.backs[wanted]
