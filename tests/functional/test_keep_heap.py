@@ -10,14 +10,13 @@ import pytest
 import torch
 
 import fresh
-from spikescope import functional
+from spikescope import functional, heap
 from spikescope.cli.main import main
-from spikescope.functional.memory import heap
 
 STEPS = """
 import resource, sys, threading
 import torch
-from spikescope import functional
+from spikescope import functional, heap
 
 if sys.argv[1] == "kept":
     assert functional.keep_heap()
@@ -55,6 +54,41 @@ def test_what_a_step_frees_is_there_for_the_next():
     assert alone < 100
     assert in_thread < 100
     assert faults("as it is")[0] > 10_000  # what there is to save
+
+
+LAYERS = """
+import resource, sys
+import torch
+from spikescope import neuron
+
+if sys.argv[1] == "a kernel":
+    neuron.LIFNode()(torch.zeros(3))
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        held = [torch.ones(1 << 20) for _ in range(10)]
+        del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(min(faults() for _ in range(4)))
+"""
+
+
+@glibc
+def test_from_the_first_kernel_on_less_is_given_back():
+    """Of a network whose layers have 4 MB each, and never more."""
+    few, many = (int(fresh.run("-c", LAYERS, how, check=True).stdout) for how in ("a kernel", "none"))
+    assert few < 100
+    assert many > 10_000
+
+
+@glibc
+def test_what_was_said_of_the_heap_holds():
+    said = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    command = [sys.executable, "-c", LAYERS, "a kernel"]
+    done = subprocess.run(command, check=True, env=os.environ | said, capture_output=True)
+    assert int(done.stdout) > 10_000
 
 
 def test_another_library_is_told_nothing(monkeypatch):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...heap import show_a_large_block
 from ...toolchain.compiler import is_kept
 from ..graphs.program import Values, program
 from ..graphs.trace import Body
@@ -157,6 +158,7 @@ def _backward_kernel(
 
 
 def _entered(source: str, name: str) -> Callable[..., None]:
+    show_a_large_block()  # before the first results are taken from the heap
     entry = getattr(load(source), name)
     entry.argtypes, entry.restype = (ctypes.c_char_p, ctypes.c_char_p), None
     found: Callable[..., None] = entry

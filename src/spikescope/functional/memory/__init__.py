@@ -2,10 +2,10 @@
 that a process keeps, for less time.
 """
 
+from ...heap import keep_heap as keep_heap
 from .fit import MemoryPlan as MemoryPlan
 from .fit import fit_memory as fit_memory
 from .fit import unfit_memory as unfit_memory
-from .heap import keep_heap as keep_heap
 from .keeping import lean as lean
 
 __all__ = ["MemoryPlan", "fit_memory", "keep_heap", "lean", "unfit_memory"]
