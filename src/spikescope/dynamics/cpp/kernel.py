@@ -228,6 +228,11 @@ _GAIN = ", const real* GAIN"
 """The numbers by which the steps of the input are multiplied."""
 
 
+def _squares(io: torch.dtype, text: str) -> str:
+    """The text where sums of squares may be asked for: of float32."""
+    return text if io is torch.float32 else ""
+
+
 def backward_source(
     body: Body,
     io: torch.dtype,
@@ -241,7 +246,7 @@ def backward_source(
     is read again later are steps before it.
 
     `scalars`: of each value that gets a gradient whether it is one for all neurons. The others get one per neuron.
-    Where SQ is there, the sums of squares of the gradient of the output are left there, see `squares.h`.
+    Where SQ is there, float32 leaves the sums of squares of the gradient of the output there, see `squares.h`.
     """
     names = list(body.inputs.values())
     states = len(names) // 2 - 1
@@ -280,7 +285,7 @@ def backward_source(
         if (ahead) fetch(X + u * sx + at + c, end - c);
         {loops(back, opening, results, 8, sums.reduction, start="c", end="end")}"""
     return f"""{prelude(io, states, functions=back.functions | redo.functions)}
-{header("squares.h")}
+{_squares(io, header("squares.h"))}
 {chunk_constant(whole)}
 extern "C" void backward(const io* X, long sx, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real* __restrict CK, long K, const io* __restrict GY, long sgy,
@@ -324,7 +329,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
         const long u = later * K + t - from;
         const bool ahead = KEPT && u < T && at < n && (far || t - from < AHEAD);
         {block(each("if (t == 0 && G0[@]) fetch_to_write(G0[@] + o, e);", states), 8)}
-        if (SQ) SQ[(2 + o / B) * T + t] = squares(gyt, e);
+        {_squares(io, "if (SQ) SQ[(2 + o / B) * T + t] = squares(gyt, e);")}
         if (GV && t >= AHEAD) fetch(GV + (t - AHEAD) * n + o, e);
         if (GV) for (long i = 0; i < e; i++) g0_[i] += GV[t * n + o + i];
         {block(each("real q@ = 0;", len(sums.values)), 8)}
@@ -340,7 +345,7 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
   }}
   __builtin_free(scratch);
   }}
-  if (SQ) add_squares(SQ, (n + B - 1) / B, T, n);
+  {_squares(io, "if (SQ) add_squares(SQ, (n + B - 1) / B, T, n);")}
 }}
 """
 
@@ -379,7 +384,7 @@ def backward_step_source(
         *(f"q{k} += {value};" for k, value in enumerate(sums.values)),
     ]
     return f"""{prelude(io, states, functions=back.functions)}
-{header("squares.h")}
+{_squares(io, header("squares.h"))}
 extern "C" void backward(const io* X, long, const real* const* S0, const long* L, const double* C,
     const real* const* A, const long* P, const real*, long, const io* __restrict GY, long,
     const real* __restrict GV, const real* const* G1, io* GX, real* const* G0, double* GP, double* SQ,
@@ -401,7 +406,7 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     {block(each("real* __restrict d@t = G0[@] ? G0[@] + o : d@_;", states), 4)}
     {block(_arrays(body, "A", "P") + back.arrays + _rows(io, "x", "gy", "gx"), 4)}
     {block([f"alignas(64) real p{j}_[B];" for j in fields] + each("real q@ = 0;", len(sums.values)), 4)}
-    if (SQ) SQ[2 + o / B] = squares(gyt, e);
+    {_squares(io, "if (SQ) SQ[2 + o / B] = squares(gyt, e);")}
     {_widened(io, "x")}
     {_widened(io, "gy")}
     {loops(back, opening, results, 4, sums.reduction)}
@@ -409,6 +414,6 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     {block(each("const double w@ = q@;", len(sums.values)) + sums.left("e"), 4)}
     {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
   }}
-  if (SQ) add_squares(SQ, (n + B - 1) / B, 1, n);
+  {_squares(io, "if (SQ) add_squares(SQ, (n + B - 1) / B, 1, n);")}
 }}
 """
