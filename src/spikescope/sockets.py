@@ -32,7 +32,7 @@ from .form import (
     unpacked,
     with_own_tensors,
 )
-from .handed import Squared, listen
+from .handed import Squared, common, listen
 from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import at_work, exporting, forget_compiled_code, keep_in_order, never_a_frame_of_its_own
 
@@ -150,14 +150,14 @@ class Point:
         self.states = states  # of a start: the modules whose state tells that a sequence begins
         self.module = weakref.ref(module)
         self.subscribers: tuple[Subscriber, ...] = ()
-        self.live = False
-        self.squared: Squared | None = None  # if the squares of gradients are wanted
-        self.recomputes = self.transforms = 0  # calls that were skipped
+        self.squared: Squared | None = None  # if all who listen want the squares of gradients
+        self.live, self.recomputes, self.transforms = False, 0, 0  # the last two: calls that were skipped
         _points[self.handle] = self
 
     def refresh(self) -> None:
         """Take note of who is switched on."""
-        self.live = any(subscriber.enabled for subscriber in self.subscribers)
+        listening = [subscriber for subscriber in self.subscribers if subscriber.enabled]
+        self.live, self.squared = bool(listening), common(listening)
         if self.taps and (module := self.module()) is not None:
             _request_taps(module)
 

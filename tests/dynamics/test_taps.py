@@ -9,7 +9,7 @@ from spikescope.dynamics.cpp.chunks import CHUNK
 from spikescope.dynamics.cpp.kernel import IO_TYPES
 from spikescope.dynamics.fused import run_fused
 from spikescope.dynamics.layout import BLOCK, TAPS, support_tap
-from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, TernaryIFNode
+from spikescope.neuron import AdaptiveLIFNode, LIFNode, NonSpikingIFNode, NonSpikingLIFNode, TernaryIFNode
 
 SUPPORTS = {support_tap(*numbers): numbers for numbers in ((0.83, -0.31, 0.47), (1.1, -float("inf"), 0.0))}
 NAMES = (*TAPS, *SUPPORTS)
@@ -91,6 +91,15 @@ def test_neurons_about_the_ends_of_chunks_and_blocks(size, dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_taps_in_other_dtypes(dtype):
     check(LIFNode, inputs(5, 3, 37, dtype=dtype))
+
+
+def test_outputs_that_are_nothing_once_they_are_rounded_do_not_count():
+    """The least number of half precision is halved by the first step, and rounded to zero."""
+    x_seq = torch.full((2, 300), 6e-8, dtype=torch.float16)
+    run, taps = tapped(NonSpikingLIFNode, x_seq, ("count", "packed"), keep_v=False)
+    assert not run.output[0].any()
+    assert run.output[1].all()
+    assert (taps["count"] == 1).all()
 
 
 @pytest.mark.parametrize("cls", [TernaryIFNode, AdaptiveLIFNode, NonSpikingIFNode], ids=lambda cls: cls.__name__)

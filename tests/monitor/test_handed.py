@@ -1,5 +1,6 @@
 """The gradient norm of a neuron's output, which its kernel tells while it reads the gradient, against the gradient."""
 
+import threading
 import weakref
 
 import pytest
@@ -193,6 +194,58 @@ def test_what_two_recordings_and_a_monitor_see(read):
     torch.testing.assert_close(one["node"], norms(net.weights))
     torch.testing.assert_close(other["node"], norms(net.weights[:, :1]))
     assert torch.equal(whole.records[0], net.weights)
+
+
+def test_who_wants_the_gradient_itself_has_it_before_the_node(read):
+    net = warm(Net())
+    seen = []
+    with monitor.record(net, "gradient norm", signal="grad_output") as one:
+        with monitor.GradOutputMonitor(net, neuron.LIFNode) as whole:
+            y = net()
+            y.grad_fn.register_prehook(lambda grads: seen.append(len(whole.records)))
+            (y * net.weights).sum().backward()
+        assert seen == [1]
+        assert len(read) == 1
+        (net() * net.weights).sum().backward()
+        assert len(read) == 1  # now the node tells it again
+    with monitor.GradOutputMonitor(net, neuron.LIFNode) as whole:
+        y = net()
+        y.grad_fn.register_prehook(lambda grads: seen.append(len(whole.records)))
+        (y * net.weights).sum().backward()
+    assert seen == [1, 1]  # nobody wants the squares any more
+    torch.testing.assert_close(one["node"], norms(net.weights) * 2**0.5)
+
+
+def test_of_a_single_step_the_kernel_tells_them_too(read):
+    net = warm(Net(shape=(3, 40)))
+    net.node.step_mode = "s"
+    warm(net)
+    with monitor.record(net, "gradient norm", signal="grad_output") as recording:
+        (net() * net.weights).sum().backward()
+    torch.testing.assert_close(recording["node"], net.weights.double().norm().reshape(1))
+    assert not read
+
+
+def test_threads_that_go_backwards_through_one_graph_have_a_gradient_each(monkeypatch):
+    """Between the hook of the one and its node comes the other."""
+    net = warm(Net())
+    weights = [net.weights, 3 * net.weights]
+    turn, waiting = threading.Barrier(2, timeout=20), handed.Handed.is_read_as
+
+    def in_turns(self, given):
+        turn.wait()  # both gradients have come to the hook
+        return waiting(self, given)
+
+    monkeypatch.setattr(handed.Handed, "is_read_as", in_turns)
+    with monitor.record(net, "gradient norm", signal="grad_output") as recording:
+        y = net()
+        losses = [(y * held).sum() for held in weights]
+        threads = [threading.Thread(target=loss.backward, kwargs={"retain_graph": True}) for loss in losses]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    torch.testing.assert_close(recording["node"], norms(net.weights) * 10**0.5)
 
 
 def test_a_scaled_gradient_is_divided():

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 from sample import WHOLE
+from spikescope import functional
 from spikescope.errors import RecomputeError
 from spikescope.neuron import PSN, GatedLIFNode, IFNode, LIFNode, NonSpikingLIFNode, ParametricLIFNode, SlidingPSN
 from spikescope.surrogate import Sigmoid
@@ -228,6 +229,30 @@ def test_a_plain_activation_checkpoint_is_right_or_refused_in_words(cls, use_ree
         again = x_seq.detach().requires_grad_()
         make(cls, step_mode="m")(again).square().sum().backward()
         assert torch.equal(x_seq.grad, again.grad)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("cls", NEURONS)
+def test_a_checkpoint_of_ours_gives_what_the_call_gives(cls, mode):
+    """Also where calls have become short: the recomputation saves what the first computation saved."""
+    if mode not in cls.supported_step_modes:
+        pytest.skip("sequences alone")
+    x = sequence(cls) if mode == "m" else sequence(cls)[0]
+    own = {"backend": "auto"} if cls in POINTWISE else {}
+    node, plain = (make(cls, step_mode=mode, **own) for _ in range(2))
+    for _ in range(3):
+        found = []
+        for each, call in ((node, functional.checkpoint), (plain, lambda module, x: module(x))):
+            functional.reset_net(each)
+            given = x.clone().requires_grad_()
+            y = call(each, given)
+            if not y.requires_grad:
+                pytest.skip("the output of a single step is no function of its input")
+            learned = [given, *(held for held in each.parameters() if held.requires_grad)]
+            grads = torch.autograd.grad(y.square().sum(), learned, allow_unused=True, materialize_grads=True)
+            found.append([y, *tensors(each).values(), *grads])
+        assert len(found[0]) == len(found[1])
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("cls", ANY_LENGTH)

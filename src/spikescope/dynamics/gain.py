@@ -65,7 +65,7 @@ def _takes(x_seq: Tensor, gain: Tensor) -> bool:
         and type(x_seq) in (Tensor, torch.nn.Parameter)
         and is_ordinary(x_seq)
         and is_ordinary(gain)
-        and is_undisturbed()
+        and is_undisturbed(in_backward=True)  # a checkpoint runs it again there, and has to save the same
         and _reads(x_seq)
     )
 

@@ -256,7 +256,7 @@ class PreparedRun(LeanFunction):
                 pass  # that way says so, and runs the eager loop
             else:
                 if room is not None:
-                    handed.squares = squares_in(room)
+                    handed.tell(squares_in(room))
                 if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
                     ctx.ear(gy, True)
                 if made.gained:

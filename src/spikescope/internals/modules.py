@@ -27,10 +27,15 @@ def next_in_a_row(module: nn.Module) -> nn.Module | None:
     It is asked by a function that `module.__call__` calls. A module does not know its caller, nor what that does with
     its output; of this one caller both are known, from its frame.
     """
-    caller = sys._getframe(3)
+    try:
+        caller = sys._getframe(3)
+    except ValueError:  # a thread that begins with the call of the module
+        return None
     if caller.f_code is not nn.Sequential.forward.__code__:
         return None
     held = caller.f_locals
+    if type(held["self"]).__iter__ is not nn.Sequential.__iter__:
+        return None
     row = [*held["self"]._modules.values()]
     if held.get("module") is not module or row.count(module) != 1:  # modules are equal to themselves alone
         return None

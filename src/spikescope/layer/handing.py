@@ -33,7 +33,7 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     if (
         not are_bare((norm,))
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
-        or checkpoint_at_work(norm.training) is not None
+        or checkpoint_at_work(norm.training or node.training) is not None  # both remember where they start
         or (mode == "m" and is_expanded(x, norm))
     ):
         return False

@@ -236,7 +236,8 @@ class Recording(Results):
             self._probes.append(probe)
             plugged.append(probe)
             if signal.kind == "grad_output" and any(isinstance(held, GradientNorm) for held in made[name].values()):
-                probe.point.squared = knowing  # the kernel of a neuron reads the gradient anyway
+                probe.squared = knowing  # the kernel of a neuron reads the gradient anyway
+                probe.point.refresh()
             if isinstance(track, GradientTrack):
                 plugged.append(_ahead(name, module, signal, track, root))
         self.courses = frozenset(

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
+from ..heap import show_a_large_block
 from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
 from .carried import carried_folders, carried_name, carries, level_flags, levels, open_carried, processor
 from .process import CompileError, CompilerHangsError, run
@@ -176,6 +177,7 @@ def _name(source: str) -> str:
 
 def load(source: str) -> ctypes.CDLL:
     """The library of `source`: one that came from elsewhere, or from the cache, or compiled now."""
+    show_a_large_block()  # before the results of the first kernel are taken from the heap
     if _order is not None:
         return _order.fill(source)
     if (found := open_carried(source)) is not None:

@@ -86,7 +86,9 @@ def _wanted(target: object, real: torch.dtype) -> list[Borrowed]:
     letter, width = ("d" if real is torch.float64 else "s"), _WIDTHS.get(torch.backends.cpu.get_cpu_capability())
     if target in _OF_ARRAYS:
         symbol = f"vm{letter}{_OF_ARRAYS[target]}"
-        return [Borrowed((symbol, _ALONE), f"by_array({symbol}, @, e);", meanwhile=f"const Alone alone({_ALONE});")]
+        call = f"by_array({symbol}, @, e);"
+        alone = Borrowed((symbol, _ALONE), call, meanwhile=f"const Alone alone({_ALONE});")
+        return [alone, Borrowed((symbol,), call)]  # without, where it cannot be told
     if target not in _OF_VECTORS or width is None:
         return []
     lanes = f"d{width // 8}" if real is torch.float64 else f"f{width // 4}"

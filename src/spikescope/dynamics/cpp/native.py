@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...heap import show_a_large_block
 from ...toolchain.compiler import is_kept
 from ..graphs.program import Values, program
 from ..graphs.trace import Body
@@ -158,7 +157,6 @@ def _backward_kernel(
 
 
 def _entered(source: str, name: str) -> Callable[..., None]:
-    show_a_large_block()  # before the first results are taken from the heap
     entry = getattr(load(source), name)
     entry.argtypes, entry.restype = (ctypes.c_char_p, ctypes.c_char_p), None
     found: Callable[..., None] = entry

@@ -23,11 +23,12 @@ static inline uint32_t thirty_two(const void* y) {  // of 16 bits each
 #endif
 
 // Counts of outputs of so many bytes. With AVX-512 a row is counted at once: the bits of 64 comparisons become bytes in
-// one instruction. Else a neuron is counted where it is computed, downwards, for a comparison of vectors gives -1.
+// one instruction; and of 16 bits each always, for what is not zero is known once they are rounded. Else a neuron is
+// counted where it is computed, downwards, for a comparison of vectors gives -1.
 template <int BYTES> struct Counted { typedef int32_t type; };
+template <> struct Counted<2> { typedef uint8_t type; };
 #ifdef BITS_AT_ONCE
 template <> struct Counted<4> { typedef uint8_t type; };
-template <> struct Counted<2> { typedef uint8_t type; };
 #endif
 template <class IO> static inline void count_row(const IO*, long, int32_t*) {}
 template <class IO> static inline void count_row(const IO* __restrict y, long e, uint8_t* __restrict counts) {

@@ -167,7 +167,7 @@ def _alike(one: _Operation, other: _Operation) -> bool:
 def _is_one(held: Any, other: Any) -> bool:
     """Whether two arguments are the same, to the bit."""
     if isinstance(held, Tensor) and isinstance(other, Tensor):
-        return held.dtype is other.dtype and held.shape == other.shape and held.tolist() == other.tolist()
+        return held.dtype is other.dtype and held.shape == other.shape and repr(held.tolist()) == repr(other.tolist())
     return type(held) is type(other) and repr(held) == repr(other)
 
 

@@ -247,6 +247,7 @@ class Again:
 
     - arguments: those of one launch; a tensor among them is one of `tensors`, or has no values.
     - rows: which of the tensors will be given as the whole whose row they are, and as which row of it.
+    - wholes: those of this launch. Others lie like them, wherever in some memory they begin.
     """
 
     def __init__(
@@ -255,9 +256,12 @@ class Again:
         arguments: Sequence[Any],
         tensors: Sequence[Tensor],
         rows: Sequence[tuple[int, int]] = (),
+        wholes: Sequence[Tensor] = (),
     ) -> None:
         self.launcher, self.rows = launcher, rows
-        self.offsets = [(at, int(tensors[at].storage_offset()) * tensors[at].element_size()) for at, _ in rows]
+        self.offsets = [
+            (at, row * whole.stride(0) * whole.element_size()) for (at, row), whole in zip(rows, wholes, strict=True)
+        ]
         self.fixed = [None if isinstance(held, Tensor) and held.numel() else held for held in arguments]
         taken = ((at, [i for i, held in enumerate(arguments) if held is each]) for at, each in enumerate(tensors))
         self.places = [(at, places) for at, places in taken if places]

@@ -244,6 +244,7 @@ class PreparedOnGpu(Prepared):
         they are, the next launch of the kind needs nothing else.
         """
         body, rest = self.prologues.get(slots) or self._prologue(slots)
+        wholes = [*(tensors[at] for at, _ in rows), *(fields[place] for place, _ in self.wholes)]
         tensors, held = apart(tensors, rows), rest.computed(apart(fields, self.wholes))
         constants = as_taken(body, rest.among(held), self.step, self.real, self.device, self.by_channel)
         given = [*arguments(constants, tensors), self.steps, self.step.numel]
@@ -253,7 +254,7 @@ class PreparedOnGpu(Prepared):
         made(given)
         if constants.numbers == body.numbers and not rest.reads(place for place, _ in self.wholes):
             rows = *rows, *((len(tensors) + place, row) for place, row in self.wholes)
-            self._keep(kind, made, given, [*tensors, *held], rows)
+            self._keep(kind, made, given, [*tensors, *held], rows, wholes)
 
     def _keep(
         self,
@@ -262,6 +263,7 @@ class PreparedOnGpu(Prepared):
         given: Sequence[Any],
         tensors: Sequence[Tensor],
         rows: Rows = (),
+        wholes: Sequence[Tensor] = (),
     ) -> None:
         """Have the next launch of the kind go by `tensors` alone, where each of those that were `given` is one of
         them, and it is told from the others. One without values stays what it is.
@@ -269,7 +271,7 @@ class PreparedOnGpu(Prepared):
         among = {id(each) for each in tensors}
         taken = {id(held) for held in given if isinstance(held, Tensor) and held.numel()}
         if len(among) == len(tensors) and taken <= among:
-            self.known[kind] = Again(launcher, given, tensors, rows)
+            self.known[kind] = Again(launcher, given, tensors, rows, wholes)
 
     def _prologue(self, slots: tuple[int, ...] | None) -> tuple[Body, Rest]:
         """The body of a kernel, and what its prologue leaves to do."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...form import mapped
+from ...handed import Squared
 from ...recording.records import Moment
 from ...sockets import Signal, forget, subscribe, unsubscribe
 from ...warn import warn
@@ -122,6 +123,7 @@ class Probe:
         self._enabled = enabled
         self.start: Start | None = None
         self.restart()
+        self.squared: Squared | None = None
         self.point = subscribe(module, signal, self)
         self._skipped = (self.point.recomputes, self.point.transforms)
         self._listen_for_start(root)

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,8 +61,8 @@ def squares_and_sizes(x: Tensor) -> Tensor:
             [ 4.,  2.]], dtype=torch.float64)
     """
     known = getattr(_told, "known", None)
-    if known is not None and (x.data_ptr(), x.shape, x.stride(), x._version) == known[0]:
-        return known[1]
+    if known is not None and known.is_of(x):
+        return known.squares
     x = x.detach()
     values, steps = x.numel(), x.shape[0]
     kernel = _kernel() if x.is_cpu and x.dtype is torch.float32 and values and is_plain(x) else None
@@ -78,6 +78,22 @@ def squares_and_sizes(x: Tensor) -> Tensor:
     return squares_in(sums)
 
 
+class _Known(NamedTuple):
+    """A gradient as it was when its squares were told: of a sequence, or of a single step."""
+
+    grad: Tensor
+    version: int
+    squares: Tensor
+
+    def is_of(self, x: Tensor) -> bool:
+        """Whether `x` is that gradient, with an axis of time."""
+        grad, steps = self.grad, len(self.squares)
+        if steps == 1 and x.ndim == grad.ndim + 1:
+            grad = grad.unsqueeze(0)
+        of = x.data_ptr(), x.shape, x.stride(), x._version
+        return of == (grad.data_ptr(), grad.shape, grad.stride(), self.version) and len(x) == steps
+
+
 _told = threading.local()
 
 
@@ -86,7 +102,7 @@ def knowing(take: Callable[[Any], None], grad: Any, squares: Tensor | None) -> N
     if squares is None:
         take(grad)
         return
-    _told.known = (grad.data_ptr(), grad.shape, grad.stride(), grad._version), squares
+    _told.known = _Known(grad, grad._version, squares)
     try:
         take(grad)
     finally:
