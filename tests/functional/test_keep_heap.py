@@ -82,7 +82,8 @@ def is_mapped_apart(how, **said):
     that nobody has forked, whose heap has learned nothing yet.
     """
     command = [sys.executable, "-c", APART, how]
-    done = subprocess.run(command, check=True, env=os.environ | said, capture_output=True, text=True)
+    env = {name: held for name, held in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_"))}
+    done = subprocess.run(command, check=True, env=env | said, capture_output=True, text=True)
     return done.stdout == "1\n"
 
 
