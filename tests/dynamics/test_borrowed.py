@@ -127,29 +127,31 @@ constexpr long B = 256;
 {borrowed.declarations([borrowed.Borrowed((borrowed._ALONE, threads), "")])}
 static void told(long, const real*, real* y, long long) {{ *y = ((int (*)()){threads})(); }}
 extern "C" void attempt(real* out) {{
-  real most = 0;
+  real most = 0, moved = 0;
   {head}
   {{
-    real within, after;
+    real first, within, after;
+    told(0, nullptr, &first, 0);  // a thread of a team may have been told of others before
     {{
       const Alone alone({borrowed._ALONE});
       by_array((void*)told, &within, 1);
     }}
     told(0, nullptr, &after, 0);
     #pragma omp critical
-    {{ most = within > most ? within : most; out[1] = after; }}
+    {{ most = within > most ? within : most; moved += after != first; }}
   }}
   out[0] = most;
+  out[1] = moved;
 }}
 """
     )
-    before, out = torch.get_num_threads(), torch.zeros(2)
+    before, out = torch.get_num_threads(), torch.ones(2)
     try:
         torch.set_num_threads(3)
         library.attempt(ctypes.c_void_p(out.data_ptr()))
     finally:
         torch.set_num_threads(before)
-    assert out.tolist() == [1, 3]
+    assert out.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("cls", [EIFNode, LIAFNode], ids=lambda cls: cls.__name__)
