@@ -337,3 +337,13 @@ def test_the_gradients_of_a_product(size, threads):
     )
     assert again[0] is own
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", MADE)
+def test_compiled_code_has_the_same_gradients_to_the_bit(make):
+    node, twin = make(step_mode="m"), make(step_mode="m")
+    compiled, x = torch.compile(node, fullgraph=True, backend="aot_eager"), given()
+    weights = torch.randn(x.shape)
+    found = [results(held, x, weights)[1] for held in (compiled, twin)]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

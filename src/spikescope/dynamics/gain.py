@@ -7,7 +7,7 @@ whichever way a call goes.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import watch_input
-from ..internals import LeanFunction, is_ordinary, is_plain, is_undisturbed
+from ..internals import LeanFunction, exporting, is_ordinary, is_plain, is_undisturbed
 from ..toolchain.compiler import function
 from ..toolchain.declared import declare
 from .cpp.borrowed import header
@@ -49,8 +49,13 @@ def multiplied(owner: str, x_seq: Tensor, gain: Tensor, by_kernel: bool) -> Tens
     - `by_kernel`: whether a kernel may compute the gradients.
     """
     learns = gain.requires_grad and torch.is_grad_enabled()
-    if learns and by_kernel and not torch.compiler.is_compiling() and _takes(x_seq, gain):
-        out: Tensor = _Product.outside(owner, x_seq, gain)
+    out: Tensor
+    if learns and by_kernel and torch.compiler.is_compiling():
+        if not exporting() and _may_read(x_seq, gain):
+            out = _product(x_seq, gain, owner)
+            return out
+    elif learns and by_kernel and _takes(x_seq, gain):
+        out = _Product.outside(owner, x_seq, gain)
         return out
     driven = x_seq * gain
     if learns:
@@ -61,7 +66,7 @@ def multiplied(owner: str, x_seq: Tensor, gain: Tensor, by_kernel: bool) -> Tens
 def _takes(x_seq: Tensor, gain: Tensor) -> bool:
     """Whether the kernel may have to do with it: one number a step, of an input that it can read."""
     return (
-        gain.numel() == len(x_seq) > 0
+        _may_read(x_seq, gain)
         and type(x_seq) in (Tensor, torch.nn.Parameter)
         and is_ordinary(x_seq)
         and is_ordinary(gain)
@@ -70,8 +75,13 @@ def _takes(x_seq: Tensor, gain: Tensor) -> bool:
     )
 
 
+def _may_read(x_seq: Tensor, gain: Tensor) -> bool:
+    """The same of what compiled code knows of them."""
+    return gain.numel() == len(x_seq) > 0 and x_seq.dtype in _REAL and x_seq.device.type == "cpu"
+
+
 def _reads(x_seq: Tensor) -> bool:
-    if x_seq.dtype not in _REAL or x_seq.device.type != "cpu" or not x_seq.numel() or x_seq.is_neg():
+    if not x_seq.numel() or x_seq.is_neg():
         return False
     lies, step = layout(x_seq)
     return lies.data_ptr() == x_seq.data_ptr() and (len(x_seq) == 1 or x_seq.stride(0) == step.numel)
@@ -98,11 +108,15 @@ def gradients_of_product(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool = 
     found = None if torch.is_grad_enabled() else _by_kernel(grad, x_seq, gain, own)
     if found is not None:
         return found
-    return grad * gain, (grad * x_seq).sum_to_size(gain.shape)  # by PyTorch, which knows further derivatives too
+    return _by_pytorch(grad, x_seq, gain)  # which knows further derivatives too
+
+
+def _by_pytorch(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    return grad * gain, (grad * x_seq).sum_to_size(gain.shape)
 
 
 def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Tensor, Tensor] | None:
-    if not is_plain(grad, x_seq, gain) or grad.is_neg() or gain.numel() != len(x_seq) or not _reads(x_seq):
+    if not is_plain(grad, x_seq, gain) or grad.is_neg() or not (_may_read(x_seq, gain) and _reads(x_seq)):
         return None
     if not (grad.dtype is gain.dtype is x_seq.dtype and grad.stride() == x_seq.stride()):
         return None
@@ -115,3 +129,53 @@ def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Te
     given = [held.data_ptr() for held in (grad, x_seq, factors, gx, sums)]
     kernel(*given, steps, n, threads_for(x_seq.numel()))
     return gx, sums.sum(1).to(gain.dtype).reshape(gain.shape)
+
+
+# For compiled code, which is to give the same bits.
+@torch.library.custom_op("spikescope::product", mutates_args=())
+def _product(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
+    return x_seq * gain
+
+
+@torch.library.custom_op("spikescope::product_backward", mutates_args=())
+def _product_backward(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    return gradients_of_product(grad, x_seq, gain)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
+    *tensors, ctx.owner = inputs
+    save(ctx, *tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    gx, summed = _product_backward(grad, *saved(ctx, ctx.owner))
+    return gx, summed, None
+
+
+def _by_multiplying(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
+    return x_seq * gain
+
+
+_product.register_fake(_by_multiplying)
+_product_backward.register_fake(_by_pytorch)
+_product.register_autograd(_backward, setup_context=_save)
+
+
+def _in_front(tensors: Sequence[Tensor], axes: Sequence[int | None]) -> list[Tensor]:
+    """The tensors with the axis of `vmap` in front, of length 1 where there is none."""
+    return [
+        held.unsqueeze(0) if axis is None else held.movedim(axis, 0) for held, axis in zip(tensors, axes, strict=True)
+    ]
+
+
+@_product.register_vmap
+def _(info: Any, axes: Any, x_seq: Tensor, gain: Tensor, owner: str) -> tuple[Tensor, int]:
+    x_seq, gain = _in_front((x_seq, gain), axes[:2])
+    return x_seq * gain, 0
+
+
+@_product_backward.register_vmap
+def _(info: Any, axes: Any, *tensors: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    grad, x_seq, gain = _in_front(tensors, axes)
+    gx, product = (held.expand(info.batch_size, *held.shape[1:]) for held in (grad * gain, grad * x_seq))
+    return (gx, product.sum_to_size(info.batch_size, *gain.shape[1:])), (0, 0)
