@@ -53,8 +53,8 @@ def show_a_large_block() -> None:
 
     It asks the system for each block that is larger than all it has been given back, and gives the system what it has
     free at its end beyond twice that. So in a process whose tensors have a few MB each, a training step takes thousands
-    of pages and gives them back, a third of its time. It goes by the largest block freed; this frees one of `LARGEST`
-    bytes that nobody has written to, of which there never was a page. From then on up to twice that is kept.
+    of pages and gives them back, up to a fifth of its time. It goes by the largest block freed; this frees one of
+    `LARGEST` bytes that nobody has written to, of which there never was a page. From then on twice that is kept.
 
     Where the environment or `keep_heap` says how the heap shall be, or there is another, this changes nothing.
     """

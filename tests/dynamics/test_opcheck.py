@@ -94,14 +94,14 @@ def test_a_state_of_another_shape_spreads_or_is_refused():
 def test_opcheck_of_a_gain(shape):
     x = inputs(5, 2, 6).requires_grad_() if len(shape) == 3 else inputs(5).requires_grad_()
     factors = torch.linspace(0.4, 1.3, 5).reshape(shape).requires_grad_()
-    torch.library.opcheck(gain._product, (x, factors, "a neuron"))
-    torch.library.opcheck(gain._product_backward, (x.detach() * 2, x.detach(), factors.detach()))
+    torch.library.opcheck(gain._operator, (x, factors, "a neuron"))
+    torch.library.opcheck(gain._operator_backward, (x.detach() * 2, x.detach(), factors.detach()))
 
 
 def test_a_gain_in_compiled_code_is_that_of_others_under_vmap():
     x, factors = inputs(3, 5, 2, 6), torch.linspace(0.4, 1.3, 5).reshape(5, 1, 1)
-    found = torch.func.vmap(gain._product, (0, None, None))(x, factors, "a neuron")
+    found = torch.func.vmap(gain._operator, (0, None, None))(x, factors, "a neuron")
     assert torch.equal(found, x * factors)
-    gx, summed = torch.func.vmap(gain._product_backward, (0, 0, None))(x, x, factors)
+    gx, summed = torch.func.vmap(gain._operator_backward, (0, 0, None))(x, x, factors)
     assert torch.equal(gx, x * factors)
     torch.testing.assert_close(summed, x.square().sum((2, 3), keepdim=True))

@@ -52,7 +52,7 @@ def multiplied(owner: str, x_seq: Tensor, gain: Tensor, by_kernel: bool) -> Tens
     out: Tensor
     if learns and by_kernel and torch.compiler.is_compiling():
         if not exporting() and _may_read(x_seq, gain):
-            out = _product(x_seq, gain, owner)
+            out = _operator(x_seq, gain, owner)
             return out
     elif learns and by_kernel and _takes(x_seq, gain):
         out = _Product.outside(owner, x_seq, gain)
@@ -133,12 +133,12 @@ def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Te
 
 # For compiled code, which is to give the same bits.
 @torch.library.custom_op("spikescope::product", mutates_args=())
-def _product(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
-    return x_seq * gain
+def _operator(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
+    return _by_multiplying(x_seq, gain, owner)
 
 
 @torch.library.custom_op("spikescope::product_backward", mutates_args=())
-def _product_backward(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+def _operator_backward(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     return gradients_of_product(grad, x_seq, gain)
 
 
@@ -148,7 +148,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    gx, summed = _product_backward(grad, *saved(ctx, ctx.owner))
+    gx, summed = _operator_backward(grad, *saved(ctx, ctx.owner))
     return gx, summed, None
 
 
@@ -156,26 +156,23 @@ def _by_multiplying(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
     return x_seq * gain
 
 
-_product.register_fake(_by_multiplying)
-_product_backward.register_fake(_by_pytorch)
-_product.register_autograd(_backward, setup_context=_save)
+def _in_front(size: int, tensors: Sequence[Tensor], axes: Sequence[int | None]) -> list[Tensor]:
+    """The tensors with the axis of `vmap`, of this size, in front."""
+    held = [each.unsqueeze(0) if at is None else each.movedim(at, 0) for each, at in zip(tensors, axes, strict=True)]
+    return [each.expand(size, *each.shape[1:]) for each in held]
 
 
-def _in_front(tensors: Sequence[Tensor], axes: Sequence[int | None]) -> list[Tensor]:
-    """The tensors with the axis of `vmap` in front, of length 1 where there is none."""
-    return [
-        held.unsqueeze(0) if axis is None else held.movedim(axis, 0) for held, axis in zip(tensors, axes, strict=True)
-    ]
+_operator.register_fake(_by_multiplying)
+_operator_backward.register_fake(_by_pytorch)
+_operator.register_autograd(_backward, setup_context=_save)
 
 
-@_product.register_vmap
+@_operator.register_vmap
 def _(info: Any, axes: Any, x_seq: Tensor, gain: Tensor, owner: str) -> tuple[Tensor, int]:
-    x_seq, gain = _in_front((x_seq, gain), axes[:2])
-    return x_seq * gain, 0
+    x_seq, gain = _in_front(info.batch_size, (x_seq, gain), axes[:2])
+    return _by_multiplying(x_seq, gain, owner), 0
 
 
-@_product_backward.register_vmap
+@_operator_backward.register_vmap
 def _(info: Any, axes: Any, *tensors: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    grad, x_seq, gain = _in_front(tensors, axes)
-    gx, product = (held.expand(info.batch_size, *held.shape[1:]) for held in (grad * gain, grad * x_seq))
-    return (gx, product.sum_to_size(info.batch_size, *gain.shape[1:])), (0, 0)
+    return _by_pytorch(*_in_front(info.batch_size, tensors, axes)), (0, 0)

@@ -64,7 +64,7 @@ class BatchNorm(StepModule, _BatchNorm):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         alone = self.with_neuron and len(args) == 1 and not (kwargs or torch.compiler.is_compiling() or is_patched())
-        if alone and goes_as_written(self) and hand_over(self, args[0]):
+        if alone and _is_as_written(self) and hand_over(self, args[0]):
             return args[0]
         return super().__call__(*args, **kwargs)
 
@@ -183,7 +183,7 @@ def does_no_more(norm: BatchNorm) -> bool:
 _OWN = frozenset(("forward", "normalize"))
 
 
-def goes_as_written(norm: BatchNorm) -> bool:
+def _is_as_written(norm: BatchNorm) -> bool:
     """Whether a call runs the methods that stand here, which nobody has replaced, in the class or on the instance."""
     cls = type(norm)
     return (

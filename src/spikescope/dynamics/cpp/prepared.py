@@ -60,7 +60,7 @@ class PreparedOnCpu(Prepared):
         self.places = [TAPS.index(name) for name in self.taps]
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
-        self.is_plain = self.held in (0, self.states) and not self.gained and self.alone
+        self.by_addresses = self.held in (0, self.states) and not self.gained and self.alone
         self.again = self._again()
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
@@ -149,7 +149,7 @@ class PreparedOnCpu(Prepared):
 
         So it is where the fields are numbers, the state is all in tensors or all at rest, and nothing is tapped.
         """
-        if self.always is None or self.taps or not self.is_plain:
+        if self.always is None or self.taps or not self.by_addresses:
             return None
         kernel, fixed, arrays = self.always
         as_input, as_states, made, numbers = self.as_input, self.as_states, torch.empty_like, self.numbers
@@ -248,6 +248,6 @@ class PreparedOnCpu(Prepared):
             slots = tuple(self.slots[i] for i in wanted)
             run = self.run._replace(taps=frozenset(), wanted=slots)
             always = ready_backward(run, self._values(())) if self.of_numbers else None
-            again = self._back_again(always) if always is not None and self.is_plain else None
+            again = self._back_again(always) if always is not None and self.by_addresses else None
             self.backs[wanted] = Back(run, tuple(self.kinds[slot] == "s" for slot in slots), always, again)
         return self.backs[wanted]
