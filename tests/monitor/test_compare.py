@@ -135,6 +135,20 @@ def test_other_names_are_matched_in_order():
 
 
 @pytest.mark.parametrize(
+    "net",
+    [nn.Linear(7, 2), nn.LSTM(7, 2), nn.Sequential(), neuron.NonSpikingLIFNode(step_mode="m"), nn.DataParallel(nn.ReLU())],
+    ids=lambda net: type(net).__name__,
+)
+def test_a_network_that_is_one_module_is_compared_by_what_it_gives(net):
+    x = torch.rand(4, 2, 7)
+    assert analysis.compare(net, copy.deepcopy(net), x).same
+    other = copy.deepcopy(net)
+    other.register_forward_hook(lambda _module, _args, out: (out[0] + 1, *out[1:]) if type(out) is tuple else out + 1)
+    found = analysis.compare(net, other, x)
+    assert (found.first.layer, found.first.signal) == ("", "output[0]" if isinstance(net, nn.LSTM) else "output")
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
         ((spiking_net(), spiking_net()), ValueError, "a network has to run; give the input x"),

@@ -71,7 +71,7 @@ def compare(
         left, right = _averaged(a, b, calls, steps)
     elif len(networks) == 2:
         names = [signals] if isinstance(signals, str) else list(signals)
-        left, right = (_seen(net, calls, dict.fromkeys(names, where), whole=where is None) for net in (a, b))
+        left, right = (_seen(net, calls, _wanted(net, names, where), whole=where is None) for net in (a, b))
     else:
         left, right = (_beside(held, b if held is a else a, calls) for held in (a, b))
     return differences(left, _renamed(left, right), tolerance)
@@ -79,6 +79,14 @@ def compare(
 
 def _spiking(net: nn.Module) -> bool:
     return any(map(is_neuron, net.modules()))
+
+
+def _wanted(net: nn.Module, names: list[str], where: Any) -> dict[str, Any]:
+    """By the signal, of which modules it is compared: what modules give that do not fire is no spike."""
+    firing = any(map(fires, net.modules()))
+    default = _FIRING if firing else _LEAVES if list(unwrapped(net).children()) else _NONE
+    named = [name if firing or name != "spike" else "output" for name in names]
+    return dict.fromkeys(named, default if where is None else where)
 
 
 def _beside(held: Any, other: Any, calls: list[Any]) -> Any:
@@ -132,11 +140,7 @@ def _seen(net: nn.Module, calls: list[Any], wanted: Mapping[str, Any], whole: bo
     """The signals of a copy of a network while it runs; with `whole` also what it gives."""
     twin = copied(unwrapped(net))
     rested(twin)
-    modules, firing = {}, any(map(fires, twin.modules()))
-    for signal, chosen in wanted.items():
-        default = _FIRING if firing else _LEAVES
-        label = signal if firing or signal != "spike" else "output"
-        modules[label] = select(twin, default if chosen is None else chosen, "compare")
+    modules = {label: {} if held is _NONE else select(twin, held, "compare") for label, held in wanted.items()}
     made = {label: {name: signal_of(label, held) for name, held in row.items()} for label, row in modules.items()}
     kept, stateful = _Kept(), any(map(keeps_state, twin.modules()))
     streams, plugged = lines(twin, modules, made, kept, runs=stateful)
@@ -161,6 +165,7 @@ def _seen(net: nn.Module, calls: list[Any], wanted: Mapping[str, Any], whole: bo
 
 
 _FIRING = Selector("role 'neuron' and spikes", lambda name, module: fires(module))
+_NONE = Selector("none, for it has no modules inside", lambda name, module: False)  # it is what the network gives
 _LEAVES = Selector("no children", lambda name, module: name != "" and not list(module.children()))
 
 
