@@ -194,7 +194,7 @@ def test_progress_is_shown_on_a_terminal_alone(folder, tmp_path, capsys, monkeyp
     command = ["export", str(folder), "--to", "parquet", "--signal", "spike"]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main([*command, str(tmp_path / "a.parquet")]) == 0
-    assert "parquet 100 %" in capsys.readouterr().err
+    assert "parquet 100 %, writing the file" in capsys.readouterr().err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main([*command, str(tmp_path / "b.parquet"), "--quiet"]) == 0
     assert capsys.readouterr().err == ""

@@ -152,14 +152,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _progress(name: str) -> Callable[[int, int], None]:
-    """One line on the terminal that moves on, a few times a second."""
+    """One line on the terminal that moves on, a few times a second; what was read has then to be written."""
     last = 0.0
 
     def show(done: int, all: int) -> None:
         nonlocal last
         if time.monotonic() - last > EACH or done == all:
             last = time.monotonic()
-            print(f"\r{name} {100 * done // all:>3} %", end="", file=sys.stderr, flush=True)
+            writing = ", writing the file" if done == all else ""
+            print(f"\r{name} {100 * done // all:>3} %{writing}", end="", file=sys.stderr, flush=True)
 
     return show
 
