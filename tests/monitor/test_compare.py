@@ -136,7 +136,7 @@ def test_other_names_are_matched_in_order():
 
 @pytest.mark.parametrize(
     "net",
-    [nn.Linear(7, 2), nn.LSTM(7, 2), nn.Sequential(), neuron.NonSpikingLIFNode(step_mode="m"), nn.DataParallel(nn.ReLU())],
+    [nn.Linear(7, 2), nn.LSTM(7, 2), nn.Sequential(), neuron.NonSpikingLIFNode(step_mode="m")],
     ids=lambda net: type(net).__name__,
 )
 def test_a_network_that_is_one_module_is_compared_by_what_it_gives(net):
