@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from spikescope import neuron
-from spikescope.dynamics import gain
+from spikescope.dynamics import gain, prepared
 from spikescope.dynamics.cpp import native
 from spikescope.dynamics.offered import offer
 from spikescope.fields import Value, value
@@ -329,6 +329,7 @@ def test_the_gradients_of_a_product(size, threads):
             found = gain.gradients_of_product(grad, x, factors)
             own = grad.clone()
             again = gain.gradients_of_product(own, x, factors, own=True)
+            alone = gain.gradients_of_product(grad, x, factors, wants_x=False)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], grad * factors)
@@ -337,6 +338,32 @@ def test_the_gradients_of_a_product(size, threads):
     )
     assert again[0] is own
     assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+    assert alone[0] is None
+    assert torch.equal(alone[1], found[1])
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("make", MADE)
+def test_no_gradient_is_made_for_an_input_that_needs_none(make, looked_at, monkeypatch):
+    asked, given_by = [], gain.gradients_of_product
+
+    def asking(*args, **options):
+        asked.append(given_by(*args, **options))
+        return asked[-1]
+
+    monkeypatch.setattr(gain, "gradients_of_product", asking)
+    monkeypatch.setattr(prepared, "gradients_of_product", asking)
+    node, _ = twins(make)
+    if looked_at:
+        node.register_forward_hook(lambda *call: None)
+    x, found = given(), []
+    for learns in (False, True):
+        node.reset()
+        y = node(x.clone().requires_grad_(learns))
+        found.append(torch.autograd.grad(y.sum(), list(node.parameters()), allow_unused=True))
+    assert [held[0] is None for held in asked] == [True, False]
+    for one, other in zip(*found, strict=True):
+        assert one is other is None or torch.equal(one, other)
 
 
 @pytest.mark.filterwarnings("ignore")

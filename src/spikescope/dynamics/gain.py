@@ -97,25 +97,32 @@ class _Product(LeanFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_seq, gain = saved(ctx, ctx.owner)
-        return None, *gradients_of_product(grad, x_seq, gain)
+        gx, summed = gradients_of_product(grad, x_seq, gain, wants_x=ctx.needs_input_grad[1])
+        return None, gx, summed
 
 
-def gradients_of_product(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool = False) -> tuple[Tensor, Tensor]:
-    """The gradients of an input and of its gains, `[T, 1, ...]`, from that of their product.
+def gradients_of_product(
+    grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool = False, wants_x: bool = True
+) -> tuple[Tensor | None, Tensor]:
+    """The gradients of an input, or None where it `wants_x` not, and of its gains, `[T, 1, ...]`, from that of their
+    product.
 
     - `own`: whether `grad` is the caller's own memory, which then becomes that of the input.
     """
-    found = None if torch.is_grad_enabled() else _by_kernel(grad, x_seq, gain, own)
+    found = None if torch.is_grad_enabled() else _by_kernel(grad, x_seq, gain, own, wants_x)
     if found is not None:
         return found
-    return _by_pytorch(grad, x_seq, gain)  # which knows further derivatives too
+    gx, summed = _by_pytorch(grad, x_seq, gain)  # which knows further derivatives too
+    return gx if wants_x else None, summed
 
 
 def _by_pytorch(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     return grad * gain, (grad * x_seq).sum_to_size(gain.shape)
 
 
-def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Tensor, Tensor] | None:
+def _by_kernel(
+    grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool, wants_x: bool
+) -> tuple[Tensor | None, Tensor] | None:
     if not is_plain(grad, x_seq, gain) or grad.is_neg() or not (_may_read(x_seq, gain) and _reads(x_seq)):
         return None
     if not (grad.dtype is gain.dtype is x_seq.dtype and grad.stride() == x_seq.stride()):
@@ -125,8 +132,8 @@ def _by_kernel(grad: Tensor, x_seq: Tensor, gain: Tensor, own: bool) -> tuple[Te
         return None
     steps, n = len(x_seq), x_seq[0].numel()
     sums = torch.empty(steps, -(-n // _CHUNK), dtype=torch.float64, device="cpu")
-    factors, gx = gain.contiguous(), grad if own else torch.empty_like(grad)
-    given = [held.data_ptr() for held in (grad, x_seq, factors, gx, sums)]
+    factors, gx = gain.contiguous(), None if not wants_x else grad if own else torch.empty_like(grad)
+    given = [None if held is None else held.data_ptr() for held in (grad, x_seq, factors, gx, sums)]
     kernel(*given, steps, n, threads_for(x_seq.numel()))
     return gx, sums.sum(1).to(gain.dtype).reshape(gain.shape)
 
@@ -139,7 +146,9 @@ def _operator(x_seq: Tensor, gain: Tensor, owner: str) -> Tensor:
 
 @torch.library.custom_op("spikescope::product_backward", mutates_args=())
 def _operator_backward(grad: Tensor, x_seq: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    return gradients_of_product(grad, x_seq, gain)
+    gx, summed = gradients_of_product(grad, x_seq, gain)
+    assert gx is not None
+    return gx, summed
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:

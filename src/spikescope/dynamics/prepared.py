@@ -260,7 +260,8 @@ class PreparedRun(LeanFunction):
                 if ctx.ear is not None:  # who listens to the neuron; the kernel has brought the gradient near
                     ctx.ear(gy, True)
                 if made.gained:
-                    found = _multiplied(made.call, found[0], x, rest[-1], found[1:], own=True)
+                    wants = ctx.needs_input_grad[1]
+                    found = _multiplied(made.call, found[0], x, rest[-1], found[1:], own=True, wants_x=wants)
                 return None, *found
         if ctx.ear is not None:
             ctx.ear(gy, False)
@@ -274,13 +275,19 @@ class PreparedRun(LeanFunction):
 
 
 def _multiplied(
-    call: Call, driven: Tensor | None, x: Tensor, gain: Tensor, others: Sequence[Tensor | None], own: bool = False
+    call: Call,
+    driven: Tensor | None,
+    x: Tensor,
+    gain: Tensor,
+    others: Sequence[Tensor | None],
+    own: bool = False,
+    wants_x: bool = True,
 ) -> list[Tensor | None]:
     """The gradients of the input and of the gains of its steps from that of the product, with the `others` between."""
     assert driven is not None
     x_seq = call.with_time(x)
-    grad, summed = gradients_of_product(call.with_time(driven), x_seq, _by_step(gain, x_seq), own)
-    return [call.without_time(grad), *others, summed.reshape(gain.shape)]
+    grad, summed = gradients_of_product(call.with_time(driven), x_seq, _by_step(gain, x_seq), own, wants_x)
+    return [None if grad is None else call.without_time(grad), *others, summed.reshape(gain.shape)]
 
 
 def _by_step(gain: Tensor, x_seq: Tensor) -> Tensor:
