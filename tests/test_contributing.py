@@ -24,7 +24,7 @@ def example():
         "Value": Value,
         "value": value,
     }
-    exec(code, names)
+    exec(f"from __future__ import annotations\n{code}", names)  # as every file of the package begins
     yield names["SquareInputNode"]
     del neuron.registry["SquareInputNode"]
 

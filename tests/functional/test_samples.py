@@ -44,7 +44,9 @@ def check(make, shape=(N, C)):
 def test_of_every_neuron(cls):
     def make():
         torch.manual_seed(1)
-        return nn.Sequential(nn.Linear(C, C), cls(**cls.example), nn.Linear(C, C)).eval()  # without noise and traces
+        net = nn.Sequential(nn.Linear(C, C), cls(**cls.example), nn.Linear(C, C)).eval()  # without noise and traces
+        net[0].weight.data *= 3  # enough for whatever a neuron makes of its input to fire
+        return net
 
     check(make)
 

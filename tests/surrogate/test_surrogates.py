@@ -134,6 +134,7 @@ def test_every_surrogate_of_the_contract_is_there():
 
 @every(SURROGATES)
 def test_worked_values(cls):
+    assert cls.__name__ in WORKED, f"{cls.__name__} has no row in WORKED, the values that were worked by hand"
     for arguments, at, gradient, primitive in WORKED[cls.__name__]:
         x = torch.tensor([at], dtype=torch.float64)
         surrogate = cls(**(cls.example | arguments))
