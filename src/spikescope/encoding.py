@@ -278,6 +278,7 @@ class WeightedPhaseEncoder(StatefulEncoder):
     """
 
     def __init__(self, K: int, step_mode: str = "s") -> None:
+        check_whole(type(self).__name__, "K", K)
         super().__init__(K, step_mode)
         if K > 52:
             raise ValueError(f"WeightedPhaseEncoder: K must be at most 52, the digits of a float64, but got {K}.")

@@ -265,10 +265,23 @@ def check_choice(
         raise error(f"{owner}: {name} must be one of {', '.join(map(repr, wanted))}, but got {value!r}.")
 
 
-def check_whole(owner: str, name: str, value: Any, least: int = 1) -> None:
-    """Refuse anything but a whole number of at least `least`."""
-    if type(value) is bool or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{owner}: {name} must be a whole number of at least {least}, but got {value!r}.")
+LARGEST = 2**63 - 1
+"""The largest number that PyTorch can count to."""
+
+MANY = 2**16
+"""More than that of what is made or done one by one, such as layers, would take for ever."""
+
+
+def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = LARGEST) -> None:
+    """Refuse anything but a whole number of at least `least` and at most `most`."""
+    if type(value) is bool or not isinstance(value, Integral) or not least <= value <= most:
+        whole = not isinstance(value, bool) and isinstance(value, Integral)
+        bounds = (
+            f"at least {least} and at most {most}"
+            if most < LARGEST or (whole and value > most)
+            else f"at least {least}"
+        )
+        raise ValueError(f"{owner}: {name} must be a whole number of {bounds}, but got {value!r}.")
 
 
 def check_number(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from .errors import check_choice, check_dense, did_you_mean, refuse_script
+from .errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
 
 __all__ = [
@@ -188,6 +188,7 @@ def option(
     kind: type | None = None,
     choices: tuple[object, ...] = (),
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     init: bool = True,
     shapes_dynamics: bool = True,
@@ -195,6 +196,7 @@ def option(
 ) -> Any:
     """A switch that selects the form of the equations: a bool, an int or a name; never learnable.
 
+    An int is at most what PyTorch can count to, or `at_most`.
     One that the equations do not depend on says `shapes_dynamics=False`.
     """
     del kw_only
@@ -202,6 +204,7 @@ def option(
         default,
         above=above,
         at_least=at_least,
+        at_most=LARGEST if kind is int and at_most is None else at_most,
         kind=kind,
         choices=choices,
         init=init,

@@ -324,8 +324,8 @@ def test_a_monitor_finds_the_neurons_and_the_layer():
     ("call", "error", "text"),
     [
         (lambda: TemporalWiseAttention(8), ValueError, "reduction must not be above T, .* reduction=16 and T=8"),
-        (lambda: TemporalWiseAttention(8, 0), ValueError, "reduction must be an int of at least 1, but got 0"),
-        (lambda: TemporalWiseAttention(0, 1), ValueError, "T must be an int of at least 1, but got 0"),
+        (lambda: TemporalWiseAttention(8, 0), ValueError, "reduction must be a whole number of at least 1, but got 0"),
+        (lambda: TemporalWiseAttention(0, 1), ValueError, "T must be a whole number of at least 1, but got 0"),
         (lambda: TemporalWiseAttention(4, 2, 3), ValueError, "dimension must be one of 2, 4, but got 3"),
         (
             lambda: TemporalWiseAttention(4, 2)(torch.zeros(5, 1, 2, 3, 3)),
@@ -347,7 +347,7 @@ def test_a_monitor_finds_the_neurons_and_the_layer():
         (lambda: MultiDimensionalAttention(4, 8, 2, 2, 4), ValueError, "kernel_size must be odd"),
         (lambda: MultiDimensionalAttention(4, 8, 2, 2, 3, False, False, False), ValueError, "at least one of use_"),
         (lambda: SpikingSelfAttention(8, 3), ValueError, "dim must be a multiple of num_heads, but got 8 and 3"),
-        (lambda: SpikingSelfAttention(8, 0), ValueError, "num_heads must be an int of at least 1, but got 0"),
+        (lambda: SpikingSelfAttention(8, 0), ValueError, "num_heads must be a whole number of at least 1, but got 0"),
         (lambda: QKAttention(8, 2, "head"), ValueError, "qka_type must be one of 'token', 'channel', but got 'head'"),
         (
             lambda: SpikingSelfAttention(8)(torch.zeros(2, 8, 5)),

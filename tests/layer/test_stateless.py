@@ -359,7 +359,7 @@ def test_wrong_arguments():
     with pytest.raises(ShapeError, match=r"voting_size=3 .* but got 4"):
         layer.VotingLayer(3)(torch.zeros(2, 4))
     for wrong in (0, 2.0, True):
-        with pytest.raises(ValueError, match="voting_size must be an int of at least 1"):
+        with pytest.raises(ValueError, match="voting_size must be a whole number of at least 1"):
             layer.VotingLayer(wrong)
 
 

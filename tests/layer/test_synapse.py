@@ -114,7 +114,7 @@ def test_errors():
         with pytest.raises(ValueError, match="SynapseFilter: tau must be above 1 and finite"):
             layer.SynapseFilter(tau)
     for steps in (-1, 1.0, True):
-        with pytest.raises(ValueError, match="Delay: delay_steps must be an int of at least 0"):
+        with pytest.raises(ValueError, match="Delay: delay_steps must be a whole number of at least 0"):
             layer.Delay(steps)
     for module in (layer.SynapseFilter(), layer.Delay(2)):
         module(torch.zeros(3, 4))

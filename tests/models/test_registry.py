@@ -228,7 +228,7 @@ def test_pretrained_says_where_the_weights_are_and_downloads_nothing(name):
         (lambda: models.create("spikformer_ti", patch_size=8), "patch_size must be 4 or 16"),
         (lambda: models.create("qkformer_10_384", depths=(1, 2)), "three stages"),
         (lambda: models.create("sdt_8_384", pooling_stat="012"), "four of '0' and '1'"),
-        (lambda: models.create("ms_resnet18", T=0), "T must be an int of at least 1"),
+        (lambda: models.create("ms_resnet18", T=0), "T must be a whole number of at least 1"),
         (lambda: models.create("ms_resnet18", layers=(1, 1)), "three or four"),
     ],
 )

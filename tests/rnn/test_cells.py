@@ -191,7 +191,7 @@ def test_refusals_in_words():
         cell(x, (h, h[:1]))
     with pytest.raises(TypeError, match="SpikingGRUCell: the states must be a tensor, or None for zeros, but got int"):
         rnn.SpikingGRUCell(3, 4)(x, 1)
-    with pytest.raises(ValueError, match="SpikingGRUCell: hidden_size must be an int of at least 1, but got 0"):
+    with pytest.raises(ValueError, match="SpikingGRUCell: hidden_size must be a whole number of at least 1, but got 0"):
         rnn.SpikingGRUCell(3, 0)
     with pytest.raises(TypeError, match=r"surrogate_function2 must be a surrogate function, for example Erf\(\)"):
         rnn.SpikingGRUCell(3, 4, surrogate_function2=nn.Tanh())

@@ -302,8 +302,16 @@ def test_a_cell_of_ones_own():
             ShapeError,
             r"the state h must be \[num_layers \* directions, N, hidden_size\] = \[4, 2, 6\], but got \[2, 2, 6\]",
         ),
-        (lambda net: rnn.SpikingLSTM(3, 4, 0), ValueError, "num_layers must be an int of at least 1, but got 0"),
-        (lambda net: rnn.SpikingLSTM(0, 4, 1), ValueError, "input_size must be an int of at least 1, but got 0"),
+        (
+            lambda net: rnn.SpikingLSTM(3, 4, 0),
+            ValueError,
+            "num_layers must be a whole number of at least 1 and at most 65536, but got 0",
+        ),
+        (
+            lambda net: rnn.SpikingLSTM(0, 4, 1),
+            ValueError,
+            "input_size must be a whole number of at least 1, but got 0",
+        ),
         (lambda net: rnn.SpikingLSTM(3, 4, 2, True, 1.5), ValueError, "dropout_p must be a probability from 0 to 1"),
     ],
 )

@@ -8,19 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MultiStepModule
-from ..errors import ShapeError, check_choice, check_floating, dims
+from ..errors import ShapeError, check_choice, check_floating, check_whole, dims
 
 __all__ = ["MultiDimensionalAttention", "TemporalWiseAttention"]
 
 
-def _check_size(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{owner}: {name} must be an int of at least 1, but got {value!r}.")
-
-
 def _check_reduction(owner: str, size_name: str, size: int, name: str, reduction: int) -> None:
-    _check_size(owner, size_name, size)
-    _check_size(owner, name, reduction)
+    check_whole(owner, size_name, size)
+    check_whole(owner, name, reduction)
     if reduction > size:
         raise ValueError(
             f"{owner}: {name} must not be above {size_name}, or no hidden unit is left of {size_name} / {name}, but "
@@ -153,7 +148,7 @@ class MultiDimensionalAttention(MultiStepModule, nn.Module):
         owner = type(self).__name__
         if not (use_temporal or use_channel or use_spatial):
             raise ValueError(f"{owner}: at least one of use_temporal, use_channel and use_spatial must be True.")
-        _check_size(owner, "kernel_size", kernel_size)
+        check_whole(owner, "kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"{owner}: kernel_size must be odd, so that the output keeps its size; got {kernel_size}.")
         _check_reduction(owner, "T", T, "reduction_t", reduction_t if use_temporal else 1)

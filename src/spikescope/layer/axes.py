@@ -6,10 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..errors import check_whole
+
 __all__ = ["FlattenOfAxes", "UpsampleOfMode"]
 
 AXES = {"linear": "N C L", "bilinear": "N C H W", "bicubic": "N C H W", "lanczos": "N C H W", "trilinear": "N C D H W"}
 """The axes of one step, of the modes that take but one number of them."""
+
+MOST_AXES = 64
+"""Of a tensor of PyTorch."""
 
 
 class UpsampleOfMode(nn.Upsample):
@@ -29,6 +34,8 @@ class FlattenOfAxes(nn.Flatten):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name in ("start_dim", "end_dim"):
+            check_whole("Flatten", f"{name}, an axis,", getattr(self, name), -MOST_AXES, MOST_AXES - 1)
         needed = max(place + 1 if place >= 0 else -place for place in (self.start_dim, self.end_dim))
         if needed > 2:
             self.axes = ("N", "C", *(f"F{axis}" for axis in range(1, needed - 1)), "*")

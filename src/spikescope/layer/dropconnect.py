@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MemoryModule
-from ..errors import ShapeError, check_floating, check_sequence, dims
+from ..errors import ShapeError, check_floating, check_sequence, check_whole, dims
 
 __all__ = ["DropConnectLinear", "PrintShapeModule"]
 
@@ -48,6 +48,8 @@ class DropConnectLinear(MemoryModule):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"DropConnectLinear: p must be a probability from 0 to 1, but got {p!r}.")
+        for name, held in (("in_features", in_features), ("out_features", out_features), ("samples_num", samples_num)):
+            check_whole("DropConnectLinear", name, held)
         made = nn.Linear(in_features, out_features, bias)
         self.in_features, self.out_features = in_features, out_features
         self.weight, self.bias = made.weight, made.bias

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..base import StepModule
-from ..errors import ShapeError, check_choice, check_floating, dims
+from ..errors import ShapeError, check_choice, check_floating, check_whole, dims
 from ..neuron import LIFNode
 from .norm import BatchNorm1d, BatchNorm2d
 from .stateless import Conv1d, Conv2d, check_axes
@@ -52,8 +52,7 @@ class SelfAttention(StepModule, nn.Module):
         super().__init__()
         owner = type(self).__name__
         for name, size in (("dim", dim), ("num_heads", num_heads)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{owner}: {name} must be an int of at least 1, but got {size!r}.")
+            check_whole(owner, name, size)
         if dim % num_heads:
             raise ValueError(f"{owner}: dim must be a multiple of num_heads, but got {dim} and {num_heads}.")
         check_choice(owner, "step_mode", step_mode, self.supported_step_mode())

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule
-from ..errors import ShapeError, check_floating, check_tensor, dims
+from ..errors import ShapeError, check_floating, check_tensor, check_whole, dims
 from ..neuron.row import known_to_rows
 from .stateless import stateless
 
 __all__ = ["Delay", "SynapseFilter", "VotingLayer"]
-
-
-def _check_count(owner: str, name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{owner}: {name} must be an int of at least {least}, but got {value!r}.")
 
 
 class SynapseFilter(MemoryModule):
@@ -94,7 +88,7 @@ class Delay(MemoryModule):
 
     def __init__(self, delay_steps: int, step_mode: str = "s") -> None:
         super().__init__()
-        _check_count("Delay", "delay_steps", delay_steps, 0)
+        check_whole("Delay", "delay_steps", delay_steps, 0)
         self._delay_steps = delay_steps
         self.register_memory("queue", [])
         self.step_mode = step_mode
@@ -136,7 +130,7 @@ class _VotingLayer(nn.Module):
 
     def __init__(self, voting_size: int = 10) -> None:
         super().__init__()
-        _check_count("VotingLayer", "voting_size", voting_size, 1)
+        check_whole("VotingLayer", "voting_size", voting_size, 1)
         self.voting_size = voting_size
 
     def forward(self, x: Tensor) -> Tensor:

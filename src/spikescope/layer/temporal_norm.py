@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import MemoryModule, MultiStepModule
-from ..errors import ShapeError, StateError, check_floating, check_rank, check_tensor, dims
+from ..errors import MANY, ShapeError, StateError, check_floating, check_rank, check_tensor, check_whole, dims
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .one_sample import strided_alike
 
@@ -32,11 +32,6 @@ __all__ = [
 
 
 _BEFORE_STEP_MODE = 5  # arguments of a BatchNorm by position
-
-
-def _check_steps(owner: str, T: Any) -> None:
-    if not isinstance(T, int) or isinstance(T, bool) or T < 1:
-        raise ValueError(f"{owner}: T must be the number of time steps, an int of at least 1, but got {T!r}.")
 
 
 def _in_sequences(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +96,7 @@ class TemporalEffectiveBatchNorm(MultiStepModule, BatchNorm):
     """
 
     def __init__(self, T: int, *args: Any, **kwargs: Any) -> None:
-        _check_steps(type(self).__name__, T)
+        check_whole(type(self).__name__, "T, the number of time steps,", T)
         super().__init__(*args, **_in_sequences(args, kwargs))
         self.scale = nn.Parameter(torch.ones(T, device=kwargs.get("device"), dtype=kwargs.get("dtype")))
 
@@ -169,7 +164,7 @@ class BatchNormThroughTime(MemoryModule):
         track_running_stats: bool = True,
         step_mode: str = "s",
     ) -> None:
-        _check_steps(type(self).__name__, T)
+        check_whole(type(self).__name__, "T, the number of time steps,", T, most=MANY)
         super().__init__()
         self.bn_list = nn.ModuleList(
             self.norm_class(num_features, eps, momentum, affine, track_running_stats) for _ in range(T)
@@ -256,6 +251,8 @@ class NeuNorm(MemoryModule):
         super().__init__()
         if not 0 <= k <= 1:
             raise ValueError(f"NeuNorm: k must be from 0 to 1, but got {k!r}.")
+        for name, size in (("in_channels", in_channels), ("height", height), ("width", width)):
+            check_whole("NeuNorm", name, size)
         self.in_channels = in_channels
         self.k = k
         self.w = nn.Parameter(torch.empty(1 if shared_across_channels else in_channels, height, width))

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from .. import layer
 from ..base import StepModule
-from ..errors import ShapeError, check_tensor, dims
+from ..errors import ShapeError, check_tensor, check_whole, dims
 from ..functional import set_step_mode
 from ..neuron import LIFNode
 
@@ -60,8 +60,7 @@ class SequenceModel(StepModule, nn.Module):
 
     def __init__(self, T: int) -> None:
         super().__init__()
-        if not isinstance(T, int) or isinstance(T, bool) or T < 1:
-            raise ValueError(f"{type(self).__name__}: T must be an int of at least 1, but got {T!r}.")
+        check_whole(type(self).__name__, "T", T)
         self.T = T
 
     def finish(self, step_mode: str) -> None:

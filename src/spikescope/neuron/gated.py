@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics import Step
-from ..errors import StateError, check_fits
+from ..errors import LARGEST, StateError, check_fits
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
@@ -95,9 +95,9 @@ class GatedLIFNode(PointwiseNeuron):
                 return ()
             case bool():
                 pass
-            case int(channels) if channels > 0:
+            case int(channels) if 0 < channels <= LARGEST:
                 return (channels, 1, 1)
-            case tuple(shape) if all(isinstance(size, int) and size > 0 for size in shape):
+            case tuple(shape) if all(isinstance(size, int) and 0 < size <= LARGEST for size in shape):
                 return shape
         raise ValueError(
             f"{type(self).__name__}: inplane must be None, a number of channels or a shape, but got {self.inplane!r}."

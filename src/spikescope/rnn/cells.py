@@ -10,19 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics.recurrent import Cell, Function, Gates, Joined, loop, run_kernels
-from ..errors import ShapeError, check_floating, check_tensor, dims
+from ..errors import ShapeError, check_floating, check_tensor, check_whole, dims
 from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
 from ..sockets import is_watched
 from ..surrogate import Erf, Surrogate
 
 __all__ = ["SpikingGRUCell", "SpikingLSTMCell", "SpikingRNNCellBase", "SpikingVanillaRNNCell"]
-
-
-def check_count(owner: str, name: str, value: object) -> None:
-    """Refuse anything but a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{owner}: {name} must be an int of at least 1, but got {value!r}.")
 
 
 class SpikingRNNCellBase(nn.Module):
@@ -44,8 +38,8 @@ class SpikingRNNCellBase(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_count(owner, "input_size", input_size)
-        check_count(owner, "hidden_size", hidden_size)
+        check_whole(owner, "input_size", input_size)
+        check_whole(owner, "hidden_size", hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.linear_ih = nn.Linear(input_size, self.gates * hidden_size, bias)
         self.linear_hh = nn.Linear(hidden_size, self.gates * hidden_size, bias)

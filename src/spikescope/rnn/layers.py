@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MultiStepModule
-from ..errors import ShapeError, check_floating, dims
+from ..errors import MANY, ShapeError, check_floating, check_whole, dims
 from ..surrogate import Surrogate
 from .cells import (
     SpikingGRUCell,
     SpikingLSTMCell,
     SpikingVanillaRNNCell,
-    check_count,
     check_states,
 )
 
@@ -59,7 +58,9 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_count(owner, "num_layers", num_layers)
+        check_whole(owner, "num_layers", num_layers, most=MANY)
+        check_whole(owner, "input_size", input_size)
+        check_whole(owner, "hidden_size", hidden_size)
         if not 0 <= dropout_p <= 1:
             raise ValueError(f"{owner}: dropout_p must be a probability from 0 to 1, but got {dropout_p!r}.")
         if dropout_p and num_layers == 1:

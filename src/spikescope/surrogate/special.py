@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import check_probability
+from ..errors import MANY, check_probability
 from ..fields import Value, option, value
 from ..internals import readable
 from .core import Surrogate
@@ -62,7 +62,7 @@ class SquarewaveFourierSeries(Surrogate):
     tensor([0.5000, 0.2500])
     """
 
-    n: int = option(default=2, kind=int, at_least=2)
+    n: int = option(default=2, kind=int, at_least=2, at_most=MANY)
     T_period: Value = value(default=8.0, above=0.0)
 
     @staticmethod
