@@ -274,13 +274,9 @@ MANY = 2**16
 
 def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = LARGEST) -> None:
     """Refuse anything but a whole number of at least `least` and at most `most`."""
-    if type(value) is bool or not isinstance(value, Integral) or not least <= value <= most:
-        whole = not isinstance(value, bool) and isinstance(value, Integral)
-        bounds = (
-            f"at least {least} and at most {most}"
-            if most < LARGEST or (whole and value > most)
-            else f"at least {least}"
-        )
+    number = int(value) if type(value) is not bool and isinstance(value, Integral) else least - 1
+    if not least <= number <= most:
+        bounds = f"at least {least}" + (f" and at most {most}" if most < LARGEST or number > most else "")
         raise ValueError(f"{owner}: {name} must be a whole number of {bounds}, but got {value!r}.")
 
 

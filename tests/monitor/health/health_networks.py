@@ -214,6 +214,11 @@ def _read_out(*between, **options):
     return scene(net, spikes((24, N, F)) * late[:, None, None], loss=lambda y: y.square().sum())
 
 
+def _soft_neurons():
+    """Neurons that pass every gradient on."""
+    return layer.Linear(32, 32), neuron.LIFNode(surrogate_function=surrogate.ATan(0.5), v_threshold=0.1)
+
+
 def _look_in_steps(held):
     """Sequences in evaluation, step by step, none from a fresh state."""
     with torch.no_grad():
@@ -339,6 +344,11 @@ BROKEN = {  # name -> the layer and the kind that come first, and the scene
         "1",
         "vanishing gradient in time",
         lambda: _read_out(Gain(torch.logspace(-6, 0, 24)[:, None, None]), decode="mean-mem"),
+    ),
+    "a read-out of all steps behind neurons that forget": (
+        "1",
+        "vanishing gradient in time",
+        lambda: _read_out(Gain(torch.logspace(-6, 0, 24)[:, None, None]), *_soft_neurons(), decode="mean-mem"),
     ),
     "feedback that is too strong": (
         "1.sub_module",

@@ -59,7 +59,11 @@ def test_the_cause_comes_first_and_its_advice_makes_nothing_worse(name):
         ("a loss of the last step alone", "# let the loss see every step: y.mean(0), not y[-1]"),
         ("a read-out of the last step", "net[3].decode = 'mean-mem'"),
         ("a read-out of the largest step", "net[3].decode = 'mean-mem'"),
-        ("a read-out of all steps behind a layer that forgets", "# between net[1] and net[4]: raise tau"),
+        (
+            "a read-out of all steps behind a layer that forgets",
+            "# between net[1] and net[4]: no neuron has a tau; look for what weighs the steps, or cuts the state",
+        ),
+        ("a read-out of all steps behind neurons that forget", "# between net[1] and net[6]: raise tau"),
     ],
 )
 def test_what_helps_an_early_step_depends_on_who_reads_the_network(name, line):

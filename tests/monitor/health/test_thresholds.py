@@ -8,6 +8,7 @@ from torch import nn
 from spikescope import functional, neuron, surrogate
 from spikescope.monitor import health
 from spikescope.monitor.health.watch import seen
+from spikescope.monitor.health.watch.state import State
 from spikescope.monitor.reduce import SupportShare
 from spikescope.monitor.reduce import support as supports
 from spikescope.sockets import place_sockets
@@ -89,3 +90,28 @@ def test_equal_surrogates_are_looked_at_once_and_each_as_it_is_now(monkeypatch):
     assert [(held.low, held.high, held.v_threshold) for held in found.values()] == [
         (held.low, held.high, held.v_threshold) for held in wanted
     ]
+
+
+@pytest.mark.parametrize("form", ["neurons", "channels"])
+def test_of_neurons_some_of_which_are_never_to_fire_the_others_are_judged(form):
+    """Half of them have an infinite threshold: of the other half all fire, or a half, or none."""
+    inf, shape = float("inf"), (4,) if form == "neurons" else (4, 1, 1)
+    for low, wanted in ((0.5, {}), (9.0, {"silent neurons": 0.5}), (None, {"silent layer": 1.0})):
+        first = 9.0 if low is None else 0.5
+        node = neuron.IFNode(v_threshold=torch.tensor([first, inf, low or 9.0, inf]).view(shape), step_mode="m")
+        net, x = nn.Sequential(node), torch.rand(2, 3, *shape).add(0.6).expand(2, 3, 4, *shape[1:])
+        with health(net, saturated=1.0, silent=0.5) as watch, torch.no_grad():
+            net(x)
+        assert {found.kind: found.number for found in watch.everything if "silent" in found.kind} == wanted
+
+
+def test_neurons_that_are_never_to_fire_are_not_judged():
+    net = nn.Sequential(neuron.IFNode(v_threshold=torch.tensor([float("inf")] * 4), step_mode="m"), if_node())
+    with health(net) as watch, torch.no_grad():
+        net(torch.rand(2, 3, 4))
+    assert "0" not in {found.layer for found in watch.everything}
+
+
+def test_the_distance_of_thresholds_is_that_of_those_that_can_be_reached():
+    node = neuron.IFNode(v_threshold=torch.tensor([0.5, float("inf"), 2.5]))
+    assert State(node).scale == 1.5

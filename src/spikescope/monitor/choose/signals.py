@@ -108,6 +108,17 @@ def threshold_of(module: nn.Module) -> float | None:
     return _shared(module, threshold_name(module))
 
 
+def share_that_never_fires(module: nn.Module) -> float:
+    """The share of the neurons of a layer that have an infinite threshold.
+
+    >>> share_that_never_fires(spikescope.neuron.IFNode(v_threshold=torch.tensor([1.0, float("inf")])))
+    0.5
+    """
+    path = threshold_name(module)
+    given = None if path is None else at_path(module, path)
+    return 0.0 if given is None else torch.as_tensor(given, device="cpu").isposinf().double().mean().item()
+
+
 def threshold_name(module: nn.Module) -> str | None:
     """The name of the attribute that holds the threshold, or the path to it.
 

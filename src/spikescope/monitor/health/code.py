@@ -17,6 +17,7 @@ from .watch.seen import Seen
 
 __all__ = [
     "gain_of",
+    "leaks",
     "module_of",
     "reset_of",
     "scaled_weights",
@@ -39,6 +40,15 @@ def module_of(name: str) -> str:
     """
     parts = (f"[{part}]" if part.isdigit() else f".{part}" for part in name.split(".") if part)
     return "net" + "".join(parts)
+
+
+def leaks(module: Any) -> bool:
+    """Whether a neuron has time constants that may be raised.
+
+    >>> leaks(spikescope.neuron.LIFNode()), leaks(spikescope.neuron.IFNode())
+    (True, False)
+    """
+    return is_foreign(module) or any("tau" in name for name in getattr(type(module), "fields", ()))
 
 
 def reset_of(seen: Seen) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ....neuron.readout import NonSpikingIFNode, ReadOut
-from ..code import gain_of, module_of, scaled_weights, widened
+from ..code import gain_of, leaks, module_of, scaled_weights, widened
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
 from ..watch.seen import Seen
@@ -58,7 +58,7 @@ FORGETS = Cause(
     "vanishing gradient in time",
     190,
     "The gradient of the first step is a small part of that of the last one; the number is that part.",
-    "Let the loss see every step; in a layer before the last one, raise tau of the neurons behind it.",
+    "Let the loss see every step; in a layer before the last one, raise tau of the neurons behind it that have one.",
     {"vanishing gradient in time": "before"},
     backwards=True,
 )
@@ -154,10 +154,14 @@ def _seeing_more(seen: Seen, name: str) -> tuple[str, str]:
     place = readers[-1]
     reader: Any = seen.modules[place]
     if reader.decode == "mean-mem" or (reader.decode == "last-mem" and isinstance(reader, NonSpikingIFNode)):
-        line = f"# between {module_of(name)} and {module_of(place)}: raise tau"
-        return line, "The read-out weighs all steps alike: raise tau of what lies before it."
+        between = f"# between {module_of(name)} and {module_of(place)}"
+        if any(leaks(seen.modules[other]) for other in behind if seen.places[other] < seen.places[place]):
+            return f"{between}: raise tau", "The read-out weighs all steps alike: raise tau of what lies before it."
+        line = f"{between}: no neuron has a tau; look for what weighs the steps, or cuts the state"
+        return line, "The read-out weighs all steps alike, and no neuron before it leaks."
     line = f"{module_of(place)}.decode = 'mean-mem'"
-    return line, "The read-out tells the loss of few steps: let it decode the mean of all, or raise its tau."
+    other = ", or raise its tau" if leaks(reader) else ""
+    return line, f"The read-out tells the loss of few steps: let it decode the mean of all{other}."
 
 
 def _weaker(seen: Seen, name: str) -> str:

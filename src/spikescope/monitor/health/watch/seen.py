@@ -17,7 +17,7 @@ from ....sockets import Signal
 from ...choose.changed import Members
 from ...choose.kinds import fires
 from ...choose.modules import by_role, named, select, unwrapped, where
-from ...choose.signals import threshold_of
+from ...choose.signals import share_that_never_fires
 from ...probe.group import closed_with
 from ...probe.single import GradScale, Probe
 from ...record import Recording, record
@@ -192,12 +192,17 @@ class Seen:
         """The silent and the saturated share of each layer that nothing else spoils.
 
         Of maps it is the silent channels that count: in a few samples many places of a channel see nothing to fire at.
+        Neurons with an infinite threshold are not among those of which it is a share.
         """
         spoiled, found = self.origin.spoiled(), {}
         for name, row in self.spikes.sound().items():
             if name not in spoiled:
                 channels = self.origin.crowds[name].silent_channels
-                found[name] = {**row, "silent": row["silent"] if channels is None else channels}
+                silent, mute = (
+                    row["silent"] if channels is None else channels,
+                    share_that_never_fires(self.modules[name]),
+                )
+                found[name] = {**row, "silent": max(0.0, silent - mute) / (1 - mute)}
         return found
 
     def norms(self) -> dict[str, Tensor]:
@@ -223,7 +228,7 @@ class Seen:
 
 def _is_judged(module: nn.Module) -> bool:
     """Whether it is a neuron that is to fire: one with an infinite threshold is a read-out."""
-    return fires(module) and not isinstance(module, LIAFNode) and threshold_of(module) != math.inf
+    return fires(module) and not isinstance(module, LIAFNode) and share_that_never_fires(module) < 1
 
 
 _WATCHERS = ("origin", "inputs", "weights", "arrival")

@@ -79,8 +79,11 @@ class State(Watcher):
 
 
 def _number(value: Any, missing: float = 0.0) -> float:
-    """A field as one number: of many the mean."""
+    """A field as one number: of many the mean of those that are finite."""
     if value is None:
         return missing
-    found = value.detach().double().mean().item() if isinstance(value, Tensor) else float(value)
+    if isinstance(value, Tensor):
+        held = value.detach().double()
+        return _number(held[held.isfinite()].mean().item(), missing)
+    found = float(value)
     return found if math.isfinite(found) else missing
