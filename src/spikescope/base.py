@@ -239,6 +239,14 @@ class MemoryModule(StepModule, nn.Module):
             self._memories[name] = _own(value)
         self._assigned.clear()
 
+    def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
+        """Of memories, the own ones and those of modules inside, what a sample has that begins anew while others go on,
+        where that is not the value of the reset: the module, the name and the value.
+
+        For a class with a `reset()` of its own it says that this puts back nothing but memories.
+        """
+        yield from ()
+
     def detach(self) -> None:
         """Cut the state from its autograd graph. Tensors that somebody else holds stay as they are."""
         for name, value in self._memories.items():

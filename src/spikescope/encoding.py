@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -320,6 +321,9 @@ class DeltaEncoder(MemoryModule):
         self.register_memory("reference", None)
         self.step_mode = step_mode
 
+    def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
+        yield self, "reference", math.nan  # the next input takes its place
+
     def single_step_forward(self, x: Tensor) -> Tensor:
         check_floating("DeltaEncoder", x)
         wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
@@ -332,6 +336,8 @@ class DeltaEncoder(MemoryModule):
             "reference", x.shape, cure="Call reset() before each batch of other samples, of this shape or another."
         )
         reference = wide if held is None else held
+        if isinstance(held, Tensor):  # of samples that begin anew it is NaN
+            reference = torch.where(held.isnan(), wide, held)
         moved = wide - reference
         on, off = (moved >= self.threshold).to(wide.dtype), (moved <= -self.threshold).to(wide.dtype)
         self.reference = reference + self.threshold * (on - off)

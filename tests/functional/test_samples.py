@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import base, encoding, functional, layer, learning, neuron
-from spikescope.ann2snn.modules import SpikingMaxPool
+from spikescope import ann2snn, base, encoding, exchange, functional, layer, learning, neuron
+from spikescope.ann2snn.modules import ScaledNeuron, SpikingMaxPool
 from spikescope.errors import ShapeError, StateError
 from spikescope.neuron import PointwiseNeuron, registry
 
@@ -69,6 +69,64 @@ def test_of_every_layer_with_a_state(make):
 
 def test_of_images_and_of_pools():
     check(lambda: nn.Sequential(neuron.LIFNode(v_reset=None), SpikingMaxPool(nn.MaxPool2d(2))), (N, 3, 4, 4))
+
+
+@pytest.mark.parametrize("scale", [1.5, torch.linspace(0.5, 2, C)])
+def test_of_converted_networks(scale):
+    check(lambda: nn.Sequential(ScaledNeuron(scale)))
+    net = nn.Sequential(ScaledNeuron(scale))
+    net[0].neuron.v_threshold = 1.5
+    net(inputs(1, N, C)[0])
+    functional.reset_samples(net, DONE)
+    assert (net[0].neuron.v[DONE] == 0.75).all()
+
+
+def test_of_a_whole_conversion():
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU())
+    check(lambda: ann2snn.Converter([(inputs(1, 32, C)[0] - 1, torch.zeros(32))])(ann))
+
+
+@pytest.mark.parametrize("off_spike", [True, False])
+def test_of_a_signal_that_is_told_by_its_changes(off_spike):
+    check(lambda: encoding.DeltaEncoder(0.4, off_spike))
+
+
+def test_of_an_exchanged_network_with_a_cycle():
+    def make():
+        nodes = {"in": nn.Linear(C, C), "lif": neuron.LIFNode(), "back": nn.Linear(C, C)}
+        edges = [("input", "in"), ("in", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "output")]
+        torch.manual_seed(2)
+        net = exchange.NIRNetwork(nodes, edges, {"lif": (C,)})
+        with torch.no_grad():
+            net.nodes["back"].weight.mul_(5)
+        return net
+
+    check(make)
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "shape"),
+    [
+        (layer.Dropout, ("mask",), (N, 200)),
+        (layer.Dropout2d, ("mask",), (N, 200, 2)),
+        (partial(layer.DropConnectLinear, 20, 20, invariant=True), ("mask_w", "mask_b"), (N, 20)),
+    ],
+    ids=["dropout", "channels", "connections"],
+)
+def test_samples_that_begin_anew_draw_a_mask_of_their_own(make, names, shape):
+    net = nn.Sequential(make(p=0.5))
+    functional.reset_samples(net, DONE)
+    net(torch.ones(shape))
+    before = {name: getattr(net[0], name).clone() for name in names}
+    functional.reset_samples(net, DONE)
+    for name, old in before.items():
+        new = getattr(net[0], name)
+        assert torch.equal(new[~DONE], old[~DONE])
+        assert 0.3 < (new[DONE] != old[DONE]).double().mean() < 0.7
+        assert set(new.unique().tolist()) == set(old.unique().tolist())
+        if name == "mask" and new.ndim == 3:
+            assert torch.equal(new[..., 0], new[..., 1])
 
 
 def test_of_a_stream_by_what_environments_give():
@@ -161,11 +219,10 @@ def test_a_network_at_rest_and_states_that_are_spread():
     ("make", "named"),
     [
         (lambda: neuron.GatedLIFNode(T=9, step_mode="s"), "'t' of 0 (GatedLIFNode)"),
-        (lambda: nn.Sequential(layer.Dropout(0.5)), "'mask' of 0.0 (Dropout)"),
         (lambda: neuron.SlidingPSN(k=3, step_mode="s"), "'queue' of 0 (SlidingPSN)"),
         (lambda: encoding.LatencyEncoder(9), "of 0 (LatencyEncoder)"),
     ],
-    ids=["steps", "mask", "queue", "encoder"],
+    ids=["steps", "queue", "encoder"],
 )
 def test_what_cannot_begin_anew_is_named_and_nothing_changes(make, named):
     net = nn.Sequential(make(), neuron.IFNode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -103,6 +103,9 @@ class ScaledNeuron(MemoryModule):
     def reset(self) -> None:
         """Start from rest again."""
         self.neuron.reset()
+
+    def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
+        yield self.neuron, "v", self.start * self.neuron.v_threshold
 
     def extra_repr(self) -> str:
         return ""  # as SpikingJelly: the neuron inside says it

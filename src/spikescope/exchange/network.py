@@ -38,6 +38,7 @@ class NIRNetwork(MemoryModule):
     """
 
     owns_children_step_mode = True
+    zero_at_rest = frozenset({"fed_back"})
 
     fed_back: dict[str, Tensor] | None
 

@@ -15,8 +15,11 @@ from .network import has_own, label, listed
 
 __all__ = ["reset_samples"]
 
-_RESETS = {MemoryModule.reset, PointwiseNeuron.reset}
-"""What puts the memories back and does nothing else that a sample could notice."""
+
+def _puts_back_memories(cls: type[MemoryModule]) -> bool:
+    """Whether its `reset()` puts the memories back and does nothing else that a sample could notice."""
+    owner = next(held for held in cls.__mro__ if "reset" in vars(held))
+    return owner in (MemoryModule, PointwiseNeuron) or "rests_of_samples" in vars(owner)
 
 
 def reset_samples(net: nn.Module, where: Any) -> None:
@@ -26,6 +29,7 @@ def reset_samples(net: nn.Module, where: Any) -> None:
       vectorised environments is. The state is `[N, *]`, as a step leaves it.
 
     The next step gives these samples, bit for bit, what it gives after `reset_net`; their past has a gradient of zero.
+    A dropout that keeps a mask draws a new one for them.
     StateError, and a network left as it was, where a module keeps what has no place for a sample, such as a count of
     steps, or has a reset of its own; ShapeError where the state has another number of samples; TypeError for what is no
     list of bools.
@@ -40,17 +44,19 @@ def reset_samples(net: nn.Module, where: Any) -> None:
     mask = _mask(where)
     refused: list[str] = []
     made: list[tuple[MemoryModule, str, Any]] = []
+    parts = [module for module in net.modules() if isinstance(module, MemoryModule)]
+    told = {(held, name): rest for module in parts for held, name, rest in module.rests_of_samples()}
     for path, module in net.named_modules():
         if not has_own(module, "reset"):
             continue
-        if not isinstance(module, MemoryModule) or type(module).reset not in _RESETS:
+        if not isinstance(module, MemoryModule) or not _puts_back_memories(type(module)):
             refused.append(f"{label(path, module)}, which has a reset() of its own")
             continue
         for name, held in module.named_memories():
             rest = module._reset_values[name]
             if held is rest or _is_at_rest(held, rest):
                 continue
-            rest = _rest(module, name)
+            rest = told[module, name] if (module, name) in told else _rest(module, name)
             what = f"{name!r} of {label(path, module)}"
             if _is_of_samples(held) and isinstance(rest, (int, float, Tensor)):
                 made.append((module, name, _begun(held, rest, mask, what)))
@@ -59,8 +65,7 @@ def reset_samples(net: nn.Module, where: Any) -> None:
     if refused:
         raise StateError(
             f"reset_samples: these cannot begin anew for some samples alone: {listed(refused)}. Call "
-            "functional.reset_net(net), which begins anew with all of them; after net.eval() once, for a dropout keeps "
-            "no mask then."
+            "functional.reset_net(net), which begins anew with all of them."
         )
     if mask.is_cpu and not mask.any():
         return

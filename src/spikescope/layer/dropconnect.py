@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,11 @@ class DropConnectLinear(MemoryModule):
         assert self.mask_w is not None
         y = torch.bmm(self.weight * self.mask_w, x.unsqueeze(-1)).squeeze(-1)
         return self._activated(y if self.mask_b is None else y + self.bias * self.mask_b)
+
+    def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
+        for name, held in (("mask_w", self.mask_w), ("mask_b", self.mask_b)):
+            if held is not None:
+                yield self, name, torch.rand(held.shape, device=held.device) > self.p
 
     def _draw(self, x: Tensor, held: Tensor) -> Tensor:
         return torch.rand((len(x), *held.shape), device=x.device, dtype=held.dtype) > self.p

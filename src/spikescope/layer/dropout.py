@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +40,10 @@ class Dropout(MemoryModule):
         self.p = p
         self.register_memory("mask", None)
         self.step_mode = step_mode
+
+    def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
+        if self.mask is not None:
+            yield self, "mask", self.draw(self.mask)
 
     def draw(self, x: Tensor) -> Tensor:
         """A new mask for steps like `x`."""
