@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from . import operator
+from .key import kinds_of, with_kinds
 
 __all__: list[str] = []
 
@@ -28,8 +29,7 @@ def _step(tensor: Tensor, dim: int | None, size: int, ndim: int) -> Tensor:
 
 def _all_arrays(key: str) -> str:
     """The key of the same neuron with an element per sample in every tensor field."""
-    forms, _, kinds = key.rpartition("|")
-    return f"{forms}|{kinds.replace('s', 'a')}"
+    return with_kinds(key, kinds_of(key).replace("s", "a"))
 
 
 def _forward(info: Any, in_dims: Any, *args: Any) -> Any:

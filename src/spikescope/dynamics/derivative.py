@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..internals import is_batched_gradient, is_plain, materialized
 from ..toolchain.compiler import CompileError
 from . import loop
+from .call import Call
 from .graphs.program import Values
 from .layout import first_state
 from .moving import has_moving, settled
@@ -20,43 +21,7 @@ from .offered import as_result
 from .operator import all_operators, call_backward_kernel, operators
 from .saved import save, saved
 
-__all__ = ["Call", "gradients"]
-
-
-class Call(NamedTuple):
-    """What is constant in one call of a fused run."""
-
-    numbers: tuple[float, ...]  # of the equations, then of the states that start from one
-    starts: str  # 'n' or 't' for each state: a number or a tensor
-    key: str
-    backend: str
-    keep_v: bool
-    keep_checkpoints: bool
-    taps: str
-    single: bool = False  # the input is one step, without the axis of time
-
-    @property
-    def owner(self) -> str:
-        """The name of the neuron."""
-        return self.key.partition("@")[0]
-
-    @property
-    def states(self) -> int:
-        """How many states the neuron has."""
-        return len(self.starts)
-
-    @property
-    def held(self) -> int:
-        """How many of them start from a tensor."""
-        return self.starts.count("t")
-
-    def with_time(self, x: Tensor) -> Tensor:
-        """The input, or a gradient of its shape, as a sequence."""
-        return x.unsqueeze(0) if self.single else x
-
-    def without_time(self, y: Tensor) -> Tensor:
-        """The output, or the gradient of the input, as it was given."""
-        return y.squeeze(0) if self.single else y
+__all__ = ["gradients"]
 
 
 def gradients(
@@ -125,16 +90,9 @@ def _by_the_eager_loop(call: Call, wanted: Sequence[int], flat: list[Any]) -> li
     count = len(flat) - 3 - call.held - call.states
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [_apart(held, again) for held in flat[: 1 + call.held + count]]
+        leaves = [None if held is None else loop.leaf(held, again) for held in flat[: 1 + call.held + count]]
         found = _eager_gradients(call, wanted, [*leaves, *flat[len(leaves) :]], count, again)
     return list(found)
-
-
-def _apart(held: Tensor | None, again: bool) -> Tensor | None:
-    """A tensor to differentiate by, apart from what else depends on it; with its own graph where that goes on."""
-    if held is None:
-        return None
-    return held.view_as(held) if again and held.requires_grad else held.detach().requires_grad_()
 
 
 class _FusedGradient(torch.autograd.Function):
@@ -199,7 +157,7 @@ def _second(
     """The derivative of the vector-Jacobian product, by autograd through the eager loop; it has derivatives as well."""
     flat, again = [x_seq, *state, *tensors, gy, gv_seq, *gstate], torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [_apart(held, again) for held in flat]
+        leaves = [None if held is None else loop.leaf(held, again) for held in flat]
         out = _eager_gradients(call, wanted, leaves, len(tensors))
         pairs = [(o, g) for o, g in zip(out, ggrads, strict=True) if g is not None and o.requires_grad]
         inputs = [held for held in leaves if held is not None]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import absent
 from ..internals import LeanFunction, is_left_behind, is_plain, materialized
-from .derivative import Call, gradients
+from .call import Call, call_of
+from .derivative import gradients
 from .eager import Sequence as Run
 from .layout import real_dtype
 from .moving import handed_over
@@ -38,23 +39,20 @@ def run_fused(
     if not (plain or torch.compiler.is_compiling()):
         check_present(state, tensors, x_seq)
         state = state._make(materialized(s) if isinstance(s, Tensor) else s for s in state)
-    starts = "".join("t" if isinstance(s, Tensor) else "n" for s in state)
     held = [start_of(s, real, x_seq.device, shape) for s in state if isinstance(s, Tensor)]
-    numbers = [*numbers, *(s for s in state if not isinstance(s, Tensor))]
     flat = (x_seq, *held, *tensors)
-    learns = backend != "torch" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
-    call = Call(tuple(numbers), starts, key, backend, keep_v, learns, ",".join(taps), single)
+    call = call_of(backend, key, state, numbers, flat, keep_v, taps, single)
     out: Sequence[Tensor]
     if not torch.compiler.is_compiling():
-        out = _Fused.apply(call, *flat) if learns or not plain else tuple(_kernel(call, *flat))
+        out = _Fused.apply(call, *flat) if call.keep_checkpoints or not plain else tuple(_kernel(call, *flat))
     else:  # there the operator is the better known of the two
-        key, tensors, numbers = handed_over(key, tensors, numbers)
+        key, tensors, numbers = handed_over(key, tensors, call.numbers)
         y, *others = operators(key).forward(
             call.with_time(x_seq),
             held,
             tensors,
             numbers,
-            starts,
+            call.starts,
             key,
             backend,
             keep_v,

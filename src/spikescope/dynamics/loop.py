@@ -13,7 +13,7 @@ from .graphs.program import Values, program
 from .layout import Gradients, Outputs, layout, make_gradients, make_outputs, real_dtype
 from .taps import eager_taps
 
-__all__ = ["backward", "forward", "vector_jacobian"]
+__all__ = ["backward", "forward", "leaf", "vector_jacobian"]
 
 
 def forward(
@@ -106,3 +106,8 @@ def vector_jacobian(
         allow_unused=True,
         materialize_grads=True,
     )
+
+
+def leaf(held: Tensor, again: bool) -> Tensor:
+    """A tensor to differentiate by, apart from what else depends on it; with its own graph where `again` goes on."""
+    return held.view_as(held) if again and held.requires_grad else held.detach().requires_grad_()

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from .key import kinds_of, with_kinds
+
 __all__ = ["Settled", "handed_over", "has_moving", "settled"]
 
 
@@ -24,7 +26,7 @@ class Settled(NamedTuple):
     @property
     def kinds(self) -> str:
         """A letter for each number of the equations."""
-        return self.key.rpartition("|")[2]
+        return kinds_of(self.key)
 
 
 def has_moving(key: str) -> bool:
@@ -33,29 +35,28 @@ def has_moving(key: str) -> bool:
     >>> has_moving("form|form|nms"), has_moving("form|form|nns")
     (True, False)
     """
-    return "m" in key.rpartition("|")[2]
+    return "m" in kinds_of(key)
 
 
 def handed_over(key: str, tensors: Sequence[Tensor], numbers: Sequence[Any]) -> tuple[str, list[Tensor], list[float]]:
     """Key, tensors and numbers of a call, with the numbers that tensors tell among the tensors."""
-    forms, _, kinds = key.rpartition("|")
     letters: list[str] = []
     together: list[Tensor] = []
     left: list[float] = []
     own, held = iter(numbers), iter(tensors)
-    for kind in kinds:
+    for kind in kinds_of(key):
         value = next(own) if kind == "n" else next(held)
         if not isinstance(value, Tensor):
             left.append(value)
         else:
             together.append(value)
         letters.append("m" if kind == "n" and isinstance(value, Tensor) else kind)
-    return f"{forms}|{''.join(letters)}", together, [*left, *own]
+    return with_kinds(key, "".join(letters)), together, [*left, *own]
 
 
 def settled(key: str, tensors: Sequence[Tensor], numbers: Sequence[float]) -> Settled:
     """The inverse of `handed_over`, in an operator: it has the tensors of the call itself."""
-    forms, _, kinds = key.rpartition("|")
+    kinds = kinds_of(key)
     own, together, left, places = iter(numbers), [], [], []
     held = iter(enumerate(tensors))
     for kind in kinds:
@@ -68,4 +69,4 @@ def settled(key: str, tensors: Sequence[Tensor], numbers: Sequence[float]) -> Se
         else:
             together.append(value)
             places.append(place)
-    return Settled(f"{forms}|{kinds.replace('m', 'n')}", together, [*left, *own], places)
+    return Settled(with_kinds(key, kinds.replace("m", "n")), together, [*left, *own], places)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import loop
+from .call import tap_names
 from .cpp import native
 from .graphs.program import Values, program
 from .layout import Outputs, checkpoint_shape, first_state, layout, make_outputs, real_dtype
@@ -34,10 +35,6 @@ __all__ = [
 ]
 
 _Tensors = list[Tensor]
-
-
-def _split(taps: str) -> list[str]:
-    return taps.split(",") if taps else []
 
 
 def tensor_slots(kinds: str) -> list[int]:
@@ -61,14 +58,14 @@ def call_kernel(
     `starts` says of each state whether it is one of the tensors `state` or a number behind those of the equations.
     """
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
-    held, on = first_state(starts, state, numbers), frozenset(_split(taps))
+    held, on = first_state(starts, state, numbers), frozenset(tap_names(taps))
     out = _module(backend).forward(key, x_seq, held, values, keep_v, keep_checkpoints, on)
     return _flat(out, taps)
 
 
 def _flat(out: Outputs, taps: str) -> _Tensors:
     kept = [held for held in (out.v_seq, out.checkpoints) if held is not None]
-    return [out.y, *out.state, *kept, *(out.taps[name] for name in _split(taps))]
+    return [out.y, *out.state, *kept, *(out.taps[name] for name in tap_names(taps))]
 
 
 def _module(backend: str) -> Any:
@@ -105,7 +102,7 @@ def _fake(
     taps: str,
 ) -> _Tensors:
     x_seq, step = layout(x_seq)
-    made = make_outputs(backend, x_seq, step, len(starts), keep_v, keep_checkpoints, frozenset(_split(taps)))
+    made = make_outputs(backend, x_seq, step, len(starts), keep_v, keep_checkpoints, frozenset(tap_names(taps)))
     return _flat(made, taps)
 
 

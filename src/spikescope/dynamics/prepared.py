@@ -18,8 +18,8 @@ from torch import Tensor
 from ..errors import saved_tensors
 from ..internals import LeanFunction, are_plain_gradients, is_plain, saved_tensors_hook
 from ..toolchain.compiler import CompileError
+from .call import Call, tap_names
 from .cpp.squares import squares_in
-from .derivative import Call
 from .fused import rule
 from .gain import gradients_of_product
 from .graphs.program import Values
@@ -61,7 +61,7 @@ class Prepared(ABC):
 
     def __init__(self, call: Call, x: Tensor, first: Sequence[float | None], gained: bool = False) -> None:
         x_seq, step = layout(call.with_time(x))
-        self.call, self.step, self.first, self.kinds = call, step, first, call.key.rpartition("|")[2]
+        self.call, self.step, self.first, self.kinds = call, step, first, call.kinds
         self.owner, self.learns, self.gained = call.owner, call.keep_checkpoints, gained
         self.steps, self.io, self.real, self.device = len(x_seq), x.dtype, real_dtype(x), x.device
         self.shape, self.strides, self.place = x.shape, x.stride(), x.get_device()
@@ -73,7 +73,7 @@ class Prepared(ABC):
         self.states, self.held, self.fields = call.states, call.held, len(self.kinds) - self.kinds.count("n")
         self.of_numbers = set(self.kinds) <= {"n"}
         self.slots = tensor_slots(self.kinds)
-        self.taps = tuple(call.taps.split(",")) if call.taps else ()
+        self.taps = tuple(tap_names(call.taps))
         made = make_taps(frozenset(self.taps), self.steps, step, self.real, torch.device("meta"))
         self.told = [(name, made[name].shape, made[name].stride(), made[name].dtype) for name in self.taps]
         self.rows = checkpoint_shape(call.backend, self.steps, call.states, step.numel)

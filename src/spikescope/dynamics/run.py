@@ -26,8 +26,8 @@ from ..internals import (
 from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
 from . import eager
+from .call import call_of
 from .cpp.prepared import PreparedOnCpu
-from .derivative import Call
 from .fused import check_present, run_fused
 from .graphs.program import program, refusal
 from .graphs.trace import UnsupportedOperationError
@@ -244,12 +244,8 @@ def prepare(
         return None
     assert definition.key is not None
     first = [None if isinstance(held, Tensor) else held for held in state]
-    learns = torch.is_grad_enabled() and any(
-        held.requires_grad for held in (x, *state, *definition.tensors) if isinstance(held, Tensor)
-    )
-    numbers = (*definition.numbers, *(held for held in first if held is not None))
-    starts = "".join("t" if held is None else "n" for held in first)
-    call = Call(numbers, starts, definition.key, planned, False, learns, ",".join(taps), single)
+    learning = (x, *state, *definition.tensors)
+    call = call_of(planned, definition.key, state, definition.numbers, learning, taps=taps, single=single)
     try:
         if planned != "cpp":
             return PreparedOnGpu(call, x, first)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..dynamics import Definition, Norm, NormedRun, Sequence, plan, prepare_normed, run_normed
+from ..dynamics.key import joined_key, parted_key
 from ..fields import form_with, forms
 from ..hooks import has_hooks_of_all
 from ..sockets import found_sockets
@@ -150,11 +151,11 @@ def _behind(key: str, absent: tuple[bool, ...]) -> tuple[str, tuple[int, int]]:
 
     `absent` tells of each number of its equations whether it has none.
     """
-    form, *parts, kinds = key.split("|")
+    (form, *parts), kinds = parted_key(key)
     names = forms[form][0].dynamic
     present = [name for name, none in zip(names, absent, strict=True) if not none or name in _BY_CHANNEL]
     for name in sorted(_BY_CHANNEL, key=present.index):
         at = present.index(name)
         kinds = f"{kinds[:at]}a{kinds[at:]}"
     scale, shift = (len(kinds[: present.index(name)].replace("n", "")) for name in _BY_CHANNEL)
-    return "|".join((form_with(form, *_BY_CHANNEL), *parts, kinds)), (scale, shift)
+    return joined_key([form_with(form, *_BY_CHANNEL), *parts], kinds), (scale, shift)

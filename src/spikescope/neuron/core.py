@@ -24,6 +24,7 @@ from ..dynamics import (
     run_sequence,
     run_single,
 )
+from ..dynamics.key import joined_key
 from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
@@ -136,20 +137,20 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def _definition(self, p: Any) -> Definition:
         """This neuron as data: the text and the numbers from which a fused kernel is made and called."""
-        cls, key = type(self), self.form
-        held = self.values(p)
+        cls, held = type(self), self.values(p)
+        forms: list[Any] = [self.form]
         for name in cls.parts:
             part = getattr(p, name)
-            form = part.form if isinstance(part, Surrogate) and part.as_written else None
-            if key is None or form is None:
+            if not (isinstance(part, Surrogate) and part.as_written):
                 return Definition(cls, self.params, None, [], [])
-            key = f"{key}|{form}"
+            forms.append(part.form)
             held += part.values(part)
-        if key is None:
+        if None in forms:
             return Definition(cls, self.params, None, [], [])
         tensors = [v for kind, v in held if kind != "n"]
         numbers = [v for kind, v in held if kind == "n"]
-        return Definition(cls, self.params, f"{key}|{''.join([kind for kind, _ in held])}", tensors, numbers)
+        key = joined_key(forms, "".join([kind for kind, _ in held]))
+        return Definition(cls, self.params, key, tensors, numbers)
 
     def request_taps(self, names: Collection[str], live: Collection[str] | None = None) -> None:
         """Ask that every further call leaves these in `tapped`: names of `dynamics.TAPS` or by

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..derivative import Call
+from ..call import Call
 from ..layout import BLOCK, TAPS
 from ..offered import as_result
 from ..prepared import Prepared, as_form

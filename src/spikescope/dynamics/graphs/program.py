@@ -1,8 +1,6 @@
 """From the key of a neuron to its traced graphs, each made once a process.
 
-The key is a text, so that it can pass through `torch.compile` and the operators as a constant: the form of the
-neuron, the forms of its surrogates, and a letter for each number of the equations ('n' a number, 's' a 0-dim tensor,
-'a' a tensor with axes).
+`dynamics/key.py` says what stands in a key.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from torch import Tensor
 from ...fields import forms
 from ...surrogate import Surrogate
 from ..cpp.borrowed import borrowed, missing
+from ..key import parted_key
 from ..triton import trial
 from .graph import Node
 from .ops import PASS, meaning
@@ -25,8 +24,6 @@ from .remembered import Memory, recall, remember
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
 
 __all__ = ["Program", "Values", "program", "refusal"]
-
-_SEPARATOR = "|"
 
 
 class Values(NamedTuple):
@@ -50,7 +47,7 @@ class Program:
     """The graphs of one neuron with one set of options."""
 
     def __init__(self, key: str) -> None:
-        form, *part_forms, kinds = key.split(_SEPARATOR)
+        (form, *part_forms), kinds = parted_key(key)
         declared, fixed = forms[form]
         neuron: Any = declared  # a pointwise neuron, which this room knows by its parts alone
         slots = [Slot(None, name) for name in neuron.dynamic if fixed.get(name, 0) is not None]

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from ...fields import PLAIN, forms
 from ...toolchain.notes import note, write_note
+from ..key import parted_key
 from .graph import Graph, Node
 from .ops import OPS
 from .trace import Traced
@@ -46,7 +47,7 @@ class Memory:
     """Where the traces of one key are remembered."""
 
     def __init__(self, key: str) -> None:
-        *told, kinds = key.split("|")
+        told, kinds = parted_key(key)
         of_forms = [_of_form(form) for form in told]
         about = _surroundings()
         self.known = None if about is None or None in of_forms else repr((of_forms, kinds, about))

@@ -22,7 +22,7 @@ from torch import Tensor
 from ...errors import saved_tensors
 from ...internals import LeanFunction, is_batched_gradient, is_plain, materialized, saved_tensors_hook
 from .. import loop
-from ..derivative import Call
+from ..call import Call, call_of, tap_names
 from ..eager import Sequence as Run
 from ..fused import start_of
 from ..graphs.program import Values
@@ -102,7 +102,8 @@ def run_normed(
     """
     shape = x.shape if single else x.shape[1:]
     held = [start_of(s, real_dtype(x), x.device, shape) for s in state if isinstance(s, Tensor)]
-    call = _call(key, state, (x, norm.weight, norm.bias, *held, *tensors), numbers, keep_v, taps, single)
+    learning = (x, norm.weight, norm.bias, *held, *tensors)
+    call = call_of("triton", key, state, numbers, learning, keep_v, taps, single)
     out: Sequence[Tensor] = _Normed.apply(
         _constant(call, places, x, norm), norm, x, norm.weight, norm.bias, *held, *tensors
     )
@@ -125,25 +126,11 @@ def prepare_normed(
     """
     if norm.shared is not None or not lies_without_gaps(x, state, single):
         return None
-    call = _call(key, state, (x, norm.weight, norm.bias, *state, *tensors), numbers, False, (), single)
+    learning = (x, norm.weight, norm.bias, *state, *tensors)
+    call = call_of("triton", key, state, numbers, learning, single=single)
     first = [None if isinstance(held, Tensor) else held for held in state]
     made = _constant(call, places, x, norm)
     return made._replace(ready=PreparedNormed(call, x, first, places, made.channels, norm))
-
-
-def _call(
-    key: str,
-    state: Any,
-    flat: Sequence[Any],
-    numbers: Sequence[float],
-    keep_v: bool,
-    taps: tuple[str, ...],
-    single: bool,
-) -> Call:
-    learns = torch.is_grad_enabled() and any(isinstance(held, Tensor) and held.requires_grad for held in flat)
-    starts = "".join("t" if isinstance(held, Tensor) else "n" for held in state)
-    numbers = (*numbers, *(held for held in state if not isinstance(held, Tensor)))
-    return Call(tuple(numbers), starts, key, "triton", keep_v, learns, ",".join(taps), single)
 
 
 def _constant(call: Call, places: tuple[int, int], x: Tensor, norm: Norm) -> NormedRun:
@@ -173,8 +160,8 @@ class _Normed(LeanFunction):
         x_seq, step = layout(call.with_time(x))
         settled, ctx.link = _settle(fixed, x_seq, step, norm)
         state, tensors = list(rest[: call.held]), rest[call.held :]
-        values = Values(call.key.rpartition("|")[2], fixed.fields(tensors, settled[:2]), call.numbers)
-        taps = call.taps.split(",") if call.taps else []
+        values = Values(call.kinds, fixed.fields(tensors, settled[:2]), call.numbers)
+        taps = tap_names(call.taps)
         first = first_state(call.starts, state, call.numbers)
         out = gpu.forward(
             call.key, x_seq, first, values, call.keep_v, call.keep_checkpoints, frozenset(taps), fixed.channels
@@ -262,7 +249,7 @@ def _by_kernels(
     gy = torch.zeros_like(x_seq[:1]).expand(x_seq.shape) if gy is None else call.with_time(gy)
     gstate, gv_seq = others[: call.states], others[call.states] if call.keep_v else None
     state, tensors = rest[: call.held], rest[call.held :]
-    kinds, fields = call.key.rpartition("|")[2], fixed.fields(tensors, settled[:2])
+    kinds, fields = call.kinds, fixed.fields(tensors, settled[:2])
     slots, values = tensor_slots(kinds), Values(kinds, fields, call.numbers)
     first, channels = first_state(call.starts, list(state), call.numbers), fixed.channels
     correction: Sequence[Tensor] = ()
@@ -323,13 +310,13 @@ def _by_autograd(
         )
     again, flat = torch.is_grad_enabled(), (x, weight, bias, *rest)
     with torch.enable_grad():
-        leaves = [None if held is None else _apart(held, again) for held in flat]
+        leaves = [None if held is None else loop.leaf(held, again) for held in flat]
         x_leaf, *learned = leaves[:3]
         assert x_leaf is not None
         x_seq = call.with_time(x_leaf)
         scale, shift = _affine(fixed, x_seq, settled, learned)
         state, tensors = leaves[3 : 3 + call.held], [held for held in leaves[3 + call.held :] if held is not None]
-        values = Values(call.key.rpartition("|")[2], fixed.fields(tensors, (scale, shift)), call.numbers)
+        values = Values(call.kinds, fixed.fields(tensors, (scale, shift)), call.numbers)
         gy = None if grads[0] is None else call.with_time(grads[0])
         ordered = (gy, grads[1 + call.states] if call.keep_v else None, *grads[1 : 1 + call.states])
         inputs = [held for held in leaves if held is not None]
@@ -350,7 +337,3 @@ def _affine(
         rate = torch.rsqrt(variance + fixed.norm.eps)
     scale = rate if weight is None else rate * weight
     return scale, -mean * scale if bias is None else bias - mean * scale
-
-
-def _apart(held: Tensor, again: bool) -> Tensor:
-    return held.view_as(held) if again and held.requires_grad else held.detach().requires_grad_()

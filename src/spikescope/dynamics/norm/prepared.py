@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..derivative import Call
+from ..call import Call
 from ..prepared import as_form
 from ..triton.arguments import Channels, Constants, backward_arguments, states_of
 from ..triton.kernel import Way

@@ -22,6 +22,7 @@ from ..cpp.caches import streamed_from
 from ..cpp.entry import address, given, packed
 from ..cpp.native import threads_for
 from ..graphs.firing import firing
+from ..loop import leaf
 from ..saved import save, saved
 from .equations import Slope, refusal, slope
 from .kernel import backward_source, forward_source, parts
@@ -249,13 +250,8 @@ def _by_operations(
     """The gradients by PyTorch's operations: where they are to have gradients, or are many at once."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        held = [_apart(each, again) if want else each for each, want in zip(inputs, wanted, strict=True)]
+        held = [leaf(each, again) if want else each for each, want in zip(inputs, wanted, strict=True)]
         y = firing(made.of.form, iter(made.numbers))(weighted(*held))
         leaves = [each for each, want in zip(held, wanted, strict=True) if want]
         found = iter(torch.autograd.grad(y, leaves, gy, create_graph=again))
     return [next(found) if want else None for want in wanted]
-
-
-def _apart(held: Tensor, again: bool) -> Tensor:
-    """A tensor to differentiate by, apart from what else depends on it; with its own graph where that goes on."""
-    return held.view_as(held) if again else held.detach().requires_grad_()

@@ -22,6 +22,7 @@ from ...toolchain.compiler import CompileError, trouble
 from ..cpp.borrowed import load
 from ..cpp.entry import given, packed
 from ..cpp.native import threads_for
+from ..loop import leaf
 from ..saved import save, saved
 from .equations import Cell, graphs, refusal
 from .gates import Joined
@@ -241,20 +242,15 @@ def _by_the_loop(ctx: Any, inputs: Sequence[Tensor | None], grads: Sequence[Tens
     made, again = ctx.made, torch.is_grad_enabled()
     wanted = ctx.needs_input_grad[2:]
     with torch.enable_grad():
-        held = [_apart(each, want, again) for each, want in zip(inputs, wanted, strict=True)]
+        held: list[Any] = [
+            leaf(each, again) if each is not None and want else each for each, want in zip(inputs, wanted, strict=True)
+        ]
         out = _loop(made, ctx.backwards, held)
         pairs = [(o, g) for o, g in zip(out, grads, strict=True) if g is not None and o.requires_grad]
         leaves = [each for each, want in zip(held, wanted, strict=True) if want]
         outputs, seeds = [o for o, _ in pairs], [g for _, g in pairs]
         found = iter(torch.autograd.grad(outputs, leaves, seeds, create_graph=again, allow_unused=True))
     return [next(found) if want else None for want in wanted]
-
-
-def _apart(held: Tensor | None, want: bool, again: bool) -> Any:
-    """A tensor to differentiate by, apart from what else depends on it; with its own graph where that goes on."""
-    if held is None or not want:
-        return held
-    return held.view_as(held) if again else held.detach().requires_grad_()
 
 
 def _loop(made: _Made, backwards: bool, held: Sequence[Any]) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..derivative import Call
+from ..call import Call
 from ..graphs.program import program
 from ..graphs.prologue import Rest
 from ..graphs.trace import Body
