@@ -22,10 +22,10 @@ from .errors import (
     refuse_script,
 )
 from .errors import explain_absent as _explain_absent
+from .freed_graph import watch_freed_graph
+from .initial_state import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
 from .internals import exporting, memory_question
-from .past import watch_past
 from .sockets import place_sockets
-from .start import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
 
 __all__ = ["MemoryModule", "MultiStepModule", "SingleStepModule", "StepModule", "recomputing"]
 
@@ -282,7 +282,7 @@ class MemoryModule(StepModule, nn.Module):
             if not torch.compiler.is_compiling():
                 check_start(self, args)
                 if not type(self).tells_of_its_past and torch.is_grad_enabled():
-                    watch_past(type(self).__name__, self._memories.values())
+                    watch_freed_graph(type(self).__name__, self._memories.values())
             elif exporting():
                 check_export(self)
         forward = self.single_step_forward if self._step_mode == "s" else self.multi_step_forward

@@ -32,7 +32,7 @@ from .form import (
     unpacked,
     with_own_tensors,
 )
-from .handed import Squared, common, listen
+from .gradient_squares import Squared, common, listen
 from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .internals import at_work, exporting, forget_compiled_code, keep_in_order, never_a_frame_of_its_own
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..aside import Aside
+from ..background import BackgroundThread
 from ..files import OutputError, claim_folder
 from ..spikes import PackedSpikes
 from .budget import Budget
@@ -98,7 +98,7 @@ class Writer:
         self._open, self._waiting, self._since = _Batch(), _Batch(), time.monotonic()
         self._ended = False
         self._state = threading.Condition()
-        self._thread = Aside(target=self._work, name="spikescope recording", daemon=True)
+        self._thread = BackgroundThread(target=self._work, name="spikescope recording", daemon=True)
         self._thread.start()
 
     def keep(self, signal: str, values: Values, moment: Moment) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from ...aside import Aside
+from ...background import BackgroundThread
 from ...errors import check_listening
 from ...recording import open_recording
 from ...warn import warn
@@ -136,7 +136,7 @@ class FlightRecorder:
         self.triggers.append(trigger)
         self.dumps.append(place)
         if self.report:
-            drawing = Aside(target=self._draw, args=(place, trigger), name="spikescope flight report")
+            drawing = BackgroundThread(target=self._draw, args=(place, trigger), name="spikescope flight report")
             self._drawing.append(drawing)
             drawing.start()
         return place

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ...aside import Aside
+from ...background import BackgroundThread
 
 __all__ = ["Listener"]
 
@@ -30,7 +30,7 @@ class Listener:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._told is not None:
-            Aside(target=self._told, name="spikescope flight recorder").start()
+            BackgroundThread(target=self._told, name="spikescope flight recorder").start()
         if callable(self._before):
             self._before(number, frame)
 

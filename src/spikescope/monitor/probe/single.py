@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...form import mapped
-from ...handed import Squared
+from ...gradient_squares import Squared
 from ...recording.records import Moment
 from ...sockets import Signal, forget, subscribe, unsubscribe
 from ...warn import warn

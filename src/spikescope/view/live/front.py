@@ -11,7 +11,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from ...aside import Aside
+from ...background import BackgroundThread
 from ...errors import check_listening, check_module
 from ...files import OutputError, write_whole
 from ...monitor.probe.single import GradScale
@@ -87,7 +87,9 @@ class View:
         except BaseException:
             self._show.close()
             raise
-        self._thread = Aside(target=self._server.serve_forever, args=(0.1,), name="spikescope live server", daemon=True)
+        self._thread = BackgroundThread(
+            target=self._server.serve_forever, args=(0.1,), name="spikescope live server", daemon=True
+        )
         self._thread.start()
         self.port = int(self._server.server_address[1])
         named = f"[{host}]" if ":" in host else host

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from ...aside import work_alone
+from ...background import work_alone
 from ...files import OutputError
 from .doors import Doors, Refusal
 from .hub import Hub

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...aside import Aside
+from ...background import BackgroundThread
 from ...warn import warn
 from ..document import Document, json_of
 from ..page import page, sections
@@ -66,7 +66,7 @@ class Show:
         self._drawing = threading.Lock()
         self._next, self._shown = 0.0, -1
         self._ended = threading.Event()
-        self._thread = Aside(target=self._run, name="spikescope live view", daemon=True)
+        self._thread = BackgroundThread(target=self._run, name="spikescope live view", daemon=True)
         self._thread.start()
 
     # what a client asks for

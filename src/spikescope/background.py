@@ -1,4 +1,4 @@
-"""Threads for work beside a network: drawing a page, writing a recording."""
+"""Threads for work in the background of a training, which take one processor: drawing a page, writing a recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Aside", "work_alone"]
+__all__ = ["BackgroundThread", "work_alone"]
 
 OF_A_THREAD = {
     re.compile(r"/lib(?:gomp|iomp5|omp)\b[^/]*$"): "omp_set_num_threads",
@@ -23,7 +23,7 @@ OF_A_THREAD = {
 """Libraries that share work out, and the function of each that says among how many for the thread that calls it."""
 
 
-class Aside(threading.Thread):
+class BackgroundThread(threading.Thread):
     """A thread that takes one processor at a time, whatever PyTorch does in it.
 
     Any thread in which PyTorch shares out an operation gets helpers of its own. Then there are more threads of OpenMP
@@ -32,7 +32,7 @@ class Aside(threading.Thread):
     itself takes next to nothing.
 
     >>> found = []
-    >>> thread = Aside(target=lambda: found.append(torch.get_num_threads()))
+    >>> thread = BackgroundThread(target=lambda: found.append(torch.get_num_threads()))
     >>> thread.start()
     >>> thread.join()
     >>> torch.get_num_threads() >= found[0]

@@ -1,4 +1,4 @@
-"""What is said where a backward pass comes to the operations of a stateful module whose graph another one has freed."""
+"""The error of a backward pass that reaches a stateful module whose graph an earlier backward pass has freed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.utils import _pytree as pytree
 from .errors import is_of_a_freed_graph, walked_before
 from .internals import node_at_work, will_run
 
-__all__ = ["watch_past"]
+__all__ = ["watch_freed_graph"]
 
 _NEAR = 64  # nodes behind a state that are asked; one that saves something is within a few of it
 _kept: dict[type, list[str]] = {}  # of each kind of node the attributes that hold what it has saved
 
 
-def watch_past(owner: str, states: Iterable[Any]) -> None:
+def watch_freed_graph(owner: str, states: Iterable[Any]) -> None:
     """Have a backward pass through the states that a call starts from say that their graph has been freed, if it has.
 
     A kernel and a surrogate say it by themselves; this is for the operations of PyTorch, which cannot name the module.
@@ -25,7 +25,7 @@ def watch_past(owner: str, states: Iterable[Any]) -> None:
     >>> x = torch.ones(1, requires_grad=True)
     >>> state = x * x
     >>> state.sum().backward()
-    >>> watch_past("Sum", [state])
+    >>> watch_freed_graph("Sum", [state])
     >>> (state + 1).sum().backward()
     Traceback (most recent call last):
     RuntimeError: A backward pass came to Sum of a call whose graph an earlier backward pass has freed. ...

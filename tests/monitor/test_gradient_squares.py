@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import handed, monitor, neuron
+from spikescope import gradient_squares, monitor, neuron
 from spikescope.monitor.reduce import squares
 
 
@@ -21,7 +21,7 @@ def read(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def however_small(monkeypatch):
-    monkeypatch.setattr(handed, "LARGE", 1)
+    monkeypatch.setattr(gradient_squares, "LARGE", 1)
 
 
 class Net(nn.Module):
@@ -230,13 +230,13 @@ def test_threads_that_go_backwards_through_one_graph_have_a_gradient_each(monkey
     """Between the hook of the one and its node comes the other."""
     net = warm(Net())
     weights = [net.weights, 3 * net.weights]
-    turn, waiting = threading.Barrier(2, timeout=20), handed.Handed.is_read_as
+    turn, waiting = threading.Barrier(2, timeout=20), gradient_squares.Handed.is_read_as
 
     def in_turns(self, given):
         turn.wait()  # both gradients have come to the hook
         return waiting(self, given)
 
-    monkeypatch.setattr(handed.Handed, "is_read_as", in_turns)
+    monkeypatch.setattr(gradient_squares.Handed, "is_read_as", in_turns)
     with monitor.record(net, "gradient norm", signal="grad_output") as recording:
         y = net()
         losses = [(y * held).sum() for held in weights]

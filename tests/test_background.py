@@ -9,14 +9,14 @@ import pytest
 
 import fresh
 import spikescope
-from spikescope import aside
+from spikescope import background
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 
 BESIDE = """
 import os, sys, threading
 import torch
-from spikescope.aside import Aside
+from spikescope.background import BackgroundThread
 
 torch.set_num_threads(2)
 
@@ -31,7 +31,7 @@ held = []
 share_out()
 before = threads()
 done, shared = threading.Event(), threading.Event()
-kind = {"aside": Aside, "plain": threading.Thread}[sys.argv[1]]
+kind = {"background": BackgroundThread, "plain": threading.Thread}[sys.argv[1]]
 thread = kind(target=lambda: (share_out(), shared.set(), done.wait()))
 thread.start()
 shared.wait()
@@ -43,7 +43,7 @@ print(more, held)
 """
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("aside", "1 [2, 1, 2]"), ("plain", "2 [2, 2, 2]")])
+@pytest.mark.parametrize(("kind", "expected"), [("background", "1 [2, 1, 2]"), ("plain", "2 [2, 2, 2]")])
 def test_it_has_no_helpers_and_the_others_keep_theirs(kind, expected):
     """The other kind shows what there is to avoid."""
     assert fresh.run("-c", BESIDE, kind, check=True).stdout.strip() == expected
@@ -62,12 +62,12 @@ def test_libraries_are_found_whatever_their_folders_are_called(monkeypatch, tmp_
     place = tmp_path / "with a space" / "libgomp-1.so.1"
     asked = []
     monkeypatch.setattr(Path, "read_bytes", lambda path: os.fsencode(MAPS.format(path=place)))
-    monkeypatch.setattr(aside.ctypes, "CDLL", lambda path: asked.append(path) or Library(path == str(place)))
-    aside._switches.cache_clear()
+    monkeypatch.setattr(background.ctypes, "CDLL", lambda path: asked.append(path) or Library(path == str(place)))
+    background._switches.cache_clear()
     try:
-        found = aside._switches()
+        found = background._switches()
     finally:
-        aside._switches.cache_clear()
+        background._switches.cache_clear()
     assert str(place) in asked
     assert [switch(1) for switch in found] == [1]
 
@@ -85,12 +85,12 @@ def test_where_nothing_tells_what_is_loaded_threads_run_all_the_same(monkeypatch
         raise PermissionError
 
     monkeypatch.setattr(Path, "read_bytes", refused)
-    aside._switches.cache_clear()
+    background._switches.cache_clear()
     done = []
-    thread = aside.Aside(target=lambda: done.append(True))
+    thread = background.BackgroundThread(target=lambda: done.append(True))
     thread.start()
     thread.join()
-    aside._switches.cache_clear()
+    background._switches.cache_clear()
     assert done == [True]
 
 

@@ -1,4 +1,4 @@
-"""A gradient that the kernel of its node reads next: who wants its squares has them from there, not from memory."""
+"""The squares of a gradient, summed by the kernel that reads it anyway, so that a monitor need not read it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a call of a stateful module starts from the right state: in a recomputation, in a trace, after inference."""
+"""Checks that a call of a stateful module starts from the right state: in a recomputation, a trace, after inference."""
 
 from __future__ import annotations
 
