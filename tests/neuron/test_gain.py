@@ -7,7 +7,7 @@ from torch import nn
 from spikescope import neuron
 from spikescope.dynamics import gain, prepared
 from spikescope.dynamics.cpp import native
-from spikescope.dynamics.offered import offer
+from spikescope.dynamics.donated import donate
 from spikescope.fields import Value, value
 from spikescope.neuron import prebuilt
 from spikescope.neuron.shortcut import Shortcut
@@ -287,7 +287,7 @@ def test_an_input_that_was_computed_again_is_read_until_the_end():
     pair, x = twins(gated), given()
 
     def again(held):
-        return offer(held.clone()) if held.shape == x.shape else held
+        return donate(held.clone()) if held.shape == x.shape else held
 
     with torch.autograd.graph.saved_tensors_hooks(lambda held: held, again):
         assert_alike(pair, x, torch.ones_like(x))

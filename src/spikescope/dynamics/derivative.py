@@ -14,10 +14,10 @@ from ..internals import is_batched_gradient, is_plain, materialized
 from ..toolchain.compiler import CompileError
 from . import loop
 from .call import Call
+from .donated import take_donated
 from .graphs.program import Values
 from .layout import first_state
 from .moving import has_moving, settled
-from .offered import as_result
 from .operator import all_operators, call_backward_kernel, operators
 from .saved import save, saved
 
@@ -63,7 +63,7 @@ def gradients(
             wanted,
             call.key,
             call.backend,
-            as_result(x_seq, 1 + call.single) if call.backend == "cpp" else None,
+            take_donated(x_seq, 1 + call.single) if call.backend == "cpp" else None,
         )
     except CompileError as error:
         _tell(str(error))

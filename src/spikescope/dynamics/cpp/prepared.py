@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..call import Call
+from ..donated import take_donated
 from ..layout import BLOCK, TAPS
-from ..offered import as_result
 from ..prepared import Prepared, as_form
 from .entry import address, addresses, given
 from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_alone, threads_for, totals
@@ -101,7 +101,7 @@ class PreparedOnCpu(Prepared):
             return back.again(x, rest, checkpoints, gy, gstate, needed)
         kernel, fixed, arrays = back.always or ready_backward(back.run, self._values(self._of_fields(rest)))
         over_time, in_time = self._over_time(gy)
-        gx = None if self.gained else as_result(x)  # else it is read again
+        gx = None if self.gained else take_donated(x)  # else it is read again
         gx = torch.empty_like(self.as_input) if gx is None else gx
         fields = [self._buffer() for scalar in back.scalars if not scalar] if wanted else ()
         sums = self._sums(back) if wanted else None
@@ -185,7 +185,7 @@ class PreparedOnCpu(Prepared):
             needed: Sequence[bool],
         ) -> Sequence[Tensor | None]:
             over_time, in_time = self._over_time(gy)
-            gx = as_result(x)
+            gx = take_donated(x)
             gx = made(as_input) if gx is None else gx
             starts = [*map(data_ptr, state)] or numbers
             at, over = x.data_ptr(), over_time.data_ptr()

@@ -19,8 +19,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ... import layer
+from ...dynamics.donated import donate
 from ...dynamics.norm.batch import allow
-from ...dynamics.offered import offer
 from ...errors import check_module
 from ...hooks import may_change_output, put_hooks, take_hooks_off
 from ...internals import in_transform, jit_trace, saved_tensors_hook
@@ -162,7 +162,7 @@ class Kept:
 def _give(kept: Kept) -> Tensor:
     if kept.what is not None:
         memory = kept.what.memory()
-        return (memory if kept.what.shared else offer(memory)).as_strided(*kept.geometry)
+        return (memory if kept.what.shared else donate(memory)).as_strided(*kept.geometry)
     assert kept.itself is not None
     if kept.itself._version != kept.version:  # PyTorch does not look where hooks are
         raise RuntimeError(

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics import offered
+from spikescope.dynamics import donated
 from spikescope.functional.memory import known
 
 X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -42,14 +42,14 @@ def alike(a, b):
 @pytest.mark.parametrize("step_mode", ["m", "s"])
 def test_a_gradient_takes_the_place_of_the_second_normalisation(step_mode, monkeypatch):
     taken, x = [], X if step_mode == "m" else X[0]
-    as_result = offered.as_result
+    take_donated = donated.take_donated
 
     def noted(*args):
-        place = as_result(*args)
+        place = take_donated(*args)
         taken.append(place is not None)
         return place
 
-    monkeypatch.setattr("spikescope.dynamics.derivative.as_result", noted)
+    monkeypatch.setattr("spikescope.dynamics.derivative.take_donated", noted)
     assert alike(step(block(step_mode), x), step(functional.lean(block(step_mode)), x))
     assert taken == [False, False, True, True]  # what a plain network has kept is not ours to write over
 
@@ -117,13 +117,13 @@ def test_what_is_run_again_in_the_backward_pass_keeps_its_input(made):
 
 def test_what_somebody_else_may_read_is_no_place_for_a_result():
     x = torch.rand(8, 4)
-    assert offered.as_result(x) is None
-    assert offered.as_result(offered.offer(x)[:4]) is None  # a part of it
-    assert offered.as_result(offered.offer(x).expand(2, 8, 4)) is None
-    offered.offer(torch.rand(8, 4))
-    assert offered.as_result(x) is None
-    assert offered.as_result(offered.offer(x)).data_ptr() == x.data_ptr()
-    assert offered.as_result(x) is None  # once
-    other = offered.offer(x).detach()
-    assert offered.as_result(x) is None
-    assert offered.as_result(offered.offer(x), 2).data_ptr() == other.data_ptr()
+    assert donated.take_donated(x) is None
+    assert donated.take_donated(donated.donate(x)[:4]) is None  # a part of it
+    assert donated.take_donated(donated.donate(x).expand(2, 8, 4)) is None
+    donated.donate(torch.rand(8, 4))
+    assert donated.take_donated(x) is None
+    assert donated.take_donated(donated.donate(x)).data_ptr() == x.data_ptr()
+    assert donated.take_donated(x) is None  # once
+    other = donated.donate(x).detach()
+    assert donated.take_donated(x) is None
+    assert donated.take_donated(donated.donate(x), 2).data_ptr() == other.data_ptr()
