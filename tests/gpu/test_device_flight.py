@@ -10,7 +10,7 @@ from torch import nn
 
 import spikescope
 from spikescope import functional, layer, monitor, neuron
-from spikescope.monitor.flight import device as elsewhere
+from spikescope.monitor.flight.checks import gpu as elsewhere
 
 T, N = 6, 3
 STEP, SAMPLE, TIME = 7, 2, 4  # where something is planted

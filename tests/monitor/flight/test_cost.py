@@ -9,7 +9,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from spikescope import functional, layer, monitor, neuron
-from spikescope.monitor.flight import device
+from spikescope.monitor.flight.checks import gpu
 
 WAITS = {
     "aten::item",
@@ -66,10 +66,10 @@ def place(request, monkeypatch):
     """Here, and as on a device whose kernels are launched and bring nothing."""
     launched = []
     if request.param == "GPU":
-        monkeypatch.setattr(device, "PLACES", ("cpu",))
-        monkeypatch.setattr(device, "_runs_on", lambda kind: True)
-        monkeypatch.setattr(device, "_kernel", lambda: "look")
-        monkeypatch.setattr(device.launch, "launch", lambda kernel, *given, **options: launched.append(kernel))
+        monkeypatch.setattr(gpu, "PLACES", ("cpu",))
+        monkeypatch.setattr(gpu, "_runs_on", lambda kind: True)
+        monkeypatch.setattr(gpu, "_kernel", lambda: "look")
+        monkeypatch.setattr(gpu.launch, "launch", lambda kernel, *given, **options: launched.append(kernel))
     return launched
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import steps as stepping
-from spikescope.monitor.flight.copies import copying
+from spikescope.monitor.flight.checks.copying import copying
+from spikescope.monitor.flight.checks.table import FINITE, LEAST
 from spikescope.monitor.flight.ear import Ear
-from spikescope.monitor.flight.table import FINITE, LEAST
 from spikescope.monitor.probe import single
 from spikescope.neuron.shortcut import short_way
 from spikescope.sockets import found_sockets

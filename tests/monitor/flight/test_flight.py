@@ -15,8 +15,8 @@ from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import dump as dumping
 from spikescope.monitor.flight import judge as judging
 from spikescope.monitor.flight import steps as stepping
+from spikescope.monitor.flight.checks.pending import Late
 from spikescope.monitor.flight.judge import Judge
-from spikescope.monitor.flight.late import Late
 from spikescope.monitor.flight.potentials import follows_from_input
 
 T, N = 6, 3

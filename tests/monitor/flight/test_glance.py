@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from spikescope.dynamics.triton import launch
-from spikescope.monitor.flight import device
-from spikescope.monitor.flight import glance as glancing
-from spikescope.monitor.flight.glance import Glance
+from spikescope.monitor.flight.checks import glance as glancing
+from spikescope.monitor.flight.checks import gpu
+from spikescope.monitor.flight.checks.glance import Glance
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SIZES = [1, 7, 4095, 4097]
@@ -24,7 +24,7 @@ def kernel(request, monkeypatch):
         pytest.importorskip("triton")
         if not launch.interpreted():
             pytest.skip("TRITON_INTERPRET is 0")
-        monkeypatch.setattr(device, "PLACES", ("cpu",))
+        monkeypatch.setattr(gpu, "PLACES", ("cpu",))
     if request.param != "kernel":
         monkeypatch.setattr(glancing, "_looking", lambda: None)
     return request.param

@@ -8,7 +8,7 @@ from torch import nn
 
 from spikescope import functional, layer, monitor, neuron
 from spikescope.monitor.flight import steps as stepping
-from spikescope.monitor.flight.late import Late
+from spikescope.monitor.flight.checks.pending import Late
 from spikescope.monitor.flight.ring import Ring
 from spikescope.spikes import PackedSpikes
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ...warn import warn
-from .device import capturing, elsewhere
-from .glance import Glance, Question
-from .late import Answer, Late
+from .checks.glance import Glance, Question
+from .checks.gpu import capturing, elsewhere
+from .checks.pending import Answer, Late
+from .checks.table import FINITE
 from .place import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
-from .table import FINITE
 from .triggers import LossJump, Step, Trigger, watches
 
 __all__ = ["Judge"]

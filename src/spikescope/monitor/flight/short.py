@@ -22,10 +22,10 @@ from ...spikes import PackedSpikes
 from ..line import Line
 from ..probe.axes import Axes
 from ..probe.single import Probe, Short
-from .copies import copying
-from .glance import Question
+from .checks.copying import copying
+from .checks.glance import Question
+from .checks.table import FINITE, FIRED
 from .ring import Ring, Room
-from .table import FINITE, FIRED
 
 __all__ = ["Bits", "Both", "Chosen", "Numbers", "Taken", "Way", "short_way"]
 

@@ -20,7 +20,7 @@ from ..choose.subset import Subset
 from ..line import Line, lines
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, Short
-from .device import capturing
+from .checks.gpu import capturing
 from .ear import Ear
 from .potentials import follows_from_input, learned
 from .ring import Ring

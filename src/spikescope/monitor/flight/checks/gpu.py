@@ -1,4 +1,4 @@
-"""The same questions on a GPU: one kernel for all, whose answers are fetched while the host goes on."""
+"""The checks on a GPU: one kernel for all tensors, whose answers are fetched while the host goes on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dynamics.triton import launch
-from .late import Coming
+from ....dynamics.triton import launch
+from .pending import Coming
 from .table import Table
 
 __all__ = ["Look", "capturing", "elsewhere", "looks_here", "programs_for", "takes"]

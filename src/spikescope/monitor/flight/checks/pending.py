@@ -1,4 +1,4 @@
-"""Numbers of a step on their way from a device: nobody waits for them."""
+"""Answers that are still on their way from a device: nobody waits for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel is asked of runs of memory, a row each."""
+"""The table that a kernel of checks reads: a row for each tensor, with its address, its size and what is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of some samples of a sequence that says at once whether its numbers are finite: they are read one time."""
+"""Copying some samples of a sequence and checking in the same pass whether their numbers are finite."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ctypes
 from functools import cache
 from typing import Any
 
-from ...dynamics.cpp.borrowed import header
-from ...toolchain.compiler import function
-from ...toolchain.declared import declare
+from ....dynamics.cpp.borrowed import header
+from ....toolchain.compiler import function
+from ....toolchain.declared import declare
 
 __all__ = ["copying"]
 

@@ -1,4 +1,4 @@
-"""What is asked of all tensors of a step: whether there is a spike among them, whether numbers are finite.
+"""Checks of all tensors of a step at once: whether one of them holds a spike, and whether all numbers are finite.
 
 One call of a kernel answers for all that lie on a device, which takes less than an operation of PyTorch for each; on a
 CPU at once, on a GPU when it comes to it, and nobody waits. What no kernel knows is left to PyTorch.
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...dynamics.cpp.native import threads_for
-from ...internals import is_plain, keys_of
-from ...toolchain.compiler import function
-from ...toolchain.declared import declare
-from .device import Look, elsewhere, looks_here, programs_for, takes
-from .late import Answer, Late
+from ....dynamics.cpp.native import threads_for
+from ....internals import is_plain, keys_of
+from ....toolchain.compiler import function
+from ....toolchain.declared import declare
+from .gpu import Look, elsewhere, looks_here, programs_for, takes
+from .pending import Answer, Late
 from .table import FINITE, FIRED, VALUE, Table
 
 __all__ = ["Glance", "Question"]
