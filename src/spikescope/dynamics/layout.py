@@ -249,11 +249,16 @@ class Gradients(NamedTuple):
 
 
 def make_gradients(
-    x_seq: Tensor, step: Layout, state: Sequence[float | Tensor], fields: int, place: Tensor | None = None
+    x_seq: Tensor,
+    step: Layout,
+    state: Sequence[float | Tensor],
+    scalars: Sequence[bool] = (),
+    place: Tensor | None = None,
 ) -> Gradients:
-    """Empty buffers for a backward pass over `x_seq` from `state`, and for as many `fields` with a value per neuron.
+    """Empty buffers for a backward pass over `x_seq` from `state`.
 
-    That of the input is `place` if it lies as it has to.
+    - `scalars`: of each field that gets a gradient, whether that is one number or one per neuron.
+    - `place`: where that of the input goes if it lies as it has to.
     """
     real, shape, strides = real_dtype(x_seq), (x_seq.shape[0], *step.shape), (step.numel, *step.strides)
     fits = place is not None and (place.shape, place.stride(), place.dtype) == (shape, strides, x_seq.dtype)
@@ -265,7 +270,10 @@ def make_gradients(
             else None
             for held in state
         ],
-        [x_seq.new_empty_strided(step.shape, step.strides, dtype=real) for _ in range(fields)],
+        [
+            x_seq.new_empty((), dtype=real) if scalar else x_seq.new_empty_strided(step.shape, step.strides, dtype=real)
+            for scalar in scalars
+        ],
     )
 
 

@@ -73,7 +73,7 @@ def backward(
             vector_jacobian(key, x, start, values._replace(tensors=tensors), inputs, (gy, gv_seq, *gstate), False)
         )
     # in memory of their own: autograd may give one gradient for several, or what was given
-    out = make_gradients(x_seq, step, state, 0)
+    out = make_gradients(x_seq, step, state)
     out.x_seq.copy_(next(found))
     for held, buffer in zip(state, out.state, strict=True):
         grad = next(found) if isinstance(held, Tensor) else None

@@ -74,8 +74,8 @@ def backward_entry(body: Body, states: int, fields: int, gained: bool) -> str:
 
     - fixed: the stride of X in time, K, T, n, whether X is too large for a cache, the strides L of the states, the
       periods P, the constants C
-    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, SQ, then S0, G1, G0, the arrays A, the sums GA, of as
-      many `fields`, and the gains where the input is `gained`
+    - given: X, CK, GY, its stride in time, GV, GX, GP, threads, SQ, then S0, G1, G0, the arrays A, the gradients GA of
+      as many `fields`, and the gains where the input is `gained`
     """
     arrays = len(body.arrays)
     gain = f", (const real*)A[{arrays + fields}]" if gained else ""

@@ -341,10 +341,11 @@ extern "C" void backward(const io* X, long sx, const real* const* S0, const long
     }}
     {block(each("if (G0[@]) memcpy(G0[@] + o, g@_, e * sizeof(real));", states), 4)}
     {block(sums.left("T * e"), 4)}
-    {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
+    {block([f"memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
   }}
   __builtin_free(scratch);
   }}
+  {block(sums.of_all(totals), 2)}
   {_squares(io, "if (SQ) add_squares(SQ, (n + B - 1) / B, T, n);")}
 }}
 """
@@ -412,8 +413,9 @@ extern "C" void backward(const io* X, long, const real* const* S0, const long* L
     {loops(back, opening, results, 4, sums.reduction)}
     {_narrowed(io, "gx")}
     {block(each("const double w@ = q@;", len(sums.values)) + sums.left("e"), 4)}
-    {block([f"memcpy(GA[{k}] + o, p{j}_, e * sizeof(real));" for k, j in enumerate(fields)], 4)}
+    {block([f"memcpy(GA[{j}] + o, p{j}_, e * sizeof(real));" for j in fields], 4)}
   }}
+  {block(sums.of_all(totals), 2)}
   {_squares(io, "if (SQ) add_squares(SQ, (n + B - 1) / B, 1, n);")}
 }}
 """

@@ -207,6 +207,13 @@ template <class R> static inline void begin(R* block, const R* grad, long o, lon
   for (long i = 0; i < e; i++) block[i] = grad ? grad[o + i] : R(0);
 }
 
+// A sum of sums that blocks have left, `stride` numbers apart: the same whatever the number of threads.
+static inline double of_blocks(const double* left, long stride, long blocks) {
+  double sum = 0;
+  for (long b = 0; b < blocks; b++) sum += left[b * stride];
+  return sum;
+}
+
 template <class R> static inline double total(const R* block, long e) {
   double sum = 0;
   for (long i = 0; i < e; i++) sum += block[i];

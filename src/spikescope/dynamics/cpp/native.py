@@ -53,7 +53,6 @@ __all__ = [
     "ready_forward",
     "runs_alone",
     "threads_for",
-    "totals",
 ]
 
 _SMALL = 1 << 15  # elements under which a second thread costs more than it saves
@@ -152,7 +151,7 @@ def _backward_kernel(
     made = program(key)
     body, scalars = made.backward(real, wanted), tuple(made.model.kinds[slot] == "s" for slot in wanted)
     source = backward_step_source if single else backward_source
-    entry = backward_entry(body, made.states, scalars.count(False), gained)
+    entry = backward_entry(body, made.states, len(wanted), gained)
     return _entered(source(body, io, scalars, settled, gained) + entry, "enter_backward")
 
 
@@ -365,7 +364,7 @@ def backward(
     gv_seq = None if gv_seq is None else whole_in_layout(gv_seq, step, real)
     gstate = [None if held is None else state_in_layout(held.expand(step.shape), step, real) for held in gstate]
     scalars = [values.is_scalar(i) for i in wanted]
-    out = make_gradients(x_seq, step, state, scalars.count(False), place)
+    out = make_gradients(x_seq, step, state, scalars, place)
     sums = torch.empty(-(-n // BLOCK), scalars.count(True), dtype=torch.float64, device="cpu")
     addresses = (
         address(x_seq),
@@ -380,10 +379,4 @@ def backward(
         *(address(held) for held in (*first, *gstate, *out.state, *ready.arrays, *out.values)),
     )
     ready.kernel(ready.fixed, given(len(addresses))(*addresses))
-    return out._replace(values=totals(scalars, sums, out.values, real))
-
-
-def totals(scalars: Sequence[bool], sums: Tensor, fields: Sequence[Tensor], real: torch.dtype) -> list[Tensor]:
-    """The gradients of the wanted values: of `scalars` from the sums of the blocks, `[blocks, scalars]`."""
-    of_all, per_neuron = iter(sums.sum(0).to(real) if any(scalars) else ()), iter(fields)
-    return [next(of_all if scalar else per_neuron) for scalar in scalars]
+    return out

@@ -13,7 +13,7 @@ from ..donated import take_donated
 from ..layout import BLOCK, TAPS
 from ..prepared import Prepared, as_form
 from .entry import address, addresses, given
-from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_alone, threads_for, totals
+from .native import Ready, Run, in_memory, ready_backward, ready_forward, runs_alone, threads_for
 
 __all__ = ["PreparedOnCpu"]
 
@@ -58,6 +58,7 @@ class PreparedOnCpu(Prepared):
         )
         self.as_taps = [*map(as_form, taps)]
         self.places = [TAPS.index(name) for name in self.taps]
+        self.as_number = as_form(torch.empty((), dtype=self.real, device="cpu"))
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
         self.backs: dict[tuple[int, ...], Back] = {}
         self.by_addresses = self.held in (0, self.states) and not self.gained and self.alone
@@ -103,8 +104,8 @@ class PreparedOnCpu(Prepared):
         over_time, in_time = self._over_time(gy)
         gx = None if self.gained else take_donated(x)  # else it is read again
         gx = torch.empty_like(self.as_input) if gx is None else gx
-        fields = [self._buffer() for scalar in back.scalars if not scalar] if wanted else ()
-        sums = self._sums(back) if wanted else None
+        found = [torch.empty_like(self.as_number) if each else self._buffer() for each in back.scalars]
+        sums = self._sums(back) if True in back.scalars else None
         pointers = [
             x.data_ptr() or address(x),
             0 if self.no_checkpoints is not None else address(checkpoints),
@@ -131,12 +132,11 @@ class PreparedOnCpu(Prepared):
             own.append(0 if start is None else start.data_ptr())
         pointers += self._by_state(own, self.nowhere)
         gains = [self._gains(rest)] if self.gained else []
-        pointers += map(data_ptr, (*arrays, *fields))
+        pointers += map(data_ptr, (*arrays, *found))
         pointers += addresses(gains)
         kernel(fixed, given(len(pointers))(*pointers))
         if not self.fields:
             return [gx, *starts]
-        found = [] if sums is None else totals(back.scalars, sums, fields, self.real)
         return self._gradients(gx, starts, wanted, found, self._of_fields(rest))
 
     def room_for_squares(self) -> Tensor | None:
@@ -221,7 +221,7 @@ class PreparedOnCpu(Prepared):
         return told, places
 
     def _sums(self, back: Back) -> Tensor:
-        """Where the kernel leaves the gradients of fields of one number, a block of neurons each."""
+        """Where the kernel adds up the gradients of fields of one number: a sum for each block of neurons."""
         return torch.empty(-(-self.step.numel // BLOCK), sum(back.scalars), dtype=torch.float64, device="cpu")
 
     def _of_fields(self, rest: Sequence[Tensor]) -> Sequence[Tensor]:

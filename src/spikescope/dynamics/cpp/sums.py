@@ -52,6 +52,11 @@ class Summed(NamedTuple):
         made = [f"GP[o / B * {len(self.gradients)} + {k}] = {text};" for k, text in enumerate(self.gradients)]
         return [f"const long terms = {terms};", *self.statements, *made] if made else []
 
+    def of_all(self, places: Sequence[int]) -> list[str]:
+        """The statements that add up what the blocks have left, and where in GA each goes."""
+        width = len(self.gradients)
+        return [f"*GA[{place}] = of_blocks(GP + {k}, {width}, (n + B - 1) / B);" for k, place in enumerate(places)]
+
 
 def summed(made: Sequence[Assignment], body: Body, gradients: Sequence[str]) -> Summed:
     """The sums from which the sums of `gradients` come."""

@@ -108,7 +108,7 @@ def backward(
     state = laid_out(state, step, real)
     gy = sequence_in_layout(gy, step, x_seq.dtype)
     scalars = tuple(values.is_scalar(i) for i in wanted)
-    out = make_gradients(x_seq, step, state, scalars.count(False))
+    out = make_gradients(x_seq, step, state, (False,) * scalars.count(False))
     gx = out.x_seq
     gstart = [written(held, grad, gx, step, real) for held, grad in zip(state, out.state, strict=True)]
     has_g = any(held is not None for held in gstate)
