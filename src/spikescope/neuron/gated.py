@@ -107,15 +107,18 @@ class GatedLIFNode(PointwiseNeuron):
         return nn.Parameter(torch.full(shape, _logit(type(self).__name__, name, given)))
 
     def gain_in_time(self, x_seq: Tensor) -> Tensor:
-        begin, end, steps = self.t, self.t + len(x_seq), len(self.conduct)
+        begin, conduct = self.t, self.conduct
+        end, steps = begin + len(x_seq), len(conduct)
         if end > steps:
             raise StateError(
                 f"{type(self).__name__} was made for T={steps} steps; it has run {begin} since the reset and cannot "
                 f"run {len(x_seq)} more. Call functional.reset_net(net) before a new sequence, or make it with T={end}."
             )
-        check_fits(type(self).__name__, "conduct", self.conduct[0], x_seq.shape[1:])
-        beta, conduct = self.beta.to(x_seq.dtype), self.conduct[begin:end].to(x_seq.dtype)
-        gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(conduct))
+        if conduct.ndim > 1:
+            check_fits(type(self).__name__, "conduct", conduct[0], x_seq.shape[1:])
+        taken = conduct if end - begin == steps else conduct[begin:end]
+        beta, taken = self.beta.to(x_seq.dtype), taken.to(x_seq.dtype)
+        gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(taken))
         self.t: int = end
         return gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
 
