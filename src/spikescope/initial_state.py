@@ -23,6 +23,7 @@ from .internals import (
     is_plain,
     jit_trace,
     recomputation,
+    repeats_itself,
 )
 from .sockets import at_rest
 
@@ -121,10 +122,16 @@ def _begun(module: Any) -> Placed:
 
 
 def _note_start(module: Any, at_work: Any) -> None:
-    """In the first pass of a checkpoint: remember the state that the module starts from."""
+    """In the first pass of a checkpoint: remember the state that the module starts from.
+
+    A function that recomputes in an order of its own can do so only where all its calls start alike.
+    """
     if module._starts is None:
         module._starts = weakref.WeakKeyDictionary()
-    module._starts.setdefault(at_work, _Start.of(module))
+    now = _Start.of(module)
+    first = module._starts.setdefault(at_work, now)
+    if not (first is None or first is now or repeats_itself(at_work) or first.agrees(now)):
+        module._starts[at_work] = None
 
 
 class _Start(NamedTuple):
@@ -166,20 +173,21 @@ def _check_recomputation(module: Any) -> None:
     It does where its function has put every entry of the state in place itself, since it is the same code, or where the
     user has, so that the state is now that of the first pass.
     """
-    module._placed = placed = _begun(module)
-    everything = frozenset(module._memories)
+    placed, everything = _begun(module), frozenset(module._memories)
+    at_work = checkpoint_at_work(module.training)
     if placed.names != everything:
-        at_work = checkpoint_at_work(module.training)
         first = None if at_work is None or module._starts is None else module._starts.get(at_work)
         if first is None or not first.agrees(_Start.of(module)):
+            module._placed = placed
             raise RecomputeError(
                 f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
-                "torch.utils.checkpoint does: it would start from another state than the first time, that of the end, "
-                "and give wrong gradients. Use spikescope.functional.checkpoint, which puts the right state back "
-                "first, or call functional.reset_net(net) inside the checkpointed function where every call starts "
-                "from rest."
+                "torch.utils.checkpoint and reversible blocks do: it would start from another state than the first "
+                "time, mostly that of the end, and give wrong gradients. Use spikescope.functional.checkpoint, which "
+                "puts the right state back first, or call functional.reset_net(net) inside the checkpointed function "
+                "where every call starts from rest."
             )
-        module._placed = placed._replace(names=everything)
+    in_place = everything if at_work is None or repeats_itself(at_work) else frozenset[str]()
+    module._placed = placed._replace(names=in_place)  # a function of another kind may call it once more for another run
 
 
 def _put_back(module: Any) -> None:

@@ -132,3 +132,75 @@ def test_what_a_checkpoint_remembers_ends_with_it():
     functional.reset_net(net)  # its state has the graph too
     gc.collect()
     assert not net[1]._starts
+
+
+class Reversed(torch.autograd.Function):
+    """Runs a block twice without a graph, and again in the backward pass in the other order, as reversible nets do."""
+
+    @staticmethod
+    def forward(ctx, x, net, between, once_more=False):
+        ctx.save_for_backward(x)
+        ctx.net, ctx.between, ctx.once_more = net, between, once_more
+        first = net(x)
+        between(net)
+        return torch.stack([first, net(2 * x)])
+
+    @staticmethod
+    def backward(ctx, grads):
+        (x,) = ctx.saved_tensors
+        x = x.detach().requires_grad_()
+        for scale, grad in ((2, grads[1]), (1, grads[0])):
+            with torch.enable_grad():
+                y = ctx.net(scale * x)
+            ctx.between(ctx.net)
+            y.backward(grad)
+        if ctx.once_more:
+            ctx.net(x)
+            ctx.net(x)
+        return x.grad, None, None, None
+
+
+def test_a_function_that_runs_its_blocks_again_each_from_rest():
+    results = []
+    for plainly in (True, False):
+        net, x, _ = adapting()
+        if plainly:
+            first = net(x)
+            functional.reset_net(net)
+            y = torch.stack([first, net(2 * x)])
+        else:
+            y = Reversed.apply(x, net, functional.reset_net)
+        functional.reset_net(net)
+        y.square().sum().backward()
+        assert (net[1].v, net[1].w) == (0.0, 0.0)
+        results.append([y, x.grad, net[0].weight.grad])
+    assert results[0][1].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("resets_at_the_end", [True, False])
+def test_a_function_whose_blocks_go_on_from_one_another_may_not_run_them_in_another_order(resets_at_the_end):
+    net, x, _ = adapting()
+    y = Reversed.apply(x, net, lambda net: None)
+    if resets_at_the_end:
+        functional.reset_net(net)
+    with pytest.raises(RecomputeError, match="reversible blocks"):
+        y.square().sum().backward()
+
+
+def test_a_function_whose_block_did_not_begin_at_rest_may_not_run_it_again_from_there():
+    net, x, _ = adapting()
+    net(x)
+    y = Reversed.apply(x, net, functional.reset_net)
+    functional.reset_net(net)
+    with pytest.raises(RecomputeError, match="reversible blocks"):
+        y.square().sum().backward()
+
+
+def test_a_function_may_not_run_its_block_again_from_where_it_ended():
+    net, x, _ = adapting()
+    y = Reversed.apply(x, net, functional.reset_net, True)
+    functional.reset_net(net)
+    with pytest.raises(RecomputeError, match="reversible blocks"):
+        y.square().sum().backward()

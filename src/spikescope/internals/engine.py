@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionMeta
+from torch.autograd.function import BackwardCFunction, FunctionMeta
 from torch.utils.checkpoint import CheckpointFunction
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "node_at_work",
     "recomputation",
     "recording",
+    "repeats_itself",
     "saved_tensors_hook",
     "vector_jacobian",
     "will_run",
@@ -75,7 +76,8 @@ def checkpoint_at_work(training: bool) -> Any:
 
     PyTorch has no public question for it. One kind works by hooks on what autograd saves, which are closures over the
     checkpoint; the other, which is looked for in `training` alone, runs its function without gradients inside a
-    function of autograd, and again when the engine is at the node of that.
+    function of autograd, and again when the engine is at the node of that. So does every function of autograd that
+    somebody wrote to recompute, as the blocks of a reversible network.
     """
     hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
     if hooks is not None:
@@ -87,14 +89,29 @@ def checkpoint_at_work(training: bool) -> Any:
         return held["frame"] if kind == "_checkpoint_hook" else held["target_frame_ref"]()
     if torch._C._current_graph_task_id() != -1:
         node = node_at_work()
-        return node if type(node).__name__ == "CheckpointFunctionBackward" else None
+        return node if isinstance(node, BackwardCFunction) else None
     if training and not torch.is_grad_enabled():
         caller: FrameType | None = sys._getframe(1)
         while caller is not None:
-            if caller.f_code is CheckpointFunction.forward.__code__:
-                return caller.f_locals["ctx"]
+            context = _context_of(caller)
+            if context is not None:
+                return context
             caller = caller.f_back
     return None
+
+
+def _context_of(frame: FrameType) -> Any:
+    """The node that a function of autograd makes in the call of its `forward` that runs in a frame, or None."""
+    code = frame.f_code
+    if code.co_name != "forward" or not code.co_argcount or code.co_varnames[0] == "self":
+        return None  # the locals of a frame are copied when they are asked for
+    first = frame.f_locals.get(code.co_varnames[0])
+    return first if isinstance(first, BackwardCFunction) else None
+
+
+def repeats_itself(checkpoint: Any) -> bool:
+    """Whether what `checkpoint_at_work` has found runs the same calls again in the same order: PyTorch's own do."""
+    return getattr(checkpoint, "_forward_cls", CheckpointFunction) is CheckpointFunction
 
 
 def after_backward(function: Callable[[], None]) -> None:
