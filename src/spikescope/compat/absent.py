@@ -5,6 +5,7 @@ A script often imports more than it uses; it should not stop at its first lines 
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
@@ -160,7 +161,7 @@ def reason(fullname: str, area: str | None, home: str = "") -> str:
     return f"{fullname} is not here: {where}. docs/guide/names.md lists what there is."
 
 
-class _Absent(type):
+class _Absent(ABCMeta):  # which may stand beside `ABC`
     """The class of what is not here: it may be imported, and derived from, but not used."""
 
     _why: str

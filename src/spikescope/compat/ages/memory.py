@@ -5,27 +5,19 @@ from __future__ import annotations
 from ... import base
 from ...errors import UnknownNameError, check_choice
 from ...neuron.leniency import backend_here
+from .wide import Wide
 
 __all__ = ["MemoryModule"]
 
 
-class AnyMemory(type):
-    """The class of the base: whatever has a state here is an instance of it."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, base.MemoryModule) if cls is MemoryModule else super().__instancecheck__(instance)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, base.MemoryModule) if cls is MemoryModule else super().__subclasscheck__(subclass)
-
-
-class MemoryModule(base.MemoryModule, metaclass=AnyMemory):
+class MemoryModule(base.MemoryModule, metaclass=Wide):
     """`base.MemoryModule` with a `backend`, one of `supported_backends`, which a subclass may name more of.
 
     >>> MemoryModule().backend, MemoryModule().supported_backends
     ('torch', ('torch',))
     """
 
+    stands_for = base.MemoryModule
     _backend = "torch"
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from ... import neuron
 from .made import aged, say_once, signature_of
 from .watched import ClockDriven
+from .wide import Wide
 
 __all__ = [
     "AdaptiveBaseNode",
@@ -38,17 +39,6 @@ _FIRST_AGE = {  # what had another default in 0.0.0.0.4, and which
     "tau": "100.0",
     "surrogate_function": "Sigmoid(alpha=1.0)",
 }
-
-
-class AnyNode(type):
-    """The class of a base: whatever integrates and fires is an instance of it."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        base = neuron.IntegrateAndFire
-        return isinstance(instance, base) if cls is BaseNode else super().__instancecheck__(instance)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, neuron.IntegrateAndFire) if cls is BaseNode else super().__subclasscheck__(subclass)
 
 
 def _order(base: type[Any]) -> str:
@@ -126,7 +116,7 @@ def multi_step(base: type[Any], module: str = __name__) -> type[Any]:
     )
 
 
-BaseNode = single_step(neuron.IntegrateAndFire, kind=AnyNode)
+BaseNode = single_step(neuron.IntegrateAndFire, kind=Wide, members={"stands_for": neuron.IntegrateAndFire})
 BaseNode.abstract = True
 AdaptiveBaseNode = neuron.AdaptBaseNode
 IFNode = single_step(neuron.IFNode)
