@@ -372,6 +372,28 @@ def test_functionalize_and_make_fx():
     assert_close(same.grad, leaf.grad, "gradient")
 
 
+@pytest.mark.slow(keep=4)
+@pytest.mark.parametrize("cls", ALL_NEURONS, ids=lambda cls: cls.__name__)
+def test_compiled_code_maps_over_samples(cls):
+    """With a state that is at rest at the end of each, since PyTorch can bring none out."""
+    node = make_any(cls, step_mode="m" if "m" in cls.supported_step_modes else "s")
+
+    def run(x):
+        functional.reset_net(node)
+        y = node(x)
+        functional.reset_net(node)
+        return y
+
+    if cls is NoisyLIFNode:
+        node.sigma = 0.0
+    many = torch.stack([held * sequence(cls) for held in (1.0, 0.7, -1.3)])
+    many = many if node.step_mode == "m" else many[:, 0]
+    torch._dynamo.reset()
+    got = torch.compile(torch.func.vmap(run), backend="aot_eager", fullgraph=True)(many)
+    for found, x in zip(got, many, strict=True):
+        assert_equal(found, run(x), "output")
+
+
 def left_by_fake(node, x):
     with FakeTensorMode() as mode:
         node(mode.from_tensor(x))
