@@ -94,11 +94,12 @@ def named(build: Build, name: str, module: str, doc: str) -> Build:
     return build
 
 
-def refuse_pretrained(pretrained: bool, name: str, file: str, source: str) -> None:
-    """Say where weights for a model are and how to load them, since nothing is ever downloaded."""
+def refuse_pretrained(pretrained: bool, name: str, arch: str, file: str) -> None:
+    """Say where torchvision's weights of an architecture are and how to load them, since nothing is ever downloaded."""
     if pretrained:
         raise NotImplementedError(
-            f"{name}(pretrained=True): nothing is downloaded here. The weights are {file}, whose address is {source}. "
-            f"Fetch the file, then: net = {name}(...); net.load_state_dict(torch.load(path, weights_only=True)). They "
-            "are those of a network of ReLUs, from which training with spikes starts."
+            f"{name}(pretrained=True): nothing is downloaded here. The weights are {file}, trained on ImageNet, whose "
+            f"address is torchvision.models.get_model_weights({arch!r}).IMAGENET1K_V1.url. Fetch the file, then: net = "
+            f"{name}(...); net.load_state_dict(torch.load(path, weights_only=True)). They are those of a network of "
+            "ReLUs, from which training with spikes starts."
         )

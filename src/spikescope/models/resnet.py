@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from .. import layer
 from ..neuron import IFNode
-from .blocks import Build, NeuronMaker, conv1x1, conv3x3, make_neuron, named, refuse_pretrained
+from .blocks import Build, NeuronMaker, conv1x1, conv3x3, make_neuron, named
 
-__all__ = ["ARCHITECTURES", "BasicPath", "BottleneckPath", "Path", "ResNet", "refuse_imagenet", "variant"]
+__all__ = ["ARCHITECTURES", "WEIGHT_FILES", "BasicPath", "BottleneckPath", "Path", "ResNet", "variant"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -28,7 +28,7 @@ ARCHITECTURES: dict[str, tuple[str, tuple[int, int, int, int], dict[str, int]]] 
 }
 """To each architecture the kind of its blocks, how many each of the four stages has, and what else is fixed."""
 
-_FILES = {
+WEIGHT_FILES = {
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
@@ -49,12 +49,6 @@ def variant(build: Build, network: type[nn.Module], prefix: str, arch: str) -> B
     `kwargs` are arguments of `{network.__name__}` and of the neurons.
     """
     return named(build, f"{prefix}_{arch}", network.__module__, words)
-
-
-def refuse_imagenet(pretrained: bool, name: str, arch: str) -> None:
-    """Say where the weights of a residual network are."""
-    source = f"torchvision.models.get_model_weights({arch!r}).IMAGENET1K_V1.url"
-    refuse_pretrained(pretrained, name, f"{_FILES[arch]}, trained on ImageNet", source)
 
 
 class Path(nn.Module):

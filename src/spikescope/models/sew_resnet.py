@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from ..errors import check_choice
 from ..neuron import IFNode
-from .blocks import NeuronMaker, make_neuron
+from .blocks import NeuronMaker, make_neuron, refuse_pretrained
 from .blocks import conv1x1 as conv1x1
 from .blocks import conv3x3 as conv3x3
-from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Norm, Path, ResNet, refuse_imagenet, variant
+from .resnet import ARCHITECTURES, WEIGHT_FILES, BasicPath, BottleneckPath, Norm, Path, ResNet, variant
 
 __all__ = [
     "SEWResNet",
@@ -130,7 +130,7 @@ def _variant(arch: str) -> Any:
         spiking_neuron: NeuronMaker = IFNode,
         **kwargs: Any,
     ) -> SEWResNet:
-        refuse_imagenet(pretrained, f"sew_{arch}", arch)
+        refuse_pretrained(pretrained, f"sew_{arch}", arch, WEIGHT_FILES[arch])
         return SEWResNet(block, layers, cnf=cnf, spiking_neuron=spiking_neuron, **kwargs | fixed)
 
     return variant(build, SEWResNet, "sew", arch)

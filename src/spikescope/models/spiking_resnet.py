@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ..neuron import IFNode
-from .blocks import NeuronMaker
+from .blocks import NeuronMaker, refuse_pretrained
 from .blocks import conv1x1 as conv1x1
 from .blocks import conv3x3 as conv3x3
-from .resnet import ARCHITECTURES, BasicPath, BottleneckPath, Path, ResNet, refuse_imagenet, variant
+from .resnet import ARCHITECTURES, WEIGHT_FILES, BasicPath, BottleneckPath, Path, ResNet, variant
 
 __all__ = [
     "SpikingResNet",
@@ -63,7 +63,7 @@ def _variant(arch: str) -> Any:
     def build(
         pretrained: bool = False, progress: bool = True, spiking_neuron: NeuronMaker = IFNode, **kwargs: Any
     ) -> SpikingResNet:
-        refuse_imagenet(pretrained, f"spiking_{arch}", arch)
+        refuse_pretrained(pretrained, f"spiking_{arch}", arch, WEIGHT_FILES[arch])
         return SpikingResNet(block, layers, spiking_neuron=spiking_neuron, **kwargs | fixed)
 
     return variant(build, SpikingResNet, "spiking", arch)

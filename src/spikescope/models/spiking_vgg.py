@@ -131,18 +131,13 @@ def initialise(net: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _refuse(pretrained: bool, name: str, arch: str) -> None:
-    source = f"torchvision.models.get_model_weights({arch!r}).IMAGENET1K_V1.url"
-    refuse_pretrained(pretrained, name, f"{_FILES[arch]}, trained on ImageNet", source)
-
-
 def _plain(arch: str) -> Any:
     name = f"spiking_{arch}"
 
     def build(
         pretrained: bool = False, progress: bool = True, spiking_neuron: NeuronMaker = IFNode, **kwargs: Any
     ) -> SpikingVGG:
-        _refuse(pretrained, name, arch)
+        refuse_pretrained(pretrained, name, arch, _FILES[arch])
         return SpikingVGG(CONFIGURATIONS[arch], spiking_neuron=spiking_neuron, **kwargs)
 
     return named(build, name, __name__, f"A `SpikingVGG` of {arch[3:]} layers with weights, without norms.")
@@ -158,7 +153,7 @@ def _normed(arch: str) -> Any:
         spiking_neuron: NeuronMaker = IFNode,
         **kwargs: Any,
     ) -> SpikingVGG:
-        _refuse(pretrained, name, f"{arch}_bn")
+        refuse_pretrained(pretrained, name, f"{arch}_bn", _FILES[f"{arch}_bn"])
         return SpikingVGG(CONFIGURATIONS[arch], True, norm_layer, spiking_neuron=spiking_neuron, **kwargs)
 
     return named(build, name, __name__, f"A `SpikingVGG` of {arch[3:]} layers with weights, and norms.")
