@@ -21,6 +21,9 @@ __all__ = ["Exports", "FileFormat", "Format", "ObjectFormat", "registry", "write
 registry: Final[dict[str, Format]] = {}
 """The formats by name: a class derived from `FileFormat` or `ObjectFormat` with a `name` is one of them."""
 
+CHOICE: Final = ("layers", "signals", "runs", "dt", "progress")
+"""The options of every export; `COMMON` is what their documentation says."""
+
 COMMON = """
     - `layers`, `signals`: names, or patterns such as `'conv*'`, of what is exported; None takes all that the format
       holds, with one warning that names what it does not.
@@ -112,10 +115,7 @@ class Format(ABC):
         """The method with its name, its signature and its text."""
         options = inspect.signature(self.work()).parameters
         own = [options[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in self.own()]
-        choice = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-            for name in ("layers", "signals", "runs", "dt", "progress")
-        ]
+        choice = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in CHOICE]
         held: Any = method
         held.__name__, held.__qualname__ = f"to_{self.name}", f"Exports.to_{self.name}"
         held.__signature__ = inspect.Signature([*parameters, *own, *choice])
@@ -172,7 +172,7 @@ class ObjectFormat(Format):
 
 def _known(held: Format, choice: dict[str, Any]) -> dict[str, Any]:
     """Refuse an option that there is not, in words, before any work."""
-    known = [*held.own(), "layers", "signals", "runs", "dt", "progress"]
+    known = [*held.own(), *CHOICE]
     for name in choice:
         if name not in known:
             raise TypeError(
