@@ -205,7 +205,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(tmp_path, monkeypat
     def full(*args):
         raise OutputError("the disk: no space left on device.")
 
-    monkeypatch.setattr("spikescope.recording.writer.write_chunk", full)
+    monkeypatch.setattr("spikescope.recording.disk.writer.write_chunk", full)
     with pytest.warns(
         RuntimeWarning, match=r"is off: OutputError: the disk: no space left on device\. 2 of \d+ values"
     ):

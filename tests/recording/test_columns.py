@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 import pytest
 
-from spikescope.recording import columns
-from spikescope.recording.columns import SMALL, STRIDE, join_tiles, make_tiles
+from spikescope.recording.disk import columns
+from spikescope.recording.disk.columns import SMALL, STRIDE, join_tiles, make_tiles
 from spikescope.toolchain.compiler import trouble
 
 WIDTHS = [*range(1, 21), 31, 32, 33, 64, 200]

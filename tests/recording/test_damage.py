@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from spikescope.monitor import Budget, Moment, OutputMonitor, open_records
-from spikescope.recording.forms import blobs, build, describe, measure
-from spikescope.recording.segment import write_chunk
+from spikescope.recording.disk.forms import blobs, build, describe, measure
+from spikescope.recording.disk.segment import write_chunk
 from spikescope.spikes import CompressedSpikes, PackedSpikes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))

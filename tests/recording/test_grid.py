@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spikescope.recording import columns
-from spikescope.recording.grid import LEAST, Tiles, cuts
+from spikescope.recording.disk import columns
+from spikescope.recording.disk.grid import LEAST, Tiles, cuts
 from spikescope.spikes import PackedSpikes
 
 SHAPES = [

@@ -12,7 +12,7 @@ import torch
 import fresh
 from sample import WHOLE
 from spikescope.recording import Moment, Writer, open_recording
-from spikescope.recording.head import write_head
+from spikescope.recording.disk.head import write_head
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 sys.path.insert(0, str(SWEEPS))

@@ -24,8 +24,8 @@ from spikescope.monitor import (
     open_records,
     record,
 )
-from spikescope.recording import spill as spill_module
-from spikescope.recording.segment import Chunk, check_record, write_chunk
+from spikescope.recording.disk import spill as spill_module
+from spikescope.recording.disk.segment import Chunk, check_record, write_chunk
 from spikescope.spikes import PackedSpikes
 
 STEP = 40  # bytes of one record

@@ -113,7 +113,7 @@ def test_a_cut_reads_little_else(tmp_path, counted):
 
 
 def _records(path):
-    from spikescope.recording.segment import Chunk
+    from spikescope.recording.disk.segment import Chunk
 
     return Chunk(path)._records
 

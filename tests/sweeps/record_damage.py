@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from spikescope.monitor import Moment, open_records
-from spikescope.recording.grid import Tiles
-from spikescope.recording.segment import MAGIC, write_chunk
+from spikescope.recording.disk.grid import Tiles
+from spikescope.recording.disk.segment import MAGIC, write_chunk
 from spikescope.spikes import CompressedSpikes, PackedSpikes
 
 NAME = "00000000-1.records"

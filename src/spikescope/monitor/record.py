@@ -14,7 +14,7 @@ from ..errors import ShapeError, check_listening, check_module, did_you_mean
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
-from ..recording.writer import FILL
+from ..recording.disk.writer import FILL
 from ..sockets import Signal
 from .choose.changed import Members
 from .choose.kinds import fires

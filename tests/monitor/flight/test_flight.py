@@ -304,7 +304,7 @@ def test_a_full_disk_is_told_in_words_and_the_training_goes_on(tmp_path, monkeyp
         raise spikescope.files.OutputError(f"{path} could not be written: no space left on device.")
 
     net = make()
-    monkeypatch.setattr("spikescope.recording.writer.write_chunk", full)
+    monkeypatch.setattr("spikescope.recording.disk.writer.write_chunk", full)
     with monitor.flight_recorder(net, keep=4, to=tmp_path) as recorder:
         with pytest.warns(RuntimeWarning, match=r"could not write the last steps \(the input holds NaN.*no space left"):
             losses, _ = train(net, 16, recorder, poisoned(0, 0))

@@ -12,8 +12,8 @@ from ...neuron import Neuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
+from ...recording.disk.spill import records_within
 from ...recording.records import Moment, Records
-from ...recording.spill import records_within
 from ..choose.modules import named, select, where
 from ..choose.signals import spikes_of
 from ..probe.group import Probes, weakly

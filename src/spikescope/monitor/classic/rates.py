@@ -15,8 +15,8 @@ from ...neuron import PointwiseNeuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
+from ...recording.disk.spill import SpilledRecords, records_within
 from ...recording.records import Moment, Records
-from ...recording.spill import SpilledRecords, records_within
 from ...sockets import Signal
 from ..choose.modules import by_role, select
 from ..choose.signals import spikes_of

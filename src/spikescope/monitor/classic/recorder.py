@@ -13,8 +13,8 @@ from ...errors import check_module
 from ...neuron.spiking import as_in_the_library, gives_spikes
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
+from ...recording.disk.spill import SpilledRecords, records_within
 from ...recording.records import Moment, Records
-from ...recording.spill import SpilledRecords, records_within
 from ...sockets import Signal, at_rest
 from ...spikes import vouched
 from ...warn import warn

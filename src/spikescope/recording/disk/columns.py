@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..toolchain.compiler import function
-from ..toolchain.declared import declare
+from ...toolchain.compiler import function
+from ...toolchain.declared import declare
 
 __all__ = ["STRIDE", "join_tiles", "make_tiles"]
 

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..background import BackgroundThread
-from ..files import OutputError, claim_folder
-from ..spikes import PackedSpikes
-from .budget import Budget
+from ...background import BackgroundThread
+from ...files import OutputError, claim_folder
+from ...spikes import PackedSpikes
+from ..budget import Budget
+from ..records import Moment
 from .grid import Tiles
 from .head import write_head
 from .lock import LOCK, WriterLock, holder
-from .records import Moment
 from .segment import write_chunk
 from .spill import SUFFIX
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from ..errors import check_choice
-from ..files import OutputError
-from .budget import Budget, nbytes
-from .records import Moment, Records
+from ...errors import check_choice
+from ...files import OutputError
+from ..budget import Budget, nbytes
+from ..records import Moment, Records
 from .segment import Chunk, check_record, write_chunk
 
 __all__ = ["SpilledRecords", "open_records", "records_within"]

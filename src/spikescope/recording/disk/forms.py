@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..spikes import CompressedSpikes, PackedSpikes
+from ...spikes import CompressedSpikes, PackedSpikes
 from .grid import Grid, Tiles
 
 __all__ = ["Parts", "blobs", "build", "describe", "grid_of", "measure"]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import OutputError
+from ...files import OutputError
 
 __all__ = ["LOCK", "Holder", "WriterLock", "holder"]
 

@@ -25,10 +25,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ..files import open_regular, sync_folder, write_whole
+from ...files import open_regular, sync_folder, write_whole
+from ..records import Moment
 from .forms import Parts, blobs, build, describe, grid_of, measure
 from .grid import Grid
-from .records import Moment
 
 __all__ = ["Chunk", "check_record", "write_chunk"]
 

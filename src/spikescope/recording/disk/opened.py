@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import check_choice
-from ..files import open_regular
-from ..spikes import PackedSpikes
-from .events import Whole
+from ...errors import check_choice
+from ...files import open_regular
+from ...spikes import PackedSpikes
+from ..events import Whole
+from ..held import Held
+from ..records import Moment
+from ..shape import StoredRecording
+from ..signal import Layer, Piece, Signal
 from .grid import Grid
 from .head import HEAD, read_head
-from .held import Held
 from .lock import Holder, holder
-from .records import Moment
 from .segment import Chunk
-from .shape import StoredRecording
-from .signal import Layer, Piece, Signal
 from .spill import NAME, SUFFIX
 
 __all__ = ["OpenedRecording", "open_recording"]

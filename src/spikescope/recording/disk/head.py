@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import open_regular, write_whole
+from ...files import open_regular, write_whole
 
 __all__ = ["HEAD", "VERSION", "read_head", "write_head"]
 

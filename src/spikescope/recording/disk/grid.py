@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..spikes import PackedSpikes
+from ...spikes import PackedSpikes
+from ..events import Whole
 from .columns import STRIDE, join_tiles, make_tiles
-from .events import Whole
 
 __all__ = ["Grid", "Tiles", "cuts"]
 
