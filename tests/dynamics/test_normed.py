@@ -21,8 +21,8 @@ from spikescope import functional, layer, monitor, neuron
 from spikescope.dynamics.norm import pair as normed
 from spikescope.dynamics.norm.prepared import PreparedNormed
 from spikescope.dynamics.triton import launch
-from spikescope.layer.handing import _norm
-from spikescope.neuron import behind
+from spikescope.layer.norm_handover import _norm
+from spikescope.neuron import after_norm
 from spikescope.neuron.shortcut import goes_as_written, names_of_the_way
 from spikescope.recording import open_recording
 from spikescope.surrogate import ATan
@@ -297,10 +297,10 @@ def test_an_input_that_nobody_took_is_forgotten(fused):
     net, _ = pairs()
     x = sequence()
     norm = _norm(net[0])
-    behind.give(net[1], norm, x)
-    assert behind.taken(net[1], x + 1) is None
-    assert behind.taken(net[1], x) is None
-    behind.give(net[1], norm, x)
+    after_norm.give(net[1], norm, x)
+    assert after_norm.taken(net[1], x + 1) is None
+    assert after_norm.taken(net[1], x) is None
+    after_norm.give(net[1], norm, x)
     assert "_norm" not in pickle.loads(pickle.dumps(net))[1].__dict__
 
 

@@ -12,8 +12,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from spikescope import functional, layer, neuron, surrogate
 from spikescope.dynamics.graphs.prologue import Rest
 from spikescope.dynamics.triton import launch
-from spikescope.layer import handing
-from spikescope.neuron import behind
+from spikescope.layer import norm_handover
+from spikescope.neuron import after_norm
 
 pytestmark = pytest.mark.skipif(
     not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"
@@ -205,15 +205,15 @@ def test_statistics_that_are_shared_from_now_on(monkeypatch):
 
     net, x = pair(), sequence()
     assert [call(net, x)[0] for _ in range(3)][-1]
-    monkeypatch.setattr("spikescope.layer.handing.together", lambda group: "all")
-    monkeypatch.setattr("spikescope.layer.handing.Shared", Others)
+    monkeypatch.setattr("spikescope.layer.norm_handover.together", lambda group: "all")
+    monkeypatch.setattr("spikescope.layer.norm_handover.Shared", Others)
     functional.convert_sync_batchnorm(net)
     for calls in (1, 2):
         assert not call(net, x)[0]
         assert Others.asked == calls
     mean = x.mean((0, 1, 3, 4)) + 1
     torch.testing.assert_close(net[0].running_mean, net[0].momentum * mean)
-    monkeypatch.setattr("spikescope.layer.handing.together", lambda group: None)
+    monkeypatch.setattr("spikescope.layer.norm_handover.together", lambda group: None)
     assert call(net, x)[0]
 
 
@@ -273,21 +273,21 @@ def test_under_autocast(last):
 
 def test_a_normalisation_waits_for_the_call_of_its_own_thread(monkeypatch):
     given, met = [], []
-    monkeypatch.setattr(handing, "give", lambda *waits: given.append(waits) or behind.give(*waits))
+    monkeypatch.setattr(norm_handover, "give", lambda *waits: given.append(waits) or after_norm.give(*waits))
     net, x = pair(), sequence()
     net(x)
     ((node, norm, _),) = given
     functional.reset_net(net)
-    behind.give(node, norm, x)
+    after_norm.give(node, norm, x)
 
     def meanwhile():
         other = x.clone()
-        behind.give(node, norm, other)
-        met.append(behind.taken(node, other))
+        after_norm.give(node, norm, other)
+        met.append(after_norm.taken(node, other))
 
     thread = threading.Thread(target=meanwhile)
     thread.start()
     thread.join()
     assert met == [norm]
-    assert behind.taken(node, x) is norm
-    assert behind.taken(node, x) is None
+    assert after_norm.taken(node, x) is norm
+    assert after_norm.taken(node, x) is None

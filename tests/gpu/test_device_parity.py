@@ -7,7 +7,7 @@ from dynamics_cases import SURROGATES, inputs
 from test_taps import NAMES, tapped
 
 from spikescope import functional, layer, neuron
-from spikescope.dynamics.taps import eager_taps
+from spikescope.dynamics.eager_taps import eager_taps
 
 
 def drive(device, *shape, dtype=torch.float32):

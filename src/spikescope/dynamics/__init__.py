@@ -2,6 +2,7 @@
 
 from . import batching as batching
 from .eager import Sequence, Step
+from .eager_taps import eager_taps
 from .gain import multiplied
 from .layout import TAPS, support_tap
 from .norm.batch import normalized
@@ -10,7 +11,6 @@ from .norm.pair import NormedRun, prepare_normed, run_normed
 from .pool.windows import Windows, has_pool, pooled
 from .prepared import Prepared
 from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
-from .taps import eager_taps
 
 __all__ = [
     "TAPS",

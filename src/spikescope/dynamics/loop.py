@@ -1,4 +1,4 @@
-"""The eager loop as a kernel is called: for compiled code, whose own arithmetic takes a number for a constant."""
+"""The eager loop behind the interface of a kernel: compiled code, which takes a number for a constant, calls it so."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..internals import recording
 from . import eager
+from .eager_taps import eager_taps
 from .graphs.program import Values, program
 from .layout import Gradients, Outputs, layout, make_gradients, make_outputs, real_dtype
-from .taps import eager_taps
 
 __all__ = ["backward", "forward", "leaf", "vector_jacobian"]
 

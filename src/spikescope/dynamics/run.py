@@ -28,12 +28,12 @@ from ..toolchain.compiler import CompileError, trouble
 from . import eager
 from .call import call_of
 from .cpp.prepared import PreparedOnCpu
+from .eager_taps import eager_taps
 from .fused import check_present, run_fused
 from .graphs.program import program, refusal
 from .graphs.trace import UnsupportedOperationError
 from .layout import in_one_order, real_dtype
 from .prepared import Prepared, lies_without_gaps
-from .taps import eager_taps
 from .triton import launch
 from .triton.prepared import PreparedOnGpu
 

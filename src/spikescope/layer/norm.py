@@ -17,7 +17,7 @@ from ..errors import check_module, check_rank, check_tensor
 from ..internals import is_patched, made_by_conversion
 from ..sockets import place_sockets
 from .fold import apply_folded, frame_of, is_expanded, repeat_in_time
-from .handing import hand_over
+from .norm_handover import hand_over
 from .one_sample import strided_alike
 from .stateless import noted
 from .sync import synchronized_norm

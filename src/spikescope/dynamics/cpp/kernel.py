@@ -2,7 +2,7 @@
 
 A block of neurons runs through all its time steps with its state in the first-level cache. The backward pass saves
 nothing but the input: it runs a segment of `K` steps again into a scratch that stays in the second-level cache (see
-`kept.py`), then goes back through it. Runs longer than `K` steps leave their state at every K-th step behind as
+`min_cut.py`), then goes back through it. Runs longer than `K` steps leave their state at every K-th step behind as
 checkpoints.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from ..graphs.kept import kept
+from ..graphs.min_cut import kept
 from ..graphs.printing import Assignment, assignments, each
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body
@@ -19,7 +19,7 @@ from .borrowed import Borrowed, declarations, header, once
 from .chunks import SUMS, chunk_constant, in_chunks
 from .phases import Phases, arranged, ends, functions_of, path_of_spikes
 from .sums import summed
-from .told import statements
+from .taps import statements
 
 __all__ = ["backward_source", "backward_step_source", "block", "forward_source", "loops", "numbers", "prelude"]
 

@@ -20,8 +20,8 @@ from ..key import parted_key
 from ..triton import trial
 from .graph import Node
 from .ops import PASS, meaning
-from .remembered import Memory, recall, remember
 from .trace import Body, Model, Slot, UnsupportedOperationError, trace_backward, trace_forward
+from .trace_cache import Memory, recall, remember
 
 __all__ = ["Program", "Values", "program", "refusal"]
 

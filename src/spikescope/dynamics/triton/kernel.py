@@ -1,8 +1,8 @@
 """The Triton kernels: the same two loops over time as in C++, a block of neurons a program, the state in registers.
 
-The backward pass runs segments of `K` steps again and keeps in registers what it needs of each (see `kept.py`), so its
-steps are printed one by one. Where a run is longer, the forward pass leaves the state at every K-th step behind. What a
-step loads is asked for before the step that comes first is computed.
+The backward pass runs segments of `K` steps again and keeps in registers what it needs of each (see `min_cut.py`), so
+its steps are printed one by one. Where a run is longer, the forward pass leaves the state at every K-th step behind.
+What a step loads is asked for before the step that comes first is computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from ..cpp.phases import needed, path_of_spikes
-from ..graphs.kept import kept
+from ..graphs.min_cut import kept
 from ..graphs.printing import LITERAL, Assignment, Language, assignments, each
 from ..graphs.slopes import with_slopes
 from ..graphs.trace import Body

@@ -1,4 +1,4 @@
-"""What a batch normalisation hands over to the neuron behind it, so that both are one run on a GPU."""
+"""How a batch normalisation leaves its work to the neuron after it, so that both are one run on a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
-from ..neuron.behind import Norm, admits, give, give_again
+from ..neuron.after_norm import Norm, admits, give, give_again
 from ..sockets import are_bare
 from .fold import is_expanded
 from .sync import Shared, together

@@ -1,4 +1,4 @@
-"""Traces on disk: in a new process a neuron of this library is not traced again, which takes longer than all the rest.
+"""The traces of neurons, cached on disk: a new process does not trace them again, which would take most of its start.
 
 A trace is remembered under a hash of what it depends on: the files of the rooms that trace and what they have made of
 the neuron and its surrogates, the options, the rows of operations, PyTorch, Python, and the processor. Of a class from

@@ -1,4 +1,4 @@
-"""A neuron behind a batch normalisation, which leaves the normalising to the kernel of the neuron."""
+"""A neuron after a batch normalisation, whose kernel normalises its input as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel tells besides its output, as statements that are printed into it only when they are asked for."""
+"""The taps of a C++ kernel: statements that record something besides its output, printed only where it is asked for."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from dynamics_cases import NEURONS, make, parity
 from spikescope.dynamics.cpp.borrowed import missing
 from spikescope.dynamics.cpp.kernel import backward_source
 from spikescope.dynamics.cpp.phases import needed
-from spikescope.dynamics.graphs.kept import kept
+from spikescope.dynamics.graphs.min_cut import kept
 from spikescope.dynamics.graphs.printing import assignments
 from spikescope.dynamics.graphs.program import program
 from spikescope.neuron import ComplementaryLIFNode, EIFNode, IFNode, LIFNode, NonSpikingLIFNode

@@ -8,9 +8,9 @@ import torch
 from dynamics_cases import NEURONS, make
 
 import fresh
-from spikescope.dynamics.graphs import program, remembered
+from spikescope.dynamics.graphs import program, trace_cache
 from spikescope.dynamics.graphs.graph import Graph, Node
-from spikescope.dynamics.graphs.remembered import Memory, recall, remember
+from spikescope.dynamics.graphs.trace_cache import Memory, recall, remember
 from spikescope.neuron import IFNode, LIFNode
 from spikescope.surrogate import ATan
 from spikescope.toolchain import notes
@@ -71,12 +71,12 @@ def test_what_a_trace_depends_on_is_part_of_its_name(monkeypatch):
     others += [names(LIFNode(surrogate_function=ATan())), names(LIFNode(tau=torch.tensor(3.0)))]
     assert len({plain, *others}) == 6
     monkeypatch.setattr(torch, "__version__", "2.13.1")
-    remembered._surroundings.cache_clear()
+    trace_cache._surroundings.cache_clear()
     try:
         assert names(LIFNode()) not in (plain, None)
     finally:
         monkeypatch.undo()
-        remembered._surroundings.cache_clear()
+        trace_cache._surroundings.cache_clear()
 
 
 def test_a_function_put_in_the_place_of_another_is_seen(monkeypatch):
@@ -109,9 +109,9 @@ def test_a_class_from_elsewhere_is_not_remembered():
 def test_an_operation_of_another_library_is_not_written_down():
     x = Node("x")
     foreign = Graph((x,), (Node("y", torch.ops.prims.sin.default, (x,)),), ())
-    assert remembered._encoded(foreign, True) is None
+    assert trace_cache._encoded(foreign, True) is None
     odd = Graph((x,), (Node("y", torch.ops.aten.sin.default, (x, object())),), ())
-    assert remembered._encoded(odd, True) is None
+    assert trace_cache._encoded(odd, True) is None
 
 
 def test_a_damaged_note_is_traced_anew(cache):

@@ -1,4 +1,4 @@
-"""What the taps of a fused kernel tell, computed from an eager run: the same names, shapes and memory order."""
+"""The taps of a fused kernel computed from an eager run: with the same names, shapes and memory order."""
 
 from __future__ import annotations
 

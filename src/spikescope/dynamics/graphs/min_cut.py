@@ -1,4 +1,4 @@
-"""What of a step the backward pass keeps when it runs a segment again: the fewest values from which it can go on.
+"""The fewest values of a step that the backward pass has to keep when it runs a segment again: a minimal cut.
 
 The gradients read a few values that come from input and state. Any set of values would do that lies on every way from
 these to the gradients; the smallest is a minimal cut of the graph, found by a maximal flow. Of a LIF neuron it is the
