@@ -7,7 +7,7 @@ import torch
 from spikescope import neuron
 from spikescope.dynamics.layout import BLOCK
 from spikescope.dynamics.triton import launch
-from spikescope.functional.memory import known
+from spikescope.functional.memory import stand_ins
 from spikescope.monitor import OutputMonitor
 from spikescope.monitor.classic.recorder import Recorder
 from spikescope.spikes import PackedSpikes, float_spike_to_bool, vouched
@@ -80,12 +80,12 @@ def test_what_a_neuron_gives_in_inference_mode_is_vouched_for_too(monkeypatch):
 
 def test_what_is_kept_of_spikes_is_packed_by_the_kernel_and_nobody_waits(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "item", lambda held: pytest.fail("waits for the device"))
-    monkeypatch.setattr(known, "pack_rows", lambda *given: None)
-    monkeypatch.setattr(known, "may_pack", lambda *given: False)
-    monkeypatch.setattr(known, "pack_bool", lambda *given: pytest.fail("several kernels"))
-    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
-    spikes = (torch.rand(known.LEAST + 3) < 0.4).float()
-    kept = known.Spikes(spikes.dtype, sure=True)
+    monkeypatch.setattr(stand_ins, "pack_rows", lambda *given: None)
+    monkeypatch.setattr(stand_ins, "may_pack", lambda *given: False)
+    monkeypatch.setattr(stand_ins, "pack_bool", lambda *given: pytest.fail("several kernels"))
+    monkeypatch.setattr(stand_ins, "_sees_at_once", lambda x: False)
+    spikes = (torch.rand(stand_ins.LEAST + 3) < 0.4).float()
+    kept = stand_ins.Spikes(spikes.dtype, sure=True)
     assert kept.ready(spikes.untyped_storage())
     assert torch.equal(kept.memory(), spikes)
 

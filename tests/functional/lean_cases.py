@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import keeping, known
+from spikescope.functional.memory import saved_tensors, stand_ins
 
 
 def conv_net(node="LIFNode", step_mode="m"):
@@ -51,19 +51,19 @@ def step(net, x=X, single=False):
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(stand_ins, "LEAST", 1)
 
 
 @pytest.fixture
 def saved(monkeypatch):
     """What each saved tensor was recognised as."""
     found = []
-    keep = keeping.Ledger._keep
+    keep = saved_tensors.Ledger._keep
 
     def noted(self, x):
         held = keep(self, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(keeping.Ledger, "_keep", noted)
+    monkeypatch.setattr(saved_tensors.Ledger, "_keep", noted)
     return found

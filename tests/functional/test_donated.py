@@ -9,14 +9,14 @@ from torch.utils.checkpoint import checkpoint
 
 from spikescope import functional, layer, neuron
 from spikescope.dynamics import donated
-from spikescope.functional.memory import known
+from spikescope.functional.memory import stand_ins
 
 X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(stand_ins, "LEAST", 1)
 
 
 def block(step_mode="m"):

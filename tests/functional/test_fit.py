@@ -11,7 +11,7 @@ from torch import nn
 from ranks import in_two_ranks
 from sample import WHOLE
 from spikescope import functional, layer, models, monitor, neuron
-from spikescope.functional.memory import fit, keeping, kept, plan
+from spikescope.functional.memory import fit, measured, plan, saved_tensors
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.functional.memory.segments import Stretch, held_stretches, put_segments
 
@@ -112,7 +112,7 @@ def test_a_budget_below_the_floor_is_refused_with_the_floor_and_the_network_stay
     with pytest.raises(ValueError, match=r"takes .* \((\d+) bytes\) at least, more than the budget of 1000 B") as told:
         functional.fit_memory(net, X, 1000, show=False)
     assert not held_stretches(net)
-    assert not keeping.is_lean(net)
+    assert not saved_tensors.is_lean(net)
     assert alike(step(net), expected)
     floor = int(str(told.value).split("(")[1].split(" ")[0])
     assert functional.fit_memory(net, X, floor, show=False).after <= floor
@@ -139,7 +139,7 @@ def test_the_network_is_left_with_all_that_it_had():
     assert not [key for key in net[0]._forward_hooks if isinstance(key, int)]
     functional.unfit_memory(net)
     assert not held_stretches(net)
-    assert not keeping.is_lean(net)
+    assert not saved_tensors.is_lean(net)
 
 
 def chains_from(of, part):
@@ -153,11 +153,13 @@ def test_no_choice_of_segments_within_the_budget_is_cheaper():
     """By trying all of them, on a course that was made up."""
     torch.manual_seed(1)
     sizes = torch.randint(1, 20, (8, 3)).tolist()
-    parts = [kept.Part(plain, plain // 2, seconds, largest) for plain, seconds, largest in sizes]
+    parts = [measured.Part(plain, plain // 2, seconds, largest) for plain, seconds, largest in sizes]
     calls = {
-        Stretch("", i, j): kept.Call("", i, j + 1, 1 + (i + j) % 3) for i in range(8) for j in range(i, min(i + 4, 8))
+        Stretch("", i, j): measured.Call("", i, j + 1, 1 + (i + j) % 3)
+        for i in range(8)
+        for j in range(i, min(i + 4, 8))
     }
-    of = plan.model(kept.Course(parts, [], [(2, 3)], calls), lean=True)
+    of = plan.model(measured.Course(parts, [], [(2, 3)], calls), lean=True)
     chains = [plan.Choice(chain) for chain in chains_from(of, 0)]
     assert len(chains) > 100
     for budget in (20, 30, 40, 50, 60, 90):
@@ -186,11 +188,11 @@ def test_a_module_that_runs_twice_is_in_no_segment():
 
 def test_the_floor_hangs_on_no_seconds():
     """Layers of one size have many choices of one peak: which is taken is the same on each day, with other times."""
-    calls = {Stretch("", i, j): kept.Call("", i, j + 1, 1000) for i in range(12) for j in range(i, min(i + 4, 12))}
+    calls = {Stretch("", i, j): measured.Call("", i, j + 1, 1000) for i in range(12) for j in range(i, min(i + 4, 12))}
     floors = set()
     for day in range(8):
         seconds = torch.rand(12, generator=torch.Generator().manual_seed(day)).tolist()
-        course = kept.Course([kept.Part(1000, 1000, spent, 10) for spent in seconds], [], [], calls)
+        course = measured.Course([measured.Part(1000, 1000, spent, 10) for spent in seconds], [], [], calls)
         floors.add(plan.smallest(plan.model(course, lean=True), 1.5).stretches)
     assert len(floors) == 1
 
@@ -243,13 +245,13 @@ def kept_floats(net):
     functional.reset_net(net)
     course = []
 
-    class Counting(keeping.Ledger):
+    class Counting(saved_tensors.Ledger):
         def _keep(self, x):
             course.append(x.numel())
             return super()._keep(x)
 
     functional.lean(net)
-    with keeping.keeping_books_by(Counting):
+    with saved_tensors.keeping_books_by(Counting):
         net(X)
     functional.lean(net, on=False)
     functional.reset_net(net)
@@ -402,6 +404,6 @@ def test_what_a_pool_makes_of_spikes_is_counted_as_bits():
     parts = [layer.Conv2d(2, 16, 3, padding=1), neuron.LIFNode(), layer.MaxPool2d(2), layer.Conv2d(16, 4, 1)]
     net = functional.lean(nn.Sequential(*parts))
     functional.set_step_mode(net, "m")
-    course = kept.follow(net, (torch.rand(4, 4, 2, 16, 16),), CPU)
+    course = measured.follow(net, (torch.rand(4, 4, 2, 16, 16),), CPU)
     spikes = 4 * 4 * 16 * 8 * 8
     assert (4 * spikes, spikes // 8) in [(part.plain, part.lean) for part in course.parts]

@@ -9,7 +9,7 @@ from torch import nn
 from spikescope import functional, layer, monitor, neuron
 from spikescope.dynamics.norm import batch
 from spikescope.dynamics.norm.cpu import norm_backward
-from spikescope.functional.memory import convolved, keeping, known, norm_node, slices
+from spikescope.functional.memory import convolved, norm_node, saved_tensors, slices, stand_ins
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless
 
@@ -18,7 +18,7 @@ X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(stand_ins, "LEAST", 1)
     monkeypatch.setattr(convolved, "LEAST", 1)
     monkeypatch.setattr(slices, "LEAST_SLICED", 1)
 
@@ -243,7 +243,9 @@ def test_a_cheap_convolution_is_computed_again(second):
         return net if second else nn.Sequential(net[0], *net[2:])
 
     net, given = made(), []
-    net[0].register_forward_hook(lambda module, args, y: given.append(keeping.StorageWeakRef(y.untyped_storage())))
+    net[0].register_forward_hook(
+        lambda module, args, y: given.append(saved_tensors.StorageWeakRef(y.untyped_storage()))
+    )
     functional.lean(net)
     net[0]._forward_hooks.popitem(last=False)  # a hook of the user would have it kept
     expected = step(made())
@@ -252,14 +254,14 @@ def test_a_cheap_convolution_is_computed_again(second):
 
 
 def _recognised(net, monkeypatch):
-    found, keep = [], keeping.Ledger._keep
+    found, keep = [], saved_tensors.Ledger._keep
 
     def noted(ledger, x):
         held = keep(ledger, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(keeping.Ledger, "_keep", noted)
+    monkeypatch.setattr(saved_tensors.Ledger, "_keep", noted)
     net(X)
     return found.count("Convolved")
 

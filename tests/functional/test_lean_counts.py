@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import known, slices
+from spikescope.functional.memory import slices, stand_ins
 from spikescope.spikes import whole
 from spikescope.toolchain.compiler import trouble
 
@@ -66,8 +66,8 @@ def test_other_numbers_are_refused(width, odd, where):
 )
 def test_sums_take_as_few_bits_as_the_largest(values, width, unit):
     x = computed(values)
-    found = known.seen(x)
-    assert isinstance(found, known.Counts)
+    found = stand_ins.seen(x)
+    assert isinstance(found, stand_ins.Counts)
     assert found.format == (width, unit)
     assert torch.equal(found.memory(), x.detach())
 
@@ -76,14 +76,14 @@ def test_sums_take_as_few_bits_as_the_largest(values, width, unit):
     "values", [[0.0, 65536.0], [0.0, -1.0], [0.1, 2.0], [math.nan, 2.0], [math.inf, 2.0], [2.0, -0.0]]
 )
 def test_what_is_no_small_whole_number_is_kept_as_it_is(values):
-    assert known.seen(computed(values)) is None
+    assert stand_ins.seen(computed(values)) is None
 
 
 def test_what_a_glance_does_not_show_is_refused():
     values = [float(i % 3) for i in range(10_000)]
-    assert known.seen(computed(values)).format == (4, 1.0)
+    assert stand_ins.seen(computed(values)).format == (4, 1.0)
     for odd, width in ((17.0, 8), (0.3, None)):
-        found = known.seen(computed([*values[:4321], odd, *values[4322:]]))
+        found = stand_ins.seen(computed([*values[:4321], odd, *values[4322:]]))
         assert (None if found is None else found.format.width) == width
 
 
@@ -123,7 +123,7 @@ def test_sums_of_spikes_in_a_residual_network(sliced, saved, monkeypatch):
     for _ in range(2):
         assert all(map(torch.equal, step(plain, IMAGES), step(lean, IMAGES)))
     assert saved.count("Counts") == 4  # by two convolutions, twice
-    assert (known.Format(4, 1.0) in formats) == sliced
+    assert (stand_ins.Format(4, 1.0) in formats) == sliced
 
 
 def test_what_attention_gives_its_neuron(saved):
@@ -157,5 +157,5 @@ def test_sums_are_seen_to_be_no_spikes_by_the_kernel_alone():
     x = torch.zeros(1 << 16)
     x[-1] = 2
     with Operations() as computed:
-        assert not known.Spikes(x.dtype).ready(x.untyped_storage())
+        assert not stand_ins.Spikes(x.dtype).ready(x.untyped_storage())
     assert not {"eq", "all"} & set(computed.names)

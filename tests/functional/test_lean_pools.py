@@ -9,7 +9,7 @@ from torch import nn
 
 from spikescope import functional, layer, neuron
 from spikescope.dynamics.pool import cpu
-from spikescope.functional.memory import known
+from spikescope.functional.memory import stand_ins
 from spikescope.toolchain.compiler import trouble
 
 __all__ = ["saved", "small_tensors_too"]
@@ -82,8 +82,8 @@ def test_in_single_steps(gathered):
 def test_from_a_convolution_of_images_that_is_computed_again(gathered, monkeypatch):
     """Neither the output of the convolution is kept, nor that of the pool."""
     made = []
-    memory = known.Normed.memory
-    monkeypatch.setattr(known.Normed, "memory", lambda self: made.append(self._of) or memory(self))
+    memory = stand_ins.Normed.memory
+    monkeypatch.setattr(stand_ins.Normed, "memory", lambda self: made.append(self._of) or memory(self))
     plain, lean = net_with(layer.MaxPool2d(2)), functional.lean(net_with(layer.MaxPool2d(2)))
     assert all(map(torch.equal, step(plain, X), step(lean, X)))
     assert made[-1] is not None

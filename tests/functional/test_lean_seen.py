@@ -8,7 +8,7 @@ from lean_cases import X, conv_net, saved, small_tensors_too, step
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import known, slices
+from spikescope.functional.memory import slices, stand_ins
 
 __all__ = ["saved", "small_tensors_too"]
 
@@ -69,22 +69,22 @@ def test_the_places_of_a_pool_are_kept_in_fewer_bits(saved):
 )
 def test_whole_numbers_come_back(least, most, width):
     x = torch.tensor([[least, 0, 1], [2, 3, most]])
-    found = known.seen(x)
+    found = stand_ins.seen(x)
     assert (None if found is None else found.width) == width
     if found is not None:
         assert torch.equal(found.memory().view(2, 3), x)
 
 
 def test_a_part_of_memory_is_kept_as_it_is():
-    assert known.seen(torch.arange(100)[:50]) is None
+    assert stand_ins.seen(torch.arange(100)[:50]) is None
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("step_mode", ["s", "m"])
 def test_an_average_asks_for_no_values_of_its_input(step_mode, twice, monkeypatch):
     monkeypatch.setattr(slices, "LEAST_SLICED", 1)
-    asked, memory = [], known.Spikes.memory
-    monkeypatch.setattr(known.Spikes, "memory", lambda self: asked.append(1) or memory(self))
+    asked, memory = [], stand_ins.Spikes.memory
+    monkeypatch.setattr(stand_ins.Spikes, "memory", lambda self: asked.append(1) or memory(self))
     found = []
     for lean in (False, True):
         net = nn.Sequential(*conv_net()[:3], layer.AdaptiveAvgPool2d(3))

@@ -10,7 +10,7 @@ from lean_cases import X, conv_net, saved, small_tensors_too, step
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import keeping, known
+from spikescope.functional.memory import saved_tensors, stand_ins
 
 __all__ = ["saved", "small_tensors_too"]
 
@@ -47,33 +47,33 @@ NO_SPIKES = {
 @pytest.mark.parametrize(("node", "pool"), NO_SPIKES.values(), ids=NO_SPIKES)
 def test_what_may_be_no_spikes_is_looked_at_on_every_device(node, pool, monkeypatch):
     """A GPU is not waited for where there can be nothing else; what a class of the user's gives may be anything."""
-    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
-    monkeypatch.setattr(known, "pack_rows", lambda *args: None)
-    found, keep = [], keeping.Ledger._keep
+    monkeypatch.setattr(stand_ins, "_sees_at_once", lambda x: False)
+    monkeypatch.setattr(stand_ins, "pack_rows", lambda *args: None)
+    found, keep = [], saved_tensors.Ledger._keep
     monkeypatch.setattr(
-        keeping.Ledger, "_keep", lambda self, x: found.append((x.clone(), keep(self, x))) or found[-1][1]
+        saved_tensors.Ledger, "_keep", lambda self, x: found.append((x.clone(), keep(self, x))) or found[-1][1]
     )
     net = conv_net()
     net[2], net[3] = node(step_mode="m"), copy.deepcopy(pool)
     net[4] = layer.Conv2d(16, 4, 1)
     functional.set_step_mode(net, "m")
     functional.lean(net[:5])(X)
-    assert all(torch.equal(keeping._give(kept), x) for x, kept in found if kept.what is not None)
+    assert all(torch.equal(saved_tensors._give(kept), x) for x, kept in found if kept.what is not None)
 
 
 def test_nothing_is_asked_of_values_while_a_graph_is_captured(monkeypatch, saved):
-    monkeypatch.setattr(known, "captured", lambda x: True)
-    monkeypatch.setattr(known, "_sees_at_once", lambda x: False)
-    monkeypatch.setattr(known, "pack_rows", lambda *args: None)
+    monkeypatch.setattr(stand_ins, "captured", lambda x: True)
+    monkeypatch.setattr(stand_ins, "_sees_at_once", lambda x: False)
+    monkeypatch.setattr(stand_ins, "pack_rows", lambda *args: None)
     net = conv_net()
     net[2] = Own(step_mode="m")
     functional.lean(net)
     step(net)
     assert "Normed" not in saved  # it was never tried
     assert saved.count("Spikes") == 1  # before the linear layer
-    monkeypatch.setattr(known, "captured", lambda x: False)
+    monkeypatch.setattr(stand_ins, "captured", lambda x: False)
     step(net)
-    monkeypatch.setattr(known, "captured", lambda x: True)
+    monkeypatch.setattr(stand_ins, "captured", lambda x: True)
     saved.clear()
     step(net)
     assert saved.count("Normed") == 1  # what was tried before may be captured
@@ -95,13 +95,13 @@ def test_no_epsilon_is_given_to_what_may_refuse_it(monkeypatch, saved):
 
 def test_moments_are_tried_with_a_gain_and_shift_that_round(monkeypatch):
     """At the start these are 1 and 0: a computation that rounds elsewhere gives the same bits then, and not later."""
-    memory_of = known.Normed.memory
+    memory_of = stand_ins.Normed.memory
 
     def rounded(made):
         y, gain = memory_of(made), made._learned[0]
         return y if made._training or gain is None or bool((gain == 1).all()) else y * (1 + 1e-6)
 
-    monkeypatch.setattr(known.Normed, "memory", rounded)
+    monkeypatch.setattr(stand_ins.Normed, "memory", rounded)
     lean, plain = functional.lean(conv_net()), conv_net()
     step(lean)
     for net in (lean, plain):
@@ -113,8 +113,8 @@ def test_moments_are_tried_with_a_gain_and_shift_that_round(monkeypatch):
 def by_batch(monkeypatch):
     """Whether each second normalisation took the statistics of its batch again."""
     found = []
-    memory_of = known.Normed.memory
-    monkeypatch.setattr(known.Normed, "memory", lambda made: found.append(made._training) or memory_of(made))
+    memory_of = stand_ins.Normed.memory
+    monkeypatch.setattr(stand_ins.Normed, "memory", lambda made: found.append(made._training) or memory_of(made))
     return found
 
 
@@ -130,8 +130,8 @@ def test_the_second_normalisation_takes_the_moments_that_autograd_keeps(monkeypa
     "change", [lambda found: None, lambda found: (found[0] + 1e-3, found[1])], ids=["none", "other"]
 )
 def test_where_moments_give_other_bits_it_takes_those_of_the_batch(change, monkeypatch):
-    moments = known._moments
-    monkeypatch.setattr(known, "_moments", lambda y: change(moments(y)))
+    moments = stand_ins._moments
+    monkeypatch.setattr(stand_ins, "_moments", lambda y: change(moments(y)))
     net = functional.lean(conv_net())
     first = step(net)
     found = by_batch(monkeypatch)

@@ -12,7 +12,7 @@ from torch import nn
 
 from sample import sample
 from spikescope import functional, layer, models, monitor, neuron
-from spikescope.functional.memory import keeping, known
+from spikescope.functional.memory import saved_tensors, stand_ins
 from spikescope.neuron.readout import ReadOut
 
 __all__ = ["saved", "small_tensors_too"]
@@ -57,13 +57,13 @@ def test_switched_off_it_is_the_network_of_before(saved):
 
 def test_bits_take_the_place_of_floats_in_memory(monkeypatch):
     given = []
-    note = keeping._note
+    note = saved_tensors._note
 
     def noted(module, args, kwargs, output):
-        given.append((type(module).__name__, keeping.StorageWeakRef(output.untyped_storage())))
+        given.append((type(module).__name__, saved_tensors.StorageWeakRef(output.untyped_storage())))
         return note(module, args, kwargs, output)
 
-    monkeypatch.setattr(keeping, "_note", noted)
+    monkeypatch.setattr(saved_tensors, "_note", noted)
     y = functional.lean(conv_net())(X)
     assert [name for name, held in given if held.expired()] == [
         "Conv2d",  # of two channels, which is computed again
@@ -139,8 +139,8 @@ def test_a_norm_that_begins_plain_and_does_more_later_trains_alike(norm, change)
 def test_a_pool_whose_output_somebody_changes_gives_no_spikes_any_more(monkeypatch):
     """The values are looked at on a CPU alone, so that it must not be taken for spikes in the first place."""
     noted = []
-    monkeypatch.setattr(keeping.Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
-    monkeypatch.setattr(keeping.Ledger, "known", lambda ledger, x: known.Spikes(x.dtype))
+    monkeypatch.setattr(saved_tensors.Ledger, "note", lambda ledger, y, what: noted.append(y.shape))
+    monkeypatch.setattr(saved_tensors.Ledger, "known", lambda ledger, x: stand_ins.Spikes(x.dtype))
     net = functional.lean(conv_net())
     step(net)
     pooled = (4, 3, 16, 8, 8)
@@ -293,7 +293,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(saved):
         net[1](torch.rand(3))
     with pytest.raises(RuntimeError):
         net(torch.rand(4, 3, 5, 16, 16))
-    assert keeping._here.ledgers == []
+    assert saved_tensors._here.ledgers == []
     nn.Linear(2, 2)(torch.rand(1, 2, requires_grad=True)).sum()
     assert not [name for name in saved if name != "NoneType"]
 
@@ -361,7 +361,7 @@ def _alive_in_backward(net, net_of_segments):
     given, alive = {}, {}
 
     def noted(module, args, y):
-        given[module] = keeping.StorageWeakRef(y.untyped_storage())
+        given[module] = saved_tensors.StorageWeakRef(y.untyped_storage())
 
     convolutions = [module for module in net.modules() if isinstance(module, layer.Conv2d)]
     for module in convolutions:

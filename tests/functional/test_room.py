@@ -8,16 +8,16 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from spikescope import functional, layer, models, neuron
-from spikescope.functional.memory import known, slices
+from spikescope.functional.memory import slices, stand_ins
 from spikescope.functional.memory.peak import most_allocated
-from spikescope.functional.memory.room import Room
+from spikescope.functional.memory.workspace import Room
 
 BLOCKS = 5
 
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(stand_ins, "LEAST", 1)
     monkeypatch.setattr(slices, "LEAST_SLICED", 1)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import known, slices
+from spikescope.functional.memory import slices, stand_ins
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless
 
@@ -16,7 +16,7 @@ X = torch.rand(3, 4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
-    monkeypatch.setattr(known, "LEAST", 1)
+    monkeypatch.setattr(stand_ins, "LEAST", 1)
     monkeypatch.setattr(slices, "LEAST_SLICED", 1)
 
 

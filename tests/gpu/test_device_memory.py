@@ -8,7 +8,7 @@ from device_cases import SMALL
 from torch import nn
 
 from spikescope import functional, layer, neuron
-from spikescope.functional.memory import keeping
+from spikescope.functional.memory import saved_tensors
 from spikescope.functional.memory.peak import most_allocated
 
 C, SIZE = (4, 6) if SMALL else (64, 32)
@@ -49,14 +49,14 @@ def step(net, x, dtype=None):
 @pytest.mark.parametrize("last", [False, True], ids=["in order", "channels last"])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=str)
 def test_lean_gives_the_bits_of_a_plain_step(dtype, last, device, monkeypatch):
-    found, keep = [], keeping.Ledger._keep
+    found, keep = [], saved_tensors.Ledger._keep
 
     def noted(self, x):
         held = keep(self, x)
         found.append(type(held.what).__name__)
         return held
 
-    monkeypatch.setattr(keeping.Ledger, "_keep", noted)
+    monkeypatch.setattr(saved_tensors.Ledger, "_keep", noted)
     options = {"memory_format": torch.channels_last} if last else {}
     plain = conv_net(device, **options)
     lean, x = functional.lean(copy.deepcopy(plain)), images(device)

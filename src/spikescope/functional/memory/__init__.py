@@ -6,6 +6,6 @@ from ...heap import keep_heap as keep_heap
 from .fit import MemoryPlan as MemoryPlan
 from .fit import fit_memory as fit_memory
 from .fit import unfit_memory as unfit_memory
-from .keeping import lean as lean
+from .saved_tensors import lean as lean
 
 __all__ = ["MemoryPlan", "fit_memory", "keep_heap", "lean", "unfit_memory"]

@@ -18,10 +18,10 @@ from ...display import Displayed, Overview, bytes_in, size_of
 from ...errors import check_module
 from ..checkpoint import untouched
 from ..network import reset_net
-from .keeping import is_lean, lean
-from .kept import Course, follow
+from .measured import Course, follow
 from .peak import most_allocated
 from .plan import Choice, Model, again, cheapest, model, smallest
+from .saved_tensors import is_lean, lean
 from .segments import Stretch, held_stretches, put_segments, take_segments_off
 
 __all__ = ["MemoryPlan", "fit_memory", "unfit_memory"]

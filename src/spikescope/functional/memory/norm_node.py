@@ -18,8 +18,8 @@ from ...dynamics.saved import save, saved
 from ...errors import OF_LAYER
 from ...internals import is_plain
 from ...layer.norm import BatchNorm
-from .known import through_views
 from .slices import flags, in_shape, lies_in_order, may_be_replaced
+from .stand_ins import through_views
 
 __all__ = ["normed_without_waste"]
 

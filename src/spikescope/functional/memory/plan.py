@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .kept import Course
+from .measured import Course
 from .segments import Stretch
 
 __all__ = ["Choice", "Model", "Option", "again", "cheapest", "model", "smallest"]

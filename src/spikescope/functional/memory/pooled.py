@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .known import through_views
 from .slices import in_shape, may_be_replaced
+from .stand_ins import through_views
 
 __all__ = ["pooled_by_shape"]
 

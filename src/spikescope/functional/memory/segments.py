@@ -21,7 +21,7 @@ from torch.utils.checkpoint import (
 from ...hooks import put_hooks, take_hooks_off
 from ...internals import in_backward
 from ..checkpoint import Segment
-from .keeping import may_keep_less
+from .saved_tensors import may_keep_less
 
 __all__ = ["Stretch", "held_stretches", "is_row", "put_segments", "take_segments_off"]
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ...internals import is_plain
-from .known import Format, Packed, through_views
-from .room import Room
+from .stand_ins import Format, Packed, through_views
+from .workspace import Room
 
 __all__ = [
     "CONVOLUTIONS",

@@ -1,4 +1,4 @@
-"""Training in less memory: what autograd keeps of a spiking network, as bits and as what can be computed again.
+"""Training in less memory: the tensors that autograd saves are kept as bits, or computed again.
 
 A network keeps for its backward pass what every layer was given. Of spikes one bit of 32 says all; the output of a
 batch normalisation, which the neuron after it keeps, follows from the input, which the normalisation keeps anyway. Both
@@ -28,11 +28,11 @@ from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
 from .convolved import Convolved, convolved_again
-from .known import Memory, Normed, Packed, Spikes, made_again, seen, taken_again
 from .norm_node import normed_without_waste
 from .pooled import pooled_by_shape
-from .room import Room
 from .slices import CONVOLUTIONS, convolved_by_slices, lies_in_order
+from .stand_ins import Memory, Normed, Packed, Spikes, made_again, seen, taken_again
+from .workspace import Room
 
 __all__ = ["lean"]
 

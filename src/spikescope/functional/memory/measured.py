@@ -1,4 +1,4 @@
-"""What autograd keeps of each part of a network, and how long the part takes: measured while nothing is kept.
+"""Measuring what autograd keeps of each part of a network, and how long the part takes, while nothing is kept.
 
 A training step that does not fit into memory cannot be run in order to be measured. So the network runs forwards with
 gradients, and what autograd would save is written down and dropped.
@@ -22,9 +22,9 @@ from ...errors import StateError
 from ...hooks import put_hooks, take_hooks_off
 from ..checkpoint import check_state_known, untouched
 from ..network import reset_net
-from .keeping import Kept, Ledger, keeping_books_by
-from .known import LEAST, Memory, Spikes
+from .saved_tensors import Kept, Ledger, keeping_books_by
 from .segments import Stretch, is_row
+from .stand_ins import LEAST, Memory, Spikes
 
 __all__ = ["Call", "Course", "Part", "follow"]
 

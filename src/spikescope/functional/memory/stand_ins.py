@@ -1,4 +1,4 @@
-"""What stands for a piece of memory, so that it need not be kept: the bits of spikes, a normalisation done again.
+"""What stands in for a saved tensor, so that it need not be kept: the bits of spikes, a normalisation done again.
 
 Sums of spikes, which are small whole numbers, are kept in four bits each, or in as many more as the largest takes, and
 so are numbers of 64 bits, as a pool tells the places of what it took.
