@@ -17,7 +17,7 @@ from spikescope.view.document import read_data
 from spikescope.view.document.parts import IN_HUNDRED
 from spikescope.view.live import feed as feeding
 from spikescope.view.live import show as showing
-from spikescope.view.live.doors import Doors
+from spikescope.view.live.access import Doors
 from spikescope.view.live.hub import WAITING, Hub
 
 __all__ = ["every_step"]

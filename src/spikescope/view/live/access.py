@@ -1,4 +1,4 @@
-"""Who may read: what a request has to look like. A page of the web that guesses the port gets nothing."""
+"""Who may read: what a request has to look like. A web page that guesses the port gets nothing."""
 
 from __future__ import annotations
 

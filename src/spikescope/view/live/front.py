@@ -21,7 +21,7 @@ from ...warn import warn
 from ..document import Document
 from ..options import check_title, place_of
 from ..page import page
-from .doors import Doors
+from .access import Doors
 from .feed import Feed
 from .hub import Hub
 from .server import Server

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ...background import work_alone
 from ...files import OutputError
-from .doors import Doors, Refusal
+from .access import Doors, Refusal
 from .hub import Hub
 
 __all__ = ["Content", "Server"]
