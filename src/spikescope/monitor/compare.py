@@ -17,8 +17,8 @@ from ..spikes import PackedSpikes
 from .choose.kinds import fires, in_sequences, is_neuron
 from .choose.modules import Selector, by_name, named, select, unwrapped
 from .choose.signals import SIGNALS, keeps_state, signal_of
+from .delivery import Sink, lines
 from .foreign.copies import copied, rested
-from .line import Sink, lines
 from .outcome import Course, outcomes
 
 __all__ = ["compare"]

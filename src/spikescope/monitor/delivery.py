@@ -1,4 +1,4 @@
-"""Signals on their way from the modules to whoever keeps them: a writer to disk, or a ring of the last steps."""
+"""Delivering signals from the modules to whoever keeps them: a writer to disk, or a ring of the last steps."""
 
 from __future__ import annotations
 

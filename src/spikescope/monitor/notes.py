@@ -13,7 +13,7 @@ from ..recording import Moment, Writer
 from ..spikes import PackedSpikes
 from ..warn import warn
 from .choose.subset import Subset
-from .line import Sink
+from .delivery import Sink
 
 __all__ = ["Notes"]
 

@@ -20,8 +20,8 @@ from .choose.changed import Members
 from .choose.modules import named, select, selector
 from .choose.signals import GRADIENTS, SIGNALS, keeps_state, signal_of
 from .choose.subset import Subset
+from .delivery import lines
 from .header import header
-from .line import lines
 from .notes import Notes
 from .probe.group import Probes
 from .probe.single import GradScale

@@ -13,7 +13,7 @@ from .checks.glance import Glance, Question
 from .checks.gpu import capturing, elsewhere
 from .checks.pending import Answer, Late
 from .checks.table import FINITE
-from .place import in_input, in_kept, in_loss, in_weights
+from .locate import in_input, in_kept, in_loss, in_weights
 from .ring import Frame, Ring
 from .triggers import LossJump, Step, Trigger, watches
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...form import tuple_made
 from ...recording import Moment
 from ...spikes import PackedSpikes
-from ..line import Sink
+from ..delivery import Sink
 
 __all__ = ["Entry", "Frame", "Ring"]
 

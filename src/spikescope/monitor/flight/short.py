@@ -19,7 +19,7 @@ from ...internals import in_transform, is_plain
 from ...neuron.shortcut import Shortcut, Told
 from ...neuron.spiking import gives_spikes
 from ...spikes import PackedSpikes
-from ..line import Line
+from ..delivery import Line
 from ..probe.axes import Axes
 from ..probe.single import Probe, Short
 from .checks.copying import copying

@@ -17,7 +17,7 @@ from ..choose.kinds import fires, in_sequences
 from ..choose.modules import by_role, named, select, unwrapped
 from ..choose.signals import keeps_state, signal_of
 from ..choose.subset import Subset
-from ..line import Line, lines
+from ..delivery import Line, lines
 from ..probe.group import Probes, weakly
 from ..probe.single import GradScale, Probe, Short
 from .checks.gpu import capturing
