@@ -144,6 +144,29 @@ def test_a_chunk_is_a_batch_for_layers_in_single_steps():
             chunk_multi_step_forward(16, x_seq, [layer.Linear(8, 4), mixing])
 
 
+def test_seq_to_ann_takes_a_tuple_of_sequences_for_the_first_module():
+    x_seq = torch.rand(4, 2, 3, 8, 8)
+    pooled = seq_to_ann_forward(x_seq, nn.MaxPool2d(2, return_indices=True))
+    assert [part.shape for part in pooled] == [(4, 2, 3, 4, 4)] * 2
+    got = seq_to_ann_forward(pooled, [nn.MaxUnpool2d(2), nn.Flatten()])
+    want = torch.stack([nn.MaxUnpool2d(2)(*step) for step in zip(*pooled, strict=True)])
+    assert want.count_nonzero() == pooled[0].numel()
+    assert torch.equal(got, want.flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ((torch.ones(4, 2, 3), torch.ones(4, 3, 3)), ShapeError, r"same T and N, but got \[4, 2, 3\], \[4, 3, 3\]"),
+        ((torch.ones(4, 2), 1.0), TypeError, "x_seq must be a torch.Tensor, but got float"),
+        ((), TypeError, "x_seq must be a torch.Tensor, but got tuple"),
+    ],
+)
+def test_seq_to_ann_refuses_sequences_that_do_not_belong_together(given, error, words):
+    with pytest.raises(error, match=words):
+        seq_to_ann_forward(given, torch.add)
+
+
 def test_seq_to_ann_needs_time_and_batch():
     with pytest.raises(ShapeError, match="sequence"):
         seq_to_ann_forward(torch.ones(4), nn.ReLU())

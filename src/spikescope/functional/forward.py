@@ -88,9 +88,10 @@ def _filled(function: Callable[[Any], Any], out: Any, chunks: Sequence[Tensor], 
     return pytree.tree_unflatten(wholes, structure)
 
 
-def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
+def seq_to_ann_forward(x_seq: Tensor | tuple[Tensor, ...], stateless_module: Modules) -> Any:
     """Apply stateless modules once to all steps of `x_seq` `[T, N, *]`, folded into one batch `[T*N, *]`.
 
+    - `x_seq`: a sequence, or a tuple of sequences of the same T and N, which are the arguments of the first module.
     - `stateless_module`: a module, a list or tuple of them, or any callable. A layer of ours takes that batch for one
       step, whatever its `step_mode`. A module that keeps a state takes it for one step (with `step_mode='m'`, for T*N
       steps), with a warning.
@@ -99,9 +100,14 @@ def seq_to_ann_forward(x_seq: Tensor, stateless_module: Modules) -> Any:
     torch.Size([4, 2, 5, 6, 6])
     """
     function = _composed("seq_to_ann_forward", stateless_module)
-    _check(x_seq, "seq_to_ann_forward", 2)
+    sequences: tuple[Any, ...] = x_seq if isinstance(x_seq, tuple) and x_seq else (x_seq,)
+    for given in sequences:
+        _check(given, "seq_to_ann_forward", 2)
+    if len({given.shape[:2] for given in sequences}) > 1:
+        shapes = ", ".join(str(list(given.shape)) for given in sequences)
+        raise ShapeError(f"seq_to_ann_forward takes sequences [T, N, *] of the same T and N, but got {shapes}.")
     held = [module for module in _elements(stateless_module) if isinstance(module, nn.Module)]
-    return as_single_steps(check_folded("seq_to_ann_forward", held), apply_folded, function, x_seq)
+    return as_single_steps(check_folded("seq_to_ann_forward", held), apply_folded, function, *sequences)
 
 
 def _check(x_seq: Tensor, owner: str, least: int = 1) -> None:
@@ -128,8 +134,8 @@ def _check_modes(owner: str, modules: Modules, step_mode: str) -> None:
                 )
 
 
-def _composed(owner: str, modules: Modules) -> Callable[[Any], Any]:
-    """One function of `modules`."""
+def _composed(owner: str, modules: Modules) -> Callable[..., Any]:
+    """One function of `modules`; the first of them may take several arguments."""
     functions = _elements(modules)
     for function in functions:
         if not callable(function):
@@ -137,9 +143,9 @@ def _composed(owner: str, modules: Modules) -> Callable[[Any], Any]:
                 f"{owner} takes a module, a list or tuple of modules, or a callable, but got {type(function).__name__}."
             )
 
-    def run(x: Any) -> Any:
+    def run(*args: Any) -> Any:
         for function in functions:
-            x = function(x)
-        return x
+            args = (function(*args),)
+        return args[0]
 
     return run

@@ -167,13 +167,15 @@ def unfold_time(y: Tensor, T: int, N: int = 0) -> Tensor:
     return y.unflatten(0, (T, y.shape[0] // T if T else N))
 
 
-def apply_folded(function: Callable[[Tensor], Any], x_seq: Tensor) -> Any:
+def apply_folded(function: Callable[..., Any], x_seq: Tensor, *others: Tensor) -> Any:
     """`function` once on `[T*N, *]`; its output, a tensor or a tuple of tensors, as `[T, N, *]`.
+
+    It may take `others` beside, with the same T and N.
 
     >>> apply_folded(lambda x: x.sum(1), torch.ones(4, 2, 3)).shape
     torch.Size([4, 2])
     """
-    return _unfolded(function(fold_time(x_seq)), x_seq)
+    return _unfolded(function(*map(fold_time, (x_seq, *others))), x_seq)
 
 
 def over_time(
