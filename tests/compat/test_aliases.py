@@ -43,11 +43,14 @@ def test_the_paths_of_the_contract_are_in_the_table():
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_imports_in_every_form(aliases, path):
     full = f"spikingjelly.{path}"
+    package, _, name = full.rpartition(".")
+    scope = {}
+    exec(f"from {package} import {name} as first", scope)  # before anybody has imported the module by its path
     module = importlib.import_module(full)
+    assert scope["first"] is module
     assert module.__name__ == full == module.__spec__.name
     assert module is sys.modules[full]
     assert module.__package__ == full
-    package, _, name = full.rpartition(".")
     scope = {}
     exec(f"import {full} as held\nfrom {package} import {name} as other\nimport spikingjelly", scope)
     assert scope["held"] is scope["other"] is module

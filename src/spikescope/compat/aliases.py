@@ -120,6 +120,8 @@ class _Alias(ModuleType):
         entry, area = catalogue().get(own), area_of(own)
         if name in OTHER_PACKAGES:
             return None
+        if f"{own}.{name}" in SOURCES:  # also one that lies in a part that is not here
+            return import_module(fullname)
         if entry is not None and name in entry.names:
             return absent(name, reason(fullname, area, SOURCES[own][0] if own in SOURCES else ""))
         if entry is not None and name in entry.imports and _there(entry.imports[name]):
