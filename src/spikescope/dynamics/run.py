@@ -20,6 +20,7 @@ from ..internals import (
     in_compiled_transform,
     in_forward_mode,
     in_nested_grad,
+    is_distributed,
     runs_otherwise,
     takes_operations_alone,
 )
@@ -116,6 +117,8 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
         return "torch.jit.trace and functionalize take PyTorch's own operations alone"
     if exporting():
         return "an exported graph must not depend on kernels of this machine"
+    if is_distributed(x, *(held for held in state if isinstance(held, Tensor)), *definition.tensors):
+        return "a kernel knows nothing of the parts that a DTensor has in other processes"
     real = real_dtype(x)
     if any(isinstance(held, Tensor) and torch.promote_types(held.dtype, real) is not real for held in state):
         return f"its state is wider than {real}"

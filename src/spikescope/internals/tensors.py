@@ -13,6 +13,7 @@ __all__ = [
     "are_plain_gradients",
     "holders",
     "is_batched_gradient",
+    "is_distributed",
     "is_left_behind",
     "is_ordinary",
     "is_plain",
@@ -83,6 +84,17 @@ _ORDINARY = frozenset(_keys("ADInplaceOrView", *[kind + place for kind in _KINDS
 
 
 _OF_INFERENCE = frozenset(_keys(place, f"Autocast{place}") for place in _PLACES[:2])
+
+
+def is_distributed(*tensors: Tensor) -> bool:
+    """Whether one of these is a `DTensor`, of which each process has a part.
+
+    Where nobody has imported it there is none, and to import it takes long.
+    """
+    room = sys.modules.get("torch.distributed.tensor")
+    if room is None or torch.compiler.is_compiling():
+        return False
+    return any(type(held) not in _PLAIN_TYPES and isinstance(held, room.DTensor) for held in tensors)
 
 
 def is_ordinary(x: Tensor) -> bool:
