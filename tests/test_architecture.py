@@ -235,6 +235,40 @@ def test_what_is_private_to_pytorch_is_asked_for_in_one_room():
             assert private == [], path
 
 
+_MAKING = {
+    *("arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones"),
+    *("rand", "randint", "randn", "randperm", "scalar_tensor", "tensor", "zeros"),
+}
+_APART = (
+    "analysis",
+    "datasets",
+    "functional",
+    "learning.py",
+    "monitor",
+    "quantize.py",
+    "recording",
+    "report",
+    "spikes",
+    "view",
+)
+
+
+@pytest.mark.parametrize("name", _APART)
+def test_what_is_made_beside_a_network_is_made_where_that_is_not_a_question_of_the_users_default(name):
+    """`torch.set_default_device` is for networks: with another default, numbers were lost in silence."""
+    for path in FILES:
+        if path.relative_to(SOURCE).parts[0] == name:
+            lines = [held.lineno for held in ast.walk(ast.parse(path.read_text())) if _is_made_by_default(held)]
+            assert lines == [], path
+
+
+def _is_made_by_default(node):
+    """Whether it makes a tensor and names no device."""
+    made = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MAKING
+    of_torch = made and isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"
+    return of_torch and not {"device", None} & {held.arg for held in node.keywords}
+
+
 def _is_private(node):
     """Whether it is an attribute of `torch` itself that begins with an underscore."""
     within = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch"

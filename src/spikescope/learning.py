@@ -290,7 +290,7 @@ class _RewardLearner(_Learner):
             raise TypeError(
                 f"{type(self).__name__}: reward must be a number or a tensor, but got {type(reward).__name__}."
             )
-        held = torch.as_tensor(reward)
+        held = torch.as_tensor(reward, device=getattr(reward, "device", "cpu"))
         if held.device.type == "cpu" and not bool(held.isfinite().all()):
             raise ValueError(f"{type(self).__name__}: reward must be finite, but got {reward}.")
 

@@ -43,6 +43,23 @@ def test_the_form_of_the_spikes_changes_nothing(name, trains):
         assert same(measured(name, a, b, *about), wanted)
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_users_default_device_and_dtype_change_nothing(name):
+    x = bursty((30, 4, 5), 3)
+    held = (x, x.flip(0)), (torch.zeros(30, 4, 5), torch.zeros(30, 4, 5))
+    for a, b in held:
+        wanted = measured(name, a, b, a.shape[1], a.shape[0])
+        with torch.device("meta"):
+            found = measured(name, a, b, a.shape[1], a.shape[0])
+        assert same(found, wanted)
+        torch.set_default_dtype(torch.float16)
+        try:
+            found = measured(name, a, b, a.shape[1], a.shape[0])
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert same(found, wanted)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", MEASURES)
 def test_where_blocks_end_changes_nothing(name, seed, monkeypatch):

@@ -139,7 +139,7 @@ def synchrony(spikes: Spikes) -> float:
     >>> synchrony(torch.tensor([[[1.0, 1.0]], [[0.0, 0.0]], [[1.0, 1.0]]]))
     1.0
     """
-    none = torch.zeros((), dtype=torch.float64)
+    none = torch.zeros((), dtype=torch.float64, device="cpu")
     together, single, run, steps, sums, crowd = none, none, -1, 0, np.zeros((0, 0)), np.zeros(0)
     for chunk in chunks("synchrony", spikes):
         if chunk.run != run:

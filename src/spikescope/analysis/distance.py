@@ -126,7 +126,7 @@ def van_rossum_distance(spikes: Spikes, other: Spikes, time_constant: float = 1.
         raise ValueError(f"{owner}: pairs='all' takes runs of one length. Measure them run by run.")
     x, y = (torch.cat([run[side] for run in held], 1) for side in (0, 1))
     rows = [_van_rossum(x[:, i : i + 1].expand_as(y), y, time_constant) for i in range(x.shape[1])]
-    return torch.stack(rows) if rows else torch.zeros(0, 0, dtype=torch.float64)
+    return torch.stack(rows) if rows else torch.zeros(0, 0, dtype=torch.float64, device="cpu")
 
 
 def _van_rossum(x: Tensor, y: Tensor, tau: float) -> Tensor:

@@ -211,7 +211,7 @@ def isi_histogram(spikes: Spikes) -> IsiHistogram:
         more = np.bincount(length, minlength=len(number))
         more[: len(number)] += number
         number = more
-    return IsiHistogram(torch.arange(1, len(number)), torch.from_numpy(number[1:]))
+    return IsiHistogram(torch.arange(1, len(number), device="cpu"), torch.from_numpy(number[1:]))
 
 
 @measure("values", "share of the spikes", "bursts by a longest interval, as in Cotterill et al. 2016")

@@ -130,7 +130,7 @@ def correlogram(
     with np.errstate(divide="ignore", invalid="ignore"):
         value = total / (number[:, None] * np.float64(bin_size))
         value = value / (number / np.float64(seen)) if norm else value
-    return Lags(torch.arange(-half, half + 1) * bin_size, torch.from_numpy(value))
+    return Lags(torch.arange(-half, half + 1, device="cpu") * bin_size, torch.from_numpy(value))
 
 
 def _chosen(owner: str, neurons: Sequence[int] | None, size: int) -> Array:

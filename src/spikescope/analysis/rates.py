@@ -212,7 +212,7 @@ def psth(spikes: Spikes, labels: Any, bin_size: int = 1, per: Literal["layer", "
         )
     return Psth(
         rate[:, :, 0] if per == "layer" else rate.reshape(*rate.shape[:2], *shape),
-        torch.arange(rate.shape[1]) * bin_size,
+        torch.arange(rate.shape[1], device="cpu") * bin_size,
         classes,
         torch.from_numpy(np.bincount(place, minlength=len(classes))),
     )

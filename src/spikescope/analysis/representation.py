@@ -145,7 +145,7 @@ def cka_matrix(layers: Mapping[str, Values], others: Mapping[str, Values] | None
     _check_samples(owner, *(len(held) for held in (*rows.values(), *columns.values())))
     own = [{name: _alike(held, held) for name, held in side.items()} for side in (rows, columns)]
     value = [[_ratio(_alike(x, y), own[0][a], own[1][b]) for b, y in columns.items()] for a, x in rows.items()]
-    shaped = torch.tensor(value, dtype=torch.float64).reshape(len(rows), len(columns))
+    shaped = torch.tensor(value, dtype=torch.float64, device="cpu").reshape(len(rows), len(columns))
     return Similarities(shaped, tuple(map(str, rows)), tuple(map(str, columns)))
 
 

@@ -19,7 +19,15 @@ __all__ = [
     "padded_sequence_mask",
     "split_to_train_test_set",
     "time_first",
+    "where_it_is",
 ]
+
+
+def where_it_is(held: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """What is given as a tensor, on its own device, arrays and numbers on the CPU: a default device of the user, which
+    `torch.as_tensor` asks, is one for what networks make.
+    """
+    return torch.as_tensor(held, dtype=dtype, device=getattr(held, "device", "cpu"))
 
 
 def pad_sequence_collate(batch: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,9 +38,9 @@ def pad_sequence_collate(batch: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tens
     (torch.Size([2, 2, 3]), tensor([0, 1]), tensor([1, 2]))
     """
     given, labels = zip(*batch, strict=True)
-    samples = [torch.as_tensor(sample) for sample in given]
-    lengths = torch.tensor([len(sample) for sample in samples])
-    return torch.nn.utils.rnn.pad_sequence(samples, batch_first=True), torch.as_tensor(labels), lengths
+    samples = [where_it_is(sample) for sample in given]
+    lengths = torch.tensor([len(sample) for sample in samples], device="cpu")
+    return torch.nn.utils.rnn.pad_sequence(samples, batch_first=True), where_it_is(labels), lengths
 
 
 def padded_sequence_mask(sequence_len: Tensor, T: int | None = None) -> Tensor:

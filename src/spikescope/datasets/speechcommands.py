@@ -131,7 +131,10 @@ class SpeechCommands(Dataset[Any]):
         each, silence = 1 / counts, 1 / self.silence_cnt if self.silence_cnt else 0.0
         weights = torch.from_numpy((each / (each.sum() + silence))[where])
         return torch.cat(
-            [weights, torch.full([self.silence_cnt], silence / (each.sum() + silence), dtype=torch.float64)]
+            [
+                weights,
+                torch.full([self.silence_cnt], silence / (each.sum() + silence), dtype=torch.float64, device="cpu"),
+            ]
         )
 
     def __getitem__(self, n: int) -> tuple[Any, int | None]:
@@ -143,7 +146,7 @@ class SpeechCommands(Dataset[Any]):
             waveform, label = waveform[:, start : start + self.silence_size], "_silence_"
         else:
             raise IndexError(f"SpeechCommands has {len(self)} samples, but got the index {n}.")
-        most = waveform.abs().max() if waveform.numel() else torch.zeros(())
+        most = waveform.abs().max() if waveform.numel() else waveform.new_zeros(())
         waveform = waveform / most if most > 0 else waveform
         return waveform if self.transform is None else self.transform(waveform), self.label_dict.get(label)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .batches import where_it_is
 from .events import Array, columns
 from .faults import OptionError
 from .frames.integrate import (
@@ -71,12 +72,12 @@ class RandomTemporalDelete(nn.Module):
 
 
 def _uniform() -> float:
-    return float(torch.rand(()))
+    return float(torch.rand((), device="cpu"))
 
 
 def _whole(low: int, high: int) -> int:
     """A whole number from `low` to `high`, both included."""
-    return int(torch.randint(low, high + 1, ()))
+    return int(torch.randint(low, high + 1, (), device="cpu"))
 
 
 def _taken(events: Any) -> dict[str, Array]:
@@ -99,7 +100,7 @@ class ToTensor:
     """Frames as a tensor of float32."""
 
     def __call__(self, frames: Any) -> torch.Tensor:
-        return torch.as_tensor(frames, dtype=torch.float32)
+        return where_it_is(frames, torch.float32)
 
 
 class ToFrames:
@@ -197,7 +198,7 @@ class EventDrop:
             inside_x = (held["x"] >= left) & (held["x"] < left + side * self.W)
             kept = ~(inside_x & (held["y"] >= top) & (held["y"] < top + side * self.H))
         else:
-            kept = torch.rand(len(t)).numpy() >= share
+            kept = torch.rand(len(t), device="cpu").numpy() >= share
         return {name: values[kept] for name, values in held.items()}
 
 
@@ -212,10 +213,11 @@ class NeuromorphicAugment:
         self.flip = FlipHorizontally(0.5)
 
     def __call__(self, frames: Any) -> torch.Tensor:
-        x = self.flip(torch.as_tensor(frames, dtype=torch.float32))
+        x = self.flip(where_it_is(frames, torch.float32))
         way = _whole(0, 3)
         if way == 0:
-            return torch.as_tensor(self.roll(x))
+            rolled: torch.Tensor = self.roll(x)
+            return rolled
         if way == 1:
             angle = np.deg2rad((2 * _uniform() - 1) * self.degrees)
             return _warp(x, [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -235,7 +237,9 @@ def _cut_out(x: torch.Tensor, side: int) -> torch.Tensor:
 def _warp(x: torch.Tensor, matrix: Sequence[Sequence[float]]) -> torch.Tensor:
     """Frames seen through a linear map about the middle, each pixel the nearest one: counts stay whole."""
     H, W = x.shape[-2:]
-    rows, cols = torch.meshgrid(torch.arange(H) - (H - 1) / 2, torch.arange(W) - (W - 1) / 2, indexing="ij")
+    rows, cols = torch.meshgrid(
+        *(torch.arange(size, device=x.device) - (size - 1) / 2 for size in (H, W)), indexing="ij"
+    )
     (a, b), (c, d) = matrix
     from_col = (a * cols + b * rows + (W - 1) / 2).round().long()
     from_row = (c * cols + d * rows + (H - 1) / 2).round().long()

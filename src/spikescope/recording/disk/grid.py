@@ -198,7 +198,11 @@ class Grid:
             flat = torch.from_numpy(np.ascontiguousarray(held).reshape(-1))
             if self.dtype is torch.bool:
                 return (flat != 0).reshape(shape)  # a byte of 7 is no bool
-            return flat.view(self.dtype).reshape(shape) if flat.numel() else torch.empty(shape, dtype=self.dtype)
+            return (
+                flat.view(self.dtype).reshape(shape)
+                if flat.numel()
+                else torch.empty(shape, dtype=self.dtype, device="cpu")
+            )
         if count % 8:
             some = np.unpackbits(held, axis=2, bitorder="little")[:, :, :count].reshape(shape[0], shape[1] * count)
             held = np.packbits(some, axis=1, bitorder="little")

@@ -258,7 +258,7 @@ def as_array(values: torch.Tensor, spikes: bool) -> np.ndarray[Any, Any]:
 
 def dtype_of(signal: Any) -> np.dtype[Any]:
     """The dtype of the arrays of a signal."""
-    return as_array(torch.empty(0, 0, dtype=signal.dtype), signal.packed).dtype
+    return as_array(torch.empty(0, 0, dtype=signal.dtype, device="cpu"), signal.packed).dtype
 
 
 def path_name(name: str) -> str:

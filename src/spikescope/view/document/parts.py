@@ -231,7 +231,10 @@ def flow_of(norms: Mapping[str, Any]) -> Flow | None:
     """
     if not norms:
         return None
-    held = {name: np.asarray(torch.as_tensor(row).detach().double().cpu()).reshape(-1) for name, row in norms.items()}
+    held = {
+        name: np.asarray(torch.as_tensor(row, device="cpu").detach().double()).reshape(-1)
+        for name, row in norms.items()
+    }
     rows, fewer = at_each_step(held)
     steps = max(map(len, rows.values()))
     width = -(-steps // POINTS) if steps > POINTS else 1

@@ -110,7 +110,7 @@ def _count(signal: Signal) -> Counts:
         run[0] += float(spikes.sum())
         run[1] += length * len(spikes)
     rates = {index: spikes / max(1.0, values) for index, (spikes, values) in runs.items()}
-    return Counts(torch.zeros(0) if total is None else total, steps, rates)
+    return Counts(torch.zeros(0, device="cpu") if total is None else total, steps, rates)
 
 
 def _layers(recording: StoredRecording, counts: dict[str, Counts]) -> list[Layer]:

@@ -127,7 +127,9 @@ def _layers(
         module = modules.get(name)
         if name in activity:
             found = activity[name]
-            row = layer_of(name, type(module).__name__, torch.as_tensor(found["rate"]), found.get("silent share"))
+            row = layer_of(
+                name, type(module).__name__, torch.as_tensor(found["rate"], device="cpu"), found.get("silent share")
+            )
         elif module is not None and weights.matches(name, module):
             row = {"name": name, "kind": type(module).__name__, "role": "weights"}
         else:
@@ -135,7 +137,7 @@ def _layers(
         if module is not None and (parameters := sum(held.numel() for held in module.parameters(recurse=False))):
             row["parameters"] = parameters
         if name in gradients:
-            row["gradient"] = number(torch.as_tensor(gradients[name]).double().square().sum().sqrt())
+            row["gradient"] = number(torch.as_tensor(gradients[name], device="cpu").double().square().sum().sqrt())
         if name in priced:
             row |= priced_of(priced[name])
         rows.append(row)
