@@ -1,5 +1,7 @@
 """The pictures by the names of SpikingJelly: which axis is which, what is taken, what is given."""
 
+import pickle
+
 import matplotlib
 import numpy as np
 import pytest
@@ -25,6 +27,18 @@ PLOTS = {
 def closed():
     yield
     pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_figure_is_also_the_pair_that_version_2_gives(name):
+    given = PLOTS[name](VALUES)
+    assert isinstance(given, Figure)
+    figure, axes = given
+    assert figure is given is given[0] is pyplot.gcf()
+    assert axes is given[1] is figure.axes[0]
+    assert "along" in (axes.get_xlabel(), axes.get_ylabel())
+    again, drawn = pickle.loads(pickle.dumps(given))
+    assert drawn is again.axes[0]
 
 
 def place(limits):
@@ -60,7 +74,7 @@ def test_it_takes_arrays_tensors_and_lists_of_steps(name):
             VALUES.tolist(),
         )
     ]
-    assert all(type(figure) is Figure for figure in figures)
+    assert all(isinstance(figure, Figure) for figure in figures)
     limits = [(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in figures]
     assert limits == limits[:1] * 4
 

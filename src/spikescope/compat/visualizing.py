@@ -72,8 +72,10 @@ def plot_2d_heatmap(
     """Values `[T, N]` as colours: time to the right, a row for each neuron."""
     from matplotlib import pyplot
 
+    from .paired_figure import PairedFigure
+
     held = _array("plot_2d_heatmap", array, 2, "[T, N]")
-    figure, axes = pyplot.subplots(figsize=figsize, dpi=dpi)
+    figure, axes = pyplot.subplots(FigureClass=PairedFigure, figsize=figsize, dpi=dpi)
     extent = None if x_max is None else (-0.5, x_max, held.shape[1] - 0.5, -0.5)
     image = axes.imshow(held.T, aspect="auto", extent=extent, interpolation="nearest")
     _words(axes, title, xlabel, ylabel, int_x_ticks, int_y_ticks)
@@ -98,8 +100,10 @@ def plot_2d_bar_in_3d(
     from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
 
+    from .paired_figure import PairedFigure
+
     held = _array("plot_2d_bar_in_3d", array, 2, "[T, N]")
-    figure = pyplot.figure(dpi=dpi)
+    figure = pyplot.figure(FigureClass=PairedFigure, dpi=dpi)
     axes: Any = figure.add_subplot(projection="3d")
     for neuron, course in enumerate(held.T):
         colour = COLOURS[neuron % len(COLOURS)]
@@ -126,13 +130,17 @@ def plot_1d_spikes(
     """Spikes `[T, N]` as marks: time to the right, a row for each neuron; beside it the rate of each."""
     from matplotlib import pyplot
 
+    from .paired_figure import PairedFigure
+
     held = _array("plot_1d_spikes", spikes, 2, "[T, N]")
     steps, neurons = held.shape
     if plot_firing_rate:
-        figure, (axes, rates) = pyplot.subplots(1, 2, width_ratios=(5, 1), figsize=figsize, dpi=dpi)
+        figure, (axes, rates) = pyplot.subplots(
+            1, 2, FigureClass=PairedFigure, width_ratios=(5, 1), figsize=figsize, dpi=dpi
+        )
         _draw_rates(rates, held.mean(0), firing_rate_map_title)
     else:
-        figure, axes = pyplot.subplots(figsize=figsize, dpi=dpi)
+        figure, axes = pyplot.subplots(FigureClass=PairedFigure, figsize=figsize, dpi=dpi)
     times = [np.flatnonzero(train) for train in held.T]
     colours = [COLOURS[row % len(COLOURS)] for row in range(neurons)]
     axes.eventplot(times, lineoffsets=list(range(neurons)), linelengths=0.8, colors=colours)
