@@ -104,6 +104,10 @@ def test_names_are_ours(aliases):
         ("import spikingjelly.activation_based.recurrent", r"activation_based.recurrent .*activation_based.neuron"),
         ("import spikingjelly.activation_based.layer.folds.one", r"has no folds"),
         (
+            "from spikingjelly.activation_based.functional.net_config import reset_nets",
+            r"functional.net_config is an alias of spikescope.functional, which has no reset_nets. .*reset_net",
+        ),
+        (
             "from spikingjelly.activation_based.neuron import LIFNodes",
             r"alias of spikescope.neuron, which has no LIFNodes. Did you mean .*LIFNode",
         ),

@@ -50,13 +50,14 @@ def _beside(name: str) -> list[str]:
 def _missing(fullname: str) -> str:
     """What to say of a module or name that no alias has."""
     parent, _, last = _relative(fullname).rpartition(".")
-    if parent in SOURCES:
+    source = home(parent) if parent in SOURCES or parent in catalogue() else None
+    if source is not None:
         from ..errors import did_you_mean  # only now: it brings torch
 
-        names = _names_of(parent)
+        names = _names_of(source)
         if last in names:
-            return f"{fullname} is no module: write `from {_path(parent)} import {last}`."
-        ours, hint = SOURCES[parent][0], did_you_mean(last, names)
+            return f"{fullname} is no module: write `from {_path(source)} import {last}`."
+        ours, hint = SOURCES[source][0], did_you_mean(last, names)
         return f"{_path(parent)} is an alias of {ours}, which has no {last}.{hint} See dir({ours}) for what is there."
     while parent and not _known(parent):
         parent = parent.rpartition(".")[0]
