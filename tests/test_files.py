@@ -162,5 +162,5 @@ def test_a_folder_has_one_writer_until_that_ends(tmp_path):
 def test_only_a_file_is_opened_to_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
-        with pytest.raises(ValueError, match="is no file"):
+        with pytest.raises(ValueError, match="is not a file"):
             open_regular(path)

@@ -331,7 +331,7 @@ def check_floating(owner: str, x: object) -> None:
 
 
 def check_real(owner: str, x: object) -> None:
-    """Refuse an input that is no tensor of real numbers, whole ones included."""
+    """Refuse an input that is not a tensor of real numbers, whole ones included."""
     check_tensor(owner, "the input", x)
     assert isinstance(x, Tensor)
     check_dense(owner, x)

@@ -120,7 +120,7 @@ def write_whole(
     draft = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}")  # nobody can have put a link there
     try:
         if target.exists() and not target.is_file():
-            raise OutputError(f"{target} could not be written: it is there, and is no file. Choose another name.")
+            raise OutputError(f"{target} could not be written: it is there, and is not a file. Choose another name.")
         with open(draft, "xb") as file:
             parts = [content] if isinstance(content, (str, bytes)) else content
             file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
@@ -230,7 +230,7 @@ class LineFile:
         self._file = held
         if not stat.S_ISREG(os.fstat(held).st_mode):
             self.close()
-            raise OutputError(f"{path} could not be written: it is there, and is no file.")
+            raise OutputError(f"{path} could not be written: it is there, and is not a file.")
 
     @property
     def closed(self) -> bool:
@@ -281,7 +281,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     if stat.S_ISREG(os.fstat(opened).st_mode):
         return open(opened, "rb")
     os.close(opened)
-    raise ValueError(f"{path} is no file.")
+    raise ValueError(f"{path} is not a file.")
 
 
 def _reason(error: OSError) -> str:

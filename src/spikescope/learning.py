@@ -23,7 +23,7 @@ __all__ = ["MSTDPETLearner", "MSTDPLearner", "STDPLearner"]
 
 _CURE = (
     "Call learner.reset() before each batch of other samples, of this shape or another: functional.reset_net(net) does "
-    "not reach the learner, which is no part of the network. It forgets what was seen and not learned from."
+    "not reach the learner, which is not a part of the network. It forgets what was seen and not learned from."
 )
 
 WeightFunction = Callable[[Tensor], Tensor]

@@ -181,5 +181,5 @@ def test_all_is_every_neuron_every_cell_every_part_and_the_pools_of_usual_networ
 
 @pytest.mark.parametrize("told", ["", "a", "-1", "9", "3,2,2", "0", "2,2,0,1", "3,,1", "2,0"])
 def test_windows_of_which_there_is_no_pool_are_refused(told):
-    with pytest.raises(ValueError, match="A pool is told by size, stride and padding"):
+    with pytest.raises(ValueError, match="A pool is given as size, stride and padding"):
         windows_of(told)

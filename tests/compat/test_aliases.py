@@ -114,7 +114,7 @@ def test_names_are_ours(aliases):
         ("from spikingjelly.clock_driven.encoding import Zzz", r"no Zzz. See dir\(spikescope.encoding\)"),
         (
             "import spikingjelly.activation_based.neuron.LIFNode",
-            "is no module: write `from spikingjelly.activation_based",
+            "is not a module: write `from spikingjelly.activation_based",
         ),
     ],
 )

@@ -110,14 +110,14 @@ def test_a_pipe_a_folder_and_an_endless_device_are_refused(load, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("folder", "pipe", "endless"):
-        with pytest.raises(datasets.FormatError, match=f"{name} is no file"):
+        with pytest.raises(datasets.FormatError, match=f"{name} is not a file"):
             load(tmp_path / name)
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar.gz"])
 def test_an_archive_that_is_a_pipe_is_not_waited_for(ending, tmp_path):
     os.mkfifo(tmp_path / f"a{ending}")
-    with pytest.raises(datasets.FormatError, match=rf"a{ending} .* is no file"):
+    with pytest.raises(datasets.FormatError, match=rf"a{ending} .* is not a file"):
         extract_archive(tmp_path / f"a{ending}", tmp_path / "out")
 
 
@@ -178,7 +178,7 @@ def test_types_of_values_that_matlab_has_not_are_told(tmp_path):
             formats.load_mat(path)
     for values in ("text", {"a": 1}, EVENTS["t"] * 1j, np.array([1, "a"], object)):
         path.write_bytes(mat(MATLAB | {"ts": values}))
-        with pytest.raises(datasets.FormatError, match="ts is no array of real numbers"):
+        with pytest.raises(datasets.FormatError, match="ts is not an array of real numbers"):
             formats.load_mat(path)
     path.write_bytes(mat({"other": {"a": 1}, "long name of text": "words"} | MATLAB, do_compression=True))
     assert formats.load_mat(path)["t"].tolist() == EVENTS["t"].tolist()

@@ -230,7 +230,7 @@ def test_streams_of_aedat_4_are_not_mixed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"#!AER-DAT3.1\r\n", "is no AEDAT 4.0: it begins with '#!AER-DAT3.1'. load_aedat_v3 reads 3.x"),
+        (b"#!AER-DAT3.1\r\n", "is not AEDAT 4.0: it begins with '#!AER-DAT3.1'. load_aedat_v3 reads 3.x"),
         (aedat4([(0, aedat4_packet(recording(5)))], contents=-1)[:-3], "is cut off: its last packet has"),
         (aedat4([(0, aedat4_packet(recording(5)))], contents=-1) + b"1234", "is cut off: 4 bytes are left"),
         (aedat4([], compression=9), "compression is 9, which there is not"),
@@ -357,8 +357,8 @@ def test_a_word_of_evt_that_begins_like_a_comment_is_one(tmp_path):
         (evt2(recording(5))[:-1], "is cut off: its words take 4 bytes each"),
         (evt3(recording(5))[:-1], "is cut off: its words take 2 bytes each"),
         (b"% evt 4.0\n", "is of EVT 4.0; 2.0, 2.1, 3.0 can be read"),
-        (b"% date today\n" + bytes(16), "is no RAW file of EVT: its header has no line"),
-        (bytes(16), "is no RAW file of EVT"),
+        (b"% date today\n" + bytes(16), "is not a RAW file of EVT: its header has no line"),
+        (bytes(16), "is not a RAW file of EVT"),
         (b"% evt 3.0\n% format EVT3;endianness=big\n% end\n", "is big-endian"),
         (b"% evt 2.1\n" + np.array([5 << 60 | 5 << 28], "<u8").tobytes(), "words of types that there are not"),
         (b"", "is empty"),

@@ -143,7 +143,7 @@ def test_frames_of_what_is_no_real_number_are_told(tmp_path):
 @pytest.mark.parametrize("read", [load_numpy, load_npz_frames, load_wave, SpikesFile])
 def test_a_pipe_is_not_waited_for(read, tmp_path):
     os.mkfifo(tmp_path / "a.npz")
-    with pytest.raises(datasets.FormatError, match="is no file"):
+    with pytest.raises(datasets.FormatError, match="is not a file"):
         read(tmp_path / "a.npz")
 
 

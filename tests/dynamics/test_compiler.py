@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_loaded_is_built_elsewhere(cache, monkeypatch):
 def test_an_impossible_cache_folder_is_replaced_by_one_of_the_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SPIKESCOPE_CACHE", str(tmp_path / "file"))
-    with pytest.warns(RuntimeWarning, match="file is no folder"):
+    with pytest.warns(RuntimeWarning, match="file is not a folder"):
         assert load(source(42)).answer() == 42
     assert (tmp_path / "file").read_text() == "in the way"
     monkeypatch.setenv("SPIKESCOPE_CACHE", "/proc/nowhere")

@@ -47,7 +47,7 @@ def huge(nodes, folder):
 def test_a_file_that_means_harm_is_refused_before_it_is_read(path, change):
     with h5py.File(path, "a") as file:
         change(file["node"]["nodes"], path.parent)
-    with pytest.raises(ValueError, match=r"net\.nir is no NIR file, or is damaged: .*(itself|other file|unpack to)"):
+    with pytest.raises(ValueError, match=r"net\.nir is not a NIR file, or is damaged: .*(itself|other file|unpack to)"):
         read_nir(path)
 
 

@@ -60,7 +60,7 @@ def row(*modules):
             (4, 5),
             r"flatten\(-3, 1\) reaches the axis of the batch. Begin at 1",
         ),
-        (row(neuron.CUBALIFNode(c_decay=1.0)), (3,), "c_decay of 1 is no finite time constant"),
+        (row(neuron.CUBALIFNode(c_decay=1.0)), (3,), "c_decay of 1 is not a finite time constant"),
         (row(neuron.NonSpikingLIFNode(decode="max-mem")), (3,), "decode='max-mem'. Set it to 'last-mem'"),
         (row(layer.ElementWiseRecurrentContainer(neuron.IFNode(), torch.mul)), (3,), "NIR has sums alone: torch.add"),
         (Twice(lambda self, x: self.node(self.linear(self.node(x)))), (3,), "the name node is taken"),
@@ -155,7 +155,7 @@ LI = nir.LI(*(np.full(3, value) for value in (0.02, 1.0, 0.0)))
         (nir.Linear(np.ones((2, 3, 3))), {}, "its weight has 3 axes"),
         (nir.Affine(np.ones((2, 3)), np.ones(3)), {}, r"its bias is \[3\], and its weight \[2, 3\]"),
         (conv(bias=np.ones(1)), {}, r"its bias is \[1\], and its weight \[2, 3, 1\]"),
-        (conv(stride=1.5), {}, "1.5 is no whole number"),
+        (conv(stride=1.5), {}, "1.5 is not a whole number"),
         (conv(groups=0), {}, r"node conv1d \(Conv1d\) cannot be run .* groups must be"),
     ],
 )
@@ -225,7 +225,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     with pytest.raises(FileNotFoundError):
         from_nir(tmp_path / "absent.nir")
     (tmp_path / "text.nir").write_text("no graph")
-    with pytest.raises(ValueError, match=r"text.nir is no NIR file, or is damaged"):
+    with pytest.raises(ValueError, match=r"text.nir is not a NIR file, or is damaged"):
         read_nir(tmp_path / "text.nir")
     with pytest.raises(OutputError, match="could not be written: no such file or directory"):
         write_nir(tmp_path / "absent" / "net.nir", to_nir(nn.Linear(3, 2), (3,)))

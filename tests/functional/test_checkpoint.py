@@ -357,7 +357,7 @@ def test_a_state_that_cannot_be_put_back_is_refused():
         def reset(self):
             pass
 
-    with pytest.raises(StateError, match=r"0 \(Foreign\) has a reset\(\) but is no MemoryModule.*Derive it from"):
+    with pytest.raises(StateError, match=r"0 \(Foreign\) has a reset\(\) but is not a MemoryModule.*Derive it from"):
         checkpoint(nn.Sequential(Foreign()), torch.ones(1, requires_grad=True))
 
 

@@ -98,7 +98,7 @@ def test_reset_of_a_foreign_module_warns_once_of_its_class(caplog):
         for _ in range(3):
             functional.reset_net(net)
     assert net[0].total == net[1].total == 0.0
-    assert caplog.messages == ["reset_net resets 0 (Foreign), which has a reset() but is no MemoryModule."]
+    assert caplog.messages == ["reset_net resets 0 (Foreign), which has a reset() but is not a MemoryModule."]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_detach_of_a_foreign_module_warns(caplog):
     functional.detach_net(nn.Sequential(module, IFNode()))
     assert module.total == 1.0
     assert isinstance(module.total, float)
-    assert caplog.messages == ["detach_net detaches 0 (Foreign), which has a detach() but is no MemoryModule."]
+    assert caplog.messages == ["detach_net detaches 0 (Foreign), which has a detach() but is not a MemoryModule."]
 
 
 def test_set_step_mode_sets_all():
@@ -230,7 +230,7 @@ def test_set_step_mode_of_a_foreign_module_warns(caplog):
     net = nn.Sequential(Foreign())
     functional.set_step_mode(net, "m")
     assert net[0].step_mode == "m"
-    assert caplog.messages == ["set_step_mode sets 0 (Foreign), which has a step_mode but is no StepModule."]
+    assert caplog.messages == ["set_step_mode sets 0 (Foreign), which has a step_mode but is not a StepModule."]
 
 
 def test_an_unknown_step_mode_is_refused_even_without_anything_to_set():

@@ -204,7 +204,10 @@ STAYS = [
     (Reaches(), ELSEWHERE),
     (Untraceable(), "no forward that could be followed calls it"),
     (nn.Sequential(shared, nn.BatchNorm2d(3), shared), ELSEWHERE),
-    (nn.Sequential(shared, nn.ReLU(), nn.BatchNorm2d(3)), r"it follows 1 \(ReLU\), which is no linear layer or conv"),
+    (
+        nn.Sequential(shared, nn.ReLU(), nn.BatchNorm2d(3)),
+        r"it follows 1 \(ReLU\), which is not a linear layer or conv",
+    ),
     (nn.Sequential(nn.BatchNorm2d(3), shared), "its input is not the output of a module of the same forward"),
     (nn.BatchNorm2d(3), "no forward that could be followed calls it"),
     (nn.Sequential(layer.WSConv2d(3, 3, 1), nn.BatchNorm2d(3)), "WSConv2d computes it anew"),

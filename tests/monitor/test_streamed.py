@@ -251,7 +251,7 @@ def test_a_second_backward_pass_is_told_and_not_mixed_up(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"reducers": "rate"}, ValueError, "it streams signals, and 'rate' is none; there is 'output'"),
+        ({"reducers": "rate"}, ValueError, "it streams signals, and 'rate' is not one; they are 'output'"),
         ({"reducers": "attribute:"}, ValueError, "'attribute:' is none"),
         ({"reducers": "attribute:v_seq", "where": "3"}, ValueError, "'v_seq' grows with every single step"),
         ({"reducers": []}, ValueError, "got no signals"),
@@ -282,7 +282,7 @@ def test_who_asks_the_writer_for_what_was_recorded_is_sent_to_the_reader(tmp_pat
 
 def test_what_is_told_to_a_recording_on_disk_needs_one():
     for name, held in [("dt", 1e-3), ("sync_every", 3.0), ("seed", 1)]:
-        with pytest.raises(ValueError, match=f"{name} is told to a recording on disk; give to="):
+        with pytest.raises(ValueError, match=f"{name} is for a recording on disk; give to="):
             record(spiking_net(), "rate", **{name: held})
 
 

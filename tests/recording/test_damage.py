@@ -147,7 +147,7 @@ def test_a_file_of_a_later_version_says_so(folder):
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)):
         make(tmp_path / NAME)
-        with pytest.raises(ValueError, match=rf"{NAME} is no file"):
+        with pytest.raises(ValueError, match=rf"{NAME} is not a file"):
             open_records(tmp_path)
         remove = os.rmdir if make is os.mkdir else os.unlink
         remove(tmp_path / NAME)

@@ -75,13 +75,17 @@ def test_compiled_code_runs_what_is_put_on_a_surrogate(alteration):
 
 @pytest.mark.parametrize("name", ["gradient", "primitive", "spike", "fire", "spiking_function", "primitive_function"])
 def test_a_formula_on_an_instance_is_refused(name):
-    with pytest.raises(TypeError, match=f"ATan: {name} is of the class; one that is set on an instance would never"):
+    with pytest.raises(
+        TypeError, match=f"ATan: {name} belongs to the class; one that is set on an instance would never"
+    ):
         setattr(ATan(), name, lambda p, x: x)
 
 
 @pytest.mark.parametrize("name", ["step", "charge", "emit", "recover", "rest", "fed"])
 def test_a_formula_on_an_instance_of_a_neuron_is_refused(name):
-    with pytest.raises(TypeError, match=f"LIFNode: {name} is of the class; one that is set on an instance would never"):
+    with pytest.raises(
+        TypeError, match=f"LIFNode: {name} belongs to the class; one that is set on an instance would never"
+    ):
         setattr(LIFNode(), name, lambda p, s, x: x)
 
 

@@ -125,7 +125,7 @@ def test_one_that_this_system_cannot_load_is_compiled_anew(folder, monkeypatch):
 def test_words_for_a_folder_that_is_not_there_and_for_a_level_that_is_not_reached(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKESCOPE_KERNELS", f"{tmp_path / 'nowhere'}:")
     carried._warn_once.cache_clear()
-    with pytest.warns(RuntimeWarning, match="SPIKESCOPE_KERNELS names .*nowhere, which is no folder"):
+    with pytest.warns(RuntimeWarning, match="SPIKESCOPE_KERNELS names .*nowhere, which is not a folder"):
         assert not carries(source(52))
     with pytest.raises(ValueError, match="but got 'x86-64-v9'"), ordered(tmp_path, "x86-64-v9"):
         pass
@@ -149,7 +149,7 @@ def test_a_kernel_that_failed_is_told_at_the_end_though_whoever_asked_went_on_wi
 def test_a_folder_that_cannot_even_be_looked_for_is_told(monkeypatch):
     monkeypatch.setenv("SPIKESCOPE_KERNELS", 300 * "a")
     carried._warn_once.cache_clear()
-    with pytest.warns(RuntimeWarning, match="which is no folder, or not to be seen by this user"):
+    with pytest.warns(RuntimeWarning, match="which is not a folder, or not to be seen by this user"):
         assert not carries(source(52))
 
 

@@ -101,7 +101,7 @@ def test_weights_of_another_network_are_told_and_change_nothing(write, tmp_path)
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_weights_that_are_no_file_are_told_and_not_waited_for(make, name, tmp_path):
     make(tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} is no file"):
+    with pytest.raises(ValueError, match=f"{name} is not a file"):
         load_weights(tmp_path / name, network())
 
 

@@ -263,7 +263,7 @@ def test_a_pair_without_a_value_is_told(capsys):
 
 def test_a_file_that_holds_other_arrays_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
-    with pytest.raises(ValueError, match=r"a\.npz is no \.npz with x_train, y_train, x_test, y_test"):
+    with pytest.raises(ValueError, match=r"a\.npz is not an \.npz file with x_train, y_train, x_test, y_test"):
         load_data("npz", str(tmp_path / "a.npz"), 4, {})
     for x, y, words in (
         (np.zeros((2, 3)), np.array([0.0, 0.5]), "classes whole ones"),
@@ -393,7 +393,7 @@ def test_a_number_of_threads_that_is_none_is_refused(number, capsys):
     [
         ("--device=gpu", "There is no device 'gpu'; choose 'auto', 'cpu'"),
         ("--device=meta", "On the device 'meta' there are no numbers to train; choose"),
-        ("--weights=.", "is no file"),
+        ("--weights=.", "is not a file"),
         ("--model-arg=hidden=-1", "cannot be made with "),
     ],
 )

@@ -96,5 +96,5 @@ def test_an_option_that_is_none_is_told_with_the_nearest():
 
 def test_a_file_that_is_no_toml_is_named(tmp_path):
     (tmp_path / "recipe.toml").write_text("model = ")
-    with pytest.raises(ValueError, match=r"recipe\.toml is no TOML"):
+    with pytest.raises(ValueError, match=r"recipe\.toml is not TOML"):
         read_recipe(tmp_path / "recipe.toml")

@@ -64,7 +64,7 @@ def test_a_last_line_that_was_cut_is_left_out_in_words(tmp_path):
 def test_a_line_that_is_no_epoch_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(json.dumps(EPOCH.row()).encode() + b"\n" + line + b"\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is no epoch: "):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is not an epoch: "):
         read_metrics(path)
 
 

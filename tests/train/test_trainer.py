@@ -182,7 +182,7 @@ def test_a_damaged_checkpoint_is_passed_over_in_words(tmp_path, split):
     newest = max(tmp_path.glob("checkpoint-*"))
     newest.write_bytes(newest.read_bytes()[:200])
     with pytest.warns(
-        RuntimeWarning, match=r"is no checkpoint of a training, or is damaged.*The one before it is taken"
+        RuntimeWarning, match=r"is not a checkpoint of a training, or is damaged.*The one before it is taken"
     ):
         path, held = newest_checkpoint(tmp_path)
     assert path < newest

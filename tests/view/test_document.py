@@ -398,7 +398,7 @@ def test_health_that_saw_nothing_is_a_page_that_says_so(tmp_path):
                                   '<script id="spikescope-data">{"a"</script>'])  # fmt: skip
 def test_a_file_that_is_no_report_is_refused_in_words(tmp_path, text):
     (tmp_path / "page.html").write_text(text)
-    with pytest.raises(ValueError, match="is no report of spikescope"):
+    with pytest.raises(ValueError, match="is not a report of spikescope"):
         read_data(tmp_path / "page.html")
 
 

@@ -56,7 +56,7 @@ def _missing(fullname: str) -> str:
 
         names = _names_of(source)
         if last in names:
-            return f"{fullname} is no module: write `from {_path(source)} import {last}`."
+            return f"{fullname} is not a module: write `from {_path(source)} import {last}`."
         ours, hint = SOURCES[source][0], did_you_mean(last, names)
         return f"{_path(parent)} is an alias of {ours}, which has no {last}.{hint} See dir({ours}) for what is there."
     while parent and not _known(parent):

@@ -67,7 +67,7 @@ class Bullying10kClassification(NeuromorphicDatasetFolder):
             rows = [row[:4] for packet in held for row in packet]
             t, x, y, p = np.array(rows).T if rows else np.zeros((4, 0), np.int64)
         except (TypeError, IndexError, ValueError) as error:
-            raise FormatError(f"{file_name} is no list of packets of events (t, x, y, p): {error}.") from error
+            raise FormatError(f"{file_name} is not a list of packets of events (t, x, y, p): {error}.") from error
         return {"t": t, "x": x, "y": y, "p": p}
 
     @staticmethod
@@ -81,7 +81,7 @@ class Bullying10kClassification(NeuromorphicDatasetFolder):
         for number, (file, name) in enumerate(files):
             if name not in BULLYING10K_CATEGORY_LABEL:
                 raise FormatError(
-                    f"{file} lies in {name!r}, which is no action: {', '.join(BULLYING10K_CATEGORY_LABEL)}."
+                    f"{file} lies in {name!r}, which is not an action: {', '.join(BULLYING10K_CATEGORY_LABEL)}."
                 )
             split, label = "train" if number % 5 else "test", BULLYING10K_CATEGORY_LABEL[name]
             pairs.append((file, target / split / str(label) / f"{file.stem}.npz"))

@@ -73,7 +73,7 @@ def _cut_recording(recording: Path, target: Path) -> None:
         with open_regular(table) as held:
             rows = np.loadtxt(held, np.int64, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8")
     except ValueError as error:
-        raise FormatError(f"{table} is no table of class, start and end: {error}.") from error
+        raise FormatError(f"{table} is not a table of class, start and end: {error}.") from error
     if rows.shape[1] != 3 or not ((rows[:, 0] >= 1) & (rows[:, 0] <= CLASSES)).all():
         raise FormatError(f"{table} must have rows of class (1 to {CLASSES}), start and end, in microseconds.")
     numbers = [int((rows[:row, 0] == gesture).sum()) for row, gesture in enumerate(rows[:, 0])]

@@ -79,7 +79,7 @@ def gradients(
 def _tell(reason: str) -> None:
     """The forward kernel was made, and the compiler failed at that of the gradient."""
     warnings.warn(
-        f"A backward pass runs as the slower eager loop on the CPU, for its kernel could not be compiled: {reason}",
+        f"A backward pass runs as the slower eager loop on the CPU, because its kernel could not be compiled: {reason}",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -193,7 +193,7 @@ def _numbers(held: Any) -> Any:
         return held if isinstance(held, str) else held.decode()
     numbers = tuple(int(number) for number in np.atleast_1d(held))
     if numbers != tuple(np.atleast_1d(held)):
-        raise Unrepresentable(f"{held} is no whole number, which a stride, a padding and a dilation are")
+        raise Unrepresentable(f"{held} is not a whole number, which a stride, a padding and a dilation are")
     return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -213,7 +213,7 @@ def _made_flatten(node: Any, dt: float) -> nn.Module:
 def _made_delay(node: Any, dt: float) -> nn.Module:
     steps = in_steps(node.delay, dt)
     if np.ndim(steps) or abs(steps - round(steps)) > 1e-4:
-        raise Unrepresentable(f"its delay is no whole number of steps of {dt:g} s, the same for all")
+        raise Unrepresentable(f"its delay is not a whole number of steps of {dt:g} s, the same for all")
     return layer.Delay(round(steps))
 
 

@@ -78,7 +78,7 @@ def _current_based(node: Any, dt: float) -> tuple[str, dict[str, Array]]:
     left = {name: 1 - wide(getattr(node, name)) for name in ("c_decay", "v_decay")}
     for name, held in left.items():
         if np.any(held == 0):
-            raise Unrepresentable(f"a {name} of 1 is no finite time constant. Choose one below 1")
+            raise Unrepresentable(f"a {name} of 1 is not a finite time constant. Choose one below 1")
     tau_syn, tau_mem = dt / left["c_decay"], dt / left["v_decay"]
     weights = {"r": tau_mem / dt, "v_leak": 0.0, "w_in": _no_shift(node) * tau_syn / dt}
     return "CubaLIF", {"tau_syn": tau_syn, "tau_mem": tau_mem, **weights, **_threshold_and_reset(node)}

@@ -31,7 +31,7 @@ def nir_package() -> Any:
 
 
 def check_dt(owner: str, dt: Any) -> float:
-    """Refuse a time step that is no positive number of seconds."""
+    """Refuse a time step that is not a positive number of seconds."""
     if isinstance(dt, bool) or not isinstance(dt, (int, float, np.number)) or not 0 < float(dt) < math.inf:
         raise ValueError(f"{owner}: dt, the seconds that one step stands for, must be above 0, but got {dt!r}.")
     return float(dt)

@@ -64,7 +64,7 @@ def read_nir(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # what a hostile file makes the packages below raise is no closed list
-        raise ValueError(f"{path} is no NIR file, or is damaged: {error}.") from error
+        raise ValueError(f"{path} is not a NIR file, or is damaged: {error}.") from error
 
 
 def _look(path: str | os.PathLike[str], size: int) -> None:

@@ -69,8 +69,8 @@ def check_state_known(module: nn.Module) -> None:
     for path, inner in module.named_modules():
         if has_own(inner, "reset") and not isinstance(inner, MemoryModule):
             raise StateError(
-                f"checkpoint: {label(path, inner)} has a reset() but is no MemoryModule, so that its state cannot be "
-                "put back for the second computation. Derive it from spikescope.base.MemoryModule."
+                f"checkpoint: {label(path, inner)} has a reset() but is not a MemoryModule, so that its state cannot "
+                "be put back for the second computation. Derive it from spikescope.base.MemoryModule."
             )
 
 

@@ -55,7 +55,7 @@ def reset_net(net: nn.Module) -> None:
     def reset(path: str, module: Any) -> None:
         if not isinstance(module, MemoryModule) and type(module) not in _told_of:
             _told_of.add(type(module))
-            logger.warning("reset_net resets %s, which has a reset() but is no MemoryModule.", label(path, module))
+            logger.warning("reset_net resets %s, which has a reset() but is not a MemoryModule.", label(path, module))
         module.reset()
 
     _each_once(net, "reset", reset)
@@ -112,7 +112,7 @@ def _warn_of_foreign(doing: str, has: str, targets: list[tuple[str, Any]]) -> No
     """Say in one line what of the targets of a function is no `MemoryModule`."""
     foreign = [label(*held) for held in targets if not isinstance(held[1], MemoryModule)]
     if foreign:
-        verb, one = ("has", "is no MemoryModule") if len(foreign) == 1 else ("have", "are no MemoryModules")
+        verb, one = ("has", "is not a MemoryModule") if len(foreign) == 1 else ("have", "are no MemoryModules")
         logger.warning("%s %s, which %s a %s but %s.", doing, listed(foreign), verb, has, one)
 
 
@@ -145,7 +145,7 @@ def set_step_mode(net: nn.Module, step_mode: str) -> None:
         )
     for path, module in targets:
         if not isinstance(module, StepModule):
-            logger.warning("set_step_mode sets %s, which has a step_mode but is no StepModule.", label(path, module))
+            logger.warning("set_step_mode sets %s, which has a step_mode but is not a StepModule.", label(path, module))
     _assign(targets, step_mode)
 
 

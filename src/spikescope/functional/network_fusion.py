@@ -83,7 +83,7 @@ def find_convbn(net: nn.Module) -> list[ConvBN]:
     >>> for found in find_convbn(net):
     ...     print(found)
     ConvBN(bn='1', conv='0', obstacle='')
-    ConvBN(bn='3', conv='', obstacle='it follows 2 (ReLU), which is no linear layer or convolution.')
+    ConvBN(bn='3', conv='', obstacle='it follows 2 (ReLU), which is not a linear layer or convolution.')
     """
     check_module("find_convbn", net)
     net = copy.deepcopy(net)  # tracing runs code of the user's
@@ -110,7 +110,7 @@ def _judged(bn: nn.Module, calls: list[_Call], paths: dict[nn.Module, str]) -> C
     if conv is None:
         return ConvBN(name, "", "its input is not the output of a module of the same forward.")
     if not isinstance(conv, tuple(PAIRS)):
-        return ConvBN(name, "", f"it follows {label(paths[conv], conv)}, which is no linear layer or convolution.")
+        return ConvBN(name, "", f"it follows {label(paths[conv], conv)}, which is not a linear layer or convolution.")
     if any(call.after is not bn for call in calls if call.module is conv):
         return ConvBN(name, paths[conv], "the output or the weight of the layer before it is used elsewhere too.")
     if bn.training:

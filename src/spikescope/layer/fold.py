@@ -161,7 +161,7 @@ def unfold_time(y: Tensor, T: int, N: int = 0) -> Tensor:
     """
     if T and y.shape[0] % T:
         raise ShapeError(
-            f"The batch of {dims(y.shape, 'B')} cannot be unfolded into T={T} steps: {y.shape[0]} is no multiple of "
+            f"The batch of {dims(y.shape, 'B')} cannot be unfolded into T={T} steps: {y.shape[0]} is not a multiple of "
             f"{T}. A function that is applied to the folded batch [T*N, *] must keep the number of samples."
         )
     return y.unflatten(0, (T, y.shape[0] // T if T else N))

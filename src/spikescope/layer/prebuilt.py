@@ -32,7 +32,7 @@ def windows_of(told: str) -> Windows:
     windows = Windows((size, size), (stride, stride), (padding, padding))
     if len(numbers) > 3 or not windows.fit(size, size) or size * size > MOST:
         raise ValueError(
-            f"A pool is told by size, stride and padding, as in 2 or 3,2,1, with at most {MOST} values in a window, "
+            f"A pool is given as size, stride and padding, such as 2 or 3,2,1, with at most {MOST} values in a window, "
             f"and half a window of padding; not by {told!r}."
         )
     return windows

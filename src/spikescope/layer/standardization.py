@@ -26,8 +26,8 @@ def standardized(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
     """
     if weight[0].numel() < 2:
         raise ShapeError(
-            f"A standardised weight needs more than one weight for each output, but got {dims(weight.shape)}: of one "
-            "alone there is no sample deviation."
+            f"A standardised weight needs more than one weight for each output, but got {dims(weight.shape)}: a "
+            "single weight has no standard deviation."
         )
     over = tuple(range(1, weight.ndim))
     variance, mean = torch.var_mean(weight, dim=over, correction=1, keepdim=True)

@@ -119,7 +119,7 @@ class Delay(MemoryModule):
 class _VotingLayer(nn.Module):
     """The mean over groups of outputs: `[N, C * voting_size]` to `[N, C]`, or `[T, N, *]` with `step_mode='m'`.
 
-    Each class has `voting_size` consecutive outputs, which vote. A number of outputs that is no multiple of it is a
+    Each class has `voting_size` consecutive outputs, which vote. A number of outputs that is not a multiple of it is a
     `ShapeError`.
 
     Fang et al., *Incorporating learnable membrane time constant* (ICCV 2021).

@@ -184,8 +184,8 @@ def _averaged(a: nn.Module, b: nn.Module, calls: list[Any], steps: int | None) -
     """Each output of the network without neurons, and the mean output over time of the neuron of that name."""
     if steps is None or len(calls) != 1 or not isinstance(calls[0], Tensor):
         raise ValueError(
-            "compare: of a network without neurons against one with them, x is one tensor [N, *], which the second is "
-            f"given for all steps; give steps=, the number of them, but it is {steps!r}."
+            "compare: to compare a network without neurons with one that has them, give x as one tensor [N, *], and "
+            f"steps=, the number of steps for which the second is given x. It got steps={steps!r}."
         )
     spiking, other = (a, b) if _spiking(a) else (b, a)
     neurons = {name: held for name, held in named(unwrapped(spiking)).items() if is_neuron(held)}

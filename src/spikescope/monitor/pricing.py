@@ -63,8 +63,8 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
     told = recording.head.get("subset") or {}
     if isinstance(told, dict) and (cut := [name for name in ("neurons", "time") if name in told]):
         raise ValueError(
-            f"energy: the recording holds a part of the {'steps' if cut[0] == 'time' else cut[0]} alone, which is no "
-            "whole sample. Record without subset=, or with subset=Subset(samples=...)."
+            f"energy: the recording holds only a part of the {'steps' if cut[0] == 'time' else cut[0]}, not whole "
+            "samples. Record without subset=, or with subset=Subset(samples=...)."
         )
     found = False
     for name, module in modules.items():

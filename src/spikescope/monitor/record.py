@@ -132,7 +132,7 @@ def record(
         return stream(net, signals, where, _chosen, to, sync_every=sync_every, seed=seed, fill=fill, **options)
     only = {"dt": dt, "sync_every": sync_every, "seed": seed}
     if given := [name for name, held in only.items() if held is not None]:
-        raise ValueError(f"record: {given[0]} is told to a recording on disk; give to= as well, or leave it out.")
+        raise ValueError(f"record: {given[0]} is for a recording on disk; give to= as well, or leave it out.")
     reducers = ("rate", "silent share") if reducers is None else reducers
     if limits.policy != "error":
         raise ValueError(

@@ -82,9 +82,9 @@ def _wanted(signals: Any, where: Any) -> dict[str, Any]:
     for name in found:
         if not isinstance(name, str) or (name not in SIGNALS and not _attribute(name)):
             raise ValueError(
-                f"record: with to= it streams signals, and {name!r} is none; there is {', '.join(map(repr, SIGNALS))}, "
-                "and of an attribute 'attribute:NAME' or 'attribute before:NAME'. monitor.reduce(recording, 'rate') "
-                "gives results afterwards."
+                f"record: with to= it streams signals, and {name!r} is not one; they are "
+                f"{', '.join(map(repr, SIGNALS))}, and of an attribute 'attribute:NAME' or 'attribute before:NAME'. "
+                "monitor.reduce(recording, 'rate') gives results afterwards."
             )
     if not found:
         raise ValueError("record: got no signals; give at least one, such as 'spike'.")
@@ -184,7 +184,7 @@ class Streamed:
             told = f" Read it by spikescope.open_recording({str(self.path)!r}); milliseconds says what it takes."
             told = "" if name.startswith("_") else told
             # with the name alone: of an object Python would put a guess of its own behind ours
-            raise AttributeError(f"What is recorded to disk has no {name!r} while it is written.{told}", name=name)
+            raise AttributeError(f"A recording to disk has no {name!r} while it is being written.{told}", name=name)
 
     def close(self) -> None:
         """Stop, and have everything on disk. An error that ended a probe is raised; all other signals are whole."""

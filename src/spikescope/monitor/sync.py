@@ -38,7 +38,7 @@ def sync(watched: Recording | Health, group: Any = None) -> Results | Health:
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         raise RuntimeError(
-            "sync needs torch.distributed: call init_process_group first, or read what was seen itself in one process."
+            "sync needs torch.distributed: call init_process_group first. In one process, read the recording itself."
         )
     if isinstance(watched, Health):
         return _health(watched, group)

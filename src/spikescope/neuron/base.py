@@ -76,7 +76,7 @@ class Neuron(Declared, MemoryModule):
     def _shows(self, name: str, spec: Field) -> bool:
         held = getattr(self, name)
         if not spec.init and isinstance(held, nn.Parameter):
-            return False  # what it learns by itself is no argument
+            return False  # what it learns by itself is not an argument
         if name in type(self).printed:
             return True
         if not spec.init:

@@ -332,8 +332,8 @@ class PointwiseNeuron(Neuron, abstract=True):
     def __setattr__(self, name: str, given: Any) -> None:
         if name in FORMULAS and callable(given):
             raise TypeError(
-                f"{type(self).__name__}: {name} is of the class; one that is set on an instance would never be called. "
-                "Write a subclass with it."
+                f"{type(self).__name__}: {name} belongs to the class; one that is set on an instance would never be "
+                "called. Write a subclass with it."
             )
         if name == "backend":
             given = self._admit_backend(given)

@@ -15,8 +15,8 @@ __all__ = ["read_metrics"]
 def read_metrics(path: str | os.PathLike[str]) -> list[Epoch]:
     """The epochs in a `metrics.jsonl`.
 
-    A last line that was cut off, as by the end of a process, is left out with a warning; another line that is no epoch
-    is a ValueError that names file and line.
+    A last line that was cut off, as by the end of a process, is left out with a warning; another line that is not an
+    epoch is a ValueError that names file and line.
     """
     with open_regular(path) as file:
         lines = file.read().split(b"\n")
@@ -29,7 +29,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Epoch]:
             epochs.append(Epoch.from_row(json.loads(line)))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             if not last:
-                raise ValueError(f"{path}: line {number} is no epoch: {_reason(error)}.") from error
+                raise ValueError(f"{path}: line {number} is not an epoch: {_reason(error)}.") from error
             warnings.warn(
                 f"{path} ends in the middle of line {number}, which is left out: its epoch was not written to its end.",
                 RuntimeWarning,

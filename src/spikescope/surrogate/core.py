@@ -189,8 +189,8 @@ class Surrogate(Declared):
     def __setattr__(self, name: str, given: Any) -> None:
         if name in (*_FORMULAS, *_FUNCTIONS[:2]) and not type(self).by_functions:
             raise TypeError(
-                f"{type(self).__name__}: {name} is of the class; one that is set on an instance would never be called. "
-                "Write a subclass with it, or assign a forward."
+                f"{type(self).__name__}: {name} belongs to the class; one that is set on an instance would never be "
+                "called. Write a subclass with it, or assign a forward."
             )
         if not type(self).has_primitive():
             learnable = isinstance(given, Tensor) and given.requires_grad and not type(self).by_functions

@@ -79,7 +79,7 @@ def distrust(folder: Path, make: bool = True) -> str:
     """Why others could bring code of theirs into a folder, which is made if it may be; empty if they cannot.
 
     >>> distrust(Path("/")), distrust(Path("/dev/null"))
-    ('', '/dev/null is no folder')
+    ('', '/dev/null is not a folder')
     """
     try:
         if make:
@@ -90,7 +90,7 @@ def distrust(folder: Path, make: bool = True) -> str:
     except FileNotFoundError:
         return ""  # nothing is there to be trusted, and nothing can be made
     except NotADirectoryError:
-        return f"a part of {folder} is no folder"
+        return f"a part of {folder} is not a folder"
     except OSError as error:
         return f"it cannot be looked at: {(error.strerror or str(error)).lower()}"
 
@@ -133,7 +133,7 @@ def _weakness(place: Path, last: bool) -> str:
     if stat.S_ISLNK(held.st_mode):
         return "" if _is_ours(held, last) else f"the link {place} belongs to the user {held.st_uid}"
     if not stat.S_ISDIR(held.st_mode):
-        return f"{place} is no folder"
+        return f"{place} is not a folder"
     if not _is_ours(held, last):
         return f"{place} belongs to the user {held.st_uid}, not to you (chown)"
     sticky = held.st_mode & stat.S_ISVTX and not last  # as /tmp: what is in there can be replaced by its owner alone

@@ -58,8 +58,8 @@ def carried_folders() -> list[Path]:
     for folder in given:
         if not os.path.isdir(folder):
             _warn_once(
-                f"SPIKESCOPE_KERNELS names {folder}, which is no folder, or not to be seen by this user: no kernel is "
-                "taken from there."
+                f"SPIKESCOPE_KERNELS names {folder}, which is not a folder, or not to be seen by this user: no kernel "
+                "is taken from there."
             )
     return [folder for folder in (*given, Path(__file__).parents[1] / "kernels") if os.path.isdir(folder)]
 

@@ -134,7 +134,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         head = json.loads(notes[_HEAD])
         made = head["format"]
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a training, or is damaged: {error}.") from error
+        raise ValueError(f"{path} is not a checkpoint of a training, or is damaged: {error}.") from error
     if made != _FORMAT:
         raise ValueError(f"{path} has the format {made}; this version of spikescope reads {_FORMAT}.")
     for name, held in tensors.items():

@@ -102,7 +102,7 @@ def _function(name: str) -> tuple[Callable[..., Any], Mapping[str, inspect.Param
 def load_weights(path: Path, net: nn.Module) -> None:
     """Load weights into `net`: a `.safetensors` of a run, a checkpoint of a training, or a `.pth` with a state_dict.
 
-    ValueError if it is no file, or a damaged one, or holds another network; then `net` stays as it was.
+    ValueError if it is not a file, or a damaged one, or holds another network; then `net` stays as it was.
     """
     if path.suffix == ".safetensors":
         try:

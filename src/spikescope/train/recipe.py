@@ -219,7 +219,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return {name: _from_toml(held) for name, held in tomllib.loads(content.decode()).items()}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}.") from error
+        raise ValueError(f"{path} is not TOML: {error}.") from error
 
 
 def recipe_of_run(folder: Path) -> Recipe:

@@ -64,7 +64,7 @@ def _arrays(root: str | None, T: int) -> Split:
         with open_regular(path) as file, np.load(file, allow_pickle=False) as held:
             arrays = [torch.from_numpy(held[name]) for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no .npz with {', '.join(names)}: {str(error).rstrip('.')}.") from error
+        raise ValueError(f"{path} is not an .npz file with {', '.join(names)}: {str(error).rstrip('.')}.") from error
     broken = any(held.is_floating_point() and (held != held.floor()).any() for held in arrays[1::2])
     if broken or any(held.is_complex() for held in arrays):
         raise ValueError(f"{path}: samples must be real numbers, and classes whole ones.")
@@ -247,7 +247,7 @@ def by_import(name: str, what: str) -> Callable[..., Any]:
             "(PYTHONPATH=. for one in this folder), the part behind it a function of it."
         ) from error
     if not callable(found):
-        raise TypeError(f"The {what} {name!r} is no function, but {found!r}.")
+        raise TypeError(f"The {what} {name!r} is not a function, but {found!r}.")
     made: Callable[..., Any] = found
     return made
 

@@ -159,7 +159,7 @@ class Trainer:
         - `on_batch`, `on_epoch`: called after each, on every rank; `on_epoch` before its checkpoint is written, so what
           it writes may be written again after a resume. `stopped` tells whether a signal has ended the training.
 
-        FloatingPointError if the loss is no number any more: the last checkpoint is then of before.
+        FloatingPointError if the loss is not a number any more: the last checkpoint is then of before.
         """
         history = [Epoch.from_row(row) for row in self.progress.history]
         with keeping_generators(), Stop() as stop, self._watched():
@@ -288,14 +288,14 @@ class Trainer:
         loss, right, count = progress.sums
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"The loss of epoch {progress.epoch + 1} is {loss / max(count, 1)}: it is no number any more. A lower "
-                "--lr, --clip-grad-norm or a longer warm-up helps most often; spikescope.monitor.health(net) around a "
-                "step names the layer where it begins. The last checkpoint is of before."
+                f"The loss of epoch {progress.epoch + 1} is {loss / max(count, 1)}: it is not a number any more. A "
+                "lower --lr, --clip-grad-norm or a longer warm-up helps most often; spikescope.monitor.health(net) "
+                "around a step names the layer where it begins. The last checkpoint is of before."
             )
         lost = [name for name, held in self.net.named_parameters() if not held.isfinite().all()]
         if lost:
             raise FloatingPointError(
-                f"After epoch {progress.epoch + 1} there are values in {lost[0]} that are no numbers any more; a loss "
+                f"After epoch {progress.epoch + 1} there are values in {lost[0]} that are not numbers any more; a loss "
                 "behind a neuron does not tell. Look for NaN in the data, or lower --lr; "
                 "spikescope.monitor.health(net) around a step names the layer where it begins. The last checkpoint of "
                 "an epoch is of before."

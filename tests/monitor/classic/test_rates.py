@@ -191,7 +191,9 @@ def test_trains_of_batches_of_other_sizes_are_refused_in_words():
     for samples in (3, 2):
         node(torch.ones(4, samples, 5))
         node.reset()
-    with pytest.raises(ShapeError, match=r"make no one train: \[T=4, N=3, 5\] came, then \[T=4, N=2, 5\].*reset\(\)"):
+    with pytest.raises(
+        ShapeError, match=r"do not form one train: \[T=4, N=3, 5\] came, then \[T=4, N=2, 5\].*reset\(\)"
+    ):
         counter.train("")
     assert counter[""].neuron_steps == 4 * 5 * 5
     counter.reset()

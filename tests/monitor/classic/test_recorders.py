@@ -274,7 +274,7 @@ def test_the_taps_of_every_backend_are_those_of_the_eager_loop(memory_format, T)
 def test_points_are_refused_where_there_are_none():
     with pytest.raises(TypeError, match="PointwiseNeuron and its subclasses, but Linear is none"):
         signal_of("h", nn.Linear(1, 1))
-    with pytest.raises(TypeError, match="one of neurons, but Linear is none; take 'output'"):
+    with pytest.raises(TypeError, match="one of neurons, but Linear is not a neuron; take 'output'"):
         signal_of("spike", nn.Linear(1, 1))
 
 

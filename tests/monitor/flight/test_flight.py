@@ -278,7 +278,7 @@ def test_a_function_of_the_user_is_a_trigger_and_may_fail(tmp_path):
 
     net = make()
     with monitor.flight_recorder(net, keep=4, on=[seventh, broken], to=tmp_path) as recorder:
-        with pytest.warns(RuntimeWarning, match="asks 'broken' no more: LookupError: nothing there"):
+        with pytest.warns(RuntimeWarning, match="no longer asks 'broken': LookupError: nothing there"):
             train(net, 3, recorder)
         train(net, 7, recorder)
     assert [held.words for held in recorder.triggers] == ["['1', '3'] of step 7"]
@@ -293,7 +293,9 @@ def test_recordings_are_numbered_and_there_are_not_more_than_wanted(tmp_path):
             return step.number % 3 == 0
 
         with monitor.flight_recorder(net, keep=2, on=always, to=tmp_path, at_most=1) as recorder:
-            with pytest.warns(RuntimeWarning, match="has written 1 recordings; no more: always says so"):
+            with pytest.warns(
+                RuntimeWarning, match="has written 1 recordings, as many as it may, and leaves this out: always says so"
+            ):
                 train(net, 12, recorder)
             assert [path.name for path in recorder.dumps] == expected
     assert recorder.dump().name == "002-dump.spk"

@@ -106,8 +106,8 @@ def test_other_hooks_stay_and_ours_go():
             "h",
             "'h' is told by the kernels of this library, and Leaky of snntorch has none; take 'v'",
         ),
-        (stand_ins.LIF(), "v", "'v' of LIF of norse cannot be had: .*record_states=True"),
-        (stand_ins.BaseNode(step_mode="m"), "v", "of spikingjelly cannot be had: .*store_v_seq = True"),
+        (stand_ins.LIF(), "v", "'v' of LIF of norse is not available: .*record_states=True"),
+        (stand_ins.BaseNode(step_mode="m"), "v", "of spikingjelly is not available: .*store_v_seq = True"),
         (nn.Linear(1, 1), "v", "of a neuron of your own, monitor.adopt says where it is"),
     ],
 )

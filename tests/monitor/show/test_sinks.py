@@ -103,7 +103,7 @@ def test_links_pipes_and_folders_are_refused(tmp_path, make):
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name, why in (("link", "symbolic link"), ("folder", "is a directory"), ("pipe", "is no file")):
+    for name, why in (("link", "symbolic link"), ("folder", "is a directory"), ("pipe", "is not a file")):
         with pytest.raises(OutputError, match=f"{name} could not be written: .*{why}"):
             make(tmp_path / name)
     assert (tmp_path / "mine").read_text() == "precious"

@@ -87,7 +87,7 @@ def _fetch(folder: Path, resource: Resource) -> str:
     """Download one file; the reason if that fails."""
     name, url, md5 = resource
     if not url.startswith("https://"):
-        return f"{url} is no https address"
+        return f"{url} is not an https address"
     draft = folder / f"{name}.part"
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0"})  # https alone

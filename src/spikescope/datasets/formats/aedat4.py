@@ -43,7 +43,7 @@ def load_aedat4(file_name: StoredPath, stream: int | None = None) -> dict[str, A
     if not held.startswith(START):
         said = held[: max(0, held.find(b"\n"))][:40].decode("ascii", "replace").strip()
         others = "load_aedat_v3 reads 3.x, load_aedat2 reads 2.0."
-        raise FormatError(f"{file_name} is no AEDAT 4.0: it begins with {said!r}. {others}")
+        raise FormatError(f"{file_name} is not AEDAT 4.0: it begins with {said!r}. {others}")
     try:
         streams = _streams(file_name, held)
     except struct.error as error:

@@ -81,7 +81,7 @@ def _end_of_header(held: bytes) -> int:
 def _version(file_name: StoredPath, header: str) -> str:
     named = re.search(r"^%\s*(?:evt\s+|format\s+evt)(\d)\.?(\d?)", header, re.MULTILINE)
     if named is None:
-        raise FormatError(f"{file_name} is no RAW file of EVT: its header has no line '% evt <version>'.")
+        raise FormatError(f"{file_name} is not a RAW file of EVT: its header has no line '% evt <version>'.")
     version = f"{named[1]}.{named[2] or 0}"
     if version not in WORDS:
         raise FormatError(

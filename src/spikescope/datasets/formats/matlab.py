@@ -71,7 +71,7 @@ def _check_variables(file_name: StoredPath, file: BinaryIO, names: tuple[str, ..
         if kind == COMPRESSED:
             content = zlib.decompressobj().decompress(content, MOST_BEFORE_VALUES)[8:]
         elif kind != VARIABLE:
-            raise FormatError(f"{file_name} is damaged: at byte {at} is no variable, but an element of type {kind}.")
+            raise FormatError(f"{file_name} is damaged: at byte {at} stands an element of type {kind}, not a variable.")
         name, taken = _variable(file_name, content, order, missing)
         missing.discard(name)
         unpacked += taken
@@ -90,7 +90,7 @@ def _variable(file_name: StoredPath, held: bytes, order: str, names: set[str]) -
     flags: int = struct.unpack_from(f"{order}I", sort)[0]
     kind, size, _ = _tag(held, order, at)
     if flags & 255 not in ARRAYS or flags & COMPLEX or kind not in NUMBERS:
-        raise FormatError(f"{file_name} is damaged, or has no events: {name} is no array of real numbers.")
+        raise FormatError(f"{file_name} is damaged, or has no events: {name} is not an array of real numbers.")
     return name, size
 
 

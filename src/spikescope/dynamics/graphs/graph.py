@@ -70,7 +70,7 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(argument, Tensor):
             return argument
         if id(argument) not in self.node_of:
-            raise UntraceableError(f"reads a tensor of shape {list(argument.shape)} that is no argument")
+            raise UntraceableError(f"reads a tensor of shape {list(argument.shape)} that is not an argument")
         return self.node_of[id(argument)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

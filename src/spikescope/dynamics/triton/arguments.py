@@ -133,7 +133,7 @@ def _captured(device: torch.device) -> bool:
 
 def states_of(state: Sequence[float | Tensor], step: Layout, *columns: Sequence[Any]) -> list[Any]:
     """The states and what belongs to each, in the kernel's order: a number, or a tensor and the stride of its neurons,
-    then the entries of the `columns`; a None among them is no argument.
+    then the entries of the `columns`; a None among them is not an argument.
     """
     arguments: list[Any] = []
     for held, stride, *more in zip(state, state_strides(state, step), *columns, strict=True):

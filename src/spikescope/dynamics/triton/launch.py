@@ -152,7 +152,7 @@ def launch(kernel: Any, device: torch.device, blocks: int, arguments: Sequence[A
 
 
 def _kind(held: Any) -> Any:
-    """What the code of a kernel depends on of an argument that is no whole number."""
+    """What the code of a kernel depends on of an argument that is not a whole number."""
     return held.dtype if isinstance(held, Tensor) else type(held)
 
 

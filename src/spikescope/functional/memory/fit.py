@@ -254,7 +254,7 @@ class _Search:
         with torch.enable_grad():
             given = [x for x in pytree.tree_leaves(self.net(*self.args)) if isinstance(x, Tensor) and x.requires_grad]
             if not given:
-                raise ValueError("fit_memory: nothing that the network gives depends on what learns.")
+                raise ValueError("fit_memory: no output of the network depends on a parameter or an input that learns.")
             torch.autograd.backward(given, [torch.ones_like(y) for y in given])
         del given
         reset_net(self.net)

@@ -45,12 +45,12 @@ def signal_of(name: str, module: nn.Module) -> Signal:
     if name in ("h", "v"):
         if not isinstance(module, PointwiseNeuron):
             raise TypeError(
-                f"The signal {name!r} is told by neuron.PointwiseNeuron and its subclasses, but {owner} is none. "
-                "Record its 'output', or an attribute; of a neuron of your own, monitor.adopt says where it is."
+                f"The signal {name!r} comes from neuron.PointwiseNeuron and its subclasses, but {owner} is not one. "
+                "Record its 'output', or an attribute; for a neuron of your own, monitor.adopt says where it is."
             )
         return Signal("tap", name)
     if name in _ALIASES and not isinstance(module, Neuron):
-        raise TypeError(f"The signal {name!r} is one of neurons, but {owner} is none; take {_ALIASES[name]!r}.")
+        raise TypeError(f"The signal {name!r} is one of neurons, but {owner} is not a neuron; take {_ALIASES[name]!r}.")
     if name in ("spike", "grad_output"):
         return spikes_of(module)._replace(kind=_ALIASES.get(name, name))
     return Signal(_ALIASES.get(name, name))
@@ -65,7 +65,7 @@ def _of_foreign(name: str, module: nn.Module, adapter: Adapter) -> Signal:
     if name == "v":
         found = adapter.potential(module)
         if isinstance(found, str):
-            raise TypeError(f"The signal 'v' of {owner} cannot be had: {found}.")
+            raise TypeError(f"The signal 'v' of {owner} is not available: {found}.")
         return found
     path = adapter.spikes(module)
     if path is None and name == "spike":

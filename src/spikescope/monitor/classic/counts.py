@@ -132,8 +132,8 @@ class SpikeCounter:
         other = next((chunk for chunk in chunks if chunk.shape[1:] != chunks[0].shape[1:]), None)
         if other is not None:
             raise ShapeError(
-                f"SpikeCounter: the outputs of {name!r} make no one train: {dims(chunks[0].shape, 'TN')} came, then "
-                f"{dims(other.shape, 'TN')}. Call reset() on the counter before a batch of another shape."
+                f"SpikeCounter: the outputs of {name!r} do not form one train: {dims(chunks[0].shape, 'TN')} came, "
+                f"then {dims(other.shape, 'TN')}. Call reset() on the counter before a batch of another shape."
             )
         return torch.cat(chunks)
 

@@ -206,7 +206,7 @@ def _found(gpu_ids: Sequence[int]) -> Sampler | None:
             reasons.append(str(error).rstrip("."))
     numbers = ", ".join(map(str, gpu_ids))
     warn(
-        f"GPUMonitor reports nothing: no NVIDIA GPU {numbers} can be asked ({'; '.join(reasons)}). It needs a GPU with "
+        f"GPUMonitor reports nothing: no NVIDIA GPU {numbers} can be read ({'; '.join(reasons)}). It needs a GPU with "
         "its driver, and pip install 'spikescope[gpu]' or the program nvidia-smi on the PATH.",
         stacklevel=4,
     )

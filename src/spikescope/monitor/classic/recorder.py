@@ -74,7 +74,9 @@ class Recorder(BaseMonitor):
         owner = type(self).__name__
         check_module(owner, net)
         if not callable(function):
-            raise TypeError(f"{owner}: the function makes the record of a value, but got {function!r}.")
+            raise TypeError(
+                f"{owner}: the function that makes a record of a value must be callable, but got {function!r}."
+            )
         modules, self._short = select_as_named(net, type(net) if where is None else where, owner)
         self.monitored_layers = list(modules)
         self.function = function

@@ -195,7 +195,7 @@ class Judge:
                 trigger = watch.look(step)
             except Exception as error:  # of a function of the user's
                 self.watches.remove(watch)
-                warn(f"The flight recorder asks {watch.name!r} no more: {type(error).__name__}: {error}")
+                warn(f"The flight recorder no longer asks {watch.name!r}: {type(error).__name__}: {error}")
                 continue
             if trigger is not None:
                 triggers.append(trigger)

@@ -115,7 +115,10 @@ class FlightRecorder:
             if not asked and len(self.dumps) >= self.at_most:
                 if not self._full:
                     self._full = True
-                    warn(f"The flight recorder has written {self.at_most} recordings; no more: {trigger.words}.")
+                    warn(
+                        f"The flight recorder has written {self.at_most} recordings, as many as it may, and leaves "
+                        f"this out: {trigger.words}."
+                    )
                 return None
             try:
                 return self._write_whole(trigger)

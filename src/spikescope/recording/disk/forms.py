@@ -151,7 +151,7 @@ def _fields(held: Any, count: int, kind: str) -> list[Any]:
 
 def _elements(shape: Any) -> int:
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 62 for size in shape):
-        raise ValueError(f"{_short(shape)} is no shape")
+        raise ValueError(f"{_short(shape)} is not a shape")
     return math.prod(shape)
 
 

@@ -56,7 +56,7 @@ def read_head(folder: Path) -> dict[str, Any]:
         version, head = found["version"], found["head"]
         whole = type(version) is int and (version != VERSION or _text(head).encode() == held)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: it is no head of a recording.") from error
+        raise ValueError(f"{path} is damaged: it is not a head of a recording.") from error
     if whole and version > VERSION:
         raise ValueError(f"{path} is of version {version}, which this spikescope does not know, or is damaged.")
     if not whole or version < 1 or not isinstance(head, dict):

@@ -80,11 +80,11 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(held) if len(held) <= AT_MOST else None
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged: it is no JSON. Write the report of another run, or delete the file."
+            f"{path} is damaged: it is not JSON. Write the report of another run, or delete the file."
         ) from error
     if not isinstance(found, dict):
         raise ValueError(
-            f"{path} is damaged: it is no JSON object. Write the report of another run, or delete the file."
+            f"{path} is damaged: it is not a JSON object. Write the report of another run, or delete the file."
         )
     return found
 

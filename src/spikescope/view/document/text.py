@@ -63,9 +63,9 @@ def read_data(path: Path) -> list[dict[str, Any]]:
         found = json.loads("".join(reader.parts))
         whole = isinstance(found, list) and all(one["format"] == FORMAT and one["version"] >= 1 for one in found)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} is no report of spikescope, or is damaged: there is no data in it.") from error
+        raise ValueError(f"{path} is not a report of spikescope, or is damaged: there is no data in it.") from error
     if not whole or not found:
-        raise ValueError(f"{path} is no report of spikescope, or is damaged: its data is not of its format.")
+        raise ValueError(f"{path} is not a report of spikescope, or is damaged: its data is not of its format.")
     if any(one["version"] > VERSION for one in found):
         raise ValueError(
             f"{path} is of a version that this spikescope does not know; {VERSION} is the newest it reads."
