@@ -40,6 +40,14 @@ def test_a_format_is_called_as_its_file():
     assert sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__") == FORMATS
 
 
+def test_options_are_those_with_names():
+    class Nameless(base.FileFormat):
+        def write(self, source, path, compress=True, **options):
+            """As the signature of the base class suggests."""
+
+    assert Nameless().own() == ["compress"]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_is_a_method_with_a_text(name):
     method = getattr(recording(), f"to_{name}")

@@ -105,7 +105,9 @@ class Format(ABC):
 
     def own(self) -> list[str]:
         """The options that this format has beside the common ones."""
-        return [name for name in inspect.signature(self.work()).parameters if name not in ("source", "path")]
+        given = inspect.signature(self.work()).parameters.values()
+        variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD  # as the base class has them
+        return [held.name for held in given if held.name not in ("source", "path") and held.kind not in variadic]
 
     @abstractmethod
     def work(self) -> Callable[..., Any]:
