@@ -98,7 +98,7 @@ def test_chunks_reach_the_modules_one_after_another():
 
 @pytest.mark.parametrize("split_size", [0, -1, 2.0, True, None])
 def test_a_bad_chunk_is_refused(split_size):
-    with pytest.raises(ValueError, match="split_size must be a whole number of steps, at least 1, but got"):
+    with pytest.raises(ValueError, match="split_size must be a whole number of at least 1, but got"):
         chunk_multi_step_forward(split_size, torch.ones(4, 2), nn.ReLU())
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..display import laid_out
-from ..errors import ShapeError, check_tensor, dims
+from ..errors import ShapeError, check_tensor, check_whole, dims
 from ..report.style import COLOURS, GREY, blank, heading, note, styled, tidy
-from .driving import Tally, check_steps, drive, neurons_of, with_progress
+from .driving import Tally, drive, neurons_of, with_progress
 from .tracing import on_device
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def accuracy_over_time(
             "accuracy_over_time: inputs and labels go in one tuple, accuracy_over_time(snn, (x, y), steps=32), or in a "
             "loader of such tuples."
         )
-    check_steps("accuracy_over_time", steps)
+    check_whole("accuracy_over_time", "steps", steps)
     neurons = neurons_of("accuracy_over_time", snn)
     mode = next(iter(neurons.values())).step_mode
     right, spikes = (torch.zeros(steps, dtype=dtype, device="cpu") for dtype in (torch.int64, torch.float64))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..display import laid_out
+from ..errors import check_whole
 from ..report.style import COLOURS, GREY, blank, heading, styled, tidy
-from .driving import Tally, check_steps, drive, neurons_of
+from .driving import Tally, drive, neurons_of
 from .tracing import Watch, inputs_of, on_device, plan, required
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def compare(ann: nn.Module, snn: nn.Module, x: Tensor | tuple[Tensor, ...], step
     layer   scale  activation    rate  error %  clipped %
     1      4.0000      1.6000  2.0000    25.00       0.00
     """
-    check_steps("compare", steps)
+    check_whole("compare", "steps", steps)
     neurons = neurons_of("compare", snn)
     held = plan(ann)
     inputs = inputs_of("compare", x, required(held.net.graph))

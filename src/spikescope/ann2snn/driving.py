@@ -33,12 +33,6 @@ def neurons_of(owner: str, snn: nn.Module) -> dict[str, ScaledNeuron]:
     return found
 
 
-def check_steps(owner: str, steps: int) -> None:
-    """Refuse what is no number of time steps."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"{owner}: steps must be a whole number of at least 1, but got {steps!r}.")
-
-
 @torch.no_grad()
 def drive(snn: nn.Module, inputs: tuple[Tensor, ...], steps: int, step_mode: str) -> Any:
     """The outputs, each `[T, N, *]`, for inputs that are held for all steps; the network is reset before and after."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..base import StepModule
-from ..errors import ShapeError, check_sequence, check_tensor, dims
+from ..errors import ShapeError, check_sequence, check_tensor, check_whole, dims
 from ..layer.container import as_single_steps, check_folded
 from ..layer.fold import apply_folded
 from ..layer.stateless import Stateless
@@ -57,10 +57,7 @@ def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: 
     >>> chunk_multi_step_forward(2, torch.full((5, 1), 0.75), node).flatten()
     tensor([0., 1., 1., 1., 0.])
     """
-    if not isinstance(split_size, int) or isinstance(split_size, bool) or split_size < 1:
-        raise ValueError(
-            f"chunk_multi_step_forward: split_size must be a whole number of steps, at least 1, but got {split_size!r}."
-        )
+    check_whole("chunk_multi_step_forward", "split_size", split_size)
     function = _composed("chunk_multi_step_forward", multi_step_module)
     _check_modes("chunk_multi_step_forward", multi_step_module, "m")
     _check(x_seq, "chunk_multi_step_forward")
