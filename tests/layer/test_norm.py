@@ -329,7 +329,7 @@ def test_temporal_effective_normalisation_weighs_every_step(kind):
     norm.load_state_dict(pickle.loads(pickle.dumps(norm)).state_dict())
     with pytest.raises(ShapeError, match=rf"made for T={T} time steps, but got \[T={T - 1}, N={N}, {C}"):
         norm(x[1:])
-    with pytest.raises(ValueError, match="T must be the number of time steps"):
+    with pytest.raises(ValueError, match="T, the number of time steps, must be"):
         type(norm)(0, C)
 
 
@@ -354,7 +354,7 @@ def test_normalisation_through_time_treats_each_step_by_itself(kind):
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(many)
     converted.reset()
     torch.testing.assert_close(converted(x), y)
-    with pytest.raises(ValueError, match="T must be the number of time steps"):
+    with pytest.raises(ValueError, match="T, the number of time steps, must be"):
         made(True, C)
 
 
