@@ -1,4 +1,4 @@
-"""What a value says of itself: a line and a table, as text for a terminal and as HTML for a notebook. One mechanism."""
+"""How a value shows itself: a line and a table, as text for a terminal and as HTML for a notebook. One mechanism."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heap of the GNU C library: what it gives back to the system, and what takes part in that."""
+"""The heap of the GNU C library: how much freed memory it keeps, and which settings decide that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hooks of a module: those of ours stay behind all others, and go without a trace."""
+"""Hooks on a module that stay behind those of others, and that are taken off without a trace."""
 
 from __future__ import annotations
 

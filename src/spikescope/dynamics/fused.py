@@ -1,4 +1,4 @@
-"""The fused run as the neurons call it: by the operators in compiled code, else by the kernel without their cost."""
+"""The fused run as neurons call it: by operators in compiled code, else by the kernel itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sequence of which each step is multiplied by a number that may learn, and its gradients in one pass over memory.
+"""Multiplying each step of a sequence by a number that may learn, with all gradients in one pass over memory.
 
 A prepared run multiplies by itself and takes its gradients from here as well: so they are the same to the bit,
 whichever way a call goes.

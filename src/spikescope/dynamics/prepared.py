@@ -1,4 +1,4 @@
-"""The runs of a neuron that differ in nothing but the values of tensors, prepared once: then a call takes few steps.
+"""Prepared runs: calls of a neuron that differ only in the values of tensors share all that is found out about them.
 
 What takes time in a small run is not the kernel but the way to it. Here the checks are done, the kernel is found and
 its arguments are packed; a call makes what is filled and gives the addresses. Derivatives beyond the first, and

@@ -1,4 +1,4 @@
-"""Which backend runs a neuron, and running it.
+"""Choosing the backend that runs a neuron, and running it.
 
 The rule of `'auto'`: the fused kernel of the device, if one can be made, if its spikes are bit for bit those of the
 eager loop, and if nothing asks for what only the eager loop has; else the eager loop.

@@ -1,4 +1,4 @@
-"""What the node of a kernel saves for its backward pass, and that it comes back in the form in which it went.
+"""The tensors that the node of a kernel saves for its backward pass, and that they come back as they were saved.
 
 Whoever puts hooks on saved tensors may give back what they like, and may give a tensor other memory meanwhile. The
 operations of PyTorch look at what they are given; a kernel goes by the sizes of the call, and would read past the ends.

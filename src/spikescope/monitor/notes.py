@@ -1,4 +1,4 @@
-"""What is told of the runs of a recording, and whether it can be true of what was recorded."""
+"""Notes on the runs of a recording, and whether they can be true of what was recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network gives in a call, as values `[T, N, *]`: which of its axes is time, the neurons that ran tell."""
+"""The outputs of a network in a call, as values `[T, N, *]`: the neurons that ran tell which axis is time."""
 
 from __future__ import annotations
 

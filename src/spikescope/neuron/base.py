@@ -1,4 +1,4 @@
-"""What every neuron is, however it computes: a declared module with memory, in the registry, that shows its fields."""
+"""The base of all neurons: a declared module with memory, in the registry, that shows its fields."""
 
 from __future__ import annotations
 

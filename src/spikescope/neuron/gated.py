@@ -1,4 +1,4 @@
-"""The gated neuron: between two ways each of leaking, of taking its input in and of resetting, it learns a mixture."""
+"""The gated neuron: it learns a mixture of two ways each of leaking, of integrating its input and of resetting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code written for another library gives a neuron, and what it becomes here, with one note a process."""
+"""Arguments as code written for another library gives them, made into those of this one, with one note a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neurons whose spike has more than the values 0 and 1: a count, or a sign."""
+"""Neurons whose spikes have more values than 0 and 1: a count, or a sign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modules of a row, called without what surrounds a call: for steps so small that this takes longer than they do.
+"""Calling the modules of a row without the overhead of module calls, for steps so small that it takes most of the time.
 
 A row is an `nn.Sequential`, or one inside another, of neurons and of modules of PyTorch's own or like them. What holds
 for all of a step is asked once, before it: that nobody has put a hook on any of them, that no tracer, transform, mode

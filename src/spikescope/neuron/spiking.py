@@ -1,4 +1,4 @@
-"""Which neurons give 0 and 1: what may be kept as bits, and counted in a kernel."""
+"""Which neurons give 0 and 1 alone, so that their output may be kept as bits and counted in a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in words: every option once, with its default, its names on the command line, and its line of help."""
+"""A recipe: every option of a training once, with its default, its names on the command line, and its line of help."""
 
 from __future__ import annotations
 

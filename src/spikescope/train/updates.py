@@ -1,4 +1,4 @@
-"""What an update consists of: the course of the learning rate, the optimizer, what is mixed, and the loss."""
+"""The parts of an update: the schedule of the learning rate, the optimizer, the mixing of samples, and the loss."""
 
 from __future__ import annotations
 

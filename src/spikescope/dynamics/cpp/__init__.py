@@ -1,1 +1,1 @@
-"""The kernels of a CPU: their text, and calling them."""
+"""The C++ kernels that run on a CPU: generating their source, and calling them."""

@@ -1,4 +1,4 @@
-"""From how much memory on a kernel stores its output past the caches, and goes backwards in chunks.
+"""The sizes of memory from which a kernel stores its output past the caches, and goes backwards in chunks.
 
 A store into a cache reads what it overwrites. Past the caches it does not, and a forward pass of a LIF layer takes 6 to
 22 % less time; but whoever reads the output next finds none of it in the cache. So it is worth it for runs of which the

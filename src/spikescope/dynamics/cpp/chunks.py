@@ -1,4 +1,4 @@
-"""The chunks in which a kernel takes the neurons of a block, where it does."""
+"""Going through the neurons of a block in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A surrogate by its form, with other numbers in the place of its own."""
+"""A surrogate made anew from its form, as a function with given numbers."""
 
 from __future__ import annotations
 

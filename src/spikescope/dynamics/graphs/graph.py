@@ -1,4 +1,4 @@
-"""Writing down which ATen operations a function of tensors runs.
+"""Recording which ATen operations a function of tensors runs.
 
 `torch.fx` could do this too, but importing its tracer takes a second, which is longer than all the rest of the way from
 a neuron to a compiled kernel.

@@ -1,4 +1,4 @@
-"""A traced body as lines of C++ or Triton: one assignment a node."""
+"""Printing a traced body as lines of C++ or Triton: one assignment a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation of a traced step must be, so that a kernel for single neurons says the same as PyTorch."""
+"""The rules that each operation of a traced step has to meet, so that a kernel gives what PyTorch gives."""
 
 from __future__ import annotations
 

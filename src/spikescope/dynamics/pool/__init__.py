@@ -1,1 +1,1 @@
-"""The largest value of windows of an image: the values and gradients of PyTorch's pool, in less time and memory."""
+"""Max pooling: the values and gradients of PyTorch's, in less time and memory."""

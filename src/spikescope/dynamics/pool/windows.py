@@ -1,4 +1,4 @@
-"""Which windows of which images a kernel takes, and which kernel that is."""
+"""Which max pools the kernels take, and the kernel for each."""
 
 from __future__ import annotations
 

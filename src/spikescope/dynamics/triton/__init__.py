@@ -1,1 +1,1 @@
-"""The kernels of a GPU: their text, and calling them."""
+"""The Triton kernels that run on a GPU: generating their source, and launching them."""

@@ -1,4 +1,4 @@
-"""What the Triton kernels take: tensors, and numbers by value.
+"""The arguments of the Triton kernels: tensors, and numbers by value.
 
 Nothing is made on the device but what a kernel fills: a number goes by value, the start of a state as well. So no call
 makes the host wait, and a call can be captured in a CUDA graph.

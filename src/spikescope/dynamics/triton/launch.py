@@ -1,4 +1,4 @@
-"""From the text of a Triton kernel to its run on a device, or in Triton's interpreter on a CPU."""
+"""Loading the source of a Triton kernel, and launching it on a device or in Triton's interpreter on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a function of a kernel on a GPU gives the very bits that PyTorch gives there: tried at its first use."""
+"""Trying at its first use whether a function of a GPU kernel gives the bits that PyTorch gives on that GPU."""
 
 from __future__ import annotations
 

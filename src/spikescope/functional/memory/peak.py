@@ -1,4 +1,4 @@
-"""How much memory some work has taken at most."""
+"""The peak of memory during some work."""
 
 from __future__ import annotations
 

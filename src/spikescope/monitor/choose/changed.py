@@ -1,4 +1,4 @@
-"""What a network has become since a monitor chose its modules."""
+"""What has changed in a network since a monitor chose its modules."""
 
 from __future__ import annotations
 

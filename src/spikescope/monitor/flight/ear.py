@@ -1,4 +1,4 @@
-"""An ear at a neuron: what a ring keeps of a call, heard at once, in place of a probe for each signal.
+"""A listener at a neuron that brings all that the ring keeps of a call at once, in place of a probe for each signal.
 
 In a training step the Python of a probe lies in no cache: each signal of each layer costs more than what is kept of it.
 So where nobody else listens to a neuron and its calls go the short way, one function takes all there is in memory, and

@@ -1,4 +1,4 @@
-"""Whether a step was the last good one: everything that has the last steps written down, and what follows from what."""
+"""Judging each step: whether something went wrong in it, so that the last steps are written down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a value that is not finite came up first."""
+"""Finding where a value that is not finite came up first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has the last steps written down: the signs that something has gone wrong, a class each."""
+"""The triggers of the flight recorder: the signs that something has gone wrong, a class each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a value comes in: from a socket of a module or the kernel of a neuron to whoever wants it."""
+"""How values come in: from the socket of a module or the kernel of a neuron to whoever wants them."""
 
 from .single import Probe as Probe
 from .single import ProbeReport as ProbeReport

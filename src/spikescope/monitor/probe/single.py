@@ -1,4 +1,4 @@
-"""A probe: one signal of one module, brought to whoever wants it, whatever that one's code does."""
+"""A probe: it hands one signal of one module to a function, and keeps that function's errors from the network."""
 
 from __future__ import annotations
 

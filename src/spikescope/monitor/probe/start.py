@@ -1,4 +1,4 @@
-"""When a sequence begins: a listener at a neuron, or where the network does."""
+"""Noticing when a sequence begins: where a neuron starts from rest, or where the network does."""
 
 from __future__ import annotations
 

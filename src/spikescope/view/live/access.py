@@ -1,4 +1,4 @@
-"""Who may read: what a request has to look like. A web page that guesses the port gets nothing."""
+"""Access to a live view: what a request has to look like. A web page that guesses the port gets nothing."""
 
 from __future__ import annotations
 
