@@ -9,7 +9,7 @@ from torch import nn
 from spikescope import functional, layer, monitor, neuron
 from spikescope.dynamics.norm import batch
 from spikescope.dynamics.norm.cpu import norm_backward
-from spikescope.functional.memory import convolved, norm_node, saved_tensors, slices, stand_ins
+from spikescope.functional.memory import norm_node, saved_tensors, slices, stand_ins
 from spikescope.functional.memory.peak import most_allocated
 from spikescope.layer.stateless import stateless
 
@@ -19,7 +19,6 @@ X = torch.rand(4, 3, 2, 16, 16, generator=torch.Generator().manual_seed(1))
 @pytest.fixture(autouse=True)
 def small_tensors_too(monkeypatch):
     monkeypatch.setattr(stand_ins, "LEAST", 1)
-    monkeypatch.setattr(convolved, "LEAST", 1)
     monkeypatch.setattr(slices, "LEAST_SLICED", 1)
 
 

@@ -11,10 +11,10 @@ import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, UntypedStorage, nn
+from torch import Tensor, nn
 
 from .slices import learns
-from .stand_ins import LEAST, Memory, through_views
+from .stand_ins import Recomputed, through_views
 
 __all__ = ["Convolved", "convolved_again"]
 
@@ -23,37 +23,30 @@ _OF_IMAGES = 160  # the same where images have one to three channels: 7 x 7 of t
 _LARGER = 4  # times the input
 
 
-class Convolved(Memory):
-    """Memory that holds what a convolution gave, as the call that gives it again.
+class Convolved(Recomputed):
+    """Memory that holds what a convolution gave.
 
     Two ask for it in turn, the neuron for the normalisation of it and then the normalisation itself, so that it is held
     from the first time to the second.
     """
 
-    shared = True
+    operation, shared = "convolution", True
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, node: Any) -> None:
         self.dtype = y.dtype
         self._held = [None if each is None else each.detach() for each in (x, weight, bias)]
-        self._versions = self._now()
+        self._versions = self.versions()
         settings = node._saved_stride, node._saved_padding, node._saved_dilation
         self._settings: list[tuple[int, ...]] = [tuple(map(int, each)) for each in settings]
         self._groups = node._saved_groups
         self._made: Tensor | None = None
 
-    def _now(self) -> list[int]:
-        return [each._version for each in self._held if each is not None]
-
-    def ready(self, storage: UntypedStorage) -> bool:
-        return storage.nbytes() >= LEAST * self.dtype.itemsize
+    def operands(self) -> list[Tensor]:
+        return [each for each in self._held if each is not None]
 
     def memory(self) -> Tensor:
         """The memory again, as a tensor of one axis; RuntimeError if what it comes from was changed."""
-        if self._versions != self._now():
-            raise RuntimeError(
-                "functional.lean computes the output of a convolution again, whose input or parameters were changed "
-                "in place between the forward and the backward pass. Step the optimizer after the backward pass."
-            )
+        self.check_operands()
         if self._made is not None:
             made, self._made = self._made, None
             return made

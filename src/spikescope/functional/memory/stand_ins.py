@@ -30,6 +30,7 @@ __all__ = [
     "Normed",
     "Packed",
     "Places",
+    "Recomputed",
     "Spikes",
     "made_again",
     "seen",
@@ -196,8 +197,40 @@ def seen(x: Tensor) -> Memory | None:
     return Counts.of(x.detach().as_strided((x.numel(),), (1,), 0), glance) if x.dtype is torch.float32 else None
 
 
-class Normed(Memory):
-    """Memory that holds what a batch normalisation gave, as the call that gives it again."""
+class Recomputed(Memory):
+    """Memory that holds the output of an operation, as the call that gives it again.
+
+    - `operation`: what errors call it.
+    """
+
+    operation = ""
+    _versions: list[int]
+
+    def operands(self) -> list[Tensor]:
+        """The input and the parameters of the call."""
+        raise NotImplementedError
+
+    def versions(self) -> list[int]:
+        """How often each of these was changed in place."""
+        return [held._version for held in self.operands()]
+
+    def check_operands(self) -> None:
+        """RuntimeError if one of these was changed since the call."""
+        if self._versions != self.versions():
+            raise RuntimeError(
+                f"functional.lean computes the output of a {self.operation} again, whose input or parameters were "
+                "changed in place between the forward and the backward pass. Step the optimizer after the backward "
+                "pass."
+            )
+
+    def ready(self, storage: UntypedStorage) -> bool:
+        return storage.nbytes() >= LEAST * self.dtype.itemsize
+
+
+class Normed(Recomputed):
+    """Memory that holds what a batch normalisation gave."""
+
+    operation = "normalisation"
 
     def __init__(self, module: BatchNorm, x: Tensor, y: Tensor, of: Memory | None = None) -> None:
         self.dtype, self._folded = y.dtype, module.step_mode == "m"
@@ -210,7 +243,7 @@ class Normed(Memory):
         self._eps = module.eps
         self._inverse: Tensor | None = None
         self._largest: Largest | None = None
-        self._versions = [held._version for held in self._held()]
+        self._versions = self.versions()
         device = x.device.type
         self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
@@ -230,7 +263,7 @@ class Normed(Memory):
             None if held is None else torch.linspace(first, last, len(held), dtype=held.dtype, device=held.device)
             for held, first, last in zip(self._learned, (0.3, -0.7), (1.7, 0.9), strict=True)
         ]
-        made._versions = [held._version for held in made._held()]
+        made._versions = made.versions()
         return made
 
     def taken(self, largest: Largest) -> Normed | None:
@@ -241,19 +274,12 @@ class Normed(Memory):
         made._largest = largest
         return made
 
-    def _held(self) -> list[Tensor]:
+    def operands(self) -> list[Tensor]:
         return [held for held in (self._x, *self._learned) if held is not None]
-
-    def ready(self, storage: UntypedStorage) -> bool:
-        return storage.nbytes() >= LEAST * self.dtype.itemsize
 
     def memory(self) -> Tensor:
         """The memory again, as a tensor of one axis; RuntimeError if what it comes from was changed."""
-        if self._versions != [held._version for held in self._held()]:
-            raise RuntimeError(
-                "functional.lean computes the output of a normalisation again, whose input or parameters were changed "
-                "in place between the forward and the backward pass. Step the optimizer after the backward pass."
-            )
+        self.check_operands()
         device, precision, enabled = self._autocast
         x = self._x
         if x is None:
