@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...report.energy import joules
 from ..document.shape import Document, Energy, EnergyOfLayer, Finding, Number, value
 from .frame import rows_of
-from .levels import LEVELS
+from .levels import LEVELS, colours
 from .markup import clean, finite, place, short, tag
 
 __all__ = ["energy", "evidence", "gradients"]
@@ -32,13 +32,11 @@ def gradients(document: Document) -> str:
         said = f"{short(depth)}{f', {odd} not finite' if odd else ''}"
         rows.append((clean(name or "(network)"), _heat(name, norms, low, high), clean(said)))
     steps = max(map(len, flow["norms"]), default=0)
-    cells = [tag("rect", class_=f"c{at}", x=14 * at, y="0", width="13", height="12") for at in range(LEVELS + 1)]
-    drawn = tag("svg", *cells, width="126", height="12", aria_hidden="true")
     last = f"step {max(0, steps - 1):,} on the right"
     words = (
         f"norm of the gradient, from step 0 on the left to {last}, on a logarithmic scale; the number is of all steps"
     )
-    scale = tag("span", f"0, then {clean(short(low))} ", drawn, f" {clean(short(high))}", class_="key")
+    scale = tag("span", f"0, then {clean(short(low))} ", colours(), f" {clean(short(high))}", class_="key")
     key = tag("p", tag("b", clean(words)), " ", scale)
     note = tag("p", clean(flow["note"]), class_="note") if flow["note"] else ""
     return tag("div", key, class_="legend") + rows_of(rows, "heat", "Gradient of each layer over time") + note

@@ -10,12 +10,18 @@ from typing import Any, Literal
 from ...report.energy import joules
 from ..document.parts import IN_HUNDRED
 from ..document.shape import Document, Layer, Number, value
-from .markup import finite, percent, short
+from .markup import finite, percent, short, tag
 
-__all__ = ["LEVELS", "MEASURES", "Measure", "Scale", "measure_of", "measured", "scales_of"]
+__all__ = ["LEVELS", "MEASURES", "Measure", "Scale", "colours", "measure_of", "measured", "scales_of"]
 
 LEVELS = 8
 """Beside that of zero."""
+
+
+def colours() -> str:
+    """All colours in a row, as a legend shows them."""
+    cells = [tag("rect", class_=f"c{at}", x=14 * at, y="0", width="13", height="12") for at in range(LEVELS + 1)]
+    return tag("svg", *cells, width="126", height="12", aria_hidden="true")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ...display import amount
 from ..document.shape import Document, Layer, value
-from .levels import LEVELS, Scale, measure_of
+from .levels import Scale, colours, measure_of
 from .markup import clean, place, tag
 
 __all__ = ["legend", "map_of"]
@@ -43,12 +43,12 @@ def legend(scales: Scales) -> str:
     made = []
     for key, scale in scales.items():
         show, log = scale.measure.show, scale.measure.kind == "log"
-        cells = [tag("rect", class_=f"c{at}", x=14 * at, y="0", width="13", height="12") for at in range(LEVELS + 1)]
-        drawn = tag("svg", *cells, width="126", height="12", aria_hidden="true")
         least = f"0, then {show(scale.low)}" if log else show(0)
         most = f"{show(scale.high)}{' and more' if scale.over else ''}"
         words = f"{scale.measure.means}{', on a logarithmic scale' if log else ''}"
-        made.append(tag("p", tag("b", clean(words)), " ", clean(least), " ", drawn, " ", clean(most), data_show=key))
+        made.append(
+            tag("p", tag("b", clean(words)), " ", clean(least), " ", colours(), " ", clean(most), data_show=key)
+        )
     return tag("div", *made, class_="legend", data_by=next(iter(scales), "none"))
 
 
