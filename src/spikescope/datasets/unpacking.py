@@ -28,5 +28,5 @@ def check_unpacked(file_name: StoredPath, packed: int, unpacked: int) -> None:
     if unpacked > most_unpacked(packed):
         raise FormatError(
             f"{file_name} is refused: its {packed:,} bytes unpack to at least {unpacked:,}, which is over a gigabyte "
-            f"and over {TIMES} times as many. Unpack it by hand, if it is meant so."
+            f"and over {TIMES} times as many. Unpack it by hand if that is intended."
         )

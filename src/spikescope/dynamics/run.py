@@ -287,8 +287,8 @@ WHOLE_TAPS = ("h", "v")
 def deferred_taps(
     backend: str, definition: Definition, state: Any, x_seq: Tensor, names: tuple[str, ...]
 ) -> dict[str, Deferred]:
-    """For compiled code, which cannot know who listens when it runs: those of `names` for which the kernel had better
-    run again if somebody does than write them every time. None where the eager loop runs.
+    """For compiled code, which cannot know who listens when it runs: those of `names` for which it costs less to
+    run the kernel again if somebody does than to write them every time. None where the eager loop runs.
     """
     planned = plan(backend, definition, state, x_seq).backend
     if planned == "torch":

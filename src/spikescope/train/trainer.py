@@ -290,7 +290,7 @@ class Trainer:
             raise FloatingPointError(
                 f"The loss of epoch {progress.epoch + 1} is {loss / max(count, 1)}: it is not a number any more. A "
                 "lower --lr, --clip-grad-norm or a longer warm-up helps most often; spikescope.monitor.health(net) "
-                "around a step names the layer where it begins. The last checkpoint is of before."
+                "around a step names the layer where it begins. The last checkpoint was written before that."
             )
         lost = [name for name, held in self.net.named_parameters() if not held.isfinite().all()]
         if lost:
@@ -298,7 +298,7 @@ class Trainer:
                 f"After epoch {progress.epoch + 1} there are values in {lost[0]} that are not numbers any more; a loss "
                 "behind a neuron does not tell. Look for NaN in the data, or lower --lr; "
                 "spikescope.monitor.health(net) around a step names the layer where it begins. The last checkpoint of "
-                "an epoch is of before."
+                "an epoch was written before that."
             )
         test_loss, test_accuracy, layers = self.test()
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]

@@ -58,7 +58,7 @@ class Memory:
     shared = False  # whether what `memory` gives has other readers
 
     def size(self, storage: UntypedStorage) -> int:
-        """How many bytes are kept in the stead of the memory."""
+        """How many bytes are kept instead of the memory."""
         return -(-(storage.nbytes() // self.dtype.itemsize) * self.width // 8)
 
     def ready(self, storage: UntypedStorage) -> bool:
