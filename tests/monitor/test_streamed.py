@@ -252,11 +252,11 @@ def test_a_second_backward_pass_is_told_and_not_mixed_up(tmp_path):
     ("options", "error", "words"),
     [
         ({"reducers": "rate"}, ValueError, "it streams signals, and 'rate' is not one; they are 'output'"),
-        ({"reducers": "attribute:"}, ValueError, "'attribute:' is none"),
+        ({"reducers": "attribute:"}, ValueError, "'attribute:' is not one"),
         ({"reducers": "attribute:v_seq", "where": "3"}, ValueError, "'v_seq' grows with every single step"),
         ({"reducers": []}, ValueError, "got no signals"),
         ({"reducers": 3}, TypeError, "it takes names of signals"),
-        ({"reducers": "v", "where": "0"}, TypeError, "The signal 'v' is told by"),
+        ({"reducers": "v", "where": "0"}, TypeError, "The signal 'v' comes from"),
         ({"reducers": "v", "where": "7"}, LookupError, "record found no module with name '7'"),
         ({"signal": "v"}, ValueError, "with to= the signals stand in the second argument; give 'v' there"),
         ({"dt": 0}, ValueError, "dt is the seconds of a step, above 0"),

@@ -63,7 +63,7 @@ def test_nothing_found_is_an_error_in_words():
         OutputMonitor(spiking_net(), nn.Conv2d)
     with pytest.raises(TypeError, match=r"takes an nn\.Module, but got list"):
         OutputMonitor([], nn.Conv2d)
-    with pytest.raises(TypeError, match="the function makes the record"):
+    with pytest.raises(TypeError, match="the function that makes a record"):
         OutputMonitor(spiking_net(), neuron.Neuron, 3)
 
 
@@ -272,7 +272,7 @@ def test_the_taps_of_every_backend_are_those_of_the_eager_loop(memory_format, T)
 
 
 def test_points_are_refused_where_there_are_none():
-    with pytest.raises(TypeError, match="PointwiseNeuron and its subclasses, but Linear is none"):
+    with pytest.raises(TypeError, match="PointwiseNeuron and its subclasses, but Linear is not one"):
         signal_of("h", nn.Linear(1, 1))
     with pytest.raises(TypeError, match="one of neurons, but Linear is not a neuron; take 'output'"):
         signal_of("spike", nn.Linear(1, 1))
