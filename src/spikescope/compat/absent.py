@@ -9,6 +9,8 @@ from abc import ABCMeta
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
+from .sources import innermost
+
 __all__ = ["absent", "area_of", "reason"]
 
 _KERNELS = (
@@ -145,8 +147,7 @@ def area_of(name: str) -> str | None:
     >>> area_of("activation_based.auto_cuda.cfunction"), area_of("activation_based.neuron")
     ('activation_based.auto_cuda', None)
     """
-    parts = name.split(".")
-    return next((area for n in range(len(parts), 0, -1) if (area := ".".join(parts[:n])) in AREAS), None)
+    return innermost(name, AREAS)
 
 
 def reason(fullname: str, area: str | None, home: str = "") -> str:

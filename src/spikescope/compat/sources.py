@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ROOT", "SOURCES", "home"]
+from collections.abc import Container
+
+__all__ = ["ROOT", "SOURCES", "home", "innermost"]
 
 ROOT = "spikingjelly"
 
@@ -124,5 +126,14 @@ def home(name: str) -> str | None:
     >>> home("activation_based.neuron.lif"), home("activation_based.memopt")
     ('activation_based.neuron', None)
     """
+    return innermost(name, SOURCES)
+
+
+def innermost(name: str, known: Container[str]) -> str | None:
+    """The last of the modules on the path to `name`, itself among them, that is `known`.
+
+    >>> innermost("a.b.c", {"a", "a.b"})
+    'a.b'
+    """
     parts = name.split(".")
-    return next((known for n in range(len(parts), 0, -1) if (known := ".".join(parts[:n])) in SOURCES), None)
+    return next((path for n in range(len(parts), 0, -1) if (path := ".".join(parts[:n])) in known), None)
