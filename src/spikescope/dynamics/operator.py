@@ -73,34 +73,14 @@ def _module(backend: str) -> Any:
 
 
 def _call_settled(
-    x_seq: Tensor,
-    state: _Tensors,
-    tensors: _Tensors,
-    numbers: list[float],
-    starts: str,
-    key: str,
-    backend: str,
-    keep_v: bool,
-    keep_checkpoints: bool,
-    taps: str,
+    x_seq: Tensor, state: _Tensors, tensors: _Tensors, numbers: list[float], starts: str, key: str, *rest: Any
 ) -> _Tensors:
     call = settled(key, tensors, numbers)
-    rest = (starts, call.key, backend, keep_v, keep_checkpoints, taps)
-    return call_kernel(x_seq, state, call.tensors, call.numbers, *rest)
+    return call_kernel(x_seq, state, call.tensors, call.numbers, starts, call.key, *rest)
 
 
-def _fake(
-    x_seq: Tensor,
-    state: _Tensors,
-    tensors: _Tensors,
-    numbers: list[float],
-    starts: str,
-    key: str,
-    backend: str,
-    keep_v: bool,
-    keep_checkpoints: bool,
-    taps: str,
-) -> _Tensors:
+def _fake(x_seq: Tensor, *rest: Any) -> _Tensors:
+    *_, starts, _, backend, keep_v, keep_checkpoints, taps = rest
     x_seq, step = layout(x_seq)
     made = make_outputs(backend, x_seq, step, len(starts), keep_v, keep_checkpoints, frozenset(tap_names(taps)))
     return _flat(made, taps)
@@ -203,40 +183,15 @@ def _as_kept(
     return None if checkpoints is None else checkpoints.to(real_dtype(x_seq)).contiguous()
 
 
-def _call_backward_settled(
-    x_seq: Tensor,
-    state: _Tensors,
-    tensors: _Tensors,
-    checkpoints: Tensor | None,
-    gy: Tensor,
-    gv_seq: Tensor | None,
-    gstate: list[Tensor | None],
-    numbers: list[float],
-    starts: str,
-    wanted: list[int],
-    key: str,
-    backend: str,
-) -> _Tensors:
+def _call_backward_settled(x_seq: Tensor, state: _Tensors, tensors: _Tensors, *rest: Any) -> _Tensors:
+    *kept, numbers, starts, wanted, key, backend = rest
     call = settled(key, tensors, numbers)
-    checkpoints = _as_kept(x_seq, state, checkpoints, gy, gv_seq, starts, backend)
-    grads = (gy, gv_seq, gstate, call.numbers, starts, [call.places.index(i) for i in wanted], call.key, backend)
-    return call_backward_kernel(x_seq, state, call.tensors, checkpoints, *grads)
+    places = [call.places.index(i) for i in wanted]
+    return _call_backward_kernel(x_seq, state, call.tensors, *kept, call.numbers, starts, places, call.key, backend)
 
 
-def _fake_backward(
-    x_seq: Tensor,
-    state: _Tensors,
-    tensors: _Tensors,
-    checkpoints: Tensor | None,
-    gy: Tensor,
-    gv_seq: Tensor | None,
-    gstate: list[Tensor | None],
-    numbers: list[float],
-    starts: str,
-    wanted: list[int],
-    key: str,
-    backend: str,
-) -> _Tensors:
+def _fake_backward(x_seq: Tensor, state: _Tensors, tensors: _Tensors, *rest: Any) -> _Tensors:
+    *_, wanted, _, _ = rest
     x_seq, step = layout(x_seq)
     gx = x_seq.new_empty_strided((x_seq.shape[0], *step.shape), (step.numel, *step.strides))
     gstates = [
@@ -253,9 +208,10 @@ class Operators(NamedTuple):
 
 
 def _operators(name: str, forward: Any, backward: Any, *tags: torch.Tag) -> Operators:
+    whole, back = (torch.library.infer_schema(of, mutates_args=()) for of in (call_kernel, _call_backward_kernel))
     made = Operators(
-        torch.library.custom_op(f"spikescope::{name}", forward, mutates_args=(), tags=tags),
-        torch.library.custom_op(f"spikescope::{name}_backward", backward, mutates_args=(), tags=tags),
+        torch.library.custom_op(f"spikescope::{name}", forward, mutates_args=(), schema=whole, tags=tags),
+        torch.library.custom_op(f"spikescope::{name}_backward", backward, mutates_args=(), schema=back, tags=tags),
     )
     made.forward.register_fake(_fake)
     made.backward.register_fake(_fake_backward)
