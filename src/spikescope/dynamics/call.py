@@ -45,6 +45,15 @@ class Call(NamedTuple):
         """How many of them start from a tensor."""
         return self.starts.count("t")
 
+    def forwards(self) -> tuple[Any, ...]:
+        """What the operator of a run takes besides tensors."""
+        numbers, taps = list(self.numbers), self.taps
+        return numbers, self.starts, self.key, self.backend, self.keep_v, self.keep_checkpoints, taps
+
+    def backwards(self, wanted: Sequence[int]) -> tuple[Any, ...]:
+        """What the operator of its vector-Jacobian product does; `wanted` are the fields with a gradient."""
+        return list(self.numbers), self.starts, list(wanted), self.key, self.backend
+
     def with_time(self, x: Tensor) -> Tensor:
         """The input, or a gradient of its shape, as a sequence."""
         return x.unsqueeze(0) if self.single else x

@@ -50,21 +50,9 @@ def gradients(
         out: Sequence[Tensor] = _FusedGradient.apply(call, tuple(wanted), x_seq, checkpoints, *flat)
         return out
     try:
-        return call_backward_kernel(
-            x_seq,
-            state,
-            tensors,
-            checkpoints,
-            gy,
-            gv_seq,
-            gstate,
-            list(call.numbers),
-            call.starts,
-            wanted,
-            call.key,
-            call.backend,
-            take_donated(x_seq, 1 + call.single) if call.backend == "cpp" else None,
-        )
+        place = take_donated(x_seq, 1 + call.single) if call.backend == "cpp" else None
+        rest = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted), place)
+        return call_backward_kernel(x_seq, state, tensors, *rest)
     except CompileError as error:
         _tell(str(error))
     leaves = [
@@ -105,22 +93,8 @@ class _FusedGradient(torch.autograd.Function):
         call: Call, wanted: tuple[int, ...], x_seq: Tensor, checkpoints: Tensor | None, *rest: Tensor | None
     ) -> tuple[Tensor, ...]:
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
-        return tuple(
-            operators(call.key).backward(
-                x_seq,
-                state,
-                tensors,
-                checkpoints,
-                gy,
-                gv_seq,
-                gstate,
-                list(call.numbers),
-                call.starts,
-                list(wanted),
-                call.key,
-                call.backend,
-            )
-        )
+        rest = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted))
+        return tuple(operators(call.key).backward(x_seq, state, tensors, *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -47,18 +47,8 @@ def run_fused(
         out = _Fused.apply(call, *flat) if call.keep_checkpoints or not plain else tuple(_kernel(call, *flat))
     else:  # there the operator is the better known of the two
         key, tensors, numbers = handed_over(key, tensors, call.numbers)
-        y, *others = operators(key).forward(
-            call.with_time(x_seq),
-            held,
-            tensors,
-            numbers,
-            call.starts,
-            key,
-            backend,
-            keep_v,
-            call.keep_checkpoints,
-            call.taps,
-        )
+        handed = call._replace(key=key, numbers=tuple(numbers))
+        y, *others = operators(key).forward(call.with_time(x_seq), held, tensors, *handed.forwards())
         out = call.without_time(y), *others
     states = call.states
     run = Run(out[0], state._make(out[1 : 1 + states]), out[1 + states] if keep_v else None)
@@ -131,17 +121,6 @@ def _run(call: Call, *flat: Tensor) -> list[Tensor]:
 def _kernel(call: Call, *flat: Tensor, run: Callable[..., list[Tensor]] = call_kernel) -> list[Tensor]:
     x, *rest = flat
     state, tensors = rest[: call.held], rest[call.held :]
-    y, *others = run(
-        call.with_time(x),
-        state,
-        tensors,
-        list(call.numbers),
-        call.starts,
-        call.key,
-        call.backend,
-        call.keep_v,
-        call.keep_checkpoints,
-        call.taps,
-    )
+    y, *others = run(call.with_time(x), state, tensors, *call.forwards())
     # in place, for a view among several results of an autograd function could never be changed by who gets it
     return [y.squeeze_(0) if call.single else y, *others]
