@@ -100,7 +100,10 @@ WRONG = {
     "a surrogate": (["--neurons", "LIFNode", "--surrogates", "Atn"], "No kernels are made of 'Atn'. Did you mean"),
     "a cell": (["--cells", "SpikingLSTM"], "No kernels are made of 'SpikingLSTM'. Did you mean SpikingLSTMCell"),
     "a cell without": (["--cells", "LSTM"], "No kernels are made of 'LSTM'. They are made of SpikingGRUCell"),
-    "a pool": (["--pools", "2", "3,0,1"], "as in 2 or 3,2,1, with at most 64 values in a window, and half a window of"),
+    "a pool": (
+        ["--pools", "2", "3,0,1"],
+        "such as 2 or 3,2,1, with at most 64 values in a window, and half a window of",
+    ),
     "nothing": ([], "Say what to build: --all, or some of --neurons, --cells, --pools and --parts."),
     "all and some": (["--all", "--pools", "2"], "Say what to build: --all, or some of"),
     "a level": (["--all", "--level", "x86-64-v9"], "and this processor reaches"),

@@ -174,7 +174,7 @@ def test_types_of_values_that_matlab_has_not_are_told(tmp_path):
     at = whole.index(b"ts\0\0") + 4
     for kind in (0, 8, 10, 11, 16, 19, 128, 1 << 15):
         path.write_bytes(whole[:at] + kind.to_bytes(4, "little") + whole[at + 4 :])
-        with pytest.raises(datasets.FormatError, match=r"a\.mat is damaged, or has no events: ts is no array"):
+        with pytest.raises(datasets.FormatError, match=r"a\.mat is damaged, or has no events: ts is not an array"):
             formats.load_mat(path)
     for values in ("text", {"a": 1}, EVENTS["t"] * 1j, np.array([1, "a"], object)):
         path.write_bytes(mat(MATLAB | {"ts": values}))

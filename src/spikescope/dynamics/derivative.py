@@ -51,7 +51,7 @@ def gradients(
         return out
     try:
         place = take_donated(x_seq, 1 + call.single) if call.backend == "cpp" else None
-        rest = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted), place)
+        rest: tuple[Any, ...] = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted), place)
         return call_backward_kernel(x_seq, state, tensors, *rest)
     except CompileError as error:
         _tell(str(error))
@@ -93,8 +93,8 @@ class _FusedGradient(torch.autograd.Function):
         call: Call, wanted: tuple[int, ...], x_seq: Tensor, checkpoints: Tensor | None, *rest: Tensor | None
     ) -> tuple[Tensor, ...]:
         state, tensors, gy, gv_seq, gstate = _parts(call, rest)
-        rest = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted))
-        return tuple(operators(call.key).backward(x_seq, state, tensors, *rest))
+        parts: tuple[Any, ...] = (checkpoints, gy, gv_seq, gstate, *call.backwards(wanted))
+        return tuple(operators(call.key).backward(x_seq, state, tensors, *parts))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -184,10 +184,10 @@ def _as_kept(
 
 
 def _call_backward_settled(x_seq: Tensor, state: _Tensors, tensors: _Tensors, *rest: Any) -> _Tensors:
-    *kept, numbers, starts, wanted, key, backend = rest
+    checkpoints, gy, gv_seq, gstate, numbers, starts, wanted, key, backend = rest
     call = settled(key, tensors, numbers)
-    places = [call.places.index(i) for i in wanted]
-    return _call_backward_kernel(x_seq, state, call.tensors, *kept, call.numbers, starts, places, call.key, backend)
+    given = (call.numbers, starts, [call.places.index(i) for i in wanted], call.key, backend)
+    return _call_backward_kernel(x_seq, state, call.tensors, checkpoints, gy, gv_seq, gstate, *given)
 
 
 def _fake_backward(x_seq: Tensor, state: _Tensors, tensors: _Tensors, *rest: Any) -> _Tensors:

@@ -108,7 +108,7 @@ def test_other_hooks_stay_and_ours_go():
         ),
         (stand_ins.LIF(), "v", "'v' of LIF of norse is not available: .*record_states=True"),
         (stand_ins.BaseNode(step_mode="m"), "v", "of spikingjelly is not available: .*store_v_seq = True"),
-        (nn.Linear(1, 1), "v", "of a neuron of your own, monitor.adopt says where it is"),
+        (nn.Linear(1, 1), "v", "for a neuron of your own, monitor.adopt says where it is"),
     ],
 )
 def test_what_cannot_be_had_is_said(net, signal, words):
