@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from spikescope.surrogate import registry
 
@@ -296,6 +297,21 @@ def test_compiled(cls):
         assert torch.equal(compiled(x), surrogate(x))
     else:
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
+@every([cls for cls in SURROGATES if cls.pointwise])
+@pytest.mark.slow(keep=6)
+def test_two_in_a_row_compile_for_numbers_that_change(cls):
+    torch._dynamo.reset()
+    pair = nn.Sequential(make(cls), make(cls))
+    compiled = torch.compile(pair, fullgraph=True, backend="aot_eager", dynamic=True)
+    for shift in (0.0, 0.25):
+        for surrogate in pair:
+            for name in type(surrogate).dynamic:
+                setattr(surrogate, name, getattr(surrogate, name) + shift)
+        x = inputs(cls, 3, 5)
+        torch.testing.assert_close(slope(compiled, x), slope(pair, x), rtol=1e-12, atol=0)
 
 
 @pytest.mark.slow(keep=2)

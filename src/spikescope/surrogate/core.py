@@ -138,6 +138,10 @@ class Surrogate(Declared):
         constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
         if takes_operations_alone() or in_compiled_transform():
             y = cls._in_operations(constants, x)
+        elif torch.compiler.is_compiling():
+            y = cls.spike(constants, x.detach())
+            if x.is_floating_point():
+                y = _Sloped.apply(x, y, cls.gradient(constants, x.detach()))
         else:
             y = (cls._forward_function if in_forward_mode() else cls._function).apply(x, constants)
         hidden = in_compiled_transform() or in_forward_mode()  # there a tensor that learns does not say so
@@ -212,9 +216,7 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
 
         @staticmethod
         def forward(x: Tensor, p: Any) -> Tensor:
-            y = cls.spike(p, x)
-            # where `spike` ends with a to() that changes nothing, PyTorch 2.11 forgets that there is a gradient
-            return y.clone() if torch.compiler.is_compiling() else y
+            return cls.spike(p, x)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -247,6 +249,29 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
 
     Fire.__name__ = Fire.__qualname__ = f"{cls.__name__}Fire"
     return Fire, FireForward
+
+
+class _Sloped(torch.autograd.Function):
+    """The spike `y` of `x`, whose gradient is that of the spike times `slope`.
+
+    Of compiled code, which counts the numbers of a surrogate among what changes from call to call (`dynamic=True`):
+    PyTorch cannot hand these to the backward passes of two functions. Its compiler decides what of the slope is kept.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+        return y.clone()  # where it ends with a to() that changes nothing, PyTorch 2.11 forgets the gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None, None
 
 
 def _learned_by(y: Tensor, smooth: Tensor) -> Tensor:
