@@ -232,6 +232,11 @@ class MemoryModule(StepModule, nn.Module):
         check_choice(type(self).__name__, "the memory name", name, self._memories)
         self._reset_values[name] = value
 
+    @property
+    def _memories_rv(self) -> dict[str, Any]:
+        """The reset values by the name that published subclasses write to."""
+        return self._reset_values
+
     def reset(self) -> None:
         """Put every state entry back to its reset value."""
         note_placed(self, *self._memories)

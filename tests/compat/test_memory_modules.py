@@ -1,6 +1,7 @@
 """Modules of one's own that derive from `base.MemoryModule` by the alias: it has a backend, as in SpikingJelly."""
 
 import copy
+import importlib
 import pickle
 
 import pytest
@@ -85,3 +86,26 @@ def test_it_is_copied():
     node(torch.ones(1))
     assert copy.deepcopy(node).v.item() == 1.0
     assert pickle.loads(pickle.dumps(base.MemoryModule())).backend == "torch"
+
+
+@pytest.mark.parametrize(("module", "name"), [("base", "MemoryModule"), ("neuron", "BaseNode"), ("neuron", "LIFNode")])
+def test_a_subclass_may_write_its_reset_values(module, name):
+    """As converted networks do, whose neurons begin at half a threshold."""
+    above = getattr(importlib.import_module(f"spikingjelly.activation_based.{module}"), name)
+
+    class Halfway(above):
+        def __init__(self):
+            super().__init__()
+            if "v" not in self._memories:
+                self.register_memory("v", 0.0)
+            self.v = self._memories_rv["v"] = 0.5
+
+        def single_step_forward(self, x):
+            self.v = self.v + x
+            return self.v
+
+    node = copy.deepcopy(Halfway())
+    for _ in range(2):
+        assert node(torch.full((2,), 0.25)).tolist() == [0.75, 0.75]
+        node.reset()
+        assert node.v == 0.5
