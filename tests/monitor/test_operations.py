@@ -269,3 +269,11 @@ def test_a_recording_of_a_part_is_no_whole_sample(tmp_path, subset, part):
         net(torch.ones(4, 2, 3))
     with pytest.raises(ValueError, match=f"holds a part of the {part} alone"):
         monitor.energy(net, spikescope.open_recording(tmp_path / "run.spk"))
+
+
+@pytest.mark.parametrize(
+    "given", [nn.Linear(3, 2), torch.ones(3, 2), [3], 3, "net"], ids=["net", "x", "list", "3", "text"]
+)
+def test_energy_of_what_is_no_work_of_layers_is_refused_in_words(given):
+    with pytest.raises(TypeError, match=r"energy takes the Work of each layer, but got .*monitor\.energy\(net, x\)"):
+        analysis.energy(given)

@@ -163,11 +163,18 @@ def energy(work: Iterable[Work], model: str | Costs = "45nm float32", memory: st
     >>> round(held.usual, 2), round(held.honest, 2)  # 1000 * 4.6 / (400 * 0.9), and with 2010 and 1240 accesses
     (12.78, 2.23)
     """
+    layers = list(work) if isinstance(work, Iterable) else [work]
+    for held in layers:
+        if not isinstance(held, Work):
+            raise TypeError(
+                f"energy takes the Work of each layer, but got {type(held).__name__}. Of a network, "
+                "monitor.energy(net, x) counts it."
+            )
     named = model if isinstance(model, Costs) else _named(model)
     if memory != "fit":
         check_number("energy", "memory is 'fit' or a number of pJ an access, which", memory, least=0)
     return Energy(
-        tuple(_of_layer(held, named, memory) for held in work), model if isinstance(model, str) else "own", named
+        tuple(_of_layer(held, named, memory) for held in layers), model if isinstance(model, str) else "own", named
     )
 
 
