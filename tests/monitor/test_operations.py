@@ -267,7 +267,7 @@ def test_a_recording_of_a_part_is_no_whole_sample(tmp_path, subset, part):
     net = nn.Sequential(neuron.IFNode(step_mode="m"))
     with monitor.record(net, to=tmp_path / "run.spk", subset=monitor.Subset(**subset)):
         net(torch.ones(4, 2, 3))
-    with pytest.raises(ValueError, match=f"holds a part of the {part} alone"):
+    with pytest.raises(ValueError, match=f"holds only a part of the {part}"):
         monitor.energy(net, spikescope.open_recording(tmp_path / "run.spk"))
 
 
