@@ -80,16 +80,38 @@ def _streams(options: Options) -> Iterator[Row]:
 
 def rows(options: Options) -> Iterator[Row]:
     """Milliseconds a step, without and with gradient."""
-    yield from _layer(options)
+    torch.manual_seed(0)
+    x = torch.randn(SHAPE) + 0.5
+    yield from _layer("LIF, one step [{}, {}]".format(*SHAPE), _contenders(x), options)
+    if lif("spikingjelly") is not None:
+        own = {"ours": _charged(neuron.LIFNode), "spikingjelly": _charged(type(_spikingjelly()))}
+        for mode, what, given in (("s", "one step", x), ("m", "eight steps", torch.randn(8, *SHAPE) + 0.5)):
+            steps = {name: (_step(cls(step_mode=mode)), given) for name, cls in own.items()}
+            yield from _layer(
+                "LIF with a neuronal_charge of one's own, {} [{}, {}]".format(what, *SHAPE), steps, options
+            )
     yield from _streams(options)
 
 
-def _layer(options: Options) -> Iterator[Row]:
-    torch.manual_seed(0)
-    contenders = _contenders(torch.randn(SHAPE) + 0.5)
-    spikes = {name: step(x).reshape(SHAPE) for name, (step, x) in contenders.items()}
-    found = {name: agreement([spikes["ours"]], [held]) for name, held in spikes.items() if name != "ours"}
-    case = "LIF, one step [{}, {}]".format(*SHAPE)
+def _charged(base: type[Any]) -> type[Any]:
+    """A neuron as published code writes it: a subclass with one method of its own."""
+
+    class Charged(base):
+        def neuronal_charge(self, x: Tensor) -> None:
+            self.v = self.v + (x - self.v) / self.tau
+
+    return Charged
+
+
+def _layer(
+    case: str, contenders: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]], options: Options
+) -> Iterator[Row]:
+    spikes = {name: step(x) for name, (step, x) in contenders.items()}
+    found = {
+        name: agreement([spikes["ours"]], [held.reshape(spikes["ours"].shape)])
+        for name, held in spikes.items()
+        if name != "ours"
+    }
 
     def forward(step: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Any]:
         def work() -> None:

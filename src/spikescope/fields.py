@@ -304,7 +304,8 @@ class Declared(nn.Module):
 
     def params(self) -> Any:
         """The present values of all fields as a named tuple."""
-        return type(self).Params._make(getattr(self, name) for name in type(self).fields)
+        cls, modules = type(self), self._modules  # as an attribute a module is found last
+        return cls.Params._make([modules[name] if name in modules else getattr(self, name) for name in cls.fields])
 
     def moving_numbers(self) -> Mapping[str, Tensor]:
         """For compiled code, the numbers that it reads from tensors; see `_follow`."""

@@ -34,7 +34,10 @@ StepFunction = Callable[[Any, Any, Tensor], Step]
 
 def cast(p: Any, dtype: torch.dtype) -> Any:
     """The fields with their tensors in the dtype of the state."""
-    return p._make(held.to(dtype) if isinstance(held, Tensor) else held for held in p)
+    for each in p:  # a loop: to make them anew takes longer than the question
+        if isinstance(each, Tensor) and each.dtype is not dtype:
+            return p._make([held.to(dtype) if isinstance(held, Tensor) else held for held in p])
+    return p
 
 
 def start(state: Any, x: Tensor) -> Any:

@@ -65,6 +65,7 @@ class PointwiseNeuron(Neuron, abstract=True):
     supported_backends: ClassVar[tuple[str, ...]] = backends
     State: ClassVar[Any]
     ways: ClassVar[tuple[object, ...]] = ()  # the methods for which a call may take the short way instead
+    custom: ClassVar[bool] = False  # whether the class has hooks or forwards of its own, which no kernel knows
     driven_by: ClassVar[tuple[str, ...]] = ()  # the memories that `drive` keeps beside the state
     _short: ClassVar[Shortcut | None] = None
 
@@ -195,13 +196,14 @@ class PointwiseNeuron(Neuron, abstract=True):
         if kwargs or len(args) != 1 or torch.compiler.is_compiling() or is_patched():
             return super().__call__(*args, **kwargs)
         out = called(self, args[0]) if self.__dict__.get("_norm") else None
-        out = short_way(self).run(self, args[0]) if out is None else out
+        if out is None and not type(self).custom:
+            out = short_way(self).run(self, args[0])
         return super().__call__(*args) if out is None else out
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step or one sequence, by `step_mode`."""
         out = None
-        if len(args) == 1 and not (kwargs or torch.compiler.is_compiling() or is_patched()):
+        if len(args) == 1 and not (type(self).custom or kwargs or torch.compiler.is_compiling() or is_patched()):
             out = short_way(self).within(self, args[0])
         return super().forward(*args, **kwargs) if out is None else out
 

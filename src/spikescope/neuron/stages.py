@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 from inspect import Signature
 from typing import Any, ClassVar, TypeVar
 
@@ -69,7 +68,6 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
     takes_hooks: ClassVar[bool] = True
     by_hooks = False  # whether hooks say how the neuron steps
     hooks_seen: ClassVar[tuple[object, ...]] = ()  # those of the class as it was defined
-    custom: ClassVar[bool] = False  # whether the class has hooks or forwards of its own
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(abstract=abstract, **kwargs)
@@ -131,14 +129,14 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
     @derived
     def v_float_to_tensor(self, x: Tensor) -> None:
         """Give `v` the shape of `x`, where it is at rest and a number still."""
-        if isinstance(self.v, Tensor) and self.v.shape != x.shape and self._last_shape not in (None, x.shape):
-            assert self._last_shape is not None
+        held, last = self._memories["v"], self._last_shape
+        if isinstance(held, Tensor) and held.shape != x.shape and last is not None and last != x.shape:
             raise ShapeError(
                 f"{type(self).__name__} cannot go on from its stored state: the input of one step has the shape "
-                f"{dims(x.shape, 'N')}, that of the call before had {dims(self._last_shape, 'N')}. Call "
+                f"{dims(x.shape, 'N')}, that of the call before had {dims(last, 'N')}. Call "
                 "functional.reset_net(net) before each batch of other samples, of this shape or another."
             )
-        self._last_shape = x.shape
+        self.__dict__["_last_shape"] = x.shape  # as an attribute it would take longer than the rest of this
         self._fill("v", x)
 
     @derived
@@ -178,12 +176,13 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
 
     def _stage(self, x: Tensor | None = None) -> tuple[Any, Any]:
         """Fields and state as a stage takes them; with `x`, what is a number of the state has the shape of that."""
-        cls, p = type(self), self.params()
-        rest = cls.rest(p)
+        cls, p, dtype = type(self), self.params(), torch.float32
         held = [self._memories[name] for name in cls.State._fields]
-        held = [r if h is None else h for h, r in zip(held, rest, strict=True)]
-        dtypes = [h.dtype for h in (*held, x) if isinstance(h, Tensor) and h.is_floating_point()]
-        dtype = reduce(torch.promote_types, dtypes, torch.float32)
+        if any(h is None for h in held):
+            held = [r if h is None else h for h, r in zip(held, cls.rest(p), strict=True)]
+        for h in (*held, x):
+            if isinstance(h, Tensor) and h.dtype is not dtype and h.is_floating_point():
+                dtype = torch.promote_types(dtype, h.dtype)
         if x is not None:
             held = [_full(h, x, dtype) for h in held]
         return cast(p, dtype), cls.State(*held)
@@ -204,8 +203,15 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
             self._fill(name, x)
         self.neuronal_charge(x)
         self.neuronal_adaptation()
+        cls = type(self)
+        if is_derived(self.neuronal_fire) and is_derived(self.neuronal_reset):  # nobody changes anything in between
+            (p, s), h = self._stage(), self.v
+            spike = cls.emit(p, s)
+            output = cls.give(p, s, spike)
+            self._keep(cls.recover(p, s, spike))
+            return output, h
         spike, h = self.neuronal_fire(), self.v
-        output = type(self).give(*self._stage(), spike) if type(self)._has("give") else spike
+        output = cls.give(*self._stage(), spike) if cls._has("give") else spike
         self.neuronal_reset(spike)
         return output, h
 

@@ -10,9 +10,11 @@ from torch import Tensor
 from ..errors import UnknownNameError, check_real, saved_tensors
 from ..fields import Declared, option
 from ..internals import (
+    LeanFunction,
     in_compiled_derivatives,
     in_compiled_transform,
     in_forward_mode,
+    is_undisturbed,
     runs_otherwise,
     takes_operations_alone,
 )
@@ -53,8 +55,8 @@ class Surrogate(Declared):
 
     pointwise: ClassVar[bool] = True  # whether `spike` depends on nothing but its arguments
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default
-    _function: ClassVar[type[torch.autograd.Function]]
-    _forward_function: ClassVar[type[torch.autograd.Function]]
+    _function: ClassVar[type[LeanFunction]]
+    _forward_function: ClassVar[type[LeanFunction]]
 
     by_functions: ClassVar[bool] = False  # whether functions of x and numbers say what it computes, not formulas of p
 
@@ -135,8 +137,11 @@ class Surrogate(Declared):
             torch.is_grad_enabled() or torch.compiler.is_compiling() or in_forward_mode() or takes_operations_alone()
         ):
             return cls.spike(p, x)  # a node of no graph would take longer than the spikes of a small layer
-        constants = p._make(held.detach() if isinstance(held, Tensor) else held for held in p)
-        if takes_operations_alone() or in_compiled_transform():
+        tensors = [held for held in p if isinstance(held, Tensor)]
+        constants = p._make([held.detach() if isinstance(held, Tensor) else held for held in p]) if tensors else p
+        if not torch.compiler.is_compiling() and is_undisturbed(in_backward=True):
+            y = cls._function.outside(x, constants)
+        elif takes_operations_alone() or in_compiled_transform():
             y = cls._in_operations(constants, x)
         elif torch.compiler.is_compiling():
             y = cls.spike(constants, x.detach())
@@ -144,9 +149,10 @@ class Surrogate(Declared):
                 y = _Sloped.apply(x, y, cls.gradient(constants, x.detach()))
         else:
             y = (cls._forward_function if in_forward_mode() else cls._function).apply(x, constants)
-        hidden = in_compiled_transform() or in_forward_mode()  # there a tensor that learns does not say so
-        if any(isinstance(held, Tensor) and (held.requires_grad or hidden) for held in p):
-            y = _learned_by(y, cls.primitive(p, x.detach()))
+        if tensors:
+            hidden = in_compiled_transform() or in_forward_mode()  # there a tensor that learns does not say so
+            if hidden or any(held.requires_grad for held in tensors):
+                y = _learned_by(y, cls.primitive(p, x.detach()))
         return y
 
     @classmethod
@@ -208,10 +214,10 @@ class Surrogate(Declared):
         super().__setattr__(name, given)
 
 
-def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Function], type[torch.autograd.Function]]:
+def _autograd_functions(cls: type[Surrogate]) -> tuple[type[LeanFunction], type[LeanFunction]]:
     """The autograd function of one surrogate, `apply(x, p)` with the fields as constants; and for forward mode."""
 
-    class Fire(torch.autograd.Function):
+    class Fire(LeanFunction):
         generate_vmap_rule = True
 
         @staticmethod
@@ -221,8 +227,8 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             x, p = inputs
-            ctx.save_for_backward(x, *(v for v in p if isinstance(v, Tensor)))
-            ctx.p = p._make(None if isinstance(v, Tensor) else (v,) for v in p)
+            ctx.save_for_backward(x, *[v for v in p if isinstance(v, Tensor)])
+            ctx.p = p._make([None if isinstance(v, Tensor) else (v,) for v in p])
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -232,7 +238,7 @@ def _autograd_functions(cls: type[Surrogate]) -> tuple[type[torch.autograd.Funct
         def slope(ctx: Any) -> Tensor:
             x, *tensors = saved_tensors(ctx, cls.__name__)
             rest = iter(tensors)
-            return cls.gradient(ctx.p._make(next(rest) if v is None else v[0] for v in ctx.p), x)
+            return cls.gradient(ctx.p._make([next(rest) if v is None else v[0] for v in ctx.p]), x)
 
     class FireForward(Fire):
         """With a derivative in forward mode, and for that alone: `torch.compile` refuses a function that has one."""
