@@ -1,6 +1,7 @@
 """Neurons and surrogates of one's own, written as published code writes them, run as they are."""
 
 import copy
+import functools
 import json
 import pickle
 import sys
@@ -182,6 +183,41 @@ def test_a_hook_put_on_later_acts(where, monkeypatch):
         node.neuronal_charge = lambda x: setattr(node, "v", node.v + 3 * x)
     assert node(torch.full((2, 1), 0.4)).flatten().tolist() == [1.0, 1.0]
     assert "neuronal_charge" in node.implementation(torch.zeros(2, 1)).reason
+
+
+@pytest.mark.parametrize("name", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
+@pytest.mark.parametrize("where", ["in a class", "on a class", "on an instance", "of another node"])
+@pytest.mark.parametrize("charges", [False, True], ids=["alone", "beside a charge of one's own"])
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_hook_that_wraps_another_is_called(step_mode, charges, where, name):
+    """`functools.wraps` gives it the attributes of what it wraps."""
+    own = {"neuronal_charge": lambda self, x: setattr(self, "v", self.v + x)} if charges else {}
+    kind = type("Kind", (LIFNode,), own)
+    called = []
+
+    def wrapped(method):
+        @functools.wraps(method)
+        def hook(*args):
+            called.append(name)
+            return method(*args)
+
+        return hook
+
+    if where == "in a class":
+        kind = type("Wrapping", (kind,), {name: wrapped(getattr(kind, name))})
+    node, x = kind(step_mode=step_mode), torch.rand(3, 5)
+    if where == "on a class":
+        node(x)
+        node.reset()
+        setattr(kind, name, wrapped(getattr(kind, name)))
+    elif where == "on an instance":
+        setattr(node, name, wrapped(getattr(node, name)))
+    elif where == "of another node":
+        other = type("Other", (kind,), {name: wrapped(getattr(kind, name))})(step_mode=step_mode)
+        other.v = torch.zeros(3, 5)[0] if step_mode == "m" else torch.zeros(3, 5)
+        setattr(node, name, getattr(other, name))
+    node(x)
+    assert len(called) == (3 if step_mode == "m" else 1)
 
 
 def test_a_pure_charge_in_a_subclass_of_a_hooked_neuron_is_what_runs():

@@ -28,13 +28,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def derived(method: F) -> F:
     """Mark a method as one of ours: a class has one of its own where this mark is missing."""
-    method.derived = True  # type: ignore[attr-defined]
+    method.derived = method  # type: ignore[attr-defined]  # itself: what wraps a method has its attributes too
     return method
 
 
 def is_derived(method: object) -> bool:
     """Whether a method of a neuron is one of ours."""
-    return getattr(method, "derived", False) or method is MemoryModule.forward
+    function = getattr(method, "__func__", method)
+    return getattr(function, "derived", None) is function or function is MemoryModule.forward
 
 
 def _first_is_a_hook(cls: type[Any]) -> bool:
@@ -204,7 +205,7 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         self.neuronal_charge(x)
         self.neuronal_adaptation()
         cls = type(self)
-        if is_derived(self.neuronal_fire) and is_derived(self.neuronal_reset):  # nobody changes anything in between
+        if self._is_own("neuronal_fire") and self._is_own("neuronal_reset"):  # nobody changes anything in between
             (p, s), h = self._stage(), self.v
             spike = cls.emit(p, s)
             output = cls.give(p, s, spike)
@@ -214,6 +215,11 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         output = cls.give(*self._stage(), spike) if cls._has("give") else spike
         self.neuronal_reset(spike)
         return output, h
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a hook of this neuron is ours."""
+        method = getattr(self, name)
+        return is_derived(method) and method.__self__ is self
 
     @classmethod
     def _has(cls, stage: str) -> bool:
