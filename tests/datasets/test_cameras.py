@@ -77,7 +77,7 @@ def test_dvs128_gesture(tmp_path):
     [
         (b"class,start,end\n12,0,5\n", "1 to 11"),
         (b"class,start,end\n1,0\n", "rows of class"),
-        (b"class,start,end\n1,zero,5\n", "is no table"),
+        (b"class,start,end\n1,zero,5\n", "is not a table"),
     ],
 )
 def test_a_damaged_table_of_gestures_is_named(table, said, tmp_path):

@@ -380,7 +380,7 @@ def test_weights_that_are_lost_are_told_where_the_loss_is_a_number_still(split):
     x, y = split.test.tensors
     net = nn.Sequential(network(), nn.Linear(4, 4))
     held = TensorDataset(x * float("nan"), y)
-    with pytest.raises(FloatingPointError, match=r"After epoch 1 there are values in .*no numbers any more"):
+    with pytest.raises(FloatingPointError, match=r"After epoch 1 there are values in .*not numbers any more"):
         Trainer(net, Split(held, held, 4), Recipe(**BASE)).run()
 
 
