@@ -72,6 +72,8 @@ class Plan(NamedTuple):
 
 def plan(backend: str, definition: Definition, state: Any, x: Tensor, single: bool = False) -> Plan:
     """Decide for an input like `x`, a sequence or one step; a forced backend that cannot run is an error in words."""
+    if is_distributed(x):
+        _check_distributed(definition)
     if backend == "torch":
         return Plan("torch", "the backend is set to 'torch'")
     name = definition.neuron.__name__
@@ -100,6 +102,22 @@ def _check_devices(definition: Definition, x: Tensor) -> None:
             raise RuntimeError(
                 f"{definition.neuron.__name__}: {names[0] if names else 'a field of its surrogate'} is on the device "
                 f"{str(held.device)!r}, but the input on {str(x.device)!r}. Move both to one, as with net.to(x.device)."
+            )
+
+
+def _check_distributed(definition: Definition) -> None:
+    """A field that is no `DTensor` meets one: of a number that learns the gradient would be one, and no optimizer's."""
+    fields = {name: held for name, held in definition.params()._asdict().items() if isinstance(held, Tensor)}
+    within = [held for held in definition.tensors if all(held is not field for field in fields.values())]
+    for name, held in (*fields.items(), *(("a field of its surrogate", held) for held in within)):
+        learns = held.requires_grad and torch.is_grad_enabled()
+        if (learns or held.ndim) and not is_distributed(held):
+            cure = f"node.{name} = torch.distributed.tensor.distribute_tensor(node.{name}, mesh)"
+            if held.requires_grad or name not in fields:
+                cure = "torch.distributed.tensor.distribute_module(net, mesh)"
+            raise RuntimeError(
+                f"{definition.neuron.__name__}: the input is a DTensor, but {name} is a plain tensor of this process. "
+                f"Distribute the parameters and fields too: {cure}"
             )
 
 

@@ -89,12 +89,12 @@ _OF_INFERENCE = frozenset(_keys(place, f"Autocast{place}") for place in _PLACES[
 def is_distributed(*tensors: Tensor) -> bool:
     """Whether one of these is a `DTensor`, of which each process has a part.
 
-    Where nobody has imported it there is none, and to import it takes long.
+    Where nobody has imported it there is none, and to import it takes long; nor is there while another thread does.
     """
-    room = sys.modules.get("torch.distributed.tensor")
-    if room is None or torch.compiler.is_compiling():
+    kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if kind is None or torch.compiler.is_compiling():
         return False
-    return any(type(held) not in _PLAIN_TYPES and isinstance(held, room.DTensor) for held in tensors)
+    return any(type(held) not in _PLAIN_TYPES and isinstance(held, kind) for held in tensors)
 
 
 def is_ordinary(x: Tensor) -> bool:
