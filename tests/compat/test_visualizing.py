@@ -1,6 +1,8 @@
 """The pictures by the names of SpikingJelly: which axis is which, what is taken, what is given."""
 
 import pickle
+import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -34,6 +36,7 @@ def test_a_figure_is_also_the_pair_that_version_2_gives(name):
     given = PLOTS[name](VALUES)
     assert isinstance(given, Figure)
     figure, axes = given
+    assert (len(given), bool(given)) == (2, True)
     assert figure is given is given[0] is pyplot.gcf()
     assert axes is given[1] is figure.axes[0]
     assert "along" in (axes.get_xlabel(), axes.get_ylabel())
@@ -77,6 +80,15 @@ def test_it_takes_arrays_tensors_and_lists_of_steps(name):
     assert all(isinstance(figure, Figure) for figure in figures)
     limits = [(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in figures]
     assert limits == limits[:1] * 4
+
+
+@pytest.mark.parametrize("page", ["moving.md", "moving.zh.md"])
+def test_the_guide_names_the_pictures_that_are_pairs(page):
+    text = (Path(__file__).parents[2] / "docs" / "guide" / page).read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith("| `visualizing`")]
+    pairs = {name for name in visualizing.__all__ if getattr(visualizing, name).__annotations__["return"] == "Figure"}
+    assert set(re.findall(r"plot_\w+", row)) == pairs
+    assert len(pairs) == len(PLOTS)
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -18,7 +18,12 @@ class PairedFigure(Figure):
     >>> first, axes = figure
     >>> first is figure, axes is drawn, figure[1] is drawn
     (True, True, True)
+    >>> len(figure)
+    2
     """
+
+    def __len__(self) -> int:
+        return 2
 
     def __iter__(self) -> Iterator[Figure | Axes]:
         yield from (self, self.axes[0])
