@@ -227,6 +227,20 @@ def test_augmented_frames_have_the_same_kind_of_counts():
     assert any(torch.equal(still(frames), torch.from_numpy(frames).float()) for _ in range(10))
 
 
+class ElsewhereArray(np.ndarray):
+    """An array of another library, whose device is none of PyTorch's."""
+
+    device = property(lambda self: object())
+
+
+def test_what_other_libraries_call_a_device_is_not_asked():
+    held = recording_frames().view(ElsewhereArray)
+    assert torch.equal(datasets.ToTensor()(held), torch.from_numpy(recording_frames()).float())
+    assert NeuromorphicAugment()(held).device.type == "cpu"
+    x, y, length = datasets.pad_sequence_collate([(held, 0), (held[:1], 1)])
+    assert (x.device.type, y.tolist(), length.tolist()) == ("cpu", [0, 1], [len(held), 1])
+
+
 def test_a_label_that_is_no_class_is_refused_in_words():
     rows = [(torch.zeros(1), torch.eye(3)[index]) for index in range(3)]
     with pytest.raises(ValueError, match=r"Sample 0 has the label tensor\(.*\), which is no number of a class"):

@@ -24,10 +24,10 @@ __all__ = [
 
 
 def where_it_is(held: Any, dtype: torch.dtype | None = None) -> Tensor:
-    """What is given as a tensor, on its own device, arrays and numbers on the CPU: a default device of the user, which
-    `torch.as_tensor` asks, is one for what networks make.
+    """What is given as a tensor, on its own device, what is no tensor on the CPU: a default device of the user,
+    which `torch.as_tensor` asks, is one for what networks make, and what other libraries call a device is theirs.
     """
-    return torch.as_tensor(held, dtype=dtype, device=getattr(held, "device", "cpu"))
+    return torch.as_tensor(held, dtype=dtype, device=held.device if isinstance(held, Tensor) else "cpu")
 
 
 def pad_sequence_collate(batch: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor, Tensor]:
