@@ -82,6 +82,19 @@ def test_it_takes_arrays_tensors_and_lists_of_steps(name):
     assert limits == limits[:1] * 4
 
 
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_default_device_of_the_user_takes_no_values(name):
+    steps = [torch.tensor(step) for step in VALUES]
+    wanted = PLOTS[name](steps)
+    with torch.device("meta"):
+        given = PLOTS[name](steps)
+    pictures = []
+    for figure in (wanted, given):
+        figure.canvas.draw()
+        pictures.append(np.asarray(figure.canvas.buffer_rgba()))
+    assert np.array_equal(*pictures)
+
+
 @pytest.mark.parametrize("page", ["moving.md", "moving.zh.md"])
 def test_the_guide_names_the_pictures_that_are_pairs(page):
     text = (Path(__file__).parents[2] / "docs" / "guide" / page).read_text()

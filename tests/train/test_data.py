@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from spikescope.errors import ShapeError
-from spikescope.train import Dataset, batches, direct_encoding, load_digits, shift_images
+from spikescope.train import Dataset, Recipe, batches, direct_encoding, load_digits, shift_images
+from spikescope.train.seeding import Order
+from spikescope.train.updates import mix
 
 
 def test_batches_hold_every_sample_once():
@@ -72,3 +74,34 @@ def test_the_digits_are_split_the_same_way_every_time():
     counts = data.y_test.bincount()
     assert counts.min() >= 43
     assert counts.max() <= 46
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_order_of_an_epoch_is_the_same_on_any_default_device(shuffled):
+    wanted = list(Order(10, 3, shuffled=shuffled))
+    with torch.device("meta"):
+        assert list(Order(10, 3, shuffled=shuffled)) == wanted
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_batches_are_the_same_on_any_default_device(seed):
+    x, y = torch.rand(7, 2), torch.arange(7)
+    generators = [None if seed is None else torch.Generator().manual_seed(seed) for _ in range(2)]
+    wanted = list(batches(x, y, 3, generators[0]))
+    with torch.device("meta"):
+        given = list(batches(x, y, 3, generators[1]))
+    assert [y.tolist() for _, y in given] == [y.tolist() for _, y in wanted]
+
+
+@pytest.mark.parametrize("alphas", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}])
+def test_augmentations_are_the_same_on_any_default_device(alphas):
+    x, y = torch.rand(4, 1, 6, 6), torch.arange(4)
+    wanted = shift_images(0.5)(x, torch.Generator().manual_seed(2))
+    torch.manual_seed(3)
+    mixed, shares = mix(x, y, 4, Recipe(**alphas))
+    with torch.device("meta"):
+        assert torch.equal(shift_images(0.5)(x, torch.Generator().manual_seed(2)), wanted)
+        torch.manual_seed(3)
+        again, same = mix(x, y, 4, Recipe(**alphas))
+    assert torch.equal(again, mixed)
+    assert torch.equal(same, shares)

@@ -37,7 +37,7 @@ def _array(owner: str, given: Any, ndim: int, shape: str) -> NDArray[Any]:
     A last axis of one neuron may be left over, as where steps of one neuron were put into a list.
     """
     if isinstance(given, list | tuple) and any(isinstance(step, torch.Tensor) for step in given):
-        given = torch.stack(torch.broadcast_tensors(*(torch.as_tensor(step) for step in given)))
+        given = torch.stack(torch.broadcast_tensors(*(torch.as_tensor(step, device="cpu") for step in given)))
     held = given.detach().cpu().float().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
     if held.ndim == ndim + 1 and held.shape[-1] == 1:
         held = held[..., 0]

@@ -15,6 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..ann2snn import AccuracyOverTime, Comparison, Converter, accuracy_over_time, compare
+from ..ann2snn.tracing import on_device
+from ..datasets.batches import where_it_is
 from ..errors import dims
 from ..files import open_regular
 from ..functional import set_step_mode
@@ -132,7 +134,7 @@ def load_converted(path: Path, ann: nn.Module | None = None) -> nn.Module:
         )
     with keeping_generators():
         made = build_network(name, arguments) if ann is None else ann
-        snn = Converter(torch.zeros(shape), fuse_flag=bool(fuse)).structure(made)
+        snn = Converter(torch.zeros(shape, device="cpu"), fuse_flag=bool(fuse)).structure(made)
     load_weights(path / _FILE, snn)
     return snn
 
@@ -141,7 +143,7 @@ def _converted(ann: nn.Module, data: Split, recipe: Recipe, how: Conversion, fol
     device = chosen_device(how.device)
     ann = ann.to(device).eval()
     arguments = filled_arguments(recipe, data)
-    shape = [1, *torch.as_tensor(data.train[0][0]).shape]
+    shape = [1, *where_it_is(data.train[0][0]).shape]
     folder.write_config(
         {"job": "convert", "model": recipe.model, "arguments": arguments, "input": shape, "how": asdict(how)}
         | {"data": recipe.data, "samples": {"train": len(data.train), "test": len(data.test)}}
@@ -183,7 +185,7 @@ def _check_without_spikes(ann: nn.Module) -> None:
 
 def _check_runs(ann: nn.Module, data: Split, name: str) -> None:
     """Try one sample, so that what does not fit is told as that."""
-    x = torch.as_tensor(data.test[0][0]).unsqueeze(0)
+    (x,) = on_device([where_it_is(data.test[0][0]).unsqueeze(0)], ann)
     training = ann.training
     try:
         with torch.no_grad():

@@ -45,7 +45,10 @@ def batches(
     >>> [part.tolist() for part, _ in batches(torch.arange(5), torch.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
+    if generator is None:
+        order = torch.arange(len(x), device="cpu")
+    else:
+        order = torch.randperm(len(x), generator=generator, device="cpu")
     for chosen in order.to(x.device).split(size):
         yield x[chosen], y[chosen]
 
@@ -70,8 +73,9 @@ def shift_images(share: float) -> Callable[[Tensor, torch.Generator], Tensor]:
 
     def shift(x: Tensor, generator: torch.Generator) -> Tensor:
         count, _, height, width = x.shape
-        by = torch.randint(0, 3, (count, 2), generator=generator)
-        by[torch.rand(count, generator=generator) >= share] = 1  # 1 is no shift: the padding is one pixel wide
+        by = torch.randint(0, 3, (count, 2), generator=generator, device="cpu")
+        still = torch.rand(count, generator=generator, device="cpu") >= share
+        by[still] = 1  # 1 is no shift: the padding is one pixel wide
         by = by.to(x.device)
         rows = by[:, :1] + torch.arange(height, device=x.device)
         columns = by[:, 1:] + torch.arange(width, device=x.device)

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .. import models, neuron, surrogate
+from ..datasets.batches import where_it_is
 from ..errors import UnknownNameError, did_you_mean
 from ..files import open_regular
 from ..functional import set_step_mode
@@ -42,7 +42,7 @@ def make_network(recipe: Recipe, data: Split) -> nn.Module:
     net = build_network(recipe.model, filled_arguments(recipe, data))
     set_step_mode(net, recipe.step_mode)
     if ":" not in recipe.model:
-        _check_channels(recipe.model, net, torch.as_tensor(data.train[0][0]))
+        _check_channels(recipe.model, net, where_it_is(data.train[0][0]))
     return net
 
 
@@ -73,7 +73,7 @@ def filled_arguments(recipe: Recipe, data: Split) -> dict[str, Any]:
     arguments = dict(recipe.model_args)
     open_ended = any(held.kind is inspect.Parameter.VAR_KEYWORD for held in known.values())
     sized = ":" in recipe.model or models.VARIANTS[recipe.model].family in _OF_ONE_SIZE
-    sample = torch.as_tensor(data.train[0][0])
+    sample = where_it_is(data.train[0][0])
     channels = sample.shape[-3] if sample.dim() >= 3 else None
     filled = {"num_classes": data.classes, "T": recipe.T, "in_channels": channels}
     for name, held in filled.items():

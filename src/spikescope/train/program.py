@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .. import monitor
+from ..datasets.batches import where_it_is
 from ..layer.norm import BatchNorm
 from ..report import figures
 from ..report.summary import summary
@@ -181,7 +182,7 @@ def _look(trainer: Trainer) -> Insight:
         seed_all(recipe.seed)
         pairs = [data.train[index] for index in range(min(LOOKED_AT, len(data.train)))]
         device = trainer.ranks.device
-        x = torch.stack([torch.as_tensor(x) for x, _ in pairs]).to(device)
+        x = torch.stack([where_it_is(x) for x, _ in pairs]).to(device)
         y = torch.tensor([int(y) for _, y in pairs], device=device)
         x_seq = x.transpose(0, 1).contiguous() if data.sequences else direct_encoding(x, recipe.T)
         for module in net.modules():

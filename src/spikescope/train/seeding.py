@@ -109,9 +109,9 @@ class Order(Sampler[list[Place]]):
 
     def _order(self) -> Tensor:
         if not self.shuffled:
-            return torch.arange(self.count)[self.rank :: self.ranks]
+            return torch.arange(self.count, device="cpu")[self.rank :: self.ranks]
         generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch))
-        order = torch.randperm(self.count, generator=generator)
+        order = torch.randperm(self.count, generator=generator, device="cpu")
         whole = self.size * self.ranks
         used = order[: max(self.count // whole * whole, min(self.count, whole))]
         return used[self.rank :: self.ranks][: -(-len(used) // self.ranks)]

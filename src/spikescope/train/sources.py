@@ -90,7 +90,7 @@ class _Frames:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         frames, label = self.held[index]
-        return torch.as_tensor(np.asarray(frames), dtype=torch.float32), int(label)
+        return torch.as_tensor(np.asarray(frames), dtype=torch.float32, device="cpu"), int(label)
 
 
 def _events(name: str, classes: int, ready_split: bool) -> Callable[..., Split]:

@@ -93,8 +93,9 @@ def mix(x: Tensor, y: Tensor, classes: int, recipe: Recipe) -> tuple[Tensor, Ten
     ways = [way for way, alpha in (("mixup", recipe.mixup_alpha), ("cutmix", recipe.cutmix_alpha)) if alpha > 0]
     if not ways:
         return x, y
-    way = ways[int(torch.randint(len(ways), ()))]
-    alpha = torch.tensor(recipe.mixup_alpha if way == "mixup" else recipe.cutmix_alpha, dtype=torch.float64)
+    way = ways[int(torch.randint(len(ways), (), device="cpu"))]
+    given = recipe.mixup_alpha if way == "mixup" else recipe.cutmix_alpha
+    alpha = torch.tensor(given, dtype=torch.float64, device="cpu")
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     other = x.roll(1, 0)
     if way == "cutmix" and x.dim() < 4:
@@ -104,7 +105,7 @@ def mix(x: Tensor, y: Tensor, classes: int, recipe: Recipe) -> tuple[Tensor, Ten
     else:
         height, width = x.shape[-2:]
         tall, wide = (int(size * math.sqrt(1 - share)) for size in (height, width))
-        top, left = (int(torch.randint(size, ())) for size in (height, width))
+        top, left = (int(torch.randint(size, (), device="cpu")) for size in (height, width))
         rows = slice(max(top - tall // 2, 0), min(top + (tall + 1) // 2, height))
         columns = slice(max(left - wide // 2, 0), min(left + (wide + 1) // 2, width))
         x = x.clone()

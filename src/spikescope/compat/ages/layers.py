@@ -96,7 +96,7 @@ class DCT(nn.Module):
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__()
-        step = torch.arange(kernel_size, dtype=torch.float64)
+        step = torch.arange(kernel_size, dtype=torch.float64, device="cpu")
         kernel = torch.cos((step + 0.5) * math.pi * step.unsqueeze(1) / kernel_size) * math.sqrt(2 / kernel_size)
         kernel[0] = math.sqrt(1 / kernel_size)
         self.kernel = kernel.float()  # no buffer: there is none in files of that age
