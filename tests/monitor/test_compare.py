@@ -103,7 +103,7 @@ def test_a_conversion_as_its_own_comparison_tells_it():
         gap = (told[held.layer].activation - told[held.layer].rate).abs()
         assert held.largest == pytest.approx(gap.max().item(), abs=1e-6)
         assert held.differing == int((gap > 0).sum())
-    with pytest.raises(ValueError, match="the number of steps for which .* It got steps=None"):
+    with pytest.raises(ValueError, match=r"the number of steps for which .* It got steps=None"):
         analysis.compare(ann, snn, x)
 
 

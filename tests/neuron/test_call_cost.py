@@ -6,7 +6,7 @@ import pytest
 import torch
 from neuron_cases import POINTWISE, make, sequence
 
-from spikescope.neuron import shortcut
+from spikescope.neuron import LIFNode, shortcut
 
 STEPS = 4
 
@@ -59,3 +59,20 @@ def test_it_runs_few_functions_and_asks_of_few_tensors(cls, monkeypatch):
     costs += backwards(node, learning, monkeypatch)
     most = [23 + states, 1 + states, 26 + states, 1 + states, 12 + states, 0]
     assert not [(one, bound) for one, bound in zip(costs, most, strict=True) if one > bound]
+
+
+def charged(monkeypatch):
+    """A neuron with a method of its own, of which the registry knows nothing."""
+
+    def neuronal_charge(self, x):
+        self.v = self.v + (x - self.v) / self.tau
+
+    monkeypatch.setattr("spikescope.neuron.base.registry", {})
+    return type("Charged", (LIFNode,), {"neuronal_charge": neuronal_charge})
+
+
+@pytest.mark.parametrize(("made", "most"), [(charged, 125), (lambda _: LIFNode, 150)], ids=["hook", "eager loop"])
+def test_a_step_without_a_kernel_runs_few_functions(made, most, monkeypatch):
+    node, x = made(monkeypatch)(backend="torch"), torch.rand(3, 5, requires_grad=True)
+    functions, _ = forwards(node, x, monkeypatch)
+    assert functions <= most

@@ -10,7 +10,18 @@ from .norm.kernels import Norm
 from .norm.pair import NormedRun, prepare_normed, run_normed
 from .pool.windows import Windows, has_pool, pooled
 from .prepared import Prepared
-from .run import WHOLE_TAPS, Definition, Plan, backends, deferred_taps, plan, prepare, run_sequence, run_single
+from .run import (
+    WHOLE_TAPS,
+    Definition,
+    Plan,
+    backends,
+    deferred_taps,
+    plan,
+    prepare,
+    run_sequence,
+    run_single,
+    run_single_eagerly,
+)
 
 __all__ = [
     "TAPS",
@@ -36,5 +47,6 @@ __all__ = [
     "run_normed",
     "run_sequence",
     "run_single",
+    "run_single_eagerly",
     "support_tap",
 ]

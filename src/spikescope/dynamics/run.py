@@ -48,6 +48,7 @@ __all__ = [
     "prepare",
     "run_sequence",
     "run_single",
+    "run_single_eagerly",
 ]
 
 backends: tuple[str, ...] = ("auto", "torch", "cpp", "triton")
@@ -226,6 +227,12 @@ def run_single(backend: str, definition: Definition, state: Any, x: Tensor) -> e
             _without_kernel(backend, definition, error)
     check_present(state, definition.tensors, x)
     return eager.single(definition.neuron.fed_step, definition.params(), eager.start(state, x), x)
+
+
+def run_single_eagerly(neuron: type[Any], p: Any, state: Any, x: Tensor) -> eager.Step:
+    """One step from `state` by the eager loop, with the fields `p`: for a call that nothing compiles."""
+    check_present(state, [held for held in p if isinstance(held, Tensor)], x)
+    return eager.single(neuron.fed_step, p, eager.start(state, x), x)
 
 
 def run_sequence(

@@ -23,6 +23,7 @@ from ..dynamics import (
     plan,
     run_sequence,
     run_single,
+    run_single_eagerly,
 )
 from ..dynamics.key import joined_key
 from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
@@ -225,7 +226,10 @@ class PointwiseNeuron(Neuron, abstract=True):
         if norm is not None:
             behind = run_behind(norm, self._definition(p), state, x, False, single=True)
             return self._single(behind.output, behind.state, x)
-        out = run_single(self.backend, self._definition(p), state, driven)
+        if self.backend == "torch" and not torch.compiler.is_compiling():
+            out = run_single_eagerly(type(self), p, state, driven)
+        else:
+            out = run_single(self.backend, self._definition(p), state, driven)
         return self._single(out.output, out.state, x)
 
     def _single(self, output: Tensor, state: Any, x: Tensor) -> Tensor:
