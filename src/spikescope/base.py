@@ -237,6 +237,11 @@ class MemoryModule(StepModule, nn.Module):
         """The reset values by the name that published subclasses write to."""
         return self._reset_values
 
+    @_memories_rv.setter
+    def _memories_rv(self, values: dict[str, Any]) -> None:
+        """As a subclass that begins with `self._memories_rv = {}`; a memory that is not among them keeps its own."""
+        self._reset_values.update(values)
+
     def reset(self) -> None:
         """Put every state entry back to its reset value."""
         note_placed(self, *self._memories)
@@ -246,7 +251,7 @@ class MemoryModule(StepModule, nn.Module):
 
     def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
         """Of memories, the own ones and those of modules inside, what a sample has that begins anew while others go on,
-        where that is not the value of the reset: the module, the name and the value.
+        where that is not the value of the reset: the module, the name and the value, or what draws it when called.
 
         For a class with a `reset()` of its own it says that this puts back nothing but memories.
         """

@@ -109,3 +109,25 @@ def test_a_subclass_may_write_its_reset_values(module, name):
         assert node(torch.full((2,), 0.25)).tolist() == [0.75, 0.75]
         node.reset()
         assert node.v == 0.5
+
+
+@pytest.mark.parametrize(("given", "rest"), [({}, 0.0), ({"v": 0.5}, 0.5)])
+@pytest.mark.parametrize(("module", "name"), [("base", "MemoryModule"), ("neuron", "BaseNode"), ("neuron", "LIFNode")])
+def test_a_subclass_may_begin_with_reset_values_of_its_own(module, name, given, rest):
+    above = getattr(importlib.import_module(f"spikingjelly.activation_based.{module}"), name)
+
+    class Own(above):
+        def __init__(self):
+            super().__init__()
+            if "v" not in self._memories:
+                self.register_memory("v", 0.0)
+            self._memories_rv = given
+            self.register_memory("u", 1.0)
+
+    for node in (Own(), copy.deepcopy(Own())):
+        node.v = torch.ones(2)
+        node.detach()
+        node.reset()
+        assert (node.v, node.u) == (rest, 1.0)
+    assert "_memories_rv" not in vars(Own())
+    assert "u" not in given
