@@ -129,6 +129,33 @@ def test_samples_that_begin_anew_draw_a_mask_of_their_own(make, names, shape):
             assert torch.equal(new[..., 0], new[..., 1])
 
 
+def masked():
+    return nn.Sequential(layer.Dropout(), layer.DropConnectLinear(C, C, invariant=True))
+
+
+def test_where_nobody_begins_anew_no_random_number_is_drawn():
+    net = masked()
+    net(torch.ones(N, C))
+    before = torch.get_rng_state()
+    functional.reset_samples(net, [False] * N)
+    assert torch.equal(torch.get_rng_state(), before)
+    functional.reset_samples(net, DONE)
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_refusal_draws_no_random_number():
+    net = nn.Sequential(masked(), encoding.LatencyEncoder(9))
+    net(torch.zeros(N, C))
+    masks, before = (net[0][0].mask, net[0][1].mask_w), torch.get_rng_state()
+    with pytest.raises(StateError, match="LatencyEncoder"):
+        functional.reset_samples(net, DONE)
+    with pytest.raises(ShapeError, match="where has 2 entries"):
+        functional.reset_samples(net[0], [True, False])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert net[0][0].mask is masks[0]
+    assert net[0][1].mask_w is masks[1]
+
+
 def test_of_a_stream_by_what_environments_give():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(C, C), neuron.LIFNode(), nn.Linear(C, C), neuron.IFNode())

@@ -43,7 +43,7 @@ def reset_samples(net: nn.Module, where: Any) -> None:
     check_module("reset_samples", net)
     mask = _mask(where)
     refused: list[str] = []
-    made: list[tuple[MemoryModule, str, Any]] = []
+    begin: list[tuple[MemoryModule, str, Any]] = []
     parts = [module for module in net.modules() if isinstance(module, MemoryModule)]
     told = {(held, name): rest for module in parts for held, name, rest in module.rests_of_samples()}
     for path, module in net.named_modules():
@@ -58,8 +58,9 @@ def reset_samples(net: nn.Module, where: Any) -> None:
                 continue
             rest = told[module, name] if (module, name) in told else _rest(module, name)
             what = f"{name!r} of {label(path, module)}"
-            if _is_of_samples(held) and isinstance(rest, (int, float, Tensor)):
-                made.append((module, name, _begun(held, rest, mask, what)))
+            if _is_of_samples(held) and (callable(rest) or isinstance(rest, (int, float, Tensor))):
+                _check_samples(held, mask, what)
+                begin.append((module, name, rest))
             else:
                 refused.append(what)
     if refused:
@@ -69,6 +70,7 @@ def reset_samples(net: nn.Module, where: Any) -> None:
         )
     if mask.is_cpu and not mask.any():
         return
+    made = [(module, name, _begun(module._memories[name], rest, mask)) for module, name, rest in begin]
     for module, name, value in made:
         given = name in module._assigned
         setattr(module, name, value)
@@ -110,16 +112,22 @@ def _rest(module: MemoryModule, name: str) -> Any:
     return rest
 
 
-def _begun(held: Any, rest: float | Tensor, mask: Tensor, what: str) -> Any:
-    """A memory with the samples of the mask at rest."""
-
-    def begun(value: Tensor) -> Tensor:
+def _check_samples(held: Any, mask: Tensor, what: str) -> None:
+    """Refuse a mask of another number of samples than a memory has."""
+    for value in pytree.tree_leaves(held):
         if len(value) != len(mask):
             raise ShapeError(
                 f"reset_samples: where has {len(mask)} entries, one a sample, but {what} is {dims(value.shape, 'N')}."
             )
+
+
+def _begun(held: Any, rest: Any, mask: Tensor) -> Any:
+    """A memory with the samples of the mask at rest; what draws the rest is called here, where all is known to go."""
+    beginning = rest() if callable(rest) else rest
+
+    def begun(value: Tensor) -> Tensor:
         chosen = mask.to(value.device).view(-1, *(1,) * (value.ndim - 1))
-        first = torch.as_tensor(rest, dtype=value.dtype, device=value.device)
+        first = torch.as_tensor(beginning, dtype=value.dtype, device=value.device)
         return torch.where(chosen, first, value)
 
     return pytree.tree_map(begun, held)

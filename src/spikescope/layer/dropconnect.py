@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,7 +93,10 @@ class DropConnectLinear(MemoryModule):
     def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
         for name, held in (("mask_w", self.mask_w), ("mask_b", self.mask_b)):
             if held is not None:
-                yield self, name, torch.rand(held.shape, device=held.device) > self.p
+                yield self, name, partial(self._redraw, held)
+
+    def _redraw(self, mask: Tensor) -> Tensor:
+        return torch.rand(mask.shape, device=mask.device) > self.p
 
     def _draw(self, x: Tensor, held: Tensor) -> Tensor:
         return torch.rand((len(x), *held.shape), device=x.device, dtype=held.dtype) > self.p

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class Dropout(MemoryModule):
 
     def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
         if self.mask is not None:
-            yield self, "mask", self.draw(self.mask)
+            yield self, "mask", partial(self.draw, self.mask)
 
     def draw(self, x: Tensor) -> Tensor:
         """A new mask for steps like `x`."""
