@@ -7,6 +7,7 @@ from torch import nn
 
 from spikescope import functional, neuron, surrogate
 from spikescope.monitor import health
+from spikescope.monitor.choose.signals import share_that_never_fires
 from spikescope.monitor.health.watch import seen
 from spikescope.monitor.health.watch.state import State
 from spikescope.monitor.reduce import SupportShare
@@ -110,6 +111,34 @@ def test_neurons_that_are_never_to_fire_are_not_judged():
     with health(net) as watch, torch.no_grad():
         net(torch.rand(2, 3, 4))
     assert "0" not in {found.layer for found in watch.everything}
+
+
+@pytest.mark.parametrize("when", ["inside", "after"])
+def test_a_threshold_that_becomes_infinite_while_it_is_watched(when):
+    net = nn.Sequential(neuron.IFNode(step_mode="m"), if_node())
+    with health(net) as watch, torch.no_grad():
+        net(torch.rand(2, 3, 4))
+        if when == "inside":
+            net[0].v_threshold = float("inf")
+    net[0].v_threshold = float("inf")
+    assert "0" not in {found.layer for found in watch.everything if "silent" in found.kind}
+
+
+@pytest.mark.parametrize("leading", [(), (1,)])
+def test_of_channels_those_are_left_out_that_cannot_fire_anywhere(leading):
+    """Half of the places of each channel are never to fire; of two channels one is dead."""
+    threshold = torch.tensor([0.5, 9.0]).view(2, 1, 1).repeat(1, 2, 2)
+    threshold[:, 0] = float("inf")
+    net = nn.Sequential(neuron.IFNode(v_threshold=threshold.view(*leading, 2, 2, 2), step_mode="m"))
+    with health(net, saturated=1.0) as watch, torch.no_grad():
+        net(torch.full((1, 3, 2, 2, 2), 0.6))
+    assert {found.kind: found.number for found in watch.everything if "silent" in found.kind} == {"silent neurons": 0.5}
+
+
+@pytest.mark.parametrize(("first", "share"), [(0.5, 0.0), (float("inf"), 1.0)])
+def test_a_threshold_with_fewer_axes_than_its_layer_is_that_of_all_channels(first, share):
+    node = neuron.IFNode(v_threshold=torch.tensor([first, float("inf")]))
+    assert share_that_never_fires(node, axes=3) == share
 
 
 def test_the_distance_of_thresholds_is_that_of_those_that_can_be_reached():

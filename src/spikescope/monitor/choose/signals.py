@@ -108,15 +108,26 @@ def threshold_of(module: nn.Module) -> float | None:
     return _shared(module, threshold_name(module))
 
 
-def share_that_never_fires(module: nn.Module) -> float:
+def share_that_never_fires(module: nn.Module, axes: int = 0) -> float:
     """The share of the neurons of a layer that have an infinite threshold.
+
+    - `axes`: how many axes F of the output `[N, *F]` has, to ask for the share of its channels, the first of these,
+      none of whose neurons can fire.
 
     >>> share_that_never_fires(spikescope.neuron.IFNode(v_threshold=torch.tensor([1.0, float("inf")])))
     0.5
+    >>> share_that_never_fires(spikescope.neuron.IFNode(v_threshold=torch.tensor([[1.0, float("inf")]])), axes=2)
+    0.0
     """
     path = threshold_name(module)
     given = None if path is None else at_path(module, path)
-    return 0.0 if given is None else torch.as_tensor(given, device="cpu").isposinf().double().mean().item()
+    if given is None:
+        return 0.0
+    mute = torch.as_tensor(given, device="cpu").isposinf()
+    if axes:
+        over = mute.ndim - axes
+        mute = mute.all() if over < 0 else mute.reshape(-1, *mute.shape[over:]).all(0).flatten(1).all(1)
+    return mute.double().mean().item()
 
 
 def threshold_name(module: nn.Module) -> str | None:

@@ -22,6 +22,7 @@ class Crowd(Watcher):
 
     joins: ClassVar[dict[str, Rule | None]] = {
         "neurons": most,
+        "axes": most,
         "_fired": either,
         "_shares": total,
         "_squares": total,
@@ -29,6 +30,7 @@ class Crowd(Watcher):
 
     def __init__(self) -> None:
         self.neurons = 0
+        self.axes = 0  # of F, where it has channels
         self._fired: Tensor | None = None  # of each channel, the first axis of F
         self._shares = [0.0, 0.0, 0.0, 0.0]  # their sum and number in training, then those in evaluation
         self._squares = 0.0
@@ -43,6 +45,7 @@ class Crowd(Watcher):
         fired = (value != 0).flatten(0, axes - 1).flatten(2).any(-1).any(0) if value.ndim > axes + 1 else None
         if fired is not None and (self._fired is None or self._fired.shape == fired.shape):
             self._fired = fired if self._fired is None else self._fired | fired
+            self.axes = value.ndim - axes
         self.neurons = spikes.shape[-1]
         place = 0 if training else 2
         self._shares[place] += share.sum().item()

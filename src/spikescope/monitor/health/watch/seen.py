@@ -196,13 +196,13 @@ class Seen:
         """
         spoiled, found = self.origin.spoiled(), {}
         for name, row in self.spikes.sound().items():
-            if name not in spoiled:
-                channels = self.origin.crowds[name].silent_channels
-                silent, mute = (
-                    row["silent"] if channels is None else channels,
-                    share_that_never_fires(self.modules[name]),
-                )
-                found[name] = {**row, "silent": max(0.0, silent - mute) / (1 - mute)}
+            crowd, module = self.origin.crowds[name], self.modules[name]
+            silent, mute = row["silent"], share_that_never_fires(module)
+            if name in spoiled or mute >= 1:  # it may have been set since the neurons were chosen
+                continue
+            if crowd.silent_channels is not None:
+                silent, mute = crowd.silent_channels, share_that_never_fires(module, crowd.axes)
+            found[name] = {**row, "silent": max(0.0, silent - mute) / (1 - mute)}
         return found
 
     def norms(self) -> dict[str, Tensor]:
