@@ -2,14 +2,16 @@
 
 import inspect
 import math
+import re
 import signal
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spikescope import encoding, layer, neuron, rnn, surrogate
+from spikescope import ann2snn, encoding, functional, layer, models, neuron, rnn, surrogate
 from spikescope.errors import LARGEST
 
 ARGUMENTS = {
@@ -20,12 +22,14 @@ ARGUMENTS = {
     "Delay": (2,),
     "DropConnectLinear": (3, 4),
     "LatencyEncoder": (4,),
+    "LinearRecurrentContainer": (nn.Identity(), 3, 4),
     "MultiDimensionalAttention": (4, 4, 2, 2),
     "NeuNorm": (2, 3, 3),
     "PopSpikeEncoder": (2, 3, 4, (-1.0, 1.0), 1.0),
     "QKAttention": (8, 2),
     "ChannelQKAttention": (8, 2),
     "TokenQKAttention": (8, 2),
+    "SelfAttention": (8, 2, "s"),
     "SpikeDrivenSelfAttention": (8, 2),
     "SpikingGRU": (3, 4, 2),
     "SpikingGRUCell": (3, 4),
@@ -34,6 +38,8 @@ ARGUMENTS = {
     "SpikingSelfAttention": (8, 2),
     "SpikingVanillaRNN": (3, 4, 2),
     "SpikingVanillaRNNCell": (3, 4),
+    "StatefulEncoder": (4,),
+    "TemporalEffectiveBatchNorm": {"T": 4, "num_features": 3},
     "TemporalWiseAttention": (8, 2),
     "VotingLayer": (2,),
     "WeightedPhaseEncoder": (4,),
@@ -45,6 +51,19 @@ WITH_EXAMPLES = [*neuron.registry.values(), *surrogate.registry.values()]
 OF_TORCH = ("num_features",)
 """Arguments that go to a constructor of PyTorch, which refuses them in its own words."""
 
+CLASSES_OF_TORCH = {
+    *(f"{name}{axes}d" for name in ("Conv", "ConvTranspose", "BatchNorm", "MaxUnpool") for axes in (1, 2, 3)),
+    *(f"{name}{axes}d" for name in ("AvgPool", "MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool") for axes in (1, 2, 3)),
+    *("BatchNorm", "SyncBatchNorm", "GroupNorm", "LayerNorm", "Linear", "Upsample", "WSConv2d", "WSLinear"),
+}
+"""Classes all of whose sizes go there."""
+
+BASES = {"BatchNormThroughTime", "SpikingRNNBase", "SpikingRNNCellBase", "_PopulationEncoder"}
+"""Nothing is made of these: those that are made of them are asked."""
+
+APART = {"Flatten"}
+"""An axis may be below zero: see the end of this file."""
+
 WRONG = (-1, 1.5, True, math.nan, math.inf, "x", [2], torch.tensor(2.5), 10**30, 2 * LARGEST)
 LARGE = (2**62, LARGEST)
 
@@ -54,7 +73,9 @@ def _arguments(cls):
         return dict(cls.example)
     given = next((held for name, held in ARGUMENTS.items() if cls.__name__ == name), None)
     given = given or next((held for name, held in ARGUMENTS.items() if cls.__name__.startswith(name)), None)
-    return None if given is None else dict(zip(inspect.signature(cls).parameters, given, strict=False))
+    if given is None or isinstance(given, dict):
+        return given
+    return dict(zip(inspect.signature(cls).parameters, given, strict=False))
 
 
 def _sizes(cls, given):
@@ -64,10 +85,19 @@ def _sizes(cls, given):
             yield name
 
 
-def _cases():
+def _takes_a_size(cls):
+    given = inspect.signature(cls).parameters.values()
+    return any(re.search(r"\bint\b", str(held.annotation)) or type(held.default) is int for held in given)
+
+
+def _classes():
     listed = [held for room in (layer, encoding, rnn) for held in vars(room).values() if inspect.isclass(held)]
-    for cls in dict.fromkeys([*listed, *WITH_EXAMPLES]):
-        if issubclass(cls, nn.Module) and not inspect.isabstract(cls) and (given := _arguments(cls)) is not None:
+    return [cls for cls in dict.fromkeys([*listed, *WITH_EXAMPLES]) if issubclass(cls, nn.Module)]
+
+
+def _cases():
+    for cls in _classes():
+        if (given := _arguments(cls)) is not None:
             for name in _sizes(cls, given):
                 yield pytest.param(cls, given, name, id=f"{cls.__name__}-{name}")
 
@@ -96,6 +126,16 @@ def test_the_law_is_asked_of_many():
     assert len(CASES) > 40
 
 
+def test_no_class_with_a_size_is_left_out():
+    known = CLASSES_OF_TORCH | BASES | APART
+    asked = [cls for cls in _classes() if _takes_a_size(cls) and cls.__name__ not in known]
+    assert [cls for cls in asked if _arguments(cls) is None] == []
+    named = {cls.__name__: cls for cls in _classes() if cls.__name__ in known}
+    assert set(named) == known
+    for name in CLASSES_OF_TORCH:
+        assert any(held.__module__.startswith("torch.nn.modules.") for held in named[name].__mro__[:-2]), name
+
+
 @pytest.mark.parametrize(("cls", "given", "name"), CASES)
 def test_what_is_no_size_is_refused_by_the_name_of_the_module(cls, given, name):
     cls(**given)
@@ -106,11 +146,49 @@ def test_what_is_no_size_is_refused_by_the_name_of_the_module(cls, given, name):
         assert any(held.__name__ in str(told.value) for held in cls.__mro__[:-2]), wrong
 
 
+def _refusal(cls, given):
+    try:
+        with _seconds(20):
+            cls(**given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize(("cls", "given", "name"), CASES)
 def test_a_size_beyond_all_memory_is_refused_at_once_or_takes_none(cls, given, name):
     for large in LARGE:
-        with _seconds(20), suppress(ValueError, TypeError, RuntimeError):  # of PyTorch that allocates, in its words
-            cls(**{**given, name: large})
+        refused = _refusal(cls, {**given, name: large})
+        if isinstance(refused, RuntimeError):  # of PyTorch, which allocates
+            assert re.search("memory|overflow", str(refused)), large
+        elif refused is not None:
+            assert name in str(refused), large
+            assert any(held.__name__ in str(refused) for held in cls.__mro__[:-2]), large
+
+
+@pytest.mark.parametrize(("cls", "given", "name"), [held for held in CASES if held.values[0] not in WITH_EXAMPLES])
+@pytest.mark.parametrize("kind", [np.int64, np.int16])
+def test_a_size_that_comes_from_numpy_is_kept_as_a_number(cls, given, name, kind):
+    size = given.get(name, inspect.signature(cls).parameters[name].default)
+    made = cls(**{**given, name: kind(size)})
+    assert not [held for part in made.modules() for held in vars(part).values() if isinstance(held, np.generic)]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int16])
+def test_steps_that_come_from_numpy(kind):
+    x, net = torch.rand(5, 1, 2) + 0.1, nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    nn.init.eye_(net[0].weight)
+    node = neuron.IFNode(step_mode="m")
+    got = functional.chunk_multi_step_forward(kind(2), x, node)
+    node.reset()
+    assert torch.equal(got, functional.chunk_multi_step_forward(2, x, node))
+    snn = ann2snn.Converter(x[0])(net)
+    assert ann2snn.compare(net, snn, x[0], steps=kind(4)).table() == ann2snn.compare(net, snn, x[0], steps=4).table()
+    data = (x[:, 0], torch.zeros(5, dtype=torch.int64))
+    given = [ann2snn.accuracy_over_time(snn, [data], steps=steps) for steps in (kind(4), 4)]
+    assert given[0] == given[1]
+    net = models.Spikformer(T=kind(2), patch_size=4, embed_dims=8, num_heads=2, depths=1)
+    assert type(net.T) is int
 
 
 @pytest.mark.parametrize("place", ["start_dim", "end_dim"])

@@ -93,8 +93,7 @@ class StatefulEncoder(MemoryModule):
     def __init__(self, T: int, step_mode: str = "s") -> None:
         super().__init__()
         self._encoded: tuple[weakref.ref[Tensor], int] | None = None  # the input itself, and its version then
-        check_whole(type(self).__name__, "T", T)
-        self.T = T
+        self.T = check_whole(type(self).__name__, "T", T)
         self.register_memory("spike", None)
         self.register_memory("source", None)
         self.register_memory("t", 0)
@@ -279,7 +278,7 @@ class WeightedPhaseEncoder(StatefulEncoder):
     """
 
     def __init__(self, K: int, step_mode: str = "s") -> None:
-        check_whole(type(self).__name__, "K", K)
+        K = check_whole(type(self).__name__, "K", K)
         super().__init__(K, step_mode)
         if K > 52:
             raise ValueError(f"WeightedPhaseEncoder: K must be at most 52, the digits of a float64, but got {K}.")
@@ -357,8 +356,9 @@ class _PopulationEncoder(nn.Module):
     def __init__(self, obs_dim: int, pop_dim: int, spike_ts: int, mean_range: tuple[float, float], std: float) -> None:
         super().__init__()
         owner = type(self).__name__
-        for name, held in (("obs_dim", obs_dim), ("pop_dim", pop_dim), ("spike_ts", spike_ts)):
-            check_whole(owner, name, held)
+        self.obs_dim = obs_dim = check_whole(owner, "obs_dim", obs_dim)
+        self.pop_dim = pop_dim = check_whole(owner, "pop_dim", pop_dim)
+        self.spike_ts = check_whole(owner, "spike_ts", spike_ts)
         if not isinstance(mean_range, (tuple, list)) or len(mean_range) != 2:
             raise ValueError(f"{owner}: mean_range must be (low, high), but got {mean_range!r}.")
         low, high = mean_range
@@ -367,7 +367,6 @@ class _PopulationEncoder(nn.Module):
         if not low < high:
             raise ValueError(f"{owner}: mean_range must be (low, high) with low < high, but got {mean_range!r}.")
         check_number(owner, "std", std, above=0, most=_WIDEST)
-        self.obs_dim, self.pop_dim, self.spike_ts = obs_dim, pop_dim, spike_ts
         means = torch.linspace(low, high, pop_dim) if pop_dim > 1 else torch.tensor([(low + high) / 2])
         self.mean = nn.Parameter(means.expand(1, obs_dim, pop_dim).clone())
         self.std = nn.Parameter(torch.full((1, obs_dim, pop_dim), float(std)))

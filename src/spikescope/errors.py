@@ -272,12 +272,13 @@ MANY = 2**16
 """More than that of what is made or done one by one, such as layers, would take for ever."""
 
 
-def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = LARGEST) -> None:
-    """Refuse anything but a whole number of at least `least` and at most `most`."""
+def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = LARGEST) -> int:
+    """The whole number, of whatever type; refuses anything but one of at least `least` and at most `most`."""
     number = int(value) if type(value) is not bool and isinstance(value, Integral) else least - 1
     if not least <= number <= most:
         bounds = f"at least {least}" + (f" and at most {most}" if most < LARGEST or number > most else "")
         raise ValueError(f"{owner}: {name} must be a whole number of {bounds}, but got {value!r}.")
+    return number
 
 
 def check_number(

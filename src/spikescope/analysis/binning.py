@@ -32,7 +32,7 @@ def binned(owner: str, spikes: Spikes, width: int) -> Iterator[Bins]:
 
     A bin that chunks share comes with the last of them. Of each chunk there is at least an entry without bins.
     """
-    check_whole(owner, "the steps of a bin or window", width)
+    width = check_whole(owner, "the steps of a bin or window", width)
     rest: dict[int, Array] = {}  # of the bin that is open, by the first sample of the chunk
     run, base, samples = -1, 0, 0
     for chunk in chunks(owner, spikes):

@@ -226,7 +226,7 @@ def burst_share(spikes: Spikes, within: int = 2, least: int = 3, per: Per = "neu
     tensor([0.7500], dtype=torch.float64)
     """
     check_number("burst_share", "within, the longest interval inside a burst in steps,", within, least=1)
-    check_whole("burst_share", "least, the fewest spikes of a burst,", least, 2)
+    least = check_whole("burst_share", "least, the fewest spikes of a burst,", least, 2)
     sums = _Sums("burst_share", per, 2)
     run, chains = -1, np.zeros(0, dtype=np.int64)  # spikes of the chain that each train is in
     for chunk, train, first, length, _ in _found("burst_share", spikes):

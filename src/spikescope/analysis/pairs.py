@@ -106,8 +106,8 @@ def correlogram(
            dtype=torch.float64)
     """
     owner = "correlogram"
-    check_whole(owner, "window, the longest lag in steps,", window)
-    check_whole(owner, "bin_size, in steps,", bin_size)
+    window = check_whole(owner, "window, the longest lag in steps,", window)
+    bin_size = check_whole(owner, "bin_size, in steps,", bin_size)
     if bin_size % 2 == 0:
         raise ValueError(f"{owner}: bin_size is odd, with the lag in the middle of the bin, but got {bin_size!r}.")
     found = runs(owner, spikes)

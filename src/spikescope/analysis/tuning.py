@@ -149,7 +149,7 @@ def tuning_curves(spikes: Spikes, feature: Any, bins: int | Any = 10) -> Tuning:
     if held.ndim not in (1, 2):
         raise ShapeError(f"{owner} takes a feature [samples] or [T, samples], but got {dims(held.shape)}.")
     if np.ndim(bins) == 0:
-        check_whole(owner, "bins, unless they are edges that rise,", bins)
+        bins = check_whole(owner, "bins, unless they are edges that rise,", bins)
         edges = np.histogram_bin_edges(held[np.isfinite(held)], bins)
     else:
         edges = numbers_in(owner, "bins", bins, float)

@@ -133,7 +133,7 @@ def accuracy_over_time(
             "accuracy_over_time: inputs and labels go in one tuple, accuracy_over_time(snn, (x, y), steps=32), or in a "
             "loader of such tuples."
         )
-    check_whole("accuracy_over_time", "steps", steps)
+    steps = check_whole("accuracy_over_time", "steps", steps)
     neurons = neurons_of("accuracy_over_time", snn)
     mode = next(iter(neurons.values())).step_mode
     right, spikes = (torch.zeros(steps, dtype=dtype, device="cpu") for dtype in (torch.int64, torch.float64))

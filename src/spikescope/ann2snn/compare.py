@@ -113,7 +113,7 @@ def compare(ann: nn.Module, snn: nn.Module, x: Tensor | tuple[Tensor, ...], step
     layer   scale  activation    rate  error %  clipped %
     1      4.0000      1.6000  2.0000    25.00       0.00
     """
-    check_whole("compare", "steps", steps)
+    steps = check_whole("compare", "steps", steps)
     neurons = neurons_of("compare", snn)
     held = plan(ann)
     inputs = inputs_of("compare", x, required(held.net.graph))

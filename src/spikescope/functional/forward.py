@@ -57,7 +57,7 @@ def chunk_multi_step_forward(split_size: int, x_seq: Tensor, multi_step_module: 
     >>> chunk_multi_step_forward(2, torch.full((5, 1), 0.75), node).flatten()
     tensor([0., 1., 1., 1., 0.])
     """
-    check_whole("chunk_multi_step_forward", "split_size", split_size)
+    split_size = check_whole("chunk_multi_step_forward", "split_size", split_size)
     function = _composed("chunk_multi_step_forward", multi_step_module)
     _check_modes("chunk_multi_step_forward", multi_step_module, "m")
     _check(x_seq, "chunk_multi_step_forward")

@@ -13,14 +13,15 @@ from ..errors import ShapeError, check_choice, check_floating, check_whole, dims
 __all__ = ["MultiDimensionalAttention", "TemporalWiseAttention"]
 
 
-def _check_reduction(owner: str, size_name: str, size: int, name: str, reduction: int) -> None:
-    check_whole(owner, size_name, size)
-    check_whole(owner, name, reduction)
+def _check_reduction(owner: str, size_name: str, size: int, name: str, reduction: int) -> tuple[int, int]:
+    """Both numbers; refuses a reduction that leaves nothing."""
+    size, reduction = check_whole(owner, size_name, size), check_whole(owner, name, reduction)
     if reduction > size:
         raise ValueError(
             f"{owner}: {name} must not be above {size_name}, or no hidden unit is left of {size_name} / {name}, but "
             f"got {name}={reduction} and {size_name}={size}."
         )
+    return size, reduction
 
 
 def _check_sequence(owner: str, x_seq: Tensor, wanted: dict[str, int | None]) -> None:
@@ -68,9 +69,9 @@ class TemporalWiseAttention(MultiStepModule, nn.Module):
     def __init__(self, T: int, reduction: int = 16, dimension: int = 4) -> None:
         super().__init__()
         owner = type(self).__name__
-        _check_reduction(owner, "T", T, "reduction", reduction)
+        T, reduction = _check_reduction(owner, "T", T, "reduction", reduction)
         check_choice(owner, "dimension", dimension, (2, 4))
-        self.T, self.dimension = T, dimension
+        self.T, self.dimension = T, int(dimension)
         hidden = T // reduction
         self.sharedMLP = nn.Sequential(  # the name in the state_dict of trained networks
             nn.Linear(T, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, T, bias=False)
@@ -148,11 +149,11 @@ class MultiDimensionalAttention(MultiStepModule, nn.Module):
         owner = type(self).__name__
         if not (use_temporal or use_channel or use_spatial):
             raise ValueError(f"{owner}: at least one of use_temporal, use_channel and use_spatial must be True.")
-        check_whole(owner, "kernel_size", kernel_size)
+        kernel_size = check_whole(owner, "kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"{owner}: kernel_size must be odd, so that the output keeps its size; got {kernel_size}.")
-        _check_reduction(owner, "T", T, "reduction_t", reduction_t if use_temporal else 1)
-        _check_reduction(owner, "C", C, "reduction_c", reduction_c if use_channel else 1)
+        T, reduction_t = _check_reduction(owner, "T", T, "reduction_t", reduction_t if use_temporal else 1)
+        C, reduction_c = _check_reduction(owner, "C", C, "reduction_c", reduction_c if use_channel else 1)
         self.T, self.C = T, C
         self.ta = AxisAttention(T, reduction_t, 0) if use_temporal else None
         self.ca = AxisAttention(C, reduction_c, 2) if use_channel else None

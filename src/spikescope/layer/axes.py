@@ -35,7 +35,8 @@ class FlattenOfAxes(nn.Flatten):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("start_dim", "end_dim"):
-            check_whole("Flatten", f"{name}, an axis,", getattr(self, name), -MOST_AXES, MOST_AXES - 1)
+            place = check_whole("Flatten", f"{name}, an axis,", getattr(self, name), -MOST_AXES, MOST_AXES - 1)
+            setattr(self, name, place)
         needed = max(place + 1 if place >= 0 else -place for place in (self.start_dim, self.end_dim))
         if needed > 2:
             self.axes = ("N", "C", *(f"F{axis}" for axis in range(1, needed - 1)), "*")

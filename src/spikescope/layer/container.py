@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule, MultiStepModule, StepModule
-from ..errors import ShapeError, check_floating, check_sequence, dims
+from ..errors import ShapeError, check_floating, check_sequence, check_whole, dims
 from ..internals import runs_otherwise
 from ..sockets import is_watched
 from .fold import apply_folded, loop_over_time, over_time
@@ -297,9 +297,11 @@ class LinearRecurrentContainer(MemoryModule):
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        self.in_features = in_features
-        self.out_features = out_features
-        self.rc = nn.Linear(in_features + out_features, in_features, bias)
+        self.in_features = check_whole("LinearRecurrentContainer", "in_features", in_features)
+        self.out_features = check_whole("LinearRecurrentContainer", "out_features", out_features)
+        both = self.in_features + self.out_features
+        check_whole("LinearRecurrentContainer", "in_features + out_features", both)
+        self.rc = nn.Linear(both, self.in_features, bias)
         self.sub_module = sub_module
         self.register_memory("y", None)
         self.step_mode = step_mode

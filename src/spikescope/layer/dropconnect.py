@@ -50,12 +50,12 @@ class DropConnectLinear(MemoryModule):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"DropConnectLinear: p must be a probability from 0 to 1, but got {p!r}.")
-        for name, held in (("in_features", in_features), ("out_features", out_features), ("samples_num", samples_num)):
-            check_whole("DropConnectLinear", name, held)
-        made = nn.Linear(in_features, out_features, bias)
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = check_whole("DropConnectLinear", "in_features", in_features)
+        self.out_features = check_whole("DropConnectLinear", "out_features", out_features)
+        self.samples_num = check_whole("DropConnectLinear", "samples_num", samples_num)
+        made = nn.Linear(self.in_features, self.out_features, bias)
         self.weight, self.bias = made.weight, made.bias
-        self.p, self.samples_num, self.invariant, self.activation = p, samples_num, invariant, activation
+        self.p, self.invariant, self.activation = p, invariant, activation
         self.register_memory("mask_w", None)
         self.register_memory("mask_b", None)
         self.step_mode = step_mode

@@ -51,12 +51,10 @@ class SelfAttention(StepModule, nn.Module):
     def __init__(self, dim: int, num_heads: int, step_mode: str) -> None:
         super().__init__()
         owner = type(self).__name__
-        for name, size in (("dim", dim), ("num_heads", num_heads)):
-            check_whole(owner, name, size)
-        if dim % num_heads:
+        self.dim, self.num_heads = check_whole(owner, "dim", dim), check_whole(owner, "num_heads", num_heads)
+        if self.dim % self.num_heads:
             raise ValueError(f"{owner}: dim must be a multiple of num_heads, but got {dim} and {num_heads}.")
         check_choice(owner, "step_mode", step_mode, self.supported_step_mode())
-        self.dim, self.num_heads = dim, num_heads
         self._step_mode = step_mode
 
     @property
@@ -117,8 +115,9 @@ class SpikingSelfAttention(SelfAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(dim, num_heads, step_mode)
+        dim = self.dim
         self.scale = 0.125
-        self.qkv_conv_bn = _conv_bn(dim, 3 * dim, step_mode)
+        self.qkv_conv_bn = _conv_bn(dim, check_whole(type(self).__name__, "3 * dim", 3 * dim), step_mode)
         self.qkv_lif = _neuron(spiking_neuron, step_mode, kwargs)
         self.attn_lif = _neuron(spiking_neuron, step_mode, kwargs, v_threshold=0.5)
         self.proj_conv_bn = _conv_bn(dim, dim, step_mode)
@@ -162,10 +161,11 @@ class QKAttention(SelfAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(dim, num_heads, step_mode)
+        dim = self.dim
         check_choice(type(self).__name__, "qka_type", qka_type, ("token", "channel"))
         self._summed = {"token": -2, "channel": -1}[qka_type]
         self._qka_type = qka_type
-        self.qk_conv_bn = _conv_bn(dim, 2 * dim, step_mode)
+        self.qk_conv_bn = _conv_bn(dim, check_whole(type(self).__name__, "2 * dim", 2 * dim), step_mode)
         self.qk_lif = _neuron(spiking_neuron, step_mode, kwargs)
         self.attn_lif = _neuron(spiking_neuron, step_mode, kwargs, v_threshold=0.5)
         self.proj_conv_bn = _conv_bn(dim, dim, step_mode)
@@ -250,6 +250,7 @@ class SpikeDrivenSelfAttention(SelfAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(dim, num_heads, step_mode)
+        dim = self.dim
         self.shortcut_lif = _neuron(spiking_neuron, step_mode, kwargs)
         self.q_conv = Conv2d(dim, dim, 1, bias=False, step_mode=step_mode)
         self.q_bn = BatchNorm2d(dim, step_mode=step_mode)

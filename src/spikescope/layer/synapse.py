@@ -88,8 +88,7 @@ class Delay(MemoryModule):
 
     def __init__(self, delay_steps: int, step_mode: str = "s") -> None:
         super().__init__()
-        check_whole("Delay", "delay_steps", delay_steps, 0)
-        self._delay_steps = delay_steps
+        self._delay_steps = check_whole("Delay", "delay_steps", delay_steps, 0)
         self.register_memory("queue", [])
         self.step_mode = step_mode
 
@@ -130,8 +129,7 @@ class _VotingLayer(nn.Module):
 
     def __init__(self, voting_size: int = 10) -> None:
         super().__init__()
-        check_whole("VotingLayer", "voting_size", voting_size, 1)
-        self.voting_size = voting_size
+        self.voting_size = check_whole("VotingLayer", "voting_size", voting_size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] % self.voting_size:

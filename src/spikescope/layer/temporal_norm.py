@@ -96,7 +96,7 @@ class TemporalEffectiveBatchNorm(MultiStepModule, BatchNorm):
     """
 
     def __init__(self, T: int, *args: Any, **kwargs: Any) -> None:
-        check_whole(type(self).__name__, "T, the number of time steps,", T)
+        T = check_whole(type(self).__name__, "T, the number of time steps,", T)
         super().__init__(*args, **_in_sequences(args, kwargs))
         self.scale = nn.Parameter(torch.ones(T, device=kwargs.get("device"), dtype=kwargs.get("dtype")))
 
@@ -164,7 +164,7 @@ class BatchNormThroughTime(MemoryModule):
         track_running_stats: bool = True,
         step_mode: str = "s",
     ) -> None:
-        check_whole(type(self).__name__, "T, the number of time steps,", T, most=MANY)
+        T = check_whole(type(self).__name__, "T, the number of time steps,", T, most=MANY)
         super().__init__()
         self.bn_list = nn.ModuleList(
             self.norm_class(num_features, eps, momentum, affine, track_running_stats) for _ in range(T)
@@ -251,9 +251,9 @@ class NeuNorm(MemoryModule):
         super().__init__()
         if not 0 <= k <= 1:
             raise ValueError(f"NeuNorm: k must be from 0 to 1, but got {k!r}.")
-        for name, size in (("in_channels", in_channels), ("height", height), ("width", width)):
-            check_whole("NeuNorm", name, size)
-        self.in_channels = in_channels
+        self.in_channels = in_channels = check_whole("NeuNorm", "in_channels", in_channels)
+        height = check_whole("NeuNorm", "height", height)
+        width = check_whole("NeuNorm", "width", width)
         self.k = k
         self.w = nn.Parameter(torch.empty(1 if shared_across_channels else in_channels, height, width))
         nn.init.kaiming_uniform_(self.w, a=math.sqrt(5))

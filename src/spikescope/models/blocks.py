@@ -60,8 +60,7 @@ class SequenceModel(StepModule, nn.Module):
 
     def __init__(self, T: int) -> None:
         super().__init__()
-        check_whole(type(self).__name__, "T", T)
-        self.T = T
+        self.T = check_whole(type(self).__name__, "T", T)
 
     def finish(self, step_mode: str) -> None:
         """Set the step mode of all that has been built."""

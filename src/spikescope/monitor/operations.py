@@ -90,7 +90,7 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
     check_module("operations", net)
     check_tensor("operations", "x", x)
     if samples is not None:
-        check_whole("operations", "samples", samples)
+        samples = check_whole("operations", "samples", samples)
     copy = copied(net).eval()
     for module in copy.modules():
         if isinstance(module, Neuron) and "torch" in getattr(module, "supported_backends", ()):

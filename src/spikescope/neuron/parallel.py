@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..dynamics import Plan, Step, plan, run_sequence
 from ..dynamics.parallel import fired, refused, weighted, what_sums
-from ..errors import ShapeError, StateError, check_floating, check_sequence, dims, watch_input
+from ..errors import LARGEST, ShapeError, StateError, check_floating, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
 from .base import Neuron
@@ -309,7 +309,7 @@ class SlidingPSN(ParallelNeuron):
     tensor([0., 1., 0.])
     """
 
-    k: int = option(kind=int, at_least=1)
+    k: int = option(kind=int, at_least=1, at_most=LARGEST // 2)  # PyTorch counts those before now too
     exp_init: bool = option(default=True, kind=bool)
     surrogate_function: Surrogate = part(factory=ATan, kw_only=True)
     step_mode: str = option(default="s", kw_only=True)

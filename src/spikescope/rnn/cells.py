@@ -38,11 +38,12 @@ class SpikingRNNCellBase(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_whole(owner, "input_size", input_size)
-        check_whole(owner, "hidden_size", hidden_size)
+        input_size = check_whole(owner, "input_size", input_size)
+        hidden_size = check_whole(owner, "hidden_size", hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        self.linear_ih = nn.Linear(input_size, self.gates * hidden_size, bias)
-        self.linear_hh = nn.Linear(hidden_size, self.gates * hidden_size, bias)
+        rows = check_whole(owner, f"{self.gates} * hidden_size", self.gates * hidden_size)
+        self.linear_ih = nn.Linear(input_size, rows, bias)
+        self.linear_hh = nn.Linear(hidden_size, rows, bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

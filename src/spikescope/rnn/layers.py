@@ -58,9 +58,9 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_whole(owner, "num_layers", num_layers, most=MANY)
-        check_whole(owner, "input_size", input_size)
-        check_whole(owner, "hidden_size", hidden_size)
+        num_layers = check_whole(owner, "num_layers", num_layers, most=MANY)
+        input_size = check_whole(owner, "input_size", input_size)
+        hidden_size = check_whole(owner, "hidden_size", hidden_size)
         if not 0 <= dropout_p <= 1:
             raise ValueError(f"{owner}: dropout_p must be a probability from 0 to 1, but got {dropout_p!r}.")
         if dropout_p and num_layers == 1:

@@ -74,7 +74,7 @@ def health(
     for name, number in {"update": update, "scale": scale, "rate": 1.0 if rate is None else rate}.items():
         check_number("health", name, number, above=0)
     if steps is not None:
-        check_whole("health", "steps", steps)
+        steps = check_whole("health", "steps", steps)
     check_number("health", "vanishing", vanishing, least=0)
     check_number("health", "exploding", exploding)
     if not vanishing < 1 < exploding:
