@@ -299,6 +299,25 @@ def test_compiled(cls):
         assert set(compiled(x).unique().tolist()) == {0.0, 1.0}
 
 
+@every(SURROGATES)
+@pytest.mark.slow(keep=3)
+def test_compiled_inference_computes_no_slope(cls):
+    torch._dynamo.reset()
+    surrogate, x, read = make(cls), inputs(cls, 3, 5), []
+
+    def keep(graph, example):
+        called = [node.target for node in graph.graph.nodes if node.op in ("call_function", "call_method")]
+        read.append([target for target in called if target not in ("detach", "to")])
+        return graph.forward
+
+    compiled = torch.compile(surrogate, fullgraph=True, backend=keep)
+    plain = torch.compile(lambda x: cls.spike(surrogate.params(), x), fullgraph=True, backend=keep)
+    with torch.no_grad():
+        compiled(x)
+        plain(x)
+    assert read[0] == read[1]
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo does so itself
 @every([cls for cls in SURROGATES if cls.pointwise])
 @pytest.mark.slow(keep=6)

@@ -145,7 +145,7 @@ class Surrogate(Declared):
             y = cls._in_operations(constants, x)
         elif torch.compiler.is_compiling():
             y = cls.spike(constants, x.detach())
-            if x.is_floating_point():
+            if x.is_floating_point() and torch.is_grad_enabled():
                 y = _Sloped.apply(x, y, cls.gradient(constants, x.detach()))
         else:
             y = (cls._forward_function if in_forward_mode() else cls._function).apply(x, constants)
