@@ -201,6 +201,7 @@ class MemoryModule(StepModule, nn.Module):
     _reset_values: dict[str, Any]
     _placed: Placed | None = None
     _starts: WeakKeyDictionary[Any, Any] | None = None  # by the checkpoints that have run it
+    _renewed: frozenset[str] = frozenset()  # the memories that were put in place since the last call in a checkpoint
     _traced: Traced | None = None
     _seen_by_export = False
     _assigned: dict[str, bool]  # the memories that were assigned since the last call
@@ -367,7 +368,7 @@ class MemoryModule(StepModule, nn.Module):
         return [*super().__dir__(), *self._memories]
 
     def __getstate__(self) -> dict[str, Any]:
-        passing = ("_norm", "_placed", "_short", "_starts", "_traced")
+        passing = ("_norm", "_placed", "_renewed", "_short", "_starts", "_traced")
         state = {name: held for name, held in self.__dict__.items() if name not in passing}
         state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
         return state

@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -50,11 +51,14 @@ def recomputing() -> Iterator[None]:
 
 
 class Placed(NamedTuple):
-    """The state entries that a recomputation has put in place or found as at first, and all of the state before it."""
+    """The state entries that a recomputation has put in place since its last call, all of the state before it, and how
+    many calls may still go on from the last one that started right.
+    """
 
     recomputation: tuple[int, Any]
     names: frozenset[str]
     before: dict[str, Any]
+    left: float = 0
 
 
 class Traced(NamedTuple):
@@ -103,7 +107,11 @@ def note_end(module: Any) -> None:
 
 def note_placed(module: Any, *names: str) -> None:
     """Somebody puts these state entries in place; inside a backward pass that is part of a recomputation."""
-    if not in_backward() or _recompute.allowed:
+    if not in_backward():
+        if not torch.compiler.is_compiling() and module._starts is not None:
+            module._renewed = module._renewed.union(names)
+        return
+    if _recompute.allowed:
         return
     placed = _begun(module)
     module._placed = placed._replace(names=placed.names.union(names))
@@ -122,16 +130,34 @@ def _begun(module: Any) -> Placed:
 
 
 def _note_start(module: Any, at_work: Any) -> None:
-    """In the first pass of a checkpoint: remember the state that the module starts from.
-
-    A function that recomputes in an order of its own can do so only where all its calls start alike.
-    """
+    """In the first pass of a checkpoint: remember the state that the module starts from."""
     if module._starts is None:
         module._starts = weakref.WeakKeyDictionary()
-    now = _Start.of(module)
-    first = module._starts.setdefault(at_work, now)
-    if not (first is None or first is now or repeats_itself(at_work) or first.agrees(now)):
-        module._starts[at_work] = None
+    calls = module._starts.get(at_work)
+    if calls is None:
+        module._starts[at_work] = _Calls(_Start.of(module))
+    elif not repeats_itself(at_work):
+        calls.add(module)
+    if module._renewed:
+        module._renewed = frozenset()
+
+
+class _Calls:
+    """What is known of the calls of a module in the first pass of a checkpoint.
+
+    A function that recomputes in an order of its own can do so from the state that it finds only where all its calls
+    start alike, and from one that it puts in place for as many calls as went on from one such state.
+    """
+
+    def __init__(self, first: _Start) -> None:
+        self.first: _Start | None = first
+        self.longest = self._in_a_row = 1
+
+    def add(self, module: Any) -> None:
+        self._in_a_row = 1 if module._renewed.issuperset(module._memories) else self._in_a_row + 1
+        self.longest = max(self.longest, self._in_a_row)
+        if self.first is not None and not self.first.agrees(_Start.of(module), _seen_alike):
+            self.first = None
 
 
 class _Start(NamedTuple):
@@ -147,12 +173,12 @@ class _Start(NamedTuple):
         leaves = [held.detach() if isinstance(held, Tensor) else held for held in leaves]
         return cls(leaves, [_version(held) for held in leaves], structure)
 
-    def agrees(self, other: _Start) -> bool:
-        """Whether nothing has changed meanwhile, and the other holds the same values."""
+    def agrees(self, other: _Start, alike: Callable[[Any, Any], bool]) -> bool:
+        """Whether nothing has changed meanwhile, and the other holds what is alike."""
         return (
             self.structure == other.structure
             and self.versions == [_version(held) for held in self.leaves]
-            and all(map(_same, self.leaves, other.leaves))
+            and all(map(alike, self.leaves, other.leaves))
         )
 
 
@@ -160,34 +186,50 @@ def _version(held: Any) -> int:
     return held._version if isinstance(held, Tensor) and not held.is_inference() else 0
 
 
-def _same(one: Any, other: Any) -> bool:
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two leaves of a state hold the same values."""
+    return _seen_alike(one, other) or (_comparable(one, other) and torch.equal(one, other))
+
+
+def _seen_alike(one: Any, other: Any) -> bool:
+    """The same without waiting for a device: there, only the same memory is known to hold the same values."""
+    if not _comparable(one, other):
+        return type(one) is type(other) and not isinstance(one, Tensor) and bool(one == other)
+    return one.data_ptr() == other.data_ptr() or (one.device.type == "cpu" and torch.equal(one, other))
+
+
+def _comparable(one: Any, other: Any) -> bool:
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-        return type(one) is type(other) and bool(one == other)
-    alike = (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape)
-    return alike and (one.data_ptr() == other.data_ptr() or torch.equal(one, other))
+        return False
+    return (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape)
 
 
 def _check_recomputation(module: Any) -> None:
     """A recomputation gives what the first pass gave where it starts from the same state.
 
     It does where its function has put every entry of the state in place itself, since it is the same code, or where the
-    user has, so that the state is now that of the first pass.
+    user has, so that the state is now that of the first pass; and where it goes on from such a start as the first pass
+    did. Of code whose first pass was not seen, nothing is known but what it puts in place.
     """
-    placed, everything = _begun(module), frozenset(module._memories)
+    placed, left = _begun(module), 0.0
     at_work = checkpoint_at_work(module.training)
-    if placed.names != everything:
-        first = None if at_work is None or module._starts is None else module._starts.get(at_work)
-        if first is None or not first.agrees(_Start.of(module)):
-            module._placed = placed
-            raise RecomputeError(
-                f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
-                "torch.utils.checkpoint and reversible blocks do: it would start from another state than the first "
-                "time, mostly that of the end, and give wrong gradients. Use spikescope.functional.checkpoint, which "
-                "puts the right state back first, or call functional.reset_net(net) inside the checkpointed function "
-                "where every call starts from rest."
-            )
-    in_place = everything if at_work is None or repeats_itself(at_work) else frozenset[str]()
-    module._placed = placed._replace(names=in_place)  # a function of another kind may call it once more for another run
+    calls = None if at_work is None or module._starts is None else module._starts.get(at_work)
+    repeats = at_work is None or repeats_itself(at_work)
+    if placed.names.issuperset(module._memories):
+        left = inf if calls is None or repeats else calls.longest
+    elif placed.left:
+        left = placed.left
+    elif calls is not None and calls.first is not None and calls.first.agrees(_Start.of(module), _alike):
+        left = inf if repeats else 1  # all its calls start alike: another one is for another run
+    module._placed = placed._replace(names=frozenset(), left=left and left - 1)
+    if not left:
+        raise RecomputeError(
+            f"{type(module).__name__} keeps a state and was run again inside the backward pass, as "
+            "torch.utils.checkpoint and reversible blocks do: it would start from another state than the first "
+            "time, mostly that of the end, and give wrong gradients. Use spikescope.functional.checkpoint, which "
+            "puts the right state back first, or call functional.reset_net(net) inside the checkpointed function "
+            "where every call starts from rest."
+        )
 
 
 def _put_back(module: Any) -> None:

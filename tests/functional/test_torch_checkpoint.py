@@ -2,10 +2,12 @@
 
 import copy
 import gc
+from collections import Counter
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikescope import functional
 from spikescope.errors import RecomputeError
@@ -204,3 +206,142 @@ def test_a_function_may_not_run_its_block_again_from_where_it_ended():
     functional.reset_net(net)
     with pytest.raises(RecomputeError, match="reversible blocks"):
         y.square().sum().backward()
+
+
+def steps(net, xs, reset=True):
+    if reset:
+        functional.reset_net(net)
+    return torch.stack([net(x) for x in xs])
+
+
+class Recomputed(torch.autograd.Function):
+    """Runs a function of its network without a graph, and once more with one in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, xs, net, function, again):
+        ctx.save_for_backward(xs)
+        ctx.net, ctx.again = net, again
+        return function(net, xs)
+
+    @staticmethod
+    def backward(ctx, grads):
+        xs = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            ctx.again(ctx.net, xs).backward(grads)
+        return xs.grad, None, None, None
+
+
+class CheckpointFunction(torch.autograd.Function):
+    """A checkpoint that is not PyTorch's, but has the name that several libraries give theirs."""
+
+    @staticmethod
+    def forward(ctx, run, xs):
+        ctx.run = run
+        ctx.save_for_backward(xs)
+        with torch.no_grad():
+            return run(xs)
+
+    @staticmethod
+    def backward(ctx, grads):
+        xs = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.backward(ctx.run(xs), grads)
+        return None, xs.grad
+
+
+def single_steps(training=True):
+    net, x, _ = adapting()
+    functional.set_step_mode(net, "s")
+    return net.train(training), x
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net, xs: Recomputed.apply(xs, net, steps, steps),
+        lambda net, xs: CheckpointFunction.apply(lambda xs: steps(net, xs), xs),
+    ],
+    ids=["of its own", "somebody else's checkpoint"],
+)
+def test_a_function_that_resets_and_goes_over_the_steps_runs_again_as_it_did(run, training):
+    results = []
+    for function in (steps, run):
+        net, x = single_steps(training)
+        for scale in (1.0, 2.0):
+            y = function(net, scale * x)
+            y.square().sum().backward()
+        results.append([y, x.grad, net[0].weight.grad])
+    assert results[0][1].abs().sum() > 0
+    for want, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_a_function_may_go_on_from_a_reset_for_no_more_steps_than_the_first_time():
+    net, x = single_steps()
+    y = Recomputed.apply(x, net, steps, lambda net, xs: steps(net, [*xs, xs[0]])[:-1])
+    with pytest.raises(RecomputeError, match="reversible blocks"):
+        y.sum().backward()
+
+
+def test_a_function_may_not_go_over_the_steps_again_from_where_it_ended():
+    net, x = single_steps()
+    y = Recomputed.apply(x, net, steps, lambda net, xs: steps(net, xs, reset=False))
+    with pytest.raises(RecomputeError, match="reversible blocks"):
+        y.sum().backward()
+
+
+def test_a_hook_of_a_gradient_may_reset_and_run_another_network():
+    (net, x), (other, _) = single_steps(), single_steps()
+    wanted = steps(other, x)
+    found = []
+    y = net(x[0])
+    y.register_hook(lambda grad: found.append(steps(other, x)))
+    y.sum().backward()
+    assert wanted.any()
+    assert torch.equal(found[0], wanted)
+
+
+class Counted(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_inside_a_function_of_autograd_costs_no_operation_more_than_outside():
+    net, x = single_steps()
+    told = []
+
+    def watched(net, xs):
+        functional.reset_net(net)
+        net(xs[0])
+        net(xs[1])
+        with Counted() as counted:
+            y = net(xs[2])
+        told.append(counted.calls)
+        return y
+
+    with torch.no_grad():
+        watched(net, x)
+    Recomputed.apply(x, net, watched, watched)
+    assert told[0]
+    assert told[1] == told[0]
+
+
+def test_no_step_inside_a_function_of_autograd_reads_the_values_of_a_device():
+    """A GPU would have to be waited for, and refuses while a graph is captured; 'meta' has no values to read."""
+    net, x = single_steps()
+    net.to("meta")
+
+    def each_from_a_state(net, xs):
+        ys = []
+        for x, held in zip(xs, torch.zeros(4, 6, 5, device="meta"), strict=True):  # at four places
+            net[1].v, net[1].w = held, held
+            ys.append(net(x))
+        return torch.stack(ys)
+
+    assert Recomputed.apply(x.detach().to("meta").requires_grad_(), net, each_from_a_state, each_from_a_state).is_meta
