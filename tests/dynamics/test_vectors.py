@@ -62,15 +62,22 @@ def check(texts, tmp_path):
         assert text.count("const bool far = ") == text.count("far = CHUNK < B && large")
         source = text.replace("far = CHUNK < B && large", "far = large")
         path = tmp_path / "kernel.cpp"
-        path.write_text(source)
-        lines = source.splitlines()
-        loops = [i for i, line in enumerate(lines, 1) if "#pragma omp simd" in line]
-        assert loops
-        ends = [next(j for j in range(i, len(lines)) if lines[j].strip() == "}") for i in loops]
         for processor in PROCESSORS:
+            path.write_text(source)
+            lines = preprocessed(path, processor).splitlines()  # without the loops for other processors
+            path.write_text("\n".join(lines))
+            loops = [i for i, line in enumerate(lines, 1) if "#pragma omp simd" in line]
+            assert loops
+            ends = [next(j for j in range(i, len(lines)) if lines[j].strip() == "}") for i in loops]
             done = vectorised(path, processor)
             left = [i for i, end in zip(loops, ends, strict=True) if done.isdisjoint(range(i, end + 1))]
             assert not left, (processor, left)
+
+
+def preprocessed(path, processor):
+    """What the compiler reads for a processor."""
+    command = [compiler.command()[0], *compiler.FLAGS, *processor, "-E", "-P", path]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def vectorised(path, processor):
