@@ -195,7 +195,8 @@ def _seen_alike(one: Any, other: Any) -> bool:
     """The same without waiting for a device: there, only the same memory is known to hold the same values."""
     if not _comparable(one, other):
         return type(one) is type(other) and not isinstance(one, Tensor) and bool(one == other)
-    return one.data_ptr() == other.data_ptr() or (one.device.type == "cpu" and torch.equal(one, other))
+    in_place = one.data_ptr() == other.data_ptr() and one.stride() == other.stride()
+    return in_place or (one.device.type == "cpu" and torch.equal(one, other))
 
 
 def _comparable(one: Any, other: Any) -> bool:

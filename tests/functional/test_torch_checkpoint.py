@@ -345,3 +345,14 @@ def test_no_step_inside_a_function_of_autograd_reads_the_values_of_a_device():
         return torch.stack(ys)
 
     assert Recomputed.apply(x.detach().to("meta").requires_grad_(), net, each_from_a_state, each_from_a_state).is_meta
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_the_same_memory_in_another_order_is_another_state(reentrant):
+    node, x = IFNode(), torch.rand(3, 3, requires_grad=True)
+    start = torch.arange(9.0).reshape(3, 3) / 10
+    node.v = start
+    y = torch.utils.checkpoint.checkpoint(node, x, use_reentrant=reentrant)
+    node.v = start.t()
+    with pytest.raises(RecomputeError):
+        y.sum().backward()
