@@ -185,6 +185,13 @@ def test_a_hook_put_on_later_acts(where, monkeypatch):
     assert "neuronal_charge" in node.implementation(torch.zeros(2, 1)).reason
 
 
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_fire_without_a_return_says_so(step_mode):
+    kind = type("Forgetful", (IFNode,), {"neuronal_fire": lambda self: None})
+    with pytest.raises(TypeError, match=r"Forgetful\.neuronal_fire must return the spike, but returned None"):
+        kind(step_mode=step_mode)(torch.ones(2, 3))
+
+
 @pytest.mark.parametrize("name", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
 @pytest.mark.parametrize("where", ["in a class", "on a class", "on an instance", "of another node"])
 @pytest.mark.parametrize("charges", [False, True], ids=["alone", "beside a charge of one's own"])

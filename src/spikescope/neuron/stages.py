@@ -212,6 +212,10 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
             self._keep(cls.recover(p, s, spike))
             return output, h
         spike, h = self.neuronal_fire(), self.v
+        if spike is None:
+            raise TypeError(
+                f"{cls.__name__}.neuronal_fire must return the spike, but returned None. Write `return spike`."
+            )
         output = cls.give(*self._stage(), spike) if cls._has("give") else spike
         self.neuronal_reset(spike)
         return output, h
