@@ -70,23 +70,25 @@ static inline float fused(float a, float b, float c) {
 #endif
 }
 
-// exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7. The power of two
-// goes straight into the exponent of the polynomial, which reaches the largest float; below the smallest normal one: 0.
-// For -87.3 <= x < 88.73 alone; of NaN some number.
+// y times 2^n, where that is in the range; the low bits of `power` hold n, which goes straight into the exponent.
+static inline float times_power(float y, float power) {
+  uint32_t bits, shift;
+  memcpy(&bits, &y, 4);
+  memcpy(&shift, &power, 4);
+  bits += shift << 23;
+  memcpy(&y, &bits, 4);
+  return y;
+}
+
+// exp(x) = 2^n exp(r), r in [-ln2/2, ln2/2]; a polynomial of degree 6 on r, relative error about 1e-7. It
+// reaches the largest float; below the smallest normal one: 0. For -87.3 <= x < 88.73 alone; of NaN some number.
 static inline float raised(float bounded) {
   const float shifted = bounded * 1.44269504f + 12582912.f;  // adding 1.5 * 2^23 rounds to an integer
   const float n = shifted - 12582912.f;
   const float r = fused(n, -1.42860677e-6f, fused(n, -0.693145751953125f, bounded));
   const float s = r * r;  // in pairs of terms: what does not wait for another is computed at the same time
   const float high = fused(s, 1.f / 720.f, fused(r, 1.f / 120.f, 1.f / 24.f));
-  const float p = 1.f + fused(s, fused(s, high, fused(r, 1.f / 6.f, 0.5f)), r);
-  uint32_t bits, power;
-  memcpy(&bits, &p, 4);
-  memcpy(&power, &shifted, 4);  // its low bits hold n
-  bits += power << 23;
-  float y;
-  memcpy(&y, &bits, 4);
-  return y;
+  return times_power(1.f + fused(s, fused(s, high, fused(r, 1.f / 6.f, 0.5f)), r), shifted);
 }
 // Within two bounds, which are where the result is known; NaN stays. Each is one instruction, and what follows asks for
 // the bounded value: a second condition on x itself would be merged with these into a tree of blends.

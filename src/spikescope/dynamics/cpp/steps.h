@@ -33,14 +33,8 @@ struct InSteps {
 #else
 struct InSteps {
   static float exponential_of_negative(float x) {  // of NaN some number
-    const float power = power_of_negative(x), p = factor_of_negative(x, power);
-    uint32_t bits, shift;
-    memcpy(&bits, &p, 4);
-    memcpy(&shift, &power, 4);  // its low bits hold n
-    bits += shift << 23;
-    float raised;
-    memcpy(&raised, &bits, 4);
-    return raised;
+    const float power = power_of_negative(x);
+    return times_power(factor_of_negative(x, power), power);
   }
 
   void operator()(float* block, long e) const {
