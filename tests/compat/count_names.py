@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from spikescope.compat import install
-from spikescope.compat.absent import absent
+from spikescope.compat.absent import AREAS, absent, area_of
 from spikescope.compat.catalogue import catalogue
 
 CORPUS = json.loads(Path(__file__).with_name("corpus.json").read_text())
@@ -25,6 +25,9 @@ def status(name: str) -> str:
     """'here', 'refused' or 'unknown', for a dotted name that begins with the package. The aliases must be installed."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
+        module = ".".join(parts[1:length])
+        if area_of(module) is not None and module not in catalogue() and module not in AREAS:
+            continue  # in a part that is not here any name can be imported as a module
         try:
             held = importlib.import_module(".".join(parts[:length]))
             break
@@ -62,6 +65,8 @@ def counts() -> dict[str, int]:
         worst["unknown" if "unknown" in found else "refused" if "refused" in found else "here"] += 1
     foreign = sum(told[name] == "unknown" and not in_a_release(name) for name in names)
     return {
+        "uses": sum(CORPUS["names"].values()),
+        "uses here": sum(number for name, number in CORPUS["names"].items() if told[name] == "here"),
         "names": len(names),
         "names here": by_name["here"],
         "names refused": by_name["refused"],
@@ -81,13 +86,13 @@ def text() -> str:
     def share(part: int, whole: str) -> str:
         return f"{part} of {held[whole]} ({100 * part / held[whole]:.0f} %)"
 
-    imported = held["names here"] + held["names refused"]
     starts = held["repositories here"] + held["repositories refused"]
     return (
-        f"Of the names that {held['repositories']} public repositories use of SpikingJelly, "
-        f"{share(held['names here'], 'names')} are here, {share(imported, 'names')} can be imported; the others of "
-        f"these are refused in words when they are used. All names of a repository can be imported in "
-        f"{share(starts, 'repositories')}, and all are here in {share(held['repositories here'], 'repositories')}."
+        f"Of {held['repositories']} public repositories that import SpikingJelly, all names are here in "
+        f"{share(held['repositories here'], 'repositories')}, and can be imported in "
+        f"{share(starts, 'repositories')}. They use {held['names']} names, of which {held['names here']} are here, "
+        f"with {share(held['uses here'], 'uses')} of the uses; {held['names refused']} others, most of kernels, "
+        "programs and launchers inside that package, can be imported and are refused in words when they are used."
     )
 
 
