@@ -34,6 +34,11 @@ OTHERWISE = {
     "SpikingLSTM": "gives the last states of all layers",
     "SpikingGRU": "gives the last states of all layers",
     "SpikingVanillaRNN": "gives the last states of all layers",
+    "DispatchCounterMode": "a neuron runs in its eager loop, whose operations are ours",
+    "FlopCounter": "the weight gradient of grouped convolutions by its size",
+    "MemoryAccessCounter": "reads the indices of a max pool backwards",
+    "SimpleEnergyProfiler": "does not count its own sums",
+    "estimate_simple_energy": "does not count its own sums",
     "PiecewiseLeakyReLU": "with the slope of 0.0.0.0.14, $1/w$",
 }
 """Names that run, but not quite as there, with what is otherwise; `moving.md` has the topics that concern all."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from .sources import innermost
 
-__all__ = ["absent", "area_of", "reason"]
+__all__ = ["AREAS", "UNRELEASED", "absent", "area_of", "reason"]
 
 _KERNELS = (
     "kernels are not written by hand here: each is derived from the step of a neuron. Write charge(p, s, x) or "
@@ -23,6 +23,11 @@ _TIMES = "neurons of precise spike times (Tempotron, SRM) are not here; spikesco
 _TRAINING = (
     "trainings are run by `spikescope train` here, with the option names of that program (spikescope.train.Trainer in "
     "code); networks come from spikescope.models.create(name)"
+)
+
+_CHIPS = (
+    "no chip is simulated here; op_counter.estimate_simple_energy(net, x) and monitor.energy(net, x) price what a "
+    "network does"
 )
 
 AREAS: dict[str, str] = {
@@ -46,10 +51,9 @@ AREAS: dict[str, str] = {
         "training in many processes is PyTorch's own here: torchrun with DistributedDataParallel, "
         "functional.convert_sync_batchnorm(net), and monitor.sync"
     ),
-    "activation_based.op_counter": (
-        "operations are counted here by monitor.energy(net, x): those of the twin without spikes, and the additions of "
-        "spikes"
-    ),
+    "activation_based.op_counter.memory_residency": _CHIPS,
+    "activation_based.op_counter.neuromc": _CHIPS,
+    "activation_based.op_counter.spikesim": _CHIPS,
     "activation_based.precision": (
         "precision is PyTorch's own here: torch.autocast, or net.half(), with states in float32"
     ),
@@ -78,12 +82,25 @@ AREAS: dict[str, str] = {
 """Whole parts of that package that are not here, and what to use instead."""
 
 
+UNRELEASED = frozenset({"activation_based.op_counter"})
+"""Parts of which published code imports names that no release has: what they lack is refused when it is used, too."""
+
 _STEPS = (
     "a neuron with step_mode='m' takes sequences; functional.get_state and functional.set_state hand its state around"
 )
 _RECIPE = "networks are converted from PyTorch here by ann2snn.Converter(dataloader)(net)"
 
 INSTEAD: tuple[tuple[str, str], ...] = (
+    ("*NeuroMC*", _CHIPS),
+    ("*neuromc*", _CHIPS),
+    ("MemoryHierarchyConfig", _CHIPS),
+    ("MemoryInstanceSpec", _CHIPS),
+    ("*SpikeSim*", _CHIPS),
+    ("*spikesim*", _CHIPS),
+    ("*ompute*nergy*", "op_counter.SimpleEnergyProfiler and estimate_simple_energy price what a network does"),
+    ("Lemaire*Counter", "op_counter.LemaireEnergyProfiler counts addresses with all else"),
+    ("aten", "write torch.ops.aten"),
+    ("NeuronStateCounter", "monitor.energy(net, x) counts the updates of neurons, and what each of them computes"),
     ("download_url", "nothing is downloaded; fetch the file yourself and put it where the program looks for it"),
     ("*GeneralNode", "derive a neuron from neuron.BaseNode and write charge(p, s, x), as CONTRIBUTING.md shows"),
     (

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from .absent import AREAS, absent, area_of, reason
+from .absent import AREAS, UNRELEASED, absent, area_of, reason
 from .catalogue import catalogue
 from .sources import ROOT, SOURCES, home
 
@@ -129,8 +129,8 @@ class _Alias(ModuleType):
             return _imported(entry.imports[name])
         if _is_alias(fullname) and (area is None or f"{own}.{name}" in catalogue() or f"{own}.{name}" in AREAS):
             return import_module(fullname)
-        if area is not None:
-            return absent(name, reason(fullname, area))
+        if area is not None or own in UNRELEASED:
+            return absent(name, reason(fullname, area, SOURCES[own][0] if own in SOURCES else ""))
         raise AttributeError(_missing(fullname))
 
     def __setattr__(self, name: str, given: Any) -> None:

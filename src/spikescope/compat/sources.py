@@ -85,6 +85,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.ann2snn": _ANN2SNN,
     "activation_based.ann2snn.modules": _ANN2SNN,
     "activation_based.nir_exchange": ("spikescope.exchange", *_later("export_to_nir import_from_nir")),
+    "activation_based.op_counter": ("spikescope.compat.op_counter",),
     "activation_based.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "activation_based.cuda_kernel.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     **{f"clock_driven.{room}": (f"spikescope.{room}",) for room in ("base", "monitor")},
