@@ -52,11 +52,14 @@ def test_spikes_are_additions_at_the_weights_that_they_reach(groups, stride, pad
 
 
 def test_a_transposed_convolution_spreads_each_spike():
-    from spikingjelly.activation_based.op_counter import SynOpCounter
+    from spikingjelly.activation_based.op_counter import FlopCounter, MACCounter, SynOpCounter
 
     conv = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)
     x = (torch.rand(2, 4, 5, 5) > 0.6).float()
     assert counted(lambda: conv(x), SynOpCounter()) == [x.sum().item() * 9 * 3]
+    half, products = x + 0.5, x.numel() * 9 * 3
+    wanted = [products, 2 * products + conv(half).numel()]
+    assert counted(lambda: conv(half), MACCounter(), FlopCounter()) == wanted
 
 
 @pytest.mark.parametrize("added", [False, True])
@@ -218,6 +221,7 @@ def test_energy_is_counts_at_prices(step_mode):
     from spikingjelly.activation_based.op_counter import (
         SimpleEnergyConfig,
         SimpleEnergyCostConfig,
+        SimpleEnergyProfiler,
         estimate_simple_energy,
     )
 
@@ -236,6 +240,14 @@ def test_energy_is_counts_at_prices(step_mode):
     assert report.energy_memory_pj == 0.5 * sum(moved.values())
     assert report.energy_total_pj == 2.0 * report.counts["mac"] + report.counts["ac"] + report.energy_memory_pj
     assert report.counts["ac"] > report.counts["synop"]  # the neuron adds, too
+    profiler = SimpleEnergyProfiler()
+    profiler.bind_model(net)
+    for _ in range(2):  # each time from nothing
+        spikescope.functional.reset_net(net)
+        with profiler:
+            net(x)
+        assert profiler.get_counts() == report.counts
+    assert profiler.get_total() == profiler.get_report().energy_total_pj
 
 
 def test_prices_and_networks_are_checked():
@@ -296,6 +308,8 @@ def test_the_equations_of_lemaire_for_dense_layers_and_convolutions():
 
     dense = estimate_lemaire_energy(nn.Linear(3, 4), torch.full((2, 3), 0.5))
     assert (dense.counts["mac"], dense.counts["acc_addr"], dense.counts["write_out_bytes"]) == (24, 14, 32)
+    spiking = nn.Sequential(nn.Linear(3, 4), spikescope.neuron.IFNode(v_threshold=9.0))
+    assert estimate_lemaire_energy(spiking, torch.full((2, 3), 0.5)).counts["write_out_bytes"] == 0
     net, x = network()
     with pytest.warns(RuntimeWarning, match="do not speak of"):
         report = estimate_lemaire_energy(net.eval(), x, config=LemaireEnergyConfig(strict=False))
