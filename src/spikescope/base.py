@@ -349,13 +349,17 @@ class MemoryModule(StepModule, nn.Module):
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        memories = self.__dict__.get("_memories")
-        if memories is not None and name in memories:
-            note_placed(self, name)
-            memories[name] = value
-            self.__dict__["_assigned"][name] = True
+        if name in self.__dict__.get("_memories", ()):
+            self._place(name, value)
         else:
             super().__setattr__(name, value)
+
+    def _place(self, name: str, value: Any) -> None:
+        """Somebody assigns an entry of the state."""
+        held = self.__dict__
+        note_placed(self, name)
+        held["_memories"][name] = value
+        held["_assigned"][name] = True
 
     def __delattr__(self, name: str) -> None:
         if name in self.__dict__.get("_memories", {}):
@@ -368,7 +372,7 @@ class MemoryModule(StepModule, nn.Module):
         return [*super().__dir__(), *self._memories]
 
     def __getstate__(self) -> dict[str, Any]:
-        passing = ("_norm", "_placed", "_renewed", "_short", "_starts", "_traced")
+        passing = ("_after_charge", "_norm", "_placed", "_renewed", "_short", "_starts", "_traced")
         state = {name: held for name, held in self.__dict__.items() if name not in passing}
         state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
         return state

@@ -259,7 +259,7 @@ def test_a_neuron_that_decides_by_its_backend_is_on_torch():
             raise ValueError(self.backend)
 
     assert Deciding(step_mode="m")(drive()).shape == drive().shape
-    assert Module().backend == "torch"
+    assert Module().backend == "auto"
     with pytest.raises(RuntimeError, match=r"Module cannot run on the backend 'cpp'.*neuronal_charge.*backend='torch'"):
         Module(backend="cpp")(drive())
 
@@ -328,7 +328,7 @@ def test_backends_of_another_library_are_refused_unless_they_are_allowed(backend
         node = LIFNode(backend="torch")
         node.backend = backend
         assert node.backend == "auto"
-        assert Module(backend=backend).backend == "torch"
+        assert Module(backend=backend).backend == "auto"
 
 
 def test_integers_are_refused_unless_they_are_allowed(lenient):

@@ -71,8 +71,12 @@ def charged(monkeypatch):
     return type("Charged", (LIFNode,), {"neuronal_charge": neuronal_charge})
 
 
-@pytest.mark.parametrize(("made", "most"), [(charged, 125), (lambda _: LIFNode, 150)], ids=["hook", "eager loop"])
-def test_a_step_without_a_kernel_runs_few_functions(made, most, monkeypatch):
-    node, x = made(monkeypatch)(backend="torch"), torch.rand(3, 5, requires_grad=True)
+@pytest.mark.parametrize(
+    ("made", "backend", "most"),
+    [(charged, "auto", 90), (charged, "torch", 115), (lambda _: LIFNode, "torch", 150)],
+    ids=["hook", "hook, eager", "eager loop"],
+)
+def test_a_step_of_which_no_kernel_runs_the_whole_runs_few_functions(made, backend, most, monkeypatch):
+    node, x = made(monkeypatch)(backend=backend), torch.rand(3, 5, requires_grad=True)
     functions, _ = forwards(node, x, monkeypatch)
     assert functions <= most

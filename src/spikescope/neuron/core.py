@@ -319,7 +319,8 @@ class PointwiseNeuron(Neuron, abstract=True):
         return StateError(f"{type(self).__name__} has no v_seq: {cure}.")
 
     def __getattr__(self, name: str) -> Any:
-        held = self.__dict__.get(name)
+        own = self.__dict__
+        held = own["_memories"].get(name) if "_memories" in own and name not in own else own.get(name)
         if held is None and name == "v_seq" and "_potentials" in self.__dict__:
             held = self._kept_v_seq()
             if held is None:  # the property found none: PyTorch would say less
@@ -341,6 +342,8 @@ class PointwiseNeuron(Neuron, abstract=True):
                 f"{type(self).__name__}: {name} belongs to the class; one that is set on an instance would never be "
                 "called. Write a subclass with it."
             )
+        if name in self.__dict__.get("_memories", ()) and name not in type(self).fields:
+            return self._place(name, given)
         if name == "backend":
             given = self._admit_backend(given)
         follows = name in type(self).fields and self.__dict__.get("_memories")

@@ -117,6 +117,22 @@ class IntegrateAndFire(StagedNeuron, abstract=True):
     jit_soft_reset = staticmethod(soft_reset)
 
 
+class Charged(IntegrateAndFire, abstract=True):
+    """What is left of a step once a neuron is charged: the input is $H_t$, and the state before it is not read."""
+
+    @staticmethod
+    def charge(p: Any, s: Membrane, x: Tensor) -> Membrane:
+        return Membrane(x)
+
+    @classmethod
+    def rest(cls, p: Any) -> Membrane:
+        return Membrane()
+
+
+Charged.abstract = False  # it runs, but stands in no registry: nobody else makes one
+IntegrateAndFire.after_charge = Charged
+
+
 class SoftResetIntegrateAndFire(IntegrateAndFire, abstract=True):
     """Base of the neurons whose reset is soft by definition: `v_reset` is None and no argument."""
 

@@ -172,6 +172,13 @@ class Shortcut:
         sockets = _lone_sockets(neuron)
         return None if sockets is None else self._watched(neuron, x, *sockets)
 
+    def outcome(self, neuron: Any, x: Any) -> Sequence[Tensor] | None:
+        """What a call gives, the output and the entries of the next state, without a change of the neuron; None where
+        no run is prepared for it.
+        """
+        way = self._way(neuron, x) if self._is_open_to(neuron, x) else None
+        return None if way is None else way[0](x, way[1])
+
     def within(self, neuron: Any, x: Any) -> Tensor | None:
         """The output of a call from within the hooks of others; None where it has to go the long way, or is no such."""
         if is_bare(neuron) or _lone_sockets(neuron) is not None or not self._is_open_to(neuron, x):

@@ -14,6 +14,7 @@ from ..dynamics import Plan, Step, eager_taps
 from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
+from .after_charge import fired_and_reset
 from .base import HOOKS, check_formulas
 from .core import PointwiseNeuron
 from .shortcut import methods_of
@@ -57,7 +58,8 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
     - by a stage, a pure function of fields, state and input, such as `charge(p, s, x)`: it gets the fused kernels;
     - by a hook, a method that reads and assigns the state: `neuronal_charge(x)`, `neuronal_fire()`,
       `neuronal_reset(spike)`, `neuronal_adaptation()`, or a forward of its own that calls these. It runs in the eager
-      loop, with memories and Parameters of its own. `super().neuronal_charge(x)` is the stage of its base.
+      loop, with memories and Parameters of its own. `super().neuronal_charge(x)` is the stage of its base. Firing and
+      reset of an integrate-and-fire neuron go by one kernel where both are its base's and `backend` is `'auto'`.
 
     >>> class Squared(spikescope.neuron.IFNode):
     ...     def neuronal_charge(self, x):
@@ -69,16 +71,18 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
     takes_hooks: ClassVar[bool] = True
     by_hooks = False  # whether hooks say how the neuron steps
     hooks_seen: ClassVar[tuple[object, ...]] = ()  # those of the class as it was defined
+    after_charge: ClassVar[type[Any] | None] = None  # a neuron whose input is the charged potential, in this family
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(abstract=abstract, **kwargs)
         cls.by_hooks = _first_is_a_hook(cls)
-        cls.custom = cls.by_hooks or not all(is_derived(getattr(cls, name)) for name in _FORWARDS)
+        forwards = all(is_derived(getattr(cls, name)) for name in _FORWARDS)
+        cls.custom = cls.by_hooks or not forwards
         cls.hooks_seen = cls.neuronal_charge, cls.neuronal_fire, cls.neuronal_reset
         if not cls.custom:
             check_formulas(cls)
-        else:
-            cls.arguments = _with_default(cls.arguments, "backend", "torch")
+        elif not forwards or cls.supported_backends is not StagedNeuron.supported_backends:
+            cls.arguments = _with_default(cls.arguments, "backend", "torch")  # by which a method of its own may decide
 
     def prepare(self) -> None:
         super().prepare()
@@ -198,15 +202,22 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
 
     def _by_methods(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One step by the hooks: the output, and the potential before the reset."""
-        x = type(self).fed(self, x)
+        cls = type(self)
+        x = cls.fed(self, x)
         self.v_float_to_tensor(x)
-        for name in type(self).State._fields:
-            self._fill(name, x)
+        for name in cls.State._fields:
+            if not isinstance(self._memories[name], Tensor):
+                self._fill(name, x)
         self.neuronal_charge(x)
         self.neuronal_adaptation()
-        cls = type(self)
-        if self._is_own("neuronal_fire") and self._is_own("neuronal_reset"):  # nobody changes anything in between
-            (p, s), h = self._stage(), self.v
+        if self._ends_as_written():  # nobody changes anything in between
+            h = self._memories["v"]
+            if self.backend == "auto" and cls.after_charge is not None:
+                made = fired_and_reset(self, h)
+                if made is not None:
+                    output, self._memories["v"] = made
+                    return output, h
+            p, s = self._stage()
             spike = cls.emit(p, s)
             output = cls.give(p, s, spike)
             self._keep(cls.recover(p, s, spike))
@@ -220,10 +231,15 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         self.neuronal_reset(spike)
         return output, h
 
-    def _is_own(self, name: str) -> bool:
-        """Whether a hook of this neuron is ours."""
-        method = getattr(self, name)
-        return is_derived(method) and method.__self__ is self
+    def _ends_as_written(self) -> bool:
+        """Whether firing and reset are the library's."""
+        cls, held = type(self), self.__dict__
+        return (
+            cls.neuronal_fire is StagedNeuron.neuronal_fire
+            and cls.neuronal_reset is StagedNeuron.neuronal_reset
+            and "neuronal_fire" not in held
+            and "neuronal_reset" not in held
+        )
 
     @classmethod
     def _has(cls, stage: str) -> bool:

@@ -1,0 +1,71 @@
+"""Firing and reset by one kernel, for a neuron that charges by a hook.
+
+Such a neuron runs step by step, for its hook may do anything. What follows the hook is the library's, and takes most of
+the operations. So the neuron keeps another one beside it, whose step is that part alone, and which goes the short way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .shortcut import short_way
+
+__all__ = ["fired_and_reset"]
+
+FIELDS = ("v_threshold", "v_reset", "detach_reset")
+STAGES = ("emit", "give", "recover")
+
+
+class AfterCharge:
+    """The neuron that does what is left of a step, for as long as the fields stay those of one step."""
+
+    def __init__(self, fields: tuple[Any, ...]) -> None:
+        self.fields = fields
+        self.node: Any = None
+        self.is_made = False
+
+    def made(self, neuron: Any) -> Any:
+        """That neuron, made when it is asked for a second time; None where its equations are not those of `neuron`."""
+        if not self.is_made:
+            self.is_made = True
+            self.node = self._make(type(neuron))
+        return self.node
+
+    def _make(self, owner: Any) -> Any:
+        cls, fields = owner.after_charge, self.fields
+        if owner.State is not cls.State:
+            return None
+        if any(getattr(owner, stage).__func__ is not getattr(cls, stage).__func__ for stage in STAGES):
+            return None
+        if any(held.ndim if isinstance(held, Tensor) else type(held) is int for held in fields[:2]):
+            return None  # whether a tensor fits is found out at every call; a number is kept as a float
+        try:
+            node = cls(**dict(zip(FIELDS, fields, strict=False)), surrogate_function=fields[-1])
+        except (TypeError, ValueError):
+            return None  # what is assigned to a neuron of one's own is in one's own hands
+        held = (*[getattr(node, name) for name in FIELDS], node.surrogate_function)
+        return node if all(map(is_, held, fields)) else None
+
+
+def fired_and_reset(neuron: Any, h: Any) -> Sequence[Tensor] | None:
+    """The spike of a neuron whose potential is charged to `h`, and its potential after the reset.
+
+    None where the stages have to tell: in the first steps with such fields, and where the short way is closed.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    fields = (*[getattr(neuron, name) for name in FIELDS], neuron._modules.get("surrogate_function"))
+    known = neuron.__dict__.get("_after_charge")
+    if known is None or not all(map(is_, known.fields, fields)):
+        neuron.__dict__["_after_charge"] = AfterCharge(fields)
+        return None
+    node = known.made(neuron)
+    if node is None:
+        return None
+    node.__dict__["training"] = neuron.training
+    return short_way(node).outcome(node, h)
