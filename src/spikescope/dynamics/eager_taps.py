@@ -14,8 +14,7 @@ def eager_taps(names: tuple[str, ...], x_seq: Tensor, output: Tensor, h_seq: Ten
     """The taps `names` of a run over `x_seq`, without graph; `h_seq` is the potential before each reset, if told."""
     fired, steps = output.detach() != 0, x_seq.shape[0]
     _, step = layout(x_seq)
-    order = sorted(range(len(step.shape)), key=lambda axis: (-step.strides[axis], -step.shape[axis]))
-    rows = [0, *(axis + 1 for axis in order)]
+    rows = [0, *(axis + 1 for axis in step.axes())]
     made = {}
     for name in names:
         if name == "count":

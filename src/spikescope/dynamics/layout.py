@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -87,6 +88,12 @@ class Layout(NamedTuple):
     def fits(self, strides: Sequence[int]) -> bool:
         """Whether a tensor of this shape with `strides` lies in this order."""
         return all(size == 1 or a == b for size, a, b in zip(self.shape, self.strides, strides, strict=True))
+
+    def axes(self) -> tuple[int, ...]:
+        """The axes of a step as they lie in memory, the outermost first; of sizes that a compiler does not know too."""
+        wide = [stride for size, stride in zip(self.shape, self.strides, strict=True) if size != 1]
+        order = tuple(range(len(self.shape)))
+        return (0, *order[2:], 1) if self.numel and any(a < b for a, b in pairwise(wide)) else order
 
 
 def real_dtype(x: Tensor) -> torch.dtype:

@@ -350,3 +350,17 @@ def test_what_no_text_can_tell_ends_the_probe_alone(given):
 
 def test_a_form_that_cannot_be_read_is_an_error_and_not_raised():
     assert isinstance(rebuilt("<Colour.RED: 1>", []), SyntaxError)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_counts_and_bits_of_the_eager_loop_where_the_compiler_knows_no_sizes(order):
+    frames = (3 * torch.rand(8, 3, 5, 7, generator=torch.Generator().manual_seed(4))).to(memory_format=order)
+    seen = []
+    for compiling in (False, True):
+        net = nn.Sequential(neuron.LIFNode(step_mode="m", backend="torch"))
+        run = torch.compile(net, backend="eager", fullgraph=True, dynamic=True) if compiling else net
+        with monitor.record(net, ["count", "packed"]) as spikes:
+            run(frames.unflatten(0, (4, 2)))
+        seen.append([spikes["0"]["count"], spikes["0"]["packed"].dense()])
+    assert seen[0][0].max() > 1
+    assert all(map(torch.equal, *seen))
