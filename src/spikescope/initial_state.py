@@ -18,6 +18,7 @@ from .errors import RecomputeError, StateError, absent
 from .form import tensors_of
 from .internals import (
     after_backward,
+    at_work,
     checkpoint_at_work,
     in_backward,
     is_left_behind,
@@ -71,9 +72,9 @@ class Traced(NamedTuple):
 def check_start(module: Any, args: tuple[Any, ...]) -> None:
     """Before a call outside compiled code: put right what can be, refuse in words what cannot."""
     if not in_backward():
-        at_work = checkpoint_at_work(module.training)
-        if at_work is not None:
-            _note_start(module, at_work)
+        checkpoint = checkpoint_at_work(module.training)
+        if checkpoint is not None:
+            _note_start(module, checkpoint)
     elif not _recompute.allowed:
         _check_recomputation(module)
     trace = jit_trace()
@@ -107,8 +108,9 @@ def note_end(module: Any) -> None:
 
 def note_placed(module: Any, *names: str) -> None:
     """Somebody puts these state entries in place; inside a backward pass that is part of a recomputation."""
-    if not in_backward():
-        if not torch.compiler.is_compiling() and module._starts is not None:
+    compiling, _, backward = at_work()
+    if not backward:
+        if not compiling and module._starts is not None:
             module._renewed = module._renewed.union(names)
         return
     if _recompute.allowed:
@@ -129,14 +131,14 @@ def _begun(module: Any) -> Placed:
     return Placed(now, frozenset(), module._memories.copy())
 
 
-def _note_start(module: Any, at_work: Any) -> None:
+def _note_start(module: Any, checkpoint: Any) -> None:
     """In the first pass of a checkpoint: remember the state that the module starts from."""
     if module._starts is None:
         module._starts = weakref.WeakKeyDictionary()
-    calls = module._starts.get(at_work)
+    calls = module._starts.get(checkpoint)
     if calls is None:
-        module._starts[at_work] = _Calls(_Start.of(module))
-    elif not repeats_itself(at_work):
+        module._starts[checkpoint] = _Calls(_Start.of(module))
+    elif not repeats_itself(checkpoint):
         calls.add(module)
     if module._renewed:
         module._renewed = frozenset()
@@ -213,9 +215,9 @@ def _check_recomputation(module: Any) -> None:
     did. Of code whose first pass was not seen, nothing is known but what it puts in place.
     """
     placed, left = _begun(module), 0.0
-    at_work = checkpoint_at_work(module.training)
-    calls = None if at_work is None or module._starts is None else module._starts.get(at_work)
-    repeats = at_work is None or repeats_itself(at_work)
+    checkpoint = checkpoint_at_work(module.training)
+    calls = None if checkpoint is None or module._starts is None else module._starts.get(checkpoint)
+    repeats = checkpoint is None or repeats_itself(checkpoint)
     if placed.names.issuperset(module._memories):
         left = inf if calls is None or repeats else calls.longest
     elif placed.left:

@@ -93,17 +93,19 @@ def checkpoint_at_work(training: bool) -> Any:
     if training and not torch.is_grad_enabled():
         caller: FrameType | None = sys._getframe(1)
         while caller is not None:
-            context = _context_of(caller)
-            if context is not None:
+            if caller.f_code.co_name == "forward" and (context := _context_of(caller)) is not None:
                 return context
             caller = caller.f_back
     return None
 
 
 def _context_of(frame: FrameType) -> Any:
-    """The node that a function of autograd makes in the call of its `forward` that runs in a frame, or None."""
+    """The node that a function of autograd makes in the call of its `forward` that runs in a frame, or None.
+
+    The frame is one of some function of that name.
+    """
     code = frame.f_code
-    if code.co_name != "forward" or not code.co_argcount or code.co_varnames[0] == "self":
+    if not code.co_argcount or code.co_varnames[0] == "self":
         return None  # the locals of a frame are copied when they are asked for
     first = frame.f_locals.get(code.co_varnames[0])
     return first if isinstance(first, BackwardCFunction) else None

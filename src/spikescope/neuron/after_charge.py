@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..internals import checkpoint_at_work
 from .shortcut import short_way
 
-__all__ = ["fired_and_reset"]
+__all__ = ["fired_and_reset", "may_go"]
 
 FIELDS = ("v_threshold", "v_reset", "detach_reset")
 STAGES = ("emit", "give", "recover")
@@ -30,10 +31,8 @@ class AfterCharge:
         self.is_made = False
 
     def made(self, neuron: Any) -> Any:
-        """That neuron, made when it is asked for a second time; None where its equations are not those of `neuron`."""
-        if not self.is_made:
-            self.is_made = True
-            self.node = self._make(type(neuron))
+        """That neuron, made now; None where its equations are not those of `neuron`."""
+        self.node, self.is_made = self._make(type(neuron)), True
         return self.node
 
     def _make(self, owner: Any) -> Any:
@@ -52,20 +51,26 @@ class AfterCharge:
         return node if all(map(is_, held, fields)) else None
 
 
+def may_go(neuron: Any) -> bool:
+    """Whether the steps of a call may end by a kernel; what runs again for a checkpoint must run as it did."""
+    return (
+        neuron.backend == "auto"
+        and type(neuron).after_charge is not None
+        and not torch.compiler.is_compiling()
+        and checkpoint_at_work(neuron.training) is None
+    )
+
+
 def fired_and_reset(neuron: Any, h: Any) -> Sequence[Tensor] | None:
-    """The spike of a neuron whose potential is charged to `h`, and its potential after the reset.
+    """The spike of a neuron whose potential is charged to `h`, and its potential after the reset, where it `may_go`.
 
     None where the stages have to tell: in the first steps with such fields, and where the short way is closed.
     """
-    if torch.compiler.is_compiling():
-        return None
-    fields = (*[getattr(neuron, name) for name in FIELDS], neuron._modules.get("surrogate_function"))
-    known = neuron.__dict__.get("_after_charge")
+    surrogate = neuron._modules.get("surrogate_function")
+    fields = neuron.v_threshold, neuron.v_reset, neuron.detach_reset, surrogate
+    known: AfterCharge | None = neuron.__dict__.get("_after_charge")
     if known is None or not all(map(is_, known.fields, fields)):
         neuron.__dict__["_after_charge"] = AfterCharge(fields)
         return None
-    node = known.made(neuron)
-    if node is None:
-        return None
-    node.__dict__["training"] = neuron.training
-    return short_way(node).outcome(node, h)
+    node = known.node if known.is_made else known.made(neuron)
+    return None if node is None else short_way(node).outcome(node, h)

@@ -189,6 +189,8 @@ class PointwiseNeuron(Neuron, abstract=True):
         return out if keep_v else out._replace(v_seq=None)
 
     def _wanted_taps(self) -> tuple[str, ...]:
+        if not self._taps:
+            return ()
         if torch.compiler.is_compiling():
             return self._taps
         return () if self._live_taps and in_transform() else self._live_taps

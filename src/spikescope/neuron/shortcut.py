@@ -174,9 +174,9 @@ class Shortcut:
 
     def outcome(self, neuron: Any, x: Any) -> Sequence[Tensor] | None:
         """What a call gives, the output and the entries of the next state, without a change of the neuron; None where
-        no run is prepared for it.
+        no run is prepared for it. No activation checkpoint is at work.
         """
-        way = self._way(neuron, x) if self._is_open_to(neuron, x) else None
+        way = self._way(neuron, x) if self._is_open_to(neuron, x, unrepeated=True) else None
         return None if way is None else way[0](x, way[1])
 
     def within(self, neuron: Any, x: Any) -> Tensor | None:
@@ -213,14 +213,17 @@ class Shortcut:
             return None
         return self._way(neuron, x, norm, make)
 
-    def _is_open_to(self, neuron: Any, x: Any) -> bool:
-        """Whether a call with this input may be short, whoever watches the neuron itself."""
+    def _is_open_to(self, neuron: Any, x: Any, unrepeated: bool = False) -> bool:
+        """Whether a call with this input may be short, whoever watches the neuron itself.
+
+        - `unrepeated`: it is known that no activation checkpoint is at work.
+        """
         return (
             self.is_open
             and type(x) is Tensor
             and is_ordinary(x)
             and is_undisturbed()
-            and checkpoint_at_work(neuron.training) is None  # the long way remembers the state that it starts from
+            and (unrepeated or checkpoint_at_work(neuron.training) is None)  # the long way remembers where it starts
             and are_bare(self.modules)
         )
 

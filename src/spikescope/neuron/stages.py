@@ -14,7 +14,7 @@ from ..dynamics import Plan, Step, eager_taps
 from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
-from .after_charge import fired_and_reset
+from .after_charge import fired_and_reset, may_go
 from .base import HOOKS, check_formulas
 from .core import PointwiseNeuron
 from .shortcut import methods_of
@@ -200,8 +200,11 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
             cls.neuronal_charge is charge and cls.neuronal_fire is fire and cls.neuronal_reset is reset
         )
 
-    def _by_methods(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One step by the hooks: the output, and the potential before the reset."""
+    def _by_methods(self, x: Tensor, by_kernel: bool) -> tuple[Tensor, Tensor]:
+        """One step by the hooks: the output, and the potential before the reset.
+
+        - `by_kernel`: whether its end may go by a kernel.
+        """
         cls = type(self)
         x = cls.fed(self, x)
         self.v_float_to_tensor(x)
@@ -212,11 +215,10 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         self.neuronal_adaptation()
         if self._ends_as_written():  # nobody changes anything in between
             h = self._memories["v"]
-            if self.backend == "auto" and cls.after_charge is not None:
-                made = fired_and_reset(self, h)
-                if made is not None:
-                    output, self._memories["v"] = made
-                    return output, h
+            made = fired_and_reset(self, h) if by_kernel else None
+            if made is not None:
+                output, self._memories["v"] = made
+                return output, h
             p, s = self._stage()
             spike = cls.emit(p, s)
             output = cls.give(p, s, spike)
@@ -264,7 +266,7 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         x = self._admit(x)
         self._refuse_kernels()
         driven = x if self._plainly_driven() else self._driven(x.unsqueeze(0)).squeeze(0)
-        output, h = self._by_methods(driven)
+        output, h = self._by_methods(driven, may_go(self))
         if self.store_v_seq:
             self._potentials.append(self.v.unsqueeze(0).clone())
         if taps := self._wanted_taps():
@@ -281,8 +283,9 @@ class StagedNeuron(PointwiseNeuron, abstract=True):
         check_sequence(type(self).__name__, x_seq)
         self._refuse_kernels()
         taps, outputs, potentials, charged = self._wanted_taps(), [], [], []
+        by_kernel = not own and may_go(self)
         for x in (x_seq if own else self._driven(x_seq)).unbind(0):
-            output, h = (self.single_step_forward(x), None) if own else self._by_methods(x)
+            output, h = (self.single_step_forward(x), None) if own else self._by_methods(x, by_kernel)
             outputs.append(output.to(x_seq.dtype))
             if self.store_v_seq or "v" in taps:
                 potentials.append(self.v.clone())  # a hook may change it in place
