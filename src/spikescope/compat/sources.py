@@ -61,6 +61,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.functional",
         "spikescope.compat.steps",
         "spikescope.compat.sequences",
+        "spikescope.neuron.mixing.signed:stbif_step",
+        "spikescope.neuron.mixing.signed:stbif_multi_step",
         *_later(
             "t_last_multi_step_forward t_last_seq_to_ann_forward collect_reset_modules reset_collected_modules "
             "invalidate_reset_cache"
@@ -71,6 +73,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         *_MULTI_STEP_NEURONS,
         *_later("SimpleIFNode SimpleLIFNode"),
         "spikescope.compat.ages.readout",
+        "spikescope.neuron.mixing",
     ),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
     "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
