@@ -1,5 +1,6 @@
 """The base of the data sets: arguments, folders, caches, interrupted conversions, loaders in processes."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -462,3 +463,22 @@ def test_a_script_without_a_guard_converts(root):
     (root / "script.py").write_text(code)
     done = subprocess.run([sys.executable, root / "script.py"], capture_output=True, text=True, check=True)
     assert done.stdout == "4\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("frames_num", 12, r"takes no frames_num: write data_type='frame', frames_number=12, and split_by="),
+        ("use_frame", True, "takes no use_frame: write data_type='frame'"),
+        ("use_frame", False, "takes no use_frame: write data_type='event'"),
+        ("normalization", "max", "normalise them in transform"),
+        ("normalization", None, "takes no normalization: leave it out"),
+        ("split_ratio", 0.8, r"datasets.split_to_train_test_set\(0.8, dataset, num_classes\)"),
+        ("frame_number", 4, r"Did you mean frames_number\? It takes root, .*compressed\."),
+    ],
+)
+def test_an_argument_of_an_older_age_is_refused_in_words(name, given, words, root):
+    for cls in (Small, datasets.CIFAR10DVS, datasets.DVS128Gesture):
+        with pytest.raises(TypeError, match=f"{cls.__name__}.*{words}"):
+            cls(root, **{name: given})
+    assert "others" not in inspect.signature(Small).parameters

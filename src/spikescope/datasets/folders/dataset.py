@@ -18,6 +18,7 @@ from .options import ARGUMENTS, Options, followed_by
 from .resources import NO_SIZES, Resource, require_files, unpack_all
 from .settings import COMPRESSED, WORKERS, setting
 from .storage import load_events, load_npz_frames, np_savez
+from .unknown import refuse_unknown, refusing_others
 
 __all__ = ["NeuromorphicDatasetFolder", "SampleFolder", "UndividedDatasetFolder"]
 
@@ -111,6 +112,7 @@ class NeuromorphicDatasetFolder(SampleFolder):
     sizes: ClassVar[Mapping[str, str]] = NO_SIZES
     """How large published files are, in words, by their names, where that is known."""
 
+    @refusing_others
     def __init__(
         self,
         root: StoredPath,
@@ -126,11 +128,13 @@ class NeuromorphicDatasetFolder(SampleFolder):
         *,
         workers: int | None = None,
         compressed: bool | None = None,
+        **others: Any,
     ) -> None:
         """Make what is not there yet.
 
         - `train`: the part for training or that for testing; None for a set that is not divided.
         """
+        refuse_unknown(type(self), others)
         owner, place = type(self).__name__, Path(root)
         if train is not None and not isinstance(train, (bool, int)):
             raise OptionError(f"{owner}: train must be True, False or None, but got {train!r}.")
