@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import ann2snn, encoding, functional, layer, models, neuron, rnn, surrogate
+from spikescope import ann2snn, encoding, functional, layer, models, monitor, neuron, rnn, spikes, surrogate
 from spikescope.errors import LARGEST
 
 ARGUMENTS = {
@@ -166,7 +166,7 @@ def test_a_size_beyond_all_memory_is_refused_at_once_or_takes_none(cls, given, n
             assert any(held.__name__ in str(refused) for held in cls.__mro__[:-2]), large
 
 
-@pytest.mark.parametrize(("cls", "given", "name"), [held for held in CASES if held.values[0] not in WITH_EXAMPLES])
+@pytest.mark.parametrize(("cls", "given", "name"), CASES)
 @pytest.mark.parametrize("kind", [np.int64, np.int16])
 def test_a_size_that_comes_from_numpy_is_kept_as_a_number(cls, given, name, kind):
     size = given.get(name, inspect.signature(cls).parameters[name].default)
@@ -187,6 +187,15 @@ def test_steps_that_come_from_numpy(kind):
     data = (x[:, 0], torch.zeros(5, dtype=torch.int64))
     given = [ann2snn.accuracy_over_time(snn, [data], steps=steps) for steps in (kind(4), 4)]
     assert given[0] == given[1]
+    assert torch.equal(functional.delay(x, kind(2)), functional.delay(x, 2))
+    labels = torch.tensor([1, 0])
+    assert torch.equal(
+        functional.redundant_one_hot(labels, kind(3), kind(2)), functional.redundant_one_hot(labels, 3, 2)
+    )
+    assert neuron.GatedLIFNode(4, inplane=(kind(3), kind(1), kind(1))).alpha.shape == (3, 1, 1)
+    assert neuron.GatedLIFNode(4, inplane=kind(3)).alpha.shape == (3, 1, 1)
+    packed = spikes.PackedSpikes.from_dense((x > 0.5).float())
+    assert torch.equal(packed[kind(2)], packed[2])
     net = models.Spikformer(T=kind(2), patch_size=4, embed_dims=8, num_heads=2, depths=1)
     assert type(net.T) is int
 
@@ -196,3 +205,16 @@ def test_steps_that_come_from_numpy(kind):
 def test_an_axis_that_no_tensor_has(place, given):
     with _seconds(20), pytest.raises(ValueError, match=f"Flatten: {place}, an axis, must be a whole number"):
         layer.Flatten(**{place: given})
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int16])
+def test_counts_of_monitors_that_come_from_numpy(kind):
+    net = neuron.IFNode(step_mode="m")
+    with monitor.record(net, "count", every=kind(2)) as recording:
+        for _ in range(4):
+            net(torch.ones(3, 1, 2))
+            functional.reset_net(net)
+    assert recording[""].sum() == 2 * 3 * 2
+    assert monitor.every(kind(3), kind(1)) == slice(1, None, 3)
+    assert monitor.first(kind(2)) == slice(0, 2, 1)
+    assert monitor.random_choice(kind(2))(5).tolist() == monitor.random_choice(2)(5).tolist()

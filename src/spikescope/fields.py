@@ -11,6 +11,7 @@ from inspect import Parameter, Signature, signature
 from numbers import Real
 from typing import Any, ClassVar, Self, dataclass_transform
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,6 +78,8 @@ class Field:
             return self._admit_part(owner, name, given)
         if self.dynamic:
             return self._admit_value(owner, name, given)
+        if isinstance(given, np.generic):  # a number of numpy is one of Python
+            given = given.item()
         if self.choices:
             check_choice(owner, name, given, self.choices)
         if self.kind is not None and (

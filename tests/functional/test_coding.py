@@ -42,7 +42,7 @@ def test_delay_of_nothing_and_gradient():
 
 
 def test_delay_refuses_in_words():
-    with pytest.raises(ValueError, match="delay_steps must be at least 0, but got -1"):
+    with pytest.raises(ValueError, match="delay_steps must be a whole number of at least 0, but got -1"):
         delay(torch.ones(3), -1)
     for wrong in (1.0, True, None):
         with pytest.raises(TypeError, match=f"delay_steps must be a whole number, but got {wrong}"):
@@ -95,8 +95,8 @@ def test_redundant_one_hot_by_hand():
         ([[0]], 3, 2, ShapeError, r"labels \[N\], but got \[1, 1\]"),
         ([0.0], 3, 2, TypeError, r"integer dtype, but got torch\.float32"),
         ([True], 3, 2, TypeError, r"integer dtype, but got torch\.bool"),
-        ([0], 0, 2, ValueError, "num_classes must be at least 1, but got 0"),
-        ([0], 3, 0, ValueError, "n must be at least 1, but got 0"),
+        ([0], 0, 2, ValueError, "num_classes must be a whole number of at least 1, but got 0"),
+        ([0], 3, 0, ValueError, "n must be a whole number of at least 1, but got 0"),
         ([0], 3, 1.5, TypeError, "n must be a whole number, but got 1.5"),
     ],
 )

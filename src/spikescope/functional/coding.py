@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_sequence, check_tensor, dims
+from ..errors import ShapeError, check_sequence, check_tensor, check_whole, dims
 from ..internals import readable
 
 __all__ = ["delay", "first_spike_index", "redundant_one_hot"]
@@ -21,7 +23,7 @@ def delay(x_seq: Tensor, delay_steps: int) -> Tensor:
     """
     check_tensor("delay", "x_seq", x_seq)
     check_sequence("delay", x_seq)
-    _check_whole("delay", "delay_steps", delay_steps, 0)
+    delay_steps = _whole("delay", "delay_steps", delay_steps, 0)
     steps = len(x_seq)
     empty = min(delay_steps, steps)
     return torch.cat((x_seq.new_zeros(empty, *x_seq.shape[1:]), x_seq[: steps - empty]))
@@ -53,8 +55,8 @@ def redundant_one_hot(labels: Tensor, num_classes: int, n: int) -> Tensor:
             [1., 1., 0., 0., 0., 0.]])
     """
     check_tensor("redundant_one_hot", "labels", labels)
-    _check_whole("redundant_one_hot", "num_classes", num_classes, 1)
-    _check_whole("redundant_one_hot", "n", n, 1)
+    num_classes = _whole("redundant_one_hot", "num_classes", num_classes, 1)
+    n = _whole("redundant_one_hot", "n", n, 1)
     if labels.ndim != 1:
         raise ShapeError(f"redundant_one_hot takes labels [N], but got {dims(labels.shape)}.")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
@@ -67,8 +69,7 @@ def redundant_one_hot(labels: Tensor, num_classes: int, n: int) -> Tensor:
     return (labels.unsqueeze(1) == classes).to(torch.get_default_dtype())
 
 
-def _check_whole(owner: str, name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+def _whole(owner: str, name: str, value: object, least: int) -> int:
+    if not isinstance(value, (int, Integral)) or isinstance(value, bool):
         raise TypeError(f"{owner}: {name} must be a whole number, but got {value!r}.")
-    if value < least:
-        raise ValueError(f"{owner}: {name} must be at least {least}, but got {value}.")
+    return check_whole(owner, name, value, least)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, overload
 
 from torch import nn
 
-from ..errors import ShapeError, check_listening, check_module, did_you_mean
+from ..errors import ShapeError, check_listening, check_module, check_whole, did_you_mean
 from ..neuron.spiking import gives_spikes
 from ..recording.budget import Budget
 from ..recording.budget import budget as as_budget
@@ -118,8 +118,7 @@ def record(
     0.5
     """
     check_module("record", net)
-    if not (isinstance(every, int) and every >= 1):
-        raise ValueError(f"record: every must be a whole number of at least 1, but got {every!r}.")
+    every = check_whole("record", "every", every)
     if to is None and subset is not None and subset.time is not None:
         raise ValueError("record: reducers need steps without gaps; leave subset.time out and choose runs with every=.")
     limits = as_budget(budget)

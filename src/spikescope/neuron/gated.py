@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -97,8 +98,8 @@ class GatedLIFNode(PointwiseNeuron):
                 pass
             case int(channels) if 0 < channels <= LARGEST:
                 return (channels, 1, 1)
-            case tuple(shape) if all(isinstance(size, int) and 0 < size <= LARGEST for size in shape):
-                return shape
+            case tuple(shape) if all(isinstance(size, (int, Integral)) and 0 < size <= LARGEST for size in shape):
+                return tuple(int(size) for size in shape)
         raise ValueError(
             f"{type(self).__name__}: inplane must be None, a number of channels or a shape, but got {self.inplane!r}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -100,7 +101,7 @@ def traces_of(
         marks = fired(_of_sample(spikes[name], sample)) if name in spikes else np.zeros(x.shape, dtype=np.bool_)
         if marks.shape != x.shape:
             raise ShapeError(f"traces: the spikes of {name!r} are {dims(marks.shape)}, its potentials {dims(x.shape)}.")
-        for neuron in _lively(x, neurons) if isinstance(neurons, int) else neurons:
+        for neuron in _lively(x, int(neurons)) if isinstance(neurons, (int, Integral)) else neurons:
             if not 0 <= neuron < x.shape[1]:
                 raise IndexError(f"traces: {name!r} has no neuron {neuron}; there are {x.shape[1]}.")
             words, colour = f"{name}\nno. {neuron}".strip(), COLOURS[place % len(COLOURS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -166,7 +167,8 @@ class PackedSpikes:
     def __getitem__(self, key: slice) -> PackedSpikes: ...
     def __getitem__(self, key: int | slice) -> Tensor | PackedSpikes:
         """One step as a tensor `[N, *]`, or a slice in time as packed spikes; only these steps are unpacked."""
-        if isinstance(key, int):
+        if isinstance(key, (int, Integral)):
+            key = int(key)
             if not -len(self) <= key < len(self):
                 raise IndexError(f"PackedSpikes: there is no step {key}; there are {len(self)}.")
             start = key % len(self)

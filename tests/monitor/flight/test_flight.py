@@ -413,7 +413,7 @@ def test_a_closed_recorder_listens_to_nothing(tmp_path):
         ({"keep": "20 MB"}, "keep is a number of steps, as 20 or '20 steps', but got '20 MB'"),
         ({"on": "nan"}, "on must be one of .*'nonfinite'.*got 'nan'"),
         ({"signals": "v"}, "signals are some of 'spike', 'h', 'grad_output', but got 'v'"),
-        ({"samples": 0}, "samples is a whole number of at least 1"),
+        ({"samples": 0}, "samples must be a whole number of at least 1"),
         ({"budget": monitor.Budget("1 MB", "spill")}, "over the budget the oldest steps go; leave out 'spill'"),
     ],
 )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...errors import check_whole
+
 __all__ = ["Subset", "every", "first", "random_choice"]
 
 Index = slice | tuple[int, ...] | Tensor | Callable[[int], Tensor | slice] | None
@@ -20,16 +22,13 @@ def every(n: int, offset: int = 0) -> slice:
     >>> every(3)
     slice(0, None, 3)
     """
-    if not (isinstance(n, int) and n >= 1 and offset >= 0):
-        raise ValueError(f"every(n, offset) takes n of at least 1 and an offset of at least 0, but got {n}, {offset}.")
+    n, offset = check_whole("every", "n", n), check_whole("every", "offset", offset, 0)
     return slice(offset, None, n)
 
 
 def first(n: int) -> slice:
     """The first `n`."""
-    if not (isinstance(n, int) and n >= 1):
-        raise ValueError(f"first(n) takes n of at least 1, but got {n!r}.")
-    return slice(0, n, 1)
+    return slice(0, check_whole("first", "n", n), 1)
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class _Random:
 
 def random_choice(k: int, seed: int = 0) -> Callable[[int], Tensor]:
     """`k` at random, the same for the same seed and size, in ascending order."""
-    if not (isinstance(k, int) and k >= 1):
-        raise ValueError(f"random_choice(k) takes k of at least 1, but got {k!r}.")
-    return _Random(k, seed)
+    return _Random(check_whole("random_choice", "k", k), seed)
 
 
 @dataclass(frozen=True, eq=False)

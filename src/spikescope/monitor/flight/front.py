@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import check_module
+from ...errors import check_module, check_whole
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ..probe.single import GradScale
@@ -74,11 +74,8 @@ def flight_recorder(
     ([10, 11, 12], Run(index=0, steps=4, samples=1))
     """
     check_module("flight_recorder", net)
-    if not (isinstance(samples, int) and samples >= 1 and isinstance(at_most, int) and at_most >= 0):
-        raise ValueError(
-            f"flight_recorder: samples is a whole number of at least 1 and at_most of at least 0, but got {samples!r} "
-            f"and {at_most!r}."
-        )
+    samples = check_whole("flight_recorder", "samples", samples)
+    at_most = check_whole("flight_recorder", "at_most", at_most, 0)
     limits = as_budget(budget)
     if limits.policy not in ("error", "drop oldest"):
         raise ValueError(f"flight_recorder: over the budget the oldest steps go; leave out {limits.policy!r}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 from ...errors import did_you_mean
@@ -59,7 +60,7 @@ def choose_runs(owner: str, signals: list[Any], wanted: int | slice | Iterable[i
         return frozenset(there)
     if isinstance(wanted, slice):
         wanted = there[wanted]
-    numbers = [wanted] if isinstance(wanted, int) else list(wanted)
+    numbers = [int(wanted)] if isinstance(wanted, (int, Integral)) else list(wanted)
     absent = [number for number in numbers if number not in there]
     if absent or not numbers:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from ...background import BackgroundThread
-from ...errors import check_listening, check_module
+from ...errors import check_listening, check_module, check_whole
 from ...files import OutputError, write_whole
 from ...monitor.probe.single import GradScale
 from ...recording.budget import Budget
@@ -63,8 +63,7 @@ def live(
     ['0', '1']
     """
     check_module("live", net)
-    if not (isinstance(keep, int) and keep >= 1):
-        raise ValueError(f"live: keep is a number of steps of at least 1, but got {keep!r}.")
+    keep = check_whole("live", "keep", keep)
     check_title("live", title)
     place = None if report is None else place_of("live", report)
     feed = Feed(net, keep + 1, as_budget(budget).bytes, evaluation, scaler, title)
