@@ -131,3 +131,84 @@ def test_parameters_of_attention_are_in_the_order_in_which_optimizers_have_numbe
     names = [name for name, _ in layer.SpikeDrivenSelfAttention(8, 2).named_parameters()]
     wanted = [f"{c}_{part}" for c in "qkv" for part in ("conv.weight", "bn.weight", "bn.bias")]
     assert names == [*wanted, "proj_conv.weight", "proj_conv.bias", "proj_bn.weight", "proj_bn.bias"]
+
+
+@pytest.mark.parametrize("v_reset", [0.25, None])
+@pytest.mark.parametrize("name", ["plif", "izhikevich"])
+def test_runs_of_neurons_with_more_than_a_potential(name, v_reset):
+    from spikingjelly.activation_based import functional, neuron
+
+    x_seq, v = 3 * torch.rand(5, 3, 4), torch.rand(3, 4, requires_grad=True)
+    if name == "plif":
+        node = neuron.ParametricLIFNode(1.5, step_mode="m", store_v_seq=True, v_reset=v_reset)
+        learned = node.w
+        spikes, last, v_seq = functional.plif_multi_step(x_seq, v, node.w, v_reset=v_reset, store_v_seq=True)
+        assert functional.plif_multi_step(x_seq, v, node.w)[2] is None
+    else:
+        node = neuron.IzhikevichNode(step_mode="m", store_v_seq=True, v_reset=v_reset)
+        learned = node.w = torch.rand(3, 4, requires_grad=True)
+        run = functional.izhikevich_multi_step(
+            x_seq, v, node.w, node.tau, node.v_threshold, v_reset, node.v_rest, node.a, node.b, node.tau_w, node.v_c,
+            node.a0, store_state_seq=True,
+        )  # fmt: skip
+        spikes, last, w, v_seq, w_seq = run
+        assert functional.izhikevich_multi_step(x_seq, v, learned)[3:] == (None, None)
+        assert torch.equal(w_seq[-1], w)
+    node.v = v
+    wanted = node(x_seq)
+    assert torch.equal(spikes, wanted)
+    assert spikes.unique().tolist() == [0.0, 1.0]
+    torch.testing.assert_close(last, node.v)
+    torch.testing.assert_close(v_seq, node.v_seq)
+    for leaf in (v, learned):
+        got, grad = (torch.autograd.grad(out.sum(), leaf, retain_graph=True)[0] for out in (spikes, wanted))
+        torch.testing.assert_close(got, grad)
+    with pytest.raises(ValueError, match=f"{name}_multi_step: there is no step"):
+        getattr(functional, f"{name}_multi_step")(x_seq[:0], v, learned)
+
+
+@pytest.mark.parametrize("v_reset", [0.25, None])
+def test_parts_of_a_step(v_reset):
+    from spikingjelly.activation_based import functional, neuron, surrogate
+
+    x, v = 3 * torch.rand(3, 4), torch.rand(3, 4)
+    for decays in (True, False):
+        node = neuron.LIFNode(1.75, decays, v_reset=v_reset)
+        node.v = v
+        wanted = node(x)
+        h = functional.lif_charge(x, v, 1.75, decays, v_reset)
+        assert torch.equal((h >= 1).float(), wanted)
+        assert torch.equal(functional.voltage_reset(h, wanted, 1.0, v_reset, False), node.v)
+    liaf, ilif = neuron.LIAFNode(torch.tanh, True, 1.75, v_reset=v_reset), neuron.ILIFNode(1.75)
+    liaf.v = ilif.v = v
+    fire = (1.0, v_reset, torch.tanh, True, surrogate.Sigmoid())
+    for got, node in (
+        (functional.liaf_step(x, v, 1.75, True, *fire), liaf),
+        (functional.ilif_step(x, v, 1.75, 1.0, surrogate.MultiLevelSpikeCount(4)), ilif),
+    ):
+        assert torch.equal(got[0], node(x))
+        assert torch.equal(got[1], node.v)
+    spike = torch.ones(2, requires_grad=True)
+    detached, through = (functional.voltage_reset(torch.ones(2), spike, 0.5, None, held) for held in (True, False))
+    assert not detached.requires_grad
+    assert through.requires_grad
+
+
+def test_steps_of_layers():
+    from spikingjelly.activation_based import functional, layer
+
+    x_seq = (torch.rand(5, 2, 3, 4, 4) > 0.5).float()
+    node = layer.SynapseFilter(tau=4.0)
+    norm = layer.NeuNorm(3, 4, 4)
+    delay = layer.Delay(2)
+    current, state, queue = torch.zeros_like(x_seq[0]), torch.zeros(2, 1, 4, 4), ()
+    for x in x_seq:
+        current = functional.synapse_filter_step(x, current, 0.25)
+        torch.testing.assert_close(current, node(x))
+        y, state = functional.neunorm_step(x, state, norm.w, norm.k, (1 - norm.k) / norm.in_channels**2)
+        torch.testing.assert_close(y, norm(x))
+        y, queue = functional.delay_step(x, queue, 2)
+        assert torch.equal(y, delay(x))
+        assert len(queue) <= 2
+    with pytest.raises(ValueError, match="delay_steps"):
+        functional.delay_step(x, (), -1)

@@ -296,3 +296,9 @@ def test_a_number_in_a_file_is_the_value_of_the_field():
     learned.load_state_dict({"alpha": torch.tensor(1.5)})
     assert isinstance(learned.alpha, nn.Parameter)
     assert learned.alpha.item() == 1.5
+
+
+def test_text_for_kernels_by_hand_is_refused_in_words():
+    for name in ("cuda_code", "cuda_codes"):  # as two ages call it
+        with pytest.raises(NotImplementedError, match="Sigmoid gives no CUDA text: kernels are derived"):
+            getattr(Sigmoid(), name)("y", "x", dtype="fp32")

@@ -25,6 +25,11 @@ _TRAINING = (
     "code); networks come from spikescope.models.create(name)"
 )
 
+_PROFILING = (
+    "profiling.profile(net, x) tells time, memory and spikes by layer; the operations of PyTorch are those of "
+    "torch.profiler, and monitor.GPUMonitor tells the load of a GPU"
+)
+
 _CHIPS = (
     "no chip is simulated here; op_counter.estimate_simple_energy(net, x) and monitor.energy(net, x) price what a "
     "network does"
@@ -60,7 +65,7 @@ AREAS: dict[str, str] = {
     "activation_based.memopt": (
         "memory is saved by functional.checkpoint(module, x) here, which knows the state of the neurons"
     ),
-    "activation_based.profiler": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
+    "activation_based.profiler": _PROFILING,
     "activation_based.onnx2snn": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
     "activation_based.model.train_classify": _TRAINING,
     "activation_based.model.train_imagenet_example": _TRAINING,
@@ -75,7 +80,7 @@ AREAS: dict[str, str] = {
     "clock_driven.ann2snn.kernels": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
     "timing_based": _TIMES,
     "event_driven": _TIMES,
-    "nsys": "time is measured with torch.profiler, and the load of a GPU with monitor.GPUMonitor",
+    "nsys": _PROFILING,
     "models": "networks are built by spikescope.models.create(name)",
     "sequence": "attention and recurrent layers are in spikescope.layer and spikescope.rnn",
 }

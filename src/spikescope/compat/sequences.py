@@ -10,11 +10,23 @@ from collections.abc import Callable
 from inspect import Parameter, Signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..errors import ShapeError, check_sequence, dims
 from ..neuron import EIFNode, IFNode, ILIFNode, LIFNode, PointwiseNeuron, QIFNode
+from ..surrogate import Sigmoid, Surrogate
+from .steps import izhikevich_step, plif_step
 
-__all__ = ["eif_multi_step", "if_multi_step", "ilif_multi_step", "lif_multi_step", "qif_multi_step"]
+__all__ = [
+    "eif_multi_step",
+    "if_multi_step",
+    "ilif_multi_step",
+    "izhikevich_multi_step",
+    "lif_multi_step",
+    "plif_multi_step",
+    "qif_multi_step",
+]
 
 _UNLESS_GIVEN = frozenset(("surrogate_function", "detach_reset"))  # None and False leave the neuron its default
 
@@ -57,3 +69,59 @@ lif_multi_step = sequence_of("lif_multi_step", LIFNode, {"tau": 2.0, "decay_inpu
 ilif_multi_step = sequence_of("ilif_multi_step", ILIFNode, {"tau": 2.0, "v_threshold": 1.0, **_REST})
 qif_multi_step = sequence_of("qif_multi_step", QIFNode, _QIF)
 eif_multi_step = sequence_of("eif_multi_step", EIFNode, _EIF)
+
+
+def plif_multi_step(
+    x_seq: Tensor,
+    v: Tensor,
+    w: Tensor,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    surrogate_function: Surrogate | None = None,
+    detach_reset: bool = False,
+    store_v_seq: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A run of `neuron.ParametricLIFNode` with the parameter `w`, step by step: spikes, `v`, and `v_seq` or None."""
+    fields = (w, decay_input, v_threshold, v_reset, surrogate_function or Sigmoid(), detach_reset)
+    spikes, (potentials,) = _stepped(plif_step, x_seq, (v,), fields)
+    return spikes, potentials[-1], potentials if store_v_seq else None
+
+
+def izhikevich_multi_step(
+    x_seq: Tensor,
+    v: Tensor,
+    w: Tensor,
+    tau: float = 2.0,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    v_rest: float = 0.0,
+    a: float = 0.1,
+    b: float = 0.2,
+    tau_w: float = 2.0,
+    v_c: float = 0.8,
+    a0: float = 1.0,
+    detach_reset: bool = False,
+    surrogate_function: Surrogate | None = None,
+    store_state_seq: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """A run of `neuron.IzhikevichNode`, step by step: spikes, `v`, `w`, and their courses or None."""
+    fire = (v_threshold, v_reset, surrogate_function or Sigmoid(), detach_reset)
+    spikes, (vs, ws) = _stepped(izhikevich_step, x_seq, (v, w), (tau, a0, v_rest, v_c, tau_w, a, b, *fire))
+    return spikes, vs[-1], ws[-1], vs if store_state_seq else None, ws if store_state_seq else None
+
+
+def _stepped(
+    step: Callable[..., tuple[Tensor, ...]], x_seq: Tensor, state: tuple[Tensor, ...], fields: tuple[Any, ...]
+) -> tuple[Tensor, list[Tensor]]:
+    """Outputs and states of all steps."""
+    name = step.__name__.replace("_step", "_multi_step")
+    check_sequence(name, x_seq)
+    if not len(x_seq):
+        raise ShapeError(f"{name}: there is no step in the sequence {dims(x_seq.shape)}. Give it at least one.")
+    given = []
+    for x in x_seq:
+        given.append(step(x, *state, *fields))
+        state = given[-1][1:]
+    output, *states = map(torch.stack, zip(*given, strict=True))
+    return output, states

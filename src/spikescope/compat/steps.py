@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, Signature
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..dynamics import eager
+from ..errors import check_whole
 from ..neuron import (
     ComplementaryLIFNode,
     CUBALIFNode,
     EIFNode,
     IFNode,
+    ILIFNode,
     IzhikevichNode,
     KLIFNode,
+    LIAFNode,
     LIFNode,
     ParametricLIFNode,
     PointwiseNeuron,
@@ -28,20 +32,28 @@ from ..neuron import (
     TernaryIFNode,
     TernaryLIFNode,
 )
+from ..neuron.integrate import leak, reset_to
 
 __all__ = [
     "clif_step",
     "cuba_lif_step",
+    "delay_step",
     "eif_step",
     "if_step",
+    "ilif_step",
     "izhikevich_step",
     "klif_step",
+    "liaf_step",
+    "lif_charge",
     "lif_step",
+    "neunorm_step",
     "plif_step",
     "qif_step",
     "raf_step",
+    "synapse_filter_step",
     "ternary_if_step",
     "ternary_lif_step",
+    "voltage_reset",
 ]
 
 _DEFAULTS = {"detach_reset": False}
@@ -83,7 +95,8 @@ def step_of(
     return step
 
 
-_FIRE = "v_threshold v_reset surrogate_function detach_reset"
+_GRADIENT = "surrogate_function detach_reset"
+_FIRE = f"v_threshold v_reset {_GRADIENT}"
 
 if_step = step_of("if_step", IFNode, "v", _FIRE)
 lif_step = step_of("lif_step", LIFNode, "v", f"tau decay_input {_FIRE}")
@@ -102,6 +115,56 @@ cuba_lif_step = step_of(
     f"current_decay voltage_decay {_FIRE}",
     {"c": "current", "c_decay": "current_decay", "v_decay": "voltage_decay"},
 )
+ilif_step = step_of("ilif_step", ILIFNode, "v", f"tau v_threshold {_GRADIENT}")
+liaf_step = step_of(
+    "liaf_step", LIAFNode, "v", f"tau decay_input v_threshold v_reset act threshold_related {_GRADIENT}"
+)
 clif_step = step_of(
     "clif_step", ComplementaryLIFNode, "v m", "tau v_threshold spike_function", {"surrogate_function": "spike_function"}
 )
+
+
+class _Fields(NamedTuple):
+    """What the parts of a step ask of a neuron's fields."""
+
+    tau: float = 2.0
+    decay_input: bool = True
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    detach_reset: bool = False
+
+
+def lif_charge(x: Tensor, v: Tensor, tau: float, decay_input: bool, v_reset: float | None) -> Tensor:
+    """The potential of `neuron.LIFNode` before it fires."""
+    return leak(_Fields(tau, decay_input, v_reset=v_reset), v, x)
+
+
+def voltage_reset(
+    v: Tensor, spike: Tensor, v_threshold: float, v_reset: float | None, detach_reset: bool = False
+) -> Tensor:
+    """The potential after the reset: to `v_reset`, or by `v_threshold` where that is None."""
+    return reset_to(_Fields(v_threshold=v_threshold, v_reset=v_reset, detach_reset=detach_reset), v, spike)
+
+
+def delay_step(x: Tensor, queue: tuple[Tensor, ...], delay_steps: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The input of `delay_steps` ago, zeros before there is one, and the inputs that wait.
+
+    >>> delay_step(torch.ones(2), (), 1)
+    (tensor([0., 0.]), (tensor([1., 1.]),))
+    """
+    delay_steps = check_whole("delay_step", "delay_steps", delay_steps, least=0)
+    waiting = (*queue, x)
+    return (waiting[0], waiting[1:]) if len(waiting) > delay_steps else (torch.zeros_like(x), waiting)
+
+
+def synapse_filter_step(x: Tensor, out_i: Tensor, reciprocal_tau: float | Tensor) -> Tensor:
+    """The current of `layer.SynapseFilter` after one step."""
+    return out_i - reciprocal_tau * (1 - x) * out_i + x
+
+
+def neunorm_step(
+    in_spikes: Tensor, state: Tensor, weight: Tensor, momentum: float, input_scale: float
+) -> tuple[Tensor, Tensor]:
+    """The output of `layer.NeuNorm` for one step, and its state: the running sum over the channels."""
+    state = momentum * state + input_scale * in_spikes.sum(1, keepdim=True)
+    return in_spikes - weight * state, state

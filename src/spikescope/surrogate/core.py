@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 import torch
 from torch import Tensor
@@ -115,6 +115,15 @@ class Surrogate(Declared):
         super()._reform()
         if type(self).by_functions:
             self._form = None  # no text tells what they compute
+
+    def cuda_code(self, *args: Any, **kwargs: Any) -> Never:
+        """Refused in words: SpikingJelly's surrogates give text for kernels that are written by hand."""
+        raise NotImplementedError(
+            f"{type(self).__name__} gives no CUDA text: kernels are derived from gradient(p, x), with the step of the "
+            "neuron around it. Give the surrogate to a neuron, and backend='auto' has the kernel."
+        )
+
+    cuda_codes = cuda_code
 
     @property
     def as_written(self) -> bool:
