@@ -34,7 +34,9 @@ _BACKENDS_ELSEWHERE = {
 
 def has_own(module: nn.Module, name: str) -> bool:
     """Whether the module itself has this attribute or method. A child of this name, or one passed through, is none."""
-    return name in vars(module) or hasattr(type(module), name)
+    if hasattr(type(module), name):  # asked first: where compiled code has read `vars` of a neuron, it loses its taps
+        return True
+    return name in vars(module)
 
 
 def reset_net(net: nn.Module) -> None:

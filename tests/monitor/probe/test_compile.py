@@ -364,3 +364,21 @@ def test_counts_and_bits_of_the_eager_loop_where_the_compiler_knows_no_sizes(ord
         seen.append([spikes["0"]["count"], spikes["0"]["packed"].dense()])
     assert seen[0][0].max() > 1
     assert all(map(torch.equal, *seen))
+
+
+@pytest.mark.parametrize("between", [functional.reset_net, functional.detach_net])
+def test_counts_beside_gradients_where_the_function_that_is_compiled_resets(between):
+    net = nn.Sequential(neuron.LIFNode(step_mode="m"), neuron.IFNode(step_mode="m"))
+
+    def function(x):
+        between(net)
+        return net(x)
+
+    x, seen = sequence().requires_grad_(), []
+    for run in (function, torch.compile(function, backend="eager", fullgraph=True)):
+        functional.reset_net(net)
+        with monitor.record(net, "gradient norm", signal="grad_output"), monitor.record(net, "count") as spikes:
+            run(x).sum().backward()
+        seen.append([spikes["0"], spikes["1"]])
+    assert seen[0][1].max() > 0
+    assert all(map(torch.equal, *seen))
