@@ -8,9 +8,10 @@ from torch import nn
 
 import fresh
 from monitor_cases import sequence, spiking_net
-from spikescope import functional, layer, neuron, open_recording
+from spikescope import functional, layer, monitor, neuron, open_recording, surrogate
 from spikescope.files import OutputError
 from spikescope.monitor import Subset, every, first, record
+from spikescope.spikes import PackedSpikes
 
 RUNS = 3
 
@@ -162,6 +163,23 @@ def test_spikes_that_are_not_0_or_1_are_kept_as_numbers(tmp_path):
     assert not held.packed
     assert torch.equal(held.read(0), live["0"])
     assert held.read(0).max() > 1
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_spikes_that_are_first_0_or_1_and_then_more_are_kept_as_numbers_from_there_on(tmp_path, step_mode):
+    node = neuron.IFNode(v_reset=None, surrogate_function=surrogate.MultiLevelSpikeCount(4), step_mode=step_mode)
+    net, outputs = nn.Sequential(node), []
+    with record(net, "spike", to=tmp_path / "run.spk"):
+        for level in (0.5, 0.5, 3.0, 0.5):
+            x_seq = torch.full((4, 2, 3), level)
+            outputs.append(torch.stack([net(x) for x in x_seq]) if step_mode == "s" else net(x_seq))
+    recording = open_recording(tmp_path / "run.spk")
+    signal, want = recording["0"]["spike"], torch.cat(outputs)
+    assert not signal.packed
+    assert torch.equal(signal.read(run=0), want)
+    assert torch.equal(monitor.reduce(recording, "count")["0"], want.sum((0, 1)).long())
+    if step_mode == "m":
+        assert [type(block.values) for block in signal.blocks()] == [PackedSpikes, torch.Tensor]
 
 
 def test_it_is_read_while_it_grows_and_after_a_flush(tmp_path):

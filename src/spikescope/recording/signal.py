@@ -123,10 +123,10 @@ class Signal(Sequence["RunView"]):
         """Of the values that `read` gives."""
         return self._any.dtype
 
-    @property
+    @cached_property
     def packed(self) -> bool:
-        """Whether its blocks are packed spikes."""
-        return self._any.packed
+        """Whether all its blocks are packed spikes."""
+        return self._any.packed and all(piece.packed for piece in self._pieces)
 
     @property
     def nbytes(self) -> int:
