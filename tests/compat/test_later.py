@@ -212,3 +212,30 @@ def test_steps_of_layers():
         assert len(queue) <= 2
     with pytest.raises(ValueError, match="delay_steps"):
         functional.delay_step(x, (), -1)
+
+
+def test_a_network_trained_on_counts_runs_on_single_spikes():
+    from spikingjelly.activation_based import layer
+
+    counts = torch.randint(0, 5, (3, 2, 4)).float().requires_grad_()
+    to_spikes, to_counts = layer.SpikeCountToBinary(4), layer.TemporalBinSum(4)
+    assert to_spikes(counts) is counts
+    assert to_counts(counts) is counts
+    spikes = to_spikes.eval()(counts)
+    assert spikes.shape == (12, 2, 4)
+    wanted = [float(slot < n) for n in counts[:, 0, 0].tolist() for slot in range(4)]
+    assert spikes[:, 0, 0].tolist() == wanted
+    assert torch.equal(to_counts.eval()(spikes), counts)
+    grad = torch.rand(12, 2, 4)
+    spikes.backward(grad)
+    torch.testing.assert_close(counts.grad, grad.view(3, 4, 2, 4).mean(1))
+    linear = nn.Linear(4, 5, bias=False)
+    torch.testing.assert_close(to_counts(linear(spikes)), linear(counts))  # as the layer between sees sums
+    assert torch.equal(to_counts(torch.ones(6, 1)), torch.tensor([[4.0], [2.0]]))
+    always = layer.SpikeCountToBinary(2, always_convert=True)
+    assert always(torch.ones(3, 1)).flatten().tolist() == [1, 0, 1, 0, 1, 0]
+    for module in (layer.SpikeCountToBinary, layer.TemporalBinSum):
+        with pytest.raises(ValueError, match="num_slots"):
+            module(0)
+        with pytest.raises(ValueError, match=r"takes a sequence \[T, N, \*\]"):
+            module(2).eval()(torch.ones(3))

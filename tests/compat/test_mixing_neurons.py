@@ -125,6 +125,8 @@ def test_few_spikes_code_a_value(kind):
     parts = torch.stack([0.25 * x, 0.5 * x, 0.25 * x])
     torch.testing.assert_close(node(parts), wanted.T)
     assert len(wanted.unique()) > 3
+    assert isinstance(node, neuron.FewSpikeNode)
+    assert torch.equal(node.single_step_forward(x), node.multi_step_forward(parts).sum(0))
     leaf = parts.clone().requires_grad_()
     node(leaf).sum().backward()
     assert leaf.grad.abs().sum() > 0

@@ -77,7 +77,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     ),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
     "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
-    "activation_based.layer": ("spikescope.layer", *_later("TLastMultiStepContainer TLastSeqToANNContainer")),
+    "activation_based.layer": (
+        "spikescope.layer",
+        *_later("TLastMultiStepContainer TLastSeqToANNContainer"),
+        "spikescope.compat.ages.slots",
+    ),
     "activation_based.quantize": ("spikescope.quantize", "spikescope.compat.ages.straight"),
     "activation_based.monitor": ("spikescope.monitor", "spikescope.compat.ages.straight:unpack_len1_tuple"),
     "activation_based.learning": (

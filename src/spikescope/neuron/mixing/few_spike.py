@@ -80,18 +80,25 @@ class _Coded(nn.Module, StepModule):
             v = v - h * spike
         return given
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Of values `[N, *]` their codes, summed; of a sequence `[K, N, *]` the code of its sum, step by step."""
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        """Of values `[N, *]` their codes, summed."""
+        check_floating(type(self).__name__, x)
+        return torch.stack(self._coded(x)).sum(0)
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """Of a sequence `[K, N, *]` the code of its sum, step by step."""
         owner = type(self).__name__
-        check_floating(owner, x)
-        if self.step_mode == "s":
-            return torch.stack(self._coded(x)).sum(0)
-        if x.ndim < 1 or len(x) != self.K:
+        check_floating(owner, x_seq)
+        if x_seq.ndim < 1 or len(x_seq) != self.K:
             raise ShapeError(
-                f"{owner} codes by K={self.K} steps, but the input has the shape {dims(x.shape)}. Give it a sequence "
-                f"[{self.K}, N, *], or values with step_mode='s'."
+                f"{owner} codes by K={self.K} steps, but the input has the shape {dims(x_seq.shape)}. Give it a "
+                f"sequence [{self.K}, N, *], or values with step_mode='s'."
             )
-        return torch.stack(self._coded(x.sum(0)))
+        return torch.stack(self._coded(x_seq.sum(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values or a sequence, by `step_mode`."""
+        return self.single_step_forward(x) if self.step_mode == "s" else self.multi_step_forward(x)
 
     def extra_repr(self) -> str:
         return f"K={self.K}, step_mode={self.step_mode}"
@@ -191,7 +198,7 @@ def _chosen(usual: Tensor, ones: Tensor, others: Tensor) -> list[Tensor]:
     return [torch.where(usual, one, other) for one, other in zip(ones, others, strict=True)]
 
 
-class HGNode(_Coded):
+class HGNode(FewSpikeNode):
     r"""Codes a value by the table of the region that it lies in.
 
     - `tables`: one for each region, of equally many steps.
@@ -216,7 +223,7 @@ class HGNode(_Coded):
         surrogate_function: Surrogate | None = None,
         step_mode: str = "s",
     ) -> None:
-        super().__init__(surrogate_function, step_mode)
+        _Coded.__init__(self, surrogate_function, step_mode)  # it has tables of its own
         owner = type(self).__name__
         if not tables:
             raise ValueError(f"{owner}: there is no table. Give it one for each region.")
