@@ -233,6 +233,11 @@ class MemoryModule(StepModule, nn.Module):
         check_choice(type(self).__name__, "the memory name", name, self._memories)
         self._reset_values[name] = value
 
+    def get_reset_value(self, name: str) -> Any:
+        """The value that `reset()` gives to the memory `name`."""
+        check_choice(type(self).__name__, "the memory name", name, self._memories)
+        return self._reset_values[name]
+
     @property
     def _memories_rv(self) -> dict[str, Any]:
         """The reset values by the name that published subclasses write to."""
@@ -323,6 +328,35 @@ class MemoryModule(StepModule, nn.Module):
         if self._assigned:
             self._assigned.clear()
         return _apart(out, others, shares)
+
+    def functional_forward(
+        self, inputs: tuple[Any, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """A call as a function of inputs and states: outputs and next states. The own state is as before afterwards.
+
+        The states are those of `memories()`, in their order. `functional.get_state` and `set_state` hand around those
+        of a whole network.
+
+        >>> spikescope.neuron.IFNode(v_reset=None).functional_forward((torch.tensor([0.75]),), (0.5,))
+        ((tensor([1.]),), (tensor([0.2500]),))
+        """
+        names = [name for name, _ in self.named_memories()]
+        if len(states) != len(names):
+            raise ValueError(
+                f"{type(self).__name__}.functional_forward takes a state for each of {', '.join(names) or 'no memory'},"
+                f" but got {len(states)}."
+            )
+        before, assigned = dict(self._memories), self._assigned.copy()
+        try:
+            for name, held in zip(names, states, strict=True):
+                setattr(self, name, held)
+            out = self(*inputs, **kwargs)
+            after = tuple(self.memories())
+        finally:
+            self._memories.update(before)
+            self._assigned.clear()
+            self._assigned.update(assigned)
+        return tuple(out) if isinstance(out, (tuple, list)) else (out,), after
 
     def single_step_forward(self, *args: Any, **kwargs: Any) -> Any:
         """One time step `[N, *]`."""

@@ -99,3 +99,42 @@ def test_a_state_too_few_is_said_in_words():
 
     with pytest.raises(ValueError, match=r"Short.single_step_functional_forward must give a state for each of total"):
         Short()(torch.rand(2))
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("cls", [neuron.LIFNode, neuron.IzhikevichNode, neuron.CUBALIFNode, neuron.ILIFNode])
+def test_a_call_of_a_neuron_as_a_function(cls, mode):
+    node = cls(step_mode=mode)
+    x = 2 * torch.rand(5, 2, 3) if mode == "m" else 2 * torch.rand(2, 3)
+    states = tuple(torch.rand(2, 3, requires_grad=True) for _ in node.memories())
+    other = copy.deepcopy(node)
+    outputs, after = node.functional_forward((x,), states)
+    assert list(node.memories()) == list(other.memories())  # at rest
+    for (name, _), held in zip(list(other.named_memories()), states, strict=True):
+        setattr(other, name, held)
+    assert torch.equal(outputs[0], other(x))
+    for got, wanted in zip(after, other.memories(), strict=True):
+        assert torch.equal(got, wanted)
+    outputs[0].sum().backward()
+    assert states[0].grad is not None
+    node(x)  # the state is as any other that a call left
+    with pytest.raises(ValueError, match="reset_net"):
+        node(x[..., :1])
+    held = list(node.memories())
+    with pytest.raises(ValueError, match=rf"{cls.__name__}.functional_forward takes a state for each of"):
+        node.functional_forward((x,), ())
+    with pytest.raises(TypeError):
+        node.functional_forward((None,), states)
+    assert all(now is before for now, before in zip(node.memories(), held, strict=True))
+    with pytest.raises(ValueError, match="reset_net"):
+        node(x[..., :1])
+
+
+def test_what_a_reset_gives_is_told():
+    node = neuron.LIFNode(v_reset=0.25)
+    node(torch.rand(3))
+    assert node.get_reset_value("v") == 0.25
+    node.set_reset_value("v", 0.5)
+    assert node.get_reset_value("v") == 0.5
+    with pytest.raises(ValueError, match="memory name"):
+        node.get_reset_value("u")
