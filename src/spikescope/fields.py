@@ -251,8 +251,9 @@ class Declared(nn.Module):
     """A module made of declared fields.
 
     The fields of a class are those it declares, then those of its bases: in this order they are the arguments of the
-    constructor. They are read and assigned as attributes; an assignment is checked as in the constructor. `params`
-    gives their present values as one named tuple, the form in which the pure formulas take them.
+    constructor; with `keeps_order=True` a field that a base has already keeps its place. They are read and assigned as
+    attributes; an assignment is checked as in the constructor. `params` gives their present values as one named tuple,
+    the form in which the pure formulas take them.
     """
 
     fields: ClassVar[Mapping[str, Field]] = {}
@@ -265,12 +266,13 @@ class Declared(nn.Module):
 
     __prepare_scriptable__ = refuse_script
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, keeps_order: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = {name: spec for name, spec in vars(cls).items() if isinstance(spec, Field)}
         for name in own:
             delattr(cls, name)  # a class attribute would hide a Parameter of this name
-        cls.fields = own | {name: spec for name, spec in cls.fields.items() if name not in own}
+        first = {name: spec for name, spec in own.items() if not (keeps_order and name in cls.fields)}
+        cls.fields = first | {name: own.get(name, spec) for name, spec in cls.fields.items() if name not in first}
         cls.dynamic = tuple(name for name, spec in cls.fields.items() if spec.dynamic)
         cls.parts = tuple(name for name, spec in cls.fields.items() if spec.factory is not None)
         cls.Params = namedtuple("Params", list(cls.fields))  # type: ignore[misc]  # the names are known only now

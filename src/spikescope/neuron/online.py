@@ -20,7 +20,7 @@ class Traced(NamedTuple):
     trace: Value = 0.0
 
 
-class OnlineLeakyIntegrateAndFire(LeakyIntegrateAndFire, abstract=True):
+class OnlineLeakyIntegrateAndFire(LeakyIntegrateAndFire, abstract=True, keeps_order=True):
     """Base of the leaky neurons whose stored state has no graph, so that the memory does not grow with the steps."""
 
     detach_reset: bool = option(default=True, kind=bool, kw_only=True)
@@ -31,7 +31,7 @@ class OnlineLeakyIntegrateAndFire(LeakyIntegrateAndFire, abstract=True):
         return super()._single(output, type(state)(*(held.detach() for held in state)), x)
 
 
-class OTTTLIFNode(OnlineLeakyIntegrateAndFire):
+class OTTTLIFNode(OnlineLeakyIntegrateAndFire, keeps_order=True):
     r"""A leaky neuron for online training through time. In training it gives out `[spike, trace]`, in eval the spike.
 
     $$H_t = (1 - \tfrac{1}{\tau})\, V_{t-1} + X_t \qquad \hat a_t = (1 - \tfrac{1}{\tau})\, \hat a_{t-1} + S_t$$
