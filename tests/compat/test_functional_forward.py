@@ -64,19 +64,21 @@ def test_a_module_runs_by_its_function_in_both_modes():
 
 @pytest.mark.parametrize("mode", ["s", "m"])
 def test_a_neuron_is_that_of_the_same_equations_by_hooks(mode):
-    told = []
+    told, grads = [], []
     for cls in (Filtered, FilteredByHooks):
         node, x_seq = cls(step_mode=mode, store_v_seq=True), drive()
         with monitor.OutputMonitor(node, cls) as seen:
             y = node(x_seq) if mode == "m" else torch.stack([node(x) for x in x_seq])
         y.sum().backward()
-        told.append((y, node.v, node.i, node.v_seq, x_seq.grad, torch.stack(list(seen.records)).view_as(y)))
+        told.append((y, node.v, node.i, node.v_seq, torch.stack(list(seen.records)).view_as(y)))
+        grads.append(x_seq.grad)
         again = copy.deepcopy(node)
         functional.reset_net(again)
         assert (again.v, again.i) == (0.0, 0.0)
     assert len(told[0][0].unique()) == 2
     for held, wanted in zip(*told, strict=True):
         assert torch.equal(held, wanted)
+    torch.testing.assert_close(*grads)  # that of firing and reset by one kernel is rounded otherwise
 
 
 def test_a_whole_sequence_may_have_a_function_of_its_own():

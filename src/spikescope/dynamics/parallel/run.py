@@ -163,7 +163,7 @@ def _forward(made: _Made, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     if _has_the_bits(weight, x):
         return _by_the_kernel(made.forward, weight, bias, x)
     with torch.no_grad():
-        return weighted(weight, bias, x).ge_(0)
+        return weighted(weight, bias, x).ge_(0).detach()  # of a view, given out of a function, no part may be changed
 
 
 def _has_the_bits(weight: Tensor, x: Tensor) -> bool:
