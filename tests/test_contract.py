@@ -49,8 +49,9 @@ CONTRACT = {
         "PSN(T, surrogate_function=_)",
         "MaskedPSN(k, T)",
         "SlidingPSN(k, exp_init=True)",
-        "OTTTLIFNode(decay_input=False, v_reset=None, detach_reset=True, tau=2.0, v_threshold=1.0)",
-        "SLTTLIFNode(detach_reset=True, tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0)",
+        "OTTTLIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=None, surrogate_function=_, "
+        "detach_reset=True)",
+        "SLTTLIFNode(tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, surrogate_function=_, detach_reset=True)",
         "NoisyLIFNode()",
     ],
     "surrogate": [

@@ -325,8 +325,9 @@ class Exit(Socket):
 
 def _told(module: Any, name: str) -> Any:
     """A tap of the last call, or why there is none: that belongs to whoever listens, not to the forward pass."""
-    if name in module.tapped:
-        held = module.tapped[name]
+    told = module.__dict__["tapped"]  # compiled code that put a hook on a tensor takes an attribute of the call before
+    if name in told:
+        held = told[name]
         if name == "v" and may_change_output(module):
             held = Deferred(ENDING, (held, module.step_mode, module.v))
         if isinstance(held, Deferred) and not torch.compiler.is_compiling():
@@ -338,17 +339,15 @@ def _told(module: Any, name: str) -> Any:
 
 def _forget_deferred(module: Any, compiling: bool) -> None:
     """Keep what was told, but not what would compute a potential: it holds the input. A graph had to give out all."""
-    told = module.tapped
-    if type(told) is Told or (not compiling and Deferred not in map(type, told.values())):
-        return
-    kept = {name: held for name, held in told.items() if not (compiling or isinstance(held, Deferred))}
-    if len(kept) < len(told):
-        module.tapped = kept
+    told = module.__dict__["tapped"]
+    if type(told) is not Told:
+        for name in [name for name, held in told.items() if compiling or isinstance(held, Deferred)]:
+            del told[name]
 
 
 def _with_taps(module: Any, value: Any, names: tuple[str, ...]) -> Any:
     """A value and the taps that come along, by name, others maybe among them; or why one of them is missing."""
-    told = module.tapped
+    told = module.__dict__["tapped"]
     if type(told) is Told and type(value) is Tensor and told.keys() >= {*names}:
         return value, told
     taps = {name: _told(module, name) for name in names}

@@ -382,3 +382,34 @@ def test_counts_beside_gradients_where_the_function_that_is_compiled_resets(betw
         seen.append([spikes["0"], spikes["1"]])
     assert seen[0][1].max() > 0
     assert all(map(torch.equal, *seen))
+
+
+class Twice(nn.Module):
+    """A neuron that is called twice, so that the second call must not be told as the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = neuron.LIFNode(v_threshold=0.3, step_mode="m")
+
+    def forward(self, x):
+        return self.shared(self.shared(x))
+
+
+@pytest.mark.parametrize("watch", [monitor.GradOutputMonitor, monitor.GradInputMonitor])
+def test_what_every_call_of_a_neuron_tells_while_gradients_are_watched(watch):
+    told = []
+    for compiled in (False, True):
+        net, x = Twice(), torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        run = torch.compile(net, backend="eager") if compiled else net
+        with (
+            watch(net, neuron.LIFNode),
+            monitor.record(net, ["raw", "count"], signal="spike") as spikes,
+            monitor.record(net, "raw", signal="v") as potentials,
+            monitor.record(net, "raw", signal="h") as charged,
+        ):
+            run(x).square().sum().backward()
+            held = spikes["shared"]
+            told.append((held["raw"], held["count"], potentials["shared"], charged["shared"]))
+        assert not net.shared.tapped.keys() & {"v", "h"}
+    for one, other in zip(*told, strict=True):
+        assert torch.equal(one, other)

@@ -109,7 +109,7 @@ class Ear:
                 return None
         if torch.is_inference_mode_enabled():  # what is kept are tensors like any other
             return None
-        now = self._now
+        now = self._now if self._bits.line.packed else None  # once there were other numbers, all are kept as numbers
         if now is not None and run is now.run and short is self._short and self._chosen.now is now.samples:
             return now
         try:
