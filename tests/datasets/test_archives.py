@@ -1,6 +1,7 @@
 """From the files that a data set is published as to its samples: checksums, archives, downloads."""
 
 import io
+import tarfile
 
 import pytest
 from recordings import (
@@ -17,6 +18,7 @@ from recordings import (
 )
 
 from spikescope import datasets
+from spikescope.datasets.folders.resources import extract_archive
 
 
 def test_es_imagenet_says_how_to_unpack_it(tmp_path):
@@ -96,3 +98,36 @@ def test_a_download_is_kept_only_if_it_is_whole(tmp_path, monkeypatch):
     assert not list((tmp_path / "download").iterdir())
     monkeypatch.setattr(OFFLINE, lambda *_, **__: io.BytesIO(content))
     assert len(kind(tmp_path)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        (tarfile.REGTYPE, "../escaped", "would be written outside"),
+        (tarfile.REGTYPE, "/escaped", "would be written outside"),
+        (tarfile.SYMTYPE, "link", "Python 3.11.4 or later unpacks links"),
+        (tarfile.LNKTYPE, "link", "Python 3.11.4 or later unpacks links"),
+        (tarfile.FIFOTYPE, "pipe", "is no file and no folder"),
+    ],
+)
+def test_a_python_without_the_filters_of_archives_unpacks_files_alone(kind, name, words, tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    for odd in (False, True):
+        source, target = tmp_path / f"{odd}.tar.gz", tmp_path / f"{odd}"
+        with tarfile.open(source, "w:gz") as tar:
+            member = tarfile.TarInfo("inside/file")
+            member.size, member.mode = 3, 0o4777
+            tar.addfile(member, io.BytesIO(b"abc"))
+            if odd:
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = kind, "inside/file"
+                tar.addfile(member)
+        if odd:
+            with pytest.raises(datasets.FormatError, match=words):
+                extract_archive(source, target)
+        else:
+            extract_archive(source, target)
+        assert (target / "inside/file").read_bytes() == b"abc"
+        assert (target / "inside/file").stat().st_mode & 0o7777 & ~0o755 == 0
+        assert not (target / name).exists()

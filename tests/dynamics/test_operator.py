@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 from spikescope import functional
-from spikescope.neuron import AdaptiveLIFNode, LIFNode, ParametricLIFNode
+from spikescope.neuron import AdaptiveLIFNode, ComplementaryLIFNode, LIFNode, ParametricLIFNode
 from spikescope.surrogate import ATan, Sigmoid
 
 # of torch.compile itself
@@ -342,3 +342,15 @@ def test_a_forgotten_reset_is_named(step_mode):
         node(x).sum().backward()
     node.reset()
     node(x).sum().backward()
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_sizes_that_the_compiler_does_not_know_of_a_neuron_that_depends_on_its_place(order):
+    x = torch.rand(2, 3, 4, 5, 6).flatten(0, 1).to(memory_format=order).unflatten(0, (2, 3))
+    torch._dynamo.reset()
+    node, other = (ComplementaryLIFNode(v_threshold=0.3, step_mode="m") for _ in range(2))
+    compiled = torch.compile(node, fullgraph=True, backend="eager", dynamic=True)
+    for steps in (2, 1):
+        assert torch.equal(compiled(x[:steps]), other(x[:steps]))
+        functional.reset_net(node)
+        functional.reset_net(other)

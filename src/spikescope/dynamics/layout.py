@@ -127,7 +127,7 @@ def in_one_order(strides: Sequence[int], shape: Sequence[int], others: Sequence[
 def _order(shape: Sequence[int], strides: Sequence[int]) -> torch.memory_format | None:
     """Whether the axes come in the order of the shape, maybe with gaps, or with the channels last; else None."""
     found = [stride for stride, size in zip(strides, shape, strict=True) if size > 1]
-    if found == sorted(found, reverse=True):
+    if all(a >= b for a, b in pairwise(found)):  # not sorted: a compiler may not know the sizes
         return torch.contiguous_format
     if len(shape) not in (4, 5):
         return None

@@ -119,7 +119,11 @@ def extract_archive(archive: StoredPath, folder: StoredPath) -> None:
                 held.extractall(target)
         elif source.name.endswith(ARCHIVES):
             with tarfile.open(fileobj=file, tarinfo=_Member) as tar:
-                tar.extractall(target, _within(tar, source), filter="data")
+                members = _within(tar, source)
+                if hasattr(tarfile, "data_filter"):
+                    tar.extractall(target, members, filter="data")
+                else:  # Python 3.11.3 and before
+                    tar.extractall(target, (_plain(member, target) for member in members))
         else:
             raise FormatError(f"{source} is none of the archives that can be unpacked here: {', '.join(ARCHIVES)}.")
 
@@ -143,6 +147,16 @@ def _within(tar: tarfile.TarFile, source: Path) -> Iterator[tarfile.TarInfo]:
         unpacked += member.size
         check_unpacked(source, packed, unpacked)
         yield member
+
+
+def _plain(member: tarfile.TarInfo, target: Path) -> tarfile.TarInfo:
+    """A file or a folder inside the target, as later Pythons' filter `data` lets it through; all else is refused."""
+    if not (member.isreg() or member.isdir()):
+        raise ValueError(f"{member.name!r} is no file and no folder; Python 3.11.4 or later unpacks links")
+    if not (target / member.name).resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"{member.name!r} would be written outside {target}")
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member
 
 
 def unpack_all(download_root: StoredPath, extract_root: StoredPath) -> None:
