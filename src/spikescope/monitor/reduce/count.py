@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from ...errors import check_choice
+from ...errors import check_choice, check_number
 from .core import MAX, SUM, Reducer
 from .cpp.trains import has_fired
 from .tally import Counts, counts_of, counts_told
 
-__all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole", "is_tallied"]
+__all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole_counts", "is_tallied"]
 
 Per = Literal["neuron", "channel", "layer"]
 
@@ -56,7 +56,7 @@ def is_tallied(reducer: Reducer) -> TypeGuard[CountReducer]:
     return isinstance(reducer, CountReducer) and type(reducer).tapped is CountReducer.tapped
 
 
-def check_whole(owner: str, spikes: Tensor) -> None:
+def check_whole_counts(owner: str, spikes: Tensor) -> None:
     """Refuse counts that are no whole numbers: the signal was no spikes."""
     odd = spikes[spikes - spikes.round() != 0]  # NaN is not 0: an infinite one is odd too
     if odd.numel():
@@ -102,7 +102,7 @@ class Count(CountReducer):
         return Spikes(grouped(counts.spikes, self.per), counts.seen)
 
     def result(self, a: Spikes) -> Tensor:
-        check_whole("Count", a.spikes)
+        check_whole_counts("Count", a.spikes)
         return a.spikes.long()
 
 
@@ -133,7 +133,7 @@ class Rate(CountReducer):
         return self.Summary(spikes, counts.seen * counts.spikes.numel() // max(spikes.numel(), 1))
 
     def result(self, a: Summary) -> Tensor:
-        check_whole("Rate", a.spikes)
+        check_whole_counts("Rate", a.spikes)
         return a.spikes / a.seen
 
 
@@ -182,8 +182,7 @@ class SaturatedShare(CountReducer):
     Summary = Spikes
 
     def __post_init__(self) -> None:
-        if not self.threshold > 0:
-            raise ValueError(f"SaturatedShare: threshold must be above 0 spikes per step, but got {self.threshold}.")
+        check_number("SaturatedShare", "threshold", self.threshold, above=0)
 
     def counted(self, counts: Counts) -> Spikes:
         return Spikes(counts.spikes, counts.seen)
@@ -191,5 +190,5 @@ class SaturatedShare(CountReducer):
     def result(self, a: Spikes) -> float:
         if not a.seen or not a.spikes.numel():
             return math.nan
-        check_whole("SaturatedShare", a.spikes)
+        check_whole_counts("SaturatedShare", a.spikes)
         return (a.spikes / a.seen >= self.threshold).sum().item() / a.spikes.numel()

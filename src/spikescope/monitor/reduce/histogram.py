@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from numbers import Integral
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...errors import check_bound
 from .core import SUM, Reducer
 from .cpp.bins import bin_counts, bounds_of
 
@@ -63,7 +66,11 @@ class Histogram(Reducer):
     example = {"edges": (-1.0, -0.3, 0.2, 1.0)}
 
     def __post_init__(self) -> None:
-        held = tuple(float(edge) for edge in self.edges)
+        given: Any = self.edges
+        given = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        for edge in given:
+            check_bound("Histogram", "edges", edge)
+        held = tuple(float(edge) for edge in given)
         if len(held) < 2 or not all(a < b for a, b in itertools.pairwise(held)) or not math.isfinite(sum(held)):
             raise ValueError(f"Histogram: edges must be at least two finite, rising numbers, but got {held}.")
         object.__setattr__(self, "edges", held)
@@ -98,13 +105,16 @@ class LogHistogram(Reducer):
     Summary = Binned
 
     def __post_init__(self) -> None:
-        if not all(isinstance(n, int) for n in (self.low, self.high, self.per_decade)):
+        given = {name: getattr(self, name) for name in ("low", "high", "per_decade")}
+        if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in given.values()):
             raise TypeError("LogHistogram: low, high and per_decade must be whole numbers: -6 stands for 1e-6.")
         if self.low >= self.high or self.per_decade < 1:
             raise ValueError(
                 f"LogHistogram: low must be under high and per_decade at least 1, but got low={self.low}, "
                 f"high={self.high}, per_decade={self.per_decade}."
             )
+        for name, number in given.items():
+            object.__setattr__(self, name, int(number))
 
     @property
     def edges(self) -> tuple[float, ...]:

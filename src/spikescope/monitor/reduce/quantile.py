@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import check_number, check_whole
 from .core import OWN, Reducer
 
 __all__ = ["Quantile"]
@@ -47,12 +49,15 @@ class Quantile(Reducer):
     Summary = Sample
 
     def __post_init__(self) -> None:
-        held = (self.q,) if isinstance(self.q, (int, float)) else tuple(self.q)
-        if not held or not all(0 <= q <= 1 for q in held):
-            raise ValueError(f"Quantile: q must be numbers from 0 to 1, but got {self.q}.")
-        if self.capacity < 1:
-            raise ValueError(f"Quantile: capacity must be at least 1, but got {self.capacity}.")
+        given: Any = self.q
+        given = given.tolist() if isinstance(given, (Tensor, np.ndarray)) else given
+        held = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        if not held:
+            raise ValueError("Quantile: q must be at least one number from 0 to 1, but got none.")
+        for q in held:
+            check_number("Quantile", "q", q, least=0, most=1)
         object.__setattr__(self, "q", held)
+        object.__setattr__(self, "capacity", check_whole("Quantile", "capacity", self.capacity))
         object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
 
     def chunk(self, x: Tensor, start: int) -> Sample:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...spikes.bits import row_counts
 from .core import OWN, SPAN, Reducer, Span
-from .count import check_whole
+from .count import check_whole_counts
 from .pieces import Pieces, join, whole
 from .squares import squares_and_sizes
 
@@ -68,7 +68,7 @@ class RateOverTime(StepReducer):
 
     def result(self, a: Series) -> Tensor:
         spikes, seen = whole(a.pieces).unbind(1)
-        check_whole("RateOverTime", spikes)
+        check_whole_counts("RateOverTime", spikes)
         return spikes / seen
 
 

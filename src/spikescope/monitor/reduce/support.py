@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...dynamics import support_tap
+from ...errors import check_number
 from .core import SUM, Reducer
 from .cpp.inside import number_inside
 
@@ -43,6 +44,10 @@ class SupportShare(Reducer):
     example = {"low": -0.5, "high": 0.5}
 
     def __post_init__(self) -> None:
+        check_number("SupportShare", "low", self.low)
+        check_number("SupportShare", "high", self.high)
+        if not isinstance(self.v_threshold, Tensor):
+            check_number("SupportShare", "v_threshold", self.v_threshold)
         if not self.low < self.high:
             raise ValueError(f"SupportShare: low must be under high, but got low={self.low} and high={self.high}.")
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...analysis.formulas import chi, fano, spread, synchrony_sums
+from ...errors import check_whole
 from .core import OPEN_OWN, OPEN_SUM, SPAN, SUM, Reducer, Span
-from .count import check_whole
+from .count import check_whole_counts
 from .cpp.crowd import crowd_sums
 from .tally import summing_dtype
 from .trains import check_samples
@@ -49,8 +50,8 @@ class Fano(Reducer):
         squares: Annotated[Tensor, SUM]
 
     def __post_init__(self) -> None:
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"Fano: window must be at least 1 step, or None for whole runs, but got {self.window}.")
+        if self.window is not None:
+            object.__setattr__(self, "window", check_whole("Fano", "window", self.window))
 
     def chunk(self, x: Tensor, start: int) -> Summary:
         span, width = Span(start, start + len(x)), self.window or sys.maxsize
@@ -84,8 +85,8 @@ class Fano(Reducer):
         a = self.close(a)
         if not a.trials:
             return torch.full_like(a.total, math.nan, dtype=torch.float64)
-        check_whole("Fano", a.total)
-        check_whole("Fano", a.squares)  # a half and a half are whole together
+        check_whole_counts("Fano", a.total)
+        check_whole_counts("Fano", a.squares)  # a half and a half are whole together
         return fano(spread(a.trials, a.total.long(), a.squares.long()))
 
     def _border(self, start: int) -> int:

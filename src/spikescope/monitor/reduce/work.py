@@ -10,9 +10,9 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...errors import ShapeError, dims
+from ...errors import ShapeError, check_number, dims
 from .core import SAMPLES, SUM
-from .count import CountReducer, check_whole
+from .count import CountReducer, check_whole_counts
 from .tally import Counts
 
 __all__ = ["SynOps", "SynapticOperations", "fan_out"]
@@ -50,6 +50,10 @@ class SynOps(CountReducer):
 
     example = {"fan_out": 12}
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.fan_out, Tensor):
+            check_number("SynOps", "fan_out", self.fan_out, least=0)
+
     def counted(self, counts: Counts) -> Summary:
         spikes, reach = counts.spikes, self.fan_out
         if isinstance(reach, Tensor):
@@ -65,7 +69,7 @@ class SynOps(CountReducer):
         return self.Summary(spikes.sum(), (spikes * reach).sum(), counts.samples)
 
     def result(self, a: Summary) -> SynapticOperations:
-        check_whole("SynOps", a.spikes)
+        check_whole_counts("SynOps", a.spikes)
         total = a.total.item()
         return SynapticOperations(total, total / a.samples if a.samples else math.nan)
 
