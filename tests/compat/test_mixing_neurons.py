@@ -200,6 +200,8 @@ def test_a_bipolar_neuron_is_for_inference():
         STBIFNode(1.0, 4)(torch.rand(3, requires_grad=True))
     with pytest.raises(ValueError, match="level must be"):
         STBIFNode(1.0, 1)
+    with pytest.raises(ValueError, match=r"level must be a whole number of at least 2, but got 4\.7"):
+        STBIFNode(1.0, 4.7)
     with pytest.raises(RuntimeError, match="nothing was released"):
         _ = STBIFNode(1.0, 4).accumulated
     quantizer = nn.Module()
@@ -273,6 +275,9 @@ def test_the_power_of_noise_falls_with_the_frequency(exponent):
     ).all()
     with pytest.raises(ValueError, match=r"fmin must be from 0 to 0\.5"):
         powerlaw_psd_gaussian(1.0, 8, fmin=0.6)
+    for samples in (0, 1):
+        with pytest.raises(ValueError, match=f"at least 2 samples along the last axis, but got {samples}"):
+            powerlaw_psd_gaussian(1.0, (3, samples))
 
 
 @pytest.mark.parametrize("name", ["NoisyCUBALIFNode", "NoisyILCCUBALIFNode"])
@@ -322,6 +327,8 @@ def test_noise_comes_in_and_goes_out(name):
 def test_a_noisy_read_out_learns_the_size_of_its_noise(decode):
     from spikingjelly.activation_based.neuron import NoisyNonSpikingIFNode
 
+    with pytest.raises(ValueError, match="decode must be one of 'max-mem'"):
+        NoisyNonSpikingIFNode(4, decode="mean")
     node = NoisyNonSpikingIFNode(4, T=3, decode=decode)
     node.reset_noise(1)
     x_seq = torch.randn(3, 2, 4)

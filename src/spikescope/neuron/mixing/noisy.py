@@ -49,6 +49,11 @@ def powerlaw_psd_gaussian(
     if random_state is None or isinstance(random_state, (int, np.integer)):
         random_state = np.random.default_rng(random_state)
     *others, samples = [size] if isinstance(size, (int, np.integer)) else list(size)
+    if samples < 2:
+        raise ValueError(
+            f"powerlaw_psd_gaussian: there must be at least 2 samples along the last axis, but got {samples}; a single "
+            "one has no variance."
+        )
     frequency = np.fft.rfftfreq(samples)
     flat = int((frequency < max(fmin, 1 / samples)).sum())
     frequency[:flat] = frequency[flat] if flat < len(frequency) else 1.0
@@ -256,6 +261,9 @@ class NoisyNonSpikingBaseNode(_Noise, nn.Module, MultiStepModule):
         if type(self) is NoisyNonSpikingBaseNode:
             raise TypeError("NoisyNonSpikingBaseNode is the base of a family of neurons; use one of the family.")
         super().__init__()
+        decode = "last-mem" if decode == "last-me" else decode  # as the program of SpikingJelly 2.0.0 has it
+        if decode is not None:
+            check_choice(type(self).__name__, "decode", decode, NonSpikingIFNode.fields["decode"].choices)
         self.num_node, self.is_training, self.T, self.beta, self.decode = num_node, is_training, T, beta, decode
         self.sigma = nn.Parameter(torch.full((num_node,), sigma_init / math.sqrt(num_node)))
 
@@ -279,8 +287,6 @@ class NoisyNonSpikingIFNode(NoisyNonSpikingBaseNode):
         x_seq = x_seq[: self.T]
         if noises:
             x_seq = x_seq + self.sigma * noises[0][: self.T]
-        decode = "last-mem" if self.decode in (None, "last-me") else self.decode
-        check_choice(type(self).__name__, "decode", decode, NonSpikingIFNode.fields["decode"].choices)
-        node = NonSpikingIFNode(str(decode), step_mode="m", store_v_seq=self.decode is None)
+        node = NonSpikingIFNode(self.decode or "last-mem", step_mode="m", store_v_seq=self.decode is None)
         read: Tensor = node(x_seq)
         return list(node.v_seq.unbind(0)) if self.decode is None else read
