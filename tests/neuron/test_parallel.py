@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from neuron_cases import make
@@ -85,10 +86,12 @@ def test_lambda_is_followed_checked_and_saved():
     fresh.lambda_ = 0.25
     fresh.load_state_dict(node.state_dict())
     assert fresh.lambda_ == 1.0
-    for wrong in (-0.1, 1.5, "1"):
-        with pytest.raises(ValueError, match=f"lambda_ must be a number from 0 to 1, but got {wrong!r}"):
+    node.lambda_ = np.float32(0.5)
+    assert type(node.lambda_) is float
+    for wrong in (-0.1, 1.5, "1", True):
+        with pytest.raises(ValueError, match=f"lambda_ must be at least 0 and at most 1, but got {wrong!r}"):
             node.lambda_ = wrong
-    with pytest.raises(ValueError, match="lambda_ must be a number from 0 to 1, but got nan"):
+    with pytest.raises(ValueError, match="lambda_ must be at least 0 and at most 1, but got nan"):
         MaskedPSN(2, 4, float("nan"))
     with pytest.raises(ValueError, match="k must be at most T, but got k=5 and T=4"):
         MaskedPSN(k=5, T=4)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..dynamics import Plan, Step, plan, run_sequence
 from ..dynamics.parallel import fired, refused, weighted, what_sums
-from ..errors import LARGEST, ShapeError, StateError, check_floating, check_sequence, dims, watch_input
+from ..errors import LARGEST, ShapeError, StateError, check_floating, check_number, check_sequence, dims, watch_input
 from ..fields import option, part, value
 from ..surrogate import ATan, Surrogate
 from .base import Neuron
@@ -220,8 +220,7 @@ class MaskedPSN(ParallelNeuron):
 
     @lambda_.setter
     def lambda_(self, given: float) -> None:
-        if not isinstance(given, (int, float)) or not 0 <= given <= 1:
-            raise ValueError(f"MaskedPSN: lambda_ must be a number from 0 to 1, but got {given!r}.")
+        check_number("MaskedPSN", "lambda_", given, least=0, most=1)
         self._lambda = float(given)
 
     def _shapes(self) -> dict[str, list[tuple[int, ...]]]:
