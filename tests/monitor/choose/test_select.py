@@ -178,6 +178,8 @@ def test_subsets_that_do_not_fit_are_refused():
         Subset(time=3)
     with pytest.raises(ValueError, match="counts forwards"):
         Subset(time=slice(-2, None))
+    with pytest.raises(ValueError, match="the step of time must be at least 1"):
+        Subset(time=slice(0, 4, 0))
     for wrong in (lambda: every(0), lambda: first(0), lambda: random_choice(0)):
         with pytest.raises(ValueError, match="at least 1"):
             wrong()

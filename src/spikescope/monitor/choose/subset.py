@@ -78,6 +78,8 @@ class Subset:
                 )
             if any(bound is not None and bound < 0 for bound in (self.time.start, self.time.stop, self.time.step)):
                 raise ValueError(f"Subset: time counts forwards from the last reset, but got {self.time}.")
+            if self.time.step == 0:
+                raise ValueError(f"Subset: the step of time must be at least 1, but got {self.time}.")
 
     def wants(self, step: int) -> bool:
         """Whether this step since the reset is one of the subset."""
