@@ -117,8 +117,9 @@ def test_compiled_and_transformed():
     [
         ((torch.ones(3, 2), torch.ones(4, 2), 1.0), ShapeError, r"the same shape, but got \[T=3, N=2\] and \[T=4, N=2"),
         ((torch.ones(3), torch.ones(3), 1.0), ShapeError, r"two sequences \[T, N, \*\]"),
-        ((torch.ones(3, 2), torch.ones(3, 2), 0.0), ValueError, "tau must be above 0 steps, but got 0.0"),
-        ((torch.ones(3, 2), torch.ones(3, 2), math.nan), ValueError, "tau must be above 0 steps, but got nan"),
+        ((torch.ones(3, 2), torch.ones(3, 2), 0.0), ValueError, "tau must be above 0, but got 0.0"),
+        ((torch.ones(3, 2), torch.ones(3, 2), "long"), ValueError, "tau must be above 0, but got 'long'"),
+        ((torch.ones(3, 2), torch.ones(3, 2), math.nan), ValueError, "tau must be above 0, but got nan"),
         ((torch.ones(3, 2), torch.ones(3, 2), 1.0, "total"), ValueError, "reduction must be one of"),
         (([1.0], torch.ones(3, 2), 1.0), TypeError, "x_seq must be a"),
         ((torch.ones(3, 2), [1.0], 1.0), TypeError, "y_seq must be a"),

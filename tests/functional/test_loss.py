@@ -64,6 +64,9 @@ def test_gaussian_of_equal_rows_is_never_above_one():
             "must be one of 'linear', 'polynomial', 'sigmoid', 'gaussian', but got 'cosine'",
         ),
         (("polynomial",), TypeError, "'polynomial' takes d, but got"),
+        (("polynomial", None), ValueError, "d must be a number, but got None"),
+        (("sigmoid", "steep"), ValueError, "alpha must be a number, but got 'steep'"),
+        (("gaussian", "wide"), ValueError, "sigma must be above 0, but got 'wide'"),
         (("gaussian", 0.0), ValueError, "sigma must be above 0, but got 0.0"),
     ],
 )

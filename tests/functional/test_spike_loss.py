@@ -259,8 +259,9 @@ def test_what_else_is_refused(name):
 
 
 def test_refused_arguments():
-    with pytest.raises(ValueError, match="tau must be above 0 steps, but got 0"):
-        first_spike_cross_entropy(TRAIN, RIGHT, tau=0)
+    for tau in (0, None):
+        with pytest.raises(ValueError, match=f"tau must be above 0, but got {tau}"):
+            first_spike_cross_entropy(TRAIN, RIGHT, tau=tau)
     with pytest.raises(ValueError, match=r"or probabilities between, but got values from 0 to 2"):
         first_spike_time(2 * TRAIN)
     with pytest.raises(ShapeError, match=r"spikes \[T, \*\] with time first, but got \[\]"):

@@ -57,7 +57,7 @@ def test_a_sequence_is_its_steps():
 
 
 def test_bad_arguments_are_refused_in_words():
-    with pytest.raises(ValueError, match=r"p must be a probability from 0 to 1, but got 1.5"):
+    with pytest.raises(ValueError, match=r"p must be at least 0 and at most 1, but got 1.5"):
         DropConnectLinear(2, 2, p=1.5)
     with pytest.raises(ShapeError, match=r"takes \[N, in_features=2\].* got"):
         DropConnectLinear(2, 2)(torch.rand(3))

@@ -94,7 +94,7 @@ def test_compiled():
 
 def test_errors():
     for p in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=f"Dropout: p must be a probability from 0 to 1, but got {p}"):
+        with pytest.raises(ValueError, match=f"Dropout: p must be at least 0 and at most 1, but got {p}"):
             layer.Dropout(p)
     module = layer.Dropout()
     module(torch.zeros(3, 4))

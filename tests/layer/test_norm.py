@@ -388,7 +388,7 @@ def test_neunorm_modes_precision_and_errors():
         norm(x[:, :1])
     with pytest.raises(ShapeError, match=r"takes steps of \[N, 3, 4, 5\], but got steps of \[2, 3, 4, 4\]"):
         norm(x[..., :4])
-    with pytest.raises(ValueError, match=r"k must be from 0 to 1, but got 1\.5"):
+    with pytest.raises(ValueError, match=r"k must be at least 0 and at most 1, but got 1\.5"):
         layer.NeuNorm(3, 4, 5, k=1.5)
     assert "k=0.9" in repr(norm)
     norm = layer.NeuNorm(2, 1, 1, step_mode="m").double()

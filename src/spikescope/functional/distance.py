@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_choice, check_tensor, dims
 from .spike_loss import widened
 
 __all__ = ["van_rossum_distance"]
@@ -42,8 +42,7 @@ def van_rossum_distance(x_seq: Tensor, y_seq: Tensor, tau: float, reduction: str
             f"{owner} takes two sequences [T, N, *] of the same shape, but got {dims(x_seq.shape, 'TN')} and "
             f"{dims(y_seq.shape, 'TN')}."
         )
-    if not tau > 0:
-        raise ValueError(f"{owner}: tau must be above 0 steps, but got {tau!r}.")
+    check_bound(owner, "tau", tau, above=0)
     difference = widened(x_seq) - widened(y_seq)
     # the sum over u < t counts twice, u = t once
     squared = (difference * (_trace(difference, tau) - difference / 2)).sum(0)

@@ -88,8 +88,8 @@ def kernel_dot_product(x: Tensor, y: Tensor, kernel: str = "linear", *args: floa
     if len(args) < len(names):
         raise TypeError(f"kernel_dot_product: the kernel {kernel!r} takes {', '.join(names)}, but got nothing for it.")
     args = args[: len(names)]
-    if kernel == "gaussian" and not args[0] > 0:
-        raise ValueError(f"kernel_dot_product: sigma must be above 0, but got {args[0]!r}.")
+    for name, number in zip(names, args, strict=True):
+        check_bound("kernel_dot_product", name, number, above=0 if name == "sigma" else None)
     return function(x, y, *args)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import ShapeError, check_module, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_module, check_tensor, dims
 from .network import detach_net, get_state, set_state
 
 __all__ = ["fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training"]
@@ -67,8 +67,7 @@ def fptt_online_training(
     """
     _check_sequences("fptt_online_training", model, x_seq, target_seq, 0)
     parameters = _parameters(optimizer)
-    if not alpha > 0:
-        raise ValueError(f"fptt_online_training: alpha must be above 0, but got {alpha!r}.")
+    check_bound("fptt_online_training", "alpha", alpha, above=0)
     if [w.shape for w in w_ra] != [w.shape for w in parameters]:
         raise ShapeError(
             f"fptt_online_training: w_ra has {len(w_ra)} running averages that do not match the {len(parameters)} "

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_choice, check_tensor, dims
 from ..internals import readable
 from .loss import check_cross_entropy, temporal_efficient_training_cross_entropy
 
@@ -159,8 +159,7 @@ def first_spike_cross_entropy(
     tensor(0.1269)
     """
     _checked("first_spike_cross_entropy", spike_seq, target, reduction)
-    if not tau > 0:
-        raise ValueError(f"first_spike_cross_entropy: tau must be above 0 steps, but got {tau!r}.")
+    check_bound("first_spike_cross_entropy", "tau", tau, above=0)
     scores = first_spike_time(spike_seq) / -tau
     return _cross_entropy(
         "first_spike_cross_entropy", scores.unsqueeze(0), target, weight, ignore_index, reduction, label_smoothing

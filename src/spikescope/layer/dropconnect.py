@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MemoryModule
-from ..errors import ShapeError, check_floating, check_sequence, check_whole, dims
+from ..errors import ShapeError, check_floating, check_number, check_sequence, check_whole, dims
 
 __all__ = ["DropConnectLinear", "PrintShapeModule"]
 
@@ -48,8 +48,7 @@ class DropConnectLinear(MemoryModule):
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"DropConnectLinear: p must be a probability from 0 to 1, but got {p!r}.")
+        check_number("DropConnectLinear", "p", p, least=0, most=1)
         self.in_features = check_whole("DropConnectLinear", "in_features", in_features)
         self.out_features = check_whole("DropConnectLinear", "out_features", out_features)
         self.samples_num = check_whole("DropConnectLinear", "samples_num", samples_num)

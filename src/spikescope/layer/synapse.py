@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +53,10 @@ class SynapseFilter(MemoryModule):
 
     @tau.setter
     def tau(self, given: float) -> None:
-        if not 1 < given < math.inf:
+        number = float(given) if isinstance(given, (Real, Tensor)) else math.nan
+        if not 1 < number < math.inf:
             raise ValueError(f"SynapseFilter: tau must be above 1 and finite, but got {given!r}.")
-        self._tau = float(given)
+        self._tau = number
         if self.w is not None:
             self.w.data.fill_(-math.log(self._tau - 1))
 

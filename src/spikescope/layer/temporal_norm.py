@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base import MemoryModule, MultiStepModule
-from ..errors import MANY, ShapeError, StateError, check_floating, check_rank, check_tensor, check_whole, dims
+from ..errors import (
+    MANY,
+    ShapeError,
+    StateError,
+    check_bound,
+    check_floating,
+    check_number,
+    check_rank,
+    check_tensor,
+    check_whole,
+    dims,
+)
 from .norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .one_sample import strided_alike
 
@@ -60,6 +71,8 @@ class ThresholdDependentBatchNorm(MultiStepModule, BatchNorm):
                 f"{type(self).__name__} keeps alpha * v_th in its learnable weight and needs affine=True; "
                 "layer.BatchNorm1d, 2d and 3d normalise without a weight."
             )
+        for name, given in (("alpha", alpha), ("v_th", v_th)):
+            check_bound(type(self).__name__, name, given)
         self.alpha = alpha
         self.v_th = v_th
         nn.init.constant_(self.weight, alpha * v_th)
@@ -249,8 +262,7 @@ class NeuNorm(MemoryModule):
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        if not 0 <= k <= 1:
-            raise ValueError(f"NeuNorm: k must be from 0 to 1, but got {k!r}.")
+        check_number("NeuNorm", "k", k, least=0, most=1)
         self.in_channels = in_channels = check_whole("NeuNorm", "in_channels", in_channels)
         height = check_whole("NeuNorm", "height", height)
         width = check_whole("NeuNorm", "width", width)
