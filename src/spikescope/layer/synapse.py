@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class SynapseFilter(MemoryModule):
         return self._tau if self.w is None else 1 / torch.sigmoid(self.w.detach()).item()
 
     @tau.setter
-    def tau(self, given: float) -> None:
+    def tau(self, given: Any) -> None:
         number = float(given) if isinstance(given, (Real, Tensor)) else math.nan
         if not 1 < number < math.inf:
             raise ValueError(f"SynapseFilter: tau must be above 1 and finite, but got {given!r}.")
