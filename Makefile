@@ -23,8 +23,8 @@ NEIGHBOURS_VENV := .venv-neighbours
 NEIGHBOURS_READY := $(NEIGHBOURS_VENV)/.ready
 AGES := 0.0.0.0.12 0.0.0.0.14 2.0.0
 
-.PHONY: browser demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours programs release resumes
-.PHONY: registers triton clean
+.PHONY: browser demo test test-all bench damage dist docs fuzz gpu kills interop matrix models neighbours networks programs release
+.PHONY: resumes registers triton clean
 
 demo: $(READY)
 	$(VENV)/bin/spikescope demo $(ARGS)
@@ -90,6 +90,10 @@ registers: $(READY)
 # Kernel against eager loop on random configurations: ARGS="N --seed S".
 fuzz: $(READY)
 	$(VENV)/bin/python tests/sweeps/fuzz_backends.py $(ARGS)
+
+# Random networks, plainly and compiled, copied, checkpointed, watched, recorded, exported: ARGS="N --seed S --way WAY ...".
+networks: $(READY)
+	$(VENV)/bin/python tests/sweeps/fuzz_networks.py $(ARGS)
 
 # Programs of published kinds beside the real package of their age: ARGS="NAME ... --rounds N --store".
 programs: $(PROGRAMS_READY)
