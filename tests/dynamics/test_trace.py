@@ -260,6 +260,10 @@ NOT_TRACED = {
     "a shape": (lambda p, s, x: (s.v + x).expand(2, *x.shape)[0], "gives the shape [2, 3] for 3 neurons"),
     "an alias": (lambda p, s, x: written_through_an_alias(s.v * 0.5 + x), "writes through an alias"),
     "the number of neurons": (lambda p, s, x: s.v + x * (2 / x.shape[-1]), "depends on a shape"),
+    **{
+        f"{axes} axes": (lambda p, s, x, axes=axes: s.v + x * (0.5 if x.ndim == axes else 1.0), "depends on a shape")
+        for axes in range(1, 6)
+    },
     "the kind of a field": (lambda p, s, x: s.v + x * (2.0 if isinstance(p.v_threshold, float) else 1.0), "a type"),
     "whether there is a graph": (lambda p, s, x: s.v + x * (2.0 if x.requires_grad else 1.0), "a mode of PyTorch"),
     "a condition that is kept as a number": (lambda p, s, x: s.v + x.clone().gt_(0.2) / 2, "gives torch.float32"),

@@ -17,6 +17,9 @@ __all__ = ["TRACED", "disagreement", "refused", "rounds_alike"]
 TRACED = 3
 """The neurons on which a step is traced."""
 
+TRIED = (2, 5), (10,), (5, 2, 1), (5, 1, 2, 1), (1, 2, 1, 5, 1)
+"""The shapes of the neurons on which it is tried: a step that tells images from rows is no function of one neuron."""
+
 _OF_THE_RESULT = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"}
 
 
@@ -54,13 +57,14 @@ def disagreement(graph: Graph, function: Callable[..., Any], kinds: str, real: t
     So it is where the function depends on a shape, on a type or on a mode of PyTorch, or writes through an alias. A
     number among the fields is a Python number here, as in the eager loop.
     """
-    try:
-        got, told = _trial(graph, function, kinds, real, 0, per_neuron=True)
-    except Exception as error:  # where it is the step that is wrong, the eager loop says so
-        return f"fails on [2, 5] neurons with {type(error).__name__}: {error}"
-    if all(_close(a.expand(2, 5), b.expand(2, 5)) for a, b in zip(got, told, strict=True)):
-        return None
-    return "depends on a shape, a type or a mode of PyTorch, or writes through an alias"
+    for shape in TRIED:
+        try:
+            got, told = _trial(graph, function, kinds, real, 0, shape, per_neuron=True)
+        except Exception as error:  # where it is the step that is wrong, the eager loop says so
+            return f"fails on {list(shape)} neurons with {type(error).__name__}: {error}"
+        if not all(_close(a.expand(shape), b.expand(shape)) for a, b in zip(got, told, strict=True)):
+            return "depends on a shape, a type or a mode of PyTorch, or writes through an alias"
+    return None
 
 
 def rounds_alike(graph: Graph, function: Callable[..., Any], kinds: str, real: torch.dtype, count: int) -> bool:
@@ -69,11 +73,13 @@ def rounds_alike(graph: Graph, function: Callable[..., Any], kinds: str, real: t
     They are not where a step computes a number in a way that nothing here foresees.
     """
     try:
-        trials = [_trial(graph, function, kinds, real, turn, per_neuron=False, count=count) for turn in range(1, 5)]
+        trials = [
+            _trial(graph, function, kinds, real, turn, TRIED[0], per_neuron=False, count=count) for turn in range(1, 5)
+        ]
     except ArithmeticError:  # the trial's numbers do not suit the step, such as a power of a negative one
         return True
     pairs = [pair for got, told in trials for pair in zip(got, told, strict=True)]
-    return all(torch.allclose(a.expand(2, 5), b.expand(2, 5), rtol=0, atol=0, equal_nan=True) for a, b in pairs)
+    return all(torch.allclose(a.expand(TRIED[0]), b.expand(TRIED[0]), rtol=0, atol=0, equal_nan=True) for a, b in pairs)
 
 
 def _trial(
@@ -82,15 +88,16 @@ def _trial(
     kinds: str,
     real: torch.dtype,
     turn: int,
+    shape: tuple[int, ...],
     per_neuron: bool,
     count: int | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The first `count` outputs that are nodes, by the graph and by the function, on other numbers at every `turn`."""
     neurons = torch.linspace(-2.7, 3.3, 10, dtype=real).view(2, 5)
-    inputs = [neurons.roll(3 * i + turn, 1) + 0.01 * i for i in range(len(graph.inputs) - len(kinds))]
+    inputs = [(neurons.roll(3 * i + turn, 1) + 0.01 * i).view(shape) for i in range(len(graph.inputs) - len(kinds))]
     numbers = [0.9 + 0.013 * i + 0.217 * turn for i in range(len(kinds))]
     fields: list[Any] = [
-        number if kind == "n" else torch.full((2, 5) if per_neuron or kind == "a" else (), number, dtype=real)
+        number if kind == "n" else torch.full(shape if per_neuron or kind == "a" else (), number, dtype=real)
         for number, kind in zip(numbers, kinds, strict=True)
     ]
     given = dict(zip(graph.inputs, [*map(Tensor.clone, inputs), *fields], strict=True))
