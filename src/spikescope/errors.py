@@ -306,6 +306,14 @@ def check_bound(owner: str, name: str, value: Any, *, above: float | None = None
         check_number(owner, name, value.item() if single else value, above=above)
 
 
+def check_window(owner: str, given: tuple[float, float]) -> tuple[float, float]:
+    """The first and last number of a window, as `grad_window` gives them."""
+    first, last = map(float, given)
+    if not first <= last:
+        raise ValueError(f"{owner}: grad_window must go from a lower to a higher number, but got {given!r}.")
+    return first, last
+
+
 def check_tensor(owner: str, name: str, value: object) -> None:
     """Refuse anything but a tensor."""
     if not isinstance(value, Tensor):

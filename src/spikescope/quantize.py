@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import check_tensor
+from .errors import check_tensor, check_window
 from .errors import explain_absent as _explain_absent
 
 __all__ = [
@@ -233,12 +233,8 @@ def multi_level_spike_count(x: Tensor, max_spike_count: int, grad_window: tuple[
     """
     _check_floating("multi_level_spike_count", x)
     _check_count("multi_level_spike_count", "max_spike_count", max_spike_count)
-    first, last = (0.0, float(max_spike_count)) if grad_window is None else grad_window
-    if not first <= last:
-        raise ValueError(
-            f"quantize.multi_level_spike_count: grad_window must go from a lower to a higher number, but got "
-            f"{grad_window!r}."
-        )
+    window = (0.0, float(max_spike_count)) if grad_window is None else grad_window
+    first, last = check_window("quantize.multi_level_spike_count", window)
     return _StraightThrough.apply(_Window.apply(x, 0.0, float(max_spike_count), first, last), torch.round)
 
 

@@ -52,6 +52,17 @@ def test_leaky_nodes_take_the_arguments_of_before_decay_input():
         neuron.MultiStepLIFNode(taus=3.0)
 
 
+def test_leaky_k_relu_takes_spiking_at_the_place_of_either_age():
+    from spikingjelly.activation_based.surrogate import LeakyKReLU
+
+    made = [LeakyKReLU(False, 0.1, 2.0), LeakyKReLU(0.1, 2.0, False), LeakyKReLU(0.1, 2.0, spiking=False)]
+    assert [(each.leak, each.k, each.spiking) for each in made] == [(0.1, 2.0, False)] * 3
+    assert [(each.leak, each.k, each.spiking) for each in (LeakyKReLU(0.1, 2.0), LeakyKReLU(0.1))] == [
+        (0.1, 2.0, True),
+        (0.1, 1.0, True),
+    ]
+
+
 def test_leaky_nodes_of_the_extension_take_detach_input_or_not():
     from spikingjelly.cext import neuron
 

@@ -225,7 +225,7 @@ def test_arguments_in_the_order_of_the_contract():
     }
     for name, arguments in given.items():
         surrogate = registry[name](*(held for _, held in arguments), True)
-        assert [(n, getattr(surrogate, n)) for n in surrogate.fields] == [*arguments, ("spiking", True)]
+        assert [(n, getattr(surrogate, n)) for n in surrogate.arguments.parameters] == [*arguments, ("spiking", True)]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +247,11 @@ def test_arguments_in_the_order_of_the_contract():
         (MultiLevelSpikeCount, TypeError, "missing a required argument: 'max_spike_count'"),
         (lambda: MultiLevelSpikeCount(0), ValueError, "max_spike_count must be at least 1, but got 0"),
         (lambda: MultiLevelSpikeCount(2.5), TypeError, "max_spike_count must be int, but got 2.5"),
+        (
+            lambda: MultiLevelSpikeCount(4, grad_window=(4, -1)),
+            ValueError,
+            r"lower to a higher number, but got \(4, -1\)",
+        ),
         (lambda: FakeNumericalGradient(-0.3), ValueError, "alpha must be above 0.0, but got -0.3"),
         (lambda: SuperSpike(0), ValueError, "alpha must be above 0.0"),
     ],
@@ -259,6 +264,18 @@ def test_bad_arguments_are_refused_in_words(make, error, words):
 def test_counted_spikes_are_rounded_to_whole_numbers_within_the_range():
     x = torch.tensor([-2.0, 0.49, 0.51, 1.5, 2.5, 2.51, 3.2, 9.0])
     assert MultiLevelSpikeCount(3)(x).tolist() == [0, 0, 1, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("window", [(-1.0, 4.0), (0.5, 2.0), None])
+def test_counted_spikes_have_the_slope_one_in_the_window_that_is_given(window):
+    x = torch.tensor([-1.5, -1.0, -0.5, 0.0, 0.5, 2.0, 2.5, 4.0, 4.5], requires_grad=True)
+    first, last = window or (0.0, 4.0)
+    count = MultiLevelSpikeCount(4, True, window)
+    (slope,) = torch.autograd.grad(count(x).sum(), x)
+    assert slope.equal(((first <= x) & (x <= last)).float())
+    (slope,) = torch.autograd.grad(count.spiking_function(x, 4, grad_min=first, grad_max=last).sum(), x)
+    assert slope.equal(((first <= x) & (x <= last)).float())
+    assert count(x).equal(MultiLevelSpikeCount(4)(x))
 
 
 def test_drawn_spikes_have_the_given_mean():

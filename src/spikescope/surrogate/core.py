@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from typing import Any, ClassVar, Never
 
 import torch
@@ -55,6 +56,7 @@ class Surrogate(Declared):
 
     pointwise: ClassVar[bool] = True  # whether `spike` depends on nothing but its arguments
     example: ClassVar[dict[str, Any]] = {}  # values for the arguments that have no default
+    _numbers: ClassVar[Signature]  # the fields, also those that the constructor makes of others
     _function: ClassVar[type[LeanFunction]]
     _forward_function: ClassVar[type[LeanFunction]]
 
@@ -63,6 +65,12 @@ class Surrogate(Declared):
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._function, cls._forward_function = _autograd_functions(cls)
+        cls._numbers = Signature(
+            [
+                Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=spec.default)
+                for name, spec in sorted(cls.fields.items(), key=lambda item: item[1].default is not Parameter.empty)
+            ]
+        )
         told = (
             name
             for base in cls.__mro__[: cls.__mro__.index(Surrogate)]
@@ -96,18 +104,18 @@ class Surrogate(Declared):
         return cls.primitive is not Surrogate.primitive
 
     @classmethod
-    def spiking_function(cls, x: Tensor, *values: Any) -> Tensor:
-        """The spike of `x` with the fields `values`, in the order of the constructor."""
-        return cls.fire(cls._valued(values), x)
+    def spiking_function(cls, x: Tensor, *values: Any, **named: Any) -> Tensor:
+        """The spike of `x` with the fields `values`, in the order of `fields`, or by name."""
+        return cls.fire(cls._valued(values, named), x)
 
     @classmethod
-    def primitive_function(cls, x: Tensor, *values: Any) -> Tensor:
-        """The primitive of `x` with the fields `values`, in the order of the constructor."""
-        return cls.primitive(cls._valued(values), x)
+    def primitive_function(cls, x: Tensor, *values: Any, **named: Any) -> Tensor:
+        """The primitive of `x` with the fields `values`, in the order of `fields`, or by name."""
+        return cls.primitive(cls._valued(values, named), x)
 
     @classmethod
-    def _valued(cls, values: tuple[Any, ...]) -> Any:
-        bound = cls.arguments.bind(*values)
+    def _valued(cls, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        bound = cls._numbers.bind(*values, **named)
         bound.apply_defaults()
         return cls.Params(**bound.arguments)
 

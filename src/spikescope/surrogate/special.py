@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import MANY, check_probability
+from ..errors import MANY, check_probability, check_window
 from ..fields import Value, option, value
 from ..internals import readable
 from .core import Surrogate
@@ -132,6 +132,8 @@ class MultiLevelSpikeCount(Surrogate):
     $0 \le x \le D$ and 0 outside; the primitive is $\min(\max(x, 0), D)$.
 
     - `max_spike_count`: $D$, a whole number. A half is rounded to the even neighbour, as `torch.round` does.
+    - `grad_window`: first and last $x$ with the slope 1, kept as `grad_min` and `grad_max`; None takes 0 and $D$. The
+      primitive keeps its own slope.
 
     Luo et al., *Integer-valued training and spike-driven inference spiking neural network for high-performance and
     energy-efficient object detection* (ECCV 2024).
@@ -144,8 +146,18 @@ class MultiLevelSpikeCount(Surrogate):
     """
 
     max_spike_count: int = option(kind=int, at_least=1)
+    grad_min: float | None = option(default=None, init=False)
+    grad_max: float | None = option(default=None, init=False)
 
     example: ClassVar[dict[str, Any]] = {"max_spike_count": 4}
+
+    def __init__(
+        self, max_spike_count: int, spiking: bool = True, grad_window: tuple[float, float] | None = None
+    ) -> None:
+        given: dict[str, Any] = {"max_spike_count": max_spike_count, "spiking": spiking}
+        super().__init__(**given)
+        if grad_window is not None:
+            self.grad_min, self.grad_max = check_window("MultiLevelSpikeCount", grad_window)
 
     @staticmethod
     def spike(p: MultiLevelSpikeCount, x: Tensor) -> Tensor:
@@ -153,7 +165,9 @@ class MultiLevelSpikeCount(Surrogate):
 
     @staticmethod
     def gradient(p: MultiLevelSpikeCount, x: Tensor) -> Tensor:
-        return ((x >= 0) & (x <= p.max_spike_count)).to(x)
+        first = 0 if p.grad_min is None else p.grad_min
+        last = p.max_spike_count if p.grad_max is None else p.grad_max
+        return ((x >= first) & (x <= last)).to(x)
 
     @staticmethod
     def primitive(p: MultiLevelSpikeCount, x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def aged(
     """`base` under `name`, called by `signature`; it has the equations of `base` and is not in its registry.
 
     - `optional`: an argument that not all ages had at its place, with its type: what comes at that place and is of
-      another type is taken for the argument after it.
+      another type is taken for the argument after it. It may then be given by name, or at the end, as in a later age.
     - `read`: makes the arguments of `base` of all arguments, and the names of those that were given.
     - `after`: what is done with the new object, and all arguments, at the end.
     """
@@ -58,7 +58,9 @@ def aged(
     def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
         for place, (key, wanted) in places.items():
             if len(args) > place and not isinstance(args[place], wanted):
-                args = (*args[:place], signature.parameters[key].default, *args[place:])
+                at_the_end = len(args) == len(signature.parameters) and isinstance(args[-1], wanted)
+                args, own = (args[:-1], args[-1]) if at_the_end else (args, signature.parameters[key].default)
+                args = (*args[:place], kwargs.pop(key, own), *args[place:])
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
