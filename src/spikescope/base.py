@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
@@ -27,7 +27,34 @@ from .initial_state import Placed, Traced, check_export, check_start, note_end, 
 from .internals import exporting, memory_question
 from .sockets import place_sockets
 
-__all__ = ["MemoryModule", "MultiStepModule", "SingleStepModule", "StepModule", "recomputing"]
+__all__ = [
+    "INPUT_NAMES",
+    "MemoryModule",
+    "MultiStepModule",
+    "SingleStepModule",
+    "StepModule",
+    "input_of",
+    "recomputing",
+]
+
+
+INPUT_NAMES = frozenset({"x", "x_seq", "input", "in_spikes", "dv", "dv_seq"})
+"""What the input of a module is called, here or in one of the ages of SpikingJelly; each module takes all of them."""
+
+
+def input_of(owner: str, x: Any, named: Mapping[str, Any]) -> Any:
+    """The one input of a call, given as `x` by its place or among `named` by one of its names.
+
+    >>> input_of("Dropout", None, {"x_seq": 1})
+    1
+    """
+    given = [*named] if x is None else ["x", *named]
+    if len(given) != 1 or (named and given[0] not in INPUT_NAMES):
+        raise TypeError(
+            f"{owner} takes one input, by its place or as one of {', '.join(sorted(INPUT_NAMES))}, but got "
+            f"{' and '.join(given) or 'none'}."
+        )
+    return named[given[0]] if named else x
 
 
 class StepModule:
@@ -302,6 +329,8 @@ class MemoryModule(StepModule, nn.Module):
             elif exporting():
                 check_export(self)
         forward = self.single_step_forward if self._step_mode == "s" else self.multi_step_forward
+        if len(kwargs) == 1 and not args and next(iter(kwargs)) in INPUT_NAMES:
+            args, kwargs = tuple(kwargs.values()), {}
         if (kwargs or len(args) != 1) and not torch.compiler.is_compiling():
             check_call(self, forward, args, kwargs)
         out = self._separated(forward(*args, **kwargs), args, kwargs)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base import MemoryModule
+from ..base import MemoryModule, input_of
 from ..errors import ShapeError, check_floating, check_number, check_sequence, check_whole, dims
 
 __all__ = ["DropConnectLinear", "PrintShapeModule"]
@@ -65,8 +65,9 @@ class DropConnectLinear(MemoryModule):
         for name, drawn in made.named_parameters():
             getattr(self, name).data.copy_(drawn.data)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
         """`[N, in_features]`, or a sequence of these."""
+        x = input_of(type(self).__name__, x, named)
         check_floating(type(self).__name__, x)
         if self._step_mode == "m":
             check_sequence(type(self).__name__, x)

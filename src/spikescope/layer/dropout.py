@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..base import MemoryModule
+from ..base import MemoryModule, input_of
 from ..errors import check_floating, check_number, check_sequence
 from ..neuron.row import known_to_rows
 from .fold import frame_of, is_expanded, repeat_in_time
@@ -49,8 +49,11 @@ class Dropout(MemoryModule):
         """A new mask for steps like `x`."""
         return F.dropout(torch.ones_like(x), self.p, training=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
         """One step or one sequence, by `step_mode`; in eval the input itself, as PyTorch's dropout gives it."""
+        if x is None or named:
+            x = input_of(type(self).__name__, x, named)
+        assert x is not None
         check_floating(type(self).__name__, x)
         if self._step_mode == "m":
             check_sequence(type(self).__name__, x)

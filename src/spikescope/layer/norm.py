@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..base import StepModule
+from ..base import StepModule, input_of
 from ..dynamics import normalized
 from ..errors import check_module, check_rank, check_tensor
 from ..internals import is_patched, made_by_conversion
@@ -68,8 +68,11 @@ class BatchNorm(StepModule, _BatchNorm):
             return args[0]
         return super().__call__(*args, **kwargs)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | None = None, **named: Tensor) -> Tensor:
         """One step `[N, C, *]` or one sequence `[T, N, C, *]`, by `step_mode`."""
+        if input is None or named:
+            input = input_of(type(self).__name__, input, named)
+        assert input is not None
         self._check_axes(input)
         if self._step_mode == "s":
             return self.normalize(input)

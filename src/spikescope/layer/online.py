@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base import MemoryModule, SingleStepModule
+from ..base import MemoryModule, SingleStepModule, input_of
 from ..neuron import Neuron
 
 __all__ = ["OTTTSequential"]
@@ -85,8 +85,9 @@ class OTTTSequential(SingleStepModule, nn.Sequential):
     tensor([[1.5000]])
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, input: Any = None, **named: Any) -> Any:
         """One step `[N, *]`, or the pair that an `OTTTLIFNode` before this container gave out."""
+        x = input_of(type(self).__name__, input, named)
         for module in self:
             x = _apply(module, x)
         return x

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..base import StepModule
+from ..base import INPUT_NAMES, StepModule
 from ..errors import check_rank, check_tensor
 from ..neuron.row import known_to_rows
 from ..sockets import place_sockets
@@ -69,6 +69,7 @@ class Stateless(StepModule, nn.Module):
     one_sample: ClassVar[bool]
     example: ClassVar[tuple[Any, ...]]
     of_sequence: ClassVar[Callable[..., Any] | None]
+    _input: ClassVar[str]  # what PyTorch calls it
     _ranks: ClassVar[tuple[int, int]]  # a step has more axes than the first, and no more than the second
     __signature__: ClassVar[Signature]
 
@@ -80,6 +81,8 @@ class Stateless(StepModule, nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step `[N, *]` or one sequence `[T, N, *]`, by `step_mode`."""
+        if kwargs and not args:
+            args, kwargs = _with_input_first(kwargs, self._input)
         x: Any = next(iter((*args, *kwargs.values())), None)
         least, most = self._ranks
         ndim, single = x.ndim if isinstance(x, Tensor) else 0, self._step_mode == "s"
@@ -93,6 +96,14 @@ class Stateless(StepModule, nn.Module):
     def extra_repr(self) -> str:
         line = super().extra_repr()
         return line if isinstance(self, nn.Linear) else noted(line, self)
+
+
+def _with_input_first(named: dict[str, Any], input: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the input by its place, where it was given by any of its names."""
+    for name in (input, *INPUT_NAMES):
+        if name in named:
+            return (named[name],), {other: held for other, held in named.items() if other != name}
+    return (), named
 
 
 def noted(line: str, module: StepModule) -> str:
@@ -179,6 +190,7 @@ def stateless(
             "one_sample": one_sample,
             "example": example,
             "of_sequence": getattr(way, "of_sequence", None),
+            "_input": next(iter(list(signature(base.forward).parameters)[1:]), "input"),
             "_ranks": (_least(tuple(axes.split())) - 1, _most(tuple(axes.split()))),
         },
     )

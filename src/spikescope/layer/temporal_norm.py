@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..base import MemoryModule, MultiStepModule
+from ..base import MemoryModule, MultiStepModule, input_of
 from ..errors import (
     MANY,
     ShapeError,
@@ -113,8 +113,9 @@ class TemporalEffectiveBatchNorm(MultiStepModule, BatchNorm):
         super().__init__(*args, **_in_sequences(args, kwargs))
         self.scale = nn.Parameter(torch.ones(T, device=kwargs.get("device"), dtype=kwargs.get("dtype")))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor | None = None, **named: Tensor) -> Tensor:
         """A sequence `[T, N, C, *]`."""
+        x = input_of(type(self).__name__, input, named)
         check_tensor(type(self).__name__, "the input", x)
         T = len(self.scale)
         if x.ndim and x.shape[0] != T:
