@@ -244,7 +244,7 @@ def test_arguments_in_the_order_of_the_contract():
         (lambda: SquarewaveFourierSeries(n=1), ValueError, "n must be at least 2, but got 1"),
         (lambda: SquarewaveFourierSeries(n=2.0), TypeError, "n must be int, but got 2.0"),
         (lambda: SquarewaveFourierSeries(T_period=0), ValueError, "T_period must be above 0.0"),
-        (MultiLevelSpikeCount, TypeError, "missing a required argument: 'max_spike_count'"),
+        (MultiLevelSpikeCount, TypeError, "missing 1 required positional argument: 'max_spike_count'"),
         (lambda: MultiLevelSpikeCount(0), ValueError, "max_spike_count must be at least 1, but got 0"),
         (lambda: MultiLevelSpikeCount(2.5), TypeError, "max_spike_count must be int, but got 2.5"),
         (
