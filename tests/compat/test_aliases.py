@@ -303,3 +303,16 @@ def test_settings_that_a_script_assigns_reach_the_data_sets(aliases, monkeypatch
     assert [record.message.partition(",")[0] for record in caplog.records] == [
         "configure.cuda_threads steers kernels written by hand"
     ]
+
+
+@pytest.mark.parametrize("path", ["activation_based.ann2snn", "clock_driven.ann2snn"])
+def test_a_package_hands_on_the_modules_that_it_brings_its_names_from(path):
+    install(force=True)
+    held = {}
+    exec(f"from spikingjelly.{path} import *", held)
+    assert held["modules"].VoltageScaler is held["VoltageScaler"]
+    assert held["converter"].Converter is held["Converter"]
+    assert callable(held["utils"].download_url)
+    assert "examples" not in held
+    exec("from spikingjelly.activation_based.neuron import *", held := {})
+    assert "lif" not in held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -93,6 +93,26 @@ def _ours(name: str) -> dict[str, Any]:
     return {key: value for key, value in _names_of(source).items() if key in entry.names}
 
 
+def _parts(name: str) -> set[str]:
+    """The modules inside `name` that `import *` hands on: those that a package brings all its names from.
+
+    To import the package imported them, up to 0.0.0.0.14; the packages of 2.0.0 list what they hand on.
+    """
+    known = catalogue()
+    names = _of_old(known[name].names) if name in known else set()
+    inside = {
+        module.rpartition(".")[2]: _of_old(entry.names)
+        for module, entry in known.items()
+        if module.rpartition(".")[0] == name and _of_old({module: entry.ages}) and area_of(module) is None
+    }
+    return set(inside) if names and names <= set().union(*inside.values()) else set()
+
+
+def _of_old(ages: Mapping[str, str]) -> set[str]:
+    """The names that 0.0.0.0.12 or 0.0.0.0.14 had."""
+    return {name for name, told in ages.items() if {"12", "14"} & set(told.split())}
+
+
 def _imported(link: str) -> Any:
     """What `module` or `module:name` stands for; an ImportError if that package is not here."""
     module, _, name = link.partition(":")
@@ -157,7 +177,7 @@ class _AliasLoader(Loader):
         entry = catalogue().get(name)
         if held or entry is not None:  # `import *` hands on what a module imports, too
             known = {} if entry is None else {key: link for key, link in entry.imports.items() if _there(link)}
-            vars(module)["__all__"] = sorted({*held, *known, *(() if entry is None else entry.names)})
+            vars(module)["__all__"] = sorted({*held, *known, *_parts(name), *(() if entry is None else entry.names)})
         if held:
             _lenient(True)
 
