@@ -117,6 +117,8 @@ def _imported(link: str) -> Any:
     """What `module` or `module:name` stands for; an ImportError if that package is not here."""
     module, _, name = link.partition(":")
     found = import_module(module)
+    if name and not hasattr(found, name):  # a module inside, as matplotlib:pyplot, that nobody has imported yet
+        return import_module(f"{module}.{name}")
     return getattr(found, name) if name else found
 
 
