@@ -8,11 +8,8 @@ listens, unless `instrument` gave them one; putting it there costs a recompilati
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +20,15 @@ from .form import (
     Failure,
     Told,
     attribute_of,
-    described,
-    leaves_of,
     part_of,
     part_of_call,
-    rebuilt,
     same_tensors,
     unpacked,
     with_own_tensors,
 )
-from .gradient_squares import Squared, common, listen
 from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
-from .internals import at_work, exporting, forget_compiled_code, keep_in_order, never_a_frame_of_its_own
+from .internals import at_work, forget_compiled_code, never_a_frame_of_its_own
+from .points import Point, Signal, Subscriber
 
 __all__ = [
     "KINDS",
@@ -62,162 +56,6 @@ _AT_ENTRY = frozenset(KINDS[:5])
 _FIRST = {"start": 0, "call": 0, "grad_input": 1}
 
 _KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
-_CUT = "cut "  # before the form of a value that has a graph, which an operator cannot hand over
-_points: weakref.WeakValueDictionary[int, Point] = weakref.WeakValueDictionary()
-_handles = itertools.count()
-
-
-class Signal(NamedTuple):
-    """What is to be seen of a module: a kind and, for an attribute or a tap, its name. A `call` is all its arguments.
-
-    The name of an input, an output, or a gradient of one, is the path to one of several: `0` is the first of a tuple,
-    `1.v` something inside the second. A tensor alone is what is meant, whatever the path. That of an attribute may be a
-    path as well.
-    With `taps`, what the kernel of a neuron tells besides comes along: a value is a pair of itself and these by name.
-    """
-
-    kind: str
-    name: str = ""
-    taps: tuple[str, ...] = ()
-
-
-class Subscriber(Protocol):
-    """Somebody who wants a signal. `receive` handles its own errors: it must not raise."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether it wants values now."""
-
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
-        """Take one value; what it keeps of it, it copies. `cut`: it had a graph in compiled code, which it left."""
-
-
-def _token() -> Tensor:
-    with torch.inference_mode(False):
-        return torch.zeros((), dtype=torch.int64, device="cpu")  # whatever the default: taps belong to no device
-
-
-_forward_token, _backward_token = _token(), _token()
-
-
-_library = torch.library.Library("spikescope", "FRAGMENT")
-for _schema in (
-    "tap(Tensor[] values, Tensor(a!) token, int handle, str form) -> ()",
-    "tap_gradient(Tensor token, Tensor[] values, int handle, str form) -> ()",  # the first tensor gives the device
-):
-    # a CUDA graph would replay without calling Python: the compiler keeps these out of its graphs
-    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.cudagraph_unsafe))
-tap = torch.ops.spikescope.tap.default  # a fifth of the cost of a call of torch.library.custom_op
-tap_gradient = torch.ops.spikescope.tap_gradient.default
-
-
-@torch.library.impl(_library, "tap", "CompositeExplicitAutograd")
-def _tap(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
-    """Hand values to the subscribers of a point when compiled code runs.
-
-    The token makes the operator one with an effect, which the compiler neither removes nor reorders.
-    """
-    _tap_gradient(token, values, handle, form)
-    token.add_(1)
-
-
-@torch.library.impl(_library, "tap_gradient", "CompositeExplicitAutograd")
-def _tap_gradient(token: Tensor, values: list[Tensor], handle: int, form: str) -> None:
-    """The same in a backward pass, which may be of many calls: each has saved the token, so that none may change it."""
-    point = _points.get(handle)
-    if point is not None and point.live:
-        point.deliver(rebuilt(form.removeprefix(_CUT), values), compiled=True, cut=form.startswith(_CUT))
-
-
-def _skipped(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
-    """Inside `vmap` no value has its real shape: nothing is recorded."""
-    return None, None
-
-
-for _name in ("spikescope::tap", "spikescope::tap_gradient"):
-    torch.library.register_fake(_name, lambda *values: None, lib=_library)
-    torch.library.register_vmap(_name, _skipped, lib=_library)
-
-_ORDERED = keep_in_order(tap_gradient)
-
-
-class Point:
-    """One signal of one module, and who listens to it. Compiled code sees only `signal`, `handle` and `states`."""
-
-    def __init__(self, module: nn.Module, signal: Signal, states: tuple[nn.Module, ...]) -> None:
-        self.signal, self.handle = signal, next(_handles)
-        self.taps = ((signal.name,) if signal.kind == "tap" else ()) + signal.taps  # all that the kernel has to tell
-        self.states = states  # of a start: the modules whose state tells that a sequence begins
-        self.module = weakref.ref(module)
-        self.subscribers: tuple[Subscriber, ...] = ()
-        self.squared: Squared | None = None  # if all who listen want the squares of gradients
-        self.live, self.recomputes, self.transforms = False, 0, 0  # the last two: calls that were skipped
-        _points[self.handle] = self
-
-    def refresh(self) -> None:
-        """Take note of who is switched on."""
-        listening = [subscriber for subscriber in self.subscribers if subscriber.enabled]
-        self.live, self.squared = bool(listening), common(listening)
-        if self.taps and (module := self.module()) is not None:
-            _request_taps(module)
-
-    def deliver(self, value: Any, compiled: bool = False, cut: bool = False) -> None:
-        for subscriber in self.subscribers:
-            if subscriber.enabled:
-                subscriber.receive(value, compiled, cut)
-
-    def send(self, value: Any, gradient: bool = False) -> None:
-        """Deliver now, or from compiled code when it runs."""
-        if not torch.compiler.is_compiling():
-            self.deliver(value)
-        elif not exporting():
-            tensors: list[Tensor] = []
-            form = described(value, tensors)
-            if not gradient and any(tensor.requires_grad for tensor in tensors):
-                form = _CUT + form
-            values = [tensor.detach() for tensor in tensors]
-            if gradient and _ORDERED:
-                tap_gradient(torch.zeros((), device="cpu"), values, self.handle, form)
-            else:  # a gradient like this: then a backward pass is of one call alone
-                tap(values, _backward_token if gradient else _forward_token, self.handle, form)
-
-    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1) -> None:
-        """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
-        compiling = torch.compiler.is_compiling()
-        if compiling or self.live:
-            value = grad if count == 1 or grad is None else _placed({place: grad}, count)
-            if compiling:
-                self.send(value, gradient=True)
-            else:
-                self.deliver(value)
-
-    def gradients(self, grads: Sequence[Tensor | None], places: Sequence[int], count: int) -> None:
-        if self.live:
-            found = any(grad is not None for grad in grads)
-            self.send(_placed(dict(zip(places, grads, strict=True)), count) if found else None, gradient=True)
-
-    def watch(self, value: Any, compiling: bool) -> None:
-        """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none."""
-        leaves = leaves_of(value)
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        if len(places) == 1:
-            hook = partial(self.gradient, place=places[0], count=len(leaves))
-            listen(leaves[places[0]], hook, None if compiling or len(leaves) > 1 else self.squared)
-        elif places and not compiling:
-            told = partial(self.gradients, places=places, count=len(leaves))
-            torch.autograd.graph.register_multi_grad_hook([leaves[place] for place in places], told)
-        elif places:
-            self.send(_SEVERAL)
-
-
-def _placed(grads: Mapping[int, Tensor | None], count: int) -> tuple[Tensor | None, ...]:
-    return tuple([grads.get(place) for place in range(count)])
-
-
-_SEVERAL = Failure(
-    "In compiled code the gradient of one tensor can be recorded, but here are several. Record the module that makes "
-    "or takes one of them, or run without torch.compile."
-)
 
 
 class Ear(Protocol):
@@ -439,7 +277,7 @@ def subscribe(module: nn.Module, signal: Signal, subscriber: Subscriber, states:
     known = sockets[place].known
     point = next((held for held in known if held.signal == signal and held.states == states), None)
     if point is None:
-        point = Point(module, signal, states)
+        point = Point(module, signal, states, _request_taps)
         sockets[place].known = (*known, point)
     point.subscribers = (*point.subscribers, subscriber)
     _replug(sockets, place)
