@@ -43,8 +43,11 @@ class Subscriber(Protocol):
     def enabled(self) -> bool:
         """Whether it wants values now."""
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
-        """Take one value; what it keeps of it, it copies. `cut`: it had a graph in compiled code, which it left."""
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
+        """Take one value; what it keeps of it, it copies. `cut`: it had a graph in compiled code, which it left.
+
+        `call`: of a gradient, the number of the call that it is of, as the point counts them; None if it knows none.
+        """
 
 
 def _token() -> Tensor:
@@ -113,6 +116,7 @@ class Point:
         self.subscribers: tuple[Subscriber, ...] = ()
         self.squared: Squared | None = None  # if all who listen want the squares of gradients
         self.live, self.recomputes, self.transforms = False, 0, 0  # the last two: calls that were skipped
+        self.calls = self.bare = 0  # of which the gradients were asked for; the last of them that had no graph
         _points[self.handle] = self
 
     def refresh(self) -> None:
@@ -122,10 +126,10 @@ class Point:
         if self.taps and (module := self.module()) is not None:
             self._request(module)
 
-    def deliver(self, value: Any, compiled: bool = False, cut: bool = False) -> None:
+    def deliver(self, value: Any, compiled: bool = False, cut: bool = False, call: int | None = None) -> None:
         for subscriber in self.subscribers:
             if subscriber.enabled:
-                subscriber.receive(value, compiled, cut)
+                subscriber.receive(value, compiled, cut, call)
 
     def send(self, value: Any, gradient: bool = False) -> None:
         """Deliver now, or from compiled code when it runs."""
@@ -142,7 +146,7 @@ class Point:
             else:  # a gradient like this: then a backward pass is of one call alone
                 tap(values, _backward_token if gradient else _forward_token, self.handle, form)
 
-    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1) -> None:
+    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1, call: int | None = None) -> None:
         """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
         compiling = torch.compiler.is_compiling()
         if compiling or self.live:
@@ -150,22 +154,31 @@ class Point:
             if compiling:
                 self.send(value, gradient=True)
             else:
-                self.deliver(value)
+                for subscriber in self.subscribers:
+                    if subscriber.enabled:
+                        subscriber.receive(value, False, False, call)
 
-    def gradients(self, grads: Sequence[Tensor | None], places: Sequence[int], count: int) -> None:
+    def gradients(self, grads: Sequence[Tensor | None], places: Sequence[int], count: int, call: int | None) -> None:
         if self.live:
             found = any(grad is not None for grad in grads)
-            self.send(_placed(dict(zip(places, grads, strict=True)), count) if found else None, gradient=True)
+            self.deliver(_placed(dict(zip(places, grads, strict=True)), count) if found else None, call=call)
 
-    def watch(self, value: Any, compiling: bool) -> None:
-        """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none."""
-        leaves = leaves_of(value)
+    def watch(self, value: Any, compiling: bool, again: bool) -> None:
+        """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none.
+
+        `again`: of a call that is computed again; what a graph counts are the calls of the forward pass.
+        """
+        leaves, call = leaves_of(value), None
+        if not (compiling or again):
+            self.calls = call = self.calls + 1
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        if call is not None and not places:
+            self.bare = call
         if len(places) == 1:
-            hook = partial(self.gradient, place=places[0], count=len(leaves))
+            hook = partial(self.gradient, place=places[0], count=len(leaves), call=call)
             listen(leaves[places[0]], hook, None if compiling or len(leaves) > 1 else self.squared)
         elif places and not compiling:
-            told = partial(self.gradients, places=places, count=len(leaves))
+            told = partial(self.gradients, places=places, count=len(leaves), call=call)
             torch.autograd.graph.register_multi_grad_hook([leaves[place] for place in places], told)
         elif places:
             self.send(_SEVERAL)

@@ -52,8 +52,8 @@ KINDS = ("start", "call", "input", "before", "grad_input", "output", "after", "g
 _AT_ENTRY = frozenset(KINDS[:5])
 
 # A run begins before what belongs to it. A compiler that has read an attribute does not see it change after the hook on
-# the gradient of an input: this comes before all that reads.
-_FIRST = {"start": 0, "call": 0, "grad_input": 1}
+# the gradient of an input: this comes before all that reads. That of an output is asked for when the call was told.
+_ORDER = {"start": 0, "call": 0, "grad_input": 1, "grad_output": 3}
 
 _KEY = "spikescope"  # hooks are numbered anew in every process: a numbered one would be overwritten after unpickling
 
@@ -118,7 +118,7 @@ class Entry(Socket):
             tell = point.send if compiling else point.deliver
             if kind == "grad_input":
                 args, kwargs, changed = with_own_tensors(args), with_own_tensors(kwargs), True
-                point.watch(part_of_call((args, kwargs), name), compiling)
+                point.watch(part_of_call((args, kwargs), name), compiling, again)
             elif again:
                 point.recomputes += 1
             elif kind == "start":
@@ -149,7 +149,7 @@ class Exit(Socket):
             kind, name, taps = point.signal
             tell = point.send if compiling else point.deliver
             if kind == "grad_output":
-                point.watch(part_of(out, name), compiling)
+                point.watch(part_of(out, name), compiling, again)
             elif again:
                 point.recomputes += 1
             elif kind == "after":
@@ -321,7 +321,7 @@ def _replug(sockets: Sequence[Socket], place: int) -> None:
             each.ear = None
     socket = sockets[place]
     heard = (point for point in socket.known if point.subscribers)
-    points = tuple(sorted(heard, key=lambda point: _FIRST.get(point.signal.kind, 2)))
+    points = tuple(sorted(heard, key=lambda point: _ORDER.get(point.signal.kind, 2)))
     if points != socket.points:
         socket.points = points
 

@@ -100,7 +100,7 @@ def test_field_that_a_listener_edits_in_the_middle_of_a_call_counts_in_that_call
     class Edits:
         enabled = True
 
-        def receive(self, value, compiled, cut):
+        def receive(self, value, compiled, cut, call=None):
             node.v_threshold = 0.5
 
     subscribe(node, Signal("input"), Edits())

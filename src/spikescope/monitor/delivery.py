@@ -21,6 +21,7 @@ from .choose.subset import Subset
 from .probe.single import GradScale, Probe, Short
 from .probe.start import Root
 from .probe.taps import tapped
+from .probe.walk import Walk
 from .reduce import Packed
 from .reduce.pieces import whole
 
@@ -80,6 +81,7 @@ def lines(
             missed = line.miss if signal.kind in GRADIENTS else None
             probe = Probe(name, module, signal, line.take, scaler=scaler, missed=missed, makes_graph=False, **options)
             line.probe = probe
+            probe.finish = line.finish if line.backwards else None
             probe.short = None if short is None or every != 1 else short(line)
             streams.append((label, probe))
             plugged.append(probe)
@@ -103,7 +105,8 @@ class Line:
         self.packed, self.backwards = label == "spike" and gives_bits(module), signal.kind in GRADIENTS
         self.trusted = partial(gives_spikes, module)
         self.run, self.steps, self.kept = 0, 0, 0
-        self.ahead = self.length = 0  # of gradients: the step before which the next one ends; the steps of a call
+        self._walk = Walk()  # of gradients
+        self._form: tuple[torch.Size, torch.dtype, torch.device]  # of one step of the gradient that came last
         self.followers: list[Line] = []  # of gradients, which are told that the forward pass goes on
         self.told = False  # whether what the kernel tells comes along
         self.probe: Probe | None = None
@@ -115,6 +118,7 @@ class Line:
         if not self.kept:
             self._learn(moment.name)
         steps, batch, *_ = chunk.shape
+        self._form = chunk.shape[1:], chunk.dtype, chunk.device
         place = self.place(steps, batch, moment)
         if place is not None:
             self._keep(chunk, taps, place)
@@ -164,16 +168,38 @@ class Line:
         return moment
 
     def _before(self, steps: int) -> int:
-        """The step at which a gradient of so many begins: they come from the last to the first."""
+        """The step at which a gradient of so many begins."""
         if self.run % self.every:
             return 0
-        self.ahead -= steps
-        if self.ahead < 0:
+        assert self.probe is not None
+        walk = self._walk
+        start = walk.come(self.probe.asked, steps)
+        if start is None:
             raise ValueError(
                 "A backward pass came through steps that have their gradients already, or whose forward pass was not "
                 "seen. Record one backward pass a run, from before its forward pass on."
             )
-        return self.ahead
+        if walk.gap:
+            self._pass_by(walk.gap)
+        return start
+
+    def _pass_by(self, steps: range) -> None:
+        """A backward pass did not come by these steps: nothing depends on them."""
+        if not steps:
+            return
+        probe, (shape, dtype, device) = self.probe, self._form
+        assert probe is not None
+        for step in reversed(steps):
+            zeros = torch.zeros((1, *shape), dtype=dtype, device=device)
+            moment = Moment(probe.name, probe.calls, self.run // self.every, step, step + 1, shape[0])
+            self.sink.copy(self.label, zeros, moment)
+
+    def finish(self) -> None:
+        """No more comes of a backward pass."""
+        assert self.probe is not None
+        rest = self._walk.rest(self.probe.point.bare)
+        self._walk.first -= len(rest)
+        self._pass_by(rest)
 
     def _turn(self, moment: Moment) -> int:
         run = moment.run if self.runs else moment.call
@@ -237,12 +263,14 @@ class Line:
         self.go_on(len(held) if has_time(self.module, self.signal) else 1, moment)
 
     def go_on(self, steps: int, moment: Moment) -> None:
-        """The forward pass goes on: so the gradients find their steps, from the last to the first."""
-        self._turn(moment)
-        self.length = steps
-        self.steps += steps
-        self.ahead = self.steps
+        """The forward pass goes on: so the gradients find their steps."""
+        assert self.probe is not None
+        self.finish()
+        run = self.run
+        anew = self._turn(moment) != run
+        self._walk.go_on(self.probe.point.calls + self.probe.told_first, steps, anew)
 
     def miss(self) -> None:
-        """A call of the forward pass, as long as the last one, has no gradient."""
-        self.ahead = max(0, self.ahead - self.length)
+        """A call of the forward pass has no gradient."""
+        assert self.probe is not None
+        self._pass_by(self._walk.miss(self.probe.asked))

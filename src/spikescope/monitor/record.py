@@ -109,7 +109,7 @@ def record(
     - `dt`: the seconds of a step; `seed`: of the run. Both stand in the head, for whoever reads or runs it again.
     - `sync_every`: seconds, or bytes as `'1 MB'`, after which what came is on disk at the latest, whatever happens.
 
-    Steps and sequences give the same results.
+    Steps and sequences give the same results: of a step that the loss does not see, the gradient is zero.
 
     >>> net = nn.Sequential(spikescope.neuron.IFNode(step_mode="m"))
     >>> with record(net, "silent share") as recording:
@@ -234,6 +234,7 @@ class Recording(Results):
             probe.short = short_way(track, probe)
             self._probes.append(probe)
             plugged.append(probe)
+            track.probe = probe
             if signal.kind == "grad_output" and any(isinstance(held, GradientNorm) for held in made[name].values()):
                 probe.squared = knowing  # the kernel of a neuron reads the gradient anyway
                 probe.point.refresh()

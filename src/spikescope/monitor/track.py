@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import check_sequence
@@ -14,6 +15,8 @@ from ..recording.budget import BudgetError
 from ..recording.records import Moment
 from ..sockets import Signal
 from .choose.kinds import has_time
+from .probe.single import Probe
+from .probe.walk import Walk
 from .reduce import Along, Reducer, nbytes
 from .reduce.count import CountReducer
 from .reduce.tally import Tally
@@ -65,13 +68,8 @@ class Total:
 
     def land(self) -> None:
         """The backward pass is over."""
-        self.open, self.pending = self.joined(self.open, self.pending, "time"), None
-
-    def set_aside(self) -> None:
-        """The steps right before the pending ones have no gradient: these are a run of their own."""
-        if self.pending is not None:
-            self.add(self.reducer.close(self.pending))
-            self.pending = None
+        held, self.pending = self.pending, None
+        self.open = held if self.open is None else self.joined(self.open, held, "time")
 
     def end(self) -> None:
         """The run is over."""
@@ -130,6 +128,7 @@ class Track:
     ) -> None:
         self.module, self.ledger, self.every, self.runs = module, ledger, every, runs
         self.signal = signal
+        self.probe: Probe  # that brings the values
         self.totals = {label: Total(reducer) for label, reducer in reducers.items()}
         self.tapped: frozenset[str] = frozenset()
         self.tallied: Mapping[str, CountReducer] = {}
@@ -275,12 +274,9 @@ class GradientTrack(Track):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._ahead = 0  # the step before which the next gradient ends
-        self._first = 0  # of the pending ones
-        self._stop = 0  # of the open ones
-        self._until = 0  # where the pending ones end
-        self._length = 0  # of a call
-        self._waiting = False  # whether a backward pass is on its way
+        self._walk = Walk()
+        self._stop = 0  # of the open steps
+        self._form: tuple[torch.Size, torch.dtype, torch.device]  # of the gradient that came last
 
     def take_forward(self, value: Any, moment: Moment) -> None:
         """The forward pass goes on."""
@@ -289,21 +285,19 @@ class GradientTrack(Track):
 
     def go_ahead(self, steps: int, run: int) -> None:
         """The forward pass goes on, by so many steps."""
-        if self._waiting:
+        walk = self._walk
+        if walk.came:
             self._land()
-        if run != self.run:
+        anew = run != self.run
+        if anew:
             self._end_run(run)
             self._stop = 0
-        self._length = steps
-        self.steps += steps
-        self._ahead = self._until = self.steps
+        probe = self.probe
+        walk.go_on(probe.point.calls + probe.told_first, steps, anew)
 
     def miss(self) -> None:
-        """A call of the forward pass, as long as the last one, has no gradient."""
-        for total in self.totals.values():
-            total.set_aside()
-        self._waiting = False
-        self._ahead = self._until = max(0, self._ahead - self._length)
+        """A call of the forward pass has no gradient."""
+        self._pass_by(self._walk.miss(self.probe.asked))
 
     def take(self, value: Any, moment: Moment) -> None:
         if self.run % self.every:
@@ -313,37 +307,61 @@ class GradientTrack(Track):
 
     def take_chunk(self, chunk: Tensor) -> None:
         """The gradient of some steps."""
-        steps = chunk.shape[0]
-        if steps > self._ahead:  # of a graph that was walked before, or whose forward pass was not seen
-            self._land()
+        walk, number, shape = self._walk, self.probe.asked, chunk.shape
+        self._form = shape, chunk.dtype, chunk.device
+        start = walk.come(number, shape[0])
+        if start is None:
+            if walk.came:
+                self._land()
             self._end()
-            self._ahead = self._until = max(self.steps, steps)
+            start = walk.again(number, shape[0])
         self.taken += 1
-        self._first = self._ahead = self._ahead - steps
-        self._waiting = True
+        if walk.gap:
+            self._pass_by(walk.gap)
         for total in self.totals.values():
-            total.prepend(total.reducer.measure(chunk, self._ahead))
+            total.prepend(total.reducer.measure(chunk, start))
         self._weigh()
 
+    def _nothing(self, steps: range) -> Iterator[tuple[Tensor, int]]:
+        """The gradients of steps by which a backward pass did not come, in parts from the last to the first."""
+        stop, (shape, dtype, device) = steps.stop, self._form
+        while stop > steps.start:
+            part = min(max(1, shape[0]), stop - steps.start)
+            stop -= part
+            yield torch.zeros((part, *shape[1:]), dtype=dtype, device=device), stop
+
+    def _pass_by(self, steps: range) -> None:
+        for chunk, start in self._nothing(steps) if steps else ():
+            for total in self.totals.values():
+                total.prepend(total.reducer.measure(chunk, start))
+
     def _land(self) -> None:
-        if not self._waiting:
-            return
-        self._waiting = False
-        if self._first != self._stop:  # steps in between had no gradient
+        """The backward pass is over."""
+        walk = self._walk
+        first = walk.first
+        if first > walk.floor and (rest := walk.rest(self.probe.point.bare)):
+            self._pass_by(rest)
+            self._weigh()
+            first = rest.start
+        if first != self._stop:  # steps in between have none, or these have theirs already
             self._end()
         for total in self.totals.values():
             total.land()
-        self._stop = self._until
+        self._stop = walk.steps
 
     def _end(self) -> None:
         for total in self.totals.values():
             total.end()
 
     def summary(self, label: str) -> Any:
-        total = self.totals[label]
-        if total.pending is None:
+        total, walk = self.totals[label], self._walk
+        pending = total.pending
+        if pending is None:
             return total.whole()
-        if self._first == self._stop and total.open is not None:
-            held = total.reducer.close(total.joined(total.open, total.pending, "time"))
+        rest = walk.rest(self.probe.point.bare)
+        for chunk, start in self._nothing(rest):
+            pending = total.joined(total.reducer.measure(chunk, start), pending, "time")
+        if (rest.start if rest else walk.first) == self._stop and total.open is not None:
+            held = total.reducer.close(total.joined(total.open, pending, "time"))
             return total.joined(total.closed, held, "batch")
-        return total.joined(total.whole(), total.reducer.close(total.pending), "batch")
+        return total.joined(total.whole(), total.reducer.close(pending), "batch")

@@ -128,14 +128,29 @@ def test_no_finding_is_lost_because_a_probe_failed():
         watch.spikes.table()
 
 
-def test_gradients_of_steps_that_nothing_depends_on_are_no_value():
-    """Of two calls of two steps the loss sees the second; a state goes on from the first, which has no gradient."""
+def test_gradients_of_steps_that_nothing_depends_on_are_zero():
+    """Of two calls of two steps the loss sees the second, as it may of one of four."""
     net = nn.Sequential(if_node())
     with health(net) as watch:
         _ = net(torch.full((2, 1, 3), 0.1, requires_grad=True))
         net(torch.full((2, 1, 3), 0.1, requires_grad=True)).sum().backward()
+    assert watch.gradients["0"].tolist() == pytest.approx([0, 0, 3**0.5, 3**0.5])
+    found = kinds(watch)
+    with health(net) as watch:
+        functional.reset_net(net)
+        net(torch.full((4, 1, 3), 0.1, requires_grad=True))[2:].sum().backward()
+    assert kinds(watch) == found
+    assert ("0", "vanishing gradient in time") in found
+
+
+def test_gradients_of_calls_without_a_graph_are_no_value():
+    net = nn.Sequential(if_node())
+    with health(net) as watch:
+        with torch.no_grad():
+            net(torch.full((2, 1, 3), 0.1))
+        net(torch.full((2, 1, 3), 0.1, requires_grad=True)).sum().backward()
     assert watch.gradients["0"].tolist() == pytest.approx([3**0.5] * 2)
-    assert kinds(watch) == [("0", "never near the threshold"), ("0", "silent layer")]
+    assert ("0", "vanishing gradient in time") not in kinds(watch)
 
 
 def test_a_neuron_for_online_training_in_training():

@@ -46,10 +46,10 @@ class Heard:
     """What was heard of one call.
 
     - `x`: what came in, of which a copy is `taken` together with the gradient: till then the graph of the call holds it
-      too. `version`: how often it had been changed.
+      too. `version`: how often it had been changed. `call`: its number, once it has found its place.
     """
 
-    __slots__ = ("bits", "fired", "known", "rests", "taken", "version", "x")
+    __slots__ = ("bits", "call", "fired", "known", "rests", "taken", "version", "x")
 
     def __init__(self, known: Known, bits: Tensor, rests: bool) -> None:
         self.known, self.bits, self.rests = known, bits, rests
@@ -57,6 +57,7 @@ class Heard:
         self.taken: Taken | None = None
         self.x: Tensor | None = None
         self.version = 0
+        self.call: int | None = None
 
 
 def _gradient(ear: weakref.ref[Ear], heard: Heard, grad: Tensor | None, plain: bool) -> None:
@@ -184,7 +185,7 @@ class Ear:
         assert probe is not None
         if not (plain and grad is not None and probe.point.live):
             self._ring.settle()
-            return probe.point.gradient(grad)
+            return probe.point.gradient(grad, call=heard.call)
         began = time.perf_counter_ns()
         if not turn.acquire(False) and not self._waits():
             return None
@@ -201,12 +202,12 @@ class Ear:
                 found = back.take(grad.data_ptr(), self._ring) if alike and back is not None else numbers.taken(grad)
                 if found is None:
                     self._ring.settle()
-                    return probe.point.deliver(grad)
+                    return probe.point.deliver(grad, call=heard.call)
                 taken = found
                 if alike and back is None and numbers.way is not None:
                     known.back = numbers.way
                     known.both = None if known.way is None else Both(known.way, numbers.way)
-            self._ring.later(self._place_back, taken[1].nbytes, taken)
+            self._ring.later(self._place_back, taken[1].nbytes, (heard, *taken))
             if heard.taken is not None and heard.taken[2]:
                 self._ring.settle()
         except Exception as error:
@@ -227,17 +228,21 @@ class Ear:
             if self._numbers is not None and heard.taken is not None:
                 self._numbers.place(*heard.taken)
             self._bits.place(heard.bits, heard.known.shape, heard.known.dtype, heard.fired)
+            if self._back is not None:
+                point = self._back.point
+                point.calls = heard.call = point.calls + 1
         except Exception as error:
             self._fail(error)
         del heard.bits  # the graph, and so the state that goes on, holds what was heard
         heard.taken = None
 
-    def _place_back(self, held: Tensor, room: Room, odd: bool) -> None:
+    def _place_back(self, heard: Heard, held: Tensor, room: Room, odd: bool) -> None:
         """The same of a gradient; where one finds none, those behind it are not taken either."""
         numbers, probe = self._gradients, self._back
         assert numbers is not None
         assert probe is not None
         if probe.error is None:
+            probe.asked = heard.call
             try:
                 numbers.place(held, room, odd)
             except Exception as error:

@@ -177,6 +177,10 @@ class Steps:
 
     def finish(self) -> None:
         """The step that is open is over."""
+        self.ring.settle()
+        for probe in self.kept:
+            if probe.finish is not None and probe.enabled:
+                probe.finish()
         if (owner := self._owner()) is not None:
             owner.over()
         self.ring.begin()

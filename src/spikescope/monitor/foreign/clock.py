@@ -31,7 +31,7 @@ class Clock:
         self.users = 0
         self.point: Point = subscribe(module, Signal("output"), self)
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
         """A call is over."""
         module = self._module()
         if module is None:

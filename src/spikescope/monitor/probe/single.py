@@ -107,6 +107,7 @@ class Probe:
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
         self._backwards, self._as_it_comes = signal.kind in GRADIENTS, keep_graph or not makes_graph
+        self.told_first = signal.kind == "grad_output"  # a call is told before its gradient is asked for, and counted
         self._knows_time = signal.kind in ("input", "output", "tap")
         self._read = Reading(module, signal)
         self.axes: Axes  # of the value that came last
@@ -116,6 +117,8 @@ class Probe:
         self.short: Short | None = None  # asked first: most values are like the one before
         self.given: Any = None  # the value that is being taken, whole and with its graph
         self.compiled = False  # whether compiled code gave it
+        self.asked: int | None = None  # of a gradient: the number of its call, if it knows that
+        self.finish: Callable[[], None] | None = None  # of a gradient: called where no more of a backward pass comes
         self._asleep = False  # in a run that is not taken
         self.error: BaseException | None = None
         self.fired = self.nanoseconds = 0
@@ -195,7 +198,7 @@ class Probe:
         if self.start is not None:
             self.start.point.refresh()
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
         """Take one value from the socket; of replicas that run in threads, one after the other."""
         if not self.turn.acquire(blocking=False):
             try:
@@ -204,7 +207,7 @@ class Probe:
                 self.fail(error)
                 return
         began = time.perf_counter_ns()
-        self.compiled = compiled
+        self.compiled, self.asked = compiled, call
         try:
             if torch.is_inference_mode_enabled():
                 with torch.inference_mode(False):  # records are tensors like any other
@@ -280,10 +283,19 @@ class Probe:
         return call
 
     def _check_time(self) -> None:
-        """Refuse to choose steps where a value of a whole sequence has none."""
-        if self.subset.time is None or not in_sequences(self.module) or self._read.has_time():
+        """Refuse to choose steps where a value of a whole sequence has none, or a gradient does not know its step."""
+        if self.subset.time is None:
             return
         kind, module = self.signal.name or self.signal.kind, type(self.module).__name__
+        if not in_sequences(self.module):
+            if not self._backwards:
+                return
+            raise ValueError(
+                f"Subset: the gradients of {self.name or 'the network'!r} ({module}) come step by step, from the last "
+                "to the first, so that time= cannot choose among them. Leave time out, or use step_mode='m'."
+            )
+        if self._read.has_time():
+            return
         raise ValueError(
             f"Subset: {kind!r} of {self.name or 'the network'!r} ({module}) has no time axis in step_mode='m', so that "
             "time= has no steps to choose from. Leave time out; the membrane potential of every step is 'v_seq'."

@@ -54,7 +54,7 @@ class Start:
     def enabled(self) -> bool:
         return self._told.on
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
         """A call comes; of neurons of ours alone, one that begins a sequence."""
         try:
             if self.clocks and isinstance(value, Exception):

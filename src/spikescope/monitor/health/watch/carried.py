@@ -46,7 +46,7 @@ class Carried(Watcher):
         self.longest = 0  # single steps from one reset to the next
         self.point = subscribe(neuron, Signal("before", "training"), self)
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
         """A call comes. Also in compiled code, which writes the state at its end, the one before is still there."""
         self._joined = _has_graph(self.neuron)
 

@@ -25,7 +25,7 @@ class Threshold:
         self.now = module.v_threshold
         self.point = None if isinstance(self.now, Tensor) else subscribe(module, Signal("before", "v_threshold"), self)
 
-    def receive(self, value: Any, compiled: bool, cut: bool) -> None:
+    def receive(self, value: Any, compiled: bool, cut: bool, call: int | None = None) -> None:
         """The threshold of the call that comes; of compiled code, whose kernel has its orders, of the one after it."""
         if value is self.now:
             return

@@ -1,0 +1,97 @@
+"""Which steps of a run each gradient is of: a backward pass comes from the last, and need not come by all of them."""
+
+from __future__ import annotations
+
+__all__ = ["Walk"]
+
+Calls = tuple[int, int, int]
+"""Calls of as many steps each, one after the other: the number of the first, where it begins, the steps."""
+
+
+class Walk:
+    """A backward pass through the calls of a module.
+
+    A tensor of eager code knows which call it is of. Others, as those of compiled code, are taken to come one after the
+    other. Nothing depends on what a backward pass does not come by: its gradient is zero.
+
+    - `steps`: of the run so far. `floor`: those before it were there when the last backward pass came.
+    - `first`: where what has come of this one begins. `came`: whether anything has. `sure`: all of it knew its call.
+    - `gap`: the steps between what came last and what came before it.
+    """
+
+    __slots__ = ("_ahead", "_before", "_last", "came", "first", "floor", "gap", "steps", "sure")
+
+    def __init__(self) -> None:
+        self.steps = self.first = self.floor = 0
+        self.came, self.sure, self.gap = False, True, range(0)
+        self._ahead = 0  # the step before which the next gradient ends, if it does not know its call
+        self._last: Calls = (0, 0, 0)
+        self._before: list[Calls] = []  # those before, of other steps
+
+    def go_on(self, number: int, steps: int, anew: bool) -> None:
+        """The forward pass goes on by a call of this number, of so many steps; `anew`: another run begins with it."""
+        if anew:
+            self.steps = 0
+        if anew or self.came:
+            self.came, self.sure, self.floor = False, True, self.steps
+            self._last, self._before = (0, 0, 0), []
+        first, start, each = self._last
+        if each != steps or start + (number - first) * each != self.steps:
+            if each and first != number:  # the same: compiled code does not count
+                self._before.append(self._last)
+            self._last = number, self.steps, steps
+        self.steps += steps
+        self.first = self._ahead = self.steps
+
+    def _start(self, number: int | None) -> int | None:
+        """Where a call begins; None where that is not known."""
+        if number is None:
+            return None
+        first, start, each = self._last
+        if number < first or not each:
+            held = next((held for held in reversed(self._before) if number >= held[0]), None)
+            if held is None:
+                return None
+            first, start, each = held
+        begin = start + (number - first) * each
+        return begin if begin < self.steps else None
+
+    def come(self, number: int | None, steps: int) -> int | None:
+        """Where a gradient of so many steps begins; None if they have theirs already, or were not seen before."""
+        start = self._start(number)
+        if start is None:
+            self.sure = False
+            start = self._ahead - steps
+        stop = start + steps
+        if start < 0 or stop > self.first:
+            return None
+        self.gap = range(stop, self.first)
+        self.first = self._ahead = start
+        self.came = True
+        return start
+
+    def again(self, number: int | None, steps: int) -> int:
+        """The same of another backward pass through these steps."""
+        self.first = self._ahead = max(self.steps, steps)
+        start = self.come(number, steps)
+        assert start is not None
+        return start
+
+    def miss(self, number: int | None) -> range:
+        """The steps of a call without a gradient, and of those behind it of which none has come either."""
+        start = self._start(number)
+        if start is None:
+            self._ahead = max(0, self._ahead - self._last[2])
+        elif self.floor <= start < self._ahead:
+            self._ahead = start
+        missed = range(self._ahead, self.first if self.came else 0)
+        self.first -= len(missed)
+        return missed
+
+    def rest(self, bare: int) -> range:
+        """The steps that a backward pass, of which no more comes, did not come by; the call `bare` had no graph."""
+        if self.first <= self.floor or not (self.came and self.sure):
+            return range(0)
+        begun, start = self._start(bare), self._start(bare + 1)
+        floor = self.floor if begun is None else self.steps if start is None else start
+        return range(max(floor, self.floor), self.first)
