@@ -286,6 +286,7 @@ def test_what_a_kernel_would_say_otherwise_stays_eager(case):
 
 
 TRACED = {
+    "a root of few numbers": lambda p, s, x: s.v + x * (1.05 - p.v_threshold) ** 0.5,
     "a condition times a number": lambda p, s, x: s.v + (x > 0) * 0.3,
     "conditions divided": lambda p, s, x: s.v + (x + (x > -100) / (x > 0)).clamp(max=2.0),
     "a function of a condition": lambda p, s, x: s.v + torch.sqrt(x > 0.2) * x,
@@ -329,6 +330,13 @@ def with_option(given):
             return Membrane(s.v + x * len(p.mode))
 
     return ChosenNode
+
+
+def test_a_step_that_no_trial_of_its_rounding_suits_is_not_called_exact():
+    cls = with_charge(lambda p, s, x: s.v + x * ((p.v_threshold - 0.8) * (1.05 - p.v_threshold)) ** 0.5)
+    x_seq = inputs(5, 4)
+    assert cls(step_mode="m").implementation(x_seq).backend == "torch"
+    assert_equal(cls(step_mode="m")(x_seq), cls(step_mode="m", backend="torch")(x_seq), "output")
 
 
 def test_an_option_may_hold_any_text():
