@@ -57,6 +57,12 @@ def input_of(owner: str, x: Any, named: Mapping[str, Any]) -> Any:
     return named[given[0]] if named else x
 
 
+def _behind_input(step: Any) -> tuple[str, ...]:
+    """The names of the parameters of a method behind its first."""
+    code = getattr(step, "__code__", None)
+    return () if code is None else code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
+
+
 class StepModule:
     """Mixin of every module that knows the time axis.
 
@@ -223,6 +229,7 @@ class MemoryModule(StepModule, nn.Module):
     wide_state: ClassVar[bool] = True  # whether it adds up, and so stays float32 in a network of half precision
     zero_at_rest: ClassVar[frozenset[str]] = frozenset()  # the memories that are None or empty where all would be 0
     tells_of_its_past: ClassVar[bool] = False  # whether what runs its backward pass says that a graph is gone
+    _behind_input: ClassVar[frozenset[str]] = frozenset()  # parameters of the steps that are not their input
 
     _memories: dict[str, Any]
     _reset_values: dict[str, Any]
@@ -239,6 +246,8 @@ class MemoryModule(StepModule, nn.Module):
             by_states = f"{mode}_step_functional_forward"
             if by_states in vars(cls) and f"{mode}_step_forward" not in vars(cls):
                 setattr(cls, f"{mode}_step_forward", _by_states(by_states))
+        steps = (cls.single_step_forward, cls.multi_step_forward)
+        cls._behind_input = frozenset(name for step in steps for name in _behind_input(step))
 
     def __init__(self) -> None:
         super().__init__()
@@ -329,8 +338,10 @@ class MemoryModule(StepModule, nn.Module):
             elif exporting():
                 check_export(self)
         forward = self.single_step_forward if self._step_mode == "s" else self.multi_step_forward
-        if len(kwargs) == 1 and not args and next(iter(kwargs)) in INPUT_NAMES:
-            args, kwargs = tuple(kwargs.values()), {}
+        if len(kwargs) == 1 and not args:
+            name = next(iter(kwargs))
+            if name in INPUT_NAMES and name not in self._behind_input:
+                args, kwargs = tuple(kwargs.values()), {}
         if (kwargs or len(args) != 1) and not torch.compiler.is_compiling():
             check_call(self, forward, args, kwargs)
         out = self._separated(forward(*args, **kwargs), args, kwargs)

@@ -299,11 +299,11 @@ def check_number(
         raise ValueError(f"{owner}: {name} must be {bounds}, but got {value!r}.")
 
 
-def check_bound(owner: str, name: str, value: Any, *, above: float | None = None) -> None:
-    """Refuse anything but a number above this one; it may be a tensor of one, which on the meta device has no value."""
+def check_bound(owner: str, name: str, value: Any, **bounds: Any) -> None:
+    """The same, where a tensor of one is as good as a number; on the meta device it has no value."""
     single = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
     if not (single and value.is_meta):
-        check_number(owner, name, value.item() if single else value, above=above)
+        check_number(owner, name, value.item() if single else value, **bounds)
 
 
 def check_window(owner: str, given: tuple[float, float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -116,7 +117,9 @@ class Point:
         self.subscribers: tuple[Subscriber, ...] = ()
         self.squared: Squared | None = None  # if all who listen want the squares of gradients
         self.live, self.recomputes, self.transforms = False, 0, 0  # the last two: calls that were skipped
-        self.calls = self.bare = 0  # of which the gradients were asked for; the last of them that had no graph
+        self.bare = 0  # the last call of which the gradients were asked for, where it had no graph
+        self._count, self._calls = itertools.count(1), dict[int, int]()  # the number of the call of each thread
+        self._told_first = signal.kind == "grad_output"
         _points[self.handle] = self
 
     def refresh(self) -> None:
@@ -163,17 +166,37 @@ class Point:
             found = any(grad is not None for grad in grads)
             self.deliver(_placed(dict(zip(places, grads, strict=True)), count) if found else None, call=call)
 
+    def number(self) -> int:
+        """The number of the call that this thread tells of: that of an output before it is asked for, else after."""
+        thread = get_ident()
+        held = self._calls.get(thread)
+        if held is None:
+            held = self._calls[thread] = next(self._count)
+        return held
+
+    def asked(self, graph: bool) -> int:
+        """The number of a call of which the gradients are asked for; with a graph, or none."""
+        thread = get_ident()
+        call = self._calls.pop(thread, None) if self._told_first else None
+        if call is None:
+            call = next(self._count)
+        if not self._told_first:
+            self._calls[thread] = call
+        if not graph:
+            self.bare = call
+        return call
+
     def watch(self, value: Any, compiling: bool, again: bool) -> None:
         """Ask for the gradients of the tensors in `value`: of several things a tuple, with None where there is none.
 
         `again`: of a call that is computed again; what a graph counts are the calls of the forward pass.
         """
-        leaves, call = leaves_of(value), None
-        if not (compiling or again):
-            self.calls = call = self.calls + 1
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        if call is not None and not places:
-            self.bare = call
+        if type(value) is Tensor:
+            leaves, places = [value], [0] if value.requires_grad else []
+        else:
+            leaves = leaves_of(value)
+            places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        call = None if compiling or again else self.asked(bool(places))
         if len(places) == 1:
             hook = partial(self.gradient, place=places[0], count=len(leaves), call=call)
             listen(leaves[places[0]], hook, None if compiling or len(leaves) > 1 else self.squared)

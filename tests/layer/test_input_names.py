@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from spikescope import layer, neuron
-from spikescope.base import INPUT_NAMES
+from spikescope.base import INPUT_NAMES, MemoryModule
 from spikescope.layer import registry
 
 OTHERS = {
@@ -61,3 +61,12 @@ def test_another_name_and_a_second_input_are_refused_in_words(name):
     for args, named in ([(), {"images": x}], [(x,), {"x_seq": x}], [(), {}]):
         with pytest.raises(TypeError, match=r"takes one input, by its place or as one of dv, .* but got"):
             module(*args, **named)
+
+
+def test_a_parameter_behind_the_input_keeps_its_name():
+    class Scaled(MemoryModule):
+        def single_step_forward(self, scale=None, x=None):
+            return "x" if scale is None else "scale"
+
+    assert Scaled()(x=torch.ones(2)) == "x"
+    assert Scaled()(scale=torch.ones(2)) == Scaled()(input=torch.ones(2)) == "scale"

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from spikescope import layer
 
@@ -21,3 +22,8 @@ ROWS = [(name, make) for name, made in MADE.items() for make in made]
 def test_what_is_no_number_is_refused(name, make, given):
     with pytest.raises(ValueError, match=rf"^[A-Z]\w+: {name} must be .*, but got {given!r}\."):
         make(given)
+
+
+@pytest.mark.parametrize(("name", "make"), ROWS, ids=[f"{name}{i}" for i, (name, _) in enumerate(ROWS)])
+def test_a_tensor_of_one_is_a_number(name, make):
+    make(torch.tensor(2.0 if name == "tau" else 0.5))

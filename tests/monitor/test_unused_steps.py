@@ -1,6 +1,8 @@
 """Gradients where the loss does not see every step: each is of its own step, and of the others it is zero."""
 
+import contextlib
 import itertools
+import threading
 
 import pytest
 import torch
@@ -8,9 +10,12 @@ from torch import nn
 
 from spikescope import functional, monitor, neuron, open_recording
 from spikescope.monitor import GradOutputMonitor, Subset, record
+from spikescope.monitor.flight.ear import Ear
+from spikescope.points import Point, Signal
 
 T, CHOICES = 4, [held for n in range(1, 5) for held in itertools.combinations(range(4), n)]
 SIGNALS = ["grad_output", "grad_input"]
+SEEN = ["spike", "grad_output"]
 
 
 def network(step_mode):
@@ -30,7 +35,7 @@ def loss(out, seen):
 def run(net, seen, cut=None):
     """Forwards and backwards through what the loss sees; the graph is cut before the step `cut`."""
     x = given()
-    if next(m for m in net if isinstance(m, neuron.Neuron)).step_mode == "m":
+    if not isinstance(net, nn.Sequential) or net[1].step_mode == "m":
         out = net(x)
     else:
         out = []
@@ -125,36 +130,160 @@ def test_reading_in_between_changes_nothing():
     assert held["3"].tolist() == pytest.approx([0, 2 * 8**0.5, 3 * 8**0.5, 4 * 8**0.5])
 
 
-def test_a_recording_that_grows_can_be_read_after_each_backward_pass(tmp_path):
+@pytest.mark.parametrize("look", ["flush", "open"])
+def test_looking_at_a_recording_in_the_middle_of_a_backward_pass_changes_nothing(look, tmp_path):
     net = network("s")
     with record(net, "grad_output", "3", to=tmp_path / "a") as stream:
-        run(net, [1], cut=1)
-        assert stream.open()["3"]["grad_output"].read(0).sum((1, 2)).tolist() == [0, 16, 0, 0]
-        run(net, [2])
-    assert open_recording(tmp_path / "a")["3"]["grad_output"].read(1).sum((1, 2)).tolist() == [0, 0, 24, 0]
+        out = [net(step) for step in given()]
+        out[2].register_hook(lambda grad: getattr(stream, look)() and None)
+        loss(out, range(T)).backward()
+        functional.reset_net(net)
+        out = [net(step) if i != 2 else functional.detach_net(net) or net(step) for i, step in enumerate(given())]
+        loss(out, [3]).backward()
+        getattr(stream, look)()
+        loss(out, [1]).backward()
+    disk = open_recording(tmp_path / "a")["3"]["grad_output"]
+    assert disk.read(0).sum((1, 2)).tolist() == [8, 16, 24, 32]
+    assert disk.read(1).sum((1, 2)).tolist() == [0, 16, 0, 32]
 
 
-@pytest.mark.filterwarnings("ignore:the flight recorder")
-@pytest.mark.parametrize("others", [False, True])
-def test_the_flight_recorder_knows_the_step_of_each_gradient(others, tmp_path):
-    """It hears a neuron by a short way, unless somebody else listens there."""
-    net, steps = network("s"), [(3,), (0, 1, 2, 3), (1,), (1, 2), (0,)]
-    with monitor.flight_recorder(net, "8 steps", to=tmp_path, signals=["spike", "grad_output"], report=False) as held:
+def test_what_a_probe_that_failed_did_not_take_is_lost_and_not_zero(tmp_path):
+    net = network("s")
+    stream = record(net, "grad_output", "3", to=tmp_path / "a")
+    out = [functional.detach_net(net) or net(step) for step in given()]
+    loss(out, [3]).backward(retain_graph=True)
+    with pytest.warns(RuntimeWarning, match="is off: ValueError: A backward pass came through steps"):
+        loss(out, [3]).backward()
+    loss(out, [2]).backward()
+    functional.reset_net(net)
+    net(given()[0])
+    with pytest.raises(ValueError, match="A backward pass came through steps"):
+        stream.close()
+    disk = open_recording(tmp_path / "a")["3"]["grad_output"]
+    with pytest.raises(ValueError, match="The steps 0 to 3 of run 0 of 'grad_output' of '3' are lost"):
+        disk.read(0)
+
+
+@pytest.mark.parametrize("seen", [((1,), ()), ((1,), (2,)), ((0, 3), (0, 1, 2, 3))], ids=str)
+def test_a_gradient_of_an_earlier_run_is_of_that_run(seen, tmp_path):
+    """As of two views of one sample, each from rest, and one loss."""
+    net = network("s")
+    with (
+        record(net, ["raw", "gradient norm"], "3", signal="grad_output") as held,
+        record(net, "grad_output", "3", to=tmp_path / "a"),
+    ):
+        outs = []
+        for _ in range(2):
+            outs.append([net(step) for step in given()])
+            functional.reset_net(net)
+        sum(loss(out, steps) for out, steps in zip(outs, seen, strict=True)).backward()
+    wanted = [[8.0 * (i + 1) if i in steps else 0.0 for i in range(T)] for steps in seen if steps]
+    raw = held["3"]["raw"].unflatten(1, (-1, 2)).sum((2, 3)).T.tolist()
+    assert sorted(raw) == sorted(wanted)
+    disk = open_recording(tmp_path / "a")["3"]["grad_output"]
+    found = [disk.read(run).sum((1, 2)).tolist() for run, steps in enumerate(seen) if steps]
+    assert found == wanted
+
+
+def test_a_gradient_of_a_run_of_long_ago_is_refused_in_words():
+    net = network("s")
+    recording = record(net, "gradient norm", "3", signal="grad_output")
+    outs = []
+    for _ in range(12):
+        outs.append([net(step) for step in given()])
+        functional.reset_net(net)
+    with pytest.warns(RuntimeWarning, match="A gradient came of a call whose forward pass was not seen, or long ago"):
+        loss(outs[0], [1]).backward()
+    with pytest.raises(ValueError, match="its step is not known"):
+        recording["3"]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_threads_that_call_one_module_side_by_side_have_numbers_of_their_own(signal):
+    """What is told of a call and what asks for its gradient agree, whatever other threads do in between."""
+    point, met, found = Point(nn.ReLU(), Signal(signal), (), print), threading.Barrier(2, timeout=20), {}
+
+    def work(i):
+        asks = [point.number, lambda: point.asked(True)]
+        for _ in range(3):
+            for ask in asks if signal == "grad_output" else reversed(asks):
+                met.wait()
+                found.setdefault(i, []).append(ask())
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(row[::2] == row[1::2] for row in found.values())
+    assert sorted(found[0][::2] + found[1][::2]) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """How many calls an ear has heard."""
+    found, hears = [0], Ear.hears
+
+    def counted(self, *args):
+        found[0] += 1
+        return hears(self, *args)
+
+    monkeypatch.setattr(Ear, "hears", counted)
+    return found
+
+
+class Parts(nn.Module):
+    """Calls a network for each step by itself: single steps, or sequences of it three times; some without a graph."""
+
+    def __init__(self, mode, bare=0):
+        super().__init__()
+        self.inner, self.size, self.bare = network(mode), 3 if mode == "m" else 1, bare
+
+    def forward(self, x):
+        out = []
+        for i, step in enumerate(x):
+            with torch.set_grad_enabled(i >= self.bare):
+                out.append(self.inner(step.expand(3, *step.shape) if self.size == 3 else step))
+        return out
+
+
+def flown(net, steps, place, others):
+    """The gradients of the last layer that the flight recorder has of steps whose losses see these calls."""
+    with monitor.flight_recorder(net, "8 steps", to=place, samples=2, signals=SEEN, report=False) as held:
         for seen in steps:
-            if others:
-                with monitor.OutputMonitor(net, neuron.Neuron):
-                    run(net, seen)
-            else:
+            with monitor.OutputMonitor(net, neuron.Neuron) if others else contextlib.nullcontext():
                 run(net, seen)
-        rows = open_recording(held.dump())["3"]["grad_output"]
-    found = [tuple(i for i, value in enumerate(rows.read(run.index)) if value.any()) for run in rows.runs]
-    assert found == steps
+        return open_recording(held.dump())["inner.3"]["grad_output"]
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_the_flight_recorder_knows_the_steps_of_each_gradient(mode, others, heard, tmp_path):
+    """It hears a neuron over sequences by a short way, unless somebody else listens there."""
+    net, steps = Parts(mode), [(3,), (0, 1, 2, 3), (1,), (1, 2), (0,), (2, 3)]
+    rows = flown(net, steps, tmp_path, others)
+    assert (heard[0] > 0) == (mode == "m" and not others)
+    for index, seen in enumerate(steps):
+        wanted = torch.zeros(T, net.size, 2, 4)
+        for i in seen:
+            wanted[i] = i + 1
+        assert torch.equal(rows.read(index), wanted.flatten(0, 1)), seen
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_the_flight_recorder_knows_which_calls_had_no_graph(others, heard, tmp_path):
+    rows = flown(Parts("m", bare=2), [(3,)] * 5, tmp_path, others)
+    assert (heard[0] > 0) == (not others)
+    assert len(rows.runs) == 5
+    for row in rows.runs:
+        with pytest.raises(ValueError, match=f"The steps 0 to 6 of run {row.index} of"):
+            rows.read(row.index)
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_single_steps_backwards_have_no_steps_to_choose_from(signal):
     net = network("s")
     kind = {"grad_output": GradOutputMonitor, "grad_input": monitor.GradInputMonitor}[signal]
-    with pytest.raises(ValueError, match=r"come step by step.*Leave time out, or use step_mode='m'"):
+    with pytest.raises(ValueError, match=r"are of single steps.*Leave time out, or use step_mode='m'"):
         kind(net, neuron.Neuron, subset=Subset(time=slice(1, 2)))
     kind(network("m"), neuron.Neuron, subset=Subset(time=slice(1, 2)))

@@ -215,6 +215,34 @@ def recorded(case: Case, rng: random.Random) -> tuple[Results, Results]:
     return got, want
 
 
+def unused(case: Case, rng: random.Random) -> tuple[Results, Results]:
+    """Gradients of single steps, of which the loss sees some, against those of a sequence; on disk and in memory."""
+    x = case.calls[0].x
+    chosen = sorted(rng.sample(range(len(x)), rng.randint(1, len(x))))
+    twice = any(isinstance(module, Twice) for module in case.net.modules())  # its calls come in another order
+    if twice or not has_single_steps(case.net) or not learns(case) or draws(case.net, x) or not spiking(case.net):
+        return {}, {}
+    both = []
+    for single in (True, False):
+        net = stepped(case._replace(single=single)).eval()  # a normalisation would see other batches
+        with tempfile.TemporaryDirectory() as place:
+            with (
+                monitor.record(net, ["gradient norm", "raw"], neuron.Neuron, signal="grad_output") as held,
+                monitor.record(net, "grad_output", neuron.Neuron, to=f"{place}/run.spk"),
+            ):
+                leaf = x.clone().requires_grad_()
+                y = [net(step) for step in leaf] if single else net(leaf)
+                loss = sum(weighed(y[i], i) for i in chosen)
+                if not (isinstance(loss, Tensor) and loss.requires_grad):
+                    return {}, {}
+                loss.backward()
+            disk = open_recording(f"{place}/run.spk")
+            found: Results = {f"of disk {name}": row["grad_output"].read(0).clone() for name, row in disk.items()}
+        found |= {f"{label} of {name}": value for name, row in held.to_dict().items() for label, value in row.items()}
+        both.append(found)
+    return both[0], both[1]
+
+
 def transformed(case: Case, rng: random.Random) -> tuple[Results, Results]:
     """Gradients of each sample by vmap and grad, against a loop over the samples, which would draw otherwise."""
     net, x = stepped(case._replace(single=False)).eval(), case.calls[0].x
@@ -265,6 +293,7 @@ WAYS: dict[str, Way] = {
     "lean": leaner,
     "stream": streamed,
     "recorded": recorded,
+    "unused": unused,
     "transformed": transformed,
     "exported": exported,
 }

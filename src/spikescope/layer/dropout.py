@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..base import MemoryModule, input_of
-from ..errors import check_floating, check_number, check_sequence
+from ..errors import check_bound, check_floating, check_sequence
 from ..neuron.row import known_to_rows
 from .fold import frame_of, is_expanded, repeat_in_time
 
@@ -36,7 +36,7 @@ class Dropout(MemoryModule):
 
     def __init__(self, p: float = 0.5, step_mode: str = "s") -> None:
         super().__init__()
-        check_number(type(self).__name__, "p", p, least=0, most=1)
+        check_bound(type(self).__name__, "p", p, least=0, most=1)
         self.p = p
         self.register_memory("mask", None)
         self.step_mode = step_mode

@@ -16,7 +16,6 @@ from ..errors import (
     StateError,
     check_bound,
     check_floating,
-    check_number,
     check_rank,
     check_tensor,
     check_whole,
@@ -263,7 +262,7 @@ class NeuNorm(MemoryModule):
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        check_number("NeuNorm", "k", k, least=0, most=1)
+        check_bound("NeuNorm", "k", k, least=0, most=1)
         self.in_channels = in_channels = check_whole("NeuNorm", "in_channels", in_channels)
         height = check_whole("NeuNorm", "height", height)
         width = check_whole("NeuNorm", "width", width)

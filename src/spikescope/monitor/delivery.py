@@ -21,11 +21,15 @@ from .choose.subset import Subset
 from .probe.single import GradScale, Probe, Short
 from .probe.start import Root
 from .probe.taps import tapped
-from .probe.walk import Walk
+from .probe.walk import Walk, Walks
 from .reduce import Packed
 from .reduce.pieces import whole
 
 __all__ = ["Line", "Sink", "lines"]
+
+Form = tuple[torch.Size, torch.dtype, torch.device]
+
+_ZEROS = 16  # steps that are written at once where nothing came
 
 
 class Sink(Protocol):
@@ -105,8 +109,10 @@ class Line:
         self.packed, self.backwards = label == "spike" and gives_bits(module), signal.kind in GRADIENTS
         self.trusted = partial(gives_spikes, module)
         self.run, self.steps, self.kept = 0, 0, 0
-        self._walk = Walk()  # of gradients
-        self._form: tuple[torch.Size, torch.dtype, torch.device]  # of one step of the gradient that came last
+        self._walks = Walks()  # of gradients
+        self._walk = self._walks.last
+        self._form: Form  # of a step of the gradient that came last
+        self._coming: Form  # of the one that comes
         self.followers: list[Line] = []  # of gradients, which are told that the forward pass goes on
         self.told = False  # whether what the kernel tells comes along
         self.probe: Probe | None = None
@@ -118,7 +124,7 @@ class Line:
         if not self.kept:
             self._learn(moment.name)
         steps, batch, *_ = chunk.shape
-        self._form = chunk.shape[1:], chunk.dtype, chunk.device
+        self._coming = chunk.shape[1:], chunk.dtype, chunk.device
         place = self.place(steps, batch, moment)
         if place is not None:
             self._keep(chunk, taps, place)
@@ -138,7 +144,8 @@ class Line:
         for line in self.followers:
             line.go_on(steps, moment)
         if self.backwards:
-            turn, start = self.run, self._before(steps)
+            start = self._before(steps)
+            turn = self._walk.run
         else:
             turn, start = self._turn(moment), self.steps
             self.steps = start + steps
@@ -156,7 +163,7 @@ class Line:
         call = probe.go_on(steps)
         if self.backwards:
             start = self._before(steps)
-            return tuple_made(Moment, (probe.name, call, self.run, start, start + steps, batch, 1.0))
+            return tuple_made(Moment, (probe.name, call, self._walk.run, start, start + steps, batch, 1.0))
         run = probe.run if self.runs else call
         if run != self.run:
             self.run, self.steps = run, 0
@@ -169,12 +176,15 @@ class Line:
 
     def _before(self, steps: int) -> int:
         """The step at which a gradient of so many begins."""
-        if self.run % self.every:
-            return 0
         assert self.probe is not None
-        walk = self._walk
-        start = walk.come(self.probe.asked, steps)
-        if start is None:
+        walk, number = self._walk, self.probe.asked
+        if number is not None and not (walk is self._walks.last and number >= walk.begin):
+            walk = self._turn_to(number)
+        self._form = self._coming
+        if walk.run % self.every:
+            return 0
+        start = walk.come(number, steps)
+        if start is None or start < walk.floor:
             raise ValueError(
                 "A backward pass came through steps that have their gradients already, or whose forward pass was not "
                 "seen. Record one backward pass a run, from before its forward pass on."
@@ -183,23 +193,38 @@ class Line:
             self._pass_by(walk.gap)
         return start
 
+    def _turn_to(self, number: int) -> Walk:
+        """The run of a gradient, where that may be another one than before."""
+        found = self._walks.of(number)
+        if found is not self._walk:
+            self.finish()
+            self._walk = found
+        return found
+
     def _pass_by(self, steps: range) -> None:
         """A backward pass did not come by these steps: nothing depends on them."""
         if not steps:
             return
         probe, (shape, dtype, device) = self.probe, self._form
         assert probe is not None
-        for step in reversed(steps):
-            zeros = torch.zeros((1, *shape), dtype=dtype, device=device)
-            moment = Moment(probe.name, probe.calls, self.run // self.every, step, step + 1, shape[0])
+        for stop in range(steps.stop, steps.start, -_ZEROS):
+            start = max(steps.start, stop - _ZEROS)
+            zeros = torch.zeros((stop - start, *shape), dtype=dtype, device=device)
+            moment = Moment(probe.name, probe.calls, self._walk.run // self.every, start, stop, shape[0])
             self.sink.copy(self.label, zeros, moment)
 
     def finish(self) -> None:
         """No more comes of a backward pass."""
-        assert self.probe is not None
-        rest = self._walk.rest(self.probe.point.bare)
+        probe = self.probe
+        assert probe is not None
+        if probe.error is not None:  # what it missed is no zero
+            return
+        rest = self._walk.rest(probe.point.bare)
         self._walk.first -= len(rest)
-        self._pass_by(rest)
+        try:
+            self._pass_by(rest)
+        except Exception as error:
+            probe.fail(error)
 
     def _turn(self, moment: Moment) -> int:
         run = moment.run if self.runs else moment.call
@@ -266,11 +291,16 @@ class Line:
         """The forward pass goes on: so the gradients find their steps."""
         assert self.probe is not None
         self.finish()
-        run = self.run
-        anew = self._turn(moment) != run
-        self._walk.go_on(self.probe.point.calls + self.probe.told_first, steps, anew)
+        before = self.run
+        run = self._turn(moment)
+        if run != before:
+            self._walks.begin(run)
+        self._walk = self._walks.last
+        self._walk.go_on(self.probe.point.number(), steps, run != before)
 
     def miss(self) -> None:
         """A call of the forward pass has no gradient."""
         assert self.probe is not None
-        self._pass_by(self._walk.miss(self.probe.asked))
+        walk, number = self._walk, self.probe.asked
+        if number is None or walk.has(number):  # of a run before, nothing has come so far
+            self._pass_by(walk.miss(number))

@@ -171,14 +171,7 @@ class Streamed:
 
     def flush(self) -> None:
         """Return when everything that came is on disk; where that fails, an OutputError says what is in memory."""
-        self._finish()
         self._writer.flush()
-
-    def _finish(self) -> None:
-        """What a backward pass did not come by has its place too."""
-        for _, probe in self._streams:
-            if probe.finish is not None and probe.error is None:
-                probe.finish()
 
     def open(self) -> OpenedRecording:
         """What was recorded so far, to be read."""
@@ -200,7 +193,9 @@ class Streamed:
         self._members.close("record")
         self._notes.close(self._begun())
         self._plugged.close()
-        self._finish()
+        for _, probe in self._streams:
+            if probe.finish is not None:
+                probe.finish()
         self._writer.close()
         self._end.detach()
         for error in self.errors.values():

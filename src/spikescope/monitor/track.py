@@ -16,7 +16,7 @@ from ..recording.records import Moment
 from ..sockets import Signal
 from .choose.kinds import has_time
 from .probe.single import Probe
-from .probe.walk import Walk
+from .probe.walk import Walk, Walks
 from .reduce import Along, Reducer, nbytes
 from .reduce.count import CountReducer
 from .reduce.tally import Tally
@@ -246,7 +246,7 @@ class Track:
         self.run, self.steps, self._counted = run, 0, None
 
     def _weigh(self) -> None:
-        before, held = self.held, self.tally.nbytes
+        before, held = self.held, self.tally.nbytes if self.tallied else 0
         for total in self.totals.values():
             held += total.nbytes
         if held != before:
@@ -274,7 +274,8 @@ class GradientTrack(Track):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._walk = Walk()
+        self._walks = Walks()
+        self._walk = self._walks.last
         self._stop = 0  # of the open steps
         self._form: tuple[torch.Size, torch.dtype, torch.device]  # of the gradient that came last
 
@@ -285,29 +286,36 @@ class GradientTrack(Track):
 
     def go_ahead(self, steps: int, run: int) -> None:
         """The forward pass goes on, by so many steps."""
-        walk = self._walk
+        walk, walks = self._walk, self._walks
         if walk.came:
             self._land()
         anew = run != self.run
         if anew:
             self._end_run(run)
             self._stop = 0
-        probe = self.probe
-        walk.go_on(probe.point.calls + probe.told_first, steps, anew)
+            walks.begin(run)
+        elif walk is not walks.last:
+            self._end()
+        walk = self._walk = walks.last
+        walk.go_on(self.probe.point.number(), steps, anew)
 
     def miss(self) -> None:
         """A call of the forward pass has no gradient."""
-        self._pass_by(self._walk.miss(self.probe.asked))
+        walk, number = self._walk, self.probe.asked if self.runs else None
+        if number is None or walk.has(number):  # of a run before, nothing has come so far
+            self._pass_by(walk.miss(number))
 
     def take(self, value: Any, moment: Moment) -> None:
-        if self.run % self.every:
-            return
         there = tensors_of(value)
         self.take_chunk(self._chunk(there[0] if len(there) == 1 else value, moment.name))  # of several one wants it
 
     def take_chunk(self, chunk: Tensor) -> None:
         """The gradient of some steps."""
-        walk, number, shape = self._walk, self.probe.asked, chunk.shape
+        walk, number, shape = self._walk, self.probe.asked if self.runs else None, chunk.shape  # else a call is a run
+        if number is not None and not (walk is self._walks.last and number >= walk.begin):
+            walk = self._turn_to(number)
+        if walk.run % self.every:
+            return
         self._form = shape, chunk.dtype, chunk.device
         start = walk.come(number, shape[0])
         if start is None:
@@ -321,6 +329,16 @@ class GradientTrack(Track):
         for total in self.totals.values():
             total.prepend(total.reducer.measure(chunk, start))
         self._weigh()
+
+    def _turn_to(self, number: int) -> Walk:
+        """The run of a gradient, where that may be another one than before."""
+        found = self._walks.of(number)
+        if found is not self._walk:
+            if self._walk.came:
+                self._land()
+            self._end()
+            self._walk, self._stop = found, -1  # nothing is open
+        return found
 
     def _nothing(self, steps: range) -> Iterator[tuple[Tensor, int]]:
         """The gradients of steps by which a backward pass did not come, in parts from the last to the first."""
@@ -342,7 +360,7 @@ class GradientTrack(Track):
         if first > walk.floor and (rest := walk.rest(self.probe.point.bare)):
             self._pass_by(rest)
             self._weigh()
-            first = rest.start
+            first = walk.first = rest.start
         if first != self._stop:  # steps in between have none, or these have theirs already
             self._end()
         for total in self.totals.values():

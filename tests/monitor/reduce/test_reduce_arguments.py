@@ -42,3 +42,10 @@ def test_numbers_of_numpy_are_taken():
         == reduce.Quantile(torch.tensor([0.25, 0.5]))
     )
     assert reduce.Histogram(np.array([0.25, 0.5])) == reduce.Histogram((0.25, 0.5))
+
+
+@pytest.mark.parametrize("given", [[2.0, -1.0], [2.0, float("nan")]])
+def test_synapses_of_each_neuron_are_at_least_none(given):
+    with pytest.raises(ValueError, match="SynOps: fan_out must be at least 0 for each neuron"):
+        reduce.SynOps(torch.tensor(given))
+    assert torch.equal(reduce.SynOps(torch.tensor([2.0, 0.0])).fan_out, torch.tensor([2.0, 0.0]))

@@ -59,6 +59,8 @@ def aged(
         for place, (key, wanted) in places.items():
             if len(args) > place and not isinstance(args[place], wanted):
                 at_the_end = len(args) == len(signature.parameters) and isinstance(args[-1], wanted)
+                if at_the_end and key in kwargs:
+                    raise TypeError(f"{type(self).__name__}{signature}: multiple values for argument {key!r}.")
                 args, own = (args[:-1], args[-1]) if at_the_end else (args, signature.parameters[key].default)
                 args = (*args[:place], kwargs.pop(key, own), *args[place:])
         try:

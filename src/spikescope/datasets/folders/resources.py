@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -150,11 +151,13 @@ def _within(tar: tarfile.TarFile, source: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def _plain(member: tarfile.TarInfo, target: Path) -> tarfile.TarInfo:
-    """A file or a folder inside the target, as later Pythons' filter `data` lets it through; all else is refused."""
+    """A file or a folder inside the target, owned by whoever unpacks it; all else is refused."""
     if not (member.isreg() or member.isdir()):
         raise ValueError(f"{member.name!r} is no file and no folder; Python 3.11.4 or later unpacks links")
     if not (target / member.name).resolve().is_relative_to(target.resolve()):
         raise ValueError(f"{member.name!r} would be written outside {target}")
+    if hasattr(os, "getuid"):
+        member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
     member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
     return member
 

@@ -46,17 +46,18 @@ class Heard:
     """What was heard of one call.
 
     - `x`: what came in, of which a copy is `taken` together with the gradient: till then the graph of the call holds it
-      too. `version`: how often it had been changed. `call`: its number, once it has found its place.
+      too. `version`: how often it had been changed. `graph`: whether there is one. `call`: its number, once it has
+      found its place.
     """
 
-    __slots__ = ("bits", "call", "fired", "known", "rests", "taken", "version", "x")
+    __slots__ = ("bits", "call", "fired", "graph", "known", "rests", "taken", "version", "x")
 
     def __init__(self, known: Known, bits: Tensor, rests: bool) -> None:
         self.known, self.bits, self.rests = known, bits, rests
         self.fired: bool | None = None
         self.taken: Taken | None = None
         self.x: Tensor | None = None
-        self.version = 0
+        self.version, self.graph = 0, False
         self.call: int | None = None
 
 
@@ -147,6 +148,7 @@ class Ear:
             if known.way is not None:
                 heard.x, heard.version = x, x._version
             if self._back is not None and y.requires_grad:
+                heard.graph = True
                 y.grad_fn.ear = partial(_gradient, self._weak, heard)  # type: ignore[union-attr]
             elif heard.x is not None:
                 self._take(heard)
@@ -229,8 +231,7 @@ class Ear:
                 self._numbers.place(*heard.taken)
             self._bits.place(heard.bits, heard.known.shape, heard.known.dtype, heard.fired)
             if self._back is not None:
-                point = self._back.point
-                point.calls = heard.call = point.calls + 1
+                heard.call = self._back.point.asked(heard.graph)
         except Exception as error:
             self._fail(error)
         del heard.bits  # the graph, and so the state that goes on, holds what was heard
@@ -242,11 +243,12 @@ class Ear:
         assert numbers is not None
         assert probe is not None
         if probe.error is None:
-            probe.asked = heard.call
+            before, probe.asked = probe.asked, heard.call  # of one that this comes before
             try:
                 numbers.place(held, room, odd)
             except Exception as error:
                 probe.fail(error)
+            probe.asked = before
 
     def _waits(self) -> bool:
         """Wait for the turn; whether it came."""

@@ -179,7 +179,7 @@ class Steps:
         """The step that is open is over."""
         self.ring.settle()
         for probe in self.kept:
-            if probe.finish is not None and probe.enabled:
+            if probe.finish is not None:
                 probe.finish()
         if (owner := self._owner()) is not None:
             owner.over()

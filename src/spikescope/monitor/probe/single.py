@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...base import StepModule
 from ...form import mapped
 from ...gradient_squares import Squared
 from ...recording.records import Moment
@@ -107,7 +108,6 @@ class Probe:
         self.subset = Subset() if subset is None else subset
         self.keep_graph, self.scaler, self.every, self.missed, self.cut = keep_graph, scaler, every, missed, cut
         self._backwards, self._as_it_comes = signal.kind in GRADIENTS, keep_graph or not makes_graph
-        self.told_first = signal.kind == "grad_output"  # a call is told before its gradient is asked for, and counted
         self._knows_time = signal.kind in ("input", "output", "tap")
         self._read = Reading(module, signal)
         self.axes: Axes  # of the value that came last
@@ -290,9 +290,10 @@ class Probe:
         if not in_sequences(self.module):
             if not self._backwards:
                 return
+            cure = "use step_mode='m'" if isinstance(self.module, StepModule) else "choose a layer with step_mode='m'"
             raise ValueError(
-                f"Subset: the gradients of {self.name or 'the network'!r} ({module}) come step by step, from the last "
-                "to the first, so that time= cannot choose among them. Leave time out, or use step_mode='m'."
+                f"Subset: the gradients of {self.name or 'the network'!r} ({module}) are of single steps, from the "
+                f"last to the first, so that time= cannot choose among them. Leave time out, or {cure}."
             )
         if self._read.has_time():
             return

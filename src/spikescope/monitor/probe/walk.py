@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-__all__ = ["Walk"]
+from collections import deque
+
+__all__ = ["Walk", "Walks"]
+
+_RUNS = 8  # back to which a backward pass may come
+_KINDS = 64  # changes of the length of a call, back to which it may come
 
 Calls = tuple[int, int, int]
 """Calls of as many steps each, one after the other: the number of the first, where it begins, the steps."""
 
 
 class Walk:
-    """A backward pass through the calls of a module.
+    """A backward pass through the calls of a run.
 
     A tensor of eager code knows which call it is of. Others, as those of compiled code, are taken to come one after the
     other. Nothing depends on what a backward pass does not come by: its gradient is zero.
 
-    - `steps`: of the run so far. `floor`: those before it were there when the last backward pass came.
+    - `run`: its number. `begin`: that of its first call.
+    - `steps`: of the run so far. `floor`: those before it were there when the last pass came.
     - `first`: where what has come of this one begins. `came`: whether anything has. `sure`: all of it knew its call.
     - `gap`: the steps between what came last and what came before it.
     """
 
-    __slots__ = ("_ahead", "_before", "_last", "came", "first", "floor", "gap", "steps", "sure")
+    __slots__ = ("_ahead", "_before", "_last", "begin", "came", "first", "floor", "gap", "run", "steps", "sure")
 
     def __init__(self) -> None:
-        self.steps = self.first = self.floor = 0
+        self.run = self.steps = self.first = self.floor = 0
         self.came, self.sure, self.gap = False, True, range(0)
         self._ahead = 0  # the step before which the next gradient ends, if it does not know its call
+        self.begin = 0
         self._last: Calls = (0, 0, 0)
-        self._before: list[Calls] = []  # those before, of other steps
+        self._before: deque[Calls] = deque(maxlen=_KINDS)  # those before, of other steps
 
     def go_on(self, number: int, steps: int, anew: bool) -> None:
         """The forward pass goes on by a call of this number, of so many steps; `anew`: another run begins with it."""
         if anew:
             self.steps = 0
+            self._last = (0, 0, 0)
+            self._before.clear()
+        if not self.steps:
+            self.begin = number
         if anew or self.came:
             self.came, self.sure, self.floor = False, True, self.steps
-            self._last, self._before = (0, 0, 0), []
         first, start, each = self._last
         if each != steps or start + (number - first) * each != self.steps:
             if each and first != number:  # the same: compiled code does not count
@@ -42,6 +52,10 @@ class Walk:
             self._last = number, self.steps, steps
         self.steps += steps
         self.first = self._ahead = self.steps
+
+    def has(self, number: int) -> bool:
+        """Whether a call is one of this run, or of a later one."""
+        return self.steps > 0 and number >= self.begin
 
     def _start(self, number: int | None) -> int | None:
         """Where a call begins; None where that is not known."""
@@ -60,6 +74,8 @@ class Walk:
         """Where a gradient of so many steps begins; None if they have theirs already, or were not seen before."""
         start = self._start(number)
         if start is None:
+            if number is not None:
+                return None
             self.sure = False
             start = self._ahead - steps
         stop = start + steps
@@ -74,14 +90,15 @@ class Walk:
         """The same of another backward pass through these steps."""
         self.first = self._ahead = max(self.steps, steps)
         start = self.come(number, steps)
-        assert start is not None
+        if start is None:
+            raise ValueError(UNSEEN)
         return start
 
     def miss(self, number: int | None) -> range:
         """The steps of a call without a gradient, and of those behind it of which none has come either."""
         start = self._start(number)
         if start is None:
-            self._ahead = max(0, self._ahead - self._last[2])
+            self._ahead = max(0, self._ahead - self._last[2]) if number is None else self._ahead
         elif self.floor <= start < self._ahead:
             self._ahead = start
         missed = range(self._ahead, self.first if self.came else 0)
@@ -95,3 +112,30 @@ class Walk:
         begun, start = self._start(bare), self._start(bare + 1)
         floor = self.floor if begun is None else self.steps if start is None else start
         return range(max(floor, self.floor), self.first)
+
+
+UNSEEN = (
+    "A gradient came of a call whose forward pass was not seen, or long ago: its step is not known. Record from before "
+    "the forward pass on, and go backwards before many more runs."
+)
+
+
+class Walks:
+    """The last runs of a module, to which backward passes may come; `last` is the one that goes on forwards."""
+
+    def __init__(self) -> None:
+        self._held = deque(Walk() for _ in range(_RUNS))
+        self.last = self._held[-1]
+
+    def begin(self, run: int) -> None:
+        """Another run begins."""
+        self._held.rotate(-1)
+        self.last = self._held[-1]
+        self.last.run = run
+
+    def of(self, number: int) -> Walk:
+        """The run of a call; a ValueError where it is of none of these."""
+        found = next((held for held in reversed(self._held) if held.has(number)), None)
+        if found is None:
+            raise ValueError(UNSEEN)
+        return found

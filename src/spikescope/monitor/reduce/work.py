@@ -53,6 +53,8 @@ class SynOps(CountReducer):
     def __post_init__(self) -> None:
         if not isinstance(self.fan_out, Tensor):
             check_number("SynOps", "fan_out", self.fan_out, least=0)
+        elif not (self.fan_out.is_meta or (self.fan_out >= 0).all()):
+            raise ValueError("SynOps: fan_out must be at least 0 for each neuron, but got less, or NaN, for some.")
 
     def counted(self, counts: Counts) -> Summary:
         spikes, reach = counts.spikes, self.fan_out
