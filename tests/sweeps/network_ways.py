@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
-from spikescope import functional, monitor, neuron, open_recording
+from spikescope import functional, layer, monitor, neuron, open_recording
 
 Way = Callable[[Case, random.Random], tuple[Results, Results]]
 
@@ -219,8 +219,11 @@ def unused(case: Case, rng: random.Random) -> tuple[Results, Results]:
     """Gradients of single steps, of which the loss sees some, against those of a sequence; on disk and in memory."""
     x = case.calls[0].x
     chosen = sorted(rng.sample(range(len(x)), rng.randint(1, len(x))))
-    twice = any(isinstance(module, Twice) for module in case.net.modules())  # its calls come in another order
-    if twice or not has_single_steps(case.net) or not learns(case) or draws(case.net, x) or not spiking(case.net):
+    # calls in another order, all steps as samples, and a first output without a graph, whose gradient is not known
+    others = (Twice, layer.StepModeContainer, neuron.ResonateAndFireNode)
+    if any(isinstance(module, others) for module in case.net.modules()):
+        return {}, {}
+    if not has_single_steps(case.net) or not learns(case) or draws(case.net, x) or not spiking(case.net):
         return {}, {}
     both = []
     for single in (True, False):
@@ -237,10 +240,13 @@ def unused(case: Case, rng: random.Random) -> tuple[Results, Results]:
                     return {}, {}
                 loss.backward()
             disk = open_recording(f"{place}/run.spk")
-            found: Results = {f"of disk {name}": row["grad_output"].read(0).clone() for name, row in disk.items()}
-        found |= {f"{label} of {name}": value for name, row in held.to_dict().items() for label, value in row.items()}
+            rows = {name: row["grad_output"] for name, row in disk.items() if row["grad_output"].runs}
+            found: Results = {f"disk of {name}": row.read(0).clone() for name, row in rows.items()}
+        found |= {f"{label} of {name}": value.to(x) for name, row in held.items() for label, value in row.items()}
         both.append(found)
-    return both[0], both[1]
+    steps, whole = both
+    whole = {name: held for name, held in whole.items() if name in steps or held.any()}  # where nothing came at all
+    return steps, whole
 
 
 def transformed(case: Case, rng: random.Random) -> tuple[Results, Results]:
