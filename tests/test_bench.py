@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from bench import __main__ as bench
 from bench.cases import analysis, steady
-from bench.harness import Row
+from bench.harness import Options, Row, compete
 
 from sample import sample
 
@@ -41,3 +42,15 @@ def test_a_group_that_fails_takes_no_other_with_it(tmp_path, monkeypatch, capsys
     assert [(row["case"], row["ours"]) for row in rows] == [("so far", 1.0), ("steady", None), ("after it", 2.0)]
     assert rows[1]["note"] == "the disk is full"
     assert "ValueError" in capsys.readouterr().err
+
+
+def test_what_prepares_something_at_its_second_call_is_measured_warm():
+    calls = [0]
+
+    def work():
+        calls[0] += 1
+        if calls[0] == 2:
+            time.sleep(5e-3)
+
+    compete({"ours": work}, Options(quick=True))
+    assert calls[0] > 500  # of 3 rounds of as many calls as two milliseconds take
