@@ -130,6 +130,17 @@ def test_reading_in_between_changes_nothing():
     assert held["3"].tolist() == pytest.approx([0, 2 * 8**0.5, 3 * 8**0.5, 4 * 8**0.5])
 
 
+@pytest.mark.parametrize("lengths", [(0,), (0, 2), (2, 0), (2, 0, 2), (0, 0, 3)], ids=str)
+def test_a_sequence_without_steps_has_gradients_of_none(lengths, tmp_path):
+    net = network("m")
+    with record(net, "raw", "3", signal="grad_output") as held, record(net, "grad_output", "3", to=tmp_path / "a"):
+        sum((i + 1) * net(given()[:length]).sum() for i, length in enumerate(lengths)).backward()
+    wanted = [8.0 * (i + 1) for i, length in enumerate(lengths) for _ in range(length)]
+    assert held["3"].sum((1, 2)).tolist() == wanted
+    runs = open_recording(tmp_path / "a")["3"]["grad_output"]
+    assert [runs.read(run.index).sum((1, 2)).tolist() for run in runs.runs] == [wanted]
+
+
 @pytest.mark.parametrize("look", ["flush", "open"])
 def test_looking_at_a_recording_in_the_middle_of_a_backward_pass_changes_nothing(look, tmp_path):
     net = network("s")

@@ -13,6 +13,12 @@ Calls = tuple[int, int, int]
 """Calls of as many steps each, one after the other: the number of the first, where it begins, the steps."""
 
 
+UNSEEN = (
+    "A gradient came of a call whose forward pass was not seen, or long ago: its step is not known. Record from before "
+    "the forward pass on, and go backwards before many more runs."
+)
+
+
 class Walk:
     """A backward pass through the calls of a run.
 
@@ -25,50 +31,62 @@ class Walk:
     - `gap`: the steps between what came last and what came before it.
     """
 
-    __slots__ = ("_ahead", "_before", "_last", "begin", "came", "first", "floor", "gap", "run", "steps", "sure")
+    __slots__ = (
+        "_ahead",
+        "_before",
+        "_last",
+        "_number",
+        "begin",
+        "came",
+        "first",
+        "floor",
+        "gap",
+        "run",
+        "steps",
+        "sure",
+    )
 
     def __init__(self) -> None:
-        self.run = self.steps = self.first = self.floor = 0
+        self.run = self.begin = self.steps = self.first = self.floor = 0
         self.came, self.sure, self.gap = False, True, range(0)
         self._ahead = 0  # the step before which the next gradient ends, if it does not know its call
-        self.begin = 0
-        self._last: Calls = (0, 0, 0)
+        self._number = 0  # of the last call
+        self._last: Calls | None = None
         self._before: deque[Calls] = deque(maxlen=_KINDS)  # those before, of other steps
 
     def go_on(self, number: int, steps: int, anew: bool) -> None:
         """The forward pass goes on by a call of this number, of so many steps; `anew`: another run begins with it."""
         if anew:
-            self.steps = 0
-            self._last = (0, 0, 0)
+            self.steps, self._last = 0, None
             self._before.clear()
-        if not self.steps:
+        if anew or not self.begin:
             self.begin = number
         if anew or self.came:
             self.came, self.sure, self.floor = False, True, self.steps
-        first, start, each = self._last
-        if each != steps or start + (number - first) * each != self.steps:
-            if each and first != number:  # the same: compiled code does not count
-                self._before.append(self._last)
+        last = self._last
+        if last is None or last[2] != steps or last[1] + (number - last[0]) * steps != self.steps:
+            if last is not None and last[0] != number:  # the same: compiled code does not count
+                self._before.append(last)
             self._last = number, self.steps, steps
+        self._number = number
         self.steps += steps
         self.first = self._ahead = self.steps
 
     def has(self, number: int) -> bool:
         """Whether a call is one of this run, or of a later one."""
-        return self.steps > 0 and number >= self.begin
+        return 0 < self.begin <= number
 
     def _start(self, number: int | None) -> int | None:
         """Where a call begins; None where that is not known."""
-        if number is None:
+        held = self._last
+        if number is None or held is None or number > self._number:
             return None
-        first, start, each = self._last
-        if number < first or not each:
-            held = next((held for held in reversed(self._before) if number >= held[0]), None)
+        if number < held[0]:
+            held = next((each for each in reversed(self._before) if number >= each[0]), None)
             if held is None:
                 return None
-            first, start, each = held
-        begin = start + (number - first) * each
-        return begin if begin < self.steps else None
+        first, start, steps = held
+        return start + (number - first) * steps
 
     def come(self, number: int | None, steps: int) -> int | None:
         """Where a gradient of so many steps begins; None if they have theirs already, or were not seen before."""
@@ -98,7 +116,8 @@ class Walk:
         """The steps of a call without a gradient, and of those behind it of which none has come either."""
         start = self._start(number)
         if start is None:
-            self._ahead = max(0, self._ahead - self._last[2]) if number is None else self._ahead
+            if number is None and self._last is not None:
+                self._ahead = max(0, self._ahead - self._last[2])
         elif self.floor <= start < self._ahead:
             self._ahead = start
         missed = range(self._ahead, self.first if self.came else 0)
@@ -112,12 +131,6 @@ class Walk:
         begun, start = self._start(bare), self._start(bare + 1)
         floor = self.floor if begun is None else self.steps if start is None else start
         return range(max(floor, self.floor), self.first)
-
-
-UNSEEN = (
-    "A gradient came of a call whose forward pass was not seen, or long ago: its step is not known. Record from before "
-    "the forward pass on, and go backwards before many more runs."
-)
 
 
 class Walks:
