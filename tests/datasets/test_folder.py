@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from sample import sample
 from spikescope import datasets
 from spikescope.datasets import NeuromorphicDatasetFolder, convert_files
+from spikescope.datasets.folders.convert import under_construction
 from spikescope.datasets.folders.settings import COMPRESSED, WORKERS
 
 H, W, EACH = 8, 6, 40
@@ -242,6 +243,33 @@ def test_what_a_power_cut_tore_is_made_anew(root):
     assert len(Small(root, True)) == 5
     assert datasets.check(root, Small).ok
     assert not list((root / "events_np").rglob(".*"))
+
+
+@pytest.mark.parametrize("at", ["mkdir", "open"])
+def test_one_who_comes_when_another_is_done_builds_nothing(at, tmp_path, monkeypatch):
+    target, owner = tmp_path / "frames", Path if at == "mkdir" else os
+    (tmp_path / "frames.part").mkdir()
+    real = getattr(owner, at)
+
+    def late(path, *args, **kwargs):
+        """Between the question whether the folder is there and the next."""
+        (tmp_path / "frames.part").rename(target)
+        if at == "mkdir":
+            raise FileExistsError(17, "File exists", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(owner, at, late)
+    with under_construction(target) as draft:
+        monkeypatch.undo()
+        assert draft is None
+    assert [held.name for held in tmp_path.iterdir()] == ["frames"]
+
+
+def test_a_file_in_the_place_of_the_draft_is_told_and_kept(tmp_path):
+    (tmp_path / "frames.part").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"frames\.part"), under_construction(tmp_path / "frames"):
+        pass
+    assert (tmp_path / "frames.part").read_text() == "mine"
 
 
 def test_two_who_build_at_once_build_once(root):

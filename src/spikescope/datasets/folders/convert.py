@@ -54,8 +54,16 @@ def under_construction(target: Path) -> Iterator[Path | None]:
         yield None
         return
     draft = target.with_name(f"{target.name}.part")
-    draft.mkdir(parents=True, exist_ok=True)
-    held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = None
+    try:
+        draft.mkdir(parents=True, exist_ok=True)
+        held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileExistsError, FileNotFoundError):
+        if not target.exists():  # else another process was done at this moment, and the draft has become the target
+            raise
+    if held is None:
+        yield None
+        return
     try:
         fcntl.flock(held, fcntl.LOCK_EX)  # another process that builds it is waited for
         if target.exists():
