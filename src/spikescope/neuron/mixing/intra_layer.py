@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,7 @@ from ...errors import ShapeError, check_floating, check_sequence, dims
 from ...surrogate import Rect, Surrogate
 from ..integrate import IFNode
 from ..synaptic import CUBALIFNode
+from .hooks import AroundNode
 
 __all__ = ["ILCBaseNode", "ILCCUBALIFNode", "ILCIFNode", "ILCLIFNode", "Population", "current_based"]
 
@@ -29,11 +28,10 @@ def current_based(
     )
 
 
-class Population(nn.Module, MultiStepModule):
+class Population(AroundNode, MultiStepModule):
     """Groups of neurons that see their own last spikes through a convolution `conn` of each group."""
 
     owns_children_step_mode = True
-    node: Any
 
     def __init__(self, node: nn.Module, act_dim: int, dec_pop_dim: int) -> None:
         nn.Module.__init__(self)
@@ -64,20 +62,40 @@ class Population(nn.Module, MultiStepModule):
                 f"but got {dims(x_seq.shape)}."
             )
         self.node.reset()
+        step = self.node
+        if self._by_hooks():
+            self.init_tensor(x_seq[0])
+            step = self._stepped
         given: list[Tensor] = []
         for t, x in enumerate(x_seq):
             fed = x + self._fed_back(given[-1]) if given else x
-            given.append(self._noisy_output(t, self.node(self._noisy_input(t, fed))))
+            given.append(self._noisy_output(t, step(self._noisy_input(t, fed))))
         return torch.stack(given)
 
 
 class ILCBaseNode(Population):
-    """Base of the populations without noise."""
+    """Base of the populations without noise.
 
-    def __init__(self, act_dim: int, dec_pop_dim: int, node: nn.Module | None = None) -> None:
-        if node is None:
-            raise TypeError(f"{type(self).__name__} is the base of a family of neurons; use one of the family.")
-        super().__init__(node, act_dim, dec_pop_dim)
+    A subclass writes `neuronal_charge(x)`, which assigns `self.v`, and `init_tensor(data)` where it has more states.
+
+    >>> class Summing(spikescope.neuron.mixing.ILCBaseNode):
+    ...     def neuronal_charge(self, x):
+    ...         self.v = self.v + x
+    >>> Summing(1, 2, v_threshold=0.5)(torch.rand(3, 1, 2)).shape
+    torch.Size([3, 1, 2])
+    """
+
+    def __init__(
+        self,
+        act_dim: int,
+        dec_pop_dim: int,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        surrogate_function: Surrogate | None = None,
+        *,
+        node: nn.Module | None = None,
+    ) -> None:
+        super().__init__(self._inner(node, v_threshold, v_reset, surrogate_function), act_dim, dec_pop_dim)
 
 
 class ILCIFNode(ILCBaseNode):
@@ -107,7 +125,7 @@ class ILCIFNode(ILCBaseNode):
     ) -> None:
         surrogate_function = surrogate_function or Rect()
         node = IFNode(v_threshold=v_threshold, v_reset=v_reset, surrogate_function=surrogate_function)
-        super().__init__(act_dim, dec_pop_dim, node)
+        super().__init__(act_dim, dec_pop_dim, node=node)
 
 
 class ILCLIFNode(ILCBaseNode):
@@ -129,7 +147,7 @@ class ILCLIFNode(ILCBaseNode):
         surrogate_function: Surrogate | None = None,
     ) -> None:
         node = current_based(0.0, v_decay, v_threshold, v_reset, surrogate_function)
-        super().__init__(act_dim, dec_pop_dim, node)
+        super().__init__(act_dim, dec_pop_dim, node=node)
 
 
 class ILCCUBALIFNode(ILCBaseNode):
@@ -152,4 +170,4 @@ class ILCCUBALIFNode(ILCBaseNode):
         surrogate_function: Surrogate | None = None,
     ) -> None:
         node = current_based(c_decay, v_decay, v_threshold, v_reset, surrogate_function)
-        super().__init__(act_dim, dec_pop_dim, node)
+        super().__init__(act_dim, dec_pop_dim, node=node)

@@ -14,6 +14,7 @@ from ...base import MultiStepModule
 from ...errors import ShapeError, StateError, check_choice, check_floating, check_sequence, dims
 from ...surrogate import Surrogate
 from ..readout import NonSpikingIFNode
+from .hooks import AroundNode
 from .intra_layer import Population, current_based
 
 __all__ = [
@@ -126,19 +127,32 @@ class _Noise:
         return [held[self.noise_step].unsqueeze(1).to(x_seq) for held in drawn]
 
 
-class NoisyBaseNode(_Noise, nn.Module, MultiStepModule):
-    """Base of the spiking neurons with noise on input and output."""
+class NoisyBaseNode(_Noise, AroundNode, MultiStepModule):
+    """Base of the spiking neurons with noise on input and output.
+
+    A subclass writes `neuronal_charge(x)`, which assigns `self.v`, and `init_tensor(data)` where it has more states.
+    """
 
     owns_children_step_mode = True
     noises = 2
-    node: Any
 
-    def __init__(self, node: nn.Module | None = None, num_node: int = 0, *rest: Any) -> None:
-        if not isinstance(node, nn.Module):
-            raise TypeError(f"{type(self).__name__} is the base of a family of neurons; use one of the family.")
+    def __init__(
+        self,
+        num_node: int,
+        is_training: bool = True,
+        T: int = 5,
+        sigma_init: float = 0.5,
+        beta: float = 0.0,
+        v_threshold: float = 0.5,
+        v_reset: float | None = 0.0,
+        surrogate_function: Surrogate | None = None,
+        *,
+        node: nn.Module | None = None,
+    ) -> None:
+        inner = self._inner(node, v_threshold, v_reset, surrogate_function)
         super().__init__()
-        self.node = node
-        self._settle(num_node, *rest)
+        self.node = inner
+        self._settle(num_node, is_training, T, sigma_init, beta)
 
     def _settle(self, num_node: int, is_training: bool, T: int, sigma_init: float, beta: float) -> None:
         self.num_node, self.is_training, self.T, self.beta = num_node, is_training, T, beta
@@ -148,13 +162,20 @@ class NoisyBaseNode(_Noise, nn.Module, MultiStepModule):
         """Spikes of `T` steps, from rest, and noise upon them in training."""
         noises = self._begin(x_seq)
         x_seq = x_seq[: self.T]
+        if noises:
+            x_seq = x_seq + self.sigma_v * noises[0][: self.T]
+        spikes = self._run(x_seq)
+        return spikes + self.sigma_s * noises[1][: self.T] if noises else spikes
+
+    def _run(self, x_seq: Tensor) -> Tensor:
+        """The spikes of the neuron, from rest."""
+        if self._by_hooks():
+            self.init_tensor(x_seq[0])
+            return torch.stack([self._stepped(x) for x in x_seq])
         self.node.step_mode = "m"
         self.node.reset()
-        if not noises:
-            out: Tensor = self.node(x_seq)
-            return out
-        spikes: Tensor = self.node(x_seq + self.sigma_v * noises[0][: self.T])
-        return spikes + self.sigma_s * noises[1][: self.T]
+        spikes: Tensor = self.node(x_seq)
+        return spikes
 
 
 class NoisyCUBALIFNode(NoisyBaseNode):
@@ -190,17 +211,28 @@ class NoisyCUBALIFNode(NoisyBaseNode):
         surrogate_function: Surrogate | None = None,
     ) -> None:
         node = current_based(c_decay, v_decay, v_threshold, v_reset, surrogate_function)
-        super().__init__(node, num_node, is_training, T, sigma_init, beta)
+        super().__init__(num_node, is_training, T, sigma_init, beta, node=node)
 
 
 class NoisyILCBaseNode(NoisyBaseNode, Population):
-    """Base of the populations with noise on input and output."""
+    """Base of the populations with noise on input and output; a subclass is written as one of `NoisyBaseNode`."""
 
-    def __init__(self, node: nn.Module | None = None, act_dim: int = 0, dec_pop_dim: int = 0, *rest: Any) -> None:
-        if not isinstance(node, nn.Module):
-            raise TypeError(f"{type(self).__name__} is the base of a family of neurons; use one of the family.")
-        Population.__init__(self, node, act_dim, dec_pop_dim)
-        self._settle(self.out_pop_dim, *rest)
+    def __init__(
+        self,
+        act_dim: int,
+        dec_pop_dim: int,
+        is_training: bool = True,
+        T: int = 5,
+        sigma_init: float = 0.5,
+        beta: float = 0.0,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        surrogate_function: Surrogate | None = None,
+        *,
+        node: nn.Module | None = None,
+    ) -> None:
+        Population.__init__(self, self._inner(node, v_threshold, v_reset, surrogate_function), act_dim, dec_pop_dim)
+        self._settle(self.out_pop_dim, is_training, T, sigma_init, beta)
         self._noises: list[Tensor] = []
 
     def _noisy_input(self, t: int, x: Tensor) -> Tensor:
@@ -240,7 +272,7 @@ class NoisyILCCUBALIFNode(NoisyILCBaseNode):
         surrogate_function: Surrogate | None = None,
     ) -> None:
         node = current_based(c_decay, v_decay, v_threshold, v_reset, surrogate_function)
-        super().__init__(node, act_dim, dec_pop_dim, is_training, T, sigma_init, beta)
+        super().__init__(act_dim, dec_pop_dim, is_training, T, sigma_init, beta, node=node)
 
 
 class NoisyNonSpikingBaseNode(_Noise, nn.Module, MultiStepModule):
