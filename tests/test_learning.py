@@ -1,9 +1,11 @@
 """Learning rules against their formulas, written out connection by connection."""
 
+import copy
 import gc
 import inspect
 import itertools
 import math
+import pickle
 import resource
 import tracemalloc
 from pathlib import Path
@@ -401,9 +403,83 @@ def test_a_gradient_that_no_optimizer_would_see_is_refused(rule, norm):
 
 
 @pytest.mark.parametrize("rule", ["MSTDP", "MSTDPET"])
-@pytest.mark.parametrize("reward", [math.nan, math.inf, torch.tensor(math.nan), [1.0, 2.0], None, "1"])
+@pytest.mark.parametrize(
+    "reward", [math.nan, math.inf, torch.tensor(math.nan), [1.0, 2.0], None, "1", 1j, torch.tensor([1j, 1j])]
+)
 def test_a_reward_that_is_no_number_is_refused(rule, reward):
     with pytest.raises(
-        (TypeError, ValueError), match=r"Learner: reward must be (a number or a tensor|finite), but got"
+        (TypeError, ValueError), match=r"Learner: reward must be (a real number or a tensor of them|finite), but got"
     ):
         learned(rule, reward=reward)
+
+
+def copied_by_pickle(*parts):
+    return pickle.loads(pickle.dumps(parts))
+
+
+def copied(*parts):
+    return copy.deepcopy(parts)
+
+
+@pytest.mark.parametrize("by", [copied, copied_by_pickle])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_copy_learns_from_the_copies_of_the_layers_and_goes_on_from_the_same_past(rule, by):
+    synapse, sn = whole(), neuron.IFNode(v_threshold=0.3)
+    learner = RULES[rule](synapse, sn)
+    given = () if rule == "STDP" else (0.5,)
+    run(synapse, sn, [torch.ones(2, 3)])
+    learner.step(*given, on_grad=False)
+    run(synapse, sn, [torch.ones(2, 3)])  # is seen, and not learned from yet
+    twin = by(synapse, sn, learner)
+    assert twin[2].synapse is twin[0]
+    assert twin[2].sn is twin[1]
+    for held in ((synapse, sn), twin[:2]):
+        run(*held, [torch.ones(2, 3)])
+    wanted = learner.step(*given, on_grad=False)
+    assert wanted.abs().sum() > 0
+    assert torch.equal(twin[2].step(*given, on_grad=False), wanted)
+    learner.disable()
+    assert not by(learner)[0].in_spike_monitor.is_enable()
+
+
+def test_a_copy_inside_of_the_layer_that_it_observes_is_refused_in_words():
+    synapse = whole()
+    synapse.learner = RULES["STDP"](synapse, neuron.IFNode())
+    with pytest.raises(TypeError, match="cannot be copied or unpickled as a part of the Linear that it observes"):
+        copy.deepcopy(synapse)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("given", [math.nan, math.inf, 1j, torch.tensor(1j), None, "1"])
+def test_a_scale_that_is_no_number_is_refused_and_what_was_seen_is_kept(rule, given):
+    synapse, sn = whole(), neuron.IFNode(v_threshold=0.3)
+    learner = RULES[rule](synapse, sn)
+    run(synapse, sn, [torch.ones(2, 3)])
+    reward = () if rule == "STDP" else (0.5,)
+    with pytest.raises((TypeError, ValueError), match=r"Learner: scale must be (a real number|finite)"):
+        learner.step(*reward, scale=given)
+    assert learner.step(*reward, on_grad=False) is not None
+
+
+@pytest.mark.parametrize("given", [0.5, "s", None])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_number_in_the_place_of_on_grad_is_refused(rule, given):
+    with pytest.raises(TypeError, match="Learner: on_grad must be True or False, but got"):
+        learned(rule, on_grad=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tau_pre": True}, "tau_pre must be finite and at least 1 step, but got True"),
+        ({"tau_post": "2"}, "tau_post must be finite and at least 1 step, but got '2'"),
+        ({"tau_pre": None}, "tau_pre must be finite and at least 1 step, but got None"),
+        ({"f_pre": 1.0}, r"f_pre must be a function of the weight, but got 1\.0"),
+        ({"f_post": None}, "f_post must be a function of the weight, but got None"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number of at least 1, but got 2\.5"),
+    ],
+)
+def test_what_a_learner_is_made_with_is_checked_when_it_is_made(options, text):
+    given = {"batch_size": 2, "tau_pre": 2.0, "tau_post": 2.0} | options
+    with pytest.raises((TypeError, ValueError), match=f"^MSTDPLearner: {text}"):
+        learning.MSTDPLearner("s", synapse=whole(), sn=neuron.IFNode(), **given)

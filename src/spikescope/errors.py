@@ -14,6 +14,7 @@ from inspect import signature
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Never, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -279,6 +280,12 @@ def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = L
         bounds = f"at least {least}" + (f" and at most {most}" if most < LARGEST or number > most else "")
         raise ValueError(f"{owner}: {name} must be a whole number of {bounds}, but got {value!r}.")
     return number
+
+
+def check_switch(owner: str, name: str, value: Any) -> None:
+    """Refuse anything but True and False, or 1 and 0: what stands for another argument is true as well, 0.5 and 's'."""
+    if not isinstance(value, (bool, Integral, np.bool_)) or value not in (0, 1):
+        raise TypeError(f"{owner}: {name} must be True or False, but got {value!r}.")
 
 
 def check_number(

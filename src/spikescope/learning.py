@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .base import MemoryModule, StepModule
-from .errors import ShapeError, check_module, check_state, dims
+from .errors import ShapeError, check_module, check_state, check_switch, check_whole, dims
 from .errors import explain_absent as _explain_absent
 from .monitor import InputMonitor, OutputMonitor
 
@@ -45,6 +45,12 @@ def _same(weight: Tensor) -> Tensor:
     return weight
 
 
+def _is_number(given: Any) -> bool:
+    """Whether it is a real number, or a tensor of one."""
+    single = isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex()
+    return single or (isinstance(given, Real) and not isinstance(given, bool))
+
+
 def _through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """What the synapse computes, without its bias and past its hooks."""
     if isinstance(synapse, nn.Linear):
@@ -66,7 +72,10 @@ def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
 
 
 class _Learner(MemoryModule):
-    """What the rules share: observing, traces, and where the change of the weights goes."""
+    """What the rules share: observing, traces, and where the change of the weights goes.
+
+    A copy, by deepcopy or pickle, observes copies of both layers and goes on from the same traces.
+    """
 
     tau_pre: float
     tau_post: float
@@ -91,16 +100,44 @@ class _Learner(MemoryModule):
         check_module(owner, sn)
         for name, tau in taus.items():
             setattr(self, name, tau)
+        for name, function in (("f_pre", f_pre), ("f_post", f_post)):
+            if not callable(function):
+                raise TypeError(f"{owner}: {name} must be a function of the weight, but got {function!r}.")
         self.step_mode = step_mode
         self.f_pre, self.f_post = f_pre, f_post
         self._observed = (synapse, sn)  # in a tuple they are no children: a learner neither owns nor resets them
         self.register_memory("trace_pre", 0.0)
         self.register_memory("trace_post", 0.0)
+        self._observe()
+
+    def _observe(self) -> None:
+        synapse, sn = self._observed
         self.in_spike_monitor = InputMonitor(synapse, type(synapse))
         self.out_spike_monitor = OutputMonitor(sn, type(sn))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, which observes the copies of the layers and has seen what this one has."""
+        state = super().__getstate__()
+        monitors = [state.pop(name) for name in ("in_spike_monitor", "out_spike_monitor")]
+        seen = [monitor.__getstate__()["_records"][0] for monitor in monitors]
+        return state | {"_seen": (seen, self.in_spike_monitor.is_enable())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: held for name, held in state.items() if name != "_seen"})
+        if not all("_modules" in vars(module) for module in self._observed):
+            owner, synapse = type(self).__name__, type(self.synapse).__name__
+            raise TypeError(
+                f"{owner} cannot be copied or unpickled as a part of the {synapse} that it observes, which is not "
+                "there before its parts are. Keep the learner beside the layers, not inside of them."
+            )
+        self._observe()
+        seen, enabled = state["_seen"]
+        self.in_spike_monitor.records, self.out_spike_monitor.records = seen
+        if not enabled:
+            self.disable()
+
     def __setattr__(self, name: str, given: Any) -> None:
-        if name in _TAUS and not 1 <= given < math.inf:
+        if name in _TAUS and not (_is_number(given) and 1 <= given < math.inf):
             raise ValueError(f"{type(self).__name__}: {name} must be finite and at least 1 step, but got {given!r}.")
         super().__setattr__(name, given)
 
@@ -213,6 +250,18 @@ class _Learner(MemoryModule):
         potentiation = _correlation(self.synapse, pre, reward * y)
         return up * potentiation - down * depression
 
+    def _check_call(self, on_grad: bool, **numbers: Tensor | float) -> None:
+        """Refuse what is no number, and what would make all weights NaN; a GPU is not waited for."""
+        owner = type(self).__name__
+        check_switch(owner, "on_grad", on_grad)
+        for name, given in numbers.items():
+            if not isinstance(given, Tensor | Real) or (isinstance(given, Tensor) and given.is_complex()):
+                came = given.dtype if isinstance(given, Tensor) else type(given).__name__
+                raise TypeError(f"{owner}: {name} must be a real number or a tensor of them, but got {came}.")
+            held = torch.as_tensor(given, device=getattr(given, "device", "cpu"))
+            if held.device.type == "cpu" and not bool(held.isfinite().all()):
+                raise ValueError(f"{owner}: {name} must be finite, but got {given}.")
+
     def _deliver(self, change: Tensor | None, on_grad: bool) -> Tensor | None:
         """Leave the change where an optimizer that descends finds it, or hand it over."""
         if change is None:
@@ -276,6 +325,7 @@ class STDPLearner(_Learner):
 
         `on_grad`: subtract `scale` times the change from `synapse.weight.grad`, for an optimizer. Else return it.
         """
+        self._check_call(on_grad, scale=scale)
         seen = self._observations(on_grad)
         self._forget()
         return self._deliver(scale * self._pairing(seen) if seen else None, on_grad)
@@ -283,16 +333,6 @@ class STDPLearner(_Learner):
 
 class _RewardLearner(_Learner):
     """A rule that waits for a reward; its traces decay exponentially."""
-
-    def _check(self, reward: Tensor | float) -> None:
-        """Refuse what is no number, and what would make all weights NaN; a GPU is not waited for."""
-        if not isinstance(reward, Tensor | Real):
-            raise TypeError(
-                f"{type(self).__name__}: reward must be a number or a tensor, but got {type(reward).__name__}."
-            )
-        held = torch.as_tensor(reward, device=getattr(reward, "device", "cpu"))
-        if held.device.type == "cpu" and not bool(held.isfinite().all()):
-            raise ValueError(f"{type(self).__name__}: reward must be finite, but got {reward}.")
 
     def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
         return trace * math.exp(-1 / tau)
@@ -329,18 +369,18 @@ class MSTDPLearner(_RewardLearner):
         f_post: WeightFunction = _same,
     ) -> None:
         super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
-        self.batch_size = batch_size
+        self.batch_size = check_whole("MSTDPLearner", "batch_size", batch_size)
 
     @_apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with `reward`: a number, or one per sample `[N]`."""
+        self._check_call(on_grad, reward=reward, scale=scale)
         seen = self._observations(on_grad)
         rewards = self._per_sample(reward, seen)
         self._forget()
         return self._deliver(scale * self._pairing(seen, rewards) if seen else None, on_grad)
 
     def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
-        self._check(reward)
         for _, y in seen:
             if y.shape[0] != self.batch_size:
                 raise ShapeError(
@@ -397,6 +437,7 @@ class MSTDPETLearner(_RewardLearner):
     @_apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
         """Learn from the steps seen since the last call, all with the one `reward`."""
+        self._check_call(on_grad, reward=reward, scale=scale)
         reward = self._one(reward)
         seen = self._observations(on_grad)
         self._forget()
@@ -414,7 +455,6 @@ class MSTDPETLearner(_RewardLearner):
         return self._deliver(scale * reward * ((told[steps + 1] - 1.0) * before + change), on_grad)
 
     def _one(self, reward: Tensor | float) -> float:
-        self._check(reward)
         if isinstance(reward, Tensor) and reward.numel() != 1:
             raise ShapeError(
                 f"MSTDPETLearner takes one reward for the whole batch, but got {dims(reward.shape)}. "
