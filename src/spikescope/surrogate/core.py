@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inspect import Parameter, Signature
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar, Never
 
 import torch
@@ -193,7 +194,7 @@ class Surrogate(Declared):
     def forward(self, x: Tensor) -> Tensor:
         if type(self).by_functions:
             function = self.spiking_function if self.spiking else self.primitive_function
-            return function(x, *(getattr(self, name) for name in type(self).fields if name != "spiking"))
+            return self._by_function(function, x)
         check_real(type(self).__name__, x)
         p = self.params()
         if any(isinstance(held, Tensor) for held in p):  # in the dtype of the state, as the fields of a neuron
@@ -201,6 +202,9 @@ class Surrogate(Declared):
             p = p._make(held.to(dtype) if isinstance(held, Tensor) else held for held in p)
         y = type(self).fire(p, x)
         return y.to(x.dtype) if x.is_floating_point() else y
+
+    def _by_function(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return function(x, *(getattr(self, name) for name in type(self).fields if name != "spiking"))
 
     def set_spiking_mode(self, spiking: bool) -> None:
         """True: spikes with a surrogate gradient. False: the primitive in both directions."""
@@ -340,9 +344,52 @@ class SurrogateFunctionBase(Surrogate, abstract=True):
     >>> window = Window(2.0, spiking=False)
     >>> window(torch.tensor([-1.0, 0.125])), window.alpha
     (tensor([0.0000, 0.7500]), 2.0)
+
+    Functions of other numbers than `alpha` have them given by name, and take them so: after
+    `super().__init__(spiking=spiking, low=low)` what runs is `spiking_function(x, low=low)`.
     """
 
     alpha: Any = option()
+
+    named: tuple[str, ...] | None = None  # the numbers of the functions, where they are not `alpha` alone
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        by_name = cls.by_functions and cls.arguments.parameters["alpha"].default is Parameter.empty
+        own = {name: kwargs.pop(name) for name in list(kwargs) if by_name and name not in cls.fields}
+        without_alpha = by_name and "alpha" not in kwargs and (not args or isinstance(args[0], bool))
+        super().__init__(*((None, *args) if without_alpha else args), **kwargs)
+        if own or without_alpha:
+            self.named = tuple(own) if without_alpha else ("alpha", *own)
+            for name, held in own.items():
+                setattr(self, name, held)
+            self._check_functions()
+
+    def _check_functions(self) -> None:
+        """Refuse numbers that a function of the subclass does not take, or lacks."""
+        cls, names = type(self), self.named or ()
+        for name in _FUNCTIONS[:2]:
+            function = getattr(cls, name)
+            if getattr(function, "__func__", None) is getattr(Surrogate, name).__func__:
+                continue  # it has none of its own
+            try:
+                signature(function).bind(None, **dict.fromkeys(names))
+            except TypeError as error:
+                given = ", ".join(names) or "no number"
+                raise TypeError(
+                    f"{cls.__name__}.{name}{signature(function)} is called with x and {given}, since these are what "
+                    f"super().__init__ was given: {error}. Give it each number by its name."
+                ) from None
+
+    def _by_function(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        if self.named is None:
+            return super()._by_function(function, x)
+        return function(x, **{name: getattr(self, name) for name in self.named})
+
+    def extra_repr(self) -> str:
+        if self.named is None:
+            return super().extra_repr()
+        return ", ".join(f"{name}={getattr(self, name)}" for name in (*self.named, "spiking"))
 
 
 class MultiArgsSurrogateFunctionBase(Surrogate, abstract=True):
