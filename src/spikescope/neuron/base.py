@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..base import MemoryModule
 from ..fields import Declared, Field, option
+from .leniency import in_order
 
 __all__ = ["Neuron"]
 
@@ -64,7 +65,7 @@ class Neuron(Declared, MemoryModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if type(self).abstract:
             raise TypeError(f"{type(self).__name__} is the base of a family of neurons; use one of the family.")
-        super().__init__(*args, **kwargs)
+        super().__init__(*in_order(type(self).arguments, args), **kwargs)
 
     def extra_repr(self) -> str:
         return Declared.extra_repr(self)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from inspect import Signature
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["backend_here", "be_lenient", "floating"]
+__all__ = ["backend_here", "be_lenient", "floating", "in_order"]
 
 BACKENDS_ELSEWHERE = ("cupy", "lava", "inductor")
 """Backends of SpikingJelly that have another name here, or none."""
@@ -42,6 +44,16 @@ def backend_here(owner: str, given: str, default: str) -> str:
         "the device where there is one, 'torch' the eager loop. This is said once.",
     )
     return default
+
+
+def in_order(arguments: Signature, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments by place; a truth value where the backend stands is `store_v_seq`, as in SpikingJelly 2.0, which
+    has no backend there, where `be_lenient` says so.
+    """
+    place = list(arguments.parameters).index("backend") if _lenient and "backend" in arguments.parameters else len(args)
+    if len(args) > place and isinstance(args[place], bool):
+        return (*args[:place], arguments.parameters["backend"].default, *args[place:])
+    return args
 
 
 def floating(owner: str, x: Tensor) -> Tensor:
