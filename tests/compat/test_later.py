@@ -239,3 +239,56 @@ def test_a_network_trained_on_counts_runs_on_single_spikes():
             module(0)
         with pytest.raises(ValueError, match=r"takes a sequence \[T, N, \*\]"):
             module(2).eval()(torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["if_multi_step", "lif_multi_step", "plif_multi_step"])
+def test_states_are_float32_whatever_precision_is_asked_for_by_name(name):
+    from spikingjelly.activation_based import functional
+
+    run = getattr(functional, name)
+    x_seq, given = 2 * torch.rand(3, 2), [torch.zeros(2)] + [torch.zeros(())] * (name == "plif_multi_step")
+    wanted = run(x_seq, *given)[0]
+    for asked in ({"neuron_storage": "fp32"}, {"neuron_storage": torch.float32, "neuron_bwd": "fp32"}):
+        assert torch.equal(run(x_seq, *given, **asked)[0], wanted)
+    assert torch.equal(run(x_seq, *given, neuron_fwd="fp16")[0], wanted)  # nothing is stored in another precision
+    with pytest.raises(
+        ValueError, match=rf"{name}: neuron_storage must be one of 'fp32', torch.float32, but got 'fp16'"
+    ):
+        run(x_seq, *given, neuron_storage="fp16")
+    with pytest.raises(ValueError, match=rf"{name}: neuron_bwd must be one of"):
+        run(x_seq, *given, neuron_storage="fp32", neuron_bwd="bf16")
+
+
+def test_arguments_that_no_release_does_anything_with():
+    from spikingjelly.activation_based import ann2snn, functional, layer
+
+    x_seq = torch.rand(3, 2, 4)
+    scaler = ann2snn.VoltageScaler(2.0, step_mode="m")
+    assert torch.equal(scaler(x_seq), 2 * x_seq)
+    functional.set_step_mode(nn.Sequential(scaler), "s")
+    assert scaler.step_mode == "s"
+    dropped = layer.DropConnectLinear(4, 2, False, 0.0, 8, True, None, state_mode="m")
+    torch.testing.assert_close(dropped(x_seq[0]), x_seq[0] @ dropped.weight.T)
+    assert layer.DropConnectLinear(4, 2, step_mode="m")(x_seq).shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["IFNode", "LIFNode", "QIFNode", "IzhikevichNode"])
+def test_store_v_seq_may_come_where_older_releases_have_a_backend(name):
+    from spikingjelly.activation_based import neuron
+
+    cls = getattr(neuron, name)
+    given = [held.default for held in cls.arguments.parameters.values()]
+    place = list(cls.arguments.parameters).index("backend")
+    later = cls(*given[: place - 1], "m", True)
+    assert (later.step_mode, later.backend, later.store_v_seq) == ("m", "auto", True)
+    older = cls(*given[: place - 1], "m", "torch", True)
+    assert (older.step_mode, older.backend, older.store_v_seq) == ("m", "torch", True)
+
+    class Own(neuron.BaseNode):
+        def __init__(self):
+            super().__init__(0.5, None, neuron.surrogate.ATan(), False, "m", True)
+
+        def neuronal_charge(self, x):
+            self.v = self.v + x
+
+    assert (Own().v_threshold, Own().store_v_seq) == (0.5, True)

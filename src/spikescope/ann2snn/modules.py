@@ -28,8 +28,8 @@ def _positive(owner: str, scale: Any) -> Tensor:
     return held
 
 
-class VoltageScaler(nn.Module):
-    r"""A multiplication by a fixed number: $y = x \cdot \text{scale}$.
+class VoltageScaler(nn.Module, StepModule):
+    r"""A multiplication by a fixed number: $y = x \cdot \text{scale}$, of steps and sequences alike.
 
     >>> VoltageScaler(2.0)(torch.tensor([1.0, 3.0]))
     tensor([2., 6.])
@@ -37,9 +37,10 @@ class VoltageScaler(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, scale: float | Tensor = 1.0) -> None:
+    def __init__(self, scale: float | Tensor = 1.0, step_mode: str = "s") -> None:
         super().__init__()
         self.register_buffer("scale", _positive("VoltageScaler", scale))
+        self.step_mode = step_mode
 
     def forward(self, x: Tensor) -> Tensor:
         """Steps and sequences alike."""

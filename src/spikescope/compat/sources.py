@@ -73,6 +73,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         *_MULTI_STEP_NEURONS,
         *_later("SimpleIFNode SimpleLIFNode"),
         "spikescope.compat.ages.readout",
+        "spikescope.compat.ages.complementary",
         "spikescope.neuron.mixing",
     ),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
@@ -80,6 +81,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.layer": (
         "spikescope.layer",
         *_later("TLastMultiStepContainer TLastSeqToANNContainer"),
+        "spikescope.compat.ages.dropped",
         "spikescope.compat.ages.slots",
     ),
     "activation_based.quantize": ("spikescope.quantize", "spikescope.compat.ages.straight"),
