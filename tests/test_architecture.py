@@ -149,6 +149,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "encoding",
         "errors",
         "exchange",
+        "fields",
         "functional",
         "layer",
         "learning",
