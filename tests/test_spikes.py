@@ -323,3 +323,10 @@ def test_spikes_without_memory_of_their_own_are_read_or_refused_in_words(size):
             PackedSpikes.from_dense(held)
     with pytest.raises(TypeError, match=r"torch\.func"):
         torch.vmap(lambda held: PackedSpikes.from_dense(held).dense())(torch.zeros(3, *size))
+
+
+@pytest.mark.parametrize("given", [None, 2.5, "float32"])
+def test_bits_are_unpacked_to_a_dtype_alone(given):
+    bits, _, shape, padding = float_spike_to_bool(torch.ones(3))
+    with pytest.raises(TypeError, match=r"bool_spike_to_float: s_dtype must be a torch\.dtype, but got"):
+        bool_spike_to_float(bits, given, shape, padding)

@@ -395,3 +395,16 @@ def test_a_linear_layer_of_pytorch_before_a_normalisation_of_sequences():
     linear, bn = nn.Linear(5, 6), filled(layer.BatchNorm1d(6, step_mode="m"))
     x_seq = torch.randn(3, 2, 5)
     torch.testing.assert_close(fuse_linearbn(linear, bn)(x_seq), bn(linear(x_seq)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [math.nan, math.inf, 1j, "2", torch.tensor(math.nan), torch.tensor(1j)])
+@pytest.mark.parametrize("name", ["k", "b"])
+@pytest.mark.parametrize("what", ["weight", "bias"])
+def test_a_scale_that_is_no_number_is_refused_before_anything_is_changed(what, name, given):
+    pair = nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3).eval()
+    before = copy.deepcopy([held.state_dict() for held in pair])
+    scale = getattr(functional, f"scale_fused_conv2d_{what}_of_convbn2d")
+    with pytest.raises((TypeError, ValueError), match=rf"^scale_fused_conv2d_{what}_of_convbn2d\W"):
+        scale(*pair, **{"k": 2.0, "b": 1.0} | {name: given})
+    for held, was in zip(pair, before, strict=True):
+        assert all(torch.equal(value, was[key]) for key, value in held.state_dict().items())

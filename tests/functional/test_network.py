@@ -442,3 +442,11 @@ def test_helpers_compile():
     first, second, v = torch.compile(run, backend="eager", fullgraph=True)(torch.full((2, 3), 0.7))
     assert torch.equal(first, second)
     assert torch.equal(v, net[1].v)
+
+
+@pytest.mark.parametrize("given", [None, 3, IFNode])
+def test_a_backend_that_is_no_name_is_refused_and_changes_nothing(given):
+    net = nn.Sequential(IFNode())
+    with pytest.raises(TypeError, match="set_backend: backend must be a name such as 'auto' or 'torch', but got"):
+        functional.set_backend(net, given)
+    assert net[0].backend == "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from ..base import StepModule
-from ..errors import BiasError, check_module, dims
+from ..errors import BiasError, check_module, check_number, check_real, dims
 from ..internals import has_own_hooks
 from ..layer.norm import SyncBatchNorm, is_plain
 from ..layer.stateless import Stateless
@@ -73,6 +74,7 @@ def scale_fused_conv2d_weight_of_convbn2d(
     and $g$ is zero in a channel, which no weight can shift.
     """
     _check_convbn2d(conv2d, bn2d)
+    _check_scales("scale_fused_conv2d_weight_of_convbn2d", k=k, b=b)
     gain = _per_weight(conv2d, gain_and_shift(bn2d)[0])
     if b is not None and bool((gain == 0).any()):
         raise ValueError(
@@ -91,6 +93,7 @@ def scale_fused_conv2d_bias_of_convbn2d(
     $\beta$ and the running mean are multiplied by k, then b is added to $\beta$.
     """
     _check_convbn2d(conv2d, bn2d)
+    _check_scales("scale_fused_conv2d_bias_of_convbn2d", k=k, b=b)
     if bn2d.bias is None:
         raise ValueError("scale_fused_conv2d_bias_of_convbn2d needs a BatchNorm2d with a bias; it has affine=False.")
     assert bn2d.running_mean is not None
@@ -99,6 +102,17 @@ def scale_fused_conv2d_bias_of_convbn2d(
         bn2d.running_mean.mul_(k)
     if b is not None:
         bn2d.bias.add_(b)
+
+
+def _check_scales(owner: str, **given: Scale | None) -> None:
+    """Refuse what would leave the pair with NaN, infinity or a part of a number, before any of it is changed."""
+    for name, held in given.items():
+        if isinstance(held, Tensor):
+            check_real(f"{owner}, of {name}", held)
+            if not (held.is_meta or bool(held.isfinite().all())):
+                raise ValueError(f"{owner}: {name} must be finite, but got {held}.")
+        elif held is not None:
+            check_number(owner, name, held, least=-sys.float_info.max, most=sys.float_info.max)
 
 
 def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: _BatchNorm) -> nn.Conv2d:

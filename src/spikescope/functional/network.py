@@ -192,6 +192,8 @@ def set_backend(
     'torch'
     """
     check_module("set_backend", net)
+    if not isinstance(backend, str):
+        raise TypeError(f"set_backend: backend must be a name such as 'auto' or 'torch', but got {backend!r}.")
     chosen: list[tuple[str, Any]] = [
         (path, module)
         for path, module in net.named_modules()

@@ -52,6 +52,8 @@ def bool_spike_to_float(spike_b: Tensor, s_dtype: torch.dtype, s_shape: Sequence
     True
     """
     check_bits("bool_spike_to_float", spike_b, 1)
+    if not isinstance(s_dtype, torch.dtype):
+        raise TypeError(f"bool_spike_to_float: s_dtype must be a torch.dtype, but got {s_dtype!r}.")
     size = math.prod(s_shape)
     wanted = -(-size // 8)
     held = spike_b.numel()
