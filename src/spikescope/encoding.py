@@ -19,6 +19,7 @@ from .errors import (
     check_floating,
     check_number,
     check_probability,
+    check_switches,
     check_tensor,
     check_whole,
     dims,
@@ -315,6 +316,7 @@ class DeltaEncoder(MemoryModule):
     def __init__(self, threshold: float, off_spike: bool = True, step_mode: str = "s") -> None:
         super().__init__()
         check_number("DeltaEncoder", "threshold", threshold, above=0)
+        check_switches("DeltaEncoder", off_spike=off_spike)
         self.threshold = threshold
         self.off_spike = off_spike
         self.register_memory("reference", None)

@@ -282,10 +282,11 @@ def check_whole(owner: str, name: str, value: Any, least: int = 1, most: int = L
     return number
 
 
-def check_switch(owner: str, name: str, value: Any) -> None:
+def check_switches(owner: str, **given: Any) -> None:
     """Refuse anything but True and False, or 1 and 0: what stands for another argument is true as well, 0.5 and 's'."""
-    if not isinstance(value, (bool, Integral, np.bool_)) or value not in (0, 1):
-        raise TypeError(f"{owner}: {name} must be True or False, but got {value!r}.")
+    for name, value in given.items():
+        if not isinstance(value, (bool, Integral, np.bool_)) or value not in (0, 1):
+            raise TypeError(f"{owner}: {name} must be True or False, but got {value!r}.")
 
 
 def check_number(

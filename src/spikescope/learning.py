@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .base import MemoryModule, StepModule
-from .errors import ShapeError, check_module, check_state, check_switch, check_whole, dims
+from .errors import ShapeError, check_module, check_state, check_switches, check_whole, dims
 from .errors import explain_absent as _explain_absent
 from .monitor import InputMonitor, OutputMonitor
 
@@ -253,7 +253,7 @@ class _Learner(MemoryModule):
     def _check_call(self, on_grad: bool, **numbers: Tensor | float) -> None:
         """Refuse what is no number, and what would make all weights NaN; a GPU is not waited for."""
         owner = type(self).__name__
-        check_switch(owner, "on_grad", on_grad)
+        check_switches(owner, on_grad=on_grad)
         for name, given in numbers.items():
             if not isinstance(given, Tensor | Real) or (isinstance(given, Tensor) and given.is_complex()):
                 came = given.dtype if isinstance(given, Tensor) else type(given).__name__

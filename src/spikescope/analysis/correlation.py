@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import check_switches
 from .binning import binned
 from .formulas import chi, synchrony_sums
 from .gather import check_labels, classes_of, trials
@@ -42,6 +43,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(owner: str, spikes: Spikes, bin_size: int, binary: bool) -> _Moments:
+    check_switches(owner, binary=binary)
     made = _Moments(0, np.zeros(0), np.zeros((0, 0)))
     for *_, counts, shape in binned(owner, spikes, bin_size):
         bins, samples, size = counts.shape

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import check_choice, check_number, check_whole
+from ..errors import check_choice, check_number, check_switches, check_whole
 from .gather import Run, both, check_window, numbers_in, runs
 from .registry import measure
 from .source import Array, Per, Spikes, check_per
@@ -65,6 +65,7 @@ def cross_correlation_histogram(
     """
     owner = "cross_correlation_histogram"
     check_choice(owner, "per", per, ("layer", "neuron"))
+    check_switches(owner, border_correction=border_correction)
     pairs = both(owner, spikes, other)
     longest = max(run.steps for run, _ in pairs) - 1
     first, last = (-max(0, longest), max(0, longest)) if window == "full" else check_window(owner, window)
@@ -106,6 +107,7 @@ def correlogram(
            dtype=torch.float64)
     """
     owner = "correlogram"
+    check_switches(owner, norm=norm)
     window = check_whole(owner, "window, the longest lag in steps,", window)
     bin_size = check_whole(owner, "bin_size, in steps,", bin_size)
     if bin_size % 2 == 0:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_choice, check_number
+from ..errors import ShapeError, check_choice, check_number, check_switches
 from .binning import binned
 from .formulas import fano, spread
 from .gather import check_labels, classes_of, trials
@@ -99,6 +99,7 @@ def time_histogram(
     >>> time_histogram(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])).tolist()
     [1.0, 2.0]
     """
+    check_switches("time_histogram", binary=binary)
     check_choice("time_histogram", "output", output, ("counts", "mean", "rate"))
     total, trains = np.zeros(0), np.zeros(0)
     for _, first, _, counts, _ in binned("time_histogram", spikes, bin_size):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_whole, dims
+from ..errors import ShapeError, check_switches, check_whole, dims
 from .gather import check_labels, check_window, classes_of, numbers_in, runs, trials
 from .registry import measure
 from .source import Array, Spikes, grown
@@ -111,6 +111,7 @@ def mutual_information(spikes: Spikes, labels: Any, bias_correction: bool = Fals
     tensor([1., 0.], dtype=torch.float64)
     """
     owner = "mutual_information"
+    check_switches(owner, bias_correction=bias_correction)
     classes, place = classes_of(owner, labels)
     joint, shape = np.zeros((1, len(classes), 1)), torch.Size()  # [counts, classes, size]
     for at, counts, _, neurons in _by_class(owner, spikes, place):

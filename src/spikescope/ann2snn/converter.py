@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from .. import layer
 from ..base import StepModule
+from ..errors import check_switches
 from ..functional.fusion import fused_pair, fusion_obstacle
 from ..layer.stateless import registry
 from ..monitor import instrument
@@ -62,6 +63,7 @@ class Converter:
         fuse_flag: bool = True,
     ) -> None:
         self.dataloader = as_batches("Converter", dataloader)
+        check_switches("Converter", fuse_flag=fuse_flag)
         self.device = device
         self.mode = mode
         self.momentum = momentum

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import check_module
+from ..errors import check_module, check_switches
 from ..internals import has_own_hooks
 from ..layer.norm import BatchNorm, is_plain
 from ..neuron import PointwiseNeuron
@@ -103,6 +103,7 @@ def fuse_bn_neurons(net: nn.Module, training: bool = False) -> nn.Module:
     ['Identity', 'LIFNode']
     """
     check_module("fuse_bn_neurons", net)
+    check_switches("fuse_bn_neurons", training=training)
     net = copy.deepcopy(net)
     if training:
         return _for_training(net)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import ShapeError, check_bound, check_module, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_module, check_switches, check_tensor, dims
 from .network import detach_net, get_state, set_state
 
 __all__ = ["fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training"]
@@ -137,6 +137,7 @@ def ottt_online_training(
     >>> y_seq.shape, loss.requires_grad
     (torch.Size([2, 3, 1]), False)
     """
+    check_switches("ottt_online_training", online=online)
     _check_sequences("ottt_online_training", model, x_seq, target_seq, 1)
     if not x_seq.shape[1]:
         raise ShapeError(f"ottt_online_training takes at least one step, but got x_seq {dims(x_seq.shape, 'NT')}.")

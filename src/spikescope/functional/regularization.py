@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, check_bound, check_choice, check_number, check_tensor, dims
+from ..errors import ShapeError, check_bound, check_choice, check_number, check_switches, check_tensor, dims
 from .spike_loss import widened
 
 __all__ = ["rate_regularization", "synaptic_operations", "synops_regularization"]
@@ -98,6 +98,7 @@ def synops_regularization(
     tensor(0.0625)
     """
     owner = "synops_regularization"
+    check_switches(owner, only_above=only_above)
     if not isinstance(spike_seqs, (Tensor, Iterable)):
         raise TypeError(
             f"{owner}: spike_seqs must be the spikes of a layer, or a sequence of those of several, "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MultiStepModule
-from ..errors import ShapeError, check_choice, check_floating, check_whole, dims
+from ..errors import ShapeError, check_choice, check_floating, check_switches, check_whole, dims
 
 __all__ = ["MultiDimensionalAttention", "TemporalWiseAttention"]
 
@@ -147,6 +147,7 @@ class MultiDimensionalAttention(MultiStepModule, nn.Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
+        check_switches(owner, use_temporal=use_temporal, use_channel=use_channel, use_spatial=use_spatial)
         if not (use_temporal or use_channel or use_spatial):
             raise ValueError(f"{owner}: at least one of use_temporal, use_channel and use_spatial must be True.")
         kernel_size = check_whole(owner, "kernel_size", kernel_size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule, MultiStepModule, StepModule
-from ..errors import ShapeError, check_floating, check_sequence, check_whole, dims
+from ..errors import ShapeError, check_floating, check_sequence, check_switches, check_whole, dims
 from ..internals import runs_otherwise
 from ..sockets import is_watched
 from .fold import apply_folded, loop_over_time, over_time
@@ -299,6 +299,7 @@ class LinearRecurrentContainer(MemoryModule):
         super().__init__()
         self.in_features = check_whole("LinearRecurrentContainer", "in_features", in_features)
         self.out_features = check_whole("LinearRecurrentContainer", "out_features", out_features)
+        check_switches("LinearRecurrentContainer", bias=bias)
         both = self.in_features + self.out_features
         check_whole("LinearRecurrentContainer", "in_features + out_features", both)
         self.rc = nn.Linear(both, self.in_features, bias)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MemoryModule, input_of
-from ..errors import ShapeError, check_bound, check_floating, check_sequence, check_whole, dims
+from ..errors import ShapeError, check_bound, check_floating, check_sequence, check_switches, check_whole, dims
 
 __all__ = ["DropConnectLinear", "PrintShapeModule"]
 
@@ -49,6 +49,7 @@ class DropConnectLinear(MemoryModule):
     ) -> None:
         super().__init__()
         check_bound("DropConnectLinear", "p", p, least=0, most=1)
+        check_switches("DropConnectLinear", bias=bias, invariant=invariant)
         self.in_features = check_whole("DropConnectLinear", "in_features", in_features)
         self.out_features = check_whole("DropConnectLinear", "out_features", out_features)
         self.samples_num = check_whole("DropConnectLinear", "samples_num", samples_num)

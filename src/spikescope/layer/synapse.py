@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import MemoryModule
-from ..errors import ShapeError, check_floating, check_tensor, check_whole, dims
+from ..errors import ShapeError, check_floating, check_switches, check_tensor, check_whole, dims
 from ..neuron.row import known_to_rows
 from .stateless import stateless
 
@@ -37,6 +37,7 @@ class SynapseFilter(MemoryModule):
 
     def __init__(self, tau: float = 100.0, learnable: bool = False, step_mode: str = "s") -> None:
         super().__init__()
+        check_switches("SynapseFilter", learnable=learnable)
         self.w = nn.Parameter(torch.empty(())) if learnable else None
         self.tau = tau
         self.register_memory("out_i", 0.0)

@@ -17,6 +17,7 @@ from ..errors import (
     check_bound,
     check_floating,
     check_rank,
+    check_switches,
     check_tensor,
     check_whole,
     dims,
@@ -263,6 +264,7 @@ class NeuNorm(MemoryModule):
     ) -> None:
         super().__init__()
         check_bound("NeuNorm", "k", k, least=0, most=1)
+        check_switches("NeuNorm", shared_across_channels=shared_across_channels)
         self.in_channels = in_channels = check_whole("NeuNorm", "in_channels", in_channels)
         height = check_whole("NeuNorm", "height", height)
         width = check_whole("NeuNorm", "width", width)

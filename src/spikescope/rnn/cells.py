@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dynamics.recurrent import Cell, Function, Gates, Joined, loop, run_kernels
-from ..errors import ShapeError, check_floating, check_tensor, check_whole, dims
+from ..errors import ShapeError, check_floating, check_switches, check_tensor, check_whole, dims
 from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
 from ..sockets import is_watched
@@ -40,6 +40,7 @@ class SpikingRNNCellBase(nn.Module):
         owner = type(self).__name__
         input_size = check_whole(owner, "input_size", input_size)
         hidden_size = check_whole(owner, "hidden_size", hidden_size)
+        check_switches(owner, bias=bias)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         rows = check_whole(owner, f"{self.gates} * hidden_size", self.gates * hidden_size)
         self.linear_ih = nn.Linear(input_size, rows, bias)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import MultiStepModule
-from ..errors import MANY, ShapeError, check_floating, check_whole, dims
+from ..errors import MANY, ShapeError, check_floating, check_number, check_switches, check_whole, dims
 from ..surrogate import Surrogate
 from .cells import (
     SpikingGRUCell,
@@ -61,8 +61,8 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
         num_layers = check_whole(owner, "num_layers", num_layers, most=MANY)
         input_size = check_whole(owner, "input_size", input_size)
         hidden_size = check_whole(owner, "hidden_size", hidden_size)
-        if not 0 <= dropout_p <= 1:
-            raise ValueError(f"{owner}: dropout_p must be a probability from 0 to 1, but got {dropout_p!r}.")
+        check_number(owner, "dropout_p", dropout_p, least=0, most=1)
+        check_switches(owner, bias=bias, invariant_dropout_mask=invariant_dropout_mask, bidirectional=bidirectional)
         if dropout_p and num_layers == 1:
             warnings.warn(
                 f"{owner}: dropout_p={dropout_p} does nothing, since it acts between layers and num_layers is 1.",

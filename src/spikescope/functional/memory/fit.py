@@ -15,7 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from ...display import Displayed, Overview, bytes_in, size_of
-from ...errors import check_module
+from ...errors import check_module, check_switches
 from ..checkpoint import untouched
 from ..network import reset_net
 from .measured import Course, follow
@@ -99,6 +99,7 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     True
     """
     check_module("fit_memory", net)
+    check_switches("fit_memory", keep_lean=keep_lean, show=show)
     limit = _limit(budget)
     inner: nn.Module = net.module if isinstance(net, (DataParallel, DistributedDataParallel)) else net
     args = x if isinstance(x, tuple) else (x,)

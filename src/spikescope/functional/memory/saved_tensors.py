@@ -21,7 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from ... import layer
 from ...dynamics.donated import donate
 from ...dynamics.norm.batch import allow
-from ...errors import check_module
+from ...errors import check_module, check_switches
 from ...hooks import may_change_output, put_hooks, take_hooks_off
 from ...internals import in_transform, jit_trace, saved_tensors_hook
 from ...layer.norm import BatchNorm, does_no_more
@@ -67,6 +67,7 @@ def lean(net: nn.Module, on: bool = True) -> nn.Module:
     >>> functional.lean(net)(torch.rand(2, 1, 1, 8, 8)).sum().backward()
     """
     check_module("lean", net)
+    check_switches("lean", on=on)
     for module in net.modules():
         take_hooks_off(module, _NOTE)
     take_hooks_off(net, _CALL)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from ...errors import ShapeError, check_listening, check_module, dims
+from ...errors import ShapeError, check_listening, check_module, check_switches, dims
 from ...neuron import Neuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
@@ -72,6 +72,7 @@ class SpikeCounter:
         budget: Budget | int | str | None = None,
     ) -> None:
         check_module("SpikeCounter", net)
+        check_switches("SpikeCounter", keep_train=keep_train)
         self._modules = _spiking(net)
         self._train = records_within(as_budget(budget)) if keep_train else None
         take, modules = weakly(self._add), self._modules.items()

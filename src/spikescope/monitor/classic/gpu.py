@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from ...errors import missing_extra
+from ...errors import check_switches, missing_extra
 from ...warn import warn
 
 __all__ = ["GPUMonitor", "GPUSample"]
@@ -130,6 +130,7 @@ class GPUMonitor(threading.Thread):
             raise ValueError(f"GPUMonitor: gpu_ids must be numbers of GPUs, such as (0, 1), but got {gpu_ids!r}.")
         if not interval > 0:
             raise ValueError(f"GPUMonitor: interval must be above 0 seconds, but got {interval!r}.")
+        check_switches("GPUMonitor", start_now=start_now)
         super().__init__(name="GPUMonitor", daemon=True)
         self.log_dir, self.gpu_ids, self.interval = log_dir, ids, float(interval)
         self.error: BaseException | None = None  # what ended the thread

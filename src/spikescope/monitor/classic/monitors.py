@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ...errors import check_switches
 from ...sockets import Signal
 from .base import BaseMonitor
 from .recorder import Recorder, same
@@ -93,6 +94,7 @@ class AttributeMonitor(Recorder):
     ) -> None:
         if not isinstance(attribute_name, str):
             raise TypeError(f"AttributeMonitor: attribute_name must be a text, but got {attribute_name!r}.")
+        check_switches("AttributeMonitor", pre_forward=pre_forward)
         self.attribute_name = attribute_name
         signal = Signal("before" if pre_forward else "after", attribute_name)
         super().__init__(net, instance, signal, function_on_attribute, **options)

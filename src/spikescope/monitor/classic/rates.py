@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...display import Displayed, Overview, size_of
-from ...errors import check_choice, check_listening, check_module
+from ...errors import check_choice, check_listening, check_module, check_switches
 from ...neuron import PointwiseNeuron
 from ...neuron.readout import ReadOut
 from ...recording.budget import Budget
@@ -18,6 +18,7 @@ from ...recording.budget import budget as as_budget
 from ...recording.disk.spill import SpilledRecords, records_within
 from ...recording.records import Moment, Records
 from ...sockets import Signal
+from ...warn import warn
 from ..choose.modules import by_role, select
 from ..choose.signals import spikes_of
 from ..probe.group import Probes, weakly
@@ -141,7 +142,10 @@ class Monitor(Displayed):
         return torch.tensor(value, dtype=torch.float32, device=device)
 
     def _asked(self, all: bool, module_name: str | None) -> list[list[Any]]:
+        check_switches("Monitor", all=all)
         lists = self.s
+        if all and module_name is not None:
+            warn(f"Monitor: with all=True module_name={module_name!r} says nothing. For that layer alone, all=False.")
         if not all:
             if module_name not in lists:
                 raise KeyError(f"There is no spiking layer {module_name!r}; there is {', '.join(map(repr, lists))}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import check_module, check_whole
+from ...errors import check_module, check_switches, check_whole
 from ...recording.budget import Budget
 from ...recording.budget import budget as as_budget
 from ..probe.single import GradScale
@@ -74,6 +74,7 @@ def flight_recorder(
     ([10, 11, 12], Run(index=0, steps=4, samples=1))
     """
     check_module("flight_recorder", net)
+    check_switches("flight_recorder", evaluation=evaluation, report=report)
     samples = check_whole("flight_recorder", "samples", samples)
     at_most = check_whole("flight_recorder", "at_most", at_most, 0)
     limits = as_budget(budget)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...base import StepModule
+from ...errors import check_switches
 from ...form import at_path
 from ...sockets import Signal
 from .adapter import Adapter
@@ -123,6 +124,7 @@ def adopt(
         raise ValueError(f"adopt: time is None, for single steps, or the axis 0 or 1, but got {time!r}.")
     if isinstance(state, str):
         raise TypeError(f"adopt: state takes the names of attributes in a tuple; write ({state!r},).")
+    check_switches("adopt", binary=binary)
     _rules[cls] = Rule(spikes, potential, threshold, time, tuple(state), binary)
     adapter_of_class.cache_clear()
     return cls
