@@ -246,6 +246,22 @@ def quantised(p, s, x):
     return s.v + (x * 3).int() / 3
 
 
+BY_THE_SIZE = {
+    "many neurons": lambda p, s, x: s.v + x * (2.0 if x.shape[-1] > 40 else 1.0),
+    "many values": lambda p, s, x: s.v + x * (2.0 if x.numel() == 4096 else 1.0),
+    "a length": lambda p, s, x: s.v + x * (2.0 if len(x) >= 100 else 1.0),
+    "a whole shape": lambda p, s, x: s.v + x * (2.0 if s.v.shape == (64, 64) else 1.0),
+    "a size that grows": lambda p, s, x: s.v + x * (1 + x.shape[0] // 100),
+    "a size less one": lambda p, s, x: s.v + x * max(1, x.size(0) - 63),
+    "a root of a size": lambda p, s, x: s.v + x * max(1.0, math.sqrt(x.nelement() / 64)),
+    "a size as a whole number": lambda p, s, x: s.v + x * [1.0, 2.0][int(x.shape[0]) > 40],
+    "a truth of a size": lambda p, s, x: s.v + x * (2.0 if x.shape[0] // 50 else 1.0),
+    "a size as a float": lambda p, s, x: s.v + x * (2.0 if float(x.dim()) > 7 else 1.0),
+    "a device": lambda p, s, x: s.v + x * (2.0 if x.is_cuda else 1.0),
+    "how it lies": lambda p, s, x: s.v + x * (1.0 if x.is_contiguous() else 2.0),
+}
+"""Steps that take another branch where no trial comes by."""
+
 NOT_TRACED = {
     "math of a field": (lambda p, s, x: s.v * math.exp(-1 / p.v_threshold) + x, "reads the number in a tensor"),
     "float of a field": (lambda p, s, x: s.v + x * float(p.v_threshold), "_local_scalar_dense"),
@@ -264,6 +280,7 @@ NOT_TRACED = {
         f"{axes} axes": (lambda p, s, x, axes=axes: s.v + x * (0.5 if x.ndim == axes else 1.0), "depends on a shape")
         for axes in range(1, 6)
     },
+    **{name: (function, "depends on a shape, a device") for name, function in BY_THE_SIZE.items()},
     "the kind of a field": (lambda p, s, x: s.v + x * (2.0 if isinstance(p.v_threshold, float) else 1.0), "a type"),
     "whether there is a graph": (lambda p, s, x: s.v + x * (2.0 if x.requires_grad else 1.0), "a mode of PyTorch"),
     "a condition that is kept as a number": (lambda p, s, x: s.v + x.clone().gt_(0.2) / 2, "gives torch.float32"),
@@ -286,6 +303,9 @@ def test_what_a_kernel_would_say_otherwise_stays_eager(case):
 
 
 TRACED = {
+    "a shape that is handed on": lambda p, s, x: s.v.expand(*x.shape) + x.expand(x.shape),
+    "shapes that are compared": lambda p, s, x: s.v + x if s.v.shape == x.shape and x.size(0) == s.v.size(0) else x,
+    "a question of the dtype": lambda p, s, x: s.v + (x if x.is_floating_point() else x.float()),
     "a root of few numbers": lambda p, s, x: s.v + x * (1.05 - p.v_threshold) ** 0.5,
     "a condition times a number": lambda p, s, x: s.v + (x > 0) * 0.3,
     "conditions divided": lambda p, s, x: s.v + (x + (x > -100) / (x > 0)).clamp(max=2.0),

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .sizes import Sizes
+
 __all__ = ["SAME", "Graph", "Node", "UntraceableError", "record"]
 
 aten = torch.ops.aten
@@ -55,7 +57,7 @@ class Graph:
 class _Recorder(TorchDispatchMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self.inputs = tuple(Node(f"in{i}", dtype=x.dtype, shape=tuple(x.shape)) for i, x in enumerate(inputs))
+        self.inputs = tuple(Node(f"in{i}", dtype=x.dtype) for i, x in enumerate(inputs))
         self.nodes: list[Node] = []
         self.held: list[Any] = list(inputs)  # alive, so that an id stays that of one tensor
         self.node_of = {id(tensor): node for tensor, node in zip(inputs, self.inputs, strict=True)}
@@ -83,7 +85,7 @@ class _Recorder(TorchDispatchMode):
             node = known[0]
         else:
             name = f"{func.__name__.split('.')[0]}_{len(self.nodes)}"
-            node = Node(name, _pure(func), known, kwargs, out.dtype, tuple(out.shape))
+            node = Node(name, _pure(func), known, kwargs, out.dtype)
             self.nodes.append(node)
         self.held.append(out)
         self.node_of[id(out)] = node
@@ -99,9 +101,15 @@ def _pure(target: Any) -> Any:
 
 
 def record(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> Graph:
-    """The graph of `function(*inputs)`. UntraceableError if it reads another tensor, or a number in one."""
-    with _Recorder(inputs) as recorder:
+    """The graph of `function(*inputs)`.
+
+    UntraceableError if it reads another tensor, or a number in one; ShapeReadError if it depends on a shape.
+    """
+    recorder = _Recorder(inputs)
+    with recorder, Sizes():
         outputs = tuple(recorder.known(out) for out in function(*inputs))
+    for tensor in recorder.held:  # not before: within `Sizes` a shape is none to compare with
+        recorder.node_of[id(tensor)].shape = tuple(tensor.shape)
     needed = {out for out in outputs if isinstance(out, Node)}
     nodes = []
     for node in reversed(recorder.nodes):

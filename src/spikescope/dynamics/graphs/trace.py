@@ -25,6 +25,7 @@ from .graph import Graph, Node, UntraceableError, record
 from .ops import DIVISIONS, OPS, PASS, compared_difference, meaning
 from .prologue import AsNumbers, Prologue
 from .rules import TRACED, disagreement, refused, rounds_alike
+from .sizes import ShapeReadError
 
 __all__ = ["Body", "Model", "Traced", "UnsupportedOperationError", "split", "trace_backward", "trace_forward"]
 
@@ -228,6 +229,8 @@ def _traced(model: Named, function: Callable[..., Any], count: int, real: torch.
     try:
         with torch.no_grad(), AsNumbers(v for v, kind in zip(values, model.kinds, strict=True) if kind == "n"):
             return record(lambda *all: function(all[:count], all[count:]), [*inputs, *values])
+    except ShapeReadError as error:
+        why, cure = str(error), _POINTWISE
     except UntraceableError as error:
         why, cure = str(error), "Make a tensor a field with `value(...)`; leave numbers to operations of PyTorch."
     except Exception as error:  # where it is the step that is wrong, the eager loop says so
