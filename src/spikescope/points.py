@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .form import Failure, described, leaves_of, rebuilt
 from .gradient_squares import Squared, common, listen
-from .internals import exporting, keep_in_order
+from .internals import exporting, hooks_read_their_call, in_backward, keep_in_order
 
 __all__ = ["Point", "Signal", "Subscriber", "tap", "tap_gradient"]
 
@@ -62,12 +62,14 @@ _forward_token, _backward_token = _token(), _token()
 _library = torch.library.Library("spikescope", "FRAGMENT")
 for _schema in (
     "tap(Tensor[] values, Tensor(a!) token, int handle, str form) -> ()",
-    "tap_gradient(Tensor token, Tensor[] values, int handle, str form) -> ()",  # the first tensor gives the device
+    "tap_gradient(Tensor call, Tensor[] values, int handle, str form) -> ()",  # the first tensor gives the device
+    "call_number(Tensor(a!) token, int handle, bool graph) -> Tensor",
 ):
     # a CUDA graph would replay without calling Python: the compiler keeps these out of its graphs
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.cudagraph_unsafe))
 tap = torch.ops.spikescope.tap.default  # a fifth of the cost of a call of torch.library.custom_op
 tap_gradient = torch.ops.spikescope.tap_gradient.default
+call_number = torch.ops.spikescope.call_number.default
 
 
 @torch.library.impl(_library, "tap", "CompositeExplicitAutograd")
@@ -76,16 +78,29 @@ def _tap(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
 
     The token makes the operator one with an effect, which the compiler neither removes nor reorders.
     """
-    _tap_gradient(token, values, handle, form)
+    _hand_over(values, handle, form, None)
     token.add_(1)
 
 
 @torch.library.impl(_library, "tap_gradient", "CompositeExplicitAutograd")
-def _tap_gradient(token: Tensor, values: list[Tensor], handle: int, form: str) -> None:
-    """The same in a backward pass, which may be of many calls: each has saved the token, so that none may change it."""
+def _tap_gradient(call: Tensor, values: list[Tensor], handle: int, form: str) -> None:
+    """The same in a backward pass, which may be of many calls: each has saved its number, which none may change."""
+    _hand_over(values, handle, form, int(call) or None)
+
+
+@torch.library.impl(_library, "call_number", "CompositeExplicitAutograd")
+def _call_number(token: Tensor, handle: int, graph: bool) -> Tensor:
+    """The number of a call of which gradients are asked for; 0 where nobody counts, or it is computed again."""
+    token.add_(1)
+    point = _points.get(handle)
+    call = point.asked(graph) if point is not None and point.live and not in_backward() else 0
+    return torch.tensor(call, device="cpu")
+
+
+def _hand_over(values: list[Tensor], handle: int, form: str, call: int | None) -> None:
     point = _points.get(handle)
     if point is not None and point.live:
-        point.deliver(rebuilt(form.removeprefix(_CUT), values), compiled=True, cut=form.startswith(_CUT))
+        point.deliver(rebuilt(form.removeprefix(_CUT), values), compiled=True, cut=form.startswith(_CUT), call=call)
 
 
 def _skipped(info: Any, in_dims: Any, *args: Any) -> tuple[None, None]:
@@ -97,7 +112,11 @@ for _name in ("spikescope::tap", "spikescope::tap_gradient"):
     torch.library.register_fake(_name, lambda *values: None, lib=_library)
     torch.library.register_vmap(_name, _skipped, lib=_library)
 
+torch.library.register_fake(
+    "spikescope::call_number", lambda *_: torch.empty((), dtype=torch.int64, device="cpu"), lib=_library
+)
 _ORDERED = keep_in_order(tap_gradient)
+_NUMBERED = _ORDERED and hooks_read_their_call()
 
 
 class Point:
@@ -134,8 +153,8 @@ class Point:
             if subscriber.enabled:
                 subscriber.receive(value, compiled, cut, call)
 
-    def send(self, value: Any, gradient: bool = False) -> None:
-        """Deliver now, or from compiled code when it runs."""
+    def send(self, value: Any, gradient: bool = False, call: Any = None) -> None:
+        """Deliver now, or from compiled code when it runs; of a gradient, `call` is a tensor with its number."""
         if not torch.compiler.is_compiling():
             self.deliver(value)
         elif not exporting():
@@ -145,17 +164,17 @@ class Point:
                 form = _CUT + form
             values = [tensor.detach() for tensor in tensors]
             if gradient and _ORDERED:
-                tap_gradient(torch.zeros((), device="cpu"), values, self.handle, form)
+                tap_gradient(torch.zeros((), device="cpu") if call is None else call, values, self.handle, form)
             else:  # a gradient like this: then a backward pass is of one call alone
                 tap(values, _backward_token if gradient else _forward_token, self.handle, form)
 
-    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1, call: int | None = None) -> None:
+    def gradient(self, grad: Tensor | None, place: int = 0, count: int = 1, call: Any = None) -> None:
         """The hook on a tensor; it leaves the gradient as it is. One that nothing depends on comes as None."""
         compiling = torch.compiler.is_compiling()
         if compiling or self.live:
             value = grad if count == 1 or grad is None else _placed({place: grad}, count)
             if compiling:
-                self.send(value, gradient=True)
+                self.send(value, gradient=True, call=call)
             else:
                 for subscriber in self.subscribers:
                     if subscriber.enabled:
@@ -196,7 +215,11 @@ class Point:
         else:
             leaves = leaves_of(value)
             places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        call = None if compiling or again else self.asked(bool(places))
+        call: Any = None
+        if compiling and _NUMBERED and not exporting():
+            call = call_number(_forward_token, self.handle, bool(places))
+        elif not (compiling or again):
+            call = self.asked(bool(places))
         if len(places) == 1:
             hook = partial(self.gradient, place=places[0], count=len(leaves), call=call)
             listen(leaves[places[0]], hook, None if compiling or len(leaves) > 1 else self.squared)

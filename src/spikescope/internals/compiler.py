@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ __all__ = [
     "constant_when_compiled",
     "exporting",
     "forget_compiled_code",
+    "hooks_read_their_call",
     "in_compiled_derivatives",
     "in_compiled_transform",
     "keep_in_order",
@@ -95,6 +97,14 @@ def keep_in_order(operator: Any) -> bool:
         return False
     _register_effectful_op(operator, _EffectType.ORDERED)
     return True
+
+
+def hooks_read_their_call() -> bool:
+    """Whether the hook on a tensor in compiled code may read what the call before it has computed.
+
+    PyTorch up to 2.12 or so moves the hook, and what it reads, up to where the tensor was made, with the wrong order.
+    """
+    return find_spec("torch._higher_order_ops.register_hook") is not None
 
 
 def forget_compiled_code() -> None:

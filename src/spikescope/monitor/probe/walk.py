@@ -22,8 +22,8 @@ UNSEEN = (
 class Walk:
     """A backward pass through the calls of a run.
 
-    A tensor of eager code knows which call it is of. Others, as those of compiled code, are taken to come one after the
-    other. Nothing depends on what a backward pass does not come by: its gradient is zero.
+    A tensor knows which call it is of. Those of a checkpoint that is computed again may not: they are taken to come one
+    after the other. Nothing depends on what a backward pass does not come by: its gradient is zero.
 
     - `run`: its number. `begin`: that of its first call.
     - `steps`: of the run so far. `floor`: those before it were there when the last pass came.
@@ -65,7 +65,7 @@ class Walk:
             self.came, self.sure, self.floor = False, True, self.steps
         last = self._last
         if last is None or last[2] != steps or last[1] + (number - last[0]) * steps != self.steps:
-            if last is not None and last[0] != number:  # the same: compiled code does not count
+            if last is not None and last[0] != number:  # the same: nobody counts, as in a checkpoint
                 self._before.append(last)
             self._last = number, self.steps, steps
         self._number = number
