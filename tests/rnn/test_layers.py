@@ -312,7 +312,11 @@ def test_a_cell_of_ones_own():
             ValueError,
             "input_size must be a whole number of at least 1, but got 0",
         ),
-        (lambda net: rnn.SpikingLSTM(3, 4, 2, True, 1.5), ValueError, "dropout_p must be at least 0 and at most 1, but got"),
+        (
+            lambda net: rnn.SpikingLSTM(3, 4, 2, True, 1.5),
+            ValueError,
+            "dropout_p must be at least 0 and at most 1, but got",
+        ),
     ],
 )
 def test_refusals_in_words(call, error, text):

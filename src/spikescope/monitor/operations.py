@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -107,8 +108,11 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
 
 @contextmanager
 def _in_parts(net: nn.Module) -> Iterator[None]:
-    """Have recurrent layers of PyTorch run as the products that they are made of, not as one operation of a library."""
+    """Have recurrent layers and attention of PyTorch run as the products that they are made of, not as one call."""
     with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         if any(isinstance(module, nn.RNNBase) for module in net.modules()):
             for library in (torch.backends.cudnn, torch.backends.mkldnn):
                 stack.callback(setattr, library, "enabled", library.enabled)
@@ -196,7 +200,13 @@ class _Ledger(TorchDispatchMode):
         self.rows: dict[str, _Row] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func._overloadpacket not in PRODUCTS:
+            with self:  # in inference mode what is made of others comes whole
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
         if func._overloadpacket is aten.constant_pad_nd:
             self._padded[out] = torch.constant_pad_nd(torch.ones_like(args[0][:1], dtype=torch.float32), args[1])
         if self._running:
@@ -314,11 +324,23 @@ def _convolution(args: Any, one: Tensor | None = None) -> tuple[Tensor, float, f
     return x, uses(one) * len(x), None if spikes is None else uses(spikes)
 
 
+def _bilinear(args: Any) -> tuple[Tensor, float, float | None]:
+    """The same of a bilinear form, which is linear in the products of its two inputs."""
+    x, weight, y = args[:3]
+    return _matrices((x.unsqueeze(-1) * y.unsqueeze(-2)).flatten(1), weight.flatten(1).t())
+
+
 PRODUCTS: dict[Any, Callable[[Any], tuple[Tensor, float, float | None]]] = {
     aten.mm: lambda args: _matrices(args[0], args[1]),
     aten.addmm: lambda args: _matrices(args[1], args[2]),
     aten.bmm: lambda args: _matrices(args[0], args[1]),
+    aten.addbmm: lambda args: _matrices(args[1], args[2]),
     aten.baddbmm: lambda args: _matrices(args[1], args[2]),
+    aten.mv: lambda args: _matrices(args[0], args[1].unsqueeze(-1)),
+    aten.addmv: lambda args: _matrices(args[1], args[2].unsqueeze(-1)),
+    aten.dot: lambda args: _matrices(args[0].unsqueeze(0), args[1].unsqueeze(-1)),
+    aten.vdot: lambda args: _matrices(args[0].unsqueeze(0), args[1].unsqueeze(-1)),
+    aten._trilinear: _bilinear,
     aten.convolution: _convolution,
 }
 """Of each product of PyTorch what comes in, the multiply-accumulates, and the additions if it is spikes that come."""
