@@ -76,10 +76,12 @@ call_number = torch.ops.spikescope.call_number.default
 def _tap(values: list[Tensor], token: Tensor, handle: int, form: str) -> None:
     """Hand values to the subscribers of a point when compiled code runs.
 
-    The token makes the operator one with an effect, which the compiler neither removes nor reorders.
+    The token makes the operator one with an effect, which the compiler neither removes nor reorders. It may compute it
+    again, for a checkpoint.
     """
-    _hand_over(values, handle, form, None)
     token.add_(1)
+    if not (_ORDERED and in_backward()):
+        _hand_over(values, handle, form, None)
 
 
 @torch.library.impl(_library, "tap_gradient", "CompositeExplicitAutograd")
