@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
+from .readings import readings_of, told_by
 
 __all__ = [
     "PLAIN",
@@ -335,9 +336,10 @@ class Declared(nn.Module):
     def form(self) -> str | None:
         """A text that stands for the class and its options: all that is fixed when a kernel is made of it.
 
-        None where an option is a module or may be changed in place: it is not fixed by any text.
+        None where an option is a module or may be changed in place: it is not fixed by any text. What the class reads
+        from elsewhere than its fields is part of it, as it is now.
         """
-        return self._form
+        return self._form if self._form is None or not self._reads else _form_now(self._form)
 
     def _reform(self) -> None:
         cls = type(self)
@@ -347,6 +349,7 @@ class Declared(nn.Module):
             if spec.shapes_dynamics and (not spec.dynamic or getattr(self, name, None) is None)
         }
         self._form: str | None = None
+        self._reads = bool(readings_of(cls))
         if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
         self._form = _formed(cls, fixed)
@@ -430,19 +433,27 @@ class Declared(nn.Module):
         return spec.init or getattr(self, name) is not None
 
 
-def _formed(cls: type[Declared], fixed: dict[str, Any]) -> str:
-    """The text of a form, which then leads back to class and options."""
+def _formed(cls: type[Declared], fixed: dict[str, Any], read: str = "") -> str:
+    """The text of a form, which then leads back to class and options; at its end what the class `read` elsewhere."""
     shown = [f"{name}={held if isinstance(held, PLAIN) else id(held)!r}" for name, held in fixed.items()]
     text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})".replace("|", "\\x7c")  # which parts the forms of a key
-    forms.setdefault(text, (cls, fixed))  # keeps what the ids in the text stand for alive
-    return text
+    forms.setdefault(text + read, (cls, fixed))  # keeps what the ids in the text stand for alive
+    return text + read
+
+
+@constant_when_compiled
+def _form_now(form: str) -> str:
+    """The form with what its class reads from elsewhere, as it is now."""
+    cls, fixed = forms[form]
+    return _formed(cls, fixed, f"{{{', '.join(told_by(readings_of(cls)))}}}".replace("|", "\\x7c"))
 
 
 @cache
 def form_with(form: str, *names: str) -> str:
     """The form that is this one but for optional numbers of these names, which are None there, and set here."""
     cls, fixed = forms[form]
-    return _formed(cls, {name: held for name, held in fixed.items() if name not in names})
+    read = form.removeprefix(_formed(cls, fixed))
+    return _formed(cls, {name: held for name, held in fixed.items() if name not in names}, read)
 
 
 def unedited(module: Declared) -> object:

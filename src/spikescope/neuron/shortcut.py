@@ -25,6 +25,7 @@ from ..dynamics.cpp.prepared import PreparedOnCpu
 from ..fields import Declared, unedited
 from ..form import Told
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
+from ..readings import readings_of, told_by
 from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
 __all__ = ["Maker", "Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
@@ -126,6 +127,8 @@ class Shortcut:
         parts = {name: part for name, part in found.items() if isinstance(part, Declared)}
         self.parts = [(name, part, *Fields.of(part)) for name, part in parts.items()]
         self.modules = tuple(parts.values())
+        self.readings = [reading for held in (neuron, *self.modules) for reading in readings_of(type(held))]
+        self.read = told_by(self.readings)
         self.tensors = [
             (owner, name)
             for owner in ("", *parts)
@@ -155,6 +158,7 @@ class Shortcut:
             type(neuron) is cls
             and all(map(is_, map(held.get, self.names), self.values))
             and self.methods(cls) == self.found
+            and not (self.readings and told_by(self.readings) != self.read)
         ):
             return False
         modules = held["_modules"]
@@ -193,7 +197,9 @@ class Shortcut:
         again, with the state that it left, where that takes no more than the form of input and state. None where the
         neuron has to be called.
         """
-        way = None if self.drives else self._way(neuron, x, make=None)  # the call prepares it, when that is its turn
+        way = (
+            None if self.drives or self.readings else self._way(neuron, x, make=None)
+        )  # the call prepares it, when that is its turn
         if way is None:
             return None
         made, rest = way

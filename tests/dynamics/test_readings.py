@@ -1,0 +1,164 @@
+"""Numbers that a class reads from elsewhere than its fields: a kernel has them as they are at the call."""
+
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from spikescope import functional, layer, surrogate
+from spikescope.neuron import IFNode
+from spikescope.neuron.integrate import IntegrateAndFire, Membrane
+from spikescope.readings import readings_of, told_by
+
+SETTINGS = types.SimpleNamespace(decay=0.5)
+TABLE = {"decay": {"slow": 0.5}}
+LIST = [0.5, 0.25]
+decay = 0.5
+
+
+def helper(v):
+    return v * decay
+
+
+def set_global(value):
+    globals()["decay"] = value
+
+
+def set_list(value):
+    LIST[0] = value
+
+
+def of_closure():
+    held = 0.5
+
+    def change(value):
+        nonlocal held
+        held = value
+
+    return (lambda v: v * held), change
+
+
+in_closure, set_in_closure = of_closure()
+
+
+class Base:
+    decay = 0.5
+
+
+PLACES = {
+    "a global": (lambda v: v * decay, set_global),
+    "a global of a helper": (helper, set_global),
+    "a global of a function within": (lambda v: (lambda: v * decay)(), set_global),
+    "an attribute": (lambda v: v * SETTINGS.decay, lambda value: setattr(SETTINGS, "decay", value)),
+    "an attribute of a class": (lambda v: v * Base.decay, lambda value: setattr(Base, "decay", value)),
+    "an entry": (lambda v: v * TABLE["decay"]["slow"], lambda value: TABLE["decay"].update(slow=value)),
+    "a list": (lambda v: v * sum(each for each in LIST), set_list),
+    "a closure": (in_closure, set_in_closure),
+    "a choice": (lambda v: v * 0.5 if decay < 0.7 else v * 0.9, set_global),
+}
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    function, change = PLACES[request.param]
+    yield function, change
+    change(0.5)
+
+
+def with_decay(function):
+    class Decaying(IntegrateAndFire):
+        @staticmethod
+        def charge(p, s, x):
+            return Membrane(function(s.v) + x)
+
+    return Decaying
+
+
+def a_sequence(node, x):
+    node.step_mode = "m"
+    return node(x)
+
+
+def single_steps(node, x):
+    node.step_mode = "s"
+    return torch.stack([node(step) for step in x])
+
+
+def in_a_row(node, x):
+    node.step_mode = "s"
+    net = nn.Sequential(nn.Identity(), node, nn.Identity())
+    with torch.no_grad():
+        return torch.stack([net(step) for step in x])
+
+
+def behind_a_norm(node, x):
+    node.step_mode = "m"
+    norm = layer.BatchNorm1d(x.shape[-1], step_mode="m").eval()
+    return nn.Sequential(norm, node).eval()(x)
+
+
+def in_a_stream(node, x):
+    node.step_mode = "s"
+    stream = functional.stream(nn.Sequential(node))
+    return torch.stack([stream.step(step) for step in x])
+
+
+WAYS = [a_sequence, single_steps, in_a_row, behind_a_norm, in_a_stream]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kernel_has_a_number_from_elsewhere_as_it_is_at_the_call(place, way):
+    function, change = place
+    cls = with_decay(function)
+    x = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    node, eager = cls(), cls(backend="torch")
+    assert node.implementation(x).backend == "cpp"
+    seen = []
+    for value in (0.5, 0.9, 0.1, 0.5):
+        change(value)
+        for _ in range(3):  # the first call prepares, the others take what is prepared
+            functional.reset_net(node)
+            functional.reset_net(eager)
+            got, wanted = way(node, x), way(eager, x)
+            assert torch.equal(got, wanted)
+            assert torch.equal(node.v, eager.v)
+        seen.append(node.v.clone())
+    assert torch.equal(seen[0], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_so_has_the_gradient_of_a_surrogate(monkeypatch):
+    class Box(surrogate.SurrogateFunctionBase):
+        @staticmethod
+        def gradient(p, x):
+            return (x.abs() < decay) * 1.0
+
+        @staticmethod
+        def primitive(p, x):
+            return x.clamp(-decay, decay)
+
+    x = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    shown = []
+    for value in (0.5, 0.9, 0.5):
+        monkeypatch.setitem(globals(), "decay", value)
+        grads = []
+        for backend in ("auto", "torch"):
+            node = IFNode(surrogate_function=Box(1.0), step_mode="m", backend=backend)
+            leaf = x.clone().requires_grad_()
+            node(leaf).sum().backward()
+            grads.append(leaf.grad)
+        assert torch.equal(*grads)
+        shown.append(grads[0])
+    assert torch.equal(shown[0], shown[2])
+    assert not torch.equal(shown[0], shown[1])
+
+
+def test_what_is_not_read_and_what_stays_as_it_is():
+    assert readings_of(surrogate.Sigmoid) == ()
+    kept = readings_of(with_decay(lambda v: v * torch.tensor(0.5) * torch.pi + nn.functional.relu(v)))
+    assert kept == ()
+    (missing,) = readings_of(with_decay(lambda v: v * Base.decay))
+    assert told_by([missing]) == ("0.5",)
+    assert told_by([missing._replace(path=((getattr, "nothing"),))]) == ("AttributeError",)
+    assert told_by([missing._replace(name="nobody", path=())]) == ("KeyError",)
