@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -139,16 +139,21 @@ class Converter:
 def _built(held: Plan, scales: dict[str, Tensor], fuse: bool, spiking: type[ScaledNeuron]) -> fx.GraphModule:
     """The network of spikes that a plan and the scale of each neuron come to."""
     if fuse:
-        _fuse(held)
+        fuse_norms(held)
+    return of_spikes(held, lambda node: spiking(scales[held.names[node]]))
+
+
+def of_spikes(held: Plan, spiking: Callable[[fx.Node], nn.Module]) -> fx.GraphModule:
+    """The network in which each node of a plan has become what its role says, a neuron what `spiking` makes of it."""
     for node in list(held.roles):
-        _replace(held, node, scales, spiking)
+        _replace(held, node, spiking)
     held.net.graph.lint()
     snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
     instrument(snn)
     return snn.eval()
 
 
-def _fuse(held: Plan) -> None:
+def fuse_norms(held: Plan) -> None:
     """Take each batch normalisation into the layer of weights before it, where nobody else uses that layer."""
     calls = Counter(str(node.target) for node in held.net.graph.nodes if node.op == "call_module")
     for node in held.of("module"):
@@ -159,8 +164,8 @@ def _fuse(held: Plan) -> None:
         norm = held.net.get_submodule(str(node.target))
         if not isinstance(norm, NORMS) or calls[str(before.target)] > 1:
             continue
-        if isinstance(weighted, nn.Linear) and before.meta["axes"] != 2:
-            continue  # of [N, L, C] the normalisation is over L
+        if isinstance(weighted, nn.Linear) and before.meta.get("axes") != 2:
+            continue  # of [N, L, C] the normalisation is over L; before a run nobody knows which it is
         if fusion_obstacle(weighted, norm) is None:
             held.net.set_submodule(str(before.target), fused_pair(weighted, norm))
             node.replace_all_uses_with(before)
@@ -168,11 +173,11 @@ def _fuse(held: Plan) -> None:
             del held.roles[node]
 
 
-def _replace(held: Plan, node: fx.Node, scales: dict[str, Tensor], spiking: type[ScaledNeuron]) -> None:
+def _replace(held: Plan, node: fx.Node, spiking: Callable[[fx.Node], nn.Module]) -> None:
     """Put in the place of a node what its role says."""
     role = held.roles[node]
     if role.kind == "neuron":
-        _put(held, node, spiking(scales[held.names[node]]))
+        _put(held, node, spiking(node))
     elif role.kind == "gate":
         _put(held, node, SpikingMaxPool(copy.deepcopy(role.made)))
     elif role.kind == "function":

@@ -242,7 +242,7 @@ class VoltageHook(nn.Module):
         super().__init__()
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"VoltageHook: momentum must be from 0 to 1, or None, but got {momentum!r}.")
-        self.share, self.percent = _measure_of(mode)
+        self.share, self.percent = measure_of(mode)
         self.register_buffer("scale", _positive("VoltageHook", scale))
         self.mode = mode
         self.momentum = momentum
@@ -269,7 +269,7 @@ class VoltageHook(nn.Module):
         return f"scale={_shown(self.scale)}, momentum={self.momentum}, mode={self.mode}"
 
 
-def _measure_of(mode: str | float) -> tuple[float, float | None]:
+def measure_of(mode: str | float) -> tuple[float, float | None]:
     """The share of the maximum, or the percentile, that a mode stands for."""
     if isinstance(mode, str) and mode.lower() == "max":
         return 1.0, None

@@ -14,7 +14,7 @@ from ..errors import check_module
 from ..functional import set_step_mode
 from .operations import Refusal, Role, argument, function_name, role_of
 
-__all__ = ["Plan", "Watch", "as_batches", "inputs_of", "plan"]
+__all__ = ["Plan", "Watch", "as_batches", "followed", "inputs_of", "plan"]
 
 
 class _Tracer(fx.Tracer):
@@ -125,6 +125,11 @@ def plan(ann: nn.Module) -> Plan:
     >>> [(held.names[node], held.roles[node].kind) for node in held.roles]
     [('0', 'module'), ('1', 'neuron'), ('output', 'same')]
     """
+    return Plan(followed(ann), type(ann).__name__)
+
+
+def followed(ann: nn.Module) -> fx.GraphModule:
+    """A copy of a network, in eval and `step_mode='s'`, as a graph. ValueError if it has no fixed one."""
     check_module("Converter", ann)
     net = copy.deepcopy(ann).eval()
     set_step_mode(net, "s")
@@ -138,7 +143,7 @@ def plan(ann: nn.Module) -> Plan:
             "a number of Python that depends on the values of a tensor has no fixed graph. Move it out of the network."
         ) from error
     _read_what_was_changed(graph, net)
-    return Plan(fx.GraphModule(net, graph, type(ann).__name__), type(ann).__name__)
+    return fx.GraphModule(net, graph, type(ann).__name__)
 
 
 def _read_what_was_changed(graph: fx.Graph, net: nn.Module) -> None:

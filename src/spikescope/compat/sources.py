@@ -10,7 +10,18 @@ ROOT = "spikingjelly"
 
 _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "quantize")
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
-_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.conversion:Converter")
+_ANN2SNN = (
+    "spikescope.ann2snn",
+    *(
+        f"spikescope.compat.recipes:{name}"
+        for name in (
+            *("Converter", "FXConverter", "ModuleConverter"),
+            *("ConversionRecipe", "FXConversionRecipe", "ModuleConversionRecipe", "replace_submodule"),
+            *("ChannelVoltageHook", "ChannelVoltageScaler", "LocalThresholdBalancingHook", "Scaler"),
+            *("LocalThresholdBalancingRecipe", "RateCodingRecipe", "validate_rate_coding_mode"),
+        )
+    ),
+)
 _CLOCK_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.clock_conversion:Converter")
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
 
