@@ -104,3 +104,64 @@ def test_what_is_no_network_or_no_tensor_is_refused():
         models.summary(3, torch.rand(1))
     with pytest.raises(TypeError):
         models.summary(net(), [1.0])
+
+
+class Called(nn.Module):
+    """A function of the input and the module inside."""
+
+    def __init__(self, inner, function):
+        super().__init__()
+        self.inner = inner
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.inner, x)
+
+
+ROWS, INTO, OUT = 10, 6, 4  # two samples of five tokens or steps
+ATTENTION = 4 * ROWS * INTO * INTO + 2 * ROWS * 5 * INTO
+UNUSUAL = {
+    "mv": (nn.Linear(INTO, OUT), lambda held, x: torch.mv(held.weight, x[0, 0]), INTO * OUT),
+    "addmv": (nn.Linear(INTO, OUT), lambda held, x: torch.addmv(held.bias, held.weight, x[0, 0]), INTO * OUT),
+    "dot": (nn.Linear(INTO, 1), lambda held, x: torch.dot(held.weight[0], x[0, 0]), INTO),
+    "vdot": (nn.Linear(INTO, 1), lambda held, x: torch.vdot(held.weight[0], x[0, 0]), INTO),
+    "addbmm": (
+        nn.Linear(INTO, OUT),
+        lambda held, x: torch.addbmm(held.bias, x, held.weight.t().expand(2, -1, -1)),
+        ROWS * INTO * OUT,
+    ),
+    "bilinear": (nn.Bilinear(INTO, INTO, OUT), lambda held, x: held(x, x), ROWS * INTO * INTO * OUT),
+    "attention": (
+        nn.MultiheadAttention(INTO, 2, batch_first=True),
+        lambda held, x: held(x, x, x, need_weights=False)[0],
+        ATTENTION,
+    ),
+    "encoder": (
+        nn.TransformerEncoderLayer(INTO, 2, OUT, batch_first=True),
+        lambda held, x: held(x),
+        ATTENTION + 2 * ROWS * INTO * OUT,
+    ),
+    "LSTM": (nn.LSTM(INTO, OUT), lambda held, x: held(x)[0], 4 * ROWS * OUT * (INTO + OUT)),
+    "GRU": (nn.GRU(INTO, OUT), lambda held, x: held(x)[0], 3 * ROWS * OUT * (INTO + OUT)),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_products_of_every_operation_are_counted(name, training):
+    inner, function, wanted = UNUSUAL[name]
+    assert models.summary(Called(inner, function).train(training), torch.rand(2, 5, INTO)).macs == wanted
+
+
+def test_inference_mode_changes_nothing_also_where_all_was_made_in_it():
+    def told():
+        net = nn.Sequential(layer.Linear(4, 3, step_mode="m"), neuron.LIFNode(step_mode="m"), layer.Linear(3, 2))
+        functional.set_step_mode(net, "m")
+        return models.summary(net, torch.rand(2, 4).expand(5, 2, 4)).rows()
+
+    net, x = nn.Sequential(layer.Linear(4, 3), neuron.LIFNode()), torch.rand(2, 4)
+    outside = told(), models.summary(net, x).rows()
+    with torch.inference_mode():
+        assert (told(), models.summary(net, x).rows()) == outside
+    assert outside[0][0]["macs"] == 2 * 4 * 3  # of the one frame that is repeated
+    assert outside[1][1]["kept"] > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -95,6 +95,31 @@ def _texts(parameters: int, neurons: int, macs: int, kept: int | None) -> tuple[
     return (*numbers, "?" if kept is None else size_of(kept) if kept else "")
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> int:
+    return q.shape[:-1].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+def _recurrent(x: Tensor, weights: Iterable[Tensor], *rest: Any) -> int:
+    """Of every step and sample `[T, N, *]`, in whichever order, all weights."""
+    return x.shape[:2].numel() * sum(held.numel() for held in weights if held.ndim == 2)
+
+
+aten = torch.ops.aten
+
+_MACS: dict[Any, Callable[..., int]] = {
+    aten.mv: lambda matrix, *rest: matrix.numel(),
+    aten.addmv: lambda start, matrix, *rest: matrix.numel(),
+    aten.dot: lambda x, *rest: x.numel(),
+    aten.vdot: lambda x, *rest: x.numel(),
+    aten.addbmm: lambda start, x, y: x.numel() * y.shape[-1],
+    aten._trilinear: lambda x, weight, *rest: len(x) * weight.numel(),
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten.mkldnn_rnn_layer: lambda x, *rest: _recurrent(x, rest[:4]),
+    aten._cudnn_rnn: _recurrent,
+}
+"""Of products that PyTorch has no formula for, the multiply-accumulates."""
+
+
 class _Ledger(TorchDispatchMode):
     """Books what is computed and what is kept on the module that is running."""
 
@@ -113,11 +138,16 @@ class _Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        formula = self._formulas.get(func._overloadpacket)
-        if formula is not None and self.running:
-            operations: int = formula(*args, **(kwargs or {}), out_val=out)
-            self.macs[self.running[-1]] = self.macs.get(self.running[-1], 0) + operations // 2
+        if self.running and (macs := self._macs_of(func._overloadpacket, args, kwargs or {}, out)):
+            self.macs[self.running[-1]] = self.macs.get(self.running[-1], 0) + macs
         return out
+
+    def _macs_of(self, packet: Any, args: Any, kwargs: dict[str, Any], out: Any) -> int:
+        if packet in _MACS:
+            return _MACS[packet](*args)
+        formula = self._formulas.get(packet)
+        operations: int = 0 if formula is None else formula(*args, **kwargs, out_val=out)
+        return operations // 2
 
     def keep(self, saved: Tensor) -> Tensor:
         """Book a tensor that the backward pass needs, each memory once."""
@@ -176,11 +206,14 @@ def summary(net: nn.Module, x: Tensor) -> Summary:
     """
     check_module("summary", net)
     check_tensor("summary", "x", x)
-    copy = deepcopy(net)
-    reset_net(copy)
-    ledger = _Ledger(copy, x)
-    with torch.random.fork_rng(), torch.enable_grad(), ledger.watching(copy):
-        copy(x.detach())
+    with torch.inference_mode(False), torch.random.fork_rng(), torch.enable_grad():
+        copy = deepcopy(net)
+        reset_net(copy)
+        if x.is_inference():  # which no backward pass could keep: the same numbers in the same places
+            x = x.new_empty(0).set_(x.untyped_storage().clone(), x.storage_offset(), x.shape, x.stride())
+        ledger = _Ledger(copy, x)
+        with ledger.watching(copy):
+            copy(x.detach())
     return Summary(tuple(_layers(copy, ledger, x.device.type == "meta" or keeps_less(net))))
 
 
