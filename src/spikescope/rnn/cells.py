@@ -30,10 +30,29 @@ class SpikingRNNCellBase(nn.Module):
     A subclass says how many `gates` and which `states` it has, and writes `step`; or its `equations`, pure and
     pointwise, with the surrogates that they call and the options that they read. From these come the step, and on a CPU
     kernels for whole sequences with the same spikes.
+
+    Or it writes `forward(x, states)`, one step of whatever layers it makes itself, and calls `reset_parameters` when
+    they are there; without `gates` it gets none. Then a layer of such cells calls it step by step.
+
+    >>> class Gated(SpikingRNNCellBase):
+    ...     def __init__(self, input_size, hidden_size, bias=True):
+    ...         super().__init__(input_size, hidden_size, bias)
+    ...         self.linear_ih = nn.Linear(input_size, hidden_size, bias)
+    ...         self.reset_parameters()
+    ...     def forward(self, x, h=None):
+    ...         return Erf()(self.linear_ih(x) if h is None else self.linear_ih(x) - h)
+    >>> Gated(3, 2)(torch.rand(5, 3)).shape
+    torch.Size([5, 2])
     """
 
-    gates: ClassVar[int]
-    states: ClassVar[tuple[str, ...]]  # the first one is the output
+    gates: ClassVar[int] = 0
+    states: ClassVar[tuple[str, ...]] = ("h",)  # the first one is the output
+    by_forward: ClassVar[bool] = False  # whether a step is what `forward` says, and no equations
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        lines = [{"forward", "step", "equations"}.intersection(vars(base)) for base in cls.__mro__]
+        cls.by_forward = next(filter(None, lines)) == {"forward"}
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__()
@@ -42,6 +61,10 @@ class SpikingRNNCellBase(nn.Module):
         hidden_size = check_whole(owner, "hidden_size", hidden_size)
         check_switches(owner, bias=bias)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        if not self.gates:
+            if not self.by_forward:
+                raise TypeError(f"{owner} is no cell: a subclass writes forward(x, states), or gates and equations.")
+            return
         rows = check_whole(owner, f"{self.gates} * hidden_size", self.gates * hidden_size)
         self.linear_ih = nn.Linear(input_size, rows, bias)
         self.linear_hh = nn.Linear(hidden_size, rows, bias)
@@ -50,7 +73,8 @@ class SpikingRNNCellBase(nn.Module):
     def reset_parameters(self) -> None:
         """Draw all weights and biases anew."""
         bound = 1 / math.sqrt(self.hidden_size)
-        for held in (*self.linear_ih.parameters(), *self.linear_hh.parameters()):
+        own = (*self.linear_ih.parameters(), *self.linear_hh.parameters()) if self.gates else self.parameters()
+        for held in own:
             nn.init.uniform_(held, -bound, bound)
 
     def weight_ih(self) -> Tensor:
@@ -110,10 +134,14 @@ class SpikingRNNCellBase(nn.Module):
         return Cell(cls.__name__, cls.equations, self.options(), tuple(forms), *sizes), numbers
 
     @classmethod
-    def rest(cls, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """States of zeros for the input `x`. The output has its dtype; what is state alone is float32 at least."""
+    def rest(cls, x: Tensor, shape: tuple[int, ...], count: int | None = None) -> tuple[Tensor, ...]:
+        """States of zeros for the input `x`. The output has its dtype; what is state alone is float32 at least.
+
+        `count`: how many; None for as many as the cell names.
+        """
         wide = torch.promote_types(x.dtype, torch.float32)
-        return tuple(x.new_zeros(shape, dtype=wide if number else x.dtype) for number in range(len(cls.states)))
+        count = len(cls.states) if count is None else count
+        return tuple(x.new_zeros(shape, dtype=wide if number else x.dtype) for number in range(count))
 
     def _run(self, x: Tensor, states: Any) -> tuple[Tensor, ...]:
         """The states after one step `x` from these, or from zeros."""
@@ -133,11 +161,25 @@ class SpikingRNNCellBase(nn.Module):
         self, x_seq: Tensor, states: tuple[Tensor, ...], backwards: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The outputs `[T, N, H]` of all steps, taken from the last one if `backwards`, and the states at the end."""
+        if self.by_forward:
+            y, *ends = loop(self._called, x_seq, states, backwards)
+            return y, tuple(ends)
         drive = self.linear_ih(x_seq)  # all steps at once: this part does not wait for the spikes
         out = self._by_kernels(drive, states, backwards)
         if out is None:
             out = loop(self.step, drive, states, backwards)
         return out[0], out[1:]
+
+    def _called(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The states after one step, by a `forward` that a subclass has written."""
+        out = self(x, states if len(states) > 1 else states[0])
+        held = out if isinstance(out, tuple) else (out,)
+        if len(held) != len(states):
+            raise TypeError(
+                f"{type(self).__name__}: forward takes {len(states)} states, so it must give {len(states)}, but gave "
+                f"{len(held)}. How many there are, states_num() of the layer says."
+            )
+        return held
 
     def _by_kernels(
         self, drive: Tensor, states: tuple[Tensor, ...], backwards: bool = False

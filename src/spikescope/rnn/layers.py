@@ -39,7 +39,7 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
 
     The cells are in `cells` and `cells_reverse`; the `state_dict` has `cells.0.linear_ih.weight` and so on. What each
     layer gives passes through `outputs`, for monitors: `monitor.record(net, where="**.outputs.*", signal="output")`.
-    A subclass names its cell in `base_cell`.
+    A subclass names its cell in `base_cell`, and in `states_num` how many states that has, unless the cell names them.
     """
 
     owns_children_step_mode = True
@@ -106,10 +106,12 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
             )
         cell = self.base_cell()
         shape = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
+        count = self.states_num()
         if states is None:
-            start = cell.rest(x, shape)
+            start = cell.rest(x, shape, count)
         else:
-            start = check_states(owner, cell.states, states, shape, "[num_layers * directions, N, hidden_size]")
+            names = (*cell.states, *(f"number {i}" for i in range(len(cell.states), count)))[:count]
+            start = check_states(owner, names, states, shape, "[num_layers * directions, N, hidden_size]")
         y, ends = self._through_layers(x, start)
         return y, ends if len(ends) > 1 else ends[0]
 
