@@ -264,3 +264,9 @@ def test_threshold_margin_refuses_in_words():
 def test_a_margin_is_a_number(name, given):
     with pytest.raises(ValueError, match=f"set_threshold_margin: {name} must be a number, but got"):
         set_threshold_margin(LIFNode(), torch.eye(3), **{name: given})
+
+
+def test_the_margin_is_at_labels_of_one_alone():
+    node = IFNode()
+    set_threshold_margin(node, torch.tensor([[0.9, 0.1, 1.0], [0.0, 2.0, 1.0]]), threshold0=0.7, threshold1=1.3)
+    assert node.v_threshold.tolist() == torch.tensor([[0.7, 0.7, 1.3], [0.7, 0.7, 1.3]]).tolist()

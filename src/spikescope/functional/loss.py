@@ -200,7 +200,7 @@ def set_threshold_margin(
 ) -> None:
     """Make the right answer harder in training: a threshold per sample and class on the output neurons.
 
-    In training the threshold becomes `threshold1` at the label and `threshold0` elsewhere; in eval, the number
+    In training the threshold becomes `threshold1` where the label is 1 and `threshold0` elsewhere; in eval, the number
     `eval_threshold`. Works on any neuron with a `v_threshold` that is not learnable.
 
     - `label_one_hot`: `[N, C]`, as the output neurons' input of one step.
@@ -228,4 +228,4 @@ def set_threshold_margin(
         return
     dtype = label_one_hot.dtype if label_one_hot.is_floating_point() else torch.get_default_dtype()
     margin = torch.full_like(label_one_hot, threshold0, dtype=torch.promote_types(dtype, torch.float32))
-    output_layer.v_threshold = margin.masked_fill(label_one_hot.bool(), threshold1)
+    output_layer.v_threshold = margin.masked_fill(label_one_hot == 1, threshold1)
