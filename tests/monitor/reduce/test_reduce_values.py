@@ -313,6 +313,13 @@ def test_asking_for_the_fan_out_leaves_the_network_alone():
     assert torch.equal(layer.weight, weight)
 
 
+def test_the_fan_out_is_the_same_in_inference_mode():
+    layer = nn.Conv1d(1, 2, 3, padding=1)
+    wanted = reduce.fan_out(layer, (1, 4))
+    with torch.inference_mode():
+        assert torch.equal(reduce.fan_out(layer, (1, 4)), wanted)
+
+
 def test_synaptic_operations_are_spikes_times_fan_out():
     layer = nn.Conv2d(2, 3, 3, padding=1)
     x = spikes((4, 3, 2, 5, 5))

@@ -102,7 +102,7 @@ def fan_out(module: nn.Module, input_shape: Sequence[int]) -> Tensor:
     axes = len(held.kernel_size)
     fits = len(shape) == axes + 1 and shape[0] == held.in_channels
     _check_input(module, shape, fits, f"[{held.in_channels}" + ", *" * axes + "]")
-    with torch.enable_grad(), torch.device("cpu"):
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
         x = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True, device="cpu")
         (reached,) = torch.autograd.grad(_ones_like(kind, held)(x).sum(), x)
     return reached[0].round()
