@@ -115,7 +115,7 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ("SingleModule", "base.StepModule is the base of what knows a step mode"),
     ("check_manual_grad", "every surrogate is tested against autograd of its primitive; see tests/surrogate"),
     ("check_cuda_grad", "backends are compared with the eager loop by `make fuzz`"),
-    ("*_backward", "surrogate.ATan.gradient(p, x) and its like are the slopes, and autograd calls it"),
+    ("clamp_backward", "quantize.clamp(x, low, high) has its gradient"),
     ("plot_surrogate_function", "evaluate surrogate(x) and its gradient on a grid, and draw them with matplotlib"),
     ("*_multi_step", _STEPS),
     ("*if_charge", _STEPS),

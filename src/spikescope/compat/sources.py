@@ -62,7 +62,11 @@ def _with_blocks(family: str) -> tuple[str, ...]:
 
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
-    "activation_based.encoding": ("spikescope.encoding", "spikescope.compat.ages.encoders"),
+    "activation_based.encoding": (
+        "spikescope.encoding",
+        "spikescope.compat.ages.encoders",
+        *_later("PopEncoder"),
+    ),
     "activation_based.base": (
         "spikescope.base",
         "spikescope.compat.memories",
@@ -72,11 +76,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.functional",
         "spikescope.compat.steps",
         "spikescope.compat.sequences",
+        "spikescope.compat.more_steps",
         "spikescope.neuron.mixing.signed:stbif_step",
         "spikescope.neuron.mixing.signed:stbif_multi_step",
         *_later(
             "t_last_multi_step_forward t_last_seq_to_ann_forward collect_reset_modules reset_collected_modules "
-            "invalidate_reset_cache"
+            "invalidate_reset_cache fuse_conv_bn_eval_modules"
         ),
     ),
     "activation_based.neuron": (
@@ -87,7 +92,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.compat.ages.complementary",
         "spikescope.neuron.mixing",
     ),
-    "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14),
+    "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14, "spikescope.compat.ages.slopes"),
     "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
     "activation_based.layer": (
         "spikescope.layer",

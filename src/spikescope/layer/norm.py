@@ -91,6 +91,8 @@ class BatchNorm(StepModule, _BatchNorm):
         running = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
         return self._by_batch(x, running, self._count())
 
+    super_forward = normalize  # as SpikingJelly calls it
+
     def _count(self) -> float:
         """Count the batch. What the running statistics take of it."""
         if self.track_running_stats and self.num_batches_tracked is not None:

@@ -35,6 +35,19 @@ def _logit(owner: str, name: str, given: float) -> float:
     return -math.log(1 / given - 1)
 
 
+def conducted(beta: Tensor, conduct: Tensor) -> Tensor:
+    """What the input of a step is multiplied by."""
+    return 1 - beta * (1 - conduct)
+
+
+def gated(
+    alpha: Tensor, gamma: Tensor, tau: Tensor, decay: Tensor, subreset: Tensor, v: Value, spike: Value, x: Tensor
+) -> Tensor:
+    """The potential after the reset of the step before, the leak and the input `x` of this one."""
+    left = (1 - alpha * (1 - tau)) * (1 - gamma * spike) * v
+    return left - (1 - alpha) * decay - (1 - gamma) * subreset * spike + x
+
+
 class GatedLIFNode(PointwiseNeuron):
     r"""Gated leaky integrate-and-fire (GLIF) for `T` steps; all its numbers are learned, as sigmoids of Parameters.
 
@@ -119,7 +132,7 @@ class GatedLIFNode(PointwiseNeuron):
             check_fits(type(self).__name__, "conduct", conduct[0], x_seq.shape[1:])
         taken = conduct if end - begin == steps else conduct[begin:end]
         beta, taken = self.beta.to(x_seq.dtype), taken.to(x_seq.dtype)
-        gain = 1 - torch.sigmoid(beta) * (1 - torch.sigmoid(taken))
+        gain = conducted(torch.sigmoid(beta), torch.sigmoid(taken))
         self.t: int = end
         return gain.reshape(len(gain), *(1,) * (x_seq.ndim - gain.ndim), *gain.shape[1:])
 
@@ -131,9 +144,8 @@ class GatedLIFNode(PointwiseNeuron):
 
     @classmethod
     def step(cls, p: Any, s: Gated, x: Tensor) -> Step:
-        alpha, gamma = torch.sigmoid(p.alpha), torch.sigmoid(p.gamma)
-        left = (1 - alpha * (1 - torch.sigmoid(p.tau))) * (1 - gamma * s.spike) * s.v
-        u = left - (1 - alpha) * torch.sigmoid(p.linear_decay) - (1 - gamma) * torch.sigmoid(p.v_subreset) * s.spike + x
+        alpha, gamma, tau, decay, subreset = map(torch.sigmoid, (p.alpha, p.gamma, p.tau, p.linear_decay, p.v_subreset))
+        u = gated(alpha, gamma, tau, decay, subreset, s.v, s.spike, x)
         spike = p.surrogate_function(u - torch.sigmoid(p.v_threshold))
         return Step(spike, Gated(u, spike), u)
 

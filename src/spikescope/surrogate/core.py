@@ -115,6 +115,11 @@ class Surrogate(Declared):
         return cls.primitive(cls._valued(values, named), x)
 
     @classmethod
+    def backward(cls, grad_output: Tensor, x: Tensor, *values: Any, **named: Any) -> Tensor:
+        """The gradient of `x` where that of the spike is `grad_output`, with the fields `values` or by name."""
+        return grad_output * cls.gradient(cls._valued(values, named), x)
+
+    @classmethod
     def _valued(cls, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
         bound = cls._numbers.bind(*values, **named)
         bound.apply_defaults()

@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import exchange, functional
+from ... import encoding, exchange, functional
 from ...neuron import IFNode, LIFNode
 
 __all__ = [
+    "PopEncoder",
     "SimpleIFNode",
     "SimpleLIFNode",
     "TLastMultiStepContainer",
     "TLastSeqToANNContainer",
     "collect_reset_modules",
     "export_to_nir",
+    "fuse_conv_bn_eval_modules",
     "import_from_nir",
     "invalidate_reset_cache",
     "reset_collected_modules",
@@ -75,6 +77,23 @@ def reset_collected_modules(modules: Iterable[nn.Module]) -> None:
 
 def invalidate_reset_cache(net: nn.Module) -> None:
     """Does nothing: `reset_net` remembers nothing of a network that could be out of date."""
+
+
+def fuse_conv_bn_eval_modules(net: nn.Module) -> nn.Module:
+    """`functional.fuse_network`: a copy of `net`, in eval, with its normalisations in the layers before them."""
+    return functional.fuse_network(net)
+
+
+class PopEncoder(encoding.PopSpikeEncoderRandom):
+    """`encoding.PopSpikeEncoderRandom` that gives the responses themselves, at every step, in the place of spikes.
+
+    >>> PopEncoder(1, 1, 2, (-1.0, 1.0), 1.0)(torch.tensor([[0.0]])).detach().flatten()
+    tensor([1., 1.])
+    """
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The responses `[T, N, obs_dim * pop_dim]`."""
+        return self.activity(obs).repeat(self.spike_ts, 1, 1)
 
 
 def export_to_nir(net: nn.Module, example_input: Tensor, save_path: str | Path | None = None, dt: float = 1e-4) -> Any:
