@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
-from ..neuron.after_norm import Norm, admits, give, give_again
+from ..neuron.after_norm import Norm, admits, give, give_again, known_way
 from ..sockets import are_bare
 from .fold import is_expanded
 from .sync import Shared, together
@@ -24,7 +24,7 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     It is where an `nn.Sequential` calls the two, one right after the other, on a GPU, and nobody sees what is between
     them: no hook, no monitor, no compiler. In all other calls the normalisation does its work itself.
     """
-    if not (type(x) is Tensor and is_ordinary(x) and is_undisturbed()):
+    if not (type(x) is Tensor and is_undisturbed()):
         return False
     node = next_in_a_row(norm)
     mode = norm._step_mode
@@ -34,11 +34,14 @@ def hand_over(norm: Any, x: Tensor) -> bool:
         not are_bare((norm,))
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training or node.training) is not None  # both remember where they start
-        or (mode == "m" and is_expanded(x, norm))
     ):
         return False
     held = _norm(norm)
-    if give_again(node, held, x):
+    known = known_way(node, held, x)
+    if (known is None and not is_ordinary(x)) or (mode == "m" and is_expanded(x, norm)):
+        return False
+    if known is not None:
+        give_again(node, held, x, known)
         return True
     norm._check_axes(x)
     if not _fits(norm, held, x) or not admits(node, x):

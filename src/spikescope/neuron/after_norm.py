@@ -18,9 +18,13 @@ from ..hooks import has_hooks_of_all
 from ..sockets import found_sockets
 from .shortcut import Maker, Shortcut, Way, goes_as_written, names_of_the_way, short_way
 
-__all__ = ["Norm", "admits", "called", "give", "give_again", "run_behind", "taken"]
+__all__ = ["Norm", "admits", "called", "give", "give_again", "known_way", "run_behind", "taken"]
 
 _BY_CHANNEL = ("x_scale", "x_shift")
+
+
+Known = tuple[Shortcut, Way]
+"""How a call goes that is like an earlier one."""
 
 
 class _Given(NamedTuple):
@@ -28,33 +32,31 @@ class _Given(NamedTuple):
 
     norm: Norm
     x: weakref.ref[Tensor]
-    way: tuple[Shortcut, Way] | None = None
+    known: Known | None = None
 
 
 def give(node: Any, norm: Norm, x: Tensor) -> None:
     """Have the call of `node` that comes next with `x` normalise it first; a call that it `admits`."""
-    _wait(node, norm, x, partial(_prepared, norm))
+    give_again(node, norm, x, _way(node, norm, x, partial(_prepared, norm)))
 
 
-def give_again(node: Any, norm: Norm, x: Tensor) -> bool:
-    """The same if calls like this one have been given before, and whether that is so. Nothing disturbs the call: no
-    mode, transform or checkpoint.
+def give_again(node: Any, norm: Norm, x: Tensor, known: Known | None) -> None:
+    """The same where it is known how that call goes.
+
+    It is kept for the next call in this thread: another thread may be on its way with a normalisation of its own.
     """
-    return _wait(node, norm, x, None)
+    node.__dict__.setdefault("_norm", {})[get_ident()] = _Given(norm, weakref.ref(x), known)
 
 
-def _wait(node: Any, norm: Norm, x: Tensor, make: Maker | None) -> bool:
-    """Keep it for the next call in this thread: another thread may be on its way with a normalisation of its own.
+def known_way(node: Any, norm: Norm, x: Tensor) -> Known | None:
+    """How the call goes, if calls like it have been given before. Nothing disturbs it: no mode, transform or checkpoint."""
+    return _way(node, norm, x, None)
 
-    Without `make` only where the way of the call is known; and whether it is.
-    """
+
+def _way(node: Any, norm: Norm, x: Tensor, make: Maker | None) -> Known | None:
     short = short_way(node)
-    way = short.behind(node, x, _kind(norm), make)
-    if way is None and make is None:
-        return False
-    given = _Given(norm, weakref.ref(x), None if way is None else (short, way))
-    node.__dict__.setdefault("_norm", {})[get_ident()] = given
-    return True
+    way = short.behind(node, x, *_kind(norm), make)
+    return None if way is None else (short, way)
 
 
 def called(node: Any, x: Any) -> Tensor | None:
@@ -63,24 +65,18 @@ def called(node: Any, x: Any) -> Tensor | None:
     """
     waiting = node.__dict__["_norm"]
     given: _Given | None = waiting.get(get_ident())
-    if given is None or given.way is None or given.x() is not x:
+    if given is None or given.known is None or given.x() is not x:
         return None
     del waiting[get_ident()]
-    short, (run, rest) = given.way
+    short, (run, rest) = given.known
     return short.keep(node, run, run(x, rest, given.norm))
 
 
-def _kind(norm: Norm) -> tuple[Any, ...]:
-    """What a run depends on of a normalisation."""
-    weight, bias, mean, variance, tracked, eps, taken, by_batch, shared = norm
-    learns = (weight is not None and weight.requires_grad) or (bias is not None and bias.requires_grad)
-    kind: list[Any] = [by_batch, taken > 0, eps, learns and torch.is_grad_enabled(), shared is None]
-    for held in (weight, bias, mean, variance, tracked):
-        if held is None:
-            kind.append(None)
-        else:
-            kind += (type(held), held.shape, held.stride(), held.dtype, held.get_device())
-    return tuple(kind)
+def _kind(norm: Norm) -> tuple[tuple[Any, ...], list[Tensor]]:
+    """What a run depends on of a normalisation, and its tensors, on whose forms it does as well."""
+    *held, eps, taken, by_batch, shared = norm
+    there = [each is not None for each in held]
+    return (by_batch, taken > 0, eps, shared is None, *there), [each for each in held if each is not None]
 
 
 def taken(node: Any, x: Tensor) -> Norm | None:

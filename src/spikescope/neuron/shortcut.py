@@ -24,7 +24,7 @@ from ..dynamics import Definition, NormedRun, Prepared, prepare
 from ..dynamics.cpp.prepared import PreparedOnCpu
 from ..fields import Declared, unedited
 from ..form import Told
-from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed
+from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, like_these
 from ..readings import readings_of, told_by
 from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
@@ -150,6 +150,7 @@ class Shortcut:
         )
         self.seen: set[Any] = set()
         self.runs: dict[Any, Run] = {}
+        self.last: dict[Any, tuple[Callable[..., bool], Any]] = {}  # of each kind but for forms, how to ask for these
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
@@ -211,13 +212,15 @@ class Shortcut:
         y = self.keep(neuron, made, out)
         return y, None if again is None else (again, [*out[1:]])
 
-    def behind(self, neuron: Any, x: Tensor, norm: tuple[Any, ...], make: Maker | None) -> Way | None:
-        """The way of a call behind a normalisation of the kind `norm`, that nothing disturbs; without `make` it is
-        known, or none.
+    def behind(
+        self, neuron: Any, x: Tensor, norm: tuple[Any, ...], tensors: Sequence[Tensor], make: Maker | None
+    ) -> Way | None:
+        """The way of a call behind a normalisation of the kind `norm`, which has these tensors, that nothing disturbs;
+        without `make` it is known, or none.
         """
         if not self.is_open or self.drives or neuron._live_taps or not (is_bare(neuron) and are_bare(self.modules)):
             return None
-        return self._way(neuron, x, norm, make)
+        return self._way(neuron, x, norm, tensors, make)
 
     def _is_open_to(self, neuron: Any, x: Any, unrepeated: bool = False) -> bool:
         """Whether a call with this input may be short, whoever watches the neuron itself.
@@ -281,8 +284,17 @@ class Shortcut:
             held["_assigned"].clear()
         return out[0]
 
-    def _way(self, neuron: Any, x: Tensor, more: tuple[Any, ...] = (), make: Maker | None = prepare) -> Way | None:
-        """The run that is prepared for a call, whose kind is told by `more` besides, and what it takes."""
+    def _way(
+        self,
+        neuron: Any,
+        x: Tensor,
+        more: tuple[Any, ...] = (),
+        others: Sequence[Tensor] = (),
+        make: Maker | None = prepare,
+    ) -> Way | None:
+        """The run that is prepared for a call, whose kind is told besides by `more` and the form of `others`, and what
+        it takes.
+        """
         held = neuron.__dict__
         memories, taps = held["_memories"], held["_live_taps"]
         if len(memories) != self.memories or held.get("_traced") is not None:
@@ -294,33 +306,54 @@ class Shortcut:
             return None  # what drives the step is wider than the input, or may be of any form
         if taps and (neuron.step_mode == "s" or not TAPS.issuperset(taps)):
             return None
-        learns, place, rest = x.requires_grad or self.drives, x.get_device(), []
-        kind = [place, x.shape, x.stride(), x.dtype, taps, more, gained]
+        told, tensors = [more, taps, gained, torch.is_grad_enabled()], [x, *others]
         state = [*map(memories.get, self.states)]
         for entry in state:
-            if type(entry) is Tensor and is_ordinary(entry) and entry.get_device() == place:
-                kind += (entry.shape, entry.stride(), entry.dtype)
-                rest.append(entry)
-                learns = learns or entry.requires_grad
-            elif type(entry) is float:
-                kind.append(entry or repr(entry))  # 0.0 is equal to -0.0
+            if type(entry) is float:
+                told.append(entry or repr(entry))  # 0.0 is equal to -0.0
             else:
-                return None
+                told.append(None)
+                tensors.append(entry)
         for owner, name in self.tensors:
-            field = getattr(_of(neuron, owner), name)
-            if type(field) not in (Tensor, nn.Parameter) or not is_ordinary(field) or field.get_device() != place:
-                return None
-            kind += (field.shape, field.stride(), field.dtype)
-            rest.append(field)
-            learns = learns or field.requires_grad
-        kind.append(learns and torch.is_grad_enabled())
-        what = tuple(kind)
-        made = self.runs.get(what)
+            tensors.append(getattr(_of(neuron, owner), name))
+        what, rest = tuple(told), tensors[1 + len(others) :]
+        last = self.last.get(what)
+        if last is not None and last[0](*tensors):
+            return last[1], rest
+        kind = self._kind(what, x, others, rest)
+        if kind is None:
+            return None
+        made = self.runs.get(kind)
         if made is None:
             if gained and make is not None:
                 make = partial(prepare, gained=True)
-            made = self._made(neuron, x, what, make, state)
-        return None if made is None else (made, rest)
+            made = self._made(neuron, x, kind, make, state)
+        if made is None:
+            return None
+        self.last[what] = like_these(tensors), made
+        return made, rest
+
+    def _kind(
+        self, told: tuple[Any, ...], x: Tensor, others: Sequence[Tensor], rest: Sequence[Tensor]
+    ) -> tuple[Any, ...] | None:
+        """The kind of a call; None where its input, or what of the `rest` should be a tensor, is none that a kernel may
+        take. Of the rest the entries of the state come first.
+        """
+        if not is_ordinary(x):
+            return None
+        place, learns = x.get_device(), x.requires_grad or self.drives
+        kind = [told, place, x.shape, x.stride(), x.dtype]
+        for each in others:
+            kind += (type(each), each.get_device(), each.shape, each.stride(), each.dtype)
+            learns = learns or each.requires_grad
+        fields = len(rest) - len(self.tensors)
+        for i, each in enumerate(rest):
+            known = type(each) is Tensor or (i >= fields and type(each) is nn.Parameter)
+            if not known or not is_ordinary(each) or each.get_device() != place:
+                return None
+            kind += (each.shape, each.stride(), each.dtype)
+            learns = learns or each.requires_grad
+        return (*kind, learns and torch.is_grad_enabled())
 
     def _made(self, neuron: Any, x: Tensor, kind: tuple[Any, ...], make: Maker | None, found: Sequence[Any]) -> Run:
         """The run for a kind of call, prepared when one comes for the second time: the first one has been checked.
@@ -335,6 +368,7 @@ class Shortcut:
             if len(self.seen) >= _KINDS:
                 self.seen.clear()
                 self.runs.clear()
+                self.last.clear()
             self.seen.add(kind)
             return None
         p, single = neuron.params(), neuron.step_mode == "s"
