@@ -9,14 +9,14 @@ kernels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import saved_tensors
-from ..internals import LeanFunction, are_plain_gradients, is_plain, saved_tensors_hook
+from ..internals import LeanFunction, are_plain_gradients, is_plain, like_these, saved_tensors_hook
 from ..toolchain.compiler import CompileError
 from .call import Call, tap_names
 from .cpp.squares import squares_in
@@ -80,6 +80,7 @@ class Prepared(ABC):
         self.no_checkpoints = None if self.rows[0] else self._empty(*self.rows)
         self.forms: Sequence[Form | None] = ()  # of what is saved, the same at every call
         self.of_rest: Sequence[tuple[torch.Size, torch.dtype]] = ()
+        self.as_saved: Callable[..., bool] | None = None  # says of what comes back that it lies as it did
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
         """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields,
@@ -121,8 +122,21 @@ class Prepared(ABC):
         """Where the run forwards leaves the states from which segments of it run again."""
         return self._empty(*self.rows) if self.no_checkpoints is None else self.no_checkpoints
 
-    def knows(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor) -> bool:
+    def knows(self, held: Sequence[Tensor]) -> bool:
         """Whether what was saved has come back as it lay: whoever keeps saved tensors elsewhere may lay them anew."""
+        if self.as_saved is not None and self.as_saved(*held):
+            return True
+        if not self._lie_as_saved(held):
+            return False
+        self.as_saved = like_these(held)
+        return True
+
+    def _lie_as_saved(self, held: Sequence[Tensor]) -> bool:
+        """The same, asked in words."""
+        x, checkpoints, *rest = held
+        return self._lies_well(x, rest, checkpoints)
+
+    def _lies_well(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor) -> bool:
         place = self.place
         if not (
             x.shape == self.shape
@@ -133,12 +147,11 @@ class Prepared(ABC):
             and (self.no_checkpoints is not None or self._knows_checkpoints(checkpoints))
         ):
             return False
-        step, held = self.step, self.held
-        for i, each in enumerate(rest):  # a loop: a generator costs as much as the questions
+        for i, each in enumerate(rest):
             shape, dtype = self.of_rest[i]
             if each.shape != shape or each.dtype is not dtype or each.get_device() != place or each.is_neg():
                 return False
-            if i < held and not (each.stride() == step.strides or step.fits(each.stride())):
+            if i < self.held and not self.step.fits(each.stride()):
                 return False
         return not self.gained or rest[-1].layout is torch.strided
 
@@ -247,7 +260,7 @@ class PreparedRun(LeanFunction):
         plain = not torch.is_grad_enabled() and are_plain_gradients(gy, *gstate)
         if plain and ctx.hooked:  # else what is saved comes back itself
             plain = is_plain(x, None if made.no_checkpoints is not None else checkpoints, *rest)
-        if plain and made.knows(x, rest, checkpoints):
+        if plain and made.knows(held):
             handed = ctx.handed  # to who wants the squares of the gradient of the output
             room = None if handed is None or not handed.is_read_as(gy) else made.room_for_squares()
             try:

@@ -49,7 +49,7 @@ def give_again(node: Any, norm: Norm, x: Tensor, known: Known | None) -> None:
 
 
 def known_way(node: Any, norm: Norm, x: Tensor) -> Known | None:
-    """How the call goes, if calls like it have been given before. Nothing disturbs it: no mode, transform or checkpoint."""
+    """How the call goes, if calls like it have been given before; nothing disturbs it, no mode or checkpoint."""
     return _way(node, norm, x, None)
 
 

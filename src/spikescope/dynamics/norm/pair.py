@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from ...errors import saved_tensors
-from ...internals import LeanFunction, is_batched_gradient, is_plain, materialized, saved_tensors_hook
+from ...internals import (
+    LeanFunction,
+    are_plain_gradients,
+    is_batched_gradient,
+    is_plain,
+    materialized,
+    saved_tensors_hook,
+)
 from .. import loop
 from ..call import Call, call_of, tap_names
 from ..eager import Sequence as Run
@@ -142,19 +149,23 @@ def _constant(call: Call, places: tuple[int, int], x: Tensor, norm: Norm) -> Nor
 class _Normed(LeanFunction):
     """The run and its gradient as one node of the graph."""
 
+    at_first = {"link": None, "hooked": False, "forms": ()}
+
     @staticmethod
     def forward(
         ctx: Any, fixed: NormedRun, norm: Norm, x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.fixed, ctx.link = fixed, None
+        ctx.fixed = fixed
         ctx.set_materialize_grads(False)
         ready = fixed.ready
         if ready is not None:
-            ctx.hooked = saved_tensors_hook() is not None
+            if saved_tensors_hook() is not None:
+                ctx.hooked = True
             checkpoints = ready.checkpoints()
             settled, found = ready.run(x, norm, rest, checkpoints)
             ctx.save_for_backward(x, weight, bias, settled, checkpoints, *rest)
-            ctx.forms = ready.forms or ready.remember((x, weight, bias, settled, checkpoints), rest)
+            if not ready.forms:
+                ready.remember((x, weight, bias, settled, checkpoints), rest)
             return found
         call = fixed.call
         x_seq, step = layout(call.with_time(x))
@@ -178,13 +189,14 @@ class _Normed(LeanFunction):
         call, ready, needed = fixed.call, fixed.ready, ctx.needs_input_grad[2:]
         held = saved_tensors(ctx, call.owner)
         if ready is not None and not torch.is_grad_enabled():
-            x, weight, bias, settled, checkpoints, *rest = held
-            looked_at = (*grads, *held) if ctx.hooked else grads  # else what is saved comes back itself
-            if is_plain(*looked_at) and ready.still_knows(held, rest):
+            # without hooks what was saved comes back itself
+            plain = are_plain_gradients(*grads) and (not ctx.hooked or is_plain(*held))
+            if plain and ready.knows(held):
+                x, weight, bias, settled, checkpoints, *rest = held
                 gy, *gstate = grads
                 made = ready.gradients(x, weight, bias, settled, rest, checkpoints, gy, gstate, needed)
                 return None, None, *made
-        held = as_saved(call.owner, held, ctx.forms)
+        held = as_saved(call.owner, held, ctx.forms if ready is None else ready.forms)
         x, weight, bias, settled, checkpoints, *rest = held
         given = list(grads[: 1 + call.states + call.keep_v])
         if torch.is_grad_enabled() or any(map(is_batched_gradient, given)) or not is_plain(*held, *given):

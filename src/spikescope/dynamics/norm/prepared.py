@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..call import Call
 from ..prepared import as_form
+from ..saved import Form
 from ..triton.arguments import Channels, Constants, backward_arguments, states_of
 from ..triton.kernel import Way
 from ..triton.launch import Launcher, stream_of
@@ -43,7 +44,7 @@ class PreparedNormed(PreparedOnGpu):
     ) -> None:
         super().__init__(call, x, first)
         n = self.step.numel
-        self.by_batch, self.amount = norm.by_batch, x.numel() / channels.number
+        self.by_batch, self.amount, self.affine = norm.by_batch, x.numel() / channels.number, norm.weight is not None
         self.channels = self.by_channel = channels
         self.wholes = sorted(zip(places, (0, 1), strict=True))
         self.own = [slot for place, slot in enumerate(self.slots) if place not in places]
@@ -95,24 +96,20 @@ class PreparedNormed(PreparedOnGpu):
         self.settle([*given, taken])
         self._keep("settle", self.settle, given, tensors)
 
-    def still_knows(self, held: Sequence[Tensor | None], rest: Sequence[Tensor]) -> bool:
-        """Whether what was saved, which ends with `rest`, has come back as it lay."""
-        x, weight, bias, settled, checkpoints, *_ = held
-        assert x is not None
-        assert settled is not None
-        assert checkpoints is not None
-        if not (
+    def knows(self, held: Sequence[Tensor | None]) -> bool:
+        return super().knows([each for each in held if each is not None])
+
+    def _lie_as_saved(self, held: Sequence[Tensor]) -> bool:
+        first = 5 if self.affine else 3
+        x, *learned, settled, checkpoints = held[:first]
+        return (
             (settled.shape, settled.stride()) == self.of_settled
             and settled.dtype is self.real
             and settled.get_device() == self.place
             and not settled.is_neg()
-            and self.knows(x, rest, checkpoints)
-        ):
-            return False
-        for each, form in ((weight, self.forms[1]), (bias, self.forms[2])):
-            if each is not None and form is not None and (each.shape != form.shape or each.dtype is not form.dtype):
-                return False
-        return True
+            and all(map(_is_alike, learned, self.forms[1:3]))
+            and self._lies_well(x, held[first:], checkpoints)
+        )
 
     def gradients(
         self,
@@ -179,3 +176,8 @@ class PreparedNormed(PreparedOnGpu):
         if not self.correcting.tiled:
             return self.correcting, super()._way(False)[1], ()
         return self.correcting, math.prod(self.tiles), (self.rows_of_one,)
+
+
+def _is_alike(held: Tensor, form: Form | None) -> bool:
+    """Whether a weight or a bias has come back as it was, wherever it lies: no kernel reads it."""
+    return form is not None and held.shape == form.shape and held.dtype is form.dtype
