@@ -8,8 +8,7 @@ import linecache
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
-from operator import itemgetter, or_
+from functools import cache
 from subprocess import CalledProcessError
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import missing_extra
-from ..cpp.entry import address, addresses
+from ..cpp.entry import address
 from ..layout import BLOCK
 
 __all__ = [
@@ -41,8 +40,6 @@ OLDEST = (3, 6)
 """The first Triton whose kernels give the spikes of the eager loop: those before divide with `div.rn.ftz`, which makes
 a subnormal quotient zero. `tests/sweeps/triton_ptx.py` reads that in what a version compiles.
 """
-
-data_ptr = Tensor.data_ptr
 
 _PROBE = """import triton
 
@@ -265,22 +262,15 @@ class Again:
         self.fixed = [None if isinstance(held, Tensor) and held.numel() else held for held in arguments]
         taken = ((at, [i for i, held in enumerate(arguments) if held is each]) for at, each in enumerate(tensors))
         self.places = [(at, places) for at, places in taken if places]
-        self.run: Any = None  # what launches, where it is known; what of a call it takes, and what is the same in all
-        self.among: Callable[[Sequence[Any]], tuple[Any, ...]] = tuple
-        self.constants: Sequence[Any] = ()
+        self.known: Callable[..., bool] | None = None
 
     def __call__(self, stream: Any, tensors: Sequence[Tensor], *last: float) -> None:
         """Launch it on `tensors` in the same order, on the stream that `stream_of` has found; `last` are the last
         arguments, numbers that differ as well.
         """
-        if stream is not None and (self.run is not None or self._is_known(len(tensors), len(last))):
-            found = [*map(data_ptr, tensors)]
-            if 0 in found:
-                addresses(tensors)  # it says what is wrong
-            if not reduce(or_, found) & _ALIGNED:
-                for at, offset in self.offsets:
-                    found[at] = found[at] + offset
-                self.run(*self.among((*found, stream, *last, *self.constants)))
+        if stream is not None:
+            known = self.known or self._written(len(tensors), len(last))
+            if known is not None and known(stream, tensors, *last):
                 return
         given, held = [*self.fixed, *last], apart(tensors, self.rows)
         for at, places in self.places:
@@ -288,25 +278,51 @@ class Again:
                 given[place] = held[at]
         self.launcher(given)
 
-    def _is_known(self, tensors: int, last: int) -> bool:
-        """Whether the code is there, and then how it is called: what `run` takes as places among what a call puts
-        together of addresses, stream, last numbers, and all that stays.
+    def _written(self, tensors: int, last: int) -> Callable[..., bool] | None:
+        """A function that launches the code, where that is there, and says whether it has: on aligned addresses.
+
+        It is written for this launch alone, since to put arguments together by their places takes twice as long.
         """
         launcher, compiled = self.launcher, self.launcher.compiled
         if launcher.code is None or not hasattr(compiled, "packed_metadata"):
-            return False
-        nobody = None, None, None  # who is told of launches, and what
-        fixed = [0 if isinstance(held, Tensor) else held for held in self.fixed]
-        constants = [*launcher.grid, compiled.function, compiled.packed_metadata, *nobody, *fixed, *launcher.tail]
-        first = tensors + 1 + last  # of the constants
-        own, at_place = first + 8, {place: at for at, places in self.places for place in places}
-        kernel = [at_place.get(place, own + place) for place in range(len(self.fixed))]
-        tail = [own + len(self.fixed) + place for place in range(len(launcher.tail))]
-        order = [first, first + 1, first + 2, tensors, *range(first + 3, own)]
-        self.constants = tuple(constants)
-        self.among = itemgetter(*order, *kernel, *range(tensors + 1, first), *tail)
-        self.run = compiled.run  # last: with it, another thread takes the rest
-        return True
+            return None
+        names: dict[str, Any] = {"run": compiled.run}
+
+        def name(held: Any) -> str:
+            found = f"n{len(names)}"
+            names[found] = held
+            return found
+
+        row, given = dict(self.offsets), [name(0 if isinstance(held, Tensor) else held) for held in self.fixed]
+        for at, places in self.places:
+            for place in places:
+                given[place] = f"a{at} + {row[at]}" if at in row else f"a{at}"
+        told = compiled.function, compiled.packed_metadata, None, None, None  # nobody is told of launches
+        every, more = range(tensors), [f"last{i}" for i in range(last)]
+        arguments = [*map(name, launcher.grid), "stream", *map(name, told), *given, *more, *map(name, launcher.tail)]
+        text = _AGAIN.format(
+            more="".join(f", {each}" for each in more),
+            tensors=", ".join(f"t{at}" for at in every),
+            addresses="; ".join(f"a{at} = t{at}.data_ptr()" for at in every),
+            any=" | ".join(f"a{at}" for at in every),
+            all=" and ".join(f"a{at}" for at in every),
+            unaligned=_ALIGNED,
+            arguments=", ".join(arguments),
+        )
+        exec(text, names)
+        self.known = known = names["again"]
+        return known
+
+
+_AGAIN = """
+def again(stream, tensors{more}):
+    [{tensors}] = tensors
+    {addresses}
+    if ({any}) & {unaligned} or not ({all}):
+        return False
+    run({arguments})
+    return True
+"""
 
 
 _launchers: dict[Any, Launcher] = {}
