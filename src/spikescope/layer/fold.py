@@ -73,10 +73,10 @@ def _known_frame(x_seq: Tensor) -> Tensor | None:
 
     A change in place puts another node into the graph, or, where no graph is recorded, counts up the version.
     """
-    if torch.compiler.is_compiling() or in_transform():
+    if torch.compiler.is_compiling() or (node := x_seq.grad_fn) is None:
         return None
-    frame: Tensor | None = getattr(x_seq.grad_fn, "frame", None)
-    if frame is None or x_seq.grad_fn.versions != (frame._version, x_seq._version):  # type: ignore[union-attr]
+    frame: Tensor | None = getattr(node, "frame", None)
+    if frame is None or in_transform() or node.versions != (frame._version, x_seq._version):  # type: ignore[attr-defined]
         return None
     return frame
 

@@ -74,9 +74,11 @@ def called(node: Any, x: Any) -> Tensor | None:
 
 def _kind(norm: Norm) -> tuple[tuple[Any, ...], list[Tensor]]:
     """What a run depends on of a normalisation, and its tensors, on whose forms it does as well."""
-    *held, eps, taken, by_batch, shared = norm
-    there = [each is not None for each in held]
-    return (by_batch, taken > 0, eps, shared is None, *there), [each for each in held if each is not None]
+    weight, bias, mean, variance, tracked, eps, taken, by_batch, shared = norm
+    absent = weight is None, bias is None, mean is None, variance is None, tracked is None
+    held: list[Any] = [weight, bias, mean, variance, tracked]
+    tensors = [each for each in held if each is not None] if True in absent else held
+    return (by_batch, taken > 0, eps, shared is None, *absent), tensors
 
 
 def taken(node: Any, x: Tensor) -> Norm | None:
