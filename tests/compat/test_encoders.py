@@ -89,3 +89,52 @@ def test_a_code_that_is_none_is_refused_in_words():
 
     with pytest.raises(StateError, match=r"Nothing: encode\(x\) must give the spikes"):
         Nothing(3)(torch.rand(2))
+
+
+def test_the_first_age_names_the_numbers_of_a_latency_code_otherwise():
+    from spikingjelly.clock_driven import encoding
+
+    x = torch.tensor([[0.0, 0.3, 1.0]])
+    for older in (
+        encoding.LatencyEncoder(max_spike_time=5, function_type="log", device="cpu"),
+        encoding.LatencyEncoder(5, "log", torch.device("cpu")),
+    ):
+        later = encoding.LatencyEncoder(5, "log")
+        later.encode(x)
+        with pytest.raises(ValueError, match="has no out_spike before it has encoded something"):
+            _ = older.out_spike
+        first = older(x)
+        steps = [first, *(older.step() for _ in range(4))]
+        assert torch.equal(torch.stack(steps), later.spike)
+        assert older.out_spike.dtype is torch.bool
+        assert torch.equal(older.out_spike.float(), later.spike.movedim(0, -1))
+        assert torch.equal(older.spike_time, later.spike.argmax(0))
+    with pytest.raises(TypeError, match="LatencyEncoder: got T and max_spike_time, of which two are the same argument"):
+        encoding.LatencyEncoder(T=3, max_spike_time=3)
+
+
+def test_the_first_age_names_the_numbers_of_other_codes_otherwise():
+    from spikingjelly.clock_driven import encoding
+
+    for older in (
+        encoding.WeightedPhaseEncoder(3, 10, "cpu"),
+        encoding.WeightedPhaseEncoder(phase=3, period=10, device="cpu"),
+    ):
+        assert (older.K, older.step_mode) == (3, "s")
+        assert older.encode(torch.tensor([0.625])).flatten().tolist() == [1, 0, 1]
+    train = torch.tensor([[True], [False], [True]])
+    periodic = encoding.PeriodicEncoder(out_spike=train)
+    assert [periodic.step().item() for _ in range(4)] == [True, False, True, True]
+    periodic.set_out_spike(~train[:2])
+    assert [periodic.step().item() for _ in range(3)] == [False, True, False]
+    assert torch.equal(periodic.out_spike, ~train[:2])
+
+
+def test_the_first_gated_cell_takes_its_state_as_a_pair():
+    from spikingjelly.clock_driven import rnn
+
+    cell, x, h = rnn.SpikingGRUCell(3, 4), torch.rand(2, 3), torch.rand(2, 4)
+    for y in (cell(x, (h, 0 * h)), cell(x, hc=(h, 0 * h)), cell(x, h=h)):
+        assert torch.equal(y, cell(x, h))
+    assert torch.equal(cell(x, hc=None), cell(x))
+    assert not torch.equal(cell(x, h), cell(x))

@@ -127,3 +127,21 @@ def test_maps_fill_a_grid():
     assert axes.images[0].get_array().shape == (2 * 5, 3 * 4)
     with pytest.raises(ValueError, match="puts 6 maps into 2 rows of 2, which hold 4"):
         visualizing.plot_2d_feature_map(np.ones((6, 4, 3)), 2, 2, 1, "maps")
+
+
+DRAWN = {
+    "plot_2d_heatmap": ((np.eye(3), "", "", "", True, True, True, "", None), 9),
+    "plot_1d_spikes": ((np.eye(3), "", "", "", True, True, True, ""), 8),
+    "plot_2d_feature_map": ((np.ones((4, 2, 2)), 2, 2, 1, ""), 5),
+    "plot_one_neuron_v_s": (([0.0, 1.0], [0.0, 1.0], 1.0, 0.0, ""), 5),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_number_in_the_place_of_a_size_is_the_resolution(name):
+    args, place = DRAWN[name]
+    assert len(args) == place
+    for more, wanted in (((80,), 80), (((3, 2), 90), 90), ((), 200)):
+        made = getattr(visualizing, name)(*args, *more)
+        figure = made[0] if isinstance(made, tuple) else made
+        assert figure.dpi == wanted

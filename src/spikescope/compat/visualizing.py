@@ -6,7 +6,10 @@ NumPy's or tensors, on any device.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +30,25 @@ __all__ = [
     "plot_2d_spiking_feature_map",
     "plot_one_neuron_v_s",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _dpi_by_place(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a number where `figsize` stands be `dpi`, as up to 0.0.0.0.12, which had no `figsize` before it."""
+    known = inspect.signature(function).parameters
+    place, size = list(known).index("figsize"), known["figsize"].default
+
+    @functools.wraps(function)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: tuple[Any, ...] = args
+        if len(args) > place and isinstance(args[place], int | float):
+            given = (*args[:place], size, *args[place:])
+        return function(*given, **kwargs)
+
+    return drawn
+
 
 _RATES_SHOWN = 40  # neurons up to which each rate is written into its field
 
@@ -55,6 +77,7 @@ def _words(axes: Axes, title: str, xlabel: str, ylabel: str, whole_x: bool = Tru
         axis.set_minor_locator(NullLocator())
 
 
+@_dpi_by_place
 @styled
 def plot_2d_heatmap(
     array: Any,
@@ -114,6 +137,7 @@ def plot_2d_bar_in_3d(
     return figure
 
 
+@_dpi_by_place
 @styled
 def plot_1d_spikes(
     spikes: Any,
@@ -158,6 +182,7 @@ def _draw_rates(axes: Axes, rates: NDArray[Any], title: str) -> None:
     axes.xaxis.set_visible(False)
 
 
+@_dpi_by_place
 @styled
 def plot_2d_feature_map(
     x3d: Any,
@@ -196,6 +221,7 @@ def plot_2d_spiking_feature_map(
     return plot_2d_feature_map(spikes, nrows, ncols, space, title, dpi=dpi)
 
 
+@_dpi_by_place
 @styled
 def plot_one_neuron_v_s(
     v: Any,
