@@ -24,13 +24,11 @@ from ..sockets import Signal
 from .choose.kinds import has_time, in_sequences, is_neuron, state_of, time_first
 from .choose.signals import spikes_of
 from .foreign.copies import copied, rested
+from .spike_heights import heights_in, of_height_one, spikes_in
 
 __all__ = ["operations"]
 
 aten = torch.ops.aten
-
-LEVELS = 8
-"""Spikes to the step up to which whole numbers are taken for spikes: an image of 0 to 255 is none."""
 
 MULTIPLYING = (
     "mul",
@@ -76,8 +74,9 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
     before them and so cost nothing. A frame that is repeated over time without a copy is computed and counted once.
 
     - Products (linear, convolution, attention) of spikes, which are whole numbers up to 8, are additions: one for each
-      spike and synapse that it reaches, none for a padding; of spikes with spikes one for each coincidence. Other
-      products stay multiply-accumulates.
+      spike and synapse that it reaches, none for a padding; of spikes with spikes one for each coincidence. Spikes
+      that have the height of a scaled neuron, as in a converted network, are the same. Other products stay
+      multiply-accumulates.
     - The twin without spikes computes each product once a sample.
     - The update of a neuron is counted as its step runs.
     - `samples`: how many there are in `x`; None lets the first neuron tell.
@@ -98,7 +97,7 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
             module.backend = "torch"  # whose operations can be seen
     steps, number = _extent(copy, x)
     number = samples or number
-    ledger = _Ledger(number)
+    ledger = _Ledger(number, heights_in(copy))
     rested(copy)
     with torch.random.fork_rng(), torch.no_grad(), _in_parts(copy), ledger.watching(copy):
         copy(x.detach())
@@ -189,12 +188,13 @@ def _work(name: str, row: _Row, module: nn.Module, steps: int, samples: int) -> 
 class _Ledger(TorchDispatchMode):
     """Books what is computed on the module that is running."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, heights: list[Tensor]) -> None:
         from torch.utils.flop_counter import flop_registry  # only now: it brings triton
 
         super().__init__()
         self._flops = flop_registry
         self.samples = samples
+        self._heights = heights
         self._padded: WeakIdKeyDictionary = WeakIdKeyDictionary()  # to a tensor what is 1 where it is no padding
         self._running: list[tuple[str, nn.Module]] = []
         self.rows: dict[str, _Row] = {}
@@ -226,7 +226,9 @@ class _Ledger(TorchDispatchMode):
             dense = self._flops[func._overloadpacket](*args, out_val=out) / 2
             events, acs = 0.0, None
         else:
-            x, dense, acs = rule(args) if rule is not _convolution else _convolution(args, self._padded.get(args[0]))
+            padded = self._padded.get(args[0])
+            args = [of_height_one(held, self._heights) if isinstance(held, Tensor) else held for held in args]
+            x, dense, acs = rule(args) if rule is not _convolution else _convolution(args, padded)
             held = spikes_in(x)
             events = 0.0 if held is None else held.sum(dtype=torch.float64).item()
         row.acs += acs or 0.0
@@ -275,19 +277,6 @@ class _Ledger(TorchDispatchMode):
                     stack.callback(handle.remove)
             stack.enter_context(self)
             yield
-
-
-def spikes_in(x: Tensor) -> Tensor | None:
-    """The numbers of spikes, of either sign, where a tensor holds nothing else.
-
-    >>> spikes_in(torch.tensor([0.0, -1.0, 2.0])), spikes_in(torch.tensor([0.5]))
-    (tensor([0., 1., 2.]), None)
-    """
-    held = x.abs()
-    if x.dtype == torch.bool or not x.numel():
-        return held if x.dtype != torch.bool else x.to(torch.float32)
-    whole = bool((held == held.round()).all()) and held.max().item() <= LEVELS
-    return held if whole else None
 
 
 def _matrices(x: Tensor, y: Tensor) -> tuple[Tensor, float, float | None]:

@@ -19,8 +19,9 @@ from ..spikes import PackedSpikes
 from .choose.kinds import is_neuron
 from .foreign.copies import copied
 from .foreign.known import adapter_of
-from .operations import operations, spikes_in
+from .operations import operations
 from .reduce.work import CONVOLUTIONS, fan_out
+from .spike_heights import heights_in, of_height_one, spikes_in
 
 __all__ = ["energy"]
 
@@ -76,7 +77,7 @@ def _recorded(net: nn.Module, recording: StoredRecording) -> Iterator[Work]:
             yield _of_neuron(name, module, next(iter(layer.values())))
         elif isinstance(module, WEIGHTED) and "input" in layer:
             found = True
-            yield _of_weights(name, module, layer["input"])
+            yield _of_weights(name, module, layer["input"], heights_in(net))
     if not found:
         raise ValueError(
             "energy: the recording holds no input of a layer with weights, and no neuron. Record them: "
@@ -102,7 +103,7 @@ def _device(module: nn.Module) -> torch.device:
     return next((held.device for held in module.parameters()), torch.device("cpu"))
 
 
-def _of_weights(name: str, module: nn.Module, signal: Signal) -> Work:
+def _of_weights(name: str, module: nn.Module, signal: Signal, heights: list[Tensor]) -> Work:
     samples = sum(run.samples for run in signal.runs)
     shape = signal.neuron_shape
     reach = fan_out(module, shape)
@@ -110,7 +111,7 @@ def _of_weights(name: str, module: nn.Module, signal: Signal) -> Work:
     acs = macs = events = 0.0
     for block in signal.blocks():
         x = block.values.dense() if isinstance(block.values, PackedSpikes) else block.values
-        spikes = spikes_in(x)
+        spikes = spikes_in(of_height_one(x, heights))
         if spikes is None:
             macs += dense * x.shape[0] * x.shape[1]
         else:

@@ -18,14 +18,9 @@ from ..choose.modules import named, select, where
 from ..choose.signals import spikes_of
 from ..probe.group import Probes, weakly
 from ..probe.single import Probe
+from ..spike_heights import is_scaled
 
 __all__ = ["Count", "SpikeCounter"]
-
-
-def _scaled(module: nn.Module) -> bool:
-    """Whether it is a module around a neuron whose output is spikes times `scale`, as `ann2snn.ScaledNeuron`."""
-    # no protocol: from Python 3.12 on its isinstance sees neither parameters nor children of a module
-    return hasattr(module, "scale") and isinstance(getattr(module, "neuron", None), nn.Module)
 
 
 class Count(NamedTuple):
@@ -42,7 +37,7 @@ class Count(NamedTuple):
 
 def _spiking(net: nn.Module) -> dict[str, nn.Module]:
     """The outermost spiking modules: scaled ones, and neurons that are not inside of one."""
-    scaled = {module for module in named(net).values() if _scaled(module)}
+    scaled = {module for module in named(net).values() if is_scaled(module)}
     inner = {held for module in scaled for held in module.modules() if held is not module}
 
     def chosen(name: str, module: nn.Module) -> bool:
@@ -82,7 +77,7 @@ class SpikeCounter:
     def _add(self, value: Tensor, moment: Moment) -> None:
         module = self._modules[moment.name]
         counted = value.abs()
-        if _scaled(module):
+        if is_scaled(module):
             held: Any = module.scale
             scale = torch.as_tensor(held, dtype=value.dtype, device=value.device)  # as the outputs hold it
             counted = counted / scale.detach().abs()
