@@ -147,6 +147,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "compat": {
         "ann2snn",
         "base",
+        "datasets",
         "dynamics",
         "encoding",
         "errors",

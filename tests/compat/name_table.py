@@ -63,8 +63,12 @@ def what_became(module: str, name: str) -> str:
 
 
 def group_of(module: str) -> str:
-    """The heading under which the names of a module stand: the alias that gives them, or the part that is not here."""
-    return area_of(module) or home(module) or module
+    """The heading under which the names of a module stand: the alias that gives them, or the part that is not here.
+
+    The package of data sets hands on what its modules have, and each name is counted once.
+    """
+    heading = area_of(module) or home(module) or module
+    return "datasets" if heading in ("datasets.cifar10_dvs", "datasets.es_imagenet") else heading
 
 
 def gathered() -> dict[str, dict[str, tuple[set[str], str]]]:

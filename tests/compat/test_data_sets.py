@@ -1,5 +1,8 @@
 """Data sets by the paths that scripts import them from, and the settings of conversions."""
 
+import numpy as np
+import pytest
+
 import fresh
 
 SCRIPT = """
@@ -41,3 +44,58 @@ def test_a_script_imports_them_and_its_settings_hold(tmp_path):
     done = fresh.run("-m", "spikescope.compat", "script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True 1", "spikescope.datasets.shd spikescope.datasets.shd"]
+
+
+TEXT = b"#!AER-DAT2.0\r\n# one line more\r\n"
+ADDRESSES = [0x80000000 | 0x1234, (5 << 22) | (7 << 12) | 0x800, (511 << 22) | (1023 << 12)]
+TIMES = [10, 20, 0xFFFFFFFE]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    pairs = np.array([ADDRESSES, TIMES], dtype=">u4").T
+    (tmp_path / "a.aedat").write_bytes(TEXT + pairs.tobytes())
+    with (tmp_path / "a.aedat").open("rb") as file:
+        yield file
+
+
+@pytest.mark.usefixtures("aliases")
+def test_events_of_an_open_file_by_the_masks_of_a_camera(recording):
+    from spikingjelly.datasets import cifar10_dvs
+
+    assert cifar10_dvs.skip_header(recording) == len(TEXT)
+    t, x, y, polarity = cifar10_dvs.load_events(recording, filter_dvs=True)  # without the first one, which is a frame
+    assert [held.tolist() for held in (t, x, y, polarity)] == [TIMES[1:], [7, 1023], [5, 511], [True, False]]
+    assert len(cifar10_dvs.load_events(recording)[0]) == 3
+    t, address = cifar10_dvs.load_raw_events(recording, bytes_skip=8, bytes_trim=8)
+    assert (t.tolist(), address.tolist()) == ([20], [ADDRESSES[1]])
+    address, t = cifar10_dvs.load_raw_events(recording, times_first=True)
+    assert (t.tolist(), address.tolist()) == (TIMES, ADDRESSES)
+    with pytest.raises(ValueError, match=r"a\.aedat.*8 bytes each, but 23 bytes are there"):
+        cifar10_dvs.load_raw_events(recording, bytes_trim=1)
+
+
+@pytest.mark.usefixtures("aliases")
+def test_events_by_the_masks_of_a_data_set_are_those_of_the_data_set(recording):
+    from spikingjelly.datasets.cifar10_dvs import CIFAR10DVS, load_events
+
+    masks = {"x_mask": 0xFE, "x_shift": 1, "y_mask": 0x7F00, "y_shift": 8, "polarity_mask": 1, "polarity_shift": None}
+    t, x, y, polarity = load_events(recording, **masks)
+    held = CIFAR10DVS.load_origin_data(recording.name)
+    for mine, theirs in zip((t, 127 - y, 127 - x, 1 - polarity.astype(int)), held.values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.usefixtures("aliases")
+def test_events_of_a_sample_of_es_imagenet(tmp_path):
+    from spikingjelly.datasets.es_imagenet import ESImageNet, load_events
+
+    np.savez(tmp_path / "a.npz", pos=np.array([[1, 2, 30]]), neg=np.array([[3, 4, 10]]))
+    held = load_events(tmp_path / "a.npz")
+    assert {key: value.tolist() for key, value in held.items()} == {
+        "x": [4, 2],
+        "y": [3, 1],
+        "t": [10, 30],
+        "p": [0, 1],
+    }
+    assert load_events is ESImageNet.load_events_np

@@ -129,6 +129,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
     "datasets": ("spikescope.datasets",),
+    "datasets.cifar10_dvs": (
+        *(f"spikescope.datasets:{name}" for name in ("CIFAR10DVS", "CIFAR10DVSTEBNSplit", "CIFAR10DVS_CLASS_NAMES")),
+        "spikescope.compat.addresses",
+    ),
+    "datasets.es_imagenet": ("spikescope.datasets:ESImageNet", "spikescope.compat.es_imagenet"),
     "datasets.to_x_rep": ("spikescope.datasets.to_x_rep",),
     "activation_based.model": ("spikescope.models",),
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},

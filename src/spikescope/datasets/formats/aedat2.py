@@ -10,7 +10,7 @@ from ..events import Array, StoredPath
 from ..faults import FormatError
 from .reading import content, cut_off
 
-__all__ = ["load_aedat2"]
+__all__ = ["load_aedat2", "pairs_of", "text_end"]
 
 
 def load_aedat2(file_name: StoredPath) -> dict[str, Array]:
@@ -22,14 +22,18 @@ def load_aedat2(file_name: StoredPath) -> dict[str, Array]:
     if held.startswith(b"#!AER-DAT") and not held.startswith(b"#!AER-DAT2"):
         said = held[9 : held.find(b"\n")].decode("ascii", "replace").strip()
         raise FormatError(f"{file_name} is AEDAT {said}, and this reads 2.0. load_aedat_v3 reads 3.x, load_aedat4 4.0.")
-    at = _text_end(held)
-    if (len(held) - at) % 8:
-        raise cut_off(file_name, f"its events take 8 bytes each, but {len(held) - at} bytes are there")
-    pairs: Any = np.frombuffer(held, ">u4", offset=at)
+    pairs = pairs_of(held, text_end(held), file_name)
     return {"t": pairs[1::2], "address": pairs[::2]}
 
 
-def _text_end(held: bytes) -> int:
+def pairs_of(held: bytes, at: int, file_name: StoredPath) -> Any:
+    """The numbers from `at` on, two of each event."""
+    if (len(held) - at) % 8:
+        raise cut_off(file_name, f"its events take 8 bytes each, but {len(held) - at} bytes are there")
+    return np.frombuffer(held, ">u4", offset=at)
+
+
+def text_end(held: bytes) -> int:
     """After the lines of text. An event whose first byte happens to be a `#` does not go on like text."""
     at = 0
     while held.startswith(b"#", at):
