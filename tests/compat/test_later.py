@@ -292,3 +292,23 @@ def test_store_v_seq_may_come_where_older_releases_have_a_backend(name):
             self.v = self.v + x
 
     assert (Own().v_threshold, Own().store_v_seq) == (0.5, True)
+
+
+def test_the_trace_of_neunorm_has_its_two_factors_and_a_delay_its_queue():
+    from spikingjelly.activation_based import functional, layer
+
+    norm, spikes = layer.NeuNorm(3, 2, 2, k=0.75), torch.randint(2, (4, 2, 3, 2, 2)).float()
+    assert (norm.k0, norm.k1) == (0.75, 0.25 / 9)
+    assert sorted(norm.state_dict()) == ["w"]
+    state = torch.zeros(2, 1, 2, 2)
+    for x in spikes:
+        y, state = functional.neunorm_step(x, state, norm.w, norm.k0, norm.k1)
+        assert torch.equal(norm(x), y)
+        assert torch.equal(norm.x, state)
+    delay, queue = layer.Delay(2), ()
+    for x in spikes:
+        y, queue = functional.delay_step(x, queue, delay.delay_steps)
+        assert torch.equal(delay(x), y)
+        assert isinstance(delay.queue, list)
+        assert [held.sum().item() for held in delay.queue] == [held.sum().item() for held in queue]
+    assert not delay.state_dict()

@@ -280,8 +280,18 @@ class NeuNorm(MemoryModule):
         held = self.fitting("x", place)
         dtype = torch.promote_types(in_spikes.dtype, torch.float32)
         fired = in_spikes.to(dtype).sum(1, keepdim=True)
-        self.x = self.k * held + (1 - self.k) / self.in_channels**2 * fired
+        self.x = self.k0 * held + self.k1 * fired
         return (in_spikes - self.w * self.x).to(in_spikes.dtype)
+
+    @property
+    def k0(self) -> float:
+        """What is left of the trace after a step: `k`."""
+        return self.k
+
+    @property
+    def k1(self) -> float:
+        """What a spike adds to the trace."""
+        return (1 - self.k) / self.in_channels**2
 
     def _check_spikes(self, in_spikes: Tensor) -> None:
         check_floating("NeuNorm", in_spikes)
