@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...internals import blank
 from ..call import Call
-from ..prepared import as_form
 from ..saved import Form
 from ..triton.arguments import Channels, Constants, backward_arguments, states_of
 from ..triton.kernel import Way
@@ -54,9 +54,13 @@ class PreparedNormed(PreparedOnGpu):
         self.summing = Back((), both, (False, False), summing, tiles, (self.rows_of_one,))
         self.correcting = Way(corrected=True, width=channels.width)
         kernels, number = norm_kernels(self.real), channels.number
-        self.as_sums = as_form(torch.empty((2, number, self.chunks.number), dtype=torch.float64, device=self.device))
-        self.as_tiles = as_form(torch.empty((2, number, self.tiles[0]), dtype=self.real, device=self.device))
+        device, parts = self.device, (self.chunks.number, self.tiles[0])
+        self.like_sums, self.like_tiles = (
+            blank((2, number, each), (number * each, each, 1), dtype, device)
+            for each, dtype in zip(parts, (torch.float64, self.real), strict=True)
+        )
         self.of_settled, self.of_gains = rows_by_channel(channels.shape), rows_by_channel(channels.shape[:1])
+        self.like_settled, self.like_gains = (blank(*of, self.real, device) for of in (self.of_settled, self.of_gains))
         self.moments = Launcher(kernels.spikescope_moments, self.device, self.chunks.programs, W=channels.width)
         self.settle = Launcher(kernels.spikescope_settle, self.device, number, **settle_options(norm, True))
         self.settle_back = Launcher(kernels.spikescope_settle_back, self.device, number)
@@ -66,16 +70,13 @@ class PreparedNormed(PreparedOnGpu):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the normalisation comes to, a row each of scale, shift, mean and rate; then output and last state."""
         stream = stream_of(self.device)
-        settled = sums = self._rows(self.of_settled)
+        at = stream is None
+        settled = sums = self.like_settled[at]()
         if self.by_batch:
-            sums = torch.empty_like(self.as_sums)
+            sums = self.like_sums[at]()
             self._moments(stream, x, sums)
         self._settle(stream, x, sums, norm, settled)
         return settled, self._fore(stream, x, rest, self._fields(rest, settled), checkpoints)
-
-    def _rows(self, of: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
-        """Memory for four values of each channel."""
-        return torch.empty_strided(*of, dtype=self.real, device=self.device)
 
     def _moments(self, stream: Any, x: Tensor, sums: Tensor) -> None:
         known, n = self.known.get("moments"), self.step.numel
@@ -145,7 +146,7 @@ class PreparedNormed(PreparedOnGpu):
 
     def _sums(self, of: Backwards) -> Tensor:
         """The gradients of scale and shift as sums of tiles; see `gpu.channel_sums`."""
-        sums = torch.empty_like(self.as_tiles)
+        sums = self.like_tiles[of.stream is None]()
         self._launch_back(of, self.summing, [sums], self._arguments_of_sums)
         return sums
 
@@ -160,7 +161,7 @@ class PreparedNormed(PreparedOnGpu):
 
     def _settle_back(self, stream: Any, settled: Tensor, sums: Tensor) -> Tensor:
         """Of each channel, a row each, the gradients of weight and bias, then constant and slope of the correction."""
-        out = self._rows(self.of_gains)
+        out = self.like_gains[stream is None]()
         known = self.known.get("settle back")
         if known is not None:
             known(stream, (settled, sums, out))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...internals import Blank, blank
 from ..call import Call
 from ..graphs.program import program
 from ..graphs.prologue import Rest
@@ -25,7 +26,6 @@ from .arguments import (
     form_of,
     forward_arguments,
     states_of,
-    sums_of,
     totals,
 )
 from .gpu import backward_kernel, forward_kernel
@@ -57,6 +57,7 @@ class Back:
     way: Way
     blocks: int
     more: Sequence[int] = ()  # what the kernel takes besides
+    sums: Blank | None = None  # where it leaves the gradient of such a number, a sum a program
 
 
 class Backwards(NamedTuple):
@@ -90,6 +91,8 @@ class PreparedOnGpu(Prepared):
         self.backs: dict[tuple[object, bool], Back] = {}
         self.own: Sequence[int] = self.slots  # of the fields that are given
         self.wholes: Rows = ()  # of all fields that are tensors
+        self.like_input = blank(self.shape, self.strides, self.io, self.device)
+        self.like_value = blank(self.step.shape, self.step.strides, self.real, self.device)
 
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
         return self._fore(stream_of(self.device), x, rest, rest[self.held :], checkpoints)
@@ -98,7 +101,8 @@ class PreparedOnGpu(Prepared):
         self, stream: Any, x: Tensor, rest: Sequence[Tensor], fields: Sequence[Tensor], checkpoints: Tensor | None
     ) -> tuple[Tensor, ...]:
         """The kernel forwards, on a stream as `Again` takes it; `fields` are all that are tensors, or `wholes`."""
-        y, last, told = torch.empty_like(self.as_input), [self._buffer() for _ in self.first], self._told()
+        at = stream is None
+        y, last, told = self.like_input[at](), [self.like_value[at]() for _ in self.first], self._told()
         kept = self.no_checkpoints is None and checkpoints is not None
         tensors = [x, y, *last, *rest[: self.held], *told.values()]
         if kept:
@@ -154,11 +158,10 @@ class PreparedOnGpu(Prepared):
         """
         kind = needed, gains is not None
         back = self.backs.get(kind) or self._pass(*kind)
-        gx = torch.empty_like(self.as_input)
-        starts = [self._buffer() for _ in range(self.held)]  # the kernel writes them all
-        fields_of = [self._buffer() for scalar in back.scalars if not scalar]
-        sums = sums_of(back.scalars, fields_of, self.device, back.blocks)
-
+        at = of.stream is None
+        gx, value = self.like_input[at](), self.like_value[at]
+        starts = [value() for _ in range(self.held)]  # the kernel writes them all
+        sums = [back.sums[at]() if scalar and back.sums else value() for scalar in back.scalars]
         if gains is None:
             self._launch_back(of, back, [gx, *starts, *sums], self._arguments_back)
         else:
@@ -185,7 +188,9 @@ class PreparedOnGpu(Prepared):
         wanted = self._wanted(needed)
         slots = tuple([self.own[i] for i in wanted])
         scalars = tuple([self.kinds[slot] == "s" for slot in slots])
-        back = self.backs[needed, corrected] = Back(wanted, slots, scalars, *self._way(corrected))
+        way, blocks, more = self._way(corrected)
+        sums = blank((max(1, blocks),), (1,), torch.float64, self.device)
+        back = self.backs[needed, corrected] = Back(wanted, slots, scalars, way, blocks, more, sums)
         return back
 
     def _launch_back(
