@@ -7,9 +7,11 @@ import pytest
 import torch
 from dynamics_cases import NEURONS, SURROGATES, assert_equal, inputs, make, parity, run
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sample import sample
 from spikescope.dynamics.graphs.program import program
+from spikescope.dynamics.graphs.prologue import _BY_PYTORCH
 from spikescope.neuron import EIFNode, IFNode, LIFNode, ResonateAndFireNode, TernaryIFNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
 from spikescope.surrogate import ATan, NonzeroSignLogAbs, PiecewiseLeakyReLU, QPseudoSpike, Sigmoid
@@ -193,3 +195,18 @@ def test_a_smooth_neuron_of_infinite_threshold_gives_nothing_out(surrogate):
 def test_a_threshold_that_is_no_number_is_refused(given):
     with pytest.raises(ValueError, match="LIFNode: v_threshold must be a number or infinity, but got"):
         LIFNode(v_threshold=given)
+
+
+@pytest.mark.parametrize("operation", _BY_PYTORCH, ids=str)
+def test_a_function_of_pytorch_is_the_operation_that_it_stands_for(operation):
+    called = []
+
+    class Listening(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.rand(3)
+    with Listening():
+        _BY_PYTORCH[operation](x)
+    assert called == [operation]
