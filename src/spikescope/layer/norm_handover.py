@@ -11,7 +11,7 @@ from torch import Tensor
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
 from ..neuron.after_norm import Norm, admits, give, give_again, known_way
-from ..sockets import are_bare
+from ..sockets import is_bare
 from .fold import is_expanded
 from .sync import Shared, together
 
@@ -31,7 +31,7 @@ def hand_over(norm: Any, x: Tensor) -> bool:
     if not isinstance(node, PointwiseNeuron) or node._step_mode != mode:
         return False
     if (
-        not are_bare((norm,))
+        not is_bare(norm)  # of hooks of all modules the neuron is asked
         or (norm.training and not torch.is_grad_enabled())  # maybe in a checkpoint, which runs both again, apart
         or checkpoint_at_work(norm.training or node.training) is not None  # both remember where they start
     ):
