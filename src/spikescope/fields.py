@@ -24,6 +24,7 @@ __all__ = [
     "Declared",
     "Field",
     "Value",
+    "check_read",
     "form_with",
     "forms",
     "option",
@@ -41,6 +42,8 @@ _REQUIRED: Any = Parameter.empty
 forms: dict[str, tuple[type[Declared], dict[str, Any]]] = {}
 """Class and options by form; see `Declared.form`. Two modules of one form differ in nothing but their numbers."""
 
+_read: dict[str, str] = {}
+"""By a form that tells what its class reads from elsewhere the form without that."""
 
 _NONE: Mapping[str, Tensor] = {}
 _compiled: set[str] = set()
@@ -445,7 +448,21 @@ def _formed(cls: type[Declared], fixed: dict[str, Any], read: str = "") -> str:
 def _form_now(form: str) -> str:
     """The form with what its class reads from elsewhere, as it is now."""
     cls, fixed = forms[form]
-    return _formed(cls, fixed, f"{{{', '.join(told_by(readings_of(cls)))}}}".replace("|", "\\x7c"))
+    now = _formed(cls, fixed, f"{{{', '.join(told_by(readings_of(cls)))}}}".replace("|", "\\x7c"))
+    _read[now] = form
+    return now
+
+
+def check_read(form: str) -> None:
+    """Refuse a form that says otherwise than what its class reads from elsewhere now: compiled code has kept it."""
+    if form in _read and _form_now(_read[form]) != form:
+        cls, _ = forms[form]
+        names = ", ".join(dict.fromkeys(reading.name for reading in readings_of(cls)))
+        raise RuntimeError(
+            f"{cls.__name__}: this compiled code has what the class reads from elsewhere than its fields ({names}) as "
+            "it was when it was compiled, and that has changed. Make it a field, `value(...)`, or call "
+            "torch.compiler.reset() after a change."
+        )
 
 
 @cache

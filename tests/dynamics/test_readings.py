@@ -162,3 +162,23 @@ def test_what_is_not_read_and_what_stays_as_it_is():
     assert told_by([missing]) == ("0.5",)
     assert told_by([missing._replace(path=((getattr, "nothing"),))]) == ("AttributeError",)
     assert told_by([missing._replace(name="nobody", path=())]) == ("KeyError",)
+
+
+def test_compiled_code_does_not_run_with_what_has_changed():
+    node = with_decay(lambda v: v * decay)(step_mode="m")
+    run = torch.compile(node, backend="aot_eager", fullgraph=True)
+    x = torch.rand(6, 3, 4, requires_grad=True)
+    try:
+        run(x).sum().backward()
+        set_global(0.9)
+        functional.reset_net(node)
+        with pytest.raises(RuntimeError, match=r"reads from elsewhere than its fields \(decay\) as it was.*reset"):
+            run(x)
+        torch.compiler.reset()
+        functional.reset_net(node)
+        got = run(x)
+        functional.reset_net(node)
+        assert torch.equal(got, node(x))
+    finally:
+        set_global(0.5)
+        torch.compiler.reset()

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..fields import check_read
 from . import loop
 from .call import tap_names
 from .cpp import native
 from .graphs.program import Values, program
+from .key import parted_key
 from .layout import Outputs, checkpoint_shape, first_state, layout, make_outputs, real_dtype
 from .moving import has_moving, settled
 from .triton import gpu
@@ -57,6 +59,9 @@ def call_kernel(
 
     `starts` says of each state whether it is one of the tensors `state` or a number behind those of the equations.
     """
+    if "}|" in key:  # of a form that tells what is read elsewhere
+        for form in parted_key(key)[0]:
+            check_read(form)
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
     held, on = first_state(starts, state, numbers), frozenset(tap_names(taps))
     out = _module(backend).forward(key, x_seq, held, values, keep_v, keep_checkpoints, on)
