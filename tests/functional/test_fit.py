@@ -407,3 +407,11 @@ def test_what_a_pool_makes_of_spikes_is_counted_as_bits():
     course = measured.follow(net, (torch.rand(4, 4, 2, 16, 16),), CPU)
     spikes = 4 * 4 * 16 * 8 * 8
     assert (4 * spikes, spikes // 8) in [(part.plain, part.lean) for part in course.parts]
+
+
+def test_a_plan_is_of_training_in_inference_mode_too():
+    net, x = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 4)), torch.rand(256, 64)
+    wanted = functional.fit_memory(net, x, "1 GB", show=False)
+    with torch.inference_mode():
+        plan = functional.fit_memory(net, x, "1 GB", show=False)
+    assert plan.after == wanted.after > 0

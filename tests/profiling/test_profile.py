@@ -211,3 +211,12 @@ def test_the_command_on_data_and_as_json_alone(capsys):
 def test_what_cannot_be_measured_is_told(arguments, words, capsys):
     assert main(["bench-model", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_training_step_is_one_where_gradients_are_switched_off_around_it(mode):
+    net, x = small(), torch.rand(2, 3, 2, 8, 8)
+    with mode():
+        held = profile(net, x, seconds=0.0)
+    assert any(row.backward for row in held.layers)
+    assert (held.kept, held.macs) == (profile(net, x, seconds=0.0).kept, held.macs)

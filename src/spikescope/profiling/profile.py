@@ -169,9 +169,10 @@ def profile(
     check_choice("profile", "amp", amp, PRECISIONS)
     if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise ValueError(f"profile: seconds must be a number from 0 on, but got {seconds!r}.")
-    net, device, wait = deepcopy(net), x.device, waiting(x.device)
-    run: Any = torch.compile(net) if compiled else net
-    with torch.random.fork_rng():
+    device, wait = x.device, waiting(x.device)
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        net = deepcopy(net)
+        run: Any = torch.compile(net) if compiled else net
         net.eval()
         inference_peak, inference = _measured(partial(infer, net, run, x, amp), seconds, device)
         found = counted(net, x)  # before a pass in train moves the running statistics of norms

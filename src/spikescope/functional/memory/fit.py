@@ -106,7 +106,8 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     device = _device(inner, args)
     before = is_lean(inner), held_stretches(inner)
     try:
-        plan = _Search(inner, args, device, limit, keep_lean).run()
+        with torch.inference_mode(False), torch.enable_grad():  # its steps are those of a training
+            plan = _Search(inner, args, device, limit, keep_lean).run()
     except BaseException:
         lean(inner, before[0])
         put_segments(inner, before[1])
