@@ -76,3 +76,37 @@ def test_a_base_without_a_hook_is_refused_in_words(base):
     _, sizes, given = FAMILIES[base]
     with pytest.raises(TypeError, match=rf"{base} is the base of a family of neurons; .* neuronal_charge\(self, x\)"):
         getattr(neuron, base)(*sizes, **given)
+
+
+@pytest.mark.parametrize("decode", ["max-mem", "max-abs-mem", "mean-mem", "last_mem", None])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_read_out_written_by_its_hook_is_that_of_the_family(noisy, decode):
+    from spikingjelly.activation_based import neuron
+
+    bases = [neuron.NonSpikingBaseNode, neuron.NonSpikingIFNode]
+    if noisy:
+        bases = [neuron.NoisyNonSpikingBaseNode, neuron.NoisyNonSpikingIFNode]
+
+    class Summing(bases[0]):
+        def neuronal_charge(self, x):
+            self.v = self.v + x
+
+    given = (6, True, 4, 0.5, 1.0, decode) if noisy else (decode,)
+    x_seq = torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    results = []
+    for cls in (Summing, bases[1]):
+        node = cls(*given)
+        if noisy:
+            node.load_colored_noise(torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(1)))
+        y = node(x_seq)
+        assert isinstance(y, list) == (decode is None)
+        y = torch.stack(y) if decode is None else y
+        results.append((y, torch.autograd.grad(y.square().sum(), x_seq)[0]))
+        assert isinstance(node, bases[0])
+    torch.testing.assert_close(*results)
+    assert issubclass(neuron.NonSpikingLIFNode, neuron.NonSpikingBaseNode)
+    assert not isinstance(neuron.LIFNode(), neuron.NonSpikingBaseNode)
+    with pytest.raises(TypeError, match="is the base of a family of neurons"):
+        bases[0](*given)
+    with pytest.raises(ValueError, match="decode must be one of"):
+        Summing(*given[:-1], "least")

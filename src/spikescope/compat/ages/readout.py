@@ -8,9 +8,24 @@ from typing import Any
 from torch import Tensor
 
 from ... import neuron
+from ...neuron.mixing.reading import ReadByHooks
 from .made import aged, signature_of
+from .wide import Wide
 
-__all__ = ["NonSpikingIFNode", "NonSpikingLIFNode"]
+__all__ = ["NonSpikingBaseNode", "NonSpikingIFNode", "NonSpikingLIFNode"]
+
+
+class NonSpikingBaseNode(ReadByHooks, metaclass=Wide):
+    """Base of the read-outs, which a subclass writes by `neuronal_charge(x)`.
+
+    >>> class Summing(NonSpikingBaseNode):
+    ...     def neuronal_charge(self, x):
+    ...         self.v = self.v + x
+    >>> Summing("mean-mem")(torch.tensor([[1.0], [2.0]]))
+    tensor([2.])
+    """
+
+    stands_for = (ReadByHooks, neuron.NonSpikingBaseNode)
 
 
 def _read(node: Any, given: dict[str, Any], stated: Collection[str]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...base import MultiStepModule
-from ...errors import ShapeError, StateError, check_choice, check_floating, check_sequence, dims
+from ...errors import ShapeError, StateError, check_floating, check_sequence, dims
 from ...surrogate import Surrogate
 from ..readout import NonSpikingIFNode
 from .hooks import AroundNode
 from .intra_layer import Population, current_based
+from .reading import ReadByHooks
 
 __all__ = [
     "NoisyBaseNode",
@@ -275,10 +276,12 @@ class NoisyILCCUBALIFNode(NoisyILCBaseNode):
         super().__init__(act_dim, dec_pop_dim, is_training, T, sigma_init, beta, node=node)
 
 
-class NoisyNonSpikingBaseNode(_Noise, nn.Module, MultiStepModule):
-    """Base of the read-outs with noise on the input, whose size `sigma` learns."""
+class NoisyNonSpikingBaseNode(_Noise, ReadByHooks):
+    """Base of the read-outs with noise on the input, whose size `sigma` learns.
 
-    owns_children_step_mode = True
+    A subclass writes `neuronal_charge(x)`, which assigns `self.v`, and `init_tensor(data)` where it has more states.
+    """
+
     noises = 1
 
     def __init__(
@@ -290,14 +293,15 @@ class NoisyNonSpikingBaseNode(_Noise, nn.Module, MultiStepModule):
         beta: float = 0.0,
         decode: str | None = None,
     ) -> None:
-        if type(self) is NoisyNonSpikingBaseNode:
-            raise TypeError("NoisyNonSpikingBaseNode is the base of a family of neurons; use one of the family.")
-        super().__init__()
-        decode = "last-mem" if decode == "last-me" else decode  # as the program of SpikingJelly 2.0.0 has it
-        if decode is not None:
-            check_choice(type(self).__name__, "decode", decode, NonSpikingIFNode.fields["decode"].choices)
-        self.num_node, self.is_training, self.T, self.beta, self.decode = num_node, is_training, T, beta, decode
+        super().__init__(decode)
+        self.num_node, self.is_training, self.T, self.beta = num_node, is_training, T, beta
         self.sigma = nn.Parameter(torch.full((num_node,), sigma_init / math.sqrt(num_node)))
+
+    def forward(self, x_seq: Tensor) -> Tensor | list[Tensor]:
+        """The decoded potential `[N, *]`, or a list of those of all steps."""
+        noises = self._begin(x_seq)
+        x_seq = x_seq[: self.T]
+        return self._read(x_seq + self.sigma * noises[0][: self.T] if noises else x_seq)
 
 
 class NoisyNonSpikingIFNode(NoisyNonSpikingBaseNode):
@@ -313,12 +317,9 @@ class NoisyNonSpikingIFNode(NoisyNonSpikingBaseNode):
     tensor([[3., 3.]])
     """
 
-    def forward(self, x_seq: Tensor) -> Tensor | list[Tensor]:
-        """The decoded potential `[N, *]`, or a list of those of all steps."""
-        noises = self._begin(x_seq)
-        x_seq = x_seq[: self.T]
-        if noises:
-            x_seq = x_seq + self.sigma * noises[0][: self.T]
+    def _read(self, x_seq: Tensor) -> Tensor | list[Tensor]:
+        if type(self).neuronal_charge is not ReadByHooks.neuronal_charge:
+            return super()._read(x_seq)
         node = NonSpikingIFNode(self.decode or "last-mem", step_mode="m", store_v_seq=self.decode is None)
         read: Tensor = node(x_seq)
         return list(node.v_seq.unbind(0)) if self.decode is None else read
