@@ -342,7 +342,7 @@ class Declared(nn.Module):
         None where an option is a module or may be changed in place: it is not fixed by any text. What the class reads
         from elsewhere than its fields is part of it, as it is now.
         """
-        return self._form if self._form is None or not self._reads else _form_now(self._form)
+        return None if self._form is None else _form_now(self._form)
 
     def _reform(self) -> None:
         cls = type(self)
@@ -352,7 +352,6 @@ class Declared(nn.Module):
             if spec.shapes_dynamics and (not spec.dynamic or getattr(self, name, None) is None)
         }
         self._form: str | None = None
-        self._reads = bool(readings_of(cls))
         if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
         self._form = _formed(cls, fixed)
@@ -448,7 +447,9 @@ def _formed(cls: type[Declared], fixed: dict[str, Any], read: str = "") -> str:
 def _form_now(form: str) -> str:
     """The form with what its class reads from elsewhere, as it is now."""
     cls, fixed = forms[form]
-    now = _formed(cls, fixed, f"{{{', '.join(told_by(readings_of(cls)))}}}".replace("|", "\\x7c"))
+    if not (readings := readings_of(cls)):
+        return form
+    now = _formed(cls, fixed, f"{{{', '.join(told_by(readings))}}}".replace("|", "\\x7c"))
     _read[now] = form
     return now
 
