@@ -1,6 +1,7 @@
 """Counters of operations, memory and energy under the aliases: worked by hand, and as SpikingJelly 2.0.0 counts."""
 
 import copy
+from functools import partial
 from itertools import product
 
 import pytest
@@ -147,6 +148,23 @@ def test_the_counts_of_a_network_in_training_are_those_of_that_package():
         assert by_operation(counter) == wanted, type(counter).__name__
     kept = by_operation(counters[0], "Sequential.4")
     assert kept["convolution"] == 2 * 8 * 6 * 36 + 8 * 6  # 8 frames of one place, six outputs of 36 products, a bias
+
+
+def test_inference_mode_changes_no_count():
+    """The package itself counts nothing there."""
+    from spikingjelly.activation_based.op_counter import ACCounter, FlopCounter, MACCounter
+
+    found = []
+    for mode in (torch.no_grad, torch.inference_mode):
+        net, x = network()
+        counters = FlopCounter(), ACCounter(), MACCounter()
+        with mode():
+            counted(partial(net, x), *counters)
+        found.append([by_operation(counter) for counter in counters])
+    products = ("mm", "addmm", "convolution")
+    for here, there in zip(*found, strict=True):
+        assert [there.get(name) for name in products] == [here.get(name) for name in products]
+    assert found[1][0]["convolution"] > 0
 
 
 def test_a_neuron_runs_in_the_open_and_as_before_afterwards():

@@ -162,6 +162,16 @@ class DispatchCounterMode(_Counting, TorchDispatchMode):
             self.module_tracker.__exit__(*args)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (
+            torch.is_inference_mode_enabled()
+        ):  # where PyTorch hands over whole what is made of others, as a linear layer
+            TorchDispatchMode.__enter__(self)
+            try:
+                parts = func.decompose(*args, **(kwargs or {}))
+            finally:
+                TorchDispatchMode.__exit__(self, None, None, None)
+            if parts is not NotImplemented:
+                return parts
         out = func(*args, **(kwargs or {}))
         tracker = self.module_tracker
         self._count(func, args, kwargs or {}, out, tracker.active_modules, set(tracker.parents))
