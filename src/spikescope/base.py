@@ -184,7 +184,8 @@ def _by_states(name: str) -> Callable[..., Any]:
     """A forward by the method `name`, a function of `(inputs, states)` that gives outputs and the next states."""
 
     def forward(self: MemoryModule, *args: Any, **kwargs: Any) -> Any:
-        outputs, states = getattr(self, name)(args, tuple(self.memories()), **kwargs)
+        states = self.materialize_states(args, tuple(self.memories()), "s" if name.startswith("single") else "m")
+        outputs, states = getattr(self, name)(args, states, **kwargs)
         names = [key for key, _ in self.named_memories()]
         if len(states) != len(names):
             raise ValueError(
@@ -368,6 +369,12 @@ class MemoryModule(StepModule, nn.Module):
         if self._assigned:
             self._assigned.clear()
         return _apart(out, others, shares)
+
+    def materialize_states(self, inputs: tuple[Any, ...], states: tuple[Any, ...], step_mode: str) -> tuple[Any, ...]:
+        """The states that a `single_step_functional_forward` or `multi_step_functional_forward` of a subclass is called
+        with: as they are kept, unless a subclass makes tensors of them, which it may do by the inputs.
+        """
+        return states
 
     def functional_forward(
         self, inputs: tuple[Any, ...], states: tuple[Any, ...], **kwargs: Any

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spikescope import base, functional, monitor, neuron
+from spikescope.compat.steps import if_step
 
 
 class Trace(base.MemoryModule):
@@ -140,3 +141,43 @@ def test_what_a_reset_gives_is_told():
     assert node.get_reset_value("v") == 0.5
     with pytest.raises(ValueError, match="memory name"):
         node.get_reset_value("u")
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("v_reset", [0.25, torch.tensor([0.25, 0.5, 0.0])])
+def test_a_neuron_by_its_states_has_them_as_tensors_of_a_step(v_reset, mode):
+    seen = []
+
+    class ByStates(neuron.IFNode):
+        def single_step_functional_forward(self, inputs, states, **kwargs):
+            seen.append(states)
+            fields = (self.v_threshold, self.v_reset, self.surrogate_function, self.detach_reset)
+            spike, v = if_step(inputs[0], *states, *fields)
+            return (spike,), (v,)
+
+    x_seq = 2 * torch.rand(4, 2, 3)
+    own, ours = (cls(v_reset=v_reset, step_mode=mode) for cls in (ByStates, neuron.IFNode))
+    for x in [x_seq] if mode == "m" else x_seq:
+        assert torch.equal(own(x), ours(x))
+    assert torch.equal(own.v, ours.v)
+    assert [held.shape for (held,) in seen] == [(2, 3)] * 4
+    torch.testing.assert_close(seen[0][0], torch.as_tensor(v_reset).expand(2, 3))
+
+
+def test_a_module_may_make_its_states_by_its_inputs():
+    class Sum(base.MemoryModule):
+        def __init__(self):
+            super().__init__()
+            self.register_memory("total", None)
+
+        def materialize_states(self, inputs, states, step_mode):
+            (held,) = super().materialize_states(inputs, states, step_mode)
+            return (torch.zeros_like(inputs[0]) if held is None else held,)
+
+        def single_step_functional_forward(self, inputs, states):
+            return (states[0] + inputs[0],), (states[0] + inputs[0],)
+
+    module = Sum()
+    module.step_mode = "m"
+    assert module(torch.tensor([[1.0], [2.0]])).tolist() == [[1.0], [3.0]]
+    assert module.functional_forward((torch.ones(1, 1),), (None,))[1] == (torch.ones(1),)

@@ -25,6 +25,7 @@ from ..dynamics import (
     run_single,
     run_single_eagerly,
 )
+from ..dynamics.eager import start
 from ..dynamics.key import joined_key
 from ..errors import StateError, UnknownNameError, check_choice, check_fits, check_floating, check_sequence
 from ..fields import Declared, option, told_by_a_tensor, value
@@ -282,6 +283,13 @@ class PointwiseNeuron(Neuron, abstract=True):
     def _keep(self, state: Any) -> None:
         for name, held in zip(type(self).State._fields, state, strict=True):
             self._memories[name] = held
+
+    def materialize_states(self, inputs: tuple[Any, ...], states: tuple[Any, ...], step_mode: str) -> tuple[Any, ...]:
+        """The states, those of the equations as tensors in the shape of a step."""
+        given = dict(zip(self._memories, states, strict=True))
+        rest = type(self).rest(self.params())._asdict()
+        held = type(self).State(*(at_rest if given[name] is None else given[name] for name, at_rest in rest.items()))
+        return tuple((given | start(held, inputs[0][0] if step_mode == "m" else inputs[0])._asdict()).values())
 
     def reset(self) -> None:
         super().reset()
