@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
-from .readings import readings_of, told_by
+from .readings import readings_of, told_now
 
 __all__ = [
     "PLAIN",
@@ -340,7 +340,7 @@ class Declared(nn.Module):
         """A text that stands for the class and its options: all that is fixed when a kernel is made of it.
 
         None where an option is a module or may be changed in place: it is not fixed by any text. What the class reads
-        from elsewhere than its fields is part of it, as it is now.
+        from elsewhere than its fields is part of it, as it is now, unless that changes all the time.
         """
         return None if self._form is None else _form_now(self._form)
 
@@ -444,12 +444,12 @@ def _formed(cls: type[Declared], fixed: dict[str, Any], read: str = "") -> str:
 
 
 @constant_when_compiled
-def _form_now(form: str) -> str:
-    """The form with what its class reads from elsewhere, as it is now."""
+def _form_now(form: str) -> str | None:
+    """The form with what its class reads from elsewhere, as it is now; None where that changes all the time."""
     cls, fixed = forms[form]
-    if not (readings := readings_of(cls)):
-        return form
-    now = _formed(cls, fixed, f"{{{', '.join(told_by(readings))}}}".replace("|", "\\x7c"))
+    if not (told := told_now(cls)):
+        return None if told is None else form
+    now = _formed(cls, fixed, f"{{{', '.join(told)}}}".replace("|", "\\x7c"))
     _read[now] = form
     return now
 

@@ -14,7 +14,9 @@ from functools import cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["Reading", "readings_of", "told_by"]
+from .internals import constant_when_compiled
+
+__all__ = ["Reading", "readings_of", "told_by", "told_now"]
 
 _PACKAGE = __name__.partition(".")[0]
 _SETTLED = sys.stdlib_module_names | {_PACKAGE, "torch", "numpy"}
@@ -22,6 +24,7 @@ _SETTLED = sys.stdlib_module_names | {_PACKAGE, "torch", "numpy"}
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _MOST = 64  # entries of a list and the like: it is read at every call
+_KERNELS = 16  # of a class, each for other readings
 _IGNORED = {"CACHE", "PUSH_NULL", "NOP", "RESUME", "COPY_FREE_VARS", "EXTENDED_ARG", "NOT_TAKEN"}
 
 Step = tuple[Callable[[Any, Any], Any], Any]
@@ -48,6 +51,22 @@ def told_by(readings: Iterable[Reading]) -> tuple[str, ...]:
     return tuple([_told(reading) for reading in readings])
 
 
+_known: dict[type[Any], set[tuple[str, ...]]] = {}
+
+
+@constant_when_compiled
+def told_now(cls: Any) -> tuple[str, ...] | None:
+    """What a class reads now, as texts; None where that changes so often that no kernel is made of it any more."""
+    if not (readings := readings_of(cls)):
+        return ()
+    told, known = told_by(readings), _known.setdefault(cls, set())
+    if told not in known:
+        if len(known) >= _KERNELS:
+            return None
+        known.add(told)
+    return told
+
+
 def _told(reading: Reading) -> str:
     try:
         return repr(reading.value())
@@ -56,7 +75,7 @@ def _told(reading: Reading) -> str:
 
 
 def readings_of(cls: Any) -> tuple[Reading, ...]:
-    """The plain values, and lists and the like of such, that the functions of a class read from elsewhere.
+    """The plain values, and lists and the like of such, that the functions of a step read from elsewhere.
 
     Functions that these call are looked into as well. Classes of the library read nothing that changes.
 
@@ -74,20 +93,15 @@ def _readings_of(cls: type[Any]) -> tuple[Reading, ...]:
     for base in cls.__mro__:
         if _root(base.__module__) not in _SETTLED:
             for held in vars(base).values():
-                for function in _functions_in(held):
+                function = held.__func__ if isinstance(held, (staticmethod, classmethod)) else held
+                if isinstance(function, FunctionType) and _is_of_the_step(function):
                     _look(function, found, seen)
     return tuple(found.values())
 
 
-def _functions_in(held: object) -> Iterator[FunctionType]:
-    """The functions of a member of a class."""
-    if isinstance(held, property):
-        members: tuple[object, ...] = held.fget, held.fset
-    else:
-        members = (held.__func__ if isinstance(held, (staticmethod, classmethod)) else held,)
-    for member in members:
-        if isinstance(member, FunctionType) and _root(member.__module__) not in _SETTLED:
-            yield member
+def _is_of_the_step(function: FunctionType) -> bool:
+    """Whether a step may call a member of a class: it does so of the class, without a `self`."""
+    return function.__code__.co_varnames[:1] != ("self",) and _root(function.__module__) not in _SETTLED
 
 
 def _root(module: str | None) -> str:

@@ -182,3 +182,31 @@ def test_compiled_code_does_not_run_with_what_has_changed():
     finally:
         set_global(0.5)
         torch.compiler.reset()
+
+
+def test_what_changes_all_the_time_runs_as_the_eager_loop(monkeypatch):
+    cls = with_decay(lambda v: v * decay)
+    x = torch.rand(6, 3, 4)
+    node, eager = cls(step_mode="m"), cls(step_mode="m", backend="torch")
+    for i in range(20):
+        monkeypatch.setitem(globals(), "decay", 0.5 + i / 50)
+        planned = node.implementation(x)
+        assert planned.backend == ("cpp" if i < 16 else "torch")
+        functional.reset_net(node)
+        functional.reset_net(eager)
+        assert torch.equal(node(x), eager(x))
+        assert torch.equal(node.v, eager.v)
+    functional.reset_net(node)
+    functional.reset_net(eager)
+    assert torch.equal(torch.compile(node, backend="aot_eager", fullgraph=True)(x), eager(x))
+    assert planned.reason == "Decaying reads numbers from elsewhere than its fields, and they change often"
+    monkeypatch.setitem(globals(), "decay", 0.5)
+    assert node.implementation(x).backend == "cpp"
+
+
+def test_a_method_of_an_instance_is_no_part_of_the_step():
+    class Told(with_decay(lambda v: v * 0.5)):
+        def extra_repr(self):
+            return f"{decay}"
+
+    assert readings_of(Told) == ()

@@ -24,6 +24,7 @@ from ..internals import (
     runs_otherwise,
     takes_operations_alone,
 )
+from ..readings import told_now
 from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
 from . import eager
@@ -145,10 +146,14 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
 
 
 def _without_key(definition: Definition) -> str:
+    if told_now(definition.neuron) is None:
+        return f"{definition.neuron.__name__} reads numbers from elsewhere than its fields, and they change often"
     for name in definition.neuron.parts:
         part = getattr(definition.params(), name)
         if isinstance(part, Surrogate) and runs_otherwise(part):
             return f"there are hooks on its {name}, or a forward of its own, which the eager loop calls at every step"
+        if told_now(type(part)) is None:
+            return f"its {name} reads numbers from elsewhere than its fields, and they change often"
     return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
 
 
