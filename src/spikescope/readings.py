@@ -10,9 +10,13 @@ import builtins
 import dis
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
+from numbers import Number
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
 
 from .internals import constant_when_compiled
 
@@ -22,8 +26,10 @@ _PACKAGE = __name__.partition(".")[0]
 _SETTLED = sys.stdlib_module_names | {_PACKAGE, "torch", "numpy"}
 """Modules whose constants nobody changes, and whose functions are what they are."""
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_MOST = 64  # entries of a list and the like: it is read at every call
+_PLAIN = (Number, str, bytes, type(None))
+_NO_VALUES = (ModuleType, FunctionType, type, Tensor, nn.Module)
+_ITSELF, _CALL = "the class", "__call__"
+_MOST, _DEEPEST = 64, 6  # entries of a list and the like, and lists within lists: all is read at every call
 _KERNELS = 16  # of a class, each for other readings
 _IGNORED = {"CACHE", "PUSH_NULL", "NOP", "RESUME", "COPY_FREE_VARS", "EXTENDED_ARG", "NOT_TAKEN"}
 
@@ -69,9 +75,28 @@ def told_now(cls: Any) -> tuple[str, ...] | None:
 
 def _told(reading: Reading) -> str:
     try:
-        return repr(reading.value())
+        return str(_text(reading.value()))
     except Exception as error:  # the step will say so itself, when it comes by
         return type(error).__name__
+
+
+def _text(held: Any, depth: int = 0) -> str | None:
+    """What tells a value from another: of a number itself, of lists, arrays and objects what is in them; else None."""
+    if isinstance(held, _PLAIN):
+        return repr(held)
+    if depth == _DEEPEST or isinstance(held, _NO_VALUES):
+        return None
+    if isinstance(held, np.ndarray):
+        return _text(held.tolist(), depth + 1) if held.size <= _MOST else None
+    if isinstance(held, partial):
+        held = [held.args, held.keywords]
+    if isinstance(held, dict):
+        held = [*held.items()]
+    elif not isinstance(held, (tuple, list, set, frozenset)):
+        within = getattr(held, "__dict__", None)
+        return _text(within, depth + 1) if isinstance(within, dict) else None
+    texts = [_text(each, depth + 1) for each in held] if len(held) <= _MOST else [None]
+    return None if None in texts else f"[{', '.join(map(str, texts))}]"
 
 
 def readings_of(cls: Any) -> tuple[Reading, ...]:
@@ -88,63 +113,64 @@ def readings_of(cls: Any) -> tuple[Reading, ...]:
 
 @cache
 def _readings_of(cls: type[Any]) -> tuple[Reading, ...]:
-    found: dict[tuple[object, ...], Reading] = {}
-    seen: set[int] = set()
+    looking = _Looking(cls)
     for base in cls.__mro__:
         if _root(base.__module__) not in _SETTLED:
             for held in vars(base).values():
                 function = held.__func__ if isinstance(held, (staticmethod, classmethod)) else held
-                if isinstance(function, FunctionType) and _is_of_the_step(function):
-                    _look(function, found, seen)
-    return tuple(found.values())
-
-
-def _is_of_the_step(function: FunctionType) -> bool:
-    """Whether a step may call a member of a class: it does so of the class, without a `self`."""
-    return function.__code__.co_varnames[:1] != ("self",) and _root(function.__module__) not in _SETTLED
+                if isinstance(function, FunctionType) and function.__code__.co_varnames[:1] != ("self",):
+                    looking.into(function, of_class=isinstance(held, classmethod))  # as the step is called
+    return tuple(looking.found.values())
 
 
 def _root(module: str | None) -> str:
     return (module or "").partition(".")[0]
 
 
-def _look(function: FunctionType, found: dict[tuple[object, ...], Reading], seen: set[int]) -> None:
-    """Add what a function reads, and what those read that it calls."""
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    for code in _codes(function.__code__):
-        for scope, name, path in _paths(code):
-            if scope == "global":
-                holder: Any = function.__globals__ if name in function.__globals__ else vars(builtins)
-            else:
-                holder = cells.get(name)
-            if holder is not None:
-                _follow(Reading(holder, name, path), found, seen)
+class _Looking:
+    """What has been found, and where it has been looked."""
 
+    def __init__(self, cls: type[Any]) -> None:
+        self.itself, self.seen = {_ITSELF: cls}, set[int]()
+        self.found: dict[tuple[object, ...], Reading] = {}
 
-def _follow(reading: Reading, found: dict[tuple[object, ...], Reading], seen: set[int]) -> None:
-    """Go along a path as far as it leads to something that may change."""
-    for length in range(len(reading.path) + 1):
-        part = reading._replace(path=reading.path[:length])
-        try:
-            held = part.value()
-        except Exception:  # not there yet, or never: the step will say so itself
+    def into(self, function: FunctionType, of_class: bool = False) -> None:
+        """Add what a function reads, and what those read that it calls; `of_class`: its first argument is the class."""
+        if id(function) in self.seen or _root(function.__module__) in _SETTLED:
             return
-        if isinstance(held, ModuleType) and _root(held.__name__) in _SETTLED:
-            return
-        if isinstance(held, FunctionType):
-            return _look(held, found, seen) if _root(held.__module__) not in _SETTLED else None
-    if _is_plain(held):
-        found[id(part.holder), part.name, *(name for _, name in part.path)] = part
-    return None
+        self.seen.add(id(function))
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        for code in _codes(function.__code__):
+            first = code.co_varnames[0] if of_class and code is function.__code__ else ""
+            for scope, name, path in _paths(code, first):
+                if scope == "class":
+                    self.along(Reading(self.itself, _ITSELF, path))
+                elif scope == "global":
+                    known = name in function.__globals__ or not hasattr(builtins, name)
+                    self.along(Reading(function.__globals__ if known else vars(builtins), name, path))
+                elif name in cells:
+                    self.along(Reading(cells[name], name, path))
 
-
-def _is_plain(held: object) -> bool:
-    if isinstance(held, (dict, tuple, list, set, frozenset)):
-        return len(held) <= _MOST and all(map(_is_plain, held.values() if isinstance(held, dict) else held))
-    return isinstance(held, _PLAIN)
+    def along(self, reading: Reading) -> None:
+        """Go along a path as far as it leads to something that may change."""
+        best: Reading | None = None
+        for length in range(len(reading.path) + 1):
+            part = reading._replace(path=reading.path[:length])
+            try:
+                held = part.value()
+            except Exception:  # not there yet, perhaps
+                best = part
+                break
+            if isinstance(held, ModuleType) and _root(held.__name__) in _SETTLED:
+                return
+            function = held.func if isinstance(held, partial) else held
+            function = function if isinstance(function, FunctionType) else getattr(type(held), _CALL, None)
+            if isinstance(function, FunctionType) and not isinstance(held, nn.Module):
+                self.into(function)
+            if _text(held) is not None:
+                best = part
+        if best is not None:
+            self.found[id(best.holder), best.name, *(name for _, name in best.path)] = best
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -155,8 +181,11 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _paths(code: CodeType) -> Iterator[tuple[str, str, tuple[Step, ...]]]:
-    """The names that code reads from outside, each with the attributes and constant keys that it goes on to."""
+def _paths(code: CodeType, first: str) -> Iterator[tuple[str, str, tuple[Step, ...]]]:
+    """The names that code reads from outside, each with the attributes and constant keys that it goes on to.
+
+    `first`: the name of the argument that is the class, if one is.
+    """
     scope, name, path, key = "", "", list[Step](), list[Any]()
     for told in dis.get_instructions(code):
         if told.opname in _IGNORED:
@@ -171,7 +200,9 @@ def _paths(code: CodeType) -> Iterator[tuple[str, str, tuple[Step, ...]]]:
             if scope:
                 yield scope, name, tuple(path)
             scope, path, key = _SCOPES.get(told.opname, ""), [], []
-            name = told.argval
+            name = told.argval[-1] if isinstance(told.argval, tuple) else told.argval
+            if told.opname.startswith("LOAD_FAST") and name == first:
+                scope = "class"
     if scope:
         yield scope, name, tuple(path)
 

@@ -1,7 +1,9 @@
 """Numbers that a class reads from elsewhere than its fields: a kernel has them as they are at the call."""
 
+import functools
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,13 +48,56 @@ class Base:
     decay = 0.5
 
 
+class Called:
+    def __init__(self):
+        self.decay = 0.5
+
+    def __call__(self, v):
+        return v * self.decay
+
+
+CALLED = Called()
+NAME = "decay"
+NARROW = np.float32(0.5)
+ARRAY = np.array([0.5, 0.25])
+SETTINGS_IN_A_LIST = [SETTINGS]
+
+
+def through_a_local_name(v):
+    held = SETTINGS
+    return v * held.decay
+
+
+def set_entry(value):
+    TABLE["decay"]["slow"] = value
+
+
+def set_setting(value):
+    SETTINGS.decay = value
+
+
+def set_narrow(value):
+    globals()["NARROW"] = np.float32(value)
+
+
 PLACES = {
     "a global": (lambda v: v * decay, set_global),
     "a global of a helper": (helper, set_global),
     "a global of a function within": (lambda v: (lambda: v * decay)(), set_global),
-    "an attribute": (lambda v: v * SETTINGS.decay, lambda value: setattr(SETTINGS, "decay", value)),
+    "an attribute": (lambda v: v * SETTINGS.decay, set_setting),
+    "an attribute by a local name": (through_a_local_name, set_setting),
+    "an attribute by its name": (lambda v: v * getattr(SETTINGS, NAME), set_setting),
+    "an attribute of what is in a list": (lambda v: v * SETTINGS_IN_A_LIST[0].decay, set_setting),
+    "an object that is called": (lambda v: CALLED(v) * 1, lambda value: setattr(CALLED, "decay", value)),
+    "a number of numpy": (lambda v: v * float(NARROW), set_narrow),
+    "an array": (lambda v: v * float(ARRAY[0]), lambda value: ARRAY.__setitem__(0, value)),
+    "an entry that may lack": (
+        lambda v: v * TABLE.get("decay", {})["slow"],
+        lambda value: TABLE["decay"].update(slow=value),
+    ),
+    "part of a function": (functools.partial(lambda v, k: v * k * decay, k=1.0), set_global),
     "an attribute of a class": (lambda v: v * Base.decay, lambda value: setattr(Base, "decay", value)),
-    "an entry": (lambda v: v * TABLE["decay"]["slow"], lambda value: TABLE["decay"].update(slow=value)),
+    "an entry": (lambda v: v * TABLE["decay"]["slow"], set_entry),
     "a list": (lambda v: v * sum(each for each in LIST), set_list),
     "a closure": (in_closure, set_in_closure),
     "a choice": (lambda v: v * 0.5 if decay < 0.7 else v * 0.9, set_global),
@@ -126,6 +171,42 @@ def test_a_kernel_has_a_number_from_elsewhere_as_it_is_at_the_call(place, way):
         seen.append(node.v.clone())
     assert torch.equal(seen[0], seen[3])
     assert not torch.equal(seen[0], seen[1])
+
+
+def test_so_has_an_attribute_of_the_class_itself():
+    class Decaying(IntegrateAndFire):
+        decay = 0.5
+
+        @classmethod
+        def charge(cls, p, s, x):
+            return Membrane(s.v * cls.decay + x)
+
+    class Other(Decaying):
+        decay = 0.9
+
+    x = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for cls, value in ((Decaying, 0.5), (Other, 0.9), (Other, 0.1), (Decaying, 0.1), (Other, 0.9)):
+        cls.decay = value
+        node, eager = cls(step_mode="m"), cls(step_mode="m", backend="torch")
+        assert torch.equal(node(x), eager(x))
+        assert torch.equal(node.v, eager.v)
+        seen.append(node.v)
+    assert torch.equal(seen[1], seen[4])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_so_has_a_name_that_is_there_later(monkeypatch):
+    cls = with_decay(lambda v: v * decay if "later" not in globals() else v * later)  # noqa: F821
+    x = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    node, eager = cls(step_mode="m"), cls(step_mode="m", backend="torch")
+    for value in (None, 0.9, 0.1):
+        if value is not None:
+            monkeypatch.setitem(globals(), "later", value)
+        functional.reset_net(node)
+        functional.reset_net(eager)
+        assert torch.equal(node(x), eager(x))
+        assert torch.equal(node.v, eager.v)
 
 
 def test_so_has_the_gradient_of_a_surrogate(monkeypatch):

@@ -257,6 +257,12 @@ BY_THE_SIZE = {
     "a size as a whole number": lambda p, s, x: s.v + x * [1.0, 2.0][int(x.shape[0]) > 40],
     "a truth of a size": lambda p, s, x: s.v + x * (2.0 if x.shape[0] // 50 else 1.0),
     "a size as a float": lambda p, s, x: s.v + x * (2.0 if float(x.dim()) > 7 else 1.0),
+    "a shape's own count": lambda p, s, x: s.v + x * (2.0 if x.shape.numel() > 40 else 1.0),
+    "a stride": lambda p, s, x: s.v + x * (2.0 if x.stride()[0] > 40 else 1.0),
+    "a shift of bits": lambda p, s, x: s.v + x * (1 + (x.shape[0] >> 6)),
+    "a number of bits": lambda p, s, x: s.v + x * (1 + x.shape[0].bit_length() // 6),
+    "a quotient and rest": lambda p, s, x: s.v + x * (1 + divmod(x.shape[0], 64)[0]),
+    "a size as text": lambda p, s, x: s.v + x * len(str(x.shape[0])),
     "a device": lambda p, s, x: s.v + x * (2.0 if x.is_cuda else 1.0),
     "how it lies": lambda p, s, x: s.v + x * (1.0 if x.is_contiguous() else 2.0),
 }

@@ -134,14 +134,10 @@ class SpikingRNNCellBase(nn.Module):
         return Cell(cls.__name__, cls.equations, self.options(), tuple(forms), *sizes), numbers
 
     @classmethod
-    def rest(cls, x: Tensor, shape: tuple[int, ...], count: int | None = None) -> tuple[Tensor, ...]:
-        """States of zeros for the input `x`. The output has its dtype; what is state alone is float32 at least.
-
-        `count`: how many; None for as many as the cell names.
-        """
+    def rest(cls, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """States of zeros for the input `x`. The output has its dtype; what is state alone is float32 at least."""
         wide = torch.promote_types(x.dtype, torch.float32)
-        count = len(cls.states) if count is None else count
-        return tuple(x.new_zeros(shape, dtype=wide if number else x.dtype) for number in range(count))
+        return tuple(x.new_zeros(shape, dtype=wide if number else x.dtype) for number in range(len(cls.states)))
 
     def _run(self, x: Tensor, states: Any) -> tuple[Tensor, ...]:
         """The states after one step `x` from these, or from zeros."""

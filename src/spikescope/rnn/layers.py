@@ -108,7 +108,9 @@ class SpikingRNNBase(MultiStepModule, nn.Module):
         shape = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
         count = self.states_num()
         if states is None:
-            start = cell.rest(x, shape, count)
+            start = cell.rest(x, shape)[:count]
+            wide = torch.promote_types(x.dtype, torch.float32)
+            start += tuple(x.new_zeros(shape, dtype=wide) for _ in range(len(start), count))
         else:
             names = (*cell.states, *(f"number {i}" for i in range(len(cell.states), count)))[:count]
             start = check_states(owner, names, states, shape, "[num_layers * directions, N, hidden_size]")

@@ -6,6 +6,7 @@ neurons and another for many. Trials on some shapes do not find such a step out,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -39,6 +40,7 @@ class _Size(int):
     """A number that tells of a shape: it may be handed on, and what is computed of it tells of a shape as well."""
 
     __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __truediv__ = __rtruediv__ = _refuse
+    __divmod__ = __rdivmod__ = __str__ = __format__ = bit_length = bit_count = as_integer_ratio = _refuse
     __hash__ = int.__hash__
 
     def __eq__(self, other: object) -> bool:
@@ -58,8 +60,17 @@ def _arithmetic(name: str) -> Callable[..., _Size]:
     return computed
 
 
-for _name in ("add", "sub", "mul", "floordiv", "mod", "pow", "radd", "rsub", "rmul", "rfloordiv", "rmod", "neg", "abs"):
+_TWO = ("add", "sub", "mul", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
+for _name in (*_TWO, *(f"r{_name}" for _name in _TWO), "neg", "pos", "abs", "invert"):
     setattr(_Size, f"__{_name}__", _arithmetic(f"__{_name}__"))
+
+
+class _Shape(tuple[_Size, ...]):
+    """A shape, or strides."""
+
+    def numel(self) -> _Size:
+        """How many values there are."""
+        return _Size(math.prod(map(int.__index__, self)))
 
 
 class Sizes(TorchFunctionMode):
@@ -83,8 +94,8 @@ class Sizes(TorchFunctionMode):
         out = func(*args, **kwargs)
         if type(out) is int:
             return _Size(out)
-        if isinstance(out, torch.Size):
-            return torch.Size(map(_Size, out))
+        if isinstance(out, tuple) and all(type(each) is int for each in out):
+            return _Shape(map(_Size, out))
         if type(out) is bool and func not in _ANSWERED:
             _refuse()
         return out
