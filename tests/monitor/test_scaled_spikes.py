@@ -6,6 +6,7 @@ from torch import nn
 
 import spikescope
 from spikescope import ann2snn, functional, layer, monitor, neuron
+from spikescope.monitor.spike_heights import of_height_one
 
 T, N = 6, 5
 
@@ -79,3 +80,11 @@ def test_what_is_no_multiple_of_a_height_stays_products():
     assert (first.macs, first.acs) == (12, 0)
     (behind,) = (held for held in monitor.operations(net, torch.full((N, 4), 0.7)) if held.name == "1")
     assert (behind.macs, behind.acs) == (0, 12)
+
+
+@pytest.mark.parametrize(("dtype", "height"), [(torch.bfloat16, 10.0), (torch.float16, 100.0), (torch.float32, 1e6)])
+def test_values_far_below_a_height_are_no_absent_spikes(dtype, height):
+    x = torch.rand(50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert of_height_one(x, [torch.tensor(height)]) is x
+    spikes = (x > 0.5) * 3.0
+    assert torch.equal(of_height_one((spikes * height / 7).to(dtype), [torch.tensor(height / 7)]), spikes.to(dtype))

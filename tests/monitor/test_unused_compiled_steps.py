@@ -48,7 +48,7 @@ def runner(way, net):
     return lambda x: WAYS[way](net, step, steps, x)
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("way", WAYS)
 def test_compiled_steps_have_their_gradients_whatever_the_loss_sees(way, signal, tmp_path):
@@ -73,6 +73,7 @@ def test_compiled_steps_have_their_gradients_whatever_the_loss_sees(way, signal,
     assert all(len(runs) == 4 for runs in there)
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("warm", [1, 2])
 def test_compiled_steps_without_a_graph_have_no_gradient_and_keep_their_place(warm):
     shown = []

@@ -26,9 +26,9 @@ def test_a_number_is_one_network_and_any_neuron_surrogate_or_layer_may_be_in_it(
     first, again = draw(3), draw(3)
     assert str(first.net) == str(again.net)
     assert all(torch.equal(a.x, b.x) and a.between == b.between for a, b in zip(first.calls, again.calls, strict=True))
-    drawn = {type(module).__name__ for seed in range(60) for module in draw(seed).net.modules()}
+    drawn = {type(module).__name__ for seed in range(24) for module in draw(seed).net.modules()}
     for registry in (NODES, surrogate.registry, layer.registry):
-        assert len(drawn & set(registry)) > len(registry) / 3
+        assert len(drawn & set(registry)) > len(registry) / 6
 
 
 def test_a_way_that_forgets_a_state_is_seen(monkeypatch, capsys):

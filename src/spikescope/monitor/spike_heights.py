@@ -48,7 +48,7 @@ def of_height_one(x: Tensor, heights: list[Tensor]) -> Tensor:
     """
     if not heights or not x.is_floating_point() or spikes_in(x) is not None:
         return x
-    highest, rounding = x.abs().max(), 2 * torch.finfo(x.dtype).eps * LEVELS
+    highest, rounding = x.abs().max(), 2 * torch.finfo(x.dtype).eps
     for height in heights:
         if height.numel() == 1 and _parts(highest / height.to(x), rounding) is None:
             continue  # without a look at all values, which may be the weights of a large layer
@@ -63,7 +63,7 @@ def of_height_one(x: Tensor, heights: list[Tensor]) -> Tensor:
 
 
 def _parts(held: Tensor, rounding: float) -> Tensor | None:
-    """Whole numbers of spikes, if that is what there is up to rounding."""
+    """Whole numbers of spikes, if that is what there is up to rounding, which leaves a 0 what it is."""
     whole = held.round()
-    few = bool(((held - whole).abs() <= rounding).all()) and whole.abs().max().item() <= LEVELS
+    few = bool(((held - whole).abs() <= rounding * whole.abs()).all()) and whole.abs().max().item() <= LEVELS
     return whole if few else None

@@ -171,7 +171,7 @@ def profile(
         raise ValueError(f"profile: seconds must be a number from 0 on, but got {seconds!r}.")
     device, wait = x.device, waiting(x.device)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
-        net = deepcopy(net)
+        net, x = deepcopy(net), x.clone() if x.is_inference() else x  # which a backward pass could not keep
         run: Any = torch.compile(net) if compiled else net
         net.eval()
         inference_peak, inference = _measured(partial(infer, net, run, x, amp), seconds, device)

@@ -107,6 +107,7 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     before = is_lean(inner), held_stretches(inner)
     try:
         with torch.inference_mode(False), torch.enable_grad():  # its steps are those of a training
+            args = pytree.tree_map_only(Tensor, _out_of_inference, args)
             plan = _Search(inner, args, device, limit, keep_lean).run()
     except BaseException:
         lean(inner, before[0])
@@ -115,6 +116,11 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     if show:
         print(plan)
     return plan
+
+
+def _out_of_inference(x: Tensor) -> Tensor:
+    """A tensor that a backward pass can keep."""
+    return x.clone() if x.is_inference() else x
 
 
 def unfit_memory(net: nn.Module) -> nn.Module:
