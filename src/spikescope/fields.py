@@ -6,7 +6,6 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from inspect import Parameter, Signature, signature
 from numbers import Real
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -15,18 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .class_form import form_now, text_of
 from .errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
 from .internals import constant_when_compiled, exporting
-from .readings import readings_of, told_now
 
 __all__ = [
-    "PLAIN",
     "Declared",
     "Field",
     "Value",
-    "check_read",
-    "form_with",
-    "forms",
     "option",
     "part",
     "told_by_a_tensor",
@@ -38,12 +33,6 @@ Value = float | Tensor
 """A field of the dynamics: a number for all neurons, or a tensor or `nn.Parameter` that broadcasts to one step."""
 
 _REQUIRED: Any = Parameter.empty
-
-forms: dict[str, tuple[type[Declared], dict[str, Any]]] = {}
-"""Class and options by form; see `Declared.form`. Two modules of one form differ in nothing but their numbers."""
-
-_read: dict[str, str] = {}
-"""By a form that tells what its class reads from elsewhere the form without that."""
 
 _NONE: Mapping[str, Tensor] = {}
 _compiled: set[str] = set()
@@ -225,10 +214,6 @@ def part(factory: Callable[..., Any], *, kw_only: bool = False) -> Any:
     return Field(None, factory=factory, shapes_dynamics=False)
 
 
-PLAIN = (bool, int, float, str, type(None))
-"""The types of options that their text tells in any process."""
-
-
 def _made_by_name(given: str, kind: type) -> str:
     """How a module of the family of `kind` is made that was given by its name, such as 'atan'."""
     family = next(
@@ -342,7 +327,7 @@ class Declared(nn.Module):
         None where an option is a module or may be changed in place: it is not fixed by any text. What the class reads
         from elsewhere than its fields is part of it, as it is now, unless that changes all the time.
         """
-        return None if self._form is None else _form_now(self._form)
+        return None if self._form is None else form_now(self._form, torch.compiler.is_compiling())
 
     def _reform(self) -> None:
         cls = type(self)
@@ -354,7 +339,7 @@ class Declared(nn.Module):
         self._form: str | None = None
         if any(isinstance(held, nn.Module) or type(held).__hash__ is None for held in fixed.values()):
             return
-        self._form = _formed(cls, fixed)
+        self._form = text_of(cls, fixed)
 
     def __setattr__(self, name: str, given: Any) -> None:
         spec = type(self).fields.get(name)
@@ -433,45 +418,6 @@ class Declared(nn.Module):
     def _shows(self, name: str, spec: Field) -> bool:
         """Whether the repr of the module shows a field."""
         return spec.init or getattr(self, name) is not None
-
-
-def _formed(cls: type[Declared], fixed: dict[str, Any], read: str = "") -> str:
-    """The text of a form, which then leads back to class and options; at its end what the class `read` elsewhere."""
-    shown = [f"{name}={held if isinstance(held, PLAIN) else id(held)!r}" for name, held in fixed.items()]
-    text = f"{cls.__qualname__}@{id(cls)}({', '.join(shown)})".replace("|", "\\x7c")  # which parts the forms of a key
-    forms.setdefault(text + read, (cls, fixed))  # keeps what the ids in the text stand for alive
-    return text + read
-
-
-@constant_when_compiled
-def _form_now(form: str) -> str | None:
-    """The form with what its class reads from elsewhere, as it is now; None where that changes all the time."""
-    cls, fixed = forms[form]
-    if not (told := told_now(cls)):
-        return None if told is None else form
-    now = _formed(cls, fixed, f"{{{', '.join(told)}}}".replace("|", "\\x7c"))
-    _read[now] = form
-    return now
-
-
-def check_read(form: str) -> None:
-    """Refuse a form that says otherwise than what its class reads from elsewhere now: compiled code has kept it."""
-    if form in _read and _form_now(_read[form]) != form:
-        cls, _ = forms[form]
-        names = ", ".join(dict.fromkeys(reading.name for reading in readings_of(cls)))
-        raise RuntimeError(
-            f"{cls.__name__}: this compiled code has what the class reads from elsewhere than its fields ({names}) as "
-            "it was when it was compiled, and that has changed. Make it a field, `value(...)`, or call "
-            "torch.compiler.reset() after a change."
-        )
-
-
-@cache
-def form_with(form: str, *names: str) -> str:
-    """The form that is this one but for optional numbers of these names, which are None there, and set here."""
-    cls, fixed = forms[form]
-    read = form.removeprefix(_formed(cls, fixed))
-    return _formed(cls, {name: held for name, held in fixed.items() if name not in names}, read)
 
 
 def unedited(module: Declared) -> object:

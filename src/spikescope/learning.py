@@ -9,6 +9,7 @@ from itertools import accumulate
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ def _same(weight: Tensor) -> Tensor:
 
 
 def _is_number(given: Any) -> bool:
-    """Whether it is a real number, or a tensor of one."""
+    """Whether it is a real number, or a tensor or an array of one."""
+    given = torch.from_numpy(given) if isinstance(given, np.ndarray) and given.dtype.kind in "iuf" else given
     single = isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex()
     return single or (isinstance(given, Real) and not isinstance(given, bool))
 
@@ -131,6 +133,8 @@ class _Learner(MemoryModule):
                 "there before its parts are. Keep the learner beside the layers, not inside of them."
             )
         self._observe()
+        if "_seen" not in state:  # of a version that kept nothing of what it has seen
+            return
         seen, enabled = state["_seen"]
         self.in_spike_monitor.records, self.out_spike_monitor.records = seen
         if not enabled:
@@ -258,7 +262,7 @@ class _Learner(MemoryModule):
             if not isinstance(given, Tensor | Real) or (isinstance(given, Tensor) and given.is_complex()):
                 came = given.dtype if isinstance(given, Tensor) else type(given).__name__
                 raise TypeError(f"{owner}: {name} must be a real number or a tensor of them, but got {came}.")
-            held = torch.as_tensor(given, device=getattr(given, "device", "cpu"))
+            held = given if isinstance(given, Tensor) else torch.tensor(float(given), device="cpu")
             if held.device.type == "cpu" and not bool(held.isfinite().all()):
                 raise ValueError(f"{owner}: {name} must be finite, but got {given}.")
 

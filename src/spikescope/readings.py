@@ -10,7 +10,7 @@ import builtins
 import dis
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from numbers import Number
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from .internals import constant_when_compiled
+from .warn import warn
 
 __all__ = ["Reading", "readings_of", "told_by", "told_now"]
 
@@ -57,7 +58,9 @@ def told_by(readings: Iterable[Reading]) -> tuple[str, ...]:
     return tuple([_told(reading) for reading in readings])
 
 
+_found: dict[type[Any], tuple[Reading, ...]] = {}
 _known: dict[type[Any], set[tuple[str, ...]]] = {}
+_alive: set[Any] = set()  # the functions that texts tell by their address
 
 
 @constant_when_compiled
@@ -67,10 +70,21 @@ def told_now(cls: Any) -> tuple[str, ...] | None:
         return ()
     told, known = told_by(readings), _known.setdefault(cls, set())
     if told not in known:
-        if len(known) >= _KERNELS:
-            return None
+        _found[cls] = _looked_for(cls)  # another function may read other things, and a name may be there now
+        told = told_by(_found[cls])
+    if told in known:
+        return told
+    if len(known) < _KERNELS:
         known.add(told)
-    return told
+        return told
+    if len(known) == _KERNELS:
+        known.add(())  # once
+        names = ", ".join(dict.fromkeys(reading.name for reading in _found[cls]))
+        warn(
+            f"{cls.__name__} reads from elsewhere than its fields ({names}), and a kernel was made for each of "
+            f"{_KERNELS} values. For others its eager loop runs. Make it a field, `value(...)`: one kernel takes all."
+        )
+    return None
 
 
 def _told(reading: Reading) -> str:
@@ -84,12 +98,15 @@ def _text(held: Any, depth: int = 0) -> str | None:
     """What tells a value from another: of a number itself, of lists, arrays and objects what is in them; else None."""
     if isinstance(held, _PLAIN):
         return repr(held)
+    if isinstance(held, FunctionType) and _root(held.__module__) not in _SETTLED:
+        _alive.add(held)
+        return f"{held.__qualname__}@{id(held)}"
     if depth == _DEEPEST or isinstance(held, _NO_VALUES):
         return None
     if isinstance(held, np.ndarray):
         return _text(held.tolist(), depth + 1) if held.size <= _MOST else None
     if isinstance(held, partial):
-        held = [held.args, held.keywords]
+        held = [_text(held.func) or str(held.func), held.args, held.keywords]
     if isinstance(held, dict):
         held = [*held.items()]
     elif not isinstance(held, (tuple, list, set, frozenset)):
@@ -100,19 +117,22 @@ def _text(held: Any, depth: int = 0) -> str | None:
 
 
 def readings_of(cls: Any) -> tuple[Reading, ...]:
-    """The plain values, and lists and the like of such, that the functions of a step read from elsewhere.
+    """Where the functions of a step read plain values, or lists, arrays and objects of such, from elsewhere.
 
-    Functions that these call are looked into as well. Classes of the library read nothing that changes.
+    Functions that these call are looked into as well, and are readings themselves. Classes of the library read nothing
+    that changes.
 
     >>> from spikescope.neuron import LIFNode
     >>> readings_of(LIFNode)
     ()
     """
-    return _readings_of(cls)
+    found = _found.get(cls)
+    if found is None:
+        found = _found[cls] = _looked_for(cls)
+    return found
 
 
-@cache
-def _readings_of(cls: type[Any]) -> tuple[Reading, ...]:
+def _looked_for(cls: type[Any]) -> tuple[Reading, ...]:
     looking = _Looking(cls)
     for base in cls.__mro__:
         if _root(base.__module__) not in _SETTLED:

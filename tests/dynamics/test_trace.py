@@ -263,6 +263,12 @@ BY_THE_SIZE = {
     "a number of bits": lambda p, s, x: s.v + x * (1 + x.shape[0].bit_length() // 6),
     "a quotient and rest": lambda p, s, x: s.v + x * (1 + divmod(x.shape[0], 64)[0]),
     "a size as text": lambda p, s, x: s.v + x * len(str(x.shape[0])),
+    "bits of a size": lambda p, s, x: s.v + x * (1 + (x.shape[0] & 64)),
+    "a rounded size": lambda p, s, x: s.v + x * (1 + round(x.shape[0], -2)),
+    "a size's numerator": lambda p, s, x: s.v + x * (1.0 if x.shape[0].numerator < 40 else 2.0),
+    "the kind of a device": lambda p, s, x: s.v + x * (1.0 if x.device.type == "cpu" else 2.0),
+    "a layout": lambda p, s, x: s.v + x * (1.0 if x.layout is torch.strided else 2.0),
+    "memory": lambda p, s, x: s.v + x * (1.0 if x.untyped_storage().nbytes() < 400 else 2.0),
     "a device": lambda p, s, x: s.v + x * (2.0 if x.is_cuda else 1.0),
     "how it lies": lambda p, s, x: s.v + x * (1.0 if x.is_contiguous() else 2.0),
 }

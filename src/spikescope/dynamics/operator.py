@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..fields import check_read
+from ..class_form import COMPILED, changed_since
 from . import loop
 from .call import tap_names
 from .cpp import native
@@ -59,9 +59,10 @@ def call_kernel(
 
     `starts` says of each state whether it is one of the tensors `state` or a number behind those of the equations.
     """
-    if "}|" in key:  # of a form that tells what is read elsewhere
+    if COMPILED in key:
         for form in parted_key(key)[0]:
-            check_read(form)
+            if (why := changed_since(form, "the network was compiled")) is not None:
+                raise RuntimeError(why)
     values = Values(program(key).model.kinds, tensors, tuple(numbers))
     held, on = first_state(starts, state, numbers), frozenset(tap_names(taps))
     out = _module(backend).forward(key, x_seq, held, values, keep_v, keep_checkpoints, on)

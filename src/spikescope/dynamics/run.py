@@ -145,15 +145,18 @@ def _odd(definition: Definition, state: Any, x: Tensor) -> str | None:
     return None
 
 
+_OFTEN = "reads numbers from elsewhere than its fields that change often; make them fields, `value(...)`"
+
+
 def _without_key(definition: Definition) -> str:
     if told_now(definition.neuron) is None:
-        return f"{definition.neuron.__name__} reads numbers from elsewhere than its fields, and they change often"
+        return f"{definition.neuron.__name__} {_OFTEN}"
     for name in definition.neuron.parts:
         part = getattr(definition.params(), name)
         if isinstance(part, Surrogate) and runs_otherwise(part):
             return f"there are hooks on its {name}, or a forward of its own, which the eager loop calls at every step"
         if told_now(type(part)) is None:
-            return f"its {name} reads numbers from elsewhere than its fields, and they change often"
+            return f"its {name} {_OFTEN}"
     return "a part of it is neither a surrogate of spikescope.surrogate nor a function of PyTorch"
 
 

@@ -97,7 +97,7 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
             module.backend = "torch"  # whose operations can be seen
     steps, number = _extent(copy, x)
     number = samples or number
-    ledger = _Ledger(number, heights_in(copy))
+    ledger = _Ledger(number, heights_in(copy), {_place(held) for held in copy.parameters()})
     rested(copy)
     with torch.random.fork_rng(), torch.no_grad(), _in_parts(copy), ledger.watching(copy):
         copy(x.detach())
@@ -185,16 +185,21 @@ def _work(name: str, row: _Row, module: nn.Module, steps: int, samples: int) -> 
     )
 
 
+def _place(held: Tensor) -> int:
+    """Where the memory of a tensor begins, which its views share."""
+    return held.untyped_storage().data_ptr()
+
+
 class _Ledger(TorchDispatchMode):
     """Books what is computed on the module that is running."""
 
-    def __init__(self, samples: int, heights: list[Tensor]) -> None:
+    def __init__(self, samples: int, heights: list[Tensor], weights: set[int]) -> None:
         from torch.utils.flop_counter import flop_registry  # only now: it brings triton
 
         super().__init__()
         self._flops = flop_registry
         self.samples = samples
-        self._heights = heights
+        self._heights, self._weights = heights, weights  # where these lie
         self._padded: WeakIdKeyDictionary = WeakIdKeyDictionary()  # to a tensor what is 1 where it is no padding
         self._running: list[tuple[str, nn.Module]] = []
         self.rows: dict[str, _Row] = {}
@@ -220,6 +225,10 @@ class _Ledger(TorchDispatchMode):
                 row.additions += out.numel() * (word in ADDING)
         return out
 
+    def _may_spike(self, held: Any) -> bool:
+        """Whether an argument is a tensor, and no weight."""
+        return isinstance(held, Tensor) and not (self._heights and _place(held) in self._weights)
+
     def _book(self, func: Any, args: Any, out: Tensor, row: _Row, inside: bool) -> None:
         rule = PRODUCTS.get(func._overloadpacket)
         if rule is None:
@@ -227,7 +236,7 @@ class _Ledger(TorchDispatchMode):
             events, acs = 0.0, None
         else:
             padded = self._padded.get(args[0])
-            args = [of_height_one(held, self._heights) if isinstance(held, Tensor) else held for held in args]
+            args = [of_height_one(held, self._heights) if self._may_spike(held) else held for held in args]
             x, dense, acs = rule(args) if rule is not _convolution else _convolution(args, padded)
             held = spikes_in(x)
             events = 0.0 if held is None else held.sum(dtype=torch.float64).item()

@@ -287,9 +287,9 @@ class PointwiseNeuron(Neuron, abstract=True):
     def materialize_states(self, inputs: tuple[Any, ...], states: tuple[Any, ...], step_mode: str) -> tuple[Any, ...]:
         """The states, those of the equations as tensors in the shape of a step."""
         given = dict(zip(self._memories, states, strict=True))
-        rest = type(self).rest(self.params())._asdict()
+        rest, x = type(self).rest(self.params())._asdict(), inputs[0]
         held = type(self).State(*(at_rest if given[name] is None else given[name] for name, at_rest in rest.items()))
-        return tuple((given | start(held, inputs[0][0] if step_mode == "m" else inputs[0])._asdict()).values())
+        return tuple((given | start(held, x.new_empty(x.shape[step_mode == "m" :]))._asdict()).values())
 
     def reset(self) -> None:
         super().reset()

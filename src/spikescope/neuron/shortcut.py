@@ -25,7 +25,7 @@ from ..dynamics.cpp.prepared import PreparedOnCpu
 from ..fields import Declared, unedited
 from ..form import Told
 from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, like_these
-from ..readings import readings_of, told_by
+from ..readings import readings_of, told_by, told_now
 from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
 __all__ = ["Maker", "Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
@@ -50,6 +50,7 @@ Run = Prepared | NormedRun | None
 Maker = Callable[[str, Definition, Any, Tensor, bool, Sequence[str]], Run]
 """What prepares a run, as `dynamics.prepare` does."""
 
+_FORMS = 4  # of the tensors of a call, that are asked for at once
 _KINDS = 64  # of calls that are told apart; where more come, they hardly come again
 
 
@@ -127,7 +128,8 @@ class Shortcut:
         parts = {name: part for name, part in found.items() if isinstance(part, Declared)}
         self.parts = [(name, part, *Fields.of(part)) for name, part in parts.items()]
         self.modules = tuple(parts.values())
-        self.readings = [reading for held in (neuron, *self.modules) for reading in readings_of(type(held))]
+        own = [type(held) for held in (neuron, *self.modules)]
+        self.readings = [reading for held in own if told_now(held) != () for reading in readings_of(held)]
         self.read = told_by(self.readings)
         self.tensors = [
             (owner, name)
@@ -150,7 +152,7 @@ class Shortcut:
         )
         self.seen: set[Any] = set()
         self.runs: dict[Any, Run] = {}
-        self.last: dict[Any, tuple[Callable[..., bool], Any]] = {}  # of each kind but for forms, how to ask for these
+        self.last: dict[Any, tuple[tuple[Callable[..., bool], Run], ...]] = {}  # of each kind but for forms
 
     def holds(self, neuron: Any) -> bool:
         """Whether the neuron and its class are as they were."""
@@ -198,9 +200,9 @@ class Shortcut:
         again, with the state that it left, where that takes no more than the form of input and state. None where the
         neuron has to be called.
         """
-        way = (
-            None if self.drives or self.readings else self._way(neuron, x, make=None)
-        )  # the call prepares it, when that is its turn
+        if self.drives or self.readings:
+            return None
+        way = self._way(neuron, x, make=None)  # the call prepares it, when that is its turn
         if way is None:
             return None
         made, rest = way
@@ -317,9 +319,9 @@ class Shortcut:
         for owner, name in self.tensors:
             tensors.append(getattr(_of(neuron, owner), name))
         what, rest = tuple(told), tensors[1 + len(others) :]
-        last = self.last.get(what)
-        if last is not None and last[0](*tensors):
-            return last[1], rest
+        for alike, made in self.last.get(what, ()):
+            if alike(*tensors):
+                return made, rest
         kind = self._kind(what, x, others, rest)
         if kind is None:
             return None
@@ -330,8 +332,16 @@ class Shortcut:
             made = self._made(neuron, x, kind, make, state)
         if made is None:
             return None
-        self.last[what] = like_these(tensors), made
+        self._note(what, tensors, made)
         return made, rest
+
+    def _note(self, what: tuple[Any, ...], tensors: Sequence[Tensor], made: Any) -> None:
+        """Keep the question for tensors like these, which is answered at once; none where two of them are one."""
+        alike = like_these(tensors)
+        if alike(*tensors):
+            if len(self.last) >= _KINDS:
+                self.last.clear()
+            self.last[what] = ((alike, made), *self.last.get(what, ())[: _FORMS - 1])
 
     def _kind(
         self, told: tuple[Any, ...], x: Tensor, others: Sequence[Tensor], rest: Sequence[Tensor]

@@ -13,6 +13,7 @@ from ..dynamics.recurrent import Cell, Function, Gates, Joined, loop, run_kernel
 from ..errors import ShapeError, check_floating, check_switches, check_tensor, check_whole, dims
 from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
+from ..readings import told_now
 from ..sockets import is_watched
 from ..surrogate import Erf, Surrogate
 
@@ -51,8 +52,8 @@ class SpikingRNNCellBase(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        lines = [{"forward", "step", "equations"}.intersection(vars(base)) for base in cls.__mro__]
-        cls.by_forward = next(filter(None, lines)) == {"forward"}
+        forward = next((base for base in cls.__mro__ if "forward" in vars(base)), nn.Module)
+        cls.by_forward = forward.__module__.partition(".")[0] not in ("torch", __name__.partition(".")[0])
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__()
@@ -119,7 +120,8 @@ class SpikingRNNCellBase(nn.Module):
         """What kernels are made of, and the numbers of its surrogates; None where calls of modules do more."""
         cls, surrogates = type(self), self.surrogates()
         changed = cls.step is not SpikingRNNCellBase.step or "step" in self.__dict__ or "equations" in self.__dict__
-        if changed or type(self.linear_hh) is not nn.Linear or _is_observed(self.linear_hh):
+        read = told_now(cls)
+        if changed or read is None or type(self.linear_hh) is not nn.Linear or _is_observed(self.linear_hh):
             return None
         forms, numbers = [], []
         for surrogate in surrogates:
@@ -131,7 +133,7 @@ class SpikingRNNCellBase(nn.Module):
             forms.append(form)
             numbers += [number for _, number in values]
         sizes = self.gates, len(self.states), "n" * len(numbers)
-        return Cell(cls.__name__, cls.equations, self.options(), tuple(forms), *sizes), numbers
+        return Cell(cls.__name__, cls.equations, self.options(), tuple(forms), *sizes, read), numbers
 
     @classmethod
     def rest(cls, x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:

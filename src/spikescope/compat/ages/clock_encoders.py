@@ -18,14 +18,16 @@ __all__ = ["LatencyEncoder", "PeriodicEncoder", "WeightedPhaseEncoder"]
 
 
 def as_later(
-    owner: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Mapping[str, str], places: int
+    owner: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Mapping[str, str], places: int, *ignored: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments of 0.0.0.0.4 as those of a later age: under their `names` there, and without a device.
 
+    - `ignored`: what has no meaning here.
     - `places`: the arguments by place that both ages have; after these comes a step mode, or what has no meaning here.
     """
-    known = {names.get(name, name): held for name, held in kwargs.items() if name not in ("device", "period")}
-    if len(known) < len(kwargs) - len({"device", "period"} & kwargs.keys()):
+    given = {name: held for name, held in kwargs.items() if name not in ("device", *ignored)}
+    known = {names.get(name, name): held for name, held in given.items()}
+    if len(known) < len(given):
         raise TypeError(f"{owner}: got {' and '.join(kwargs)}, of which two are the same argument. Give one of them.")
     return (*args[:places], *(held for held in args[places:] if held in ("s", "m"))), known
 
@@ -80,7 +82,7 @@ class WeightedPhaseEncoder(encoding.WeightedPhaseEncoder):
     """`encoding.WeightedPhaseEncoder` of that kind, whose `K` may be given as `phase`; a `period` does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        args, kwargs = as_later("WeightedPhaseEncoder", args, kwargs, {"phase": "K"}, 1)
+        args, kwargs = as_later("WeightedPhaseEncoder", args, kwargs, {"phase": "K"}, 1, "period")
         super().__init__(*args, **kwargs)
 
     def encode(self, x: Tensor) -> Tensor:

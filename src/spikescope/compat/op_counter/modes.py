@@ -162,9 +162,7 @@ class DispatchCounterMode(_Counting, TorchDispatchMode):
             self.module_tracker.__exit__(*args)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if (
-            torch.is_inference_mode_enabled()
-        ):  # where PyTorch hands over whole what is made of others, as a linear layer
+        if torch.is_inference_mode_enabled():  # which hands over whole what is made of others, as a linear layer
             TorchDispatchMode.__enter__(self)
             try:
                 parts = func.decompose(*args, **(kwargs or {}))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...fields import forms
+from ...class_form import changed_since, forms
 from ...surrogate import Surrogate
 from ..cpp.borrowed import borrowed, missing
 from ..key import parted_key
@@ -47,7 +47,8 @@ class Program:
     """The graphs of one neuron with one set of options."""
 
     def __init__(self, key: str) -> None:
-        (form, *part_forms), kinds = parted_key(key)
+        self.forms, kinds = parted_key(key)
+        form, *part_forms = self.forms
         declared, fixed = forms[form]
         neuron: Any = declared  # a pointwise neuron, which this room knows by its parts alone
         slots = [Slot(None, name) for name in neuron.dynamic if fixed.get(name, 0) is not None]
@@ -111,6 +112,9 @@ class Program:
     def _body(self, trace: Callable[..., Body], *what: Any) -> Body:
         found = self._bodies.get(what)
         if found is None:
+            for form in self.forms:
+                if (why := changed_since(form, "the call that the kernel is made for")) is not None:
+                    raise UnsupportedOperationError(why)
             name = self.memory.name(trace.__name__, *what)
             known = recall(name)
             made = _apart(trace, self.model, *what) if known is None else trace(self.model, *what, known)

@@ -20,6 +20,9 @@ _ANSWERED = {Tensor.is_floating_point, Tensor.is_complex, torch.is_floating_poin
 _ANSWERED |= {Tensor.requires_grad.__get__}  # type: ignore[attr-defined]
 """Questions that a kernel is made for one answer of, or that the trials ask in both ways."""
 
+_NEVER = {Tensor.__len__, Tensor.untyped_storage, Tensor.device.__get__, Tensor.layout.__get__}  # type: ignore[attr-defined]
+"""What no kernel can follow: it is traced on a CPU, on dense memory."""
+
 _OF_A_SHAPE = {Tensor.view, Tensor.reshape, Tensor.expand, Tensor.repeat, Tensor.new_zeros, Tensor.new_ones}
 _OF_A_SHAPE |= {torch.zeros, torch.ones}
 """What takes a shape as numbers; for anything else a number is a value."""
@@ -32,15 +35,18 @@ class ShapeReadError(ValueError):
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise ShapeReadError(
         "depends on a shape, a device or a layout: it compares one, branches on one, or computes with one (`x.shape`, "
-        "`x.numel()`, `len(x)`, `x.ndim`, `x.is_cuda` and the like)"
+        "`x.numel()`, `len(x)`, `x.ndim`, `x.device` and the like)"
     )
+
+
+_KEPT = {"__new__", "__repr__", "__hash__", "__getattribute__", "__index__", "__doc__", "__sizeof__", "__getnewargs__"}
+_TWO = ("add", "sub", "mul", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
+_COMPUTED = {f"__{name}__" for name in (*_TWO, *(f"r{name}" for name in _TWO), "neg", "pos", "abs", "invert")}
 
 
 class _Size(int):
     """A number that tells of a shape: it may be handed on, and what is computed of it tells of a shape as well."""
 
-    __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __truediv__ = __rtruediv__ = _refuse
-    __divmod__ = __rdivmod__ = __str__ = __format__ = bit_length = bit_count = as_integer_ratio = _refuse
     __hash__ = int.__hash__
 
     def __eq__(self, other: object) -> bool:
@@ -60,9 +66,11 @@ def _arithmetic(name: str) -> Callable[..., _Size]:
     return computed
 
 
-_TWO = ("add", "sub", "mul", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
-for _name in (*_TWO, *(f"r{_name}" for _name in _TWO), "neg", "pos", "abs", "invert"):
-    setattr(_Size, f"__{_name}__", _arithmetic(f"__{_name}__"))
+for _name in (*vars(int), "__str__", "__format__"):
+    if _name in _COMPUTED:
+        setattr(_Size, _name, _arithmetic(_name))
+    elif _name not in _KEPT and _name not in vars(_Size):
+        setattr(_Size, _name, _refuse if callable(getattr(int, _name)) else property(_refuse))
 
 
 class _Shape(tuple[_Size, ...]):
@@ -89,7 +97,7 @@ class Sizes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         told = any(type(argument) is _Size for argument in (*args, *kwargs.values()))
-        if func is Tensor.__len__ or (told and func not in _OF_A_SHAPE):
+        if func in _NEVER or (told and func not in _OF_A_SHAPE):
             _refuse()
         out = func(*args, **kwargs)
         if type(out) is int:

@@ -36,6 +36,7 @@ class Cell(NamedTuple):
     gates: int
     states: int
     kinds: str  # an 'n' for each number of its functions
+    read: tuple[str, ...] = ()  # what its equations read from elsewhere
 
     def surrogates(self, values: Sequence[Any]) -> list[Function]:
         """Its functions with these numbers, or the tensors that stand for them."""
