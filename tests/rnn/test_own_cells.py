@@ -41,7 +41,24 @@ class Late(rnn.SpikingGRUCell):
         return super().forward(x, h) * 0.5
 
 
-COUNTS = {Simple: 1, Double: 2, Late: 1}
+class Stepped(rnn.SpikingVanillaRNNCell):
+    """A cell of the library with another `step`, and a `forward` that says more."""
+
+    def step(self, drive, states):
+        return (1 - super().step(drive, states)[0],)
+
+    def forward(self, x, h=None):
+        return super().forward(x, h) * 2
+
+
+class SteppedAgain(Late):
+    """The `forward` of its base counts, whatever the step."""
+
+    def step(self, drive, states):
+        return (super().step(drive, states)[0] * 0.25,)
+
+
+COUNTS = {Stepped: 1, SteppedAgain: 1, Simple: 1, Double: 2, Late: 1}
 
 
 def layer_of(cell, *args, **kwargs):

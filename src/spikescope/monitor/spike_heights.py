@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base import MemoryModule
-
 __all__ = ["LEVELS", "heights_in", "is_scaled", "of_height_one", "spikes_in"]
 
 LEVELS = 8
@@ -18,9 +16,8 @@ LEVELS = 8
 def is_scaled(module: nn.Module) -> bool:
     """Whether it is a module around a neuron whose output is spikes times `scale`, as `ann2snn.ScaledNeuron`."""
     # no protocol: from Python 3.12 on its isinstance sees neither parameters nor children of a module
-    if not isinstance(module, MemoryModule) or not isinstance(getattr(module, "neuron", None), nn.Module):
-        return False
-    return isinstance(getattr(module, "scale", None), (Tensor, float, int))
+    scale, inner = getattr(module, "scale", None), getattr(module, "neuron", None)
+    return isinstance(scale, (Tensor, float, int)) and isinstance(inner, nn.Module)
 
 
 def heights_in(net: nn.Module) -> list[Tensor]:

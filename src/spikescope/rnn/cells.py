@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ from ..sockets import is_watched
 from ..surrogate import Erf, Surrogate
 
 __all__ = ["SpikingGRUCell", "SpikingLSTMCell", "SpikingRNNCellBase", "SpikingVanillaRNNCell"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def by_equations(forward: F) -> F:
+    """Mark a `forward` that does what the equations of its cell say."""
+    forward.by_equations = True  # type: ignore[attr-defined]
+    return forward
 
 
 class SpikingRNNCellBase(nn.Module):
@@ -52,8 +60,7 @@ class SpikingRNNCellBase(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        forward = next((base for base in cls.__mro__ if "forward" in vars(base)), nn.Module)
-        cls.by_forward = forward.__module__.partition(".")[0] not in ("torch", __name__.partition(".")[0])
+        cls.by_forward = cls.forward is not nn.Module.forward and not hasattr(cls.forward, "by_equations")
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         super().__init__()
@@ -283,6 +290,7 @@ class SpikingLSTMCell(GatedCell):
     states = ("h", "c")
     highest: ClassVar[float] = 1.0  # the bound of c
 
+    @by_equations
     def forward(self, x: Tensor, hc: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """`(h, c)` after one step `[N, input_size]`, from `hc`, both `[N, hidden_size]`, or from zeros."""
         h, c = self._run(x, hc)
@@ -327,6 +335,7 @@ class SpikingGRUCell(GatedCell):
     gates = 3
     states = ("h",)
 
+    @by_equations
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
         """`h` after one step `[N, input_size]`, from `h` `[N, hidden_size]` or from zeros."""
         return self._run(x, h)[0]
@@ -365,6 +374,7 @@ class SpikingVanillaRNNCell(SpikingRNNCellBase):
         super().__init__(input_size, hidden_size, bias)
         self.surrogate_function = own_surrogate(type(self).__name__, "surrogate_function", surrogate_function)
 
+    @by_equations
     def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
         """`h` after one step `[N, input_size]`, from `h` `[N, hidden_size]` or from zeros."""
         return self._run(x, h)[0]
