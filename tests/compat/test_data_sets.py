@@ -1,5 +1,7 @@
 """Data sets by the paths that scripts import them from, and the settings of conversions."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,15 @@ def test_events_of_an_open_file_by_the_masks_of_a_camera(recording):
     assert (t.tolist(), address.tolist()) == (TIMES, ADDRESSES)
     with pytest.raises(ValueError, match=r"a\.aedat.*8 bytes each, but 23 bytes are there"):
         cifar10_dvs.load_raw_events(recording, bytes_trim=1)
+    for given, words in (
+        ({"bytes_trim": -8}, "bytes_trim must be a whole number of at least 0, but got -8"),
+        ({"bytes_skip": 16, "bytes_trim": 16}, "bytes_skip=16 and bytes_trim=16 are more than the 24 bytes"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            cifar10_dvs.load_raw_events(recording, **given)
+    for wrong in (recording.name, io.StringIO("#!AER-DAT2.0")):
+        with pytest.raises(TypeError, match="open for reading bytes"):
+            cifar10_dvs.load_events(wrong)
 
 
 @pytest.mark.usefixtures("aliases")

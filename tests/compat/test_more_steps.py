@@ -155,3 +155,16 @@ def test_responses_of_a_population():
     assert y.shape == (4, 5, 6)
     assert torch.equal(y, PopSpikeEncoderDeterministic(*given).activity(obs).expand(4, 5, 6))
     assert y.requires_grad
+
+
+@pytest.mark.usefixtures("aliases")
+def test_a_queue_of_another_batch_is_refused():
+    from spikingjelly.activation_based import functional, surrogate
+
+    numbers = torch.rand(2), torch.zeros(1), surrogate.ATan()
+    with pytest.raises(ValueError, match=r"vectors of 3 values, as the step gives them, but has \[7\]"):
+        functional.sliding_psn_step(torch.rand(3), (torch.rand(7),), *numbers)
+    with pytest.raises(ValueError, match=r"masked_psn_step: the queue .* has \[2, 2\]"):
+        functional.masked_psn_step(
+            torch.rand(2, 2), 1, (torch.rand(2, 2),), torch.rand(2, 2), torch.zeros(2, 1), 2, surrogate.ATan()
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from ..datasets.formats.aedat2 import pairs_of, text_end
+from ..errors import check_whole
 
 __all__ = [
     "EVT_APS",
@@ -39,8 +40,18 @@ def read_bits(arr: Any, mask: int | None = None, shift: int | None = None) -> An
 
 def skip_header(fp: BinaryIO) -> int:
     """Where the events begin, behind the lines of text."""
-    fp.seek(0)
-    return text_end(fp.read())
+    return text_end(_read("skip_header", fp))
+
+
+def _read(owner: str, fp: BinaryIO) -> bytes:
+    """All of an open file."""
+    held = None
+    if hasattr(fp, "seek") and hasattr(fp, "read"):
+        fp.seek(0)
+        held = fp.read()
+    if not isinstance(held, bytes):
+        raise TypeError(f"{owner} reads a file that is open for reading bytes, open(name, 'rb'), but got {fp!r}.")
+    return held
 
 
 def load_raw_events(
@@ -52,9 +63,16 @@ def load_raw_events(
     - `filter_dvs`: leave out what is no change of brightness.
     - `times_first`: whether a time comes before its address.
     """
-    fp.seek(0)
-    held = fp.read()
-    pairs = pairs_of(held[: len(held) - bytes_trim], text_end(held) + bytes_skip, getattr(fp, "name", "the file"))
+    held = _read("load_raw_events", fp)
+    skip = check_whole("load_raw_events", "bytes_skip", bytes_skip, least=0)
+    trim = check_whole("load_raw_events", "bytes_trim", bytes_trim, least=0)
+    begin = text_end(held)
+    if begin + skip + trim > len(held):
+        raise ValueError(
+            f"load_raw_events: bytes_skip={skip} and bytes_trim={trim} are more than the {len(held) - begin} bytes "
+            "that there are behind the text."
+        )
+    pairs = pairs_of(held[: len(held) - trim], begin + skip, getattr(fp, "name", "the file"))
     address, time = (pairs[1::2], pairs[::2]) if times_first else (pairs[::2], pairs[1::2])
     if filter_dvs:
         kept = read_bits(address, valid_mask, valid_shift) == EVT_DVS

@@ -61,8 +61,13 @@ def gated_lif_step(
     return surrogate_function(u - v_threshold), u
 
 
-def _queued(queue: Queue, x: Tensor, k: int) -> Queue:
+def _queued(owner: str, queue: Queue, x: Tensor, k: int) -> Queue:
     """The last `k` inputs, the present one at the end, each as a vector."""
+    if any(held.shape != (x.numel(),) for held in queue):
+        raise ShapeError(
+            f"{owner}: the queue must hold earlier inputs as vectors of {x.numel()} values, as the step gives them, "
+            f"but has {', '.join(dims(held.shape) for held in queue)}. Begin with an empty one."
+        )
     return (*queue, x.flatten())[-k:]
 
 
@@ -76,7 +81,7 @@ def sliding_psn_step(
     x: Tensor, queue: Queue, weight: Tensor, bias: Tensor, surrogate_function: Surrogate
 ) -> tuple[Tensor, Queue]:
     """One step of `neuron.SlidingPSN`: the spikes, and its last inputs as vectors."""
-    queue = _queued(queue, x, len(weight))
+    queue = _queued("sliding_psn_step", queue, x, len(weight))
     return _fired(queue, weight[len(weight) - len(queue) :], bias, surrogate_function, x), queue
 
 
@@ -92,7 +97,7 @@ def masked_psn_step(
     """One step of `neuron.MaskedPSN`: the spikes, the number of the next step, and its last inputs as vectors."""
     if not 0 <= time_step < len(masked_weight):
         raise ShapeError(f"masked_psn_step has weights for {len(masked_weight)} steps, but got time_step={time_step}.")
-    queue = _queued(queue, x, k)
+    queue = _queued("masked_psn_step", queue, x, k)
     weight = masked_weight[time_step, time_step + 1 - len(queue) : time_step + 1]
     return _fired(queue, weight, bias[time_step], surrogate_function, x), time_step + 1, queue
 
