@@ -42,7 +42,7 @@ def compiled(backend: str) -> Way:
             torch.compiler.reset()
             net = stepped(case)
             with ExitStack() as stack:
-                read = seen(net, random.Random(choice), stack) if watched else dict
+                read = seen(net, random.Random(choice), stack, case.single) if watched else dict
                 if inside:
 
                     def run(x: Tensor, net: nn.Module = net) -> Tensor:
