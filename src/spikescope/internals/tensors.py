@@ -134,6 +134,10 @@ class Blank(NamedTuple):
     here: Callable[[], Tensor]
     there: Callable[[], Tensor]
 
+    def on(self, stream: Any) -> Callable[[], Tensor]:
+        """What makes it for a kernel on a stream, which is None where the device is not the current one."""
+        return self.there if stream is None else self.here
+
 
 def blank(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, device: torch.device) -> Blank:
     """Memory of this form on this device.

@@ -70,10 +70,9 @@ class PreparedNormed(PreparedOnGpu):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the normalisation comes to, a row each of scale, shift, mean and rate; then output and last state."""
         stream = stream_of(self.device)
-        at = stream is None
-        settled = sums = self.like_settled[at]()
+        settled = sums = self.like_settled.on(stream)()
         if self.by_batch:
-            sums = self.like_sums[at]()
+            sums = self.like_sums.on(stream)()
             self._moments(stream, x, sums)
         self._settle(stream, x, sums, norm, settled)
         return settled, self._fore(stream, x, rest, self._fields(rest, settled), checkpoints)

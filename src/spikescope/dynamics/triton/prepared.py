@@ -101,8 +101,8 @@ class PreparedOnGpu(Prepared):
         self, stream: Any, x: Tensor, rest: Sequence[Tensor], fields: Sequence[Tensor], checkpoints: Tensor | None
     ) -> tuple[Tensor, ...]:
         """The kernel forwards, on a stream as `Again` takes it; `fields` are all that are tensors, or `wholes`."""
-        at = stream is None
-        y, last, told = self.like_input[at](), [self.like_value[at]() for _ in self.first], self._told()
+        value = self.like_value.on(stream)
+        y, last, told = self.like_input.on(stream)(), [value() for _ in self.first], self._told()
         kept = self.no_checkpoints is None and checkpoints is not None
         tensors = [x, y, *last, *rest[: self.held], *told.values()]
         if kept:
@@ -158,10 +158,9 @@ class PreparedOnGpu(Prepared):
         """
         kind = needed, gains is not None
         back = self.backs.get(kind) or self._pass(*kind)
-        at = of.stream is None
-        gx, value = self.like_input[at](), self.like_value[at]
+        gx, value = self.like_input.on(of.stream)(), self.like_value.on(of.stream)
         starts = [value() for _ in range(self.held)]  # the kernel writes them all
-        sums = [back.sums[at]() if scalar and back.sums else value() for scalar in back.scalars]
+        sums = [back.sums.on(of.stream)() if scalar and back.sums else value() for scalar in back.scalars]
         if gains is None:
             self._launch_back(of, back, [gx, *starts, *sums], self._arguments_back)
         else:
