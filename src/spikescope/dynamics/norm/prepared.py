@@ -145,7 +145,7 @@ class PreparedNormed(PreparedOnGpu):
 
     def _sums(self, of: Backwards) -> Tensor:
         """The gradients of scale and shift as sums of tiles; see `gpu.channel_sums`."""
-        sums = self.like_tiles[of.stream is None]()
+        sums = self.like_tiles.on(of.stream)()
         self._launch_back(of, self.summing, [sums], self._arguments_of_sums)
         return sums
 
@@ -160,7 +160,7 @@ class PreparedNormed(PreparedOnGpu):
 
     def _settle_back(self, stream: Any, settled: Tensor, sums: Tensor) -> Tensor:
         """Of each channel, a row each, the gradients of weight and bias, then constant and slope of the correction."""
-        out = self.like_gains[stream is None]()
+        out = self.like_gains.on(stream)()
         known = self.known.get("settle back")
         if known is not None:
             known(stream, (settled, sums, out))
