@@ -35,7 +35,8 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "sockets": {"form", "hooks", "internals", "points"},
     "initial_state": {"errors", "form", "internals", "sockets"},
     "freed_graph": {"errors", "internals"},
-    "base": {"errors", "internals", "freed_graph", "sockets", "initial_state"},
+    "by_states": {"errors"},
+    "base": {"by_states", "errors", "internals", "freed_graph", "sockets", "initial_state"},
     "neuron": {
         "base",
         "class_form",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from .by_states import ByStates, forward_by
 from .errors import (
     ShapeError,
     check_call,
@@ -180,26 +181,7 @@ def moved(fn: Callable[[Tensor], Tensor], value: Any, wide: bool = True) -> Any:
     return _changed(move, value)
 
 
-def _by_states(name: str) -> Callable[..., Any]:
-    """A forward by the method `name`, a function of `(inputs, states)` that gives outputs and the next states."""
-
-    def forward(self: MemoryModule, *args: Any, **kwargs: Any) -> Any:
-        states = self.materialize_states(args, tuple(self.memories()), "s" if name.startswith("single") else "m")
-        outputs, states = getattr(self, name)(args, states, **kwargs)
-        names = [key for key, _ in self.named_memories()]
-        if len(states) != len(names):
-            raise ValueError(
-                f"{type(self).__name__}.{name} must give a state for each of {', '.join(names)}, but gave "
-                f"{len(states)}."
-            )
-        for key, held in zip(names, states, strict=True):
-            setattr(self, key, held)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    return forward
-
-
-class MemoryModule(StepModule, nn.Module):
+class MemoryModule(ByStates, StepModule, nn.Module):
     """A module with a state that lasts from call to call until `reset()`.
 
     The state is declared with `register_memory(name, value)`, then read and assigned as an attribute. It is no
@@ -246,7 +228,7 @@ class MemoryModule(StepModule, nn.Module):
         for mode in ("single", "multi"):
             by_states = f"{mode}_step_functional_forward"
             if by_states in vars(cls) and f"{mode}_step_forward" not in vars(cls):
-                setattr(cls, f"{mode}_step_forward", _by_states(by_states))
+                setattr(cls, f"{mode}_step_forward", forward_by(by_states))
         steps = (cls.single_step_forward, cls.multi_step_forward)
         cls._behind_input = frozenset(name for step in steps for name in _behind_input(step))
 
@@ -369,41 +351,6 @@ class MemoryModule(StepModule, nn.Module):
         if self._assigned:
             self._assigned.clear()
         return _apart(out, others, shares)
-
-    def materialize_states(self, inputs: tuple[Any, ...], states: tuple[Any, ...], step_mode: str) -> tuple[Any, ...]:
-        """The states that a `single_step_functional_forward` or `multi_step_functional_forward` of a subclass is called
-        with: as they are kept, unless a subclass makes tensors of them, which it may do by the inputs.
-        """
-        return states
-
-    def functional_forward(
-        self, inputs: tuple[Any, ...], states: tuple[Any, ...], **kwargs: Any
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """A call as a function of inputs and states: outputs and next states. The own state is as before afterwards.
-
-        The states are those of `memories()`, in their order. `functional.get_state` and `set_state` hand around those
-        of a whole network.
-
-        >>> spikescope.neuron.IFNode(v_reset=None).functional_forward((torch.tensor([0.75]),), (0.5,))
-        ((tensor([1.]),), (tensor([0.2500]),))
-        """
-        names = [name for name, _ in self.named_memories()]
-        if len(states) != len(names):
-            raise ValueError(
-                f"{type(self).__name__}.functional_forward takes a state for each of {', '.join(names) or 'no memory'},"
-                f" but got {len(states)}."
-            )
-        before, assigned = dict(self._memories), self._assigned.copy()
-        try:
-            for name, held in zip(names, states, strict=True):
-                setattr(self, name, held)
-            out = self(*inputs, **kwargs)
-            after = tuple(self.memories())
-        finally:
-            self._memories.update(before)
-            self._assigned.clear()
-            self._assigned.update(assigned)
-        return tuple(out) if isinstance(out, (tuple, list)) else (out,), after
 
     def single_step_forward(self, *args: Any, **kwargs: Any) -> Any:
         """One time step `[N, *]`."""

@@ -8,6 +8,8 @@ import torch
 from spikescope import base, functional, monitor, neuron
 from spikescope.compat.steps import if_step
 
+NEURONS = sorted(name for name, cls in neuron.registry.items() if cls.__module__.startswith("spikescope."))
+
 
 class Trace(base.MemoryModule):
     def __init__(self, step_mode="s"):
@@ -131,6 +133,66 @@ def test_a_call_of_a_neuron_as_a_function(cls, mode):
     assert all(now is before for now, before in zip(node.memories(), held, strict=True))
     with pytest.raises(ValueError, match="reset_net"):
         node(x[..., :1])
+
+
+def states_of(module, x, mode):
+    """States that an earlier call may have left."""
+    rest = module.materialize_states((x,), tuple(module.memories()), mode)
+    return tuple(held + 0.125 if isinstance(held, torch.Tensor) and held.is_floating_point() else held for held in rest)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_neuron_in_either_mode_as_a_function(name, mode):
+    cls = neuron.registry[name]
+    node, by = cls(**cls.example), f"{'single' if mode == 's' else 'multi'}_step_functional_forward"
+    if mode not in node.supported_step_mode():
+        with pytest.raises(ValueError, match=f"{name}: step_mode"):
+            getattr(node, by)((torch.rand(2, 3),), tuple(node.memories()))
+        return
+    node.step_mode = "s" if "s" in node.supported_step_mode() else "m"  # which has no part in it
+    x = 2 * (torch.rand(cls.example.get("T", 5), 2, 3) if mode == "m" else torch.rand(2, 3))
+    states, before = states_of(node, x, mode), list(node.memories())
+    torch.manual_seed(0)
+    outputs, after = getattr(node, by)((x,), states)
+    assert list(node.memories()) == before
+    other = copy.deepcopy(node)
+    other.step_mode = mode
+    for (key, _), held in zip(list(other.named_memories()), states, strict=True):
+        setattr(other, key, held)
+    torch.manual_seed(0)
+    wanted = other(x)
+    for got, held in zip(outputs, wanted if isinstance(wanted, list | tuple) else [wanted], strict=True):
+        assert torch.equal(got, held)
+    assert repr(after) == repr(tuple(other.memories()))
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_function_of_states_may_build_on_that_of_its_base(mode):
+    class Doubled(neuron.LIFNode):
+        def single_step_functional_forward(self, inputs, states, **kwargs):
+            (spike,), (v,) = super().single_step_functional_forward((2 * inputs[0],), states)
+            return (spike,), (0.5 * v,)
+
+    class Once(neuron.LIFNode):
+        def multi_step_functional_forward(self, inputs, states, **kwargs):
+            return super().multi_step_functional_forward((2 * inputs[0],), states, **kwargs)
+
+    class ByHooks(neuron.LIFNode):
+        def neuronal_charge(self, x):
+            super().neuronal_charge(2 * x)
+
+        def neuronal_reset(self, spike):
+            super().neuronal_reset(spike)
+            self.v = 0.5 * self.v
+
+    x_seq = drive().detach()
+    own, wanted = (cls(step_mode=mode, store_v_seq=True) for cls in (Doubled, ByHooks))
+    for x in [x_seq] if mode == "m" else x_seq:
+        assert torch.equal(own(x), wanted(x))
+    assert torch.equal(own.v, wanted.v)
+    assert torch.equal(own.v_seq, wanted.v_seq)
+    assert torch.equal(Once(step_mode="m")(x_seq), neuron.LIFNode(step_mode="m")(2 * x_seq))
 
 
 def test_what_a_reset_gives_is_told():

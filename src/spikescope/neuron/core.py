@@ -291,6 +291,14 @@ class PointwiseNeuron(Neuron, abstract=True):
         held = type(self).State(*(at_rest if given[name] is None else given[name] for name, at_rest in rest.items()))
         return tuple((given | start(held, x.new_empty(x.shape[step_mode == "m" :]))._asdict()).values())
 
+    def _in_mode(self, *given: Any) -> Any:
+        """As a function of states it leaves `v_seq` as it was, too."""
+        potentials = self._potentials.copy()
+        try:
+            return super()._in_mode(*given)
+        finally:
+            self._potentials = potentials
+
     def reset(self) -> None:
         super().reset()
         if self._potentials:
