@@ -117,6 +117,36 @@ def test_the_rates_of_a_network_with_pools_are_its_activations(name):
     )
 
 
+class Twice(nn.Module):
+    """One ReLU that is called twice, in a module, and one outside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ModuleDict({"fc": nn.Linear(4, 4), "act": nn.ReLU()})
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        x = self.inner["act"](self.inner["fc"](x))
+        return self.act(self.inner["act"](self.inner["fc"](x)))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "called"),
+    [
+        ("RateCodingRecipe", {}, "spiking"),
+        ("RateCodingRecipe", {"channel_wise": True}, "channel_spiking"),
+        ("LocalThresholdBalancingRecipe", {}, "ltb_spiking"),
+    ],
+)
+def test_the_modules_have_the_names_of_files_of_that_release(name, given, called):
+    from spikingjelly.activation_based import ann2snn
+
+    snn = ann2snn.Converter(getattr(ann2snn, name)([torch.rand(8, 4)], **given)).convert(Twice())
+    places = [f"inner.{called}_0", f"inner.{called}_1", f"{called}_0"]
+    scales = [f"{place}.{scaler}.scale" for place in places for scaler in ("scaler0", "scaler1")]
+    assert sorted(snn.state_dict()) == sorted(["inner.fc.weight", "inner.fc.bias", *scales])
+
+
 def test_a_neuron_of_ones_own_is_told_the_scale_and_asked_for_its_threshold():
     from spikingjelly.activation_based import ann2snn, neuron
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -36,6 +37,7 @@ class ToRates(FXConversionRecipe):
     fuse_flag: bool
     channel_dim: int
     pools_first = False  # whether a max-pool behind a ReLU comes before the neuron, as an ordinary pool
+    called = "spiking"  # the name of a neuron, behind which comes its number among those in the same module
 
     def hook(self) -> nn.Module:
         """What measures one activation."""
@@ -79,6 +81,7 @@ class ToRates(FXConversionRecipe):
 
     def replace(self, converter: Any, fx_model: fx.GraphModule) -> fx.GraphModule:
         held, hooks = plan_of(fx_model), {}
+        _name_neurons(held, self.called)
         for node in held.of("neuron"):
             call = node.meta.pop("hook")
             hooks[node] = fx_model.get_submodule(call.target)
@@ -93,6 +96,17 @@ def plan_of(net: fx.GraphModule) -> Plan:
         net.meta["roles"] = Plan(net, net.__class__.__name__)
     held: Plan = net.meta["roles"]
     return held
+
+
+def _name_neurons(held: Plan, called: str) -> None:
+    """Call the neurons of the modules that are ReLUs as SpikingJelly 2.0 calls them, so that files of it load."""
+    taken = {name for name, _ in held.net.named_modules()}
+    for node in held.of("neuron"):
+        if node.op == "call_module":
+            inside = str(node.target).rpartition(".")[0]
+            names = (f"{inside}.{called}_{number}".lstrip(".") for number in count())
+            held.names[node] = next(name for name in names if name not in taken)
+            taken.add(held.names[node])
 
 
 def _after_its_pool(held: Plan, node: fx.Node) -> None:
@@ -159,6 +173,7 @@ class RateCodingRecipe(ToRates):
         check_bound("RateCodingRecipe", "momentum", self.momentum, least=0, most=1)
         check_bound("RateCodingRecipe", "eps", self.eps, above=0)
         self.pools_first = self.channel_wise and self.pre_spike_maxpool
+        self.called = "channel_spiking" if self.channel_wise else "spiking"
 
     def hook(self) -> nn.Module:
         if self.channel_wise:
@@ -188,6 +203,7 @@ class LocalThresholdBalancingRecipe(ToRates):
     """
 
     pools_first = True
+    called = "ltb_spiking"
 
     def __init__(
         self, dataloader: Iterable[Any], channel_dim: int = 1, fuse_flag: bool = True, eps: float = 1e-6
