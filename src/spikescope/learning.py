@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from numbers import Real
 from typing import Any
@@ -42,7 +42,7 @@ def _apart(step: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _same(weight: Tensor) -> Tensor:
+def same(weight: Tensor) -> Tensor:
     return weight
 
 
@@ -53,7 +53,7 @@ def _is_number(given: Any) -> bool:
     return single or (isinstance(given, Real) and not isinstance(given, bool))
 
 
-def _through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+def through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """What the synapse computes, without its bias and past its hooks."""
     if isinstance(synapse, nn.Linear):
         return F.linear(x, weight)
@@ -61,7 +61,7 @@ def _through(synapse: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     return synapse._conv_forward(x, weight, None)
 
 
-def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
+def correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
     """For each weight the sum of `pre * post` over all the places, samples and steps where it joins the two.
 
     This is the gradient of `post * synapse(pre)` with respect to the weight, whatever stride, padding and groups are.
@@ -69,8 +69,32 @@ def _correlation(synapse: Any, pre: Tensor, post: Tensor) -> Tensor:
     pre, post = (held.flatten(0, -synapse.weight.ndim) for held in (pre, post))  # [T, N, *] to [T * N, *]
     with torch.enable_grad(), torch.autocast(pre.device.type, enabled=False):
         weight = torch.zeros_like(synapse.weight, dtype=pre.dtype, requires_grad=True)  # its values have no part in it
-        (found,) = torch.autograd.grad(_through(synapse, pre, weight), weight, post)
+        (found,) = torch.autograd.grad(through(synapse, pre, weight), weight, post)
     return found
+
+
+def leaky(trace: Any, tau: float) -> Any:
+    """What is left of a trace after a step, by the rule of Euler."""
+    return trace - trace / tau
+
+
+def exponential(trace: Any, tau: float) -> Any:
+    """What is left of a trace after a step, exactly."""
+    return trace * math.exp(-1 / tau)
+
+
+def change_of(
+    synapse: Any, tracked: Sequence[Tensor], up: Tensor, down: Tensor, reward: Tensor | float = 1.0
+) -> Tensor:
+    """The change of the weights, summed over samples, places and steps.
+
+    - `tracked`: the spikes before and behind the synapse and their traces. `reward` weighs samples, or steps.
+    - `up`, `down`: what the present weights make of potentiation and of depression.
+    """
+    x, y, pre, post = tracked
+    depression = correlation(synapse, x, reward * post)
+    potentiation = correlation(synapse, pre, reward * y)
+    return up * potentiation - down * depression
 
 
 class _Learner(MemoryModule):
@@ -79,6 +103,7 @@ class _Learner(MemoryModule):
     A copy, by deepcopy or pickle, observes copies of both layers and goes on from the same traces.
     """
 
+    _left = staticmethod(leaky)  # of a trace, after a step
     tau_pre: float
     tau_post: float
     trace_pre: Tensor | float
@@ -174,9 +199,6 @@ class _Learner(MemoryModule):
         self.in_spike_monitor.clear_recorded_data()
         self.out_spike_monitor.clear_recorded_data()
 
-    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
-        raise NotImplementedError
-
     def _observations(self, on_grad: bool) -> list[tuple[Tensor, Tensor]]:
         """Input and output of every step since the last call of `step`, at least in float32; they are kept."""
         if on_grad and (is_parametrized(self.synapse, "weight") or not self.synapse.weight.is_leaf):
@@ -211,7 +233,7 @@ class _Learner(MemoryModule):
             for name, trace, shape in zip(("trace_pre", "trace_post"), traces, shapes, strict=True):
                 check_state(owner, shape, {name: trace}, cure=_CURE)
             traces = [torch.empty(shape, device="meta") for shape in shapes]
-            leads = _through(synapse, traces[0], self.synapse.weight.detach().to("meta", traces[0].dtype)).shape
+            leads = through(synapse, traces[0], self.synapse.weight.detach().to("meta", traces[0].dtype)).shape
             if leads != shapes[1]:
                 raise ShapeError(
                     f"{owner} pairs every output of the synapse with a spike of the neuron: both must have one shape. "
@@ -222,8 +244,8 @@ class _Learner(MemoryModule):
 
     def _track(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of spikes up into the traces; these."""
-        pre = self._decay(self.trace_pre, self.tau_pre) + x
-        post = self._decay(self.trace_post, self.tau_post) + y
+        pre = self._left(self.trace_pre, self.tau_pre) + x
+        post = self._left(self.trace_post, self.tau_post) + y
         self.trace_pre, self.trace_post = pre, post
         return pre, post
 
@@ -249,10 +271,7 @@ class _Learner(MemoryModule):
         return self.f_post(weight), self.f_pre(weight)
 
     def _scaled(self, tracked: list[Tensor], reward: Tensor | float, up: Tensor, down: Tensor) -> Tensor:
-        x, y, pre, post = tracked
-        depression = _correlation(self.synapse, x, reward * post)
-        potentiation = _correlation(self.synapse, pre, reward * y)
-        return up * potentiation - down * depression
+        return change_of(self.synapse, tracked, up, down, reward)
 
     def _check_call(self, on_grad: bool, **numbers: Tensor | float) -> None:
         """Refuse what is no number, and what would make all weights NaN; a GPU is not waited for."""
@@ -315,13 +334,10 @@ class STDPLearner(_Learner):
         sn: nn.Module,
         tau_pre: float,
         tau_post: float,
-        f_pre: WeightFunction = _same,
-        f_post: WeightFunction = _same,
+        f_pre: WeightFunction = same,
+        f_post: WeightFunction = same,
     ) -> None:
         super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
-
-    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
-        return trace - trace / tau
 
     @_apart
     def step(self, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:
@@ -338,8 +354,7 @@ class STDPLearner(_Learner):
 class _RewardLearner(_Learner):
     """A rule that waits for a reward; its traces decay exponentially."""
 
-    def _decay(self, trace: Tensor | float, tau: float) -> Tensor | float:
-        return trace * math.exp(-1 / tau)
+    _left = staticmethod(exponential)
 
 
 class MSTDPLearner(_RewardLearner):
@@ -369,8 +384,8 @@ class MSTDPLearner(_RewardLearner):
         sn: nn.Module,
         tau_pre: float,
         tau_post: float,
-        f_pre: WeightFunction = _same,
-        f_post: WeightFunction = _same,
+        f_pre: WeightFunction = same,
+        f_post: WeightFunction = same,
     ) -> None:
         super().__init__(step_mode, synapse, sn, {"tau_pre": tau_pre, "tau_post": tau_post}, f_pre, f_post)
         self.batch_size = check_whole("MSTDPLearner", "batch_size", batch_size)
@@ -431,8 +446,8 @@ class MSTDPETLearner(_RewardLearner):
         tau_pre: float,
         tau_post: float,
         tau_trace: float,
-        f_pre: WeightFunction = _same,
-        f_post: WeightFunction = _same,
+        f_pre: WeightFunction = same,
+        f_post: WeightFunction = same,
     ) -> None:
         taus = {"tau_pre": tau_pre, "tau_post": tau_post, "tau_trace": tau_trace}
         super().__init__(step_mode, synapse, sn, taus, f_pre, f_post)

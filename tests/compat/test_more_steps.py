@@ -107,6 +107,49 @@ def test_a_threshold_that_is_met_with_an_offset():
     assert torch.equal(functional.sparse_linear(spike, weight, strategy="sparse"), F.linear(spike, weight))
 
 
+@pytest.mark.parametrize("v_reset", [0.0, None])
+def test_thresholds_by_channel_over_a_sequence(v_reset):
+    from spikingjelly.activation_based import functional, neuron
+
+    x_seq, thresholds = torch.rand(6, 2, 3, 2, 2), torch.tensor([0.75, 1.0, 1.5])
+    node = neuron.IFNode(thresholds.view(3, 1, 1), v_reset, step_mode="m", store_v_seq=True)
+    wanted = node(x_seq)
+    v = torch.zeros(2, 3, 2, 2)
+    spikes, last, course = functional.activation_aware_if_multi_step(
+        x_seq, v, thresholds, torch.zeros(1), 3, 4, v_reset, store_v_seq=True
+    )
+    assert 0 < wanted.mean() < 1
+    assert torch.equal(spikes, wanted)
+    torch.testing.assert_close((last, course), (node.v, node.v_seq))
+    offset = torch.tensor([0.25, 0.0, -0.25])
+    early, _, course = functional.activation_aware_if_multi_step(x_seq, v, thresholds, offset, 3, 4, v_reset)
+    assert course is None
+    assert torch.equal(early[0], (x_seq[0] >= (thresholds - offset).view(3, 1, 1)).float())
+    with pytest.raises(ValueError, match="v_offset must have one value or 3, one a channel"):
+        functional.activation_aware_if_multi_step(x_seq, v, thresholds, torch.zeros(2), 3, 4)
+    with pytest.raises(ValueError, match="5 channels of 4 values that fill a step"):
+        functional.activation_aware_if_multi_step(x_seq, v, thresholds, offset, 5, 4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 8), (0, 3)])
+def test_spikes_as_bits(shape):
+    from spikingjelly.activation_based import functional
+
+    spikes = torch.randint(2, shape, generator=torch.Generator().manual_seed(1)).float()
+    bits = functional.bit_spike_compress(spikes)
+    assert (bits.dtype, bits.shape) == (torch.uint8, (-(-spikes.numel() // 8),))
+    assert torch.equal(functional.bit_spike_decompress(bits, shape, torch.float32), spikes)
+    assert functional.bit_spike_decompress(bits, shape).dtype is torch.uint8
+    if spikes.ndim == 2:
+        rows, weight, bias = functional.bit_pack_spike_dense(spikes), torch.rand(5, shape[1]), torch.rand(5)
+        assert rows.shape == (shape[0], 1)
+        assert torch.equal(functional.packed_spike_linear(rows, weight, bias), F.linear(spikes, weight, bias))
+        with pytest.raises(ValueError, match=r"rows of ceil\(K / 8\) bytes"):
+            functional.packed_spike_linear(rows, torch.rand(5, 9))
+    with pytest.raises(ValueError, match="has 99 spikes, which take 13 bytes"):
+        functional.bit_spike_decompress(bits, (99,))
+
+
 NUMBERS = {"piecewise_leaky_relu": (2.0, 0.25), "leaky_k_relu": (0.25, 2.0), "fake_numerical_gradient": (0.5,)}
 
 

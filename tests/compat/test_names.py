@@ -80,7 +80,10 @@ def test_advice_names_what_there_is(words):
         ("activation_based.op_counter.NeuroMCEnergyProfiler", "no chip is simulated here"),
         ("activation_based.op_counter.PowerCounter", "spikescope.compat.op_counter has no counterpart"),
         ("timing_based.neuron.Tempotron", "neurons of precise spike times"),
-        ("activation_based.functional.activation_aware_if_multi_step", "a neuron with step_mode='m' takes sequences"),
+        (
+            "activation_based.functional.lava_cuba_lif_step",
+            "functional.get_state and functional.set_state hand a state",
+        ),
     ],
 )
 def test_what_is_not_here_imports_and_is_refused_on_use(dotted, words):

@@ -90,9 +90,6 @@ AREAS: dict[str, str] = {
 UNRELEASED = frozenset({"activation_based.op_counter"})
 """Parts of which published code imports names that no release has: what they lack is refused when it is used, too."""
 
-_STEPS = (
-    "a neuron with step_mode='m' takes sequences; functional.get_state and functional.set_state hand its state around"
-)
 _RECIPE = "networks are converted from PyTorch here by ann2snn.Converter(dataloader)(net)"
 
 INSTEAD: tuple[tuple[str, str], ...] = (
@@ -117,9 +114,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ("check_cuda_grad", "backends are compared with the eager loop by `make fuzz`"),
     ("clamp_backward", "quantize.clamp(x, low, high) has its gradient"),
     ("plot_surrogate_function", "evaluate surrogate(x) and its gradient on a grid, and draw them with matplotlib"),
-    ("*_multi_step", _STEPS),
-    ("stdp_*step", "learning.STDPLearner keeps the traces and calls the rule itself"),
-    ("mstdp*", "learning.MSTDPLearner and MSTDPETLearner keep the traces and call the rule themselves"),
     (
         "STDPLearner",
         "learning.STDPLearner(step_mode, synapse, sn, tau_pre, tau_post) is the rule for a layer and a neuron",
@@ -138,8 +132,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ("ActivationAwareIFNode", "neuron.IFNode(v_threshold=...) takes a tensor, as [C, 1, 1] for channels"),
     ("*TuningCurveEncoder", "encoding.PopSpikeEncoderDeterministic and PopSpikeEncoderRandom code by populations"),
     ("IntervalEncoder", "encoding.PeriodicEncoder(spike) repeats a train that has a spike each T_in steps"),
-    ("bit_spike_*", "spikes.PackedSpikes keeps spikes as bits"),
-    ("*packed_spike*", "spikes.PackedSpikes keeps spikes as bits"),
     (
         "*_step",
         "functional.get_state and functional.set_state hand a state around; most neurons have a step here",

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_sequence, check_whole, dims
 from ..neuron.gated import conducted, gated
-from ..surrogate import Surrogate
+from ..surrogate import Sigmoid, Surrogate
 from .sequences import if_multi_step, lif_multi_step
 from .steps import voltage_reset
 
 __all__ = [
+    "activation_aware_if_multi_step",
     "activation_aware_if_step",
     "gated_lif_step",
     "if_linear",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 Queue = tuple[Tensor, ...]
+_HEAVISIDE = Sigmoid()
 
 
 def activation_aware_if_step(
@@ -40,6 +42,46 @@ def activation_aware_if_step(
     h = v + x
     spike = surrogate_function(h + v_offset - v_threshold)
     return spike, voltage_reset(h, spike, v_threshold, v_reset, detach_reset)  # type: ignore[arg-type]  # a tensor, too
+
+
+def activation_aware_if_multi_step(
+    x_seq: Tensor,
+    v: Tensor,
+    v_threshold: Tensor,
+    v_offset: Tensor,
+    channel_size: int,
+    inner_size: int,
+    v_reset: float | None = 0.0,
+    store_v_seq: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`activation_aware_if_step` over a sequence: spikes, the last potential, and `v_seq` or None.
+
+    The thresholds and offsets are of one number, or of `channel_size` channels, each `inner_size` values in a row of
+    the flat step.
+    """
+    owner = "activation_aware_if_multi_step"
+    check_sequence(owner, x_seq)
+    inner_size, channel_size = (check_whole(owner, "a size", size) for size in (inner_size, channel_size))
+    if not len(x_seq) or v.shape != x_seq.shape[1:] or v.numel() % (channel_size * inner_size):
+        raise ShapeError(
+            f"{owner} takes a sequence [T, *] of at least one step, v like a step, and {channel_size} channels of "
+            f"{inner_size} values that fill a step, but got {dims(x_seq.shape)} and {dims(v.shape)}."
+        )
+    channel = torch.arange(v.numel(), device=v.device) // inner_size % channel_size
+    fields = []
+    for name, held in (("v_threshold", v_threshold), ("v_offset", v_offset)):
+        if held.numel() not in (1, channel_size):
+            raise ShapeError(
+                f"{owner}: {name} must have one value or {channel_size}, one a channel, but got {dims(held.shape)}."
+            )
+        fields.append(held.flatten().expand(channel_size)[channel].view(v.shape))
+    threshold, offset = fields
+    spikes, potentials = [], []
+    for x in x_seq:
+        spike, v = activation_aware_if_step(x, v, threshold, offset, v_reset, _HEAVISIDE)
+        spikes.append(spike)
+        potentials.append(v)
+    return torch.stack(spikes), v, torch.stack(potentials) if store_v_seq else None
 
 
 def gated_lif_step(

@@ -10,6 +10,14 @@ ROOT = "spikingjelly"
 
 _ROOMS = ("base", "neuron", "surrogate", "layer", "functional", "monitor", "encoding", "rnn", "quantize")
 _ONLINE = ("fptt_online_training", "fptt_online_training_init_w_ra", "ottt_online_training")
+_LEARNED_STEPS = (
+    *("stdp_linear_step", "stdp_conv1d_step", "stdp_conv2d_step"),
+    *("mstdp_linear_step", "mstdpet_linear_step", "mstdpet_reward_step"),
+)
+_LEARNED_STEPS_OF_LAYERS = (
+    *("stdp_linear_single_step", "stdp_conv1d_single_step", "stdp_conv2d_single_step", "stdp_multi_step"),
+    *("mstdp_linear_single_step", "mstdpet_linear_single_step"),
+)
 _ANN2SNN = (
     "spikescope.ann2snn",
     *(
@@ -77,6 +85,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.compat.steps",
         "spikescope.compat.sequences",
         "spikescope.compat.more_steps",
+        "spikescope.compat.bit_spikes",
+        *(f"spikescope.compat.learned_steps:{name}" for name in _LEARNED_STEPS),
         "spikescope.neuron.mixing.signed:stbif_step",
         "spikescope.neuron.mixing.signed:stbif_multi_step",
         *_later(
@@ -105,6 +115,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.learning": (
         "spikescope.learning",
         "spikescope.compat.ages.rewards",
+        *(f"spikescope.compat.learned_steps:{name}" for name in _LEARNED_STEPS_OF_LAYERS),
         *(f"spikescope.functional:{name}" for name in _ONLINE),
     ),
     "activation_based.ann2snn": _ANN2SNN,
