@@ -76,6 +76,24 @@ def test_where_blocks_end_changes_nothing(name, seed, monkeypatch):
     assert same(measured(name, sliced(runs, rng), sliced(others, rng), 7, 30), wanted)
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_part_of_a_run_is_measured_as_that_part_of_its_tensor(name):
+    x = bursty((30, 4, 5), 11)
+    y = x.flip(0).roll(1, 2)
+    wanted = measured(name, x[7:25, 1:3], y[7:25, 1:3], 2, 18)
+    a, b = (signal([held], np.random.default_rng(4)) for held in (x, y))
+    part = {"step": slice(7, 25), "sample": slice(1, 3)}
+    assert same(measured(name, list(a.blocks(**part)), list(b.blocks(**part)), 2, 18), wanted)
+    assert same(measured(name, a.events(**part), b.events(**part), 2, 18), wanted)
+    for apart, words in (
+        ({"step": slice(1, None, 2)}, "step 3 comes after 1"),
+        ({"sample": slice(0, 4, 3)}, "sample 3"),
+    ):
+        for parts in ((list(a.blocks(**apart)), list(b.blocks(**apart))), (a.events(**apart), b.events(**apart))):
+            with pytest.raises(ValueError, match=f"{name} takes each .*{words}"):
+                measured(name, *parts, 2, 15)
+
+
 @pytest.mark.parametrize("name", [held for held in MEASURES if "events" not in registry[held].takes])
 def test_runs_may_differ_in_length_or_are_refused_in_words(name):
     runs = [drawn((12, 2, 3), 0.4, 1), drawn((20, 3, 3), 0.4, 2)]

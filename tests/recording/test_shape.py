@@ -87,6 +87,23 @@ def test_events_are_the_places_of_the_spikes_in_order(signal):
     part = signal.events(run=[0, 2], step=slice(2, 6), sample=slice(1, 3))
     assert np.array_equal(np.stack(part[:4]), expected(RUNS, (0, 2), (1, 2), range(20), range(2, 6)))
     assert part.runs == ((6, 3), (0, 0), (6, 3))
+    for step, sample in (
+        (slice(1, None, 2), None),
+        (slice(None, None, 3), slice(0, 3, 2)),
+        (4, 2),
+        (None, slice(2, 2)),
+    ):
+        part = signal.events(run=[0, 2], step=step, sample=sample)
+        steps, samples = (
+            range(9)[slice(key, key + 1) if isinstance(key, int) else key or slice(None)] for key in (step, sample)
+        )
+        assert np.array_equal(np.stack(part[:4]), expected(RUNS, (0, 2), samples, range(20), steps))
+        if samples:
+            assert part.looked[2] == (steps, range(3)[samples.start : samples.stop : samples.step])
+        for block in signal.blocks(run=2, step=step, sample=sample):
+            there = RUNS[2][block.step : block.step + len(block.values)]
+            held = block.values.dense() if signal.packed else block.values
+            assert torch.equal(held, there[:, block.sample : block.sample + held.shape[1]])
     chosen = signal.events(run=0, neuron=[4, 9])
     assert set(chosen.neuron.tolist()) <= {0, 1}
     assert chosen.neuron_shape == (2,)

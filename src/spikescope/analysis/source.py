@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -71,7 +71,10 @@ class Chunk:
 
 
 def chunks(owner: str, spikes: Spikes) -> Iterator[Chunk]:
-    """The spikes in order of run, then time. Any value but 0 is one spike; NaN is a ValueError."""
+    """The spikes in order of run, then time. Any value but 0 is one spike; NaN is a ValueError.
+
+    A part of a run is measured as that part of a tensor: it begins with step 0 and sample 0.
+    """
     if isinstance(spikes, (Tensor, PackedSpikes)):
         yield _chunk(owner, 0, 0, 0, spikes)
     elif isinstance(spikes, Events):
@@ -91,12 +94,25 @@ def _chunk(owner: str, run: int, start: int, first: int, held: Tensor | PackedSp
 def _of_events(owner: str, spikes: Events) -> Iterator[Chunk]:
     shape = torch.Size(spikes.neuron_shape)
     borders = np.searchsorted(spikes.run, np.arange(len(spikes.runs) + 1))
-    for run, (steps, samples) in enumerate(spikes.runs):
-        if not steps and not samples:  # there is none of this number
+    looked = spikes.looked or tuple((range(steps), range(samples)) for steps, samples in spikes.runs)
+    for run, (steps, samples) in enumerate(looked):
+        if not any(spikes.runs[run]):  # there is none of this number
             continue
+        for what, held in (("step", steps), ("sample", samples)):
+            if held.step != 1:
+                raise _gap(owner, run, what, held.start, held.start + held.step)
         part = slice(borders[run], borders[run + 1])
-        train = np.asarray(spikes.sample[part]) * shape.numel() + spikes.neuron[part]
-        yield Chunk(owner, run, 0, steps, 0, samples, shape, (train, np.asarray(spikes.step[part])))
+        train = (np.asarray(spikes.sample[part]) - samples.start) * shape.numel() + spikes.neuron[part]
+        step = np.asarray(spikes.step[part]) - steps.start
+        yield Chunk(owner, run, 0, len(steps), 0, len(samples), shape, (train, step))
+
+
+def _gap(owner: str, run: int, what: str, last: int, coming: int) -> ValueError:
+    """The error for what is left out between two steps or samples, and would count as without spikes."""
+    return ValueError(
+        f"{owner} takes each {what} after the one before it, but of run {run} {what} {coming} comes after {last}. "
+        f"A tensor, as signal.read(run, {what}=...) gives it, is taken as it is."
+    )
 
 
 def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
@@ -107,6 +123,7 @@ def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
             f"recording['conv1']['spike'], or its blocks, but got {type(spikes).__name__}."
         )
     before: Chunk | None = None
+    begin = (0, 0)  # the first step and sample of the run that were looked at
     for block in blocks:
         if not isinstance(block, Block):
             raise TypeError(
@@ -114,10 +131,12 @@ def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
                 f"{type(block).__name__}. Join tensors along time with torch.cat first."
             )
         chunk = _chunk(owner, block.run, block.step, block.sample, block.values)
+        if before is None or chunk.run != before.run:
+            begin = chunk.start, chunk.first
         if before is not None:
             _check_order(owner, before, chunk)
         before = chunk
-        yield chunk
+        yield replace(chunk, start=chunk.start - begin[0], first=chunk.first - begin[1])
     if before is None:
         raise ValueError(f"{owner} got no block of spikes. Record something first.")
 
@@ -133,6 +152,10 @@ def _check_order(owner: str, a: Chunk, b: Chunk) -> None:
             f"{owner} takes blocks in the order of runs and time, but step {b.start} of run {b.run} came after the "
             f"steps {a.start} to {a.start + a.steps - 1} of run {a.run}."
         )
+    if b.run == a.run:
+        what, end, coming = ("sample", a.first + a.samples, b.first) if beside else ("step", a.start + a.steps, b.start)
+        if coming > end:
+            raise _gap(owner, a.run, what, end - 1, coming)
 
 
 def _check_spikes(owner: str, x: Tensor) -> None:

@@ -35,6 +35,7 @@ class Events(NamedTuple):
 
     - `neuron_shape`: the axes of a sample; `neuron` counts through them, flat.
     - `runs`: of each run its steps and samples, also where no spike fell; `(0, 0)` where there is none of that number.
+    - `looked`: of each run the steps and the samples that were looked at, where some were chosen; else empty.
 
     >>> found = events_of(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))
     >>> found.neuron, found.step, found.runs
@@ -47,6 +48,7 @@ class Events(NamedTuple):
     step: Whole
     neuron_shape: tuple[int, ...]
     runs: tuple[tuple[int, int], ...]
+    looked: tuple[tuple[range, range], ...] = ()
 
 
 class _Held(NamedTuple):

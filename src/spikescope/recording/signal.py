@@ -172,7 +172,16 @@ class Signal(Sequence["RunView"]):
     def blocks(
         self, run: Index = None, step: Index = None, sample: Index = None, neuron: Index = None
     ) -> Iterator[Block]:
-        """The values piece by piece, in the order of run and time: of all runs, or of these; see `read`."""
+        """The values piece by piece, in the order of run and time: of all runs, or of these; see `read`.
+
+        Where a slice takes one step in so many, or one sample, each is a block by itself, as a block is neighbours.
+        """
+        for block in self._cut(run, step, sample, neuron):
+            along, beside = ((key.step or 1) if isinstance(key, slice) else 1 for key in (step, sample))
+            yield from [block] if along == beside == 1 else _apart(block, along, beside)
+
+    def _cut(self, run: Index, step: Index, sample: Index, neuron: Index) -> Iterator[Block]:
+        """What is wanted of each piece, the steps and samples as far apart as slices say."""
         for index in self._chosen(run):
             held = self._run(index)
             steps, samples = span("step", step, held.steps), span("sample", sample, held.samples)
@@ -232,7 +241,7 @@ class Signal(Sequence["RunView"]):
             raise TypeError(
                 f"read gives one run, by its number, but got {run!r}. blocks(run=...) goes through several."
             )
-        parts = [block.values for block in self.blocks(int(run), step, sample, neuron)]
+        parts = [block.values for block in self._cut(int(run), step, sample, neuron)]
         if not parts:
             held = self._run(int(run))
             shape = self._of(int(run))[0].neuron_shape
@@ -243,9 +252,16 @@ class Signal(Sequence["RunView"]):
         return dense[0] if len(dense) == 1 else torch.cat(dense)
 
     def events(self, run: Index = None, step: Index = None, sample: Index = None, neuron: Index = None) -> Events:
-        """The spikes as flat arrays; of chosen neurons, `neuron` counts through the chosen ones."""
+        """The spikes as flat arrays, with the numbers that step and sample have in the run; of chosen neurons, `neuron`
+        counts through the chosen ones.
+        """
         found = events_of(self.blocks(run, step, sample, neuron))
-        return found if found.runs else found._replace(neuron_shape=self.neuron_shape)
+        found = found if found.runs else found._replace(neuron_shape=self.neuron_shape)
+        if step is None and sample is None:
+            return found
+        none, chosen = (range(0), range(0)), map(self._run, self._chosen(run))
+        places = {held.index: (span("step", step, held.steps), span("sample", sample, held.samples)) for held in chosen}
+        return found._replace(looked=tuple(places.get(index, none) for index in range(len(found.runs))))
 
     def __repr__(self) -> str:
         runs = self.runs
@@ -314,6 +330,16 @@ class Layer(Mapping[str, Signal]):
 
     def __repr__(self) -> str:
         return f"Layer({self.name!r}{f', {self.kind}' if self.kind else ''}: {', '.join(self)})"
+
+
+def _apart(block: Block, along: int, beside: int) -> Iterator[Block]:
+    """The steps and samples of a cut that lie so far apart, those that are no neighbours each as a block."""
+    values = block.values.dense() if isinstance(block.values, PackedSpikes) else block.values
+    wide, high = (1 if apart != 1 else max(1, size) for apart, size in zip((along, beside), values.shape, strict=False))
+    for at, steps in enumerate(values.split(wide)):
+        for place, part in enumerate(steps.split(high, 1)):
+            held = part if isinstance(block.values, Tensor) else PackedSpikes.from_dense(part)
+            yield Block(block.run, block.step + along * at, block.sample + beside * place, held)
 
 
 def span(axis: str, key: Index, size: int) -> range:
