@@ -66,3 +66,16 @@ def test_coincidences_of_trains_without_an_axis_of_neurons():
 def test_spikes_are_real_numbers(name):
     with pytest.raises(TypeError, match=f"{name} takes real numbers"):
         registry[name].function(torch.ones(6, 2, 3, dtype=torch.complex64), **registry[name].example)
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([-1, 2], "step -1, but a run has 6 steps"),
+        ([[-1, 2]], "sample -1, but there are 2 samples"),
+        ([[3, 2]], "sample 3"),
+    ],
+)
+def test_the_event_that_is_not_there_is_named(events, words):
+    with pytest.raises(ValueError, match=words):
+        analysis.peri_event(torch.zeros(6, 2, 1), events)

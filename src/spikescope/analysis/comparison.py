@@ -191,7 +191,8 @@ def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> D
             f"compare: {_quoted(key[0])} has {key[1]} of the runs {_extents(a)} in the first, and {_extents(b)} in the "
             "second (run, steps, samples, neurons). Give both the same input."
         )
-    first, values, differing, largest, counts = None, 0, 0, 0.0, torch.zeros(2, 0, device="cpu")
+    first, values, differing, largest = None, 0, 0, 0.0
+    counts = torch.zeros(2, 0, dtype=torch.int64, device="cpu")  # of what differs, and of all, at each step
     for run, step, x, y in _matched(a, b):
         if x.is_complex() or y.is_complex():
             raise TypeError(
@@ -207,7 +208,7 @@ def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> D
         largest = max(largest, finite.max().item() if finite.numel() else 0.0)
         values, differing = values + odd.numel(), differing + int(odd.sum())
         missing = max(0, step + len(x) - counts.shape[1])
-        counts = torch.cat((counts, torch.zeros(2, missing, device="cpu")), 1)
+        counts = torch.cat((counts, counts.new_zeros(2, missing)), 1)
         counts[0, step : step + len(x)] += odd.sum((1, 2))
         counts[1, step : step + len(x)] += odd[0].numel() if len(odd) else 0
     return Difference(*key, first, values, differing, largest, (counts[0].double() / counts[1]).nan_to_num())

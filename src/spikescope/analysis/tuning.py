@@ -212,8 +212,10 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
         sample, step = _of_run(held, samples, run.samples)
         samples += run.samples
         used += len(step)
-        if len(step) and not (step.min() >= 0 and step.max() < run.steps):
-            raise ValueError(f"{owner}: there is an event at step {step.max()}, but a run has {run.steps} steps.")
+        if (odd := step[(step < 0) | (step >= run.steps)]).size:
+            raise ValueError(
+                f"{owner}: there is an event at step {odd[0]}, but a run has {run.steps} steps, from 0 on."
+            )
         at = np.add.outer(lags, step)
         seen += ((at >= 0) & (at < run.steps)).sum(1)
         before, behind = max(0, last), max(0, -first)
@@ -223,7 +225,8 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
         more = [np.bincount(neuron, there[fired, run.step - lag + before], minlength=size) for lag in lags]
         total = total + np.stack(more)
     if held.ndim == 2 and used < len(held):
-        raise ValueError(f"{owner}: there is an event of sample {held[:, 0].max()}, but there are {samples} samples.")
+        odd = held[(held[:, 0] < 0) | (held[:, 0] >= samples), 0]
+        raise ValueError(f"{owner}: there is an event of sample {odd[0]}, but there are {samples} samples, from 0 on.")
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = torch.from_numpy(total / seen[:, None])
     return PeriEvent(torch.from_numpy(lags), rate.reshape(len(lags), *shape), torch.from_numpy(seen))
