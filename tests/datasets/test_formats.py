@@ -385,6 +385,15 @@ def test_numpy_files_and_structured_arrays(tmp_path):
     same(formats.from_structured(formats.to_structured(events)), events)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("x", 40_000), ("y", 1.5), ("t", 0.25), ("t", np.nan), ("t", 2**63), ("x", -(2**15) - 1)]
+)
+def test_what_a_structured_array_has_no_place_for_is_refused_in_words(name, value):
+    events = {held: np.zeros(3, np.int64) for held in "txyp"} | {name: np.array([0, 0, value])}
+    with pytest.raises(datasets.EventsError, match=f"Event 2 has {name} = .* has no place"):
+        formats.to_structured(events)
+
+
 def test_numpy_files_that_are_damaged_or_run_code_are_refused_in_words(tmp_path):
     events = recording(50)
     np.savez_compressed(tmp_path / "a.npz", **events)

@@ -1,5 +1,6 @@
 """Splitting, padding, masks, playing, folders of samples, transforms."""
 
+import math
 import sys
 
 import numpy as np
@@ -241,7 +242,38 @@ def test_what_other_libraries_call_a_device_is_not_asked():
     assert (x.device.type, y.tolist(), length.tolist()) == ("cpu", [0, 1], [len(held), 1])
 
 
-def test_a_label_that_is_no_class_is_refused_in_words():
-    rows = [(torch.zeros(1), torch.eye(3)[index]) for index in range(3)]
-    with pytest.raises(ValueError, match=r"Sample 0 has the label tensor\(.*\), which is no number of a class"):
-        datasets.split_to_train_test_set(0.5, rows, 3)
+@pytest.mark.parametrize("label", [torch.eye(3)[0], 0.5, torch.tensor(1.7), math.nan, math.inf, None, "one"], ids=str)
+def test_a_label_that_is_no_class_is_refused_in_words(label):
+    with pytest.raises(ValueError, match=r"(?s)Sample 1 has the label .*, which is no number of a class"):
+        datasets.split_to_train_test_set(0.5, [(0, 1), (0, label)], 3)
+
+
+OPTIONS = {
+    "FlipHorizontally: p": lambda: datasets.FlipHorizontally(1.5),
+    "FlipHorizontally: W": lambda: datasets.FlipHorizontally(W=0),
+    "Roll: most": lambda: datasets.Roll(-1),
+    "CenterCrop: height": lambda: datasets.CenterCrop(-3, 2),
+    "CenterCrop: width": lambda: datasets.CenterCrop(3, 2.5),
+    "EventDrop: H": lambda: datasets.EventDrop(0, 8),
+    "EventDrop: most": lambda: datasets.EventDrop(8, 8, 1.5),
+    "ToFrames: H": lambda: datasets.ToFrames(-1, 8, 4),
+    "ToFrames: split_by": lambda: datasets.ToFrames(8, 8, 4, "events"),
+    "NeuromorphicAugment: cut": lambda: NeuromorphicAugment(cut=0),
+    "NeuromorphicAugment: degrees": lambda: NeuromorphicAugment(degrees=math.nan),
+    "NeuromorphicAugment: shear": lambda: NeuromorphicAugment(shear=90.0),
+    "in whole events": lambda: datasets.to_x_rep.SliceByEventCount(4, 0.5).get_slice_metadata(
+        {"t": np.arange(9)}, None
+    ),
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_options_of_transforms_are_checked_when_they_are_made(words):
+    with pytest.raises(ValueError, match=words.replace(": ", ".*")):
+        OPTIONS[words]()
+
+
+def test_events_that_are_not_on_the_sensor_are_not_flipped():
+    events = recording(50, 6, 8)
+    with pytest.raises(datasets.EventsError, match="x must be from 0 to 3"):
+        datasets.FlipHorizontally(1.0, W=4)(events)

@@ -61,6 +61,23 @@ def test_frames_are_as_defined(way, size):
     assert np.array_equal(frames, to_x_rep.to_frame_numpy(EVENTS, size, **options))
 
 
+CUTS = {
+    "window": {"time_window": 100},
+    "window beyond the recording": {"time_window": 5000},
+    "window beyond the recording, whole": {"time_window": 5000, "include_incomplete": True},
+    "time bins": {"n_time_bins": 3},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.uint64, np.int32, np.float64])
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_type_of_the_times_changes_nothing(cut, dtype):
+    other = {**EVENTS, "t": EVENTS["t"].astype(dtype)}
+    frames = to_x_rep.to_frame_numpy(EVENTS, SIZE, **CUTS[cut])
+    assert np.array_equal(to_x_rep.to_frame_numpy(other, SIZE, **CUTS[cut]), frames)
+    assert np.array_equal(to_x_rep.to_voxel_grid_numpy(other, SIZE, 4), to_x_rep.to_voxel_grid_numpy(EVENTS, SIZE, 4))
+
+
 def test_sizes_are_found_counts_do_not_overflow_and_lines_have_no_height():
     assert to_x_rep.ToFrame(None, event_count=200)(EVENTS).shape == (1, 2, 6, 5)
     many = {"t": np.arange(40_000), "x": np.zeros(40_000, int), "y": np.zeros(40_000, int), "p": np.zeros(40_000, int)}

@@ -106,9 +106,12 @@ def _labels(dataset: Any) -> list[int]:
 
 def _class(index: int, label: Any) -> int:
     try:
-        return int(label)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"Sample {index} has the label {label!r}, which is no number of a class; a data set whose labels are "
-            "made by a target_transform is divided before they are."
-        ) from error
+        number = int(label)
+        if isinstance(label, str) or number == label:
+            return number
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise OptionError(
+        f"Sample {index} has the label {label!r}, which is no number of a class; a data set whose labels are made by a "
+        "target_transform is divided before they are."
+    )

@@ -6,6 +6,7 @@ They take structured arrays, dicts and open .npz files, and leave them as they a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from .events import Array, column, columns, has_column
 from .faults import EventsError, OptionError
 from .frames.counting import count_frames
-from .frames.integrate import check_count, check_positive, in_order
+from .frames.integrate import check_count, check_positive, comparable, in_order
 from .transform import Compose
 
 __all__ = [
@@ -42,7 +43,7 @@ def _times(events: Any) -> Array:
     t = column(events, "t")
     if not in_order(t):
         raise EventsError("The events are not in order of time, by which they are to be cut. Sort them first.")
-    return t
+    return comparable(t)
 
 
 class _Slices:
@@ -98,15 +99,17 @@ class SliceByEventCount(_Slices):
     """
 
     event_count: int
-    overlap: int = 0
+    overlap: float = 0
     include_incomplete: bool = False
 
     def get_slice_metadata(self, data: Any, targets: Any) -> Bounds:
         """First event and end of each slice."""
         number, each = len(column(data, "t")), check_count("event_count", self.event_count)
-        if not 0 <= self.overlap < each:
-            raise OptionError(f"overlap must be from 0 to below event_count, {each}, but got {self.overlap!r}.")
-        starts = _starts(number, min(each, number), each - self.overlap, self.include_incomplete)
+        if not (0 <= self.overlap < each and self.overlap == int(self.overlap)):
+            raise OptionError(
+                f"overlap must be from 0 to below event_count, {each}, in whole events, but got {self.overlap!r}."
+            )
+        starts = _starts(number, min(each, number), each - int(self.overlap), self.include_incomplete)
         return [(start, min(start + each, number)) for start in starts.tolist()]
 
 
@@ -161,11 +164,13 @@ def to_frame_numpy(
     if sum(ways) != 1:
         raise OptionError("Give exactly one of time_window, event_count, n_time_bins and n_event_bins.")
     if event_count is not None:
-        bounds = SliceByEventCount(event_count, int(overlap), include_incomplete).get_slice_metadata(events, None)
+        bounds = SliceByEventCount(event_count, overlap, include_incomplete).get_slice_metadata(events, None)
     elif n_time_bins is not None:
         bounds = SliceByTimeBins(n_time_bins, overlap).get_slice_metadata(events, None)
     elif n_event_bins is not None:
         each = len(t) // check_count("n_event_bins", n_event_bins)
+        if not 0 <= overlap < math.inf:
+            raise OptionError(f"overlap must be a share of a slice, from 0 on, but got {overlap!r}.")
         window = int(each * (1 + overlap))
         bounds = [(start, min(start + window, len(t))) for start in (int(j * each) for j in range(n_event_bins))]
     else:

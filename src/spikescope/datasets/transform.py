@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import check_choice, check_number, check_whole
 from .batches import where_it_is
-from .events import Array, columns
+from .events import Array, check_inside, columns
 from .faults import OptionError
 from .frames.integrate import (
     check_count,
@@ -123,9 +124,11 @@ class ToFrames:
             raise OptionError("ToFrames: give one of frames_number and duration.")
         if frames_number is not None:
             check_count("ToFrames: frames_number", frames_number)
+            check_choice("ToFrames", "split_by", split_by, ("time", "number"), OptionError)
         else:
             check_positive("ToFrames: duration", duration)
-        self.H, self.W, self.frames_number, self.split_by, self.duration = H, W, frames_number, split_by, duration
+        self.H, self.W = check_count("ToFrames: H", H), check_count("ToFrames: W", W)
+        self.frames_number, self.split_by, self.duration = frames_number, split_by, duration
 
     def __call__(self, events: Any) -> Array:
         if self.frames_number is not None:
@@ -138,13 +141,15 @@ class FlipHorizontally:
     """Left becomes right, with probability `p`: of frames, or of events of a sensor of `W` columns."""
 
     def __init__(self, p: float = 0.5, W: int | None = None) -> None:
-        self.p, self.W = p, W
+        check_number("FlipHorizontally", "p, a probability,", p, least=0, most=1)
+        self.p, self.W = p, None if W is None else check_count("FlipHorizontally: W", W)
 
     def __call__(self, sample: Any) -> Any:
         if _uniform() >= self.p:
             return sample
         if self.W is not None:
             events = _taken(sample)
+            check_inside("x", events["x"], self.W)
             return {**events, "x": (self.W - 1 - events["x"]).astype(events["x"].dtype)}
         return sample.flip(-1) if isinstance(sample, torch.Tensor) else np.flip(sample, -1).copy()
 
@@ -153,7 +158,7 @@ class Roll:
     """Move frames by up to `most` pixels either way, around the edges."""
 
     def __init__(self, most: int = 5) -> None:
-        self.most = most
+        self.most = check_whole("Roll", "most, in pixels,", most, 0)
 
     def __call__(self, frames: Any) -> Any:
         shifts = _whole(-self.most, self.most), _whole(-self.most, self.most)
@@ -164,7 +169,8 @@ class CenterCrop:
     """The middle `[h, w]` of frames `[*, H, W]`."""
 
     def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
+        self.height = check_count("CenterCrop: height", height)
+        self.width = check_count("CenterCrop: width", width)
 
     def __call__(self, frames: Any) -> Any:
         H, W = frames.shape[-2:]
@@ -181,7 +187,9 @@ class EventDrop:
     """
 
     def __init__(self, H: int, W: int, most: float = 0.9) -> None:
-        self.H, self.W, self.most = H, W, most
+        self.H, self.W = check_count("EventDrop: H", H), check_count("EventDrop: W", W)
+        check_number("EventDrop", "most, the largest share,", most, least=0, most=1)
+        self.most = most
 
     def __call__(self, events: Any) -> dict[str, Array]:
         held = _taken(events)
@@ -209,7 +217,10 @@ class NeuromorphicAugment:
     """
 
     def __init__(self, roll: int = 5, degrees: float = 15.0, cut: int = 8, shear: float = 8.0) -> None:
-        self.roll, self.degrees, self.cut, self.shear = Roll(roll), degrees, cut, shear
+        for name, angle in (("degrees", degrees), ("shear", shear)):
+            check_number("NeuromorphicAugment", f"{name}, an angle,", angle, least=0, most=89)
+        self.roll, self.degrees, self.shear = Roll(roll), degrees, shear
+        self.cut = check_count("NeuromorphicAugment: cut, in pixels,", cut)
         self.flip = FlipHorizontally(0.5)
 
     def __call__(self, frames: Any) -> torch.Tensor:

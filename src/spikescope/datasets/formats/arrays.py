@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..events import Array, StoredPath, columns
+from ..faults import EventsError
 from ..folders.storage import load_events
 
 __all__ = ["from_structured", "load_numpy", "to_structured"]
@@ -36,6 +37,13 @@ def to_structured(events: Any) -> Array:
     """
     t, x, y, p = columns(events)
     made = np.empty(len(t), [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
-    for name, values in (("x", x), ("y", y), ("t", t), ("p", p)):
-        made[name] = values
+    with np.errstate(invalid="ignore"):  # NaN becomes a number, and is refused as that
+        for name, values in (("x", x), ("y", y), ("t", t), ("p", p)):
+            made[name] = values
+    for name, values in (("x", x), ("y", y), ("t", t)):
+        if (odd := np.flatnonzero(made[name] != values)).size:
+            raise EventsError(
+                f"Event {odd[0]} has {name} = {values[odd[0]]}, for which a structured array, with whole numbers of "
+                f"{8 * made[name].itemsize} bits, has no place. Bring times to whole microseconds, for example."
+            )
     return made
