@@ -129,3 +129,17 @@ def test_a_state_that_is_not_finite_is_no_silence(value, step_mode):
     assert "non-finite state" in kinds
     assert not {"silent layer", "silent neurons", "outside the surrogate"} & kinds.keys()
     assert not any("raise the gain" in text or "Lower v_threshold" in text for text in kinds.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [300.0, -0.05], ids=["squares above 65504", "a sum below -65504"])
+def test_what_half_precision_has_no_number_for_is_summed_up_all_the_same(scale, dtype):
+    x = (scale * torch.linspace(0.5, 1.5, 1 << 11)).expand(4, 1 << 9, -1).to(dtype)
+    found = []
+    for given in (x, x.float()):
+        net = nn.Sequential(neuron.LIFNode(v_threshold=1.0, step_mode="m"))
+        with health(net) as watch:
+            net(given)
+        found.append([(held.kind, round(held.number, 2), held.line) for held in watch.everything])
+    assert found[0] == found[1]
+    assert found[0]

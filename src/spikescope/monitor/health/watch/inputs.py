@@ -51,7 +51,7 @@ class Inputs(Watcher):
         self.calls += 1
         if self.bad is not None:
             return
-        x = held.float() if not held.is_floating_point() else held
+        x = held if held.dtype in (torch.float32, torch.float64) else held.float()  # half has no room for squares
         least, most = x.aminmax()
         self.low, self.high = min(self.low, least.item()), max(self.high, most.item())
         size = x.numel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ....base import StepModule
@@ -92,7 +93,7 @@ class Origin(Watcher):
                 shapes.setdefault(moment.name, tuple(value.shape))
                 _keep(samples.setdefault(moment.name, []), value, in_sequences(neurons[moment.name]))
                 total = drives.setdefault(moment.name, [0.0, 0])
-                total[0], total[1] = total[0] + float(value.detach().sum()), total[1] + value.numel()
+                total[0], total[1] = total[0] + _sum(value.detach()), total[1] + value.numel()
             if found and moment.name not in fed and first_bad(value, moment) is not None:
                 fed.add(moment.name)
 
@@ -167,6 +168,11 @@ class Origin(Watcher):
 
     def close(self) -> None:
         self._closed()
+
+
+def _sum(value: Tensor) -> float:
+    """The sum, for which half precision may have no number."""
+    return float(value.sum(dtype=torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else None))
 
 
 def _keep(samples: list[Tensor], value: Tensor, sequence: bool) -> None:
