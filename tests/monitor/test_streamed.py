@@ -2,6 +2,7 @@
 
 import traceback
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -119,12 +120,16 @@ def test_notes_belong_to_their_run_whether_said_before_or_after(tmp_path, when, 
 def test_notes_of_chosen_samples_are_those_of_these(tmp_path):
     net, x = spiking_net(), sequence(N=4)
     with record(net, "spike", to=tmp_path / "run.spk", subset=Subset(samples=(3, 0))) as stream:
-        run(net, x, before=lambda number: stream.note(label=torch.tensor([5, 6, 7, 8])))
+        kinds = {"label": torch.tensor, "listed": list, "array": np.array}
+        told = {name: kind([5, 6, 7, 8]) for name, kind in kinds.items()}
+        told["one hot"] = torch.eye(4, dtype=torch.int64)
+        run(net, x, before=lambda number: stream.note(**told))
         with pytest.raises(TypeError, match="label is numbers, texts, or lists"):
             stream.note(label=object())
         with pytest.raises(ValueError, match="'run' is the name of the run itself"):
             stream.note(run=3)
-    assert open_recording(tmp_path / "run.spk").notes[0] == {"run": 0, "label": [8, 5]}
+    noted = {name: [8, 5] for name in kinds} | {"one hot": [[0, 0, 0, 1], [1, 0, 0, 0]]}
+    assert open_recording(tmp_path / "run.spk").notes[0] == {"run": 0, **noted}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -95,17 +95,21 @@ class Notes(Sink):
 
 
 def _plain(name: str, value: Any, subset: Subset | None) -> Any:
-    """A note as numbers, texts and lists."""
+    """A note as numbers, texts and lists; of what has a value a sample, those of the samples that are recorded."""
     if isinstance(value, (Tensor, np.ndarray)):
-        held = torch.as_tensor(value, device="cpu").detach()
-        if held.ndim == 1 and subset is not None and subset.samples is not None:
-            cut = Subset(samples=subset.samples).take(held, None)
-            held = held if cut is None else cut
-        return held.tolist()
+        held = torch.as_tensor(value, device="cpu").detach().tolist()
+        return _of_samples(held, subset) if isinstance(held, list) else held
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        return [_plain(name, one, None) for one in value]
+        return _of_samples([_plain(name, one, None) for one in value], subset)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"note: {name} is numbers, texts, or lists or tensors of them, but got {type(value).__name__}.")
+
+
+def _of_samples(values: list[Any], subset: Subset | None) -> list[Any]:
+    if subset is None or subset.samples is None:
+        return values
+    places = Subset(samples=subset.samples).take(torch.arange(len(values), device="cpu"), None)
+    return values if places is None else [values[place] for place in places.tolist()]
