@@ -1,6 +1,7 @@
 // A batch normalisation of [N, C, size] in training, and its gradients: the bits of PyTorch's, in less time. What makes
 // these bits is where and in which order it rounds. Forwards each channel is summed value by value in double precision,
-// which leaves a processor waiting for every sum; so GROUP channels are summed side by side. Backwards each plane is
+// which leaves a processor waiting for every sum; so GROUP channels are summed side by side, HALF of their values at a
+// time turned in the registers, which takes a third of the time of reading them one by one. Backwards each plane is
 // summed in as many partial sums as a vector has lanes, these in halves, planes in double precision.
 constexpr long GROUP = 8;  // channels; two vectors of sums, so that one is added to while the other waits
 constexpr long HALF = GROUP / 2;
@@ -8,23 +9,59 @@ constexpr long SMALL = 128;  // values of a plane under which the planes of a gr
 constexpr long W = 8;  // lanes of PyTorch's vectors, also where there are wider ones: it has this for AVX2 alone
 typedef float channels __attribute__((vector_size(HALF * sizeof(float))));
 typedef double sums __attribute__((vector_size(HALF * sizeof(double))));
+typedef float channels_at __attribute__((vector_size(HALF * sizeof(float)), aligned(4), may_alias));
 typedef float lanes __attribute__((vector_size(W * sizeof(float))));
 typedef float loaded __attribute__((vector_size(W * sizeof(float)), aligned(4), may_alias));
 
 static inline lanes at(const float* p) { return *(const loaded*)p; }
+static inline channels four(const float* p) { return *(const channels_at*)p; }
 static inline channels across(const float* const* x, long i) { return channels{x[0][i], x[1][i], x[2][i], x[3][i]}; }
+
+// Four values of four channels each, from `i` on: the k-th of every channel in `turned[k]`.
+static inline void turn(const float* const* x, long i, channels* turned) {
+#if BUILT_IN(__builtin_shufflevector)
+  const channels a = four(x[0] + i), b = four(x[1] + i), c = four(x[2] + i), d = four(x[3] + i);
+  const channels ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const channels AB = __builtin_shufflevector(a, b, 2, 6, 3, 7), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  turned[0] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+  turned[1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+  turned[2] = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+  turned[3] = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+#else
+  for (long k = 0; k < HALF; k++) turned[k] = across(x, i + k);
+#endif
+}
+
+// In double precision; GCC takes it apart into halves, where it is not told of the one instruction.
+static inline sums widened(channels v) {
+#if defined __AVX__ && !defined __clang__
+  return __builtin_ia32_cvtps2pd256(v);
+#else
+  return __builtin_convertvector(v, sums);
+#endif
+}
 
 // Of each channel the sum of `of(values, half)` over all planes; `first` is the plane of the first sample and channel.
 // Of fewer than GROUP channels the last one is summed again in the place of those that are missing.
 template <class Of>
 static inline void sum_up(const float* first, long held, long N, long C, long size, double* totals, Of of) {
   sums low = {}, high = {};
+  const long whole = size - size % HALF;
   for (long n = 0; n < N; n++) {
     const float* x[GROUP];
     for (long j = 0; j < GROUP; j++) x[j] = first + (n * C + (j < held ? j : held - 1)) * size;
-    for (long i = 0; i < size; i++) {
-      low += __builtin_convertvector(of(across(x, i), 0), sums);
-      high += __builtin_convertvector(of(across(x + HALF, i), 1), sums);
+    for (long i = 0; i < whole; i += HALF) {
+      channels a[HALF], b[HALF];
+      turn(x, i, a);
+      turn(x + HALF, i, b);
+      for (long k = 0; k < HALF; k++) {
+        low += widened(of(a[k], 0));
+        high += widened(of(b[k], 1));
+      }
+    }
+    for (long i = whole; i < size; i++) {
+      low += widened(of(across(x, i), 0));
+      high += widened(of(across(x + HALF, i), 1));
     }
   }
   memcpy(totals, &low, sizeof low);
