@@ -34,6 +34,7 @@ __all__ = [
     "MultiStepModule",
     "SingleStepModule",
     "StepModule",
+    "backends_of",
     "input_of",
     "recomputing",
 ]
@@ -62,6 +63,19 @@ def _behind_input(step: Any) -> tuple[str, ...]:
     """The names of the parameters of a method behind its first."""
     code = getattr(step, "__code__", None)
     return () if code is None else code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
+
+
+def backends_of(module: object) -> tuple[str, ...]:
+    """The backends that a module says it has, in code of one's own also as one name; what its class asks of an instance
+    a class does not know.
+
+    >>> backends_of(spikescope.neuron.PSN(T=2)), backends_of(torch.nn.Identity())
+    (('auto', 'torch'), ())
+    """
+    named = getattr(module, "supported_backends", ())
+    if isinstance(named, str):
+        return (named,)
+    return () if isinstance(named, property) else tuple(named)
 
 
 class StepModule:

@@ -131,3 +131,79 @@ def test_a_subclass_may_begin_with_reset_values_of_its_own(module, name, given, 
         assert (node.v, node.u) == (rest, 1.0)
     assert "_memories_rv" not in vars(Own())
     assert "u" not in given
+
+
+def test_the_backends_of_a_class_that_asks_its_instance(caplog):
+    """Its class, known from then on, has a property in place of names; some give one name in place of several."""
+    from spikingjelly.activation_based import functional, neuron
+
+    class Single(neuron.BaseNode):
+        @property
+        def supported_backends(self):
+            return "torch"
+
+        def neuronal_charge(self, x):
+            self.v = self.v + x
+
+    net = nn.Sequential(made(), Single(), neuron.IFNode(backend="auto"))
+    for backend, kept in (("auto", ["torch", "torch", "auto"]), ("t", ["torch", "torch", "auto"])):
+        functional.set_backend(net, backend)
+        assert [node.backend for node in net] == kept
+    assert "1 (Single) have no backend 'auto', only 'torch'; they keep 'torch'" in caplog.messages[0]
+    with pytest.raises(UnknownNameError, match="Single: backend must be one of 'torch', 'auto', but got 't'"):
+        net[1].backend = "t"
+
+
+@pytest.mark.parametrize("as_buffer", [False, True])
+@pytest.mark.parametrize("calls_ours", [False, True])
+def test_a_potential_that_is_no_memory_but_made_at_the_first_step(calls_ours, as_buffer):
+    """As in neurons for online training, which take it out of the memories to begin each time from what they make."""
+    from spikingjelly.activation_based import functional, neuron
+
+    class Made(neuron.LIFNode):
+        def __init__(self):
+            super().__init__(v_threshold=0.5, detach_reset=True)
+            self._memories.pop("v")
+
+        def reset(self):
+            super().reset()
+            if hasattr(self, "v"):
+                del self.v
+
+        def v_float_to_tensor(self, x):
+            if hasattr(self, "v"):
+                return
+            if as_buffer:
+                self.register_buffer("v", torch.zeros_like(x))
+            else:
+                self.v = torch.zeros_like(x)
+
+        def neuronal_charge(self, x):
+            self.v = self.v.detach()
+            super().neuronal_charge(x)
+
+        def single_step_forward(self, x):
+            if calls_ours:
+                return super().single_step_forward(x)
+            self.v_float_to_tensor(x)
+            self.neuronal_charge(x)
+            spike = self.neuronal_fire()
+            self.neuronal_reset(spike)
+            return spike
+
+    node, plain = Made(), neuron.LIFNode(v_threshold=0.5, detach_reset=True)
+    assert not hasattr(node, "v")
+    for samples in (2, 3):  # of another shape, as it begins anew
+        for _ in range(3):
+            x = torch.rand(samples, 4, requires_grad=True)
+            spike, copied = node(x), copy.deepcopy(node)
+            assert torch.equal(spike, plain(x))
+            assert torch.equal(node.v, plain.v)
+            assert torch.equal(copied.v, plain.v)
+            (gradient,) = torch.autograd.grad(spike.sum() + node.v.sum(), x)
+            plain.v = plain.v.detach()
+            assert torch.isfinite(gradient).all()
+        assert not node.state_dict()
+        functional.reset_net(node)
+        functional.reset_net(plain)
+        assert not hasattr(node, "v")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..base import MemoryModule, StepModule
+from ..base import MemoryModule, StepModule, backends_of
 from ..errors import StateError, check_choice, check_module, did_you_mean
 from ..neuron import registry
 
@@ -199,7 +199,7 @@ def set_backend(
         for path, module in net.named_modules()
         if isinstance(module, instance) and has_own(module, "backend")
     ]
-    takes = [backend in getattr(module, "supported_backends", (backend,)) for _, module in chosen]
+    takes = [not hasattr(module, "supported_backends") or backend in backends_of(module) for _, module in chosen]
     taking = [held for held, fits in zip(chosen, takes, strict=True) if fits]
     lacking = [held for held, fits in zip(chosen, takes, strict=True) if not fits]
     _warn_of_foreign("set_backend sets", "backend", taking)
@@ -211,9 +211,9 @@ def set_backend(
 
 def _keeping(lacking: list[tuple[str, Any]], backend: str) -> str:
     """What to say of modules that have not the backend."""
-    offers = [name for held in registry.values() for name in getattr(held, "supported_backends", ())]
+    offers = [name for held in registry.values() for name in backends_of(held)]
     kept = ", ".join(repr(name) for name in dict.fromkeys(module.backend for _, module in lacking))
-    offered = ", ".join(repr(name) for name in dict.fromkeys(n for _, m in lacking for n in m.supported_backends))
+    offered = ", ".join(repr(name) for name in dict.fromkeys(n for _, m in lacking for n in backends_of(m)))
     elsewhere = "" if backend in offers else did_you_mean(backend, offers)
     elsewhere = f" {_BACKENDS_ELSEWHERE[backend]}" if backend in _BACKENDS_ELSEWHERE else elsewhere
     return (

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..analysis import Work
-from ..base import MemoryModule
+from ..base import MemoryModule, backends_of
 from ..errors import check_module, check_tensor, check_whole, dims
 from ..form import at_path
 from ..neuron import Neuron
@@ -93,7 +93,7 @@ def operations(net: nn.Module, x: Tensor, samples: int | None = None) -> list[Wo
         samples = check_whole("operations", "samples", samples)
     copy = copied(net).eval()
     for module in copy.modules():
-        if isinstance(module, Neuron) and "torch" in getattr(module, "supported_backends", ()):
+        if isinstance(module, Neuron) and "torch" in backends_of(module):
             module.backend = "torch"  # whose operations can be seen
     steps, number = _extent(copy, x)
     number = samples or number

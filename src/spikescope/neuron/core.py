@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from ..base import MemoryModule, moved
+from ..base import MemoryModule, backends_of, moved
 from ..dynamics import (
     TAPS,
     Definition,
@@ -362,6 +362,8 @@ class PointwiseNeuron(Neuron, abstract=True):
             )
         if name in self.__dict__.get("_memories", ()) and name not in type(self).fields:
             return self._place(name, given)
+        if self._was_taken_out(name):
+            return self._put_back(name, given)
         if name == "backend":
             given = self._admit_backend(given)
         follows = name in type(self).fields and self.__dict__.get("_memories")
@@ -371,9 +373,27 @@ class PointwiseNeuron(Neuron, abstract=True):
             self.__dict__["_rest_before"] = None
             self._rest_anew(rest)
 
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        if self._was_taken_out(name):
+            self._put_back(name, tensor)
+        else:
+            super().register_buffer(name, tensor, persistent)
+
+    def _was_taken_out(self, name: str) -> bool:
+        """Whether a name is that of an entry of the state which code of one's own took out of `_memories`."""
+        memories = self.__dict__.get("_memories")
+        if memories is None or name in memories:
+            return False
+        return name in type(self).State._fields and name not in type(self).fields
+
+    def _put_back(self, name: str, given: Any) -> None:
+        """Make an entry of the state that was taken out one again."""
+        self._reset_values[name] = self._rest_values()[name]
+        self._place(name, given)
+
     def _admit_backend(self, given: str) -> str:
         """The backend to store: ours, or in code for another library the default in place of one that is there."""
-        supported = (*self.supported_backends, "auto", "torch")
+        supported = (*backends_of(self), "auto", "torch")
         if isinstance(given, str) and given not in supported:
             given = backend_here(type(self).__name__, given, type(self).arguments.parameters["backend"].default)
         check_choice(type(self).__name__, "backend", given, dict.fromkeys(supported), UnknownNameError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import base
+from ...base import backends_of
 from ...errors import UnknownNameError, check_choice
 from ...neuron.leniency import backend_here
 from .wide import Wide
@@ -34,7 +35,7 @@ class MemoryModule(base.MemoryModule, metaclass=Wide):
     def backend(self, given: str) -> None:
         owner = type(self).__name__
         here = backend_here(owner, given, "torch")
-        check_choice(owner, "backend", here, dict.fromkeys((*self.supported_backends, "torch")), UnknownNameError)
+        check_choice(owner, "backend", here, dict.fromkeys((*backends_of(self), "torch")), UnknownNameError)
         self._backend = here
 
     def extra_repr(self) -> str:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
+from ...base import backends_of
 from .counter import BaseCounter, ModuleCounter, title
 
 __all__ = ["ActiveModuleTracker", "DispatchCounterMode", "FunctionCounterMode", "ModuleCounterMode"]
@@ -62,7 +63,7 @@ class _InTheOpen(ActiveModuleTracker):
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
         super()._enter_module(module, args)
-        if "torch" in getattr(module, "supported_backends", ()) and module not in self._backends:
+        if "torch" in backends_of(module) and module not in self._backends:
             self._backends[module] = str(module.backend)
             module.backend = "torch"  # type: ignore[assignment]  # a property
 
