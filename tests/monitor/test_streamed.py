@@ -85,6 +85,37 @@ def test_a_subset_of_neurons_samples_and_time(tmp_path):
         assert torch.equal(rec["1"]["spike"].read(number), wanted)
 
 
+@pytest.mark.parametrize(
+    "time", [slice(3, 8), slice(1, None, 3), lambda step: step in (0, 7)], ids=["slice", "every", "own"]
+)
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("backwards", ["each call", "at the end", "last call alone"])
+def test_gradients_of_chosen_steps_are_those_of_these(tmp_path, backwards, step_mode, time):
+    net, x = spiking_net(step_mode), sequence(T=5, N=2).requires_grad_()
+    names = ["output", "grad_output"]
+    with (
+        record(net, names, "1", to=tmp_path / "whole.spk"),
+        record(net, names, "1", to=tmp_path / "some.spk", subset=Subset(time=time)),
+    ):
+        for _ in range(2):
+            functional.reset_net(net)
+            losses = []
+            for _ in range(2):
+                y = net(x) if step_mode == "m" else functional.multi_step_forward(x, net)
+                losses.append((y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum())
+                if backwards != "at the end":
+                    functional.detach_net(net)
+                if backwards == "each call":
+                    losses.pop().backward()
+            if losses:
+                (losses[-1] if backwards == "last call alone" else sum(losses)).backward()
+    kept = Subset(time=time)
+    for name in names:
+        all_steps, some = (open_recording(tmp_path / f"{part}.spk")["1"][name] for part in ("whole", "some"))
+        for run in range(2):
+            assert torch.equal(some.read(run), kept.take(all_steps.read(run), range(10)))
+
+
 @pytest.mark.parametrize("step_mode", ["m", "s"])
 def test_one_run_in_two(tmp_path, step_mode):
     net, x = spiking_net(step_mode), sequence()

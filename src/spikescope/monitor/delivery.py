@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -75,11 +76,16 @@ def lines(
     streams: list[tuple[str, Probe]] = []
     plugged: list[Probe] = []
     root = Root(net)
-    options: dict[str, Any] = {"root": root, "subset": subset, "every": every if runs else 1}
+    options: dict[str, Any] = {"root": root, "every": every if runs else 1}
+    of_gradients = (
+        None if subset is None else replace(subset, time=None)
+    )  # lines find their steps, and choose among them
     for label, held in modules.items():
         for name, module in held.items():
             signal = signals[label][name]
             line = Line(sink, label, module, signal, every, runs)
+            options["subset"] = of_gradients if line.backwards else subset
+            line.chosen = _Chosen(subset) if line.backwards and subset is not None and subset.time is not None else None
             if line.packed and (taps := tapped(module, signal, {"packed": Packed()}, subset)):
                 signal, line.told = signal._replace(taps=taps["packed"]), True
             missed = line.miss if signal.kind in GRADIENTS else None
@@ -100,6 +106,23 @@ def lines(
     return streams, plugged
 
 
+class _Chosen:
+    """The steps of a run that a subset wants, which are kept one after the other."""
+
+    def __init__(self, subset: Subset) -> None:
+        self._subset = subset
+        self._before = [0]  # of each step, how many are wanted before it
+
+    def of(self, chunk: Tensor, place: Moment) -> tuple[Tensor, Moment] | None:
+        """What is wanted of a value that has its place, with the place that this has; None where that is nothing."""
+        first, stop = place.start or 0, place.stop or 0
+        while len(self._before) <= stop:
+            self._before.append(self._before[-1] + self._subset.wants(len(self._before) - 1))
+        before = self._before
+        wanted = [step - first for step in range(first, stop) if before[step + 1] > before[step]]
+        return (chunk[wanted], place._replace(start=before[first], stop=before[stop])) if wanted else None
+
+
 class Line:
     """One signal of one module: what came is put in its place in time, packed where it is spikes, and handed on."""
 
@@ -116,6 +139,7 @@ class Line:
         self.followers: list[Line] = []  # of gradients, which are told that the forward pass goes on
         self.told = False  # whether what the kernel tells comes along
         self.probe: Probe | None = None
+        self.chosen: _Chosen | None = None  # of gradients: of other signals the probe knows the step
 
     def take(self, value: Any, moment: Moment) -> None:
         """One value of the module."""
@@ -126,8 +150,17 @@ class Line:
         steps, batch, *_ = chunk.shape
         self._coming = chunk.shape[1:], chunk.dtype, chunk.device
         place = self.place(steps, batch, moment)
-        if place is not None:
+        if place is not None and self.chosen is not None:
+            self._copy(chunk, place)
+            self.kept += 1
+        elif place is not None:
             self._keep(chunk, taps, place)
+
+    def _copy(self, chunk: Tensor, place: Moment) -> None:
+        """Hand on the steps that are wanted of a gradient."""
+        found = (chunk, place) if self.chosen is None else self.chosen.of(chunk, place)
+        if found is not None:
+            self.sink.copy(self.label, *found)
 
     def _learn(self, name: str) -> None:
         """Have the head say which neurons the values are of, now that a value shows how many there are."""
@@ -211,7 +244,7 @@ class Line:
             start = max(steps.start, stop - _ZEROS)
             zeros = torch.zeros((stop - start, *shape), dtype=dtype, device=device)
             moment = Moment(probe.name, probe.calls, self._walk.run // self.every, start, stop, shape[0])
-            self.sink.copy(self.label, zeros, moment)
+            self._copy(zeros, moment)
 
     def finish(self) -> None:
         """No more comes of a backward pass."""
