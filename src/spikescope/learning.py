@@ -43,6 +43,7 @@ def _apart(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def same(weight: Tensor) -> Tensor:
+    """The weight itself."""
     return weight
 
 
@@ -189,6 +190,11 @@ class _Learner(MemoryModule):
         """Pause, for example while testing: calls of the network are not seen. Traces stay."""
         self.in_spike_monitor.disable()
         self.out_spike_monitor.disable()
+
+    def close(self) -> None:
+        """Observe no more, for good; traces stay."""
+        self.in_spike_monitor.close()
+        self.out_spike_monitor.close()
 
     def reset(self) -> None:
         """Forget the traces, and what was observed and not learned from yet."""

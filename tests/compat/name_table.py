@@ -39,6 +39,7 @@ OTHERWISE = {
     "MemoryAccessCounter": "reads the indices of a max pool backwards",
     "SimpleEnergyProfiler": "does not count its own sums",
     "estimate_simple_energy": "does not count its own sums",
+    "integrate_events_segment_to_frame": "all events where no end is given",
     "fuse_conv_bn_eval_modules": "a copy of the network, not a graph",
     "RateCodingRecipe": "a max pool of spikes follows the largest sum",
     "PiecewiseLeakyReLU": "with the slope of 0.0.0.0.14, $1/w$",

@@ -45,6 +45,25 @@ def test_both_forms_are_the_network_of_today(name):
     assert multi.T == 2
 
 
+@pytest.mark.parametrize("kind", ["SEWResNet", "SpikingResNet"])
+def test_classes_take_their_arguments_in_the_order_of_that_age(kind):
+    block = getattr(models, {"SEWResNet": "sew_resnet", "SpikingResNet": "spiking_resnet"}[kind]).BasicBlock
+    join = ("ADD",) if kind == "SEWResNet" else ()
+    with torch.device("meta"):
+        by_place = getattr(aged, kind)(block, [1, 1, 1, 1], 10, True, 1, 64, None, None, *join, neuron.LIFNode, tau=3.0)
+        named = {"single_step_neuron": neuron.LIFNode, "tau": 3.0} | ({"cnf": "ADD"} if join else {})
+        by_name = getattr(aged, kind)(block, layers=[1, 1, 1, 1], num_classes=10, zero_init_residual=True, **named)
+        given = (block, [1, 1, 1, 1], 10, False, 1, 64, None, nn.BatchNorm2d, 4, *join, neuron.LIFNode)
+        multi = getattr(aged, f"MultiStep{kind}")(*given, tau=3.0)
+    nets = by_place, by_name, multi
+    assert [{held.tau for held in net.modules() if isinstance(held, neuron.LIFNode)} for net in nets] == [{3.0}] * 3
+    assert [{type(held) for held in net.modules() if isinstance(held, neuron.IFNode)} for net in nets] == [set()] * 3
+    assert (multi.T, multi.bn1.step_mode) == (4, "m")
+    assert isinstance(getattr(aged, kind.lower().replace("resnet", "_resnet18"))(), getattr(aged, kind))
+    with pytest.raises(TypeError, match=rf"{kind}\(block, layers, num_classes=1000.*single_step_neuron"):
+        getattr(aged, kind)(block)
+
+
 @pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet18"])
 def test_images_are_seen_for_T_steps_and_sequences_as_they_are(name):
     torch.manual_seed(0)

@@ -17,7 +17,8 @@ def test_neurons_of_a_converted_network_are_found_by_the_class_of_the_interface(
     data = [(torch.rand(5, 4), torch.zeros(5))]
     for p in net.parameters():
         p.data.abs_()  # no neuron is silent
-    converted = ann2snn.Converter(data, mode="max")(net)
+    by_place = ("max",) if package == "clock_driven" else (None, "max")
+    converted = ann2snn.Converter(data, *by_place)(net)
     for cls in (neuron.IFNode, neuron.BaseNode):
         assert sum(isinstance(module, cls) for module in converted.modules()) == 2
     rate = torch.stack([converted(data[0][0]) for _ in range(200)]).mean(0)

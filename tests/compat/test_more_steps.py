@@ -166,6 +166,7 @@ def test_slopes_are_the_gradients_of_the_spikes():
         torch.testing.assert_close(got, wanted, msg=name)
         assert others == [None] * len(numbers)
     x = torch.tensor([0.25])
+    assert surrogate.atan_backward(grad_output=1, x=x, alpha=3.0) == surrogate.atan_backward(1, x, 3.0)
     assert torch.equal(surrogate.ATan.backward(2 * torch.ones(1), x, alpha=3.0), surrogate.atan_backward(2, x, 3.0)[0])
 
 

@@ -43,6 +43,11 @@ def test_a_run_by_functions_is_that_of_the_neuron(cls, decays, v_reset):
         spike, v = getattr(cls, f"jit_eval_single_step_forward_{reset}_reset{ending}")(x, v, 0.75, *fields)
         assert torch.equal(spike, wanted[t])
     assert torch.equal(v, last)
+    names = [*([] if v_reset is None else ["v_reset"]), *([] if decays is None else ["tau"])]
+    by_name = dict(reversed([*zip(names, fields, strict=True)]))
+    told = getattr(cls, f"jit_eval_single_step_forward_{reset}_reset{ending}")(x, v, 0.75, **by_name)
+    again = getattr(cls, f"jit_eval_single_step_forward_{reset}_reset{ending}")(x, v, 0.75, *fields)
+    assert all(map(torch.equal, told, again))
 
 
 @pytest.mark.parametrize(("cls", "decays", "v_reset"), [kind for kind in KINDS if kind[0] is not IFNode])

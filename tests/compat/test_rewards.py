@@ -45,6 +45,24 @@ def changes(learner, x_seq, rewards_):
     return found
 
 
+def test_a_batch_size_may_be_left_out():
+    told = []
+    for without in (False, True):
+        synapse, x_seq = network(LINEAR)
+        sn, given = neuron.IFNode(0.4), (2.0, 3.0, plus, minus)
+        size = () if without else (2,)
+        learner = rewards.MSTDPLearner("s", *size, synapse, sn, *given)
+        told.append(changes(learner, x_seq, [torch.tensor([0.5, 2.0])] * len(x_seq)))
+    assert torch.stack(told[0]).any()
+    assert all(map(torch.equal, *told))
+    by_name = rewards.MSTDPLearner("s", synapse=synapse, sn=sn, tau_pre=2.0, tau_post=3.0)
+    sn(synapse(x_seq[0]))
+    assert by_name.step(1.0, on_grad=False).shape == (3, 4)
+    by_name.close()
+    sn(synapse(x_seq[0]))
+    assert by_name.step(1.0, on_grad=False) is None
+
+
 def by_hand(synapse, x_seq, rewards_, tau_trace):
     """The rule in plain loops, for a Linear: each sample's eligibility of the step before, at the weights of then."""
     sn, w = neuron.IFNode(0.4), synapse.weight.detach().clone()

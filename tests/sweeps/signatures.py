@@ -1,104 +1,130 @@
-"""Compare the arguments of a release of SpikingJelly with those under the aliases, name by name.
+"""The arguments of what releases of SpikingJelly have under the names of the catalogue, read from their sources.
 
-    PYTHONPATH=<package> python tests/sweeps/signatures.py dump 14.json     in an environment with that package
-    python tests/sweeps/signatures.py compare 14.json
+    python tests/sweeps/signatures.py 4=FOLDER 12=FOLDER 14=FOLDER 2=FOLDER
 
-What is listed differs in the order, the names or the defaults of its arguments; numbers are compared by
-`tests/compat/ages`.
+The folders are those of `catalogue.py`. Names, orders and defaults of arguments are facts about an interface; nothing
+else is taken, and nothing is run. The result is `tests/compat/signatures.json`: to each module its functions, classes
+and methods, each with its arguments by the ages that have them so. A method stands at the class that writes it.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import ast
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-NAMES = Path(__file__).resolve().parents[2] / "src" / "spikescope" / "compat" / "names.json"
-ROOMS = [
-    "base",
-    "neuron",
-    "surrogate",
-    "layer",
-    "functional",
-    "monitor",
-    "encoding",
-    "learning",
-    "rnn",
-    "ann2snn",
-    "quantize",
-]
-MODULES = [*(f"{package}.{room}" for package in ("activation_based", "clock_driven") for room in ROOMS), "cext.neuron"]
+from catalogue import ROOT, Package, statements
+
+from spikescope.compat.absent import area_of
+
+OUT = Path(__file__).resolve().parents[1] / "compat" / "signatures.json"
+PROPERTY = "a property"
 
 
-def arguments(held: Any) -> list[list[str]] | None:
-    """The kind, name and default of each argument; None where nothing tells them."""
-    own = inspect.isclass(held) and "__signature__" not in vars(held)
-    try:
-        found = inspect.signature(held.__init__ if own else held).parameters.values()
-    except (TypeError, ValueError):
+class Defined(NamedTuple):
+    """A function or class, and the module that has it."""
+
+    module: str
+    node: ast.FunctionDef | ast.ClassDef
+
+
+def called(decorator: ast.expr) -> str:
+    return ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator).rpartition(".")[2]
+
+
+def arguments(node: ast.FunctionDef, bound: bool) -> str:
+    """Those that a call gives, without annotations."""
+    made = ast.parse(f"def f({ast.unparse(node.args)}): ...").body[0]
+    assert isinstance(made, ast.FunctionDef)
+    held = made.args
+    for argument in [*held.posonlyargs, *held.args, *held.kwonlyargs, *filter(None, (held.vararg, held.kwarg))]:
+        argument.annotation = None
+    if bound and held.args:
+        del held.args[0]
+    return ast.unparse(held)
+
+
+class Signatures(Package):
+    """The arguments of one release."""
+
+    def found(self, module: str, name: str, seen: frozenset[str] = frozenset()) -> Defined | None:
+        """Where a name of a module is defined in this package."""
+        if module not in self.modules or module in seen:
+            return None
+        for node in statements(self.modules[module][0].body):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+                return Defined(module, node)
+            if isinstance(node, ast.ImportFrom) and (target := self._target(module, node)) in self.modules:
+                for alias in node.names:
+                    if alias.name == "*" or (alias.asname or alias.name) == name:
+                        wanted = name if alias.name == "*" else alias.name
+                        if held := self.found(target, wanted, seen | {module}):
+                            return held
         return None
-    shown = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return [
-        [shown.get(p.kind, ""), p.name, "" if p.default is p.empty else repr(p.default).splitlines()[0]]
-        for p in found
-        if p.name != "self"
-    ]
 
+    def base(self, module: str, text: str) -> Defined | None:
+        """The class of this package that a class derives from by this text."""
+        head, _, last = text.rpartition(".")
+        link = self.imports(module).get(head, "").replace(":", ".") if head else ""
+        if link == ROOT or link.startswith(f"{ROOT}."):
+            return self.found(link.removeprefix(ROOT).removeprefix("."), last)
+        return None if head else self.found(module, last)
 
-def gathered() -> dict[str, Any]:
-    """The arguments of all public names that can be called, of the package that is imported."""
-    told = {}
-    for name, entry in json.loads(NAMES.read_text()).items():
-        if name not in MODULES:
-            continue
-        try:
-            module = importlib.import_module(f"spikingjelly.{name}")
-        except ImportError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            continue
-        held = {key: getattr(module, key, None) for key in entry["names"]}
-        told |= {f"{name}.{key}": arguments(value) for key, value in held.items() if callable(value)}
-    return told
-
-
-def fits(theirs: list[list[str]], ours: list[list[str]]) -> bool:
-    """Whether a call of theirs is one of ours: the same arguments first, those after them with defaults."""
-    same = all(a[:2] == b[:2] and default(a) == default(b) for a, b in zip(theirs, ours, strict=False))
-    return same and len(ours) >= len(theirs)
-
-
-def default(argument: list[str]) -> str:
-    """A default as it is compared: a surrogate that None stands for here, and backends, are not."""
-    name, held = argument[1], argument[2]
-    if name.startswith("surrogate_function") or name == "backend":
-        return ""
-    try:
-        return str(float(held))
-    except ValueError:
-        return held
+    def members(self, held: Defined, outermost: bool = True) -> Iterator[tuple[str, str]]:
+        """The constructor and the methods of a class: its own, and those of bases that have no public name."""
+        node = held.node
+        for base in reversed(node.bases if isinstance(node, ast.ClassDef) else []):
+            above = self.base(held.module, ast.unparse(base))
+            if above is not None:
+                known = not above.node.name.startswith("_")
+                yield from ((n, text) for n, text in self.members(above, False) if n == "__init__" or not known)
+        if any(called(held) == "dataclass" for held in node.decorator_list):
+            fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+            yield (
+                "__init__",
+                ", ".join(
+                    ast.unparse(part.target) + (f"={ast.unparse(part.value)}" if part.value else "") for part in fields
+                ),
+            )
+        for part in statements(node.body):
+            if isinstance(part, ast.FunctionDef) and (part.name == "__init__" or not part.name.startswith("_")):
+                marks = {called(decorator) for decorator in part.decorator_list}
+                if marks & {"property", "setter"}:
+                    yield part.name, PROPERTY
+                elif "overload" not in marks:
+                    yield part.name, arguments(part, not marks & {"staticmethod", "script"})
 
 
 def main(argv: list[str]) -> None:
-    what, path = argv
-    if what == "dump":
-        Path(path).write_text(json.dumps(gathered()))
-        return
-    from spikescope.compat import install
-
-    install(force=True)
-    theirs, ours = json.loads(Path(path).read_text()), gathered()
-    absent = [["*", "args", ""], ["**", "kwargs", ""]]
-    for name, wanted in theirs.items():
-        here = ours.get(name)
-        if wanted is None or here is None or here == absent or fits(wanted, here):
-            continue
-        for whose, held in (("there", wanted), ("here", here)):
-            print(
-                f"{name} {whose}: {', '.join(kind + key + (f'={value}' if value else '') for kind, key, value in held)}"
-            )
+    told: dict[str, dict[str, dict[str, str]]] = {}
+    for age, folder in (given.split("=", 1) for given in argv):
+        package = Signatures(Path(folder))
+        seen = set()
+        for module in sorted(package.modules, key=lambda name: (any(p.startswith("_") for p in name.split(".")), name)):
+            if any(part.startswith("_") for part in module.split(".")) or area_of(module) is not None:
+                continue
+            for name in sorted(package.names(module)):
+                held = package.found(module, name)
+                if held is None or (held.module != module and (held.module, held.node.name) in seen):
+                    continue
+                public = held.module in package.modules and not any(p.startswith("_") for p in held.module.split("."))
+                if held.module != module and public and area_of(held.module) is None:
+                    continue  # it stands there
+                seen.add((held.module, held.node.name))
+                made = (
+                    dict(package.members(held))
+                    if isinstance(held.node, ast.ClassDef)
+                    else {"": arguments(held.node, False)}
+                )
+                for member, text in made.items():
+                    key = f"{name}.{member}".removesuffix(".__init__").removesuffix(".")
+                    ages = told.setdefault(module, {}).setdefault(key, {})
+                    ages[text] = f"{ages.get(text, '')} {age}".strip()
+    OUT.write_text(json.dumps(told, indent=0, sort_keys=True) + "\n")
+    print(f"{len(told)} modules, {sum(map(len, told.values()))} signatures")
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ class BoolTensorCache:
             self._held[key] = packed, users + 1
         return key
 
-    def get_float(self, key: tuple[int, int, str], spike_shape: torch.Size) -> Tensor:
-        """The spikes as they were; the bits go when the last who stored them has asked."""
+    def get_float(self, tk: tuple[int, int, str], spike_shape: torch.Size) -> Tensor:
+        """The spikes of the key `tk` as they were; the bits go when the last who stored them has asked."""
         with self._lock:
-            if key not in self._held:
+            if tk not in self._held:
                 raise KeyError("these spikes were taken back as often as they were stored")
-            packed, users = self._held.pop(key)
+            packed, users = self._held.pop(tk)
             if users > 1:
-                self._held[key] = packed, users - 1
+                self._held[tk] = packed, users - 1
         return bool_spike_to_float(*packed).view(spike_shape)
 
 

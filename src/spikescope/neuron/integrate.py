@@ -115,6 +115,8 @@ class IntegrateAndFire(StagedNeuron, abstract=True):
 
     jit_hard_reset = staticmethod(hard_reset)
     jit_soft_reset = staticmethod(soft_reset)
+    apply_hard_reset = staticmethod(hard_reset)
+    apply_soft_reset = staticmethod(soft_reset)
 
 
 class Charged(IntegrateAndFire, abstract=True):

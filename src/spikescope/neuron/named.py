@@ -76,19 +76,21 @@ def evaluating(ending: str, hard: Callable[..., Tensor], soft: Callable[..., Ten
 
 
 def _step(charge: Callable[..., Tensor], hard: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-    def step(x: Tensor, v: Value, v_threshold: Value, *fields: Value) -> tuple[Tensor, Tensor]:
-        h = charge(x, v, *fields)
+    def step(x: Tensor, v: Value, v_threshold: Value, *fields: Value, **named: Value) -> tuple[Tensor, Tensor]:
+        h = charge(x, v, *fields, **named)
         spike = (h >= v_threshold).to(x)
-        return spike, hard_reset(h, spike, fields[0]) if hard else soft_reset(h, spike, v_threshold)
+        if hard:
+            return spike, hard_reset(h, spike, fields[0] if fields else named["v_reset"])
+        return spike, soft_reset(h, spike, v_threshold)
 
     return step
 
 
 def _steps(step: Callable[..., tuple[Tensor, Tensor]], course: bool) -> Callable[..., tuple[Tensor, ...]]:
-    def steps(x_seq: Tensor, v: Value, v_threshold: Value, *fields: Value) -> tuple[Tensor, ...]:
+    def steps(x_seq: Tensor, v: Value, v_threshold: Value, *fields: Value, **named: Value) -> tuple[Tensor, ...]:
         spikes, potentials = [], []
         for x in x_seq.unbind(0):
-            spike, v = step(x, v, v_threshold, *fields)
+            spike, v = step(x, v, v_threshold, *fields, **named)
             spikes.append(spike)
             potentials.append(v)
         told = (torch.stack(spikes), potentials[-1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from . import conversion
 from .neurons import IFNode
 
@@ -15,6 +18,9 @@ class ScaledNeuron(conversion.ScaledNeuron):
 
 
 class Converter(conversion.Converter):
-    """`Converter` with such neurons."""
+    """`Converter` with such neurons, whose `mode` stands before what came later."""
 
     spiking = ScaledNeuron
+
+    def __init__(self, dataloader: Iterable[Any], mode: str | float = "Max", **options: Any) -> None:
+        super().__init__(dataloader, mode=mode, **options)

@@ -78,7 +78,7 @@ class LatencyEncoder(Stepping, encoding.LatencyEncoder):
         return self.out_spike.byte().argmax(-1)
 
 
-class WeightedPhaseEncoder(encoding.WeightedPhaseEncoder):
+class WeightedPhaseEncoder(Stepping, encoding.WeightedPhaseEncoder):
     """`encoding.WeightedPhaseEncoder` of that kind, whose `K` may be given as `phase`; a `period` does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,8 +97,8 @@ class PeriodicEncoder(Stepping, encoding.PeriodicEncoder):
         args, kwargs = as_later("PeriodicEncoder", args, kwargs, {"out_spike": "spike"}, 1)
         super().__init__(*args, **kwargs)
 
-    def encode(self, x: Tensor | None = None) -> Tensor:
-        return super().encode() if x is None else exchange(self, x)
+    def encode(self, spike: Tensor | None = None) -> Tensor:
+        return super().encode() if spike is None else exchange(self, spike)
 
     def set_out_spike(self, out_spike: Tensor) -> None:
         """Take another train, from its first step on."""

@@ -37,8 +37,8 @@ class LatencyEncoder(StatefulEncoder, encoding.LatencyEncoder):
 class PeriodicEncoder(StatefulEncoder, encoding.PeriodicEncoder):
     """`encoding.PeriodicEncoder` of that kind, which takes another train by `single_step_encode(spike)`."""
 
-    def single_step_encode(self, x: Tensor) -> None:
-        exchange(self, x)
+    def single_step_encode(self, spike: Tensor) -> None:
+        exchange(self, spike)
 
 
 class WeightedPhaseEncoder(StatefulEncoder, encoding.WeightedPhaseEncoder):

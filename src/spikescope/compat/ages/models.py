@@ -21,13 +21,51 @@ _PARTS = {
 }  # fmt: skip
 
 
-class _Sequences(nn.Module):
+def _parameters(made: Callable[..., nn.Module], neurons: str, T: tuple[str, ...]) -> list[Parameter]:
+    """The arguments of a function in the order of that age: what it had, T, cnf, the neurons."""
+    own = {held.name: held.default for held in signature(made).parameters.values() if held.name != "kwargs"}
+    last = ("cnf", "spiking_neuron")
+    order = [*(name for name in own if name not in last), *T, *(name for name in own if name == "cnf"), neurons]
+    defaults = own | {"T": None, neurons: neuron.IFNode}
+    return [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name]) for name in order]
+
+
+class _OfSteps(nn.Module):
+    """A network by the arguments of that age, in their order."""
+
+    neurons: ClassVar[str] = "single_step_neuron"
+    more: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        base: Any = next((held for held in cls.__bases__ if not issubclass(held, _OfSteps)), None)
+        if base is not None:
+            parameters = _parameters(base, cls.neurons, cls.more)
+            cls.__signature__ = Signature([*parameters, Parameter("kwargs", Parameter.VAR_KEYWORD)])  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        told: Signature = vars(type(self))["__signature__"]
+        try:
+            given = told.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}{told}: {error}.") from None
+        given |= given.pop("kwargs", {})
+        norm, T = given.get("norm_layer"), given.pop("T", None)
+        given["spiking_neuron"] = given.pop(self.neurons, neuron.IFNode)
+        super().__init__(**{**given, "norm_layer": _NORMS.get(norm, norm)})
+        if self.more:
+            self.T = T
+
+
+class _Sequences(_OfSteps):
     """A network of sequences `[T, N, *]`, which sees images `[N, *]` for `T` steps."""
 
-    def __init__(self, *args: Any, T: int | None = None, multi_step_neuron: Any = neuron.IFNode, **kwargs: Any) -> None:
-        norm = kwargs.get("norm_layer")
-        super().__init__(*args, **{**kwargs, "spiking_neuron": multi_step_neuron, "norm_layer": _NORMS.get(norm, norm)})
-        self.T = T
+    neurons = "multi_step_neuron"
+    more = ("T",)
+    T: int | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         set_step_mode(self, "m")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,6 +82,18 @@ def _for_steps(net: nn.Module, x: Tensor, T: int | None) -> Tensor:
     return x.unsqueeze(0).expand(T, *x.shape)
 
 
+class SEWResNet(_OfSteps, sew_resnet.SEWResNet):
+    """`models.SEWResNet` with `single_step_neuron`."""
+
+
+class SpikingResNet(_OfSteps, spiking_resnet.SpikingResNet):
+    """`models.SpikingResNet` with `single_step_neuron`."""
+
+
+class SpikingVGG(_OfSteps, spiking_vgg.SpikingVGG):
+    """`models.SpikingVGG` with `single_step_neuron`."""
+
+
 class MultiStepSEWResNet(_Sequences, sew_resnet.SEWResNet):
     """`models.SEWResNet` for sequences, or for images that it sees for `T` steps."""
 
@@ -56,30 +106,16 @@ class MultiStepSpikingVGG(_Sequences, spiking_vgg.SpikingVGG):
     """`models.SpikingVGG` for sequences, or for images that it sees for `T` steps."""
 
 
-def _parameters(made: Callable[..., nn.Module], neurons: str, T: tuple[str, ...]) -> list[Parameter]:
-    """The arguments of a function in the order of that age: what it had, T, cnf, the neurons."""
-    own = {held.name: held.default for held in signature(made).parameters.values() if held.name != "kwargs"}
-    last = ("cnf", "spiking_neuron")
-    order = [*(name for name in own if name not in last), *T, *(name for name in own if name == "cnf"), neurons]
-    defaults = own | {"T": None, neurons: neuron.IFNode}
-    return [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name]) for name in order]
-
-
-def _function(name: str, made: Callable[..., nn.Module], of_sequences: Callable[..., nn.Module] | None) -> Any:
-    """The function of that age for what `made` makes, for single steps or by `of_sequences`."""
-    neurons = "multi_step_neuron" if of_sequences else "single_step_neuron"
-    parameters = _parameters(made, neurons, ("T",) if of_sequences else ())
+def _function(name: str, made: Callable[..., nn.Module], of: Callable[..., nn.Module], neurons: str, *T: str) -> Any:
+    """The function of that age for what `made` makes, by `of`."""
+    parameters = _parameters(made, neurons, T)
 
     def build(*args: Any, **kwargs: Any) -> nn.Module:
         given = dict(zip([held.name for held in parameters], args, strict=False)) | kwargs
-        if of_sequences is None:
-            norm, kind = given.pop("norm_layer", None), given.pop(neurons, neuron.IFNode)
-            norms = {} if norm is None else {"norm_layer": _NORMS.get(norm, norm)}
-            return made(**given, **norms, spiking_neuron=kind)
         if given.pop("pretrained", False):
             return made(pretrained=True)  # which says where weights are
         given.pop("progress", None)
-        return of_sequences(**given)
+        return of(**given)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"`models.{made.__name__}` by the arguments of the clock-driven interface."
@@ -88,15 +124,15 @@ def _function(name: str, made: Callable[..., nn.Module], of_sequences: Callable[
 
 
 def _residual(of: Any, home: Any, arch: str) -> Callable[..., nn.Module]:
-    """What makes a residual network of sequences."""
+    """What makes a residual network."""
     kind, layers, fixed = resnet.ARCHITECTURES[arch]
     block = {"basic": home.BasicBlock, "bottleneck": home.Bottleneck}[kind]
     return lambda **given: of(block, layers, **given | fixed)
 
 
-def _vgg(arch: str, normed: bool) -> Callable[..., nn.Module]:
-    """What makes a VGG of sequences."""
-    return lambda **given: MultiStepSpikingVGG(spiking_vgg.CONFIGURATIONS[arch], normed, **given)
+def _vgg(of: Any, arch: str, normed: bool) -> Callable[..., nn.Module]:
+    """What makes a VGG."""
+    return lambda **given: of(spiking_vgg.CONFIGURATIONS[arch], normed, **given)
 
 
 class _Net(nn.Module):
@@ -142,16 +178,19 @@ class _NetOfSequences(_Net):
 def _functions() -> dict[str, Any]:
     """Every function, by its name."""
     made: dict[str, Any] = {}
-    makers: dict[str, Callable[..., nn.Module]] = {}
+    makers: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {}
     for arch in resnet.ARCHITECTURES:
-        makers[f"sew_{arch}"] = _residual(MultiStepSEWResNet, sew_resnet, arch)
-        makers[f"spiking_{arch}"] = _residual(MultiStepSpikingResNet, spiking_resnet, arch)
+        steps, sequences = _residual(SEWResNet, sew_resnet, arch), _residual(MultiStepSEWResNet, sew_resnet, arch)
+        makers[f"sew_{arch}"] = steps, sequences
+        steps, sequences = (_residual(of, spiking_resnet, arch) for of in (SpikingResNet, MultiStepSpikingResNet))
+        makers[f"spiking_{arch}"] = steps, sequences
     for arch in spiking_vgg.CONFIGURATIONS:
-        makers |= {f"spiking_{arch}": _vgg(arch, False), f"spiking_{arch}_bn": _vgg(arch, True)}
-    for name, of_sequences in makers.items():
-        function = getattr(models, name)
-        made[name] = _function(name, function, None)
-        made[f"multi_step_{name}"] = _function(f"multi_step_{name}", function, of_sequences)
+        for ending, normed in (("", False), ("_bn", True)):
+            makers[f"spiking_{arch}{ending}"] = _vgg(SpikingVGG, arch, normed), _vgg(MultiStepSpikingVGG, arch, normed)
+    for name, (of_steps, of_sequences) in makers.items():
+        function, multi = getattr(models, name), f"multi_step_{name}"
+        made[name] = _function(name, function, of_steps, "single_step_neuron")
+        made[multi] = _function(multi, function, of_sequences, "multi_step_neuron", "T")
     return made
 
 
@@ -162,9 +201,11 @@ def _nets() -> dict[str, Any]:
         doc = f"`models.{name}` under the names and by the arguments of the clock-driven interface."
         of = getattr(parametric_lif_net, name)
         biased = type(name, (of,), {"conv_bias": name in ("CIFAR10DVSNet", "DVSGestureNet")})
-        own = {"made": biased, "__doc__": doc, "__module__": __name__}
-        made[name] = type(name, (_Net,), own)
-        made[f"MultiStep{name}"] = type(f"MultiStep{name}", (_NetOfSequences,), own)
+        for called, kind in ((name, _Net), (f"MultiStep{name}", _NetOfSequences)):
+            told = [held for held in _parameters(of, kind.neurons, ()) if held.name in ("channels", kind.neurons)]
+            told.append(Parameter("kwargs", Parameter.VAR_KEYWORD))
+            own = {"made": biased, "__doc__": doc, "__module__": __name__, "__signature__": Signature(told)}
+            made[called] = type(called, (kind,), own)
     return made
 
 
@@ -172,7 +213,7 @@ NAMES: dict[str, Any] = {
     **_functions(),
     **_nets(),
     **{cls.__name__: cls for cls in (MultiStepSEWResNet, MultiStepSpikingResNet, MultiStepSpikingVGG)},
-    **{cls.__name__: cls for cls in (sew_resnet.SEWResNet, spiking_resnet.SpikingResNet, spiking_vgg.SpikingVGG)},
+    **{cls.__name__: cls for cls in (SEWResNet, SpikingResNet, SpikingVGG)},
     "VotingLayer": layer.VotingLayer,
 }
 globals().update(NAMES)

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import learning
 
@@ -36,7 +36,17 @@ class _Late(learning._RewardLearner):
 
 
 class MSTDPLearner(_Late, learning.MSTDPLearner):
-    """`learning.MSTDPLearner`, a step late."""
+    """`learning.MSTDPLearner`, a step late, whose `batch_size` may be left out, as in 2.0: then any will do."""
+
+    def __init__(self, step_mode: str, *args: Any, **kwargs: Any) -> None:
+        any_batch = isinstance(args[0], nn.Module) if args else "batch_size" not in kwargs
+        super().__init__(step_mode, *((1, *args) if any_batch else args), **kwargs)
+        self.any_batch = any_batch
+
+    def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
+        if self.any_batch and seen:
+            self.batch_size = len(seen[0][1])
+        return super()._per_sample(reward, seen)
 
     @learning._apart
     def step(self, reward: Tensor | float, on_grad: bool = True, scale: float = 1.0) -> Tensor | None:

@@ -38,8 +38,8 @@ def backward_of(function: type[SpikeFunction]) -> Callable[..., tuple[Tensor | N
     """
     name = f"{function.__name__}_backward"
 
-    def backward(grad_output: Tensor, x: Tensor, *values: Any) -> tuple[Tensor | None, ...]:
-        return function.of.backward(grad_output, x, *values), *(None for _ in values)
+    def backward(grad_output: Tensor, x: Tensor, *values: Any, **named: Any) -> tuple[Tensor | None, ...]:
+        return function.of.backward(grad_output, x, *values, **named), *(None for _ in (*values, *named))
 
     backward.__name__ = backward.__qualname__ = name
     backward.__doc__ = f"The gradients of the arguments of `surrogate.{function.__name__}.apply`: of `x` alone."
