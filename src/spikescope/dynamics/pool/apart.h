@@ -24,35 +24,62 @@ static inline void take(real v, place at, real& best, place& found) {
   found = more ? at : found;
 }
 
+struct Window {  // what all windows of a row have in common: their first row, and which of it lie inside
+  const real* __restrict first;
+  long W, k0, k1;
+
+  // One window, of whose columns some may be outside.
+  void put_one(long i, real* __restrict y, uint8_t* at) const {
+    const long l0 = first_of(i * SW - PW), l1 = past_of(i * SW - PW, W, KW);
+    real best = lowest;
+    place found = k0 * KW + l0;
+    for (long k = k0; k < k1; k++)
+      for (long l = l0; l < l1; l++) take(first[k * W + i * SW + l], k * KW + l, best, found);
+    y[i] = best;
+    if (at) at[i] = (uint8_t)found;
+  }
+
+  // V windows that are inside: a number that is known, for rows that are no multiple of a vector and often shorter.
+  template <long V>
+  void put(long begin, real* __restrict y, uint8_t* at) const {
+    real best[V];
+    place found[V];
+    for (long i = 0; i < V; i++) {
+      best[i] = lowest;
+      found[i] = k0 * KW;
+    }
+    for (long k = k0; k < k1; k++) {
+      const real* __restrict row = first + k * W + begin * SW;
+      #pragma omp simd
+      for (long i = 0; i < V; i++)
+        for (long l = 0; l < KW; l++) take(row[i * SW + l], k * KW + l, best[i], found[i]);
+    }
+    for (long i = 0; i < V; i++) y[begin + i] = best[i];
+    if (at) for (long i = 0; i < V; i++) at[begin + i] = (uint8_t)found[i];
+  }
+
+  // All from `begin` to `end`, V at least: the last V once more, where they are no multiple.
+  template <long V>
+  void put_all(long begin, long end, real* __restrict y, uint8_t* at) const {
+    for (long i = begin; i < end; i += V) put<V>(i + V <= end ? i : end - V, y, at);
+  }
+};
+
 extern "C" void pool(const real* __restrict X, real* __restrict Y, uint8_t* __restrict AT,
     long planes, long H, long W, long OH, long OW, int threads) {
   const Row windows(OW, W);
+  const long begin = windows.inside, end = windows.beyond, whole = end - begin;
   #pragma omp parallel for num_threads(threads) schedule(static) if(threads > 1)
   for (long task = 0; task < planes * OH; task++) {
-    const long plane = task / OH, top = (task % OH) * SH - PH, k0 = first_of(top), k1 = past_of(top, H, KH);
-    real* __restrict best = Y + task * OW;
-    place found[MOST];
-    for (long begin = 0; begin < OW; begin += MOST) {
-      const long e = OW - begin < MOST ? OW - begin : MOST;
-      const long from = windows.inside < begin ? begin : windows.inside < begin + e ? windows.inside : begin + e;
-      const long to = windows.beyond < from ? from : windows.beyond < begin + e ? windows.beyond : begin + e;
-      for (long i = 0; i < e; i++) {
-        best[begin + i] = lowest;
-        found[i] = k0 * KW + first_of((begin + i) * SW - PW);
-      }
-      for (long k = k0; k < k1; k++) {
-        const real* __restrict row = X + (plane * H + top + k) * W - PW;
-        const auto odd = [&](long i) {
-          for (long l = first_of(i * SW - PW); l < past_of(i * SW - PW, W, KW); l++)
-            take(row[i * SW + l], k * KW + l, best[i], found[i - begin]);
-        };
-        for (long i = begin; i < from; i++) odd(i);
-        #pragma omp simd
-        for (long i = from; i < to; i++)
-          for (long l = 0; l < KW; l++) take(row[i * SW + l], k * KW + l, best[i], found[i - begin]);
-        for (long i = to; i < begin + e; i++) odd(i);
-      }
-      if (AT) for (long i = 0; i < e; i++) AT[task * OW + begin + i] = (uint8_t)found[i];
-    }
+    const long plane = task / OH, top = (task % OH) * SH - PH;
+    const Window window{X + (plane * H + top) * W - PW, W, first_of(top), past_of(top, H, KH)};
+    real* __restrict y = Y + task * OW;
+    uint8_t* const at = AT ? AT + task * OW : nullptr;
+    for (long i = 0; i < begin; i++) window.put_one(i, y, at);
+    if (whole >= 16) window.put_all<16>(begin, end, y, at);
+    else if (whole >= 8) window.put_all<8>(begin, end, y, at);
+    else if (whole >= 4) window.put_all<4>(begin, end, y, at);
+    else for (long i = begin; i < end; i++) window.put_one(i, y, at);
+    for (long i = end; i < OW; i++) window.put_one(i, y, at);
   }
 }
