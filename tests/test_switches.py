@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 from spikescope import analysis, ann2snn, encoding, functional, layer, learning, monitor, neuron, rnn
+from spikescope.compat import op_counter, recipes
+from spikescope.compat.ages import slots
 from spikescope.layer.stateless import Stateless
+from spikescope.neuron import mixing
 
 ROOMS = analysis, ann2snn, encoding, functional, layer, learning, monitor, neuron, rnn
+OF_OTHER_AGES = mixing, op_counter, recipes, slots
 SPIKES = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 1.0]]])  # [T=3, N=1, 2]
 
 
@@ -88,6 +92,16 @@ CALLS = {
     "GPUMonitor": monitor.GPUMonitor,
     "flight_recorder": of(monitor.flight_recorder, IF),
     "adopt": of(monitor.adopt, type("Foreign", (nn.Module,), {})),
+    **{cls.__name__: of(cls, 2) for cls in (mixing.NoisyCUBALIFNode, mixing.NoisyNonSpikingIFNode)},
+    **{cls.__name__: cls for cls in (mixing.DSRIFNode, mixing.DSRLIFNode)},
+    **{cls.__name__: of(cls, 2) for cls in (slots.SpikeCountToBinary, slots.TemporalBinSum)},
+    **{cls.__name__: of(cls, []) for cls in (op_counter.DispatchCounterMode, op_counter.FunctionCounterMode)},
+    **{cls.__name__: cls for cls in (op_counter.LemaireEnergyConfig, op_counter.SimpleEnergyConfig)},
+    **{cls.__name__: of(cls, [SPIKES]) for cls in (recipes.LocalThresholdBalancingRecipe, recipes.RateCodingRecipe)},
+    "ModuleCounterMode": lambda **given: op_counter.ModuleCounterMode([], model=IF, **given),
+    "NoisyILCCUBALIFNode": of(mixing.NoisyILCCUBALIFNode, 2, 2),
+    "MPBNLIFNode": lambda **given: mixing.MPBNLIFNode(out_features=2, **given),
+    "STBIFNode": of(mixing.STBIFNode, 0.5, 4),
     **{cls.__name__: of(cls, 2, 3) for cls in (rnn.SpikingLSTMCell, rnn.SpikingGRUCell, rnn.SpikingVanillaRNNCell)},
     **{cls.__name__: of(cls, 2, 3, 2) for cls in (rnn.SpikingLSTM, rnn.SpikingGRU, rnn.SpikingVanillaRNN)},
 }
@@ -97,21 +111,24 @@ LIKE_PYTORCH = Stateless, nn.modules.batchnorm._NormBase, layer.BatchNormThrough
 MADE_HERE = {  # by the library alone, or bases
     *("FlightRecorder", "Health", "Probe", "Recording", "Results", "SpilledRecords", "SpikingRNNBase"),
     *("SpikingRNNCellBase", "check_state", "stateless"),
+    *("MPBNBaseNode", "NoisyBaseNode", "NoisyILCBaseNode", "NoisyNonSpikingBaseNode"),
 }
 
 
 def switches():
     """The public callables with switches, methods of classes among them, and the names of these."""
-    for room in ROOMS:
+    for room in (*ROOMS, *OF_OTHER_AGES):
+        home = room.__name__ if room in OF_OTHER_AGES else "spikescope"
         for name, held in vars(room).items():
-            ours = callable(held) and getattr(held, "__module__", "").startswith("spikescope")
+            ours = callable(held) and getattr(held, "__module__", "").startswith(home)
             if not ours or name.startswith("_") or name in MADE_HERE:
                 continue
             found = {name: held}
             if inspect.isclass(held):
                 if issubclass(held, (*LIKE_PYTORCH, Exception)):
                     continue
-                public = {key: value for key, value in vars(held).items() if not key.startswith("_")}
+                own = {key: value for key, value in vars(held).items() if key != "register_buffer"}  # PyTorch's
+                public = {key: value for key, value in own.items() if not key.startswith("_")}
                 found |= {f"{name}.{key}": value for key, value in public.items() if inspect.isfunction(value)}
             for of_name, function in found.items():
                 for parameter in inspect.signature(function).parameters.values():
@@ -131,6 +148,12 @@ def test_what_is_neither_true_nor_false_is_refused_in_words(name, switch):
     for given in ("m", 0.5, math.nan, None, 2, torch.ones(2)):
         with pytest.raises(TypeError, match=rf"^{name.partition('.')[0]}: {switch}.* must be True or False, but got"):
             CALLS[name](**{switch: given})
+
+
+@pytest.mark.parametrize("cls", [layer.WSConv2d, layer.WSLinear])
+def test_a_switch_that_pytorch_has_not_is_refused_as_ours_are(cls):
+    with pytest.raises(TypeError, match=r"^WS.*: gain must be True or False, but got 'm'"):
+        cls(*cls.example[:1], 3, *([3] if cls is layer.WSConv2d else []), gain="m")
 
 
 TAKEN = [held for held in FOUND if held[0] != "StepModeContainer"]  # which knows another first argument by its kind

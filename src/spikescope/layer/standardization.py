@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_switches, dims
 from .stateless import stateless
 
 __all__ = ["WSConv2d", "WSLinear", "standardized"]
@@ -72,6 +72,7 @@ class _WSConv2d(nn.Conv2d):
         dtype: Any = None,
     ) -> None:
         window = (kernel_size, stride, padding, dilation)
+        check_switches("WSConv2d", gain=gain)
         super().__init__(in_channels, out_channels, *window, groups, bias, padding_mode, device, dtype)
         self.gain = nn.Parameter(self.weight.new_ones(self.out_channels, 1, 1, 1)) if gain else None
         self.eps = eps
@@ -107,6 +108,7 @@ class _WSLinear(nn.Linear):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        check_switches("WSLinear", gain=gain)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.gain = nn.Parameter(self.weight.new_ones(self.out_features, 1)) if gain else None
         self.eps = eps

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base import MultiStepModule
-from ...errors import ShapeError, check_floating, check_whole, dims
+from ...errors import ShapeError, check_floating, check_switches, check_whole, dims
 
 __all__ = ["SpikeCountToBinary", "TemporalBinSum"]
 
@@ -21,6 +21,7 @@ class _Slots(nn.Module, MultiStepModule):
     def __init__(self, num_slots: int, always_convert: bool = False) -> None:
         super().__init__()
         self.num_slots = check_whole(type(self).__name__, "num_slots", num_slots)
+        check_switches(type(self).__name__, always_convert=always_convert)
         self.always_convert = always_convert
 
     def _convert(self, x_seq: Tensor) -> Tensor:

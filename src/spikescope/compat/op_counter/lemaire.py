@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from ...errors import check_switches
 from ...neuron import BaseNode, IFNode, LIFNode
 from .counter import EnergyModelInfo, ModuleCounter, call_model, is_binary_tensor
 from .modes import ModuleCounterMode
@@ -81,6 +82,7 @@ class LemaireEnergyConfig:
     snn_fifo_capacity_elements: int = 1000
 
     def __post_init__(self) -> None:
+        check_switches("LemaireEnergyConfig", strict=self.strict)
         if self.snn_fifo_capacity_elements <= 0:
             raise ValueError(
                 "LemaireEnergyConfig: snn_fifo_capacity_elements must be above 0, but got "

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from ...base import backends_of
+from ...errors import check_switches
 from .counter import BaseCounter, ModuleCounter, title
 
 __all__ = ["ActiveModuleTracker", "DispatchCounterMode", "FunctionCounterMode", "ModuleCounterMode"]
@@ -82,6 +83,7 @@ class _Counting:
 
     def __init__(self, counters: Sequence[BaseCounter], strict: bool = False) -> None:
         super().__init__()
+        check_switches(type(self).__name__, strict=strict)
         self.counters = list(counters)
         self.strict = strict
         self._unsupported: dict[BaseCounter, dict[str, int]] = {}

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ...errors import check_switches
 from .counter import EnergyModelInfo, call_model
 from .modes import DispatchCounterMode, ModuleCounterMode
 from .spikes import ACCounter, MACCounter, SynOpCounter
@@ -74,6 +75,9 @@ class SimpleEnergyConfig:
     strict: bool = False
     cost_config: SimpleEnergyCostConfig = field(default_factory=SimpleEnergyCostConfig)
     extra_ignore_modules: list[type[nn.Module]] | None = None
+
+    def __post_init__(self) -> None:
+        check_switches("SimpleEnergyConfig", strict=self.strict)
 
 
 @dataclass

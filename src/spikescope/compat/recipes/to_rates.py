@@ -13,7 +13,7 @@ from ...ann2snn import VoltageHook, VoltageScaler
 from ...ann2snn.converter import fuse_norms, of_spikes
 from ...ann2snn.operations import Role
 from ...ann2snn.tracing import Plan, as_batches, inputs_of, required
-from ...errors import check_bound
+from ...errors import check_bound, check_switches
 from ...neuron import HalfThresholdIFNode, IFNode
 from .measures import (
     ChannelVoltageHook,
@@ -157,6 +157,8 @@ class RateCodingRecipe(ToRates):
         eps: float = 1e-6,
         neuron_factory: Callable[[float], nn.Module] | None = None,
     ) -> None:
+        switches = {"fuse_flag": fuse_flag, "channel_wise": channel_wise, "half_threshold": half_threshold}
+        check_switches("RateCodingRecipe", **switches, pre_spike_maxpool=pre_spike_maxpool)
         if channel_wise and half_threshold and neuron_factory is not None:
             raise ValueError(
                 "RateCodingRecipe: with channel_wise and half_threshold the neuron is a HalfThresholdIFNode; leave "
@@ -208,6 +210,7 @@ class LocalThresholdBalancingRecipe(ToRates):
     def __init__(
         self, dataloader: Iterable[Any], channel_dim: int = 1, fuse_flag: bool = True, eps: float = 1e-6
     ) -> None:
+        check_switches("LocalThresholdBalancingRecipe", fuse_flag=fuse_flag)
         self.dataloader, self.channel_dim, self.fuse_flag, self.eps = dataloader, channel_dim, fuse_flag, eps
 
     def hook(self) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base import MultiStepModule
-from ...errors import ShapeError, StateError, check_floating, check_sequence, dims
+from ...errors import ShapeError, StateError, check_floating, check_sequence, check_switches, dims
 from ...surrogate import Surrogate
 from ..readout import NonSpikingIFNode
 from .hooks import AroundNode
@@ -156,6 +156,7 @@ class NoisyBaseNode(_Noise, AroundNode, MultiStepModule):
         self._settle(num_node, is_training, T, sigma_init, beta)
 
     def _settle(self, num_node: int, is_training: bool, T: int, sigma_init: float, beta: float) -> None:
+        check_switches(type(self).__name__, is_training=is_training)
         self.num_node, self.is_training, self.T, self.beta = num_node, is_training, T, beta
         self.sigma_v = self.sigma_s = sigma_init / math.sqrt(num_node)
 
@@ -294,6 +295,7 @@ class NoisyNonSpikingBaseNode(_Noise, ReadByHooks):
         decode: str | None = None,
     ) -> None:
         super().__init__(decode)
+        check_switches(type(self).__name__, is_training=is_training)
         self.num_node, self.is_training, self.T, self.beta = num_node, is_training, T, beta
         self.sigma = nn.Parameter(torch.full((num_node,), sigma_init / math.sqrt(num_node)))
 

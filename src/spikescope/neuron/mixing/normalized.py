@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import check_switches
 from ...surrogate import Sigmoid, Surrogate
 from ..integrate import IntegrateAndFire, leak
 
@@ -44,6 +45,7 @@ class MPBNBaseNode(IntegrateAndFire, abstract=True):
             step_mode=step_mode,
             store_v_seq=store_v_seq,
         )
+        check_switches(type(self).__name__, mpbn=mpbn, learnable_vth=learnable_vth)
         if (out_features is None) == (out_channels is None):
             raise ValueError(
                 f"{type(self).__name__}: give out_features for a potential [N, F], or out_channels for [N, C, H, W], "
@@ -70,6 +72,7 @@ class MPBNBaseNode(IntegrateAndFire, abstract=True):
         - `normalize_residual`: whether a potential that did not fire is normalised, too.
         - `running_stats`: whether the statistics run on in training, in place of those of the batch.
         """
+        check_switches(type(self).__name__, normalize_residual=normalize_residual, running_stats=running_stats)
         norm: Any = self.vbn
         if isinstance(norm, nn.Identity):
             return
@@ -146,6 +149,7 @@ class MPBNLIFNode(MPBNBaseNode, abstract=True):
     """
 
     def __init__(self, tau: float = 2.0, decay_input: bool = False, *args: Any, **kwargs: Any) -> None:
+        check_switches("MPBNLIFNode", decay_input=decay_input)
         if not tau > 1:
             raise ValueError(f"MPBNLIFNode: tau must be above 1, but got {tau!r}.")
         super().__init__(*args, **kwargs)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...base import MemoryModule
 from ...dynamics import Step
-from ...errors import check_floating, check_sequence
+from ...errors import check_floating, check_sequence, check_switches
 from ...fields import Value, part, value
 from ...surrogate import Sigmoid, Surrogate
 from ..core import PointwiseNeuron
@@ -62,6 +62,7 @@ class _Represented(MemoryModule):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
+        check_switches(owner, v_threshold_training=v_threshold_training)
         if not 0 < v_threshold_lower_bound <= v_threshold < math.inf:
             raise ValueError(
                 f"{owner}: v_threshold must be at least v_threshold_lower_bound, and that above 0, but got "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base import MemoryModule
-from ...errors import ShapeError, check_floating, check_sequence, check_whole
+from ...errors import ShapeError, check_floating, check_sequence, check_switches, check_whole
 
 __all__ = ["STBIFNode", "stbif_multi_step", "stbif_step"]
 
@@ -82,6 +82,7 @@ class STBIFNode(MemoryModule):
         step_mode: str = "s",
     ) -> None:
         super().__init__()
+        check_switches("STBIFNode", sym=sym)
         self.level, self.sym = check_whole("STBIFNode", "level", level, 2), bool(sym)
         top = self.level // 2 - 1 if self.sym else self.level - 1
         bottom = -self.level // 2 if self.sym else 0
