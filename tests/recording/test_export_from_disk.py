@@ -7,6 +7,8 @@ import torch
 
 import spikescope
 from spikescope import functional, monitor, neuron
+from spikescope.recording.export import registry
+from spikescope.recording.export.base import FileFormat
 
 CHOSEN = (5, 1, 9)
 
@@ -68,3 +70,27 @@ def test_sonata_keeps_their_numbers_and_says_that_the_others_look_silent(ran, tm
     with h5py.File(path / "run1_sample2" / "spikes.h5") as file:
         found = sorted(file["spikes/0/node_ids"][:].tolist())
     assert found == sorted(n for run, sample, _, n in spikes if (run, sample) == (1, 2))
+
+
+@pytest.mark.parametrize("name", sorted(registry))
+@pytest.mark.parametrize("time", [slice(3, 7), slice(0, None, 2), lambda step: step > 2, slice(0, 4)], ids=str)
+def test_steps_whose_time_nobody_knows_have_no_seconds(tmp_path, name, time):
+    for package in registry[name].packages:
+        pytest.importorskip(package)
+    net = torch.nn.Sequential(neuron.IFNode(step_mode="m"))
+    with monitor.record(net, "spike", to=tmp_path / "run.spk", dt=1e-3, subset=monitor.Subset(time=time)):
+        net(torch.ones(8, 2, 3))
+    recording, known = spikescope.open_recording(tmp_path / "run.spk"), time == slice(0, 4)
+    assert ("those of time=" in str(recording.overview().text(rows=None))) is not known
+    export = getattr(recording, f"to_{name}")
+    arguments = [tmp_path / f"out{registry[name].suffixes[0] if registry[name].suffixes else ''}"]
+    arguments = arguments if isinstance(registry[name], FileFormat) else []
+    if known:
+        assert export(*arguments) is not None
+    elif registry[name].seconds:
+        with pytest.raises(ValueError, match=f"to_{name}: .* holds chosen steps alone .time=.*, one after the other"):
+            export(*arguments)
+    else:
+        with pytest.warns(UserWarning, match=r"holds chosen steps alone \(time=.*, and has no seconds"):
+            made = export(*arguments)
+        assert name != "xarray" or "time" not in made.coords

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display import Overview, amount, size_of
 from ..errors import dims
+from .export.choice import chosen_steps
 
 if TYPE_CHECKING:
     from .shape import StoredRecording
@@ -61,7 +62,9 @@ def _span(numbers: Sequence[int]) -> str:
 
 
 def _remarks(recording: StoredRecording) -> Iterator[str]:
-    if recording.dt is None:
+    if steps := chosen_steps(recording.head):
+        yield f"Of the steps of a run it holds those of {steps}, one after the other."
+    elif recording.dt is None:
         yield "How long a step is was not said (dt)."
     else:
         longest = max((_longest(layer.values()) for layer in recording.values()), default=0)

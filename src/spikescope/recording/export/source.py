@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .choice import Names, choose_runs, choose_signals, seconds_of_step
+from .choice import Names, choose_runs, choose_signals, chosen_steps, seconds_of_step
 
 __all__ = ["Piece", "Source", "Spikes", "Trials", "as_array", "dtype_of", "note_column", "path_name"]
 
@@ -69,6 +69,18 @@ class Source:
         self.owner = owner
         self.recording = recording
         self.dt = seconds_of_step(owner, recording.dt, dt)
+        if steps := chosen_steps(recording.head):
+            if seconds:
+                raise ValueError(
+                    f"{owner}: the format has times in seconds, but the recording holds chosen steps alone ({steps}), "
+                    "one after the other, and not when they were. Record without time=, or export them to a table."
+                )
+            warnings.warn(
+                f"{owner}: the recording holds chosen steps alone ({steps}); the export counts these one after the "
+                "other, and has no seconds.",
+                stacklevel=4,
+            )
+            self.dt = None
         if seconds and self.dt is None:
             raise ValueError(
                 f"{owner}: the format has times in seconds, but the recording does not say how long a step is. Give "
