@@ -9,6 +9,38 @@ from torch import nn
 pytestmark = pytest.mark.usefixtures("aliases")
 
 
+@pytest.mark.parametrize("momentum", [None, 0.75])
+@pytest.mark.parametrize("given", [(2,), (2, 1), ((2, 3), 2, 1)])
+def test_spikes_of_the_input_that_leads_a_window(given, momentum):
+    from spikingjelly.clock_driven.ann2snn import modules
+
+    torch.manual_seed(0)
+    pool, plain, x_seq = modules.MaxPool2d(*given, momentum=momentum), nn.MaxPool2d(*given), torch.rand(6, 2, 3, 5, 6)
+    x_seq = (x_seq < 0.3).float()
+    x_seq[:, :, :, 0] = 0  # windows of which nothing leads
+    p, told = torch.zeros(2, 3, 5, 6), []
+    for x in x_seq:
+        p = p + x if momentum is None else momentum * p + (1 - momentum) * x
+        largest, place = nn.functional.max_pool2d(p, *given, return_indices=True)
+        leads = torch.zeros_like(p)
+        for n in range(2):
+            for c in range(3):
+                for index, height in zip(place[n, c].flatten(), largest[n, c].flatten(), strict=True):
+                    leads[n, c].view(-1)[index] += height > 0
+        told.append(pool(x))
+        assert torch.equal(told[-1], plain(x * (leads > 0)))
+    assert not torch.equal(torch.stack(told), plain(x_seq.flatten(0, 1)).view_as(torch.stack(told)))
+    pool.reset()
+    assert torch.equal(pool(x_seq[0]), told[0])
+    with pytest.raises(ValueError, match="gives spikes alone"):
+        modules.MaxPool2d(2, return_indices=True)
+    mean = modules.AccuLayer(momentum)
+    *_, last = (mean(x) for x in x_seq)
+    torch.testing.assert_close(last, x_seq.mean(0) if momentum is None else p)
+    with pytest.raises(ValueError, match="AccuLayer: momentum must be"):
+        modules.AccuLayer(1.5)
+
+
 @pytest.mark.parametrize("package", ["clock_driven", "activation_based"])
 def test_neurons_of_a_converted_network_are_found_by_the_class_of_the_interface(package):
     ann2snn, neuron = (importlib.import_module(f"spikingjelly.{package}.{room}") for room in ("ann2snn", "neuron"))

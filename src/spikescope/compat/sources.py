@@ -136,7 +136,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.surrogate": ("spikescope.surrogate", "spikescope.compat.ages.surrogates"),
     "clock_driven.layer": ("spikescope.layer", "spikescope.compat.ages.layers"),
     "clock_driven.ann2snn": _CLOCK_ANN2SNN,
-    "clock_driven.ann2snn.modules": _CLOCK_ANN2SNN,
+    "clock_driven.ann2snn.modules": (*_CLOCK_ANN2SNN, "spikescope.compat.ages.gates"),
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
     "datasets": ("spikescope.datasets",),
