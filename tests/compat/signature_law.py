@@ -128,8 +128,8 @@ def differences(owner: Any, theirs: list[Parameter], ours: list[Parameter], name
             continue
         if held.kind in BY_PLACE and place < len(places) and not alike(held.name, places[place]):
             yield f"{held.name} at the place of {places[place]}"
-        elif held.kind in BY_PLACE and place >= len(places) and VALUES not in kinds:
-            yield f"no place for {held.name}"
+        elif held.kind in BY_PLACE and place >= len(places):
+            yield f"{held.name} is told by no signature" if VALUES in kinds else f"no place for {held.name}"
         mine = next((other for name, other in known.items() if alike(held.name, name)), None)
         if mine is None or mine.kind in (VALUES, NAMED):
             if NAMED not in kinds:

@@ -51,19 +51,45 @@ def test_networks_go_to_nir_and_back_by_these_names(mode, tmp_path):
         assert torch.equal(import_from_nir(given, step_mode=mode)(x), wanted)
 
 
-@pytest.mark.parametrize(
-    ("name", "args"), [("round", ()), ("ceil", ()), ("floor", ()), ("clamp", (0.1, 0.5)), ("step_quantize", (0.25,))]
-)
+ROUNDED = {
+    **dict.fromkeys(("round", "ceil", "floor"), ()),
+    "clamp": (0.1, 0.5),
+    "step_quantize": (0.25,),
+    "k_bit_quantize": (2,),
+}
+
+
+@pytest.mark.parametrize(("name", "args"), ROUNDED.items())
 def test_rounding_has_its_gradient_as_a_class_too(name, args):
     from spikingjelly.activation_based import quantize
 
     results = []
-    for function in (getattr(quantize, name), getattr(quantize, f"{name}_atgf").apply):
+    later = f"{name.title().replace('_', '')}ATGF"
+    for function in (getattr(quantize, name), *(getattr(quantize, n).apply for n in (f"{name}_atgf", later))):
         x = torch.tensor([0.3, 0.7, -0.2], requires_grad=True)
         y = function(x, *args)
         y.sum().backward()
         results.append((y.tolist(), x.grad.tolist()))
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
+
+
+def test_parts_of_roundings_and_spikes_that_pass_their_gradient_on():
+    from spikingjelly.activation_based import quantize, surrogate
+
+    x = torch.tensor([-0.5, 0.1, 0.6], requires_grad=True)
+    for of, args in ((quantize.clamp, (0.1, 0.5)), (quantize.clamp, (-1.0, 1.0))):
+        (wanted,) = torch.autograd.grad(of(x, *args), x, torch.full((3,), 2.0))
+        assert torch.equal(quantize.clamp_backward(torch.full((3,), 2.0), x.detach(), *args), wanted)
+    assert torch.equal(quantize.k_bit_quantize_forward(x, 2), quantize.k_bit_quantize(x, 2))
+    assert torch.equal(quantize.step_quantize_forward(x, 0.25), quantize.step_quantize(x, 0.25))
+    told = quantize.MultiLevelSpikeCountATGF.apply(4 * x, 2, 0.0, 1.0)
+    assert told.tolist() == [0.0, 0.0, 2.0]
+    assert torch.autograd.grad(told.sum(), x)[0].tolist() == [0.0, 4.0, 0.0]
+    for name, chances in (("deterministic_pass", [-0.5, 0.0, 0.5]), ("poisson_pass", [0.0, 1.0, 1.0])):
+        x = torch.tensor(chances, requires_grad=True)
+        y = getattr(surrogate, name).apply(x)
+        assert y.tolist() == [0.0, 1.0, 1.0]
+        assert torch.autograd.grad(y, x, torch.full((3,), 3.0))[0].tolist() == [3.0] * 3
 
 
 def test_a_signed_rate_code():

@@ -72,7 +72,6 @@ def test_advice_names_what_there_is(words):
     [
         ("clock_driven.neuron.GeneralNode", r"neuron.GeneralNode is not here: derive a neuron from neuron.BaseNode"),
         ("clock_driven.ann2snn.download_url", "nothing is downloaded"),
-        ("activation_based.quantize.clamp_backward", r"quantize.clamp\(x, low, high\) has its gradient"),
         ("activation_based.auto_cuda.generator.analyse_graph", "kernels are not written by hand here"),
         ("activation_based.lava_exchange.to_lava_block", "there is no exchange with Lava"),
         ("activation_based.op_counter.ComputeEnergyProfiler", "op_counter.SimpleEnergyProfiler"),

@@ -16,10 +16,11 @@ from .piecewise import (
     Rect,
 )
 from .smooth import ATan, Erf, NonzeroSignLogAbs, PiecewiseExp, QPseudoSpike, Sigmoid, SoftSign, SuperSpike
-from .special import S2NN, SquarewaveFourierSeries
+from .special import S2NN, DeterministicPass, PoissonPass, SquarewaveFourierSeries
 
 __all__ = [
     "atan",
+    "deterministic_pass",
     "erf",
     "fake_numerical_gradient",
     "leaky_k_relu",
@@ -28,6 +29,7 @@ __all__ = [
     "piecewise_exp",
     "piecewise_leaky_relu",
     "piecewise_quadratic",
+    "poisson_pass",
     "q_pseudo_spike",
     "rect",
     "s2nn",
@@ -61,6 +63,7 @@ def _function(name: str, surrogate: type[Surrogate]) -> type[SpikeFunction]:
 
 
 atan = _function("atan", ATan)
+deterministic_pass = _function("deterministic_pass", DeterministicPass)
 erf = _function("erf", Erf)
 fake_numerical_gradient = _function("fake_numerical_gradient", FakeNumericalGradient)
 leaky_k_relu = _function("leaky_k_relu", LeakyKReLU)
@@ -69,6 +72,7 @@ nonzero_sign_log_abs = _function("nonzero_sign_log_abs", NonzeroSignLogAbs)
 piecewise_exp = _function("piecewise_exp", PiecewiseExp)
 piecewise_leaky_relu = _function("piecewise_leaky_relu", PiecewiseLeakyReLU)
 piecewise_quadratic = _function("piecewise_quadratic", PiecewiseQuadratic)
+poisson_pass = _function("poisson_pass", PoissonPass)
 q_pseudo_spike = _function("q_pseudo_spike", QPseudoSpike)
 rect = _function("rect", Rect)
 s2nn = _function("s2nn", S2NN)
