@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from spikescope import base, functional, monitor, neuron
+from spikescope import base, functional, layer, monitor, neuron
 from spikescope.compat.steps import if_step
 
 NEURONS = sorted(name for name, cls in neuron.registry.items() if cls.__module__.startswith("spikescope."))
@@ -165,6 +165,53 @@ def test_a_neuron_in_either_mode_as_a_function(name, mode):
     for got, held in zip(outputs, wanted if isinstance(wanted, list | tuple) else [wanted], strict=True):
         assert torch.equal(got, held)
     assert repr(after) == repr(tuple(other.memories()))
+
+
+LAYERS = {
+    "Delay": lambda: layer.Delay(2),
+    "Dropout": lambda: layer.Dropout(0.5),
+    "DropConnectLinear": lambda: layer.DropConnectLinear(3, 3),
+    "ElementWiseRecurrentContainer": lambda: layer.ElementWiseRecurrentContainer(torch.nn.Tanh(), torch.add),
+    "LinearRecurrentContainer": lambda: layer.LinearRecurrentContainer(torch.nn.Tanh(), 3, 3),
+    "SynapseFilter": lambda: layer.SynapseFilter(2.0),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_steps_of_a_layer_as_functions_are_its_sequence(name):
+    torch.manual_seed(0)
+    module, x_seq = LAYERS[name](), torch.rand(5, 2, 3)
+    states, before, outputs = tuple(module.memories()), list(module.memories()), []
+    torch.manual_seed(1)
+    for x in x_seq:
+        (y,), states = module.single_step_functional_forward((x,), states)
+        outputs.append(y)
+    assert list(module.memories()) == before
+    torch.manual_seed(1)
+    (y_seq,), after = module.multi_step_functional_forward((x_seq,), tuple(before))
+    module.step_mode = "m"
+    torch.manual_seed(1)
+    wanted = module(x_seq)
+    for got in (torch.stack(outputs), y_seq):
+        torch.testing.assert_close(got, wanted)
+    for held in (states, after):
+        torch.testing.assert_close(list(held), list(module.memories()))
+
+
+STATES = {
+    **dict.fromkeys(("IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "KLIFNode", "SLTTLIFNode"), "v"),
+    **dict.fromkeys(("ILIFNode", "TernaryIFNode", "TernaryLIFNode", "HalfThresholdIFNode"), "v"),
+    **{"CUBALIFNode": "v c", "ComplementaryLIFNode": "v m", "IzhikevichNode": "v w", "OTTTLIFNode": "v trace"},
+    **{"RAFNode": "v u", "DSRIFNode": "", "DSRLIFNode": ""},
+}
+
+
+@pytest.mark.usefixtures("aliases")
+@pytest.mark.parametrize(("name", "states"), STATES.items())
+def test_states_have_the_order_of_that_release(name, states):
+    from spikingjelly.activation_based import neuron as theirs
+
+    assert " ".join(key for key, _ in getattr(theirs, name)().named_memories()) == states
 
 
 @pytest.mark.parametrize("mode", ["s", "m"])
