@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from ..harness import Agreement, Options, Row, compete, subprocess_json, versus
+from ..harness import Agreement, Options, Row, compete, seconds, subprocess_json, versus
 
 __all__ = ["kit_of", "resnet18", "rows"]
 
@@ -168,14 +168,15 @@ def _rows_of(name: str, rival: str, options: Options) -> Iterator[Row]:
     off = abs(losses["ours"] - losses[rival]) / losses[rival]
     words = f"first losses differ by {off:.0e}" if same else "weights of other shapes"
     found = {rival: Agreement(same and off <= LOSS, words)}
-    seconds = compete(work, options)
+    steps = compete(work, options)
     case = f"{name}, {list(shape)}, T={T}"
-    yield from versus("published", case, "training step", "ms", {k: s * 1e3 for k, s in seconds.items()}, found)
-    taken: dict[str, list[float]] = {who: [] for who in work}
-    for _ in range(2 if options.quick else 7):  # in turns, as the steps
+    yield from versus("published", case, "training step", "ms", {k: s * 1e3 for k, s in steps.items()}, found)
+    beside: dict[str, list[float]] = {who: [] for who in work}
+    for _ in range(2 if options.quick else 9):  # in turns, each step with the next: what is left is a small difference
         for who, call in work.items():
-            taken[who].append(_products(call))
-    rest = {who: 1e3 * (seconds[who] - statistics.median(taken[who])) for who in work}
+            whole = seconds(call, 1)
+            beside[who].append(whole - _products(call))
+    rest = {who: 1e3 * statistics.median(taken) for who, taken in beside.items()}
     yield from versus("published", case, "outside convolutions and products", "ms", rest, found)
 
 
