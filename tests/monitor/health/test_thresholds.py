@@ -5,7 +5,7 @@ import torch
 from health_cases import if_node, kinds
 from torch import nn
 
-from spikescope import functional, neuron, surrogate
+from spikescope import functional, monitor, neuron, surrogate
 from spikescope.monitor import health
 from spikescope.monitor.choose.signals import share_that_never_fires
 from spikescope.monitor.health.watch import seen
@@ -144,3 +144,18 @@ def test_a_threshold_with_fewer_axes_than_its_layer_is_that_of_all_channels(firs
 def test_the_distance_of_thresholds_is_that_of_those_that_can_be_reached():
     node = neuron.IFNode(v_threshold=torch.tensor([0.5, float("inf"), 2.5]))
     assert State(node).scale == 1.5
+
+
+@pytest.mark.parametrize(
+    ("height", "found"), [(1.0, []), (2.0, ["rate too high"]), (9.0, ["rate too high", "saturated neurons"])]
+)
+def test_neurons_of_several_spikes_a_step_are_judged_by_their_number(height, found):
+    """Three steps of four have `height` spikes, at most four, and the last none."""
+    net = nn.Sequential(neuron.ILIFNode(tau=1 + 1e-6, step_mode="m"))  # nothing is left from step to step
+    x = torch.full((8, 2, 10), height)
+    x[3::4] = 0 if height < 9 else height
+    with health(net, rate=1.2) as watch, monitor.record(net, "rate") as recording:
+        y = net(x)
+    assert watch.layers()["0"]["rate"] == pytest.approx(recording["0"].mean().item()) == pytest.approx(y.mean().item())
+    there = {held.kind for held in watch.everything}
+    assert sorted(there & {"saturated neurons", "rate too high"}) == found

@@ -25,6 +25,7 @@ class Crowd(Watcher):
         "axes": most,
         "_fired": either,
         "_shares": total,
+        "_spikes": total,
         "_squares": total,
     }
 
@@ -33,6 +34,7 @@ class Crowd(Watcher):
         self.axes = 0  # of F, where it has channels
         self._fired: Tensor | None = None  # of each channel, the first axis of F
         self._shares = [0.0, 0.0, 0.0, 0.0]  # their sum and number in training, then those in evaluation
+        self._spikes = [0.0, 0.0]  # those of a neuron in a step, summed up: in training, and in evaluation
         self._squares = 0.0
 
     def look(self, value: Any, sequence: bool, training: bool) -> None:
@@ -50,6 +52,7 @@ class Crowd(Watcher):
         place = 0 if training else 2
         self._shares[place] += share.sum().item()
         self._shares[place + 1] += share.numel()
+        self._spikes[place // 2] += _mean_size(spikes).sum().item()
         self._squares += (share * share).sum().item()
 
     @property
@@ -64,13 +67,13 @@ class Crowd(Watcher):
 
     @property
     def rate(self) -> float:
-        """Spikes of a neuron in a step, where it gives one at most."""
-        return (self._shares[0] + self._shares[2]) / self.seen if self.seen else math.nan
+        """Spikes of a neuron in a step, of either sign."""
+        return sum(self._spikes) / self.seen if self.seen else math.nan
 
     @property
     def rates(self) -> tuple[float, float]:
         """The rate in training and in evaluation; NaN where it did not run so."""
-        training, steps, evaluation, others = self._shares
+        (training, evaluation), (_, steps, _, others) = self._spikes, self._shares
         return training / steps if steps else math.nan, evaluation / others if others else math.nan
 
     @property
@@ -81,7 +84,12 @@ class Crowd(Watcher):
     @property
     def synchrony(self) -> float:
         """Chi; NaN where nobody, or everybody, always fires."""
-        mean = self.rate
+        mean = (self._shares[0] + self._shares[2]) / self.seen if self.seen else math.nan
         alone = mean * (1 - mean)
         together = self._squares / self.seen - mean * mean if self.seen else 0.0
         return math.sqrt(max(together, 0.0) / alone) if alone > 1e-6 else math.nan
+
+
+def _mean_size(spikes: Tensor) -> Tensor:
+    """The mean number of spikes of either sign over the last axis, in float64."""
+    return (spikes.abs() if spikes.is_floating_point() else spikes.double().abs()).mean(-1, dtype=torch.float64)

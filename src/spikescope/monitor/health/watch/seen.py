@@ -66,7 +66,10 @@ class Seen:
                 "library, monitor.adopt says what is a neuron."
             )
         self.members = Members(net, select(net, by_role("neuron"), "health"))
-        reducers = {"silent": SilentShare(), "saturated": SaturatedShare(limits.saturated_rate)}
+        reducers = {
+            "silent": SilentShare(),
+            "saturated": lambda _, held: SaturatedShare(limits.saturated_rate * _most_spikes(held)),
+        }
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
         self.potentials = _potentials(net, _supports(net))
@@ -224,6 +227,11 @@ class Seen:
         earlier = [n for n in earlier if isinstance(getattr(self.modules[n], "weight", None), Tensor)]
         latest = max(earlier, key=places.__getitem__, default=None)
         return None if latest is None else (latest, self.modules[latest])
+
+
+def _most_spikes(module: nn.Module) -> float:
+    """How many spikes a neuron can give in a step; its surrogate counts them where these are several."""
+    return float(getattr(getattr(module, "surrogate_function", None), "max_spike_count", 1))
 
 
 def _is_judged(module: nn.Module) -> bool:
