@@ -68,6 +68,21 @@ def test_measures_of_a_recording_are_those_of_its_spikes(recorded):
     assert first["spread"] == pytest.approx(rates.sort().values.tolist(), rel=1e-5)
 
 
+@pytest.mark.parametrize("node", [neuron.ILIFNode, neuron.TernaryLIFNode, neuron.LIFNode])
+def test_rates_of_a_recording_count_all_spikes_of_a_step(tmp_path, node):
+    net = nn.Sequential(node(step_mode="m"))
+    x = 6 * torch.rand(6, 4, 20, generator=torch.Generator().manual_seed(0)) - 1
+    x[:, :, :2] = 99.0  # these are saturated
+    with monitor.record(net, "spike", to=tmp_path / "run.spk"):
+        y = net(x)
+    found = document_of(open_recording(tmp_path / "run.spk"))
+    assert found["layers"][0]["rate"] == pytest.approx(y.abs().mean().item(), rel=1e-5)
+    full = ((y != 0).double().mean((0, 1)) >= 0.95).double().mean().item()
+    assert [held["number"] for held in found["findings"] if held["kind"] == "saturated neurons"] == (
+        [pytest.approx(full)] if full >= 0.2 else []
+    )
+
+
 def test_a_run_is_as_long_as_its_sequences_also_where_a_number_of_a_layer_was_recorded(tmp_path):
     net = network()
     with monitor.record(net, {"spike": None, "attribute:v_threshold": "1"}, to=tmp_path / "run.spk"):

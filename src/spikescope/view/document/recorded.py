@@ -43,9 +43,10 @@ GRADIENTS = ("grad_output", "grad_input")
 
 
 class Counts(NamedTuple):
-    """The spikes of each neuron, the steps it was seen for, and the mean rate of each run."""
+    """The spikes of each neuron, of either sign, the steps in which it fired, all steps, and the rate of each run."""
 
     spikes: Tensor
+    fired: Tensor
     steps: int
     runs: dict[int, float]
 
@@ -92,25 +93,29 @@ def _counted(recording: StoredRecording, found: Document) -> Iterator[tuple[str,
 
 
 def _count(signal: Signal) -> Counts:
-    total: Tensor | None = None
+    total: Tensor | None = None  # the spikes, and the steps with one
     steps, runs = 0, dict[int, list[float]]()
     for block in signal.blocks():
         held = block.values
         length = held.shape[0] * held.shape[1]
         if isinstance(held, PackedSpikes):
-            spikes = held.count("neuron").sum(0) if held.shape[2:] == () else held.count("neuron")
+            number = held.count("neuron").sum(0) if held.shape[2:] == () else held.count("neuron")
+            both = [number, number]
         else:
-            spikes = ((held != 0) & ~held.isnan()).sum((0, 1))
-        spikes = spikes.flatten().double()
-        if total is not None and total.shape != spikes.shape:
+            size = held.double().abs()
+            fired = (held != 0) & ~held.isnan()
+            both = [torch.where(size.isfinite(), size, 0.0).sum((0, 1)), fired.sum((0, 1))]
+        seen = torch.stack([one.flatten().double() for one in both])
+        if total is not None and total.shape != seen.shape:
             raise ValueError(f"{signal.layer!r} has runs of different neurons, whose rates do not go together.")
-        total = spikes if total is None else total + spikes
+        total = seen if total is None else total + seen
         steps += length
         run = runs.setdefault(block.run, [0.0, 0.0])
-        run[0] += float(spikes.sum())
-        run[1] += length * len(spikes)
-    rates = {index: spikes / max(1.0, values) for index, (spikes, values) in runs.items()}
-    return Counts(torch.zeros(0, device="cpu") if total is None else total, steps, rates)
+        run[0] += float(seen[0].sum())
+        run[1] += length * seen.shape[1]
+    rates = {index: number / max(1.0, values) for index, (number, values) in runs.items()}
+    spikes, fires = (torch.zeros(2, 0, device="cpu") if total is None else total).unbind()
+    return Counts(spikes, fires, steps, rates)
 
 
 def _layers(recording: StoredRecording, counts: dict[str, Counts]) -> list[Layer]:
@@ -150,7 +155,7 @@ def _judge(found: Document, counts: dict[str, Counts], recording: StoredRecordin
     limits, known, made = Limits(), causes(), []
     silent = {name: float((held.spikes == 0).double().mean()) for name, held in counts.items() if len(held.spikes)}
     full = {
-        name: float((held.rates >= limits.saturated_rate).double().mean())
+        name: float((held.fired >= limits.saturated_rate * held.steps).double().mean())
         for name, held in counts.items()
         if len(held.spikes)
     }
