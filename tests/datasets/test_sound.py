@@ -103,6 +103,15 @@ def test_speech_commands(tmp_path):
     assert torch.allclose(train.weights * 4, torch.tensor([2, 1, 1, 1, 1], dtype=torch.float64))
     assert [label for _, label in datasets.SPEECHCOMMANDS(labels, tmp_path, split="val")] == [0]
     assert len(datasets.SPEECHCOMMANDS(labels, tmp_path, split="test", transform=lambda x: x.sum())[0]) == 2
+    for given in (
+        {"silence_cnt": -1},
+        {"silence_cnt": None},
+        {"silence_cnt": len},
+        {"silence_size": 0},
+        {"silence_size": True},
+    ):
+        with pytest.raises(datasets.OptionError, match=rf"{next(iter(given))} must be a whole number of at least"):
+            datasets.SPEECHCOMMANDS(labels, tmp_path, **given)
     with pytest.raises(datasets.MissingFilesError, match=r"speech_commands_v0\.01\.tar\.gz is missing; from https"):
         datasets.SPEECHCOMMANDS(labels, tmp_path, url="speech_commands_v0.01")
     (place / "yes/00_nohash_0.wav").write_bytes(b"RIFF")

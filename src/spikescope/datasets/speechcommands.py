@@ -7,6 +7,7 @@ import random
 import wave
 from collections.abc import Callable
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,12 @@ class SpeechCommands(Dataset[Any]):
         download: bool = False,
     ) -> None:
         check_choice("SpeechCommands", "split", split, ("train", "val", "test"))
-        if silence_cnt < 0 or silence_size <= 0:
-            raise OptionError(
-                "SpeechCommands: silence_cnt must not be negative and silence_size must be above 0, but got "
-                f"{silence_cnt} and {silence_size}."
-            )
+        told: tuple[tuple[str, Any, int], ...] = ("silence_cnt", silence_cnt, 0), ("silence_size", silence_size, 1)
+        for what, given, least in told:
+            if isinstance(given, bool) or not isinstance(given, Integral) or given < least:
+                raise OptionError(
+                    f"SpeechCommands: {what} must be a whole number of at least {least}, but got {given!r}."
+                )
         self.split, self.label_dict, self.transform = split, label_dict, transform
         self.silence_cnt, self.silence_size = silence_cnt, silence_size
         name = os.path.basename(url).removesuffix(".tar.gz")
