@@ -42,6 +42,7 @@ GROUPS = {
     "latency": "(j) one step of a small layer",
     "expanded": "(k) a frame shown T times",
     "norm": "(n) batch normalisation in the kernel of the neuron",
+    "layers": "(n) batch normalisation and max-pooling against those of PyTorch",
     "monitors": "(m) what watching costs",
     "reducers": "(m) every reducer, beside the forward pass that it watches and one sum over its signal",
     "streaming": "(r) recordings on disk: what streaming adds to a training step",
