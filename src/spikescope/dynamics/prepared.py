@@ -83,8 +83,8 @@ class Prepared(ABC):
         self.as_saved: Callable[..., bool] | None = None  # says of what comes back that it lies as it did
 
     def __call__(self, x: Tensor, rest: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Output, last state and taps; `rest` are the entries of the first state that are tensors, then such fields,
-        then the gains of the steps, if there are any.
+        """Output, last state, potentials where they are kept, and taps; `rest` are the entries of the first state that
+        are tensors, then such fields, then the gains of the steps, if there are any.
 
         No transform of `torch.func` is at work.
         """
@@ -96,7 +96,7 @@ class Prepared(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, rest: Sequence[Tensor], checkpoints: Tensor | None) -> tuple[Tensor, ...]:
-        """The kernel forwards: output, last state, taps."""
+        """The kernel forwards: output, last state, potentials where they are kept, taps."""
 
     @abstractmethod
     def backward(
@@ -258,13 +258,16 @@ class PreparedRun(LeanFunction):
         held = saved_tensors(ctx, made.owner)
         x, checkpoints, *rest = held
         plain = not torch.is_grad_enabled() and are_plain_gradients(gy, *gstate)
+        if made.call.keep_v and gstate[-1] is not None:  # the potentials of all steps were asked for
+            plain = False
         if plain and ctx.hooked:  # else what is saved comes back itself
             plain = is_plain(x, None if made.no_checkpoints is not None else checkpoints, *rest)
         if plain and made.knows(held):
             handed = ctx.handed  # to who wants the squares of the gradient of the output
             room = None if handed is None or not handed.is_read_as(gy) else made.room_for_squares()
             try:
-                found = made.backward(x, rest, checkpoints, gy, gstate, ctx.needs_input_grad[2:], room)
+                ends = gstate[: made.states]
+                found = made.backward(x, rest, checkpoints, gy, ends, ctx.needs_input_grad[2:], room)
             except CompileError:
                 pass  # that way says so, and runs the eager loop
             else:

@@ -269,19 +269,21 @@ def prepare(
     single: bool,
     taps: Sequence[str] = (),
     gained: bool = False,
+    keep_v: bool = False,
 ) -> Prepared | None:
     """What runs for an input like `x` from a state like `state`, and tells `taps` of its spikes; None where that is no
     kernel, or where it first has to bring them into another form.
 
     - `gained`: that it multiplies each step by a number first, if that is the CPU's kernel.
+    - `keep_v`: that it gives the potential after every step too, behind the state; of a sequence, by the CPU's kernel.
     """
     planned = plan(backend, definition, state, x, single).backend
-    if planned == "torch" or not lies_without_gaps(x, state, single):
+    if planned == "torch" or (keep_v and planned != "cpp") or not lies_without_gaps(x, state, single):
         return None
     assert definition.key is not None
     first = [None if isinstance(held, Tensor) else held for held in state]
     learning = (x, *state, *definition.tensors)
-    call = call_of(planned, definition.key, state, definition.numbers, learning, taps=taps, single=single)
+    call = call_of(planned, definition.key, state, definition.numbers, learning, keep_v, taps, single)
     try:
         if planned != "cpp":
             return PreparedOnGpu(call, x, first)

@@ -141,12 +141,13 @@ class Shortcut:
         self.drives = not neuron._plainly_driven()
         self.keeps_form = self.drives and neuron._drive_keeps_form()
         self.memories = len(self.states) + len(cls.driven_by)
+        self.keeps_v = neuron.store_v_seq and neuron.step_mode == "m" and not self.drives
         self.is_open = (
             len(parts) == len(found)
             and goes_as_written(neuron, names)
             and neuron.backend != "torch"
             and (not self.drives or self.keeps_form or neuron._gained())
-            and not neuron.store_v_seq
+            and (self.keeps_v or not neuron.store_v_seq)
             and neuron._compiled_call_impl is None
             and all(_are_stored(_of(neuron, owner)) for owner in ("", *parts))
         )
@@ -200,7 +201,7 @@ class Shortcut:
         again, with the state that it left, where that takes no more than the form of input and state. None where the
         neuron has to be called.
         """
-        if self.drives or self.readings:
+        if self.drives or self.readings or self.keeps_v:
             return None
         way = self._way(neuron, x, make=None)  # the call prepares it, when that is its turn
         if way is None:
@@ -220,7 +221,9 @@ class Shortcut:
         """The way of a call behind a normalisation of the kind `norm`, which has these tensors, that nothing disturbs;
         without `make` it is known, or none.
         """
-        if not self.is_open or self.drives or neuron._live_taps or not (is_bare(neuron) and are_bare(self.modules)):
+        if not self.is_open or self.drives or self.keeps_v or neuron._live_taps:
+            return None
+        if not (is_bare(neuron) and are_bare(self.modules)):
             return None
         return self._way(neuron, x, norm, tensors, make)
 
@@ -279,7 +282,10 @@ class Shortcut:
         memories, at = held["_memories"], 0
         for at, name in enumerate(self.states, 1):
             memories[name] = out[at]
-        if taps:  # they come after the state
+        if self.keeps_v:
+            at += 1
+            held["_potentials"] = [out[at]]
+        if taps:  # they come last
             held["tapped"] = told = Told(zip(taps, out[at + 1 :], strict=True))
             told.way, told.run = self, run
         if held["_assigned"]:
@@ -327,8 +333,8 @@ class Shortcut:
             return None
         made = self.runs.get(kind)
         if made is None:
-            if gained and make is not None:
-                make = partial(prepare, gained=True)
+            if (gained or self.keeps_v) and make is not None:
+                make = partial(prepare, gained=gained, keep_v=self.keeps_v)
             made = self._made(neuron, x, kind, make, state)
         if made is None:
             return None

@@ -60,6 +60,7 @@ class PreparedOnCpu(Prepared):
         self.places = [TAPS.index(name) for name in self.taps]
         self.as_number = as_form(torch.empty((), dtype=self.real, device="cpu"))
         self.as_states, self.alone = (self.as_value,) * self.states, runs_alone(self.elements)
+        self.as_potentials = self._as_potentials() if call.keep_v else None
         self.backs: dict[tuple[int, ...], Back] = {}
         self.by_addresses = self.held in (0, self.states) and not self.gained and self.alone
         self.again = self._again()
@@ -71,10 +72,11 @@ class PreparedOnCpu(Prepared):
         gains = [self._gains(rest)] if self.gained else []
         y, state = torch.empty_like(self.as_input), [*map(torch.empty_like, self.as_states)]
         told, places = self._taps() if self.taps else _NONE
+        kept = () if self.as_potentials is None else (torch.empty_like(self.as_potentials),)
         pointers = (
             x.data_ptr() or address(x),
             y.data_ptr(),
-            0,
+            kept[0].data_ptr() if kept else 0,
             0 if self.no_checkpoints is not None else address(checkpoints),
             1 if self.alone else threads_for(self.elements),
             *self._starts(rest),
@@ -84,7 +86,7 @@ class PreparedOnCpu(Prepared):
             *addresses(gains),
         )
         kernel(fixed, given(len(pointers))(*pointers))
-        return (y, *state, *told)
+        return (y, *state, *kept, *told)
 
     def backward(
         self,
@@ -147,9 +149,9 @@ class PreparedOnCpu(Prepared):
     def _again(self) -> Again | None:
         """The run forwards where only the addresses of input, state and checkpoints change from call to call.
 
-        So it is where the fields are numbers, the state is all in tensors or all at rest, and nothing is tapped.
+        So it is where the fields are numbers, the state is all in tensors or all at rest, and nothing else is told.
         """
-        if self.always is None or self.taps or not self.by_addresses:
+        if self.always is None or self.taps or self.as_potentials is not None or not self.by_addresses:
             return None
         kernel, fixed, arrays = self.always
         as_input, as_states, made, numbers = self.as_input, self.as_states, torch.empty_like, self.numbers
@@ -208,6 +210,11 @@ class PreparedOnCpu(Prepared):
             return found
 
         return back_again
+
+    def _as_potentials(self) -> Tensor:
+        """The form of the potentials of all steps."""
+        shape, strides = (self.steps, *self.step.shape), (self.step.numel, *self.step.strides)
+        return as_form(torch.empty_strided(shape, strides, dtype=self.real, device="cpu"))
 
     def make_ready(self, tensors: Sequence[Tensor]) -> None:
         """Have the kernel forwards made now, for fields that are these tensors."""
