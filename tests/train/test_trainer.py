@@ -15,6 +15,7 @@ from ranks import in_two_ranks
 from spikescope import encoding, functional, layer, neuron
 from spikescope.errors import ShapeError
 from spikescope.train import Recipe, Split, Trainer, newest_checkpoint
+from spikescope.train.ranks import Ranks
 from spikescope.train.updates import learning_rate, loss_of, make_optimizer, mix
 
 BASE = {"model": "m:f", "data": "d:f", "T": 3, "epochs": 3, "batch_size": 8, "lr": 1e-2}
@@ -388,3 +389,9 @@ def test_weights_that_are_lost_are_told_where_the_loss_is_a_number_still(split):
 def test_data_without_samples_is_refused(split, part):
     with pytest.raises(ValueError, match=f"the {part} part has no samples"):
         Split(**{"train": split.train, "test": split.test, "classes": 4, part: []})
+
+
+def test_a_process_without_a_sample_is_refused_in_words(split):
+    few = Split(TensorDataset(*(held[:1] for held in split.test.tensors)), split.test, 4)
+    with pytest.raises(ValueError, match="has 1 samples for 2 processes, of which each needs one at least"):
+        Trainer(network(), few, Recipe(**BASE), ranks=Ranks(0, 2, torch.device("cpu")))

@@ -123,6 +123,11 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.folder = recipe, data, folder
         self.ranks = ranks or Ranks(0, 1, torch.device("cpu"))
+        if len(data.train) < self.ranks.count:  # who has none would not take part in a step that the others wait in
+            raise ValueError(
+                f"The train part has {len(data.train)} samples for {self.ranks.count} processes, of which each needs "
+                "one at least. Start fewer processes."
+            )
         self.progress, self.stopped = Progress(), False
         self._listeners: list[FlightRecorder | Live] = []
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.ranks.device)
