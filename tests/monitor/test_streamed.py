@@ -347,3 +347,15 @@ def test_compiled_code_is_recorded_too(tmp_path):
     rec = open_recording(tmp_path / "run.spk")
     for name in rec:
         assert torch.equal(rec[name]["spike"].read(0), live[name].dense())
+
+
+@pytest.mark.parametrize(
+    ("time", "reducers", "told"),
+    [(every(2), ["rate", "silent share"], False), (every(2), "isi cv", True), (first(4), "isi cv", False)],
+)
+def test_reducers_that_look_at_time_tell_of_chosen_steps(tmp_path, recwarn, time, reducers, told):
+    net, x = spiking_net(), sequence(T=6)
+    with record(net, "spike", to=tmp_path / "run.spk", subset=Subset(time=time)):
+        run(net, x)
+    assert monitor.reduce(tmp_path / "run.spk", reducers)["1"] is not None
+    assert any("'isi cv' takes them for neighbours" in str(held.message) for held in recwarn) is told

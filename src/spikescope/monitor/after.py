@@ -13,10 +13,12 @@ from typing import Any
 from ..errors import missing_extra
 from ..recording import OpenedRecording, StoredRecording, open_recording
 from ..recording import Signal as Recorded
+from ..recording.export.choice import chosen_steps
 from ..spikes import PackedSpikes
+from ..warn import warn
 from .choose.modules import selector
 from .record import check_signal, reducers_of
-from .reduce import Reducer
+from .reduce import Reducer, rules
 from .reduce.series import StepReducer
 from .results import Results
 from .track import Total
@@ -58,6 +60,13 @@ def reduce(
     for name, row in made.items():
         for held in row.values():
             check_signal(held, labels[name])
+    steps = next(filter(None, (chosen_steps(one.head) for one in opened)), "")
+    timed = [label for row in made.values() for label, held in row.items() if _looks_at_time(held)]
+    if steps and timed:
+        warn(
+            f"reduce: the recording holds chosen steps alone ({steps}), and {timed[0]!r} takes them for neighbours "
+            "from the first step on. Record without time= where intervals or latencies are asked for."
+        )
     if client is None:
         parts: Iterable[Summaries] = (_summaries(found, made) for found in signals)
     else:
@@ -65,6 +74,11 @@ def reduce(
     courses = {label for row in made.values() for label, held in row.items() if isinstance(held, StepReducer)}
     single = not isinstance(reducers, (list, tuple, Mapping))
     return Results(_results(parts, made), single, courses)
+
+
+def _looks_at_time(reducer: Reducer) -> bool:
+    """Whether it matters to a reducer when a step was."""
+    return any(rule.batch == "span" for rule in rules(reducer.Summary).values())
 
 
 def _results(parts: Iterable[Summaries], made: Mapping[str, Mapping[str, Reducer]]) -> dict[str, dict[str, Any]]:

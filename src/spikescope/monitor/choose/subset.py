@@ -53,7 +53,8 @@ class Subset:
     - `neurons`: of the flattened axes of a sample: a slice, indices, a mask, or a function of their number that
       gives one of these. A choice of neurons gives `[N, k]` per step.
     - `samples`: of the batch, likewise.
-    - `time`: a slice of the steps since the last reset, or a predicate of the step.
+    - `time`: a slice of the steps since the last reset, or a predicate of the step. A gradient monitor, which does not
+      know how many came before, counts from the start of each call; `record(..., to=path)` finds the steps.
 
     >>> part = Subset(neurons=first(2), time=every(2))
     >>> part.take(torch.arange(12.0).view(3, 1, 2, 2), range(4, 7))  # the steps 4, 5 and 6
