@@ -12,6 +12,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import nn
 
 from spikescope.base import INPUT_NAMES
 from spikescope.fields import Declared
-from spikescope.surrogate import SurrogateFunctionBase
+from spikescope.surrogate import ATan, SurrogateFunctionBase
 
 SIGNATURES: dict[str, dict[str, dict[str, str]]] = json.loads(Path(__file__).with_name("signatures.json").read_text())
 PROPERTY = "a property"
@@ -175,3 +176,44 @@ def _of_one(owner: Any, member: str, text: str, names: Names) -> Iterator[str]:
         yield from differences(owner, documented(text), parameters_of(getattr(held, "__func__", held))[1:], names)
     elif not callable(getattr(owner, member)):
         yield "is no method"
+
+
+SURROGATE = ATan(3.0)
+NOT_DEFAULT = {"v_reset": -0.125, "step_mode": "m", "backend": "torch"}
+
+
+def another(held: Parameter, names: Names, extension: bool) -> Any:
+    """What is not the default of a documented argument, and not what stands for another argument."""
+    if held.name.startswith("surrogate_function"):
+        return "Sigmoid" if extension else SURROGATE
+    if held.name in NOT_DEFAULT or held.default is Parameter.empty:
+        return NOT_DEFAULT.get(held.name)
+    default = eval(held.default, {}, names)  # a default of the facts beside this file
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    return default + (0.25 if default >= 1 else 0.0625) if isinstance(default, float) else default
+
+
+def kept_by_name(module: str) -> Iterator[tuple[str, bool]]:
+    """Of each layer, neuron or surrogate that is made by place, whether it has each argument under its name."""
+    alias = importlib.import_module(f"spikingjelly.{module}")
+    names = Names(alias)
+    for key, texts in SIGNATURES[module].items():
+        if "." in key or key.endswith("Base") or status(f"spikingjelly.{module}.{key}") != "here":
+            continue
+        owner = getattr(alias, key)
+        for text, ages in texts.items() if inspect.isclass(owner) and issubclass(owner, nn.Module) else ():
+            places = [held for held in documented(text) if held.kind in BY_PLACE]
+            try:
+                given = [another(held, names, module.startswith("cext")) for held in places]
+                made = owner(*given)
+            except (KeyError, NameError, NotImplementedError, TypeError, ValueError):
+                continue  # one that is made of other modules, a base, or refused in words
+            for held, value in zip(places, given, strict=True):
+                got = getattr(made, held.name, None)
+                numbers = isinstance(value, int | float) and isinstance(got, int | float)
+                if numbers or type(got) is type(value):
+                    same = isclose(got, value, rel_tol=1e-6) if numbers else got is value or got == value
+                    yield f"{key} [{ages}] {held.name}", same

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 import torch
-from signature_law import SIGNATURES, differences, documented, of_module, parameters_of
+from signature_law import SIGNATURES, differences, documented, kept_by_name, of_module, parameters_of
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("aliases")
@@ -90,6 +90,12 @@ def test_the_arguments_of_a_module_are_those_of_its_releases(module):
 def test_every_difference_that_is_named_is_there():
     told = [f"{module}:{each}" for module in SIGNATURES for each in of_module(module)]
     assert [pattern for pattern in OTHERWISE if not any(fnmatchcase(each, pattern) for each in told)] == []
+
+
+def test_what_is_made_by_place_has_what_its_arguments_say():
+    made = [(f"{module}:{each}", same) for module in SIGNATURES for each, same in kept_by_name(module)]
+    assert len(made) > 550
+    assert [each for each, same in made if not same] == []
 
 
 @pytest.mark.parametrize(
