@@ -37,8 +37,8 @@ class Crowd(Watcher):
         self._spikes = [0.0, 0.0]  # those of a neuron in a step, summed up: in training, and in evaluation
         self._squares = 0.0
 
-    def look(self, value: Any, sequence: bool, training: bool) -> None:
-        """The spikes of a call, `[T, N, *F]` or `[N, *F]`."""
+    def look(self, value: Any, sequence: bool, training: bool, binary: bool = False) -> None:
+        """The spikes of a call, `[T, N, *F]` or `[N, *F]`; `binary` where they are known to be 0 and 1."""
         axes = 2 if sequence else 1
         if not isinstance(value, Tensor) or value.ndim <= axes or not value.numel():
             return
@@ -52,7 +52,7 @@ class Crowd(Watcher):
         place = 0 if training else 2
         self._shares[place] += share.sum().item()
         self._shares[place + 1] += share.numel()
-        self._spikes[place // 2] += _mean_size(spikes).sum().item()
+        self._spikes[place // 2] += (share if binary else _mean_size(spikes)).sum().item()
         self._squares += (share * share).sum().item()
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ....base import StepModule
 from ....form import at_path
+from ....neuron.spiking import gives_spikes
 from ....recording.records import Moment
 from ....sockets import Signal
 from ...choose.kinds import in_sequences, is_neuron, time_first
@@ -80,7 +81,8 @@ class Origin(Watcher):
                 states[name].look((moment.stop or 1) - 1, value)
             if name in crowds:
                 neuron = neurons[name]
-                crowds[name].look(_spikes(neuron, value), in_sequences(neuron), neuron.training)
+                spikes = _spikes(neuron, value)
+                crowds[name].look(spikes, in_sequences(neuron), neuron.training, gives_spikes(neuron))
             order.setdefault(name, len(order))
             if name in found:
                 return
