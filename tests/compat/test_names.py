@@ -79,10 +79,9 @@ def test_advice_names_what_there_is(words):
         ("activation_based.op_counter.NeuroMCEnergyProfiler", "no chip is simulated here"),
         ("activation_based.op_counter.PowerCounter", "spikescope.compat.op_counter has no counterpart"),
         ("timing_based.neuron.Tempotron", "neurons of precise spike times"),
-        (
-            "activation_based.functional.lava_cuba_lif_step",
-            "functional.get_state and functional.set_state hand a state",
-        ),
+        ("activation_based.functional.lava_cuba_lif_step", "there is no exchange with Lava"),
+        ("activation_based.functional.neuron_implementation", r"node.implementation\(x\) says what runs"),
+        ("activation_based.functional.conv_bn_fusion.pack_conv_bn_train_modules", "leave the call out"),
     ],
 )
 def test_what_is_not_here_imports_and_is_refused_on_use(dotted, words):
