@@ -112,7 +112,7 @@ class Rate(CountReducer):
 
     $$r = \frac{1}{T N} \sum_{t, n} S_{t, n}$$
 
-    A signal that does not sum up to whole numbers is a ValueError, as in `Count`.
+    Signed spikes cancel out, and a signal that does not sum up to whole numbers is a ValueError, as in `Count`.
 
     >>> rate = Rate()
     >>> rate.result(rate.measure(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))).tolist()
