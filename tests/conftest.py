@@ -102,6 +102,8 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    if placed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"Two processes name this test differently, by where an object lies: {placed[0]}")
     if config.getoption("sample") and not WHOLE:
         kept = set(covering(items))
         left_out = [item for item in items if item not in kept]

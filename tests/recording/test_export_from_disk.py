@@ -73,7 +73,11 @@ def test_sonata_keeps_their_numbers_and_says_that_the_others_look_silent(ran, tm
 
 
 @pytest.mark.parametrize("name", sorted(registry))
-@pytest.mark.parametrize("time", [slice(3, 7), slice(0, None, 2), lambda step: step > 2, slice(0, 4)], ids=str)
+@pytest.mark.parametrize(
+    "time",
+    [slice(3, 7), slice(0, None, 2), lambda step: step > 2, slice(0, 4)],
+    ids=["from the third", "every second", "by a function", "the first"],
+)
 def test_steps_whose_time_nobody_knows_have_no_seconds(tmp_path, name, time):
     for package in registry[name].packages:
         pytest.importorskip(package)
