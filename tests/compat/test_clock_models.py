@@ -114,3 +114,43 @@ def test_pretrained_is_refused_in_words():
         aged.multi_step_sew_resnet18(True)
     with pytest.raises(NotImplementedError, match="nothing is downloaded"):
         aged.spiking_vgg11(pretrained=True)
+
+
+class OfOnesOwn(aged.MultiStepSEWResNet):
+    pass
+
+
+class Mixed:
+    pass
+
+
+class MixedIn(Mixed, aged.SpikingVGG):
+    def __init__(self, width, **kwargs):
+        super().__init__([width, "M"], num_classes=3, **kwargs)
+
+
+def test_subclasses_take_what_their_base_takes():
+    block = models.sew_resnet.BasicBlock
+    with torch.device("meta"):
+        net = OfOnesOwn(block, [1, 1, 1, 1], 10, cnf="ADD", T=2, multi_step_neuron=neuron.LIFNode)
+        other = MixedIn(8, single_step_neuron=neuron.LIFNode)
+    assert {type(held) for each in (net, other) for held in each.modules() if isinstance(held, neuron.BaseNode)} == {
+        neuron.LIFNode
+    }
+    assert (net.T, net.bn1.step_mode) == (2, "m")
+    assert inspect.signature(OfOnesOwn) == inspect.signature(aged.MultiStepSEWResNet)
+    assert list(inspect.signature(MixedIn).parameters) == ["width", "kwargs"]
+
+
+@pytest.mark.parametrize("make", [aged.sew_resnet18, aged.multi_step_spiking_resnet18, aged.CIFAR10Net])
+def test_the_neuron_may_be_given_as_today_and_is_never_dropped(make):
+    join = {"cnf": "ADD"} if "sew" in make.__name__ else {}
+    with torch.device("meta"):
+        net = make(spiking_neuron=neuron.LIFNode, **join)
+        assert {type(held) for held in net.modules() if isinstance(held, neuron.BaseNode)} == {neuron.LIFNode}
+        for name in ("single_step_neuron", "multi_step_neuron"):
+            if name in inspect.signature(make).parameters:
+                with pytest.raises(TypeError, match=f"both {name} and spiking_neuron"):
+                    make(spiking_neuron=neuron.LIFNode, **{name: neuron.IFNode}, **join)
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            make(*([False] * 9))

@@ -30,26 +30,39 @@ def _parameters(made: Callable[..., nn.Module], neurons: str, T: tuple[str, ...]
     return [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=defaults[name]) for name in order]
 
 
+def _given(owner: str, told: Signature, neurons: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by their names; `neurons` may be called `spiking_neuron`, as it is today."""
+    try:
+        given = told.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise TypeError(f"{owner}{told}: {error}.") from None
+    given |= given.pop("kwargs", {})
+    if "spiking_neuron" in given:
+        if neurons in given:
+            raise TypeError(f"{owner} got both {neurons} and spiking_neuron, which is the same. Leave one out.")
+        given[neurons] = given.pop("spiking_neuron")
+    return given
+
+
 class _OfSteps(nn.Module):
     """A network by the arguments of that age, in their order."""
 
     neurons: ClassVar[str] = "single_step_neuron"
     more: ClassVar[tuple[str, ...]] = ()
+    told: ClassVar[Any] = None  # the signature of the networks, which subclasses of one's own share
+    __signature__: ClassVar[Signature | None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         base: Any = next((held for held in cls.__bases__ if not issubclass(held, _OfSteps)), None)
-        if base is not None:
+        if cls.told is None and base is not None:
             parameters = _parameters(base, cls.neurons, cls.more)
-            cls.__signature__ = Signature([*parameters, Parameter("kwargs", Parameter.VAR_KEYWORD)])  # type: ignore[attr-defined]
+            cls.told = cls.__signature__ = Signature([*parameters, Parameter("kwargs", Parameter.VAR_KEYWORD)])
+        elif "__init__" in vars(cls):
+            cls.__signature__ = None  # that of its own __init__
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        told: Signature = vars(type(self))["__signature__"]
-        try:
-            given = told.bind(*args, **kwargs).arguments
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}{told}: {error}.") from None
-        given |= given.pop("kwargs", {})
+        given = _given(type(self).__name__, self.told, self.neurons, args, kwargs)
         norm, T = given.get("norm_layer"), given.pop("T", None)
         given["spiking_neuron"] = given.pop(self.neurons, neuron.IFNode)
         super().__init__(**{**given, "norm_layer": _NORMS.get(norm, norm)})
@@ -108,10 +121,10 @@ class MultiStepSpikingVGG(_Sequences, spiking_vgg.SpikingVGG):
 
 def _function(name: str, made: Callable[..., nn.Module], of: Callable[..., nn.Module], neurons: str, *T: str) -> Any:
     """The function of that age for what `made` makes, by `of`."""
-    parameters = _parameters(made, neurons, T)
+    told = Signature([*_parameters(made, neurons, T), Parameter("kwargs", Parameter.VAR_KEYWORD)])
 
     def build(*args: Any, **kwargs: Any) -> nn.Module:
-        given = dict(zip([held.name for held in parameters], args, strict=False)) | kwargs
+        given = _given(name, told, neurons, args, kwargs)
         if given.pop("pretrained", False):
             return made(pretrained=True)  # which says where weights are
         given.pop("progress", None)
@@ -119,7 +132,7 @@ def _function(name: str, made: Callable[..., nn.Module], of: Callable[..., nn.Mo
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"`models.{made.__name__}` by the arguments of the clock-driven interface."
-    vars(build)["__signature__"] = Signature([*parameters, Parameter("kwargs", Parameter.VAR_KEYWORD)])
+    vars(build)["__signature__"] = told
     return build
 
 
@@ -139,13 +152,15 @@ class _Net(nn.Module):
     """A network of the PLIF paper, under the names that its layers had."""
 
     made: ClassVar[type[nn.Module]]
+    told: ClassVar[Signature]
     neurons: ClassVar[str] = "single_step_neuron"
 
     def __init__(self, channels: int | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        given: Any = args[0] if args else kwargs.pop(self.neurons, neuron.IFNode)
-        sizes = {} if channels is None else {"channels": channels}
-        parts: Any = type(self).made(**sizes, spiking_neuron=given, **kwargs).conv_fc
+        given = _given(type(self).__name__, self.told, self.neurons, (channels, *args), kwargs)
+        sizes = {} if given.pop("channels") is None else {"channels": channels}
+        neurons: Any = given.pop(self.neurons, neuron.IFNode)
+        parts: Any = type(self).made(**sizes, spiking_neuron=neurons, **given).conv_fc
         count: Counter[str] = Counter()
         self._order: list[str] = []
         for part in parts:
@@ -204,7 +219,8 @@ def _nets() -> dict[str, Any]:
         for called, kind in ((name, _Net), (f"MultiStep{name}", _NetOfSequences)):
             told = [held for held in _parameters(of, kind.neurons, ()) if held.name in ("channels", kind.neurons)]
             told.append(Parameter("kwargs", Parameter.VAR_KEYWORD))
-            own = {"made": biased, "__doc__": doc, "__module__": __name__, "__signature__": Signature(told)}
+            own: dict[str, Any] = dict.fromkeys(("told", "__signature__"), Signature(told))
+            own |= {"made": biased, "__doc__": doc, "__module__": __name__}
             made[called] = type(called, (kind,), own)
     return made
 
