@@ -26,7 +26,6 @@ def forward_by(name: str) -> Callable[..., Any]:
             setattr(self, key, held)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    forward.by_states = True  # type: ignore[attr-defined]
     return forward
 
 
@@ -74,23 +73,44 @@ class ByStates:
         return self._in_mode("m", "multi_step_forward", inputs, states, kwargs)
 
     def _in_mode(self, mode: str, name: str, inputs: tuple[Any, ...], states: tuple[Any, ...], kwargs: Any) -> Any:
-        """The most derived forward `name` that is not made of a function of states, as such a function."""
+        """The forward `name` as such a function: that of a call, or where subclasses write such functions and this is
+        their base, the one behind the last of them.
+        """
         module: Any = self
         check_choice(type(self).__name__, "step_mode", mode, module.supported_step_mode())
-        written = (vars(cls)[name] for cls in type(self).__mro__ if name in vars(cls))
-        forward = next(held for held in written if not getattr(held, "by_states", False))
+        by, order = name.replace("_forward", "_functional_forward"), type(self).__mro__
+        writers = [at for at, cls in enumerate(order) if by in vars(cls) and cls is not ByStates]
+        behind = order[writers[-1] + 1 :] if writers else order
+        forward = next(vars(cls)[name] for cls in behind if name in vars(cls))
+        names = [key for key, _ in module.named_memories()]
+        own = self._states_of_base() if writers else names
+        names = own if len(states) == len(own) else names
 
         def run(*args: Any, **named: Any) -> Any:
             return module._separated(forward(self, *args, **named), args, named)
 
-        return self._as_function(name.replace("_forward", "_functional_forward"), run, inputs, states, kwargs)
+        return self._as_function(by, run, inputs, states, kwargs, names)
+
+    def _states_of_base(self) -> list[str]:
+        """The memories of the class of this package that a class of one's own is made of, as far as that is known."""
+        module: Any = self
+        return [name for name, _ in module.named_memories()]
 
     def _as_function(
-        self, name: str, run: Any, inputs: tuple[Any, ...], states: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        name: str,
+        run: Any,
+        inputs: tuple[Any, ...],
+        states: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        names: list[str] | None = None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """`run` from other states than the own ones, which are as before afterwards, also where it fails."""
+        """`run` from other states than the own ones, which are as before afterwards, also where it fails.
+
+        - `names`: whose states these are; all memories unless given.
+        """
         module: Any = self
-        names = [key for key, _ in module.named_memories()]
+        names = [key for key, _ in module.named_memories()] if names is None else names
         if len(states) != len(names):
             raise ValueError(
                 f"{type(self).__name__}.{name} takes a state for each of {', '.join(names) or 'no memory'}, but got "
@@ -101,7 +121,7 @@ class ByStates:
             for key, held in zip(names, states, strict=True):
                 setattr(self, key, held)
             out = run(*inputs, **kwargs)
-            after = tuple(module.memories())
+            after = tuple(self._memories[key] for key in names)
         finally:
             self._memories.update(before)
             self._assigned.clear()

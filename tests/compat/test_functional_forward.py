@@ -242,6 +242,74 @@ def test_a_function_of_states_may_build_on_that_of_its_base(mode):
     assert torch.equal(Once(step_mode="m")(x_seq), neuron.LIFNode(step_mode="m")(2 * x_seq))
 
 
+class Twice(neuron.LIFNode):
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        return super().single_step_functional_forward((2 * inputs[0],), states, **kwargs)
+
+
+class TwiceAndLess(Twice):
+    def single_step_forward(self, x):
+        return super().single_step_forward(x - 0.25)
+
+
+class Again(TwiceAndLess):
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        return super().single_step_functional_forward((inputs[0] + 0.5,), states, **kwargs)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_functions_of_states_and_steps_of_subclasses_build_on_each_other(mode):
+    x_seq = drive().detach()
+    for cls, seen in ((TwiceAndLess, 2 * (x_seq - 0.25)), (Again, 2 * (x_seq + 0.5))):
+        own, plain = cls(step_mode=mode), neuron.LIFNode(step_mode=mode)
+        for x, given in [(x_seq, seen)] if mode == "m" else zip(x_seq, seen, strict=True):
+            assert torch.equal(own(x), plain(given))
+        assert torch.equal(own.v, plain.v)
+
+
+class WithACurrent(neuron.IFNode):
+    """A current before the step of the base, which knows nothing of it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.register_memory("i", 0.0)
+
+    def single_step_functional_forward(self, inputs, states, **kwargs):
+        v, i = states
+        i = 0.5 * i + inputs[0]
+        outputs, (v,) = super().single_step_functional_forward((i,), (v,), **kwargs)
+        return outputs, (v, i)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_base_takes_the_states_that_it_has_itself(mode):
+    x_seq, current, currents = drive().detach(), torch.zeros(2, 3), []
+    for x in x_seq:
+        current = 0.5 * current + x
+        currents.append(current)
+    own, plain = WithACurrent(step_mode=mode), neuron.IFNode(step_mode=mode)
+    for x, i in [(x_seq, torch.stack(currents))] if mode == "m" else zip(x_seq, currents, strict=True):
+        assert torch.equal(own(x), plain(i))
+    assert torch.equal(own.v, plain.v)
+    assert torch.equal(own.i, current)
+    before = list(own.memories())
+    _, after = own.single_step_functional_forward((x_seq[0],), (plain.v, current))
+    assert torch.equal(after[1], 0.5 * current + x_seq[0])
+    assert all(now is held for now, held in zip(own.memories(), before, strict=True))
+    with pytest.raises(ValueError, match="takes a state for each of v, but got 0"):
+        neuron.IFNode().single_step_functional_forward((x_seq[0],), ())
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_call_as_a_function_leaves_the_potentials_of_the_calls(mode):
+    node = neuron.LIFNode(step_mode=mode, store_v_seq=True)
+    x_seq = drive().detach()
+    node(x_seq if mode == "m" else x_seq[0])
+    held = node.v_seq.clone()
+    node.functional_forward((x_seq[1:] if mode == "m" else x_seq[1],), (torch.zeros(2, 3),))
+    assert torch.equal(node.v_seq, held)
+
+
 def test_what_a_reset_gives_is_told():
     node = neuron.LIFNode(v_reset=0.25)
     node(torch.rand(3))

@@ -291,11 +291,14 @@ class PointwiseNeuron(Neuron, abstract=True):
         held = type(self).State(*(at_rest if given[name] is None else given[name] for name, at_rest in rest.items()))
         return tuple((given | start(held, x.new_empty(x.shape[step_mode == "m" :]))._asdict()).values())
 
-    def _in_mode(self, *given: Any) -> Any:
+    def _states_of_base(self) -> list[str]:
+        return [*type(self).State._fields, *type(self).driven_by]
+
+    def _as_function(self, *given: Any) -> Any:
         """As a function of states it leaves `v_seq` as it was, too."""
         potentials = self._potentials.copy()
         try:
-            return super()._in_mode(*given)
+            return super()._as_function(*given)
         finally:
             self._potentials = potentials
 
