@@ -147,6 +147,35 @@ def test_the_modules_have_the_names_of_files_of_that_release(name, given, called
     assert sorted(snn.state_dict()) == sorted(["inner.fc.weight", "inner.fc.bias", *scales])
 
 
+@pytest.mark.parametrize("name", ["RateCodingRecipe", "LocalThresholdBalancingRecipe"])
+def test_files_of_when_neurons_had_the_names_of_their_relus_load(name):
+    from spikingjelly.activation_based import ann2snn
+
+    def made(measured):
+        torch.manual_seed(4)
+        block = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU())
+        net = nn.Sequential(block, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3), nn.ReLU())
+        return ann2snn.Converter(getattr(ann2snn, name)([measured])).convert(net)
+
+    source, other = made(torch.rand(4, 2, 8, 8)), made(2 + torch.rand(4, 2, 8, 8))
+    state, former = source.state_dict(), {}
+    first = {"RateCodingRecipe": "spiking_", "LocalThresholdBalancingRecipe": "ltb_spiking_"}[name]
+    for key, held in state.items():
+        places = {f"0.{first}0.": "0.1.", f"{first}0.": "1.", f"{first}1.": "4."}
+        new = next((new for new in places if key.startswith(new)), "")
+        former[places.get(new, "") + key.removeprefix(new)] = held
+    assert len(set(former) - set(state)) >= 6
+    assert not torch.equal(state[f"{first}1.scaler0.scale"], other.state_dict()[f"{first}1.scaler0.scale"])
+    inside = nn.Sequential(copy.deepcopy(other))
+    inside.load_state_dict({f"0.{key}": held for key, held in former.items()})
+    for net, given in ((copy.deepcopy(other), former), (copy.deepcopy(other), state), (inside[0], {})):
+        if given:
+            net.load_state_dict(given)
+        assert all(torch.equal(held, state[key]) for key, held in net.state_dict().items())
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        other.load_state_dict(state | {"2.scale": torch.ones(1)})
+
+
 def test_a_neuron_of_ones_own_is_told_the_scale_and_asked_for_its_threshold():
     from spikingjelly.activation_based import ann2snn, neuron
 

@@ -81,13 +81,15 @@ class ToRates(FXConversionRecipe):
 
     def replace(self, converter: Any, fx_model: fx.GraphModule) -> fx.GraphModule:
         held, hooks = plan_of(fx_model), {}
-        _name_neurons(held, self.called)
+        renamed = _name_neurons(held, self.called)
         for node in held.of("neuron"):
             call = node.meta.pop("hook")
             hooks[node] = fx_model.get_submodule(call.target)
             call.replace_all_uses_with(node)
             fx_model.graph.erase_node(call)
-        return of_spikes(held, lambda node: self.spiking(hooks[node])).to(converter.device)
+        snn = of_spikes(held, lambda node: self.spiking(hooks[node])).to(converter.device)
+        snn.register_load_state_dict_pre_hook(_FormerNames(renamed))
+        return snn
 
 
 def plan_of(net: fx.GraphModule) -> Plan:
@@ -98,15 +100,33 @@ def plan_of(net: fx.GraphModule) -> Plan:
     return held
 
 
-def _name_neurons(held: Plan, called: str) -> None:
-    """Call the neurons of the modules that are ReLUs as SpikingJelly 2.0 calls them, so that files of it load."""
+class _FormerNames:
+    """What lets a network load files of when its neurons had the names of the ReLUs in whose places they are."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def __call__(self, net: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for former, name in self.names.items():
+            for key in [key for key in state_dict if key.startswith(f"{prefix}{former}.")]:
+                state_dict.setdefault(f"{prefix}{name}.{key.removeprefix(f'{prefix}{former}.')}", state_dict.pop(key))
+
+
+def _name_neurons(held: Plan, called: str) -> dict[str, str]:
+    """Call the neurons of the modules that are ReLUs as SpikingJelly 2.0 calls them, so that files of it load.
+
+    The result is the names by the former ones.
+    """
+    renamed = {}
     taken = {name for name, _ in held.net.named_modules()}
     for node in held.of("neuron"):
         if node.op == "call_module":
             inside = str(node.target).rpartition(".")[0]
             names = (f"{inside}.{called}_{number}".lstrip(".") for number in count())
-            held.names[node] = next(name for name in names if name not in taken)
+            former, held.names[node] = held.names[node], next(name for name in names if name not in taken)
             taken.add(held.names[node])
+            renamed[former] = held.names[node]
+    return renamed
 
 
 def _after_its_pool(held: Plan, node: fx.Node) -> None:
