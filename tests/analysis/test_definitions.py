@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import mutual_info_score
 
 from spikescope import analysis, monitor
+from spikescope.recording import in_memory
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12, "equal_nan": True}
 LABELS = np.array([1, 0, 2, 1, 1, 0, 2, 2, 1, 0])
@@ -174,6 +175,22 @@ def test_peri_event(window):
     same = analysis.peri_event(x, [4, 7], window)
     pairs = [(sample, step) for sample in range(4) for step in (4, 7)]
     torch.testing.assert_close(same.rate, analysis.peri_event(x, pairs, window).rate, **EXACT)
+
+
+def test_events_around_a_part_of_a_run_have_the_numbers_of_the_run():
+    x = bursty((40, 2, 3))
+    recorded = in_memory({"fc": {"spike": [x]}})["fc"]["spike"]
+    wanted = analysis.peri_event(x[10:30], [[0, 5], [1, 12]], (-3, 4))
+    part = {"step": slice(10, 30)}
+    for spikes in (recorded.events(**part), list(recorded.blocks(**part))):
+        found = analysis.peri_event(spikes, [[0, 15], [1, 22]], (-3, 4))
+        assert found.events.tolist() == wanted.events.tolist()
+        torch.testing.assert_close(found.rate, wanted.rate, **EXACT)
+        for odd in (9, 30):
+            with pytest.raises(ValueError, match=f"event at step {odd}, but a run has 20 steps, from 10 on"):
+                analysis.peri_event(spikes, [odd])
+    with pytest.raises(ValueError, match="the spikes are of chosen samples, from 1 on"):
+        analysis.peri_event(recorded.events(sample=slice(1, None)), [[1, 5]])
 
 
 @pytest.mark.parametrize("bin_size", [1, 3])

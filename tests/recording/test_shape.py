@@ -1,5 +1,7 @@
 """The shape in which recordings are read: axes, slices, blocks and events, against the tensors they are made of."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,10 @@ def test_events_are_the_places_of_the_spikes_in_order(signal):
             there = RUNS[2][block.step : block.step + len(block.values)]
             held = block.values.dense() if signal.packed else block.values
             assert torch.equal(held, there[:, block.sample : block.sample + held.shape[1]])
+    *_, runs = part
+    assert len(part) == 6
+    again = pickle.loads(pickle.dumps(part))
+    assert (again.looked, again.runs, type(again)) == (part.looked, runs, type(part))
     chosen = signal.events(run=0, neuron=[4, 9])
     assert set(chosen.neuron.tolist()) <= {0, 1}
     assert chosen.neuron_shape == (2,)

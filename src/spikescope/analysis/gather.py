@@ -51,6 +51,7 @@ class Run(NamedTuple):
     neuron_shape: torch.Size
     train: Array
     step: Array
+    begin: tuple[int, int]  # the step and the sample that count as 0
 
 
 def runs(owner: str, spikes: Spikes) -> list[Run]:
@@ -65,7 +66,7 @@ def runs(owner: str, spikes: Spikes) -> list[Run]:
             order = np.argsort(train, kind="stable")
             train, step = train[order], step[order]
         steps, samples = max(c.start + c.steps for c in held), max(c.first + c.samples for c in held)
-        made.append(Run(steps, samples, held[0].neuron_shape, train, step))
+        made.append(Run(steps, samples, held[0].neuron_shape, train, step, held[0].begin))
     return made
 
 

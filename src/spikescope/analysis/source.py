@@ -38,6 +38,7 @@ class Chunk:
     samples: int
     neuron_shape: torch.Size
     held: Tensor | PackedSpikes | Places
+    begin: tuple[int, int] = (0, 0)  # the step and the sample of the run that count as 0
 
     @property
     def size(self) -> int:
@@ -99,12 +100,13 @@ def _of_events(owner: str, spikes: Events) -> Iterator[Chunk]:
         if not any(spikes.runs[run]):  # there is none of this number
             continue
         for what, held in (("step", steps), ("sample", samples)):
-            if held.step != 1:
+            if held.step != 1 and len(held) > 1:
                 raise _gap(owner, run, what, held.start, held.start + held.step)
         part = slice(borders[run], borders[run + 1])
         train = (np.asarray(spikes.sample[part]) - samples.start) * shape.numel() + spikes.neuron[part]
         step = np.asarray(spikes.step[part]) - steps.start
-        yield Chunk(owner, run, 0, len(steps), 0, len(samples), shape, (train, step))
+        begin = steps.start, samples.start
+        yield Chunk(owner, run, 0, len(steps), 0, len(samples), shape, (train, step), begin)
 
 
 def _gap(owner: str, run: int, what: str, last: int, coming: int) -> ValueError:
@@ -136,7 +138,7 @@ def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
         if before is not None:
             _check_order(owner, before, chunk)
         before = chunk
-        yield replace(chunk, start=chunk.start - begin[0], first=chunk.first - begin[1])
+        yield replace(chunk, start=chunk.start - begin[0], first=chunk.first - begin[1], begin=begin)
     if before is None:
         raise ValueError(f"{owner} got no block of spikes. Record something first.")
 

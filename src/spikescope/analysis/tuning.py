@@ -185,7 +185,8 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
     """The rate of each neuron at each step from some before to some after an event.
 
     - `events`: the steps `[K]`, the same in all samples; or `[K, 2]` of sample and step, with the samples of all runs
-      counted one after the other. `window`: the first and the last lag in steps.
+      counted one after the other. Of a part of a run, as `signal.events(step=slice(50, None))`, steps have the numbers
+      of the run. `window`: the first and the last lag in steps.
 
     A lag that an event has beyond the ends of its run is not counted for it; NaN where no event has one.
 
@@ -209,12 +210,19 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
     )
     for run in runs(owner, spikes):
         shape, size = run.neuron_shape, run.neuron_shape.numel()
+        if held.ndim == 2 and run.begin[1]:
+            raise ValueError(
+                f"{owner}: events have the numbers of samples, but the spikes are of chosen samples, from "
+                f"{run.begin[1]} on. Give steps alone, or a tensor, as signal.read(run, sample=...) gives it."
+            )
         sample, step = _of_run(held, samples, run.samples)
         samples += run.samples
         used += len(step)
+        step = step - run.begin[0]
         if (odd := step[(step < 0) | (step >= run.steps)]).size:
             raise ValueError(
-                f"{owner}: there is an event at step {odd[0]}, but a run has {run.steps} steps, from 0 on."
+                f"{owner}: there is an event at step {odd[0] + run.begin[0]}, but a run has {run.steps} steps, from "
+                f"{run.begin[0]} on."
             )
         at = np.add.outer(lags, step)
         seen += ((at >= 0) & (at < run.steps)).sum(1)

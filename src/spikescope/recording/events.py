@@ -30,24 +30,28 @@ class Values(Protocol):
     def values(self) -> Tensor | PackedSpikes: ...
 
 
-class Events(NamedTuple):
-    """Spikes in the order of run, sample, neuron, step: four arrays of one length.
-
-    - `neuron_shape`: the axes of a sample; `neuron` counts through them, flat.
-    - `runs`: of each run its steps and samples, also where no spike fell; `(0, 0)` where there is none of that number.
-    - `looked`: of each run the steps and the samples that were looked at, where some were chosen; else empty.
-
-    >>> found = events_of(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))
-    >>> found.neuron, found.step, found.runs
-    (array([0, 0, 1]), array([0, 1, 1]), ((2, 1),))
-    """
-
+class _Six(NamedTuple):
     run: Whole
     sample: Whole
     neuron: Whole
     step: Whole
     neuron_shape: tuple[int, ...]
     runs: tuple[tuple[int, int], ...]
+
+
+class Events(_Six):
+    """Spikes in the order of run, sample, neuron, step: four arrays of one length.
+
+    - `neuron_shape`: the axes of a sample; `neuron` counts through them, flat.
+    - `runs`: of each run its steps and samples, also where no spike fell; `(0, 0)` where there is none of that number.
+    - `looked`, beside the six: of each run the steps and the samples that were looked at, where some were chosen; else
+      empty.
+
+    >>> found = events_of(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))
+    >>> found.neuron, found.step, found.runs
+    (array([0, 0, 1]), array([0, 1, 1]), ((2, 1),))
+    """
+
     looked: tuple[tuple[range, range], ...] = ()
 
 

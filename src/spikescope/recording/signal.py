@@ -261,7 +261,8 @@ class Signal(Sequence["RunView"]):
             return found
         none, chosen = (range(0), range(0)), map(self._run, self._chosen(run))
         places = {held.index: (span("step", step, held.steps), span("sample", sample, held.samples)) for held in chosen}
-        return found._replace(looked=tuple(places.get(index, none) for index in range(len(found.runs))))
+        found.looked = tuple(places.get(index, none) for index in range(len(found.runs)))
+        return found
 
     def __repr__(self) -> str:
         runs = self.runs
