@@ -10,6 +10,7 @@ from recordings import put, recording, structured
 from torch.utils.data import DataLoader, TensorDataset
 
 from spikescope import datasets
+from spikescope.datasets import to_x_rep
 from spikescope.datasets.transform import NeuromorphicAugment
 
 
@@ -223,6 +224,15 @@ def test_augmented_frames_have_the_same_kind_of_counts():
         assert made.sum() <= 1.5 * frames.sum()
         seen.add(tuple(made.flatten().tolist()))
     assert len(seen) > 10
+    for odd in (90, 180, -15.0):
+        torch.manual_seed(0)
+        assert all(NeuromorphicAugment(degrees=odd)(frames).shape == frames.shape for _ in range(10))
+    torch.manual_seed(4)
+    nothing = NeuromorphicAugment(roll=0, degrees=0.0, shear=0.0, cut=0)
+    whole, turned = (torch.from_numpy(held.copy()).float() for held in (frames, frames[..., ::-1]))
+    for _ in range(20):
+        made = nothing(frames)
+        assert torch.equal(made, whole) or torch.equal(made, turned)
     still = NeuromorphicAugment(roll=0, degrees=0.0, shear=0.0, cut=1)
     torch.manual_seed(4)
     assert any(torch.equal(still(frames), torch.from_numpy(frames).float()) for _ in range(10))
@@ -258,12 +268,10 @@ OPTIONS = {
     "EventDrop: most": lambda: datasets.EventDrop(8, 8, 1.5),
     "ToFrames: H": lambda: datasets.ToFrames(-1, 8, 4),
     "ToFrames: split_by": lambda: datasets.ToFrames(8, 8, 4, "events"),
-    "NeuromorphicAugment: cut": lambda: NeuromorphicAugment(cut=0),
+    "NeuromorphicAugment: cut": lambda: NeuromorphicAugment(cut=-1),
     "NeuromorphicAugment: degrees": lambda: NeuromorphicAugment(degrees=math.nan),
-    "NeuromorphicAugment: shear": lambda: NeuromorphicAugment(shear=90.0),
-    "in whole events": lambda: datasets.to_x_rep.SliceByEventCount(4, 0.5).get_slice_metadata(
-        {"t": np.arange(9)}, None
-    ),
+    "NeuromorphicAugment: shear": lambda: NeuromorphicAugment(shear=math.inf),
+    "in whole events": lambda: to_x_rep.SliceByEventCount(4, 0.5).get_slice_metadata({"t": np.arange(9)}, None),
 }
 
 

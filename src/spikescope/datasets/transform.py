@@ -218,9 +218,9 @@ class NeuromorphicAugment:
 
     def __init__(self, roll: int = 5, degrees: float = 15.0, cut: int = 8, shear: float = 8.0) -> None:
         for name, angle in (("degrees", degrees), ("shear", shear)):
-            check_number("NeuromorphicAugment", f"{name}, an angle,", angle, least=0, most=89)
+            check_number("NeuromorphicAugment", f"{name}, an angle,", angle, least=-1e6, most=1e6)
         self.roll, self.degrees, self.shear = Roll(roll), degrees, shear
-        self.cut = check_count("NeuromorphicAugment: cut, in pixels,", cut)
+        self.cut = check_whole("NeuromorphicAugment", "cut, in pixels,", cut, 0)
         self.flip = FlipHorizontally(0.5)
 
     def __call__(self, frames: Any) -> torch.Tensor:
@@ -233,7 +233,7 @@ class NeuromorphicAugment:
             angle = np.deg2rad((2 * _uniform() - 1) * self.degrees)
             return _warp(x, [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         if way == 2:
-            return _cut_out(x, _whole(1, self.cut))
+            return _cut_out(x, _whole(min(1, self.cut), self.cut))
         return _warp(x, [[1.0, np.tan(np.deg2rad((2 * _uniform() - 1) * self.shear))], [0.0, 1.0]])
 
 

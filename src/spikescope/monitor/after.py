@@ -61,8 +61,8 @@ def reduce(
         for held in row.values():
             check_signal(held, labels[name])
     steps = next(filter(None, (chosen_steps(one.head) for one in opened)), "")
-    timed = [label for row in made.values() for label, held in row.items() if _looks_at_time(held)]
-    if steps and timed:
+    timed = [label for row in made.values() for label, held in row.items() if steps and _looks_at_time(held)]
+    if timed:
         warn(
             f"reduce: the recording holds chosen steps alone ({steps}), and {timed[0]!r} takes them for neighbours "
             "from the first step on. Record without time= where intervals or latencies are asked for."
@@ -77,8 +77,11 @@ def reduce(
 
 
 def _looks_at_time(reducer: Reducer) -> bool:
-    """Whether it matters to a reducer when a step was."""
-    return any(rule.batch == "span" for rule in rules(reducer.Summary).values())
+    """Whether it matters to a reducer when a step was; one without rules, which merges by itself, does not tell."""
+    try:
+        return any(rule.batch == "span" for rule in rules(reducer.Summary).values())
+    except (AttributeError, StopIteration, NameError):
+        return False
 
 
 def _results(parts: Iterable[Summaries], made: Mapping[str, Mapping[str, Reducer]]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,8 @@
 import copy
 import sys
 import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -98,6 +100,35 @@ def test_steps_that_are_lost_are_not_passed_over():
     del signal._pieces[1], signal._first[1]
     with pytest.raises(ValueError, match="The steps 2 to 4 of run 0 of 'spike' of 'fc' are lost"):
         monitor.reduce(rec, "rate")
+
+
+def test_a_reducer_that_merges_by_itself_needs_no_rules(tmp_path, monkeypatch):
+    monkeypatch.setattr("spikescope.monitor.reduce.core.registry", {})
+
+    class Held(NamedTuple):
+        total: float
+
+    @dataclass(frozen=True)
+    class Sum(Reducer):
+        Summary = Held
+
+        def chunk(self, x, start):
+            return Held(x.sum().item())
+
+        def after(self, a, b):
+            return Held(a.total + b.total)
+
+        beside = after
+
+        def result(self, a):
+            return a.total
+
+    for time in (None, monitor.every(2)):
+        net, path = spiking_net(), tmp_path / f"{time}.spk"
+        with monitor.record(net, "spike", to=path, subset=monitor.Subset(time=time)):
+            net(sequence(T=6))
+        spikes = open_recording(path)["1"]["spike"].read(0)
+        assert monitor.reduce(path, Sum())["1"] == spikes.sum().item() > 0
 
 
 def test_the_room_of_reducers_is_a_room_still():
