@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import spikescope
-from spikescope import functional, layer, monitor, neuron
+from spikescope import functional, layer, monitor, neuron, surrogate
 from spikescope.recording import open_recording
 from spikescope.report.views import Epoch, LayerActivity
 from spikescope.train.run_folder import RunFolder
@@ -77,10 +77,62 @@ def test_rates_of_a_recording_count_all_spikes_of_a_step(tmp_path, node):
         y = net(x)
     found = document_of(open_recording(tmp_path / "run.spk"))
     assert found["layers"][0]["rate"] == pytest.approx(y.abs().mean().item(), rel=1e-5)
-    full = ((y != 0).double().mean((0, 1)) >= 0.95).double().mean().item()
+    most = 4 if node is neuron.ILIFNode else 1
+    full = (y.abs().double().mean((0, 1)) >= 0.95 * most).double().mean().item()
     assert [held["number"] for held in found["findings"] if held["kind"] == "saturated neurons"] == (
         [pytest.approx(full)] if full >= 0.2 else []
     )
+
+
+@pytest.mark.parametrize(("height", "kinds"), [(1.0, []), (9.0, ["saturated neurons"])])
+def test_neurons_of_several_spikes_are_saturated_where_they_give_as_many_as_they_can(tmp_path, height, kinds):
+    net = nn.Sequential(neuron.ILIFNode(tau=1 + 1e-6, step_mode="m"))
+    with monitor.record(net, "spike", to=tmp_path / "run.spk"):
+        net(torch.full((8, 2, 10), height))
+    found = document_of(open_recording(tmp_path / "run.spk"))["findings"]
+    assert [held["kind"] for held in found] == kinds
+    assert all("100% of the neurons gave 95% of the spikes that they can or more" in str(held) for held in found)
+
+
+class ScaledSpikes(neuron.IFNode):
+    """As published code of conversions has it: a spike is as high as the threshold."""
+
+    def single_step_forward(self, x):
+        return super().single_step_forward(x) * self.v_threshold
+
+    def multi_step_forward(self, x):
+        return torch.stack([self.single_step_forward(step) for step in x])
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda: ScaledSpikes(0.1, None, step_mode="m"),
+        lambda: ScaledSpikes(8.0, None, step_mode="m"),
+        lambda: ScaledSpikes(8.0, None, surrogate.MultiLevelSpikeCount(4), step_mode="m"),
+        lambda: ScaledSpikes(0.5, None, surrogate.MultiLevelSpikeCount(4), step_mode="m"),
+        lambda: neuron.LIAFNode(torch.tanh, False, step_mode="m"),
+    ],
+    ids=["low", "high", "several high", "several low", "activations"],
+)
+def test_each_scaled_spike_is_one(tmp_path, node):
+    net = nn.Sequential(node())
+    x = (
+        0.6
+        * max(1.0, getattr(net[0], "v_threshold", 1.0))
+        * torch.rand(20, 4, 6, generator=torch.Generator().manual_seed(0))
+    )
+    with monitor.record(net, "spike", to=tmp_path / "run.spk"):
+        y = net(x)
+    wanted = pytest.approx((y != 0).double().mean().item(), rel=1e-5)
+    assert 0 < (y != 0).double().mean() < 1 or isinstance(net[0], neuron.LIAFNode)
+    assert document_of(open_recording(tmp_path / "run.spk"))["layers"][0]["rate"] == wanted
+    if not isinstance(net[0], neuron.LIAFNode):  # whose values health does not judge
+        net[0].reset()
+        with warnings.catch_warnings(), monitor.health(net) as watch:
+            warnings.simplefilter("ignore")
+            net(x)
+        assert watch._seen.origin.crowds["0"].rate == wanted
 
 
 def test_a_run_is_as_long_as_its_sequences_also_where_a_number_of_a_layer_was_recorded(tmp_path):

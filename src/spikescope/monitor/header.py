@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import StepModule
-from .choose.kinds import is_foreign
+from .choose.kinds import is_foreign, most_spikes
 from .choose.modules import named
 from .choose.signals import threshold_of
 from .choose.subset import Subset
@@ -59,6 +59,8 @@ def _about(module: nn.Module, signals: list[str]) -> dict[str, Any]:
     if is_foreign(module):
         told["library"] = type(module).__module__.partition(".")[0]
         told["fields"] = {} if (threshold := threshold_of(module)) is None else {"v_threshold": threshold}
+    if (most := most_spikes(module)) > 1:
+        told["most_spikes"] = most
     if isinstance(module, StepModule):
         told["step_mode"] = module.step_mode
     return told

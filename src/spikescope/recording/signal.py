@@ -309,13 +309,15 @@ class RunView:
 class Layer(Mapping[str, Signal]):
     """The signals of one module by name.
 
-    - `name`; `kind`: its class; `fields`: its numbers at the start, as `tau` and `v_threshold`.
+    - `name`; `kind`: its class; `fields`: its numbers at the start, as `tau` and `v_threshold`. `most_spikes`: how many
+      a neuron may give in a step.
     """
 
     def __init__(self, name: str, signals: Mapping[str, Signal], about: Mapping[str, Any] | None = None) -> None:
         self.name, self._signals = name, dict(signals)
         self.kind = str((about or {}).get("type", ""))
         self.fields: dict[str, Any] = dict((about or {}).get("fields", {}))
+        self.most_spikes = int((about or {}).get("most_spikes", 1))
 
     def __getitem__(self, name: str) -> Signal:
         if name not in self._signals:

@@ -22,6 +22,7 @@ __all__ = [
     "in_sequences",
     "is_foreign",
     "is_neuron",
+    "most_spikes",
     "potential_of",
     "state_of",
     "time_first",
@@ -56,6 +57,11 @@ def gives_bits(module: nn.Module) -> bool:
         return is_binary(module)
     adapter = adapter_of(module)
     return adapter is not None and fires(module) and adapter.binary(module)
+
+
+def most_spikes(module: nn.Module) -> int:
+    """How many spikes it may give in a step: its surrogate counts them where these are several."""
+    return int(getattr(getattr(module, "surrogate_function", None), "max_spike_count", 1))
 
 
 def in_sequences(module: nn.Module) -> bool:

@@ -43,12 +43,12 @@ GRADIENTS = ("grad_output", "grad_input")
 
 
 class Counts(NamedTuple):
-    """The spikes of each neuron, of either sign, the steps in which it fired, all steps, and the rate of each run."""
+    """The spikes of each neuron, of either sign, all steps, the rate of each run, and the most spikes in a step."""
 
     spikes: Tensor
-    fired: Tensor
     steps: int
     runs: dict[int, float]
+    most: int
 
     @property
     def rates(self) -> Tensor:
@@ -87,35 +87,38 @@ def _counted(recording: StoredRecording, found: Document) -> Iterator[tuple[str,
         if "spike" not in layer or not len(layer["spike"]):
             continue
         try:
-            yield name, _count(layer["spike"])
+            yield name, _count(layer["spike"], layer.most_spikes)
         except ValueError as error:  # of lost steps, damage or other shapes
             found["notes"].append(str(error))
 
 
-def _count(signal: Signal) -> Counts:
-    total: Tensor | None = None  # the spikes, and the steps with one
-    steps, runs = 0, dict[int, list[float]]()
+def _count(signal: Signal, most: int = 1) -> Counts:
+    """The spikes: of values that are no numbers up to `most`, as where spikes are scaled, each but 0 is one."""
+    total: Tensor | None = None  # the steps with a spike, and the numbers of spikes
+    steps, runs, several = 0, dict[int, list[float]](), most > 1
     for block in signal.blocks():
         held = block.values
         length = held.shape[0] * held.shape[1]
         if isinstance(held, PackedSpikes):
-            number = held.count("neuron").sum(0) if held.shape[2:] == () else held.count("neuron")
-            both = [number, number]
+            fired = held.count("neuron").sum(0) if held.shape[2:] == () else held.count("neuron")
+            number = fired
         else:
-            size = held.double().abs()
-            fired = (held != 0) & ~held.isnan()
-            both = [torch.where(size.isfinite(), size, 0.0).sum((0, 1)), fired.sum((0, 1))]
-        seen = torch.stack([one.flatten().double() for one in both])
+            fired = number = ((held != 0) & ~held.isnan()).sum((0, 1))
+            if several:
+                size = held.double().abs()
+                several = bool(((size == size.round()) & (size <= most)).all())
+                number = size.sum((0, 1))
+        seen = torch.stack([one.flatten().double() for one in (fired, number)])
         if total is not None and total.shape != seen.shape:
             raise ValueError(f"{signal.layer!r} has runs of different neurons, whose rates do not go together.")
         total = seen if total is None else total + seen
         steps += length
-        run = runs.setdefault(block.run, [0.0, 0.0])
-        run[0] += float(seen[0].sum())
-        run[1] += length * seen.shape[1]
-    rates = {index: number / max(1.0, values) for index, (number, values) in runs.items()}
-    spikes, fires = (torch.zeros(2, 0, device="cpu") if total is None else total).unbind()
-    return Counts(spikes, fires, steps, rates)
+        run = runs.setdefault(block.run, [0.0, 0.0, 0.0])
+        for at, part in enumerate((*seen.sum(1).tolist(), length * seen.shape[1])):
+            run[at] += part
+    rates = {index: held[several] / max(1.0, held[2]) for index, held in runs.items()}
+    spikes = torch.zeros(0, device="cpu") if total is None else total[int(several)]
+    return Counts(spikes, steps, rates, most)
 
 
 def _layers(recording: StoredRecording, counts: dict[str, Counts]) -> list[Layer]:
@@ -155,19 +158,22 @@ def _judge(found: Document, counts: dict[str, Counts], recording: StoredRecordin
     limits, known, made = Limits(), causes(), []
     silent = {name: float((held.spikes == 0).double().mean()) for name, held in counts.items() if len(held.spikes)}
     full = {
-        name: float((held.fired >= limits.saturated_rate * held.steps).double().mean())
+        name: float((held.rates >= limits.saturated_rate * held.most).double().mean())
         for name, held in counts.items()
         if len(held.spikes)
     }
     for shares, limit, words in (
         (silent, limits.silent, "{:.0%} of the neurons never fired"),
-        (full, limits.saturated, f"{{:.0%}} of the neurons fired in {limits.saturated_rate:.0%} of the steps or more"),
+        (full, limits.saturated, f"{{:.0%}} of the neurons {{}} {limits.saturated_rate:.0%} of the {{}} or more"),
     ):
         for name, share in shares.items():
             if share < limit:
                 continue
             kind = "saturated neurons" if shares is full else "silent layer" if share == 1 else "silent neurons"
-            said = words.format(share)
+            several = counts[name].most > 1
+            said = words.format(
+                share, "gave" if several else "fired in", "spikes that they can" if several else "steps"
+            )
             evidence = Evidence(said, "share of the neurons", tuple(shares), tuple(shares.values()), limit=limit)
             made.append(known[kind].found(name, share, limit, evidence))
     found["judged"] = bool(counts)

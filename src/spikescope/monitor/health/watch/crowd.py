@@ -25,7 +25,8 @@ class Crowd(Watcher):
         "axes": most,
         "_fired": either,
         "_shares": total,
-        "_spikes": total,
+        "_more": total,
+        "_scaled": either,
         "_squares": total,
     }
 
@@ -34,11 +35,12 @@ class Crowd(Watcher):
         self.axes = 0  # of F, where it has channels
         self._fired: Tensor | None = None  # of each channel, the first axis of F
         self._shares = [0.0, 0.0, 0.0, 0.0]  # their sum and number in training, then those in evaluation
-        self._spikes = [0.0, 0.0]  # those of a neuron in a step, summed up: in training, and in evaluation
+        self._more = [0.0, 0.0]  # spikes of a neuron beside the first in a step: in training, and in evaluation
+        self._scaled = False  # whether values were no numbers of spikes: then one that is not 0 is one spike
         self._squares = 0.0
 
-    def look(self, value: Any, sequence: bool, training: bool, binary: bool = False) -> None:
-        """The spikes of a call, `[T, N, *F]` or `[N, *F]`; `binary` where they are known to be 0 and 1."""
+    def look(self, value: Any, sequence: bool, training: bool, most: int = 1) -> None:
+        """The spikes of a call, `[T, N, *F]` or `[N, *F]`, at `most` so many of a neuron in a step."""
         axes = 2 if sequence else 1
         if not isinstance(value, Tensor) or value.ndim <= axes or not value.numel():
             return
@@ -52,7 +54,10 @@ class Crowd(Watcher):
         place = 0 if training else 2
         self._shares[place] += share.sum().item()
         self._shares[place + 1] += share.numel()
-        self._spikes[place // 2] += (share if binary else _mean_size(spikes)).sum().item()
+        if most > 1 and not self._scaled:
+            number = spikes.double().abs()
+            self._scaled = not bool(((number == number.round()) & (number <= most)).all())
+            self._more[place // 2] += (number.mean(-1) - share).sum().item()
         self._squares += (share * share).sum().item()
 
     @property
@@ -68,13 +73,16 @@ class Crowd(Watcher):
     @property
     def rate(self) -> float:
         """Spikes of a neuron in a step, of either sign."""
-        return sum(self._spikes) / self.seen if self.seen else math.nan
+        (training, _, evaluation, _), more = self._shares, 0.0 if self._scaled else sum(self._more)
+        return (training + evaluation + more) / self.seen if self.seen else math.nan
 
     @property
     def rates(self) -> tuple[float, float]:
         """The rate in training and in evaluation; NaN where it did not run so."""
-        (training, evaluation), (_, steps, _, others) = self._spikes, self._shares
-        return training / steps if steps else math.nan, evaluation / others if others else math.nan
+        training, steps, evaluation, others = self._shares
+        more = [0.0, 0.0] if self._scaled else self._more
+        in_training = (training + more[0]) / steps if steps else math.nan
+        return in_training, (evaluation + more[1]) / others if others else math.nan
 
     @property
     def expected(self) -> float:
@@ -88,8 +96,3 @@ class Crowd(Watcher):
         alone = mean * (1 - mean)
         together = self._squares / self.seen - mean * mean if self.seen else 0.0
         return math.sqrt(max(together, 0.0) / alone) if alone > 1e-6 else math.nan
-
-
-def _mean_size(spikes: Tensor) -> Tensor:
-    """The mean number of spikes of either sign over the last axis, in float64."""
-    return (spikes.abs() if spikes.is_floating_point() else spikes.double().abs()).mean(-1, dtype=torch.float64)

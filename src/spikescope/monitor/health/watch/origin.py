@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from ....base import StepModule
 from ....form import at_path
-from ....neuron.spiking import gives_spikes
 from ....recording.records import Moment
 from ....sockets import Signal
-from ...choose.kinds import in_sequences, is_neuron, time_first
+from ...choose.kinds import in_sequences, is_neuron, most_spikes, time_first
 from ...choose.modules import named
 from ...choose.signals import signal_of, spikes_of
 from ...probe.group import closed_with
@@ -82,7 +81,7 @@ class Origin(Watcher):
             if name in crowds:
                 neuron = neurons[name]
                 spikes = _spikes(neuron, value)
-                crowds[name].look(spikes, in_sequences(neuron), neuron.training, gives_spikes(neuron))
+                crowds[name].look(spikes, in_sequences(neuron), neuron.training, most_spikes(neuron))
             order.setdefault(name, len(order))
             if name in found:
                 return

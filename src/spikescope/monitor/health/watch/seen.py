@@ -15,7 +15,7 @@ from ....neuron.spiking import is_binary
 from ....recording.records import Moment
 from ....sockets import Signal
 from ...choose.changed import Members
-from ...choose.kinds import fires
+from ...choose.kinds import fires, most_spikes
 from ...choose.modules import by_role, named, select, unwrapped, where
 from ...choose.signals import share_that_never_fires
 from ...probe.group import closed_with
@@ -68,7 +68,7 @@ class Seen:
         self.members = Members(net, select(net, by_role("neuron"), "health"))
         reducers = {
             "silent": SilentShare(),
-            "saturated": lambda _, held: SaturatedShare(limits.saturated_rate * _most_spikes(held)),
+            "saturated": lambda _, held: SaturatedShare(limits.saturated_rate * most_spikes(held)),
         }
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
@@ -227,11 +227,6 @@ class Seen:
         earlier = [n for n in earlier if isinstance(getattr(self.modules[n], "weight", None), Tensor)]
         latest = max(earlier, key=places.__getitem__, default=None)
         return None if latest is None else (latest, self.modules[latest])
-
-
-def _most_spikes(module: nn.Module) -> float:
-    """How many spikes a neuron can give in a step; its surrogate counts them where these are several."""
-    return float(getattr(getattr(module, "surrogate_function", None), "max_spike_count", 1))
 
 
 def _is_judged(module: nn.Module) -> bool:
