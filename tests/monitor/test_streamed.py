@@ -164,6 +164,33 @@ def test_notes_of_chosen_samples_are_those_of_these(tmp_path):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("samples", [slice(0, 1), [3], torch.tensor([True, False, False, True])], ids=str)
+def test_notes_that_are_not_of_samples_are_kept_whole_and_warned_of(tmp_path, when, samples):
+    net, x, chosen = spiking_net(), sequence(N=4), Subset(samples=samples)
+    told = {"betas": [0.9, 0.999, 0.5], "confusion": np.eye(5), "label": torch.arange(4), "epoch": 3, "name": "abcd"}
+    with (
+        pytest.warns(RuntimeWarning, match=r"(betas has 3|confusion has 5) values, but run \d has 4 samples, of which"),
+        record(net, "spike", to=tmp_path / "run.spk", subset=chosen, every=2) as stream,
+    ):
+        run(net, x, **{when: lambda number: stream.note(**told)})
+    kept = {**told, "confusion": np.eye(5).tolist(), "label": chosen.take(torch.arange(4), None).tolist()}
+    notes = open_recording(tmp_path / "run.spk").notes
+    assert notes == [{"run": number, **kept} for number in range((RUNS + 1) // 2)]
+
+
+def test_notes_of_a_run_that_failed_are_written(tmp_path):
+    def fail():
+        subset = Subset(samples=slice(1))
+        with record(spiking_net(), "spike", to=tmp_path / "run.spk", subset=subset) as stream:
+            stream.note(label=[1, 2])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert open_recording(tmp_path / "run.spk").notes == [{"run": 0, "label": [1, 2]}]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_notes_of_another_number_than_the_samples_are_warned_of(tmp_path, when):
     net, x = spiking_net(), sequence()
     with (

@@ -51,6 +51,10 @@ class Sink(Protocol):
     def learn(self, name: str, signal: str, shape: Sequence[int], neurons: Sequence[int] | None) -> None:
         """Take what a first value shows: the axes of a sample, and which neurons of these are recorded."""
 
+    def meet(self, run: int, samples: int) -> None:
+        """Take how many samples a value of a run had, before some were chosen; not all ask."""
+        return
+
 
 def lines(
     net: nn.Module,
@@ -150,6 +154,8 @@ class Line:
         steps, batch, *_ = chunk.shape
         self._coming = chunk.shape[1:], chunk.dtype, chunk.device
         place = self.place(steps, batch, moment)
+        if place is not None and moment.batch is not None and not self.label.startswith("attribute"):
+            self.sink.meet(place.run, moment.batch)
         if place is not None and self.chosen is not None:
             self._copy(chunk, place)
             self.kept += 1

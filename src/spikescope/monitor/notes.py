@@ -25,8 +25,11 @@ class Notes(Sink):
     """
 
     def __init__(self, writer: Writer, every: int, subset: Subset | None) -> None:
-        self._writer, self._every, self._subset = writer, every, subset
+        self._writer, self._every = writer, every
+        self._chosen = None if subset is None or subset.samples is None else Subset(samples=subset.samples)
         self._told: dict[int, dict[str, Any]] = {}
+        self._waiting: dict[int, list[dict[str, Any]]] = {}  # what is to be cut, until a value of its run comes
+        self._whole: dict[int, int] = {}  # by run, how many samples there are
         self._samples: dict[int, set[int]] = {}  # by run, as the signals have them
         self._warned: set[str] = set()
 
@@ -45,6 +48,20 @@ class Notes(Sink):
         """Hand on what a first value shows."""
         self._writer.learn(name, signal, shape, neurons)
 
+    def meet(self, run: int, samples: int) -> None:
+        """Know how many samples a run has, and write what waits for it."""
+        if self._chosen is not None:
+            number = run * self._every
+            self._whole.setdefault(number, samples)
+            for told in self._waiting.pop(number, ()):
+                self._write(number, told)
+
+    def leave(self) -> None:
+        """Write what waits for a run that did not come."""
+        for number in list(self._waiting):
+            for told in self._waiting.pop(number):
+                self._write(number, told)
+
     def take(self, told: Mapping[str, Any], begun: int) -> None:
         """Take notes of the run that was seen last of the `begun` ones, or of the next: see `Streamed.note`."""
         run = begun - 1
@@ -52,7 +69,7 @@ class Notes(Sink):
             run += 1
         if "run" in told or not told:
             raise ValueError("note takes what is known by name, as label=y; 'run' is the name of the run itself.")
-        plain = {name: _plain(name, value, self._subset) for name, value in told.items()}
+        plain = {name: _plain(name, value) for name, value in told.items()}
         held = self._told.setdefault(run, {})
         for name in [name for name, value in plain.items() if held.get(name, value) != value]:
             self._warn(
@@ -61,15 +78,20 @@ class Notes(Sink):
             )
         held.update(plain)
         if run % self._every == 0:
-            self._writer.note(run // self._every, plain)
+            if self._chosen is None or run in self._whole:
+                self._write(run, plain)
+            else:
+                self._waiting.setdefault(run, []).append(plain)
         self._compare()
-        for known in (self._told, self._samples):
+        known: dict[int, Any]
+        for known in (self._told, self._samples, self._whole):
             for old in [number for number in known if number < run - self._every]:
                 del known[old]
 
     def close(self, begun: int) -> None:
         """Compare what is left; notes of a run that never came are told of."""
         self._compare()
+        self.leave()
         for run, told in self._told.items():
             if 0 < begun <= run:
                 self._warn(
@@ -80,13 +102,26 @@ class Notes(Sink):
     def _compare(self) -> None:
         """Whether a list has as many values as its run has samples."""
         for run, told in self._told.items():
-            samples = self._samples.get(run, set())
+            samples, whole = self._samples.get(run, set()), self._whole.get(run)
+            number = " or ".join(map(str, sorted(samples)))
+            there = f"{number} samples" if whole is None else f"{whole} samples, of which {number} are recorded"
             for name, value in told.items():
-                if samples and isinstance(value, list) and len(value) not in samples:
+                if samples and isinstance(value, list) and len(value) not in {*samples, whole}:
                     self._warn(
-                        f"note: {name} has {len(value)} values, but run {run} has "
-                        f"{' or '.join(map(str, sorted(samples)))} samples. A list has one value a sample."
+                        f"note: {name} has {len(value)} values, but run {run} has {there}. "
+                        "A list has one value a sample."
                     )
+
+    def _write(self, run: int, told: Mapping[str, Any]) -> None:
+        """Write notes; of what has a value for each sample of the run, those of the samples that are recorded."""
+        whole, held = self._whole.get(run), dict(told)
+        if self._chosen is not None and whole is not None:
+            places = self._chosen.take(torch.arange(whole, device="cpu"), None)
+            assert places is not None  # where no steps are chosen
+            for name, value in told.items():
+                if isinstance(value, list) and len(value) == whole:
+                    held[name] = [value[place] for place in places.tolist()]
+        self._writer.note(run // self._every, held)
 
     def _warn(self, words: str) -> None:
         if words not in self._warned:
@@ -94,22 +129,14 @@ class Notes(Sink):
             warn(words, stacklevel=5)
 
 
-def _plain(name: str, value: Any, subset: Subset | None) -> Any:
-    """A note as numbers, texts and lists; of what has a value a sample, those of the samples that are recorded."""
+def _plain(name: str, value: Any) -> Any:
+    """A note as numbers, texts and lists."""
     if isinstance(value, (Tensor, np.ndarray)):
-        held = torch.as_tensor(value, device="cpu").detach().tolist()
-        return _of_samples(held, subset) if isinstance(held, list) else held
+        return torch.as_tensor(value, device="cpu").detach().tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        return _of_samples([_plain(name, one, None) for one in value], subset)
+        return [_plain(name, one) for one in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"note: {name} is numbers, texts, or lists or tensors of them, but got {type(value).__name__}.")
-
-
-def _of_samples(values: list[Any], subset: Subset | None) -> list[Any]:
-    if subset is None or subset.samples is None:
-        return values
-    places = Subset(samples=subset.samples).take(torch.arange(len(values), device="cpu"), None)
-    return values if places is None else [values[place] for place in places.tolist()]

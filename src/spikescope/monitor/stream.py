@@ -140,8 +140,9 @@ class Streamed:
         """Say what is known of a call, as `recording.note(label=y, sample=numbers)`: before it, or after it.
 
         It belongs to the run that was seen last; if that has such notes already, or none was seen, to the next one.
-        Numbers and texts are of all samples; lists, tensors and arrays have one value a sample. Lists of another length
-        are warned of, and notes of one run that do not agree: then a reset between two batches is missing.
+        Numbers and texts are of all samples; lists, tensors and arrays have one value a sample. Of those with a value
+        for each sample of the run the ones of recorded samples are kept. Lists of another length are warned of, and
+        notes of one run that do not agree: then a reset between two batches is missing.
         """
         self._notes.take(told, self._begun())
 
@@ -213,6 +214,7 @@ class Streamed:
             self.close()
         else:
             self._plugged.close()  # the error of the block is the one to be seen
+            self._notes.leave()
             self._writer.close()
             self._end.detach()
 
