@@ -268,7 +268,7 @@ class MemoryModule(ByStates, StepModule, nn.Module):
 
     def get_reset_value(self, name: str) -> Any:
         """The value that `reset()` gives to the memory `name`."""
-        check_choice(type(self).__name__, "the memory name", name, self._memories)
+        check_choice(type(self).__name__, "the memory name", name, self._reset_values)
         return self._reset_values[name]
 
     @property
@@ -285,7 +285,8 @@ class MemoryModule(ByStates, StepModule, nn.Module):
         """Put every state entry back to its reset value."""
         note_placed(self, *self._memories)
         for name, value in self._reset_values.items():
-            self._memories[name] = _own(value)
+            if name in self._memories:  # published code takes entries out, and puts them back itself
+                self._memories[name] = _own(value)
         self._assigned.clear()
 
     def rests_of_samples(self) -> Iterator[tuple[MemoryModule, str, Any]]:
@@ -299,7 +300,7 @@ class MemoryModule(ByStates, StepModule, nn.Module):
     def detach(self) -> None:
         """Cut the state from its autograd graph. Tensors that somebody else holds stay as they are."""
         for name, value in self._memories.items():
-            if value is not self._reset_values[name]:  # at rest there is no graph of a past
+            if value is not self._reset_values.get(name):  # at rest there is no graph of a past
                 self._memories[name] = _changed(_without_graph, value)
 
     def fitting(self, name: str, shape: torch.Size, value: Any = None, cure: str = "") -> Any:
@@ -312,7 +313,7 @@ class MemoryModule(ByStates, StepModule, nn.Module):
         check_entry(type(self).__name__, name, held)
         if not isinstance(held, Tensor) or held.ndim == 0 or held.shape == shape:
             return held
-        rest = self._reset_values[name]
+        rest = self._reset_values.get(name)
         given = name in self._assigned or self._memories[name] is rest or any(held is each for each in _tensors(rest))
         check_state(type(self).__name__, shape, {name: held}, given, cure)
         return held.expand(shape)
@@ -406,7 +407,9 @@ class MemoryModule(ByStates, StepModule, nn.Module):
     def __delattr__(self, name: str) -> None:
         if name in self.__dict__.get("_memories", {}):
             del self._memories[name]
-            del self._reset_values[name]
+            self._reset_values.pop(name, None)
+            self._buffers.pop(name, None)
+            self._non_persistent_buffers_set.discard(name)
         else:
             super().__delattr__(name)
 
@@ -416,12 +419,14 @@ class MemoryModule(ByStates, StepModule, nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         passing = ("_after_charge", "_norm", "_placed", "_renewed", "_short", "_starts", "_traced")
         state = {name: held for name, held in self.__dict__.items() if name not in passing}
-        state["_memories"], state["_reset_values"] = _changed(_without_graph, (self._memories, self._reset_values))
+        state["_memories"], state["_reset_values"] = _changed(
+            _without_graph, (dict(self._memories), self._reset_values)
+        )
         return state
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        memories, reset_values = moved(fn, (self._memories, self._reset_values), type(self).wide_state)
+        memories, reset_values = moved(fn, (dict(self._memories), self._reset_values), type(self).wide_state)
         self._memories.update(memories)
         self._reset_values.update(reset_values)
         return self

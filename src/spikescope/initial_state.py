@@ -254,7 +254,7 @@ def _check_trace(module: Any, trace: Any) -> None:
     name = type(module).__name__
     rest = module._reset_values
     if not at_rest(module) or any(
-        isinstance(held, (int, float)) and held != rest[name] for name, held in module._memories.items()
+        isinstance(held, (int, float)) and held != rest.get(name) for name, held in module._memories.items()
     ):
         raise StateError(
             f"{name} has a state from an earlier call, which torch.jit.trace would write into the graph as a constant. "
@@ -279,7 +279,7 @@ def check_export(module: Any) -> None:
             return
         module._seen_by_export = True
     rest = module._reset_values
-    if any(type(held) is Tensor and held is not rest[name] for name, held in module._memories.items()):
+    if any(type(held) is Tensor and held is not rest.get(name) for name, held in module._memories.items()):
         raise StateError(
             f"{type(module).__name__} has a state from an earlier call, which torch.export would write into the graph "
             "as a constant. Call functional.reset_net(net) from spikescope first: the exported network then starts "
@@ -287,7 +287,7 @@ def check_export(module: Any) -> None:
         )
     memories = module._memories.items()
     if module.step_mode == "s" and all(
-        held is rest[name] or (type(held) is list and not held) for name, held in memories
+        held is rest.get(name) or (type(held) is list and not held) for name, held in memories
     ):
         warnings.warn(
             f"torch.export of {type(module).__name__} in step_mode='s': the exported network starts from rest at every "

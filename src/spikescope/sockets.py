@@ -204,9 +204,9 @@ def at_rest(module: Any) -> bool:
     rest = module._reset_values
     for name, held in module._memories.items():
         if isinstance(held, Tensor):
-            if held is not rest[name]:
+            if held is not rest.get(name):
                 return False
-        elif isinstance(held, (tuple, list, dict)) and not same_tensors(held, rest[name]):
+        elif isinstance(held, (tuple, list, dict)) and not same_tensors(held, rest.get(name)):
             return False
     return True  # numbers may count steps where there is no state besides
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from spikescope import base as ours
+from spikescope import functional, neuron
 from spikescope.errors import UnknownNameError
 from spikescope.neuron import leniency
 
@@ -203,7 +204,62 @@ def test_a_potential_that_is_no_memory_but_made_at_the_first_step(calls_ours, as
             (gradient,) = torch.autograd.grad(spike.sum() + node.v.sum(), x)
             plain.v = plain.v.detach()
             assert torch.isfinite(gradient).all()
-        assert not node.state_dict()
+        assert list(node.state_dict()) == ["v"] * as_buffer
         functional.reset_net(node)
         functional.reset_net(plain)
         assert not hasattr(node, "v")
+        assert not node.state_dict()
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_potential_that_a_class_keeps_as_a_buffer_is_one(persistent):
+    class Kept(neuron.LIFNode):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self._memories.pop("v")
+            self.register_buffer("v", torch.zeros(3), persistent)
+
+    x = 1.5 * torch.rand(2, 3, generator=torch.Generator().manual_seed(1))
+    for step in (lambda node: node(x), lambda node: node.single_step_forward(x)):
+        node, plain = Kept(), neuron.LIFNode()
+        for _ in range(2):
+            assert torch.equal(step(node), plain(x))
+        assert torch.equal(node.v, plain.v)
+        assert dict(node.named_buffers())["v"] is node.v
+        assert list(node.state_dict()) == ["v"] * persistent
+        other = copy.deepcopy(node).double()
+        assert torch.equal(dict(other.named_buffers())["v"], plain.v.double())
+        assert torch.equal(other(x), node(x))
+        assert dict(other.named_buffers())["v"] is other.v
+        before = node.v
+        functional.reset_net(node)  # which in SpikingJelly leaves what is no memory, too
+        assert node.v is before
+        if persistent:
+            other.load_state_dict({"v": 3 * before})
+            assert torch.equal(other.v, (3 * before).double())
+        node.register_buffer("v", torch.ones(3), persistent)
+        node.v_reset = 0.25
+        assert torch.equal(node.v, torch.ones(3))
+        with pytest.raises(TypeError, match=r"buffer 'v' must be a tensor or None, but got 0\.5"):
+            node.v = 0.5
+        del node.v
+        assert not hasattr(node, "v")
+        assert not list(node.buffers())
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reset_leaves_what_was_taken_out_of_the_memories(both):
+    node = neuron.LIFNode()
+    node._memories.pop("v")
+    if both:
+        node._memories_rv.pop("v")
+    node.v_reset = 0.25
+    functional.reset_net(node)
+    assert not hasattr(node, "v")
+    node.v = held = torch.ones(3)
+    functional.reset_net(node)
+    functional.detach_net(node)
+    assert node.v is held
+    assert torch.equal(node(torch.zeros(3)), torch.zeros(3))
+    with pytest.raises(ValueError, match="memory name"):
+        node.get_reset_value("v")

@@ -53,6 +53,8 @@ def reset_samples(net: nn.Module, where: Any) -> None:
             refused.append(f"{label(path, module)}, which has a reset() of its own")
             continue
         for name, held in module.named_memories():
+            if name not in module._reset_values:
+                continue  # a reset leaves it as it is
             rest = module._reset_values[name]
             if held is rest or _is_at_rest(held, rest):
                 continue

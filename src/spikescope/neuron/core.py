@@ -35,6 +35,7 @@ from .after_norm import called, run_behind, taken
 from .base import FORMULAS, Neuron, check_formulas
 from .leniency import backend_here, floating
 from .shortcut import Shortcut, methods_of, short_way
+from .taken_out import TakenOut
 
 __all__ = ["PointwiseNeuron"]
 
@@ -44,7 +45,7 @@ def wide(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return x.to(torch.promote_types(x.dtype if dtype is None else dtype, torch.float32))
 
 
-class PointwiseNeuron(Neuron, abstract=True):
+class PointwiseNeuron(TakenOut, Neuron, abstract=True):
     """A neuron whose elements do not see each other: `step(p, s, x)` of fields, state and input is pure and pointwise.
 
     A subclass declares its fields, a `State` (a named tuple with `v` first; its defaults are the reset values) and
@@ -376,24 +377,6 @@ class PointwiseNeuron(Neuron, abstract=True):
             self.__dict__["_rest_before"] = None
             self._rest_anew(rest)
 
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        if self._was_taken_out(name):
-            self._put_back(name, tensor)
-        else:
-            super().register_buffer(name, tensor, persistent)
-
-    def _was_taken_out(self, name: str) -> bool:
-        """Whether a name is that of an entry of the state which code of one's own took out of `_memories`."""
-        memories = self.__dict__.get("_memories")
-        if memories is None or name in memories:
-            return False
-        return name in type(self).State._fields and name not in type(self).fields
-
-    def _put_back(self, name: str, given: Any) -> None:
-        """Make an entry of the state that was taken out one again."""
-        self._reset_values[name] = self._rest_values()[name]
-        self._place(name, given)
-
     def _admit_backend(self, given: str) -> str:
         """The backend to store: ours, or in code for another library the default in place of one that is there."""
         supported = (*backends_of(self), "auto", "torch")
@@ -414,7 +397,8 @@ class PointwiseNeuron(Neuron, abstract=True):
 
     def _rest_anew(self, before: dict[str, Any]) -> None:
         """Let a state that is still at rest, and where it rests, follow a field that was changed."""
-        changed = {name: held for name, held in self._rest_values().items() if held != before[name]}
+        kept = self._reset_values.keys() & self._memories.keys()
+        changed = {name: held for name, held in self._rest_values().items() if held != before[name] and name in kept}
         for name, held in changed.items():
             now = self._memories[name]
             at_rest = self._reset_values[name]
