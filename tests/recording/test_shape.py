@@ -115,6 +115,15 @@ def test_events_are_the_places_of_the_spikes_in_order(signal):
     assert chosen.neuron_shape == (2,)
 
 
+def test_events_of_steps_that_lie_apart_are_found_in_whole_pieces(signal, monkeypatch):
+    part = {"step": slice(1, None, 2), "sample": slice(0, None, 2)}
+    wanted = events_of(signal.blocks(**part))
+    monkeypatch.setattr("spikescope.recording.signal._apart", None)  # a block for each value would take long
+    found = signal.events(**part)
+    assert all(np.array_equal(a, b) for a, b in zip(found[:4], wanted[:4], strict=True))
+    assert found[4:] == wanted[4:]
+
+
 def test_events_of_tensors_and_of_bits_are_the_same():
     for held in (RUNS[0], PackedSpikes.from_dense(RUNS[0]), PackedSpikes.from_dense(RUNS[0], order="time")):
         found = events_of(held)

@@ -64,11 +64,15 @@ class _Held(NamedTuple):
 
 def events_of(spikes: Tensor | PackedSpikes | Iterable[Values]) -> Events:
     """The events of spikes `[T, N, *F]`, or of blocks in the order of run and time. Any value but 0 is a spike."""
-    blocks = [_Held(0, 0, 0, spikes)] if isinstance(spikes, (Tensor, PackedSpikes)) else spikes
+    return found_in([_Held(0, 0, 0, spikes)] if isinstance(spikes, (Tensor, PackedSpikes)) else spikes)
+
+
+def found_in(blocks: Iterable[Values], along: int = 1, beside: int = 1) -> Events:
+    """The events of blocks whose steps and samples lie so far apart."""
     parts: list[tuple[Whole, Whole, Whole, Whole]] = []
     sizes: dict[int, tuple[int, int]] = {}
     shape: tuple[int, ...] | None = None
-    run, cut = -1, False  # whether a run came in parts, whose events are not in order
+    run, cut = -1, beside < 0  # whether a run came in parts, whose events are not in order
     for block in blocks:
         steps, samples, *neurons = block.values.shape
         if shape is not None and shape != tuple(neurons):
@@ -76,9 +80,11 @@ def events_of(spikes: Tensor | PackedSpikes | Iterable[Values]) -> Events:
         shape = tuple(neurons)
         train, step = places(block.values)
         sample, neuron = np.divmod(train, max(1, int(np.prod(neurons, dtype=np.int64))))
-        parts.append((np.full_like(train, block.run), sample + block.sample, neuron, step + block.step))
+        step, sample = block.step + along * step, block.sample + beside * sample
+        parts.append((np.full_like(train, block.run), sample, neuron, step))
         before = sizes.get(block.run, (0, 0))
-        sizes[block.run] = max(before[0], block.step + steps), max(before[1], block.sample + samples)
+        ends = _end(block.step, steps, along), _end(block.sample, samples, beside)
+        sizes[block.run] = max(before[0], ends[0]), max(before[1], ends[1])
         cut, run = cut or block.run <= run, block.run
     made = [np.concatenate([part[i] for part in parts] or [np.zeros(0, dtype=np.int64)]) for i in range(4)]
     if cut:
@@ -86,3 +92,8 @@ def events_of(spikes: Tensor | PackedSpikes | Iterable[Values]) -> Events:
         made = [held[order] for held in made]
     runs = tuple(sizes.get(i, (0, 0)) for i in range(max(sizes, default=-1) + 1))
     return Events(made[0], made[1], made[2], made[3], shape or (), runs)
+
+
+def _end(first: int, count: int, apart: int) -> int:
+    """What is behind the last of so many places."""
+    return max(first, first + apart * (count - 1)) + 1 if count else first

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import did_you_mean, dims
 from ..spikes import PackedSpikes
-from .events import Events, Whole, events_of
+from .events import Events, Whole, found_in
 
 __all__ = ["Block", "Layer", "Piece", "Run", "Signal"]
 
@@ -177,7 +177,7 @@ class Signal(Sequence["RunView"]):
         Where a slice takes one step in so many, or one sample, each is a block by itself, as a block is neighbours.
         """
         for block in self._cut(run, step, sample, neuron):
-            along, beside = ((key.step or 1) if isinstance(key, slice) else 1 for key in (step, sample))
+            along, beside = _strides(step, sample)
             yield from [block] if along == beside == 1 else _apart(block, along, beside)
 
     def _cut(self, run: Index, step: Index, sample: Index, neuron: Index) -> Iterator[Block]:
@@ -255,7 +255,7 @@ class Signal(Sequence["RunView"]):
         """The spikes as flat arrays, with the numbers that step and sample have in the run; of chosen neurons, `neuron`
         counts through the chosen ones.
         """
-        found = events_of(self.blocks(run, step, sample, neuron))
+        found = found_in(self._cut(run, step, sample, neuron), *_strides(step, sample))
         found = found if found.runs else found._replace(neuron_shape=self.neuron_shape)
         if step is None and sample is None:
             return found
@@ -333,6 +333,11 @@ class Layer(Mapping[str, Signal]):
 
     def __repr__(self) -> str:
         return f"Layer({self.name!r}{f', {self.kind}' if self.kind else ''}: {', '.join(self)})"
+
+
+def _strides(*keys: Index) -> list[int]:
+    """How far apart the places are that each of these takes."""
+    return [(key.step or 1) if isinstance(key, slice) else 1 for key in keys]
 
 
 def _apart(block: Block, along: int, beside: int) -> Iterator[Block]:
