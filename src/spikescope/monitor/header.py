@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -79,7 +80,9 @@ def _told(subset: Subset | None) -> Any:
         None
         if subset is None or subset.everything
         else {
-            name: repr(held) for name in ("neurons", "samples", "time") if (held := getattr(subset, name)) is not None
+            name: re.sub(r" at 0x\w+", "", repr(held))  # where a function lies says nothing to a reader
+            for name in ("neurons", "samples", "time")
+            if (held := getattr(subset, name)) is not None
         }
     )
 

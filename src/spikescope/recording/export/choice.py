@@ -31,7 +31,7 @@ _FIRST = re.compile(r"slice\((None|0), \w+, (None|1)\)")
 
 
 def chosen_steps(head: Mapping[str, Any]) -> str:
-    """In words, which steps of a run a recording holds, where they are not its first ones: nothing says when they were.
+    """In words, which steps of a run a recording holds, where these are not its first ones, as their numbers say.
 
     >>> chosen_steps({"subset": {"time": "slice(0, None, 2)"}}), chosen_steps({"subset": {"time": "slice(0, 9, 1)"}})
     ('time=slice(0, None, 2)', '')

@@ -73,7 +73,7 @@ class Source:
             if seconds:
                 raise ValueError(
                     f"{owner}: the format has times in seconds, but the recording holds chosen steps alone ({steps}), "
-                    "one after the other, and not when they were. Record without time=, or export them to a table."
+                    "one after the other, and not the seconds of each. Record without time=, or export them to a table."
                 )
             warnings.warn(
                 f"{owner}: the recording holds chosen steps alone ({steps}); the export counts these one after the "
