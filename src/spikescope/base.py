@@ -69,8 +69,8 @@ def backends_of(module: object) -> tuple[str, ...]:
     """The backends that a module says it has, in code of one's own also as one name; what its class asks of an instance
     a class does not know.
 
-    >>> backends_of(spikescope.neuron.PSN(T=2)), backends_of(torch.nn.Identity())
-    (('auto', 'torch'), ())
+    >>> backends_of(spikescope.neuron.SlidingPSN(k=2)), backends_of(torch.nn.Identity())
+    (('gemm', 'conv'), ())
     """
     named = getattr(module, "supported_backends", ())
     if isinstance(named, str):
