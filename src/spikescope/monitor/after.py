@@ -77,11 +77,10 @@ def reduce(
 
 
 def _looks_at_time(reducer: Reducer) -> bool:
-    """Whether it matters to a reducer when a step was; one without rules, which merges by itself, does not tell."""
-    try:
-        return any(rule.batch == "span" for rule in rules(reducer.Summary).values())
-    except (AttributeError, StopIteration, NameError):
+    """Whether it matters to a reducer when a step was; one that joins samples without rules tells nothing of it."""
+    if type(reducer).beside is not Reducer.beside:
         return False
+    return any(rule.batch == "span" for rule in rules(reducer.Summary).values())
 
 
 def _results(parts: Iterable[Summaries], made: Mapping[str, Mapping[str, Reducer]]) -> dict[str, dict[str, Any]]:

@@ -81,15 +81,14 @@ def lines(
     plugged: list[Probe] = []
     root = Root(net)
     options: dict[str, Any] = {"root": root, "every": every if runs else 1}
-    of_gradients = (
-        None if subset is None else replace(subset, time=None)
-    )  # lines find their steps, and choose among them
+    untimed = None if subset is None else replace(subset, time=None)  # of gradients, whose steps the lines find
     for label, held in modules.items():
         for name, module in held.items():
             signal = signals[label][name]
             line = Line(sink, label, module, signal, every, runs)
-            options["subset"] = of_gradients if line.backwards else subset
-            line.chosen = _Chosen(subset) if line.backwards and subset is not None and subset.time is not None else None
+            options["subset"] = untimed if line.backwards else subset
+            if line.backwards and subset is not None and subset.time is not None:
+                line.chosen = _Chosen(subset)
             if line.packed and (taps := tapped(module, signal, {"packed": Packed()}, subset)):
                 signal, line.told = signal._replace(taps=taps["packed"]), True
             missed = line.miss if signal.kind in GRADIENTS else None
