@@ -83,8 +83,8 @@ class ByStates:
         behind = order[writers[-1] + 1 :] if writers else order
         forward = next(vars(cls)[name] for cls in behind if name in vars(cls))
         names = [key for key, _ in module.named_memories()]
-        own = self._states_of_base() if writers else names
-        names = own if len(states) == len(own) else names
+        if writers and isinstance(states, (tuple, list)) and len(states) == len(own := self._states_of_base()):
+            names = own
 
         def run(*args: Any, **named: Any) -> Any:
             return module._separated(forward(self, *args, **named), args, named)
@@ -111,6 +111,12 @@ class ByStates:
         """
         module: Any = self
         names = [key for key, _ in module.named_memories()] if names is None else names
+        for what, given in (("inputs", inputs), ("states", states)):
+            if not isinstance(given, (tuple, list)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} takes {what} as a tuple, also of one, but got a "
+                    f"{type(given).__name__}."
+                )
         if len(states) != len(names):
             raise ValueError(
                 f"{type(self).__name__}.{name} takes a state for each of {', '.join(names) or 'no memory'}, but got "

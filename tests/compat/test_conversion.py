@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from spikescope.errors import ShapeError
+
 pytestmark = pytest.mark.usefixtures("aliases")
 
 
@@ -34,6 +36,10 @@ def test_spikes_of_the_input_that_leads_a_window(given, momentum):
     assert torch.equal(pool(x_seq[0]), told[0])
     with pytest.raises(ValueError, match="gives spikes alone"):
         modules.MaxPool2d(2, return_indices=True)
+    pool = modules.MaxPool2d(2)
+    with pytest.raises(ShapeError, match=r"MaxPool2d takes a step \[N, C, H, W\], but got"):
+        pool(torch.zeros(4, 4))
+    assert pool.v == 0.0  # nothing was taken up
     mean = modules.AccuLayer(momentum)
     *_, last = (mean(x) for x in x_seq)
     torch.testing.assert_close(last, x_seq.mean(0) if momentum is None else p)

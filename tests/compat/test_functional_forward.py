@@ -358,3 +358,10 @@ def test_a_module_may_make_its_states_by_its_inputs():
     module.step_mode = "m"
     assert module(torch.tensor([[1.0], [2.0]])).tolist() == [[1.0], [3.0]]
     assert module.functional_forward((torch.ones(1, 1),), (None,))[1] == (torch.ones(1),)
+
+
+@pytest.mark.parametrize("name", ["functional_forward", "single_step_functional_forward"])
+@pytest.mark.parametrize(("inputs", "states", "what"), [((1,), None, "states"), (torch.zeros(2), (0.0,), "inputs")])
+def test_what_is_no_tuple_of_inputs_or_states_is_told(name, inputs, states, what):
+    with pytest.raises(TypeError, match=rf"LIFNode\.{name} takes {what} as a tuple, also of one, but got a"):
+        getattr(neuron.LIFNode(), name)(inputs, states)

@@ -125,3 +125,47 @@ def test_each_stands_at_its_path():
         place = old if name.endswith(("single_step", "multi_step")) else functional
         assert getattr(place, name) is getattr(learned_steps, name)
     assert [*inspect.signature(old.stdp_linear_single_step).parameters][:3] == ["fc", "in_spike", "out_spike"]
+
+
+ZEROS = {"in_spike": torch.zeros(1, 2), "out_spike": torch.zeros(1, 3), "weight": torch.ones(3, 2)}
+ZEROS["trace"] = ZEROS["in_spike"], ZEROS["out_spike"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"in_spike": None}, "in_spike must be a torch.Tensor, but got NoneType"),
+        ({"trace": None}, r"the traces as \(trace_pre, trace_post\), but got None"),
+        ({"trace": (None, torch.zeros(1, 3))}, "trace_pre must be a torch.Tensor"),
+        ({"weight": [[1.0]]}, "the weight must be a torch.Tensor, but got list"),
+    ],
+)
+@pytest.mark.parametrize("name", ["stdp_linear_step", "mstdp_linear_step"])
+def test_what_is_no_tensor_is_told(name, given, words):
+    with pytest.raises(TypeError, match=f"{name}.*{words}"):
+        getattr(learned_steps, name)(**{**ZEROS, **given}, **TAUS)
+
+
+def test_layers_and_strides_of_other_kinds_are_told():
+    with pytest.raises(TypeError, match="stdp_linear_single_step takes a Linear, but got ReLU"):
+        learned_steps.stdp_linear_single_step(torch.nn.ReLU(), None, None, None, None, 2.0, 2.0)
+    with pytest.raises(TypeError, match=r"stdp_multi_step takes a Linear .* but got Conv3d"):
+        learned_steps.stdp_multi_step(torch.nn.Conv3d(1, 1, 1), None, None, None, None, 2.0, 2.0)
+    x, y, weight = torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), torch.ones(1, 1, 3)
+    with pytest.raises(ValueError, match="stride must be a whole number of at least 1, but got 0"):
+        learned_steps.stdp_conv1d_step(x, y, (x, y), weight, stride=(0,), **TAUS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8], ids=str)
+def test_spikes_that_are_no_floating_point_numbers_are_their_values(dtype):
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    wanted = learned_steps.stdp_linear_step(x, y, (x, y), ZEROS["weight"], **TAUS)
+    change, traces = learned_steps.stdp_linear_step(x.to(dtype), y.to(dtype), (x, y), ZEROS["weight"], **TAUS)
+    assert torch.equal(change, wanted[0])
+    assert all(map(torch.equal, traces, wanted[1]))
+
+
+def test_no_sample_has_no_change():
+    x, y = torch.zeros(0, 2), torch.zeros(0, 3)
+    change, _ = learned_steps.mstdp_linear_step(x, y, (x, y), ZEROS["weight"], **TAUS)
+    assert change.shape == (0, 3, 2)

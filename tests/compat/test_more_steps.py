@@ -148,6 +148,10 @@ def test_spikes_as_bits(shape):
             functional.packed_spike_linear(rows, torch.rand(5, 9))
     with pytest.raises(ValueError, match="has 99 spikes, which take 13 bytes"):
         functional.bit_spike_decompress(bits, (99,))
+    with pytest.raises(ValueError, match="each size in shape must be a whole number of at least 0, but got -2"):
+        functional.bit_spike_decompress(bits, (-2,))
+    with pytest.raises(TypeError, match=r"bit_pack_spike_dense: the spikes must be a torch\.Tensor"):
+        functional.bit_pack_spike_dense(None)
 
 
 NUMBERS = {"piecewise_leaky_relu": (2.0, 0.25), "leaky_k_relu": (0.25, 2.0), "fake_numerical_gradient": (0.5,)}

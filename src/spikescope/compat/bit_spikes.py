@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ShapeError, dims
+from ..errors import ShapeError, check_tensor, check_whole, dims
 from ..spikes.bits import check_bits, pack, unpack
 
 __all__ = ["bit_pack_spike_dense", "bit_spike_compress", "bit_spike_decompress", "packed_spike_linear"]
@@ -32,17 +32,19 @@ def bit_spike_decompress(packed: Tensor, shape: Sequence[int], dtype: torch.dtyp
             [1, 1]], dtype=torch.uint8)
     """
     check_bits("bit_spike_decompress", packed, 1)
+    shape = [check_whole("bit_spike_decompress", "each size in shape", size, 0) for size in torch.Size(shape)]
     size = math.prod(shape)
     if packed.numel() != -(-size // 8):
         raise ShapeError(
             f"bit_spike_decompress: the shape {dims(shape)} has {size} spikes, which take {-(-size // 8)} bytes, but "
             f"got {packed.numel()}."
         )
-    return unpack(packed.view(1, -1), size, dtype).reshape(torch.Size(shape))
+    return unpack(packed.view(1, -1), size, dtype).reshape(shape)
 
 
 def bit_pack_spike_dense(spike: Tensor) -> Tensor:
     """The bits of each row of `[M, K]`, `[M, ceil(K / 8)]`."""
+    check_tensor("bit_pack_spike_dense", "the spikes", spike)
     if spike.ndim != 2:
         raise ShapeError(f"bit_pack_spike_dense takes spikes [M, K], but got {dims(spike.shape)}.")
     return pack(spike, "bit_pack_spike_dense", rows=len(spike))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ShapeError, check_bound, check_sequence, dims
+from ..errors import ShapeError, check_bound, check_sequence, check_tensor, check_whole, dims
 from ..learning import WeightFunction, change_of, exponential, leaky, same, through
 
 __all__ = [
@@ -39,8 +39,11 @@ Traces = tuple[Tensor, Tensor]
 
 def _synapse(owner: str, weight: Tensor, axes: int, stride: Any = 1) -> Any:
     """A layer with this weight, and neither bias nor padding."""
+    check_tensor(owner, "the weight", weight)
     if weight.ndim != axes:
         raise ShapeError(f"{owner} takes a weight with {axes} axes, but got {dims(weight.shape)}.")
+    for each in stride if isinstance(stride, tuple | list) else (stride,):
+        check_whole(owner, "stride", each)
     made: Any
     if axes == 2:
         made = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
@@ -57,7 +60,12 @@ def _tracked(
     """The spikes on both sides `[N, *]` and their traces with them, or an error in words."""
     for name, tau in zip(("tau_pre", "tau_post"), taus, strict=True):
         check_bound(owner, name, tau, **({"least": 1} if left is leaky else {"above": 0}))
-    (x, y), (pre, post), weight = spikes, trace, synapse.weight
+    if not (isinstance(trace, tuple | list) and len(trace) == 2):
+        raise TypeError(f"{owner} takes the traces as (trace_pre, trace_post), but got {trace!r}.")
+    for what, held in zip(("in_spike", "out_spike", "trace_pre", "trace_post"), (*spikes, *trace), strict=True):
+        check_tensor(owner, what, held)
+    x, y = (held if held.is_floating_point() else held.to(synapse.weight.dtype) for held in spikes)
+    (pre, post), weight = trace, synapse.weight
     fits = x.ndim == weight.ndim and x.shape[1] == weight.shape[1] and (pre.shape, post.shape) == (x.shape, y.shape)
     if not fits or through(synapse, x.to("meta"), weight.to("meta", x.dtype)).shape != y.shape:
         raise ShapeError(
@@ -85,8 +93,10 @@ def _of_each_sample(
         synapse = _synapse(owner, weight, 2)
         tracked = _tracked(owner, synapse, spikes, trace, taus, exponential)
         down, up = (function(synapse.weight) for function in by)
-        samples = zip(*(held.split(1) for held in tracked), strict=True)
-        return torch.stack([change_of(synapse, each, up, down) for each in samples]), (tracked[2], tracked[3])
+        changes = weight.new_zeros(len(tracked[0]), *weight.shape)
+        for sample, change in enumerate(changes):
+            change.copy_(change_of(synapse, [held[sample : sample + 1] for held in tracked], up, down))
+        return changes, (tracked[2], tracked[3])
 
 
 def stdp_linear_step(
@@ -110,38 +120,31 @@ def stdp_linear_step(
     return _summed("stdp_linear_step", synapse, (in_spike, out_spike), trace, (tau_pre, tau_post), f_pre, f_post)
 
 
-def stdp_conv1d_step(
-    in_spike: Tensor,
-    out_spike: Tensor,
-    trace: Traces,
-    weight: Tensor,
-    *,
-    stride: tuple[int],
-    tau_pre: float,
-    tau_post: float,
-    f_pre: WeightFunction = same,
-    f_post: WeightFunction = same,
-) -> tuple[Tensor, Traces]:
-    """`stdp_linear_step` for a convolution over `[N, C, L]`."""
-    synapse = _synapse("stdp_conv1d_step", weight, 3, stride)
-    return _summed("stdp_conv1d_step", synapse, (in_spike, out_spike), trace, (tau_pre, tau_post), f_pre, f_post)
+def _convolving(name: str, axes: int, shape: str) -> Callable[..., tuple[Tensor, Traces]]:
+    """The rule for a convolution whose weight has so many axes."""
+
+    def step(
+        in_spike: Tensor,
+        out_spike: Tensor,
+        trace: Traces,
+        weight: Tensor,
+        *,
+        stride: tuple[int, ...],
+        tau_pre: float,
+        tau_post: float,
+        f_pre: WeightFunction = same,
+        f_post: WeightFunction = same,
+    ) -> tuple[Tensor, Traces]:
+        synapse = _synapse(name, weight, axes, stride)
+        return _summed(name, synapse, (in_spike, out_spike), trace, (tau_pre, tau_post), f_pre, f_post)
+
+    step.__name__ = step.__qualname__ = name
+    step.__doc__ = f"`stdp_linear_step` for a convolution over `{shape}`."
+    return step
 
 
-def stdp_conv2d_step(
-    in_spike: Tensor,
-    out_spike: Tensor,
-    trace: Traces,
-    weight: Tensor,
-    *,
-    stride: tuple[int, int],
-    tau_pre: float,
-    tau_post: float,
-    f_pre: WeightFunction = same,
-    f_post: WeightFunction = same,
-) -> tuple[Tensor, Traces]:
-    """`stdp_linear_step` for a convolution over `[N, C, H, W]`."""
-    synapse = _synapse("stdp_conv2d_step", weight, 4, stride)
-    return _summed("stdp_conv2d_step", synapse, (in_spike, out_spike), trace, (tau_pre, tau_post), f_pre, f_post)
+stdp_conv1d_step = _convolving("stdp_conv1d_step", 3, "[N, C, L]")
+stdp_conv2d_step = _convolving("stdp_conv2d_step", 4, "[N, C, H, W]")
 
 
 def mstdp_linear_step(
@@ -172,6 +175,8 @@ def mstdpet_linear_step(
     f_post: WeightFunction = same,
 ) -> tuple[Tensor, Traces]:
     """`mstdp_linear_step` of a single sample, `[in]` and `[out]`."""
+    for what, held in (("in_spike", in_spike), ("out_spike", out_spike)):
+        check_tensor("mstdpet_linear_step", what, held)
     (x, y), (pre, post) = ([held.unsqueeze(0) for held in pair] for pair in ((in_spike, out_spike), trace))
     taus = tau_pre, tau_post
     change, after = _of_each_sample("mstdpet_linear_step", weight, (x, y), (pre, post), taus, f_pre, f_post)
@@ -187,11 +192,16 @@ def mstdpet_reward_step(
     return reward * trace_e, trace_e
 
 
-def _padded(layer: nn.Module, in_spike: Tensor) -> Tensor:
+def _check_layer(owner: str, layer: object, kinds: tuple[type[nn.Module], ...]) -> None:
+    if not isinstance(layer, kinds):
+        names = " or a ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{owner} takes a {names}, but got {type(layer).__name__}.")
+
+
+def _padded(layer: Any, in_spike: Tensor) -> Tensor:
     """What a layer without padding would take in its place."""
     if isinstance(layer, nn.Linear):
         return in_spike
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     if set(layer.dilation) != {1} or layer.groups != 1:
         raise NotImplementedError(
             f"The rules as functions know no dilation and no groups, but got {layer}. learning.STDPLearner does."
@@ -204,8 +214,11 @@ def _start(held: Tensor | float | None, spikes: Tensor) -> Tensor:
     return held if isinstance(held, Tensor) else torch.full_like(spikes, held or 0.0)
 
 
-def of_layer(name: str, step: Callable[..., Any], layer: str, more: str = "") -> Callable[..., Any]:
-    """`step` by the weight, stride and padding of a layer, the argument `layer`; `more` does nothing."""
+def _of_layer(
+    name: str, step: Callable[..., Any], kind_of_layer: type[nn.Module], more: str = ""
+) -> Callable[..., Any]:
+    """`step` by the weight, stride and padding of a layer; `more` is an argument that does nothing."""
+    layer = "fc" if kind_of_layer is nn.Linear else "conv"
     kind = Parameter.POSITIONAL_OR_KEYWORD
     order = f"{layer} in_spike out_spike trace_pre trace_post tau_pre tau_post {more}".split()
     functions = [Parameter(function, kind, default=same) for function in ("f_pre", "f_post")]
@@ -216,6 +229,7 @@ def of_layer(name: str, step: Callable[..., Any], layer: str, more: str = "") ->
         bound.apply_defaults()
         given = bound.arguments
         held, y = given[layer], given["out_spike"]
+        _check_layer(name, held, (kind_of_layer,))
         x = _padded(held, given["in_spike"])
         named: dict[str, Any] = {key: given[key] for key in ("tau_pre", "tau_post", "f_pre", "f_post")}
         if not isinstance(held, nn.Linear):
@@ -230,11 +244,11 @@ def of_layer(name: str, step: Callable[..., Any], layer: str, more: str = "") ->
     return run
 
 
-stdp_linear_single_step = of_layer("stdp_linear_single_step", stdp_linear_step, "fc")
-stdp_conv1d_single_step = of_layer("stdp_conv1d_single_step", stdp_conv1d_step, "conv")
-stdp_conv2d_single_step = of_layer("stdp_conv2d_single_step", stdp_conv2d_step, "conv")
-mstdp_linear_single_step = of_layer("mstdp_linear_single_step", mstdp_linear_step, "fc")
-mstdpet_linear_single_step = of_layer("mstdpet_linear_single_step", mstdpet_linear_step, "fc", "tau_trace")
+stdp_linear_single_step = _of_layer("stdp_linear_single_step", stdp_linear_step, nn.Linear)
+stdp_conv1d_single_step = _of_layer("stdp_conv1d_single_step", stdp_conv1d_step, nn.Conv1d)
+stdp_conv2d_single_step = _of_layer("stdp_conv2d_single_step", stdp_conv2d_step, nn.Conv2d)
+mstdp_linear_single_step = _of_layer("mstdp_linear_single_step", mstdp_linear_step, nn.Linear)
+mstdpet_linear_single_step = _of_layer("mstdpet_linear_single_step", mstdpet_linear_step, nn.Linear, "tau_trace")
 
 
 def stdp_multi_step(
@@ -249,7 +263,9 @@ def stdp_multi_step(
     f_post: WeightFunction = same,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The steps `[T, N, *]` of `learning.STDPLearner` one after the other: the traces, and the sum of the changes."""
-    check_sequence("stdp_multi_step", in_spike)
+    _check_layer("stdp_multi_step", layer, (nn.Linear, nn.Conv1d, nn.Conv2d))
+    for held in (in_spike, out_spike):
+        check_sequence("stdp_multi_step", held)
     if len(in_spike) != len(out_spike) or not len(in_spike):
         raise ShapeError(
             f"stdp_multi_step takes as many steps on both sides, at least one, but got {dims(in_spike.shape)} and "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base import MemoryModule
-from ...errors import check_bound, check_floating, check_switches
+from ...errors import ShapeError, check_bound, check_floating, check_switches, dims
 from ...neuron.core import wide
 
 __all__ = ["AccuLayer", "MaxPool2d"]
@@ -65,6 +65,9 @@ class MaxPool2d(_Accumulating):
 
     def single_step_forward(self, dv: Tensor) -> Tensor:
         """`[N, C, H, W]`."""
+        check_floating("MaxPool2d", dv)
+        if dv.ndim not in (3, 4):
+            raise ShapeError(f"MaxPool2d takes a step [N, C, H, W], but got {dims(dv.shape)}.")
         v = self._accumulated(dv)
         largest, place = self.pool(v)
         leads = torch.zeros_like(v).flatten(-2).scatter_(-1, place.flatten(-2), (largest != 0).to(v.dtype).flatten(-2))
