@@ -198,3 +198,11 @@ def test_a_name_that_there_is_not_is_refused_in_words():
     with pytest.raises(ValueError, match="no analysis 'cv3'"):
         analysis.named("cv3")
     assert analysis.named(analysis.cv) is analysis.named("cv") is registry["cv"]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_events_of_no_run_are_refused_in_words(name):
+    nothing = events([])
+    assert nothing.runs == ()
+    with pytest.raises(ValueError, match=rf"{name}.* got the events of no run"):
+        measured(name, nothing, nothing, 1, 1)

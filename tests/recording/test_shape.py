@@ -110,6 +110,8 @@ def test_events_are_the_places_of_the_spikes_in_order(signal):
     assert len(part) == 6
     again = pickle.loads(pickle.dumps(part))
     assert (again.looked, again.runs, type(again)) == (part.looked, runs, type(part))
+    fewer = part._replace(**{name: getattr(part, name)[:0] for name in ("run", "sample", "neuron", "step")})
+    assert (len(fewer.step), fewer.looked) == (0, part.looked)
     chosen = signal.events(run=0, neuron=[4, 9])
     assert set(chosen.neuron.tolist()) <= {0, 1}
     assert chosen.neuron_shape == (2,)

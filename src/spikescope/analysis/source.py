@@ -93,6 +93,8 @@ def _chunk(owner: str, run: int, start: int, first: int, held: Tensor | PackedSp
 
 
 def _of_events(owner: str, spikes: Events) -> Iterator[Chunk]:
+    if not spikes.runs:
+        raise ValueError(f"{owner} got the events of no run: nothing was recorded, or no step of it chosen.")
     shape = torch.Size(spikes.neuron_shape)
     borders = np.searchsorted(spikes.run, np.arange(len(spikes.runs) + 1))
     looked = spikes.looked or tuple((range(steps), range(samples)) for steps, samples in spikes.runs)

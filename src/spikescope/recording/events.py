@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ class Events(_Six):
     """
 
     looked: tuple[tuple[range, range], ...] = ()
+
+    def _replace(self, **kwargs: Any) -> Events:
+        """The same with other entries; what was looked at stays, for else what was left out would count as silence."""
+        made = super()._replace(**kwargs)
+        made.looked = self.looked
+        return made
 
 
 class _Held(NamedTuple):
