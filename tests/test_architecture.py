@@ -150,6 +150,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "compat": {
         "ann2snn",
         "base",
+        "by_states",
         "datasets",
         "dynamics",
         "encoding",
