@@ -25,6 +25,7 @@ BLOCK = 1 << 14
 """Values that are summed by themselves, so that the sum is the same whatever the number of threads."""
 
 SOURCE = f"""
+{header("math.h")}
 {header("squares.h")}
 extern "C" void of_steps(const float* x, long T, long n, double* sums, int threads) {{
   const long B = {BLOCK}, blocks = (n + B - 1) / B;

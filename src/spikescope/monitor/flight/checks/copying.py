@@ -14,12 +14,7 @@ __all__ = ["copying"]
 
 SOURCE = (
     f"""
-#include <cstdint>
-#ifdef __has_builtin
-#define BUILT_IN(name) __has_builtin(name)
-#else
-#define BUILT_IN(name) 0
-#endif
+{header("math.h")}
 {header("stream.h")}"""
     + """
 constexpr long B = 4096;  // numbers of a block: threads share these
