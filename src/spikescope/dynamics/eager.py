@@ -48,9 +48,11 @@ def start(state: Any, x: Tensor) -> Any:
             dtype = torch.promote_types(dtype, held.dtype)
 
     def full(held: float | Tensor) -> Tensor:
-        if isinstance(held, Tensor):
-            return held.to(device=x.device, dtype=dtype).expand(x.shape)
-        return torch.full_like(x, held, dtype=dtype)
+        if not isinstance(held, Tensor):
+            return torch.full_like(x, held, dtype=dtype)
+        if held.dtype is dtype and held.shape == x.shape and held.device == x.device:
+            return held  # as nearly always: to ask takes less than two views of what is the same
+        return held.to(device=x.device, dtype=dtype).expand(x.shape)
 
     return state._make(full(held) for held in state)
 

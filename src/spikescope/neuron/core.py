@@ -201,14 +201,15 @@ class PointwiseNeuron(TakenOut, Neuron, abstract=True):
         if kwargs or len(args) != 1 or torch.compiler.is_compiling() or is_patched():
             return super().__call__(*args, **kwargs)
         out = called(self, args[0]) if self.__dict__.get("_norm") else None
-        if out is None and not type(self).custom:
+        if out is None and not type(self).custom and self.backend != "torch":
             out = short_way(self).run(self, args[0])
         return super().__call__(*args) if out is None else out
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """One step or one sequence, by `step_mode`."""
         out = None
-        if len(args) == 1 and not (type(self).custom or kwargs or torch.compiler.is_compiling() or is_patched()):
+        by_loop = type(self).custom or self.backend == "torch"  # which has no short way
+        if len(args) == 1 and not (by_loop or kwargs or torch.compiler.is_compiling() or is_patched()):
             out = short_way(self).within(self, args[0])
         return super().forward(*args, **kwargs) if out is None else out
 
