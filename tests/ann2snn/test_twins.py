@@ -8,6 +8,8 @@ import torch
 from spikescope import ann2snn, models
 
 IN_THE_WAY = {  # of families whose blocks multiply activations, or have a rule of learning of their own
+    "masnn": r"step_mode=.s. is not supported by .*MultiDimensionalAttention",
+    "maxformer": "SpikingSelfAttention is neither",
     "qkformer": "QKAttention is neither",
     "spikformer": "SpikingSelfAttention is neither",
     "spike_driven_transformer": "_PooledAttention is neither",
@@ -18,6 +20,8 @@ CASES = {
     "spiking_resnet18": {},
     "ms_resnet18": {},
     "max_resnet18": {},
+    "att_ms_resnet18": {"base_channels": 8},
+    "maxformer_10_384": {"depths": (1, 1, 1), "embed_dims": 64},
     "CIFAR10Net": {"channels": 4, "hidden": 8},
     "spikformer_cifar10dvs": {},
     "qkformer_2_256_dvs": {},

@@ -16,6 +16,9 @@ LARGE = 12_000_000  # parameters; beyond them `make models` alone builds the net
 SMALL = {  # options that make a network quick without another structure
     **{name: {"base_channels": 8} for name in ("ms_resnet18", "ms_resnet34", "ms_resnet104")},
     "max_resnet18": {"base_channels": 16, "stage_channels": (16, 32, 64)},
+    **{name: {"base_channels": 8} for name in VARIANTS if name.startswith("att_ms_resnet")},
+    "masnn_dvs128_gesture": {"T": 2, "reduction_t": 2, "channels": (8, 8, 16), "fc_hidden": 16},
+    **{name: {"depths": (1, 1, 1), "embed_dims": 64} for name in VARIANTS if name.startswith("maxformer")},
     **{name: {"channels": 8} for name, row in VARIANTS.items() if row.family == "parametric_lif_net"},
     **{
         name: {"depths": 1}
@@ -34,6 +37,8 @@ REFERENCE = {  # what the outputs of the reference are kept of: a network or two
     "spiking_resnext50_32x4d": {"num_classes": 10, "neuron": "IFNode"},
     "ms_resnet18": {"num_classes": 10, "base_channels": 16},
     "max_resnet18": {"num_classes": 10},
+    "att_ms_resnet18": {"num_classes": 10, "base_channels": 16},
+    "masnn_dvs128_gesture": {"T": 6, "v_threshold": 0.1},
     "MNISTNet": {"channels": 8, "neuron": "IFNode", "v_threshold": 0.25},
     "NMNISTNet": {"channels": 8, "neuron": "IFNode", "v_threshold": 0.25},
     "CIFAR10Net": {"channels": 8, "neuron": "IFNode", "v_threshold": 0.25},
@@ -42,14 +47,26 @@ REFERENCE = {  # what the outputs of the reference are kept of: a network or two
     "spikformer_ti": {"num_classes": 10},
     "spikformer_cifar10": {},
     "qkformer_10_384": {"num_classes": 10},
+    "maxformer_10_384": {"num_classes": 10},
+    "maxformer_cifar": {"num_classes": 10},
     "sdt_8_384": {"num_classes": 10},
 }
+
+IN_DOUBLE = {"masnn"}
+"""Families whose gates are sigmoids, exact in no precision: their outputs are kept, and compared, in float64."""
+
+TOLERANCE = 1e-12  # of the outputs in float64: what sums of some thousand products round to, in another order
 
 
 def size_of(variant):
     """The size of the images that a test shows a network: that of its data set, or 32."""
     _, height, width = variant.image
     return (height, width) if variant.family in FIXED_SIZE else (32, 32)
+
+
+def input_of(name, given):
+    """Two steps of two images, or of as many steps as the network has."""
+    return frames((given.get("T", 2), 2, VARIANTS[name].image[0], *size_of(VARIANTS[name])))
 
 
 def numbers(shape, key, spread):

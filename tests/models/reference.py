@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from model_cases import REFERENCE, beginnings, exact, frames, size_of, structure
+from model_cases import IN_DOUBLE, REFERENCE, beginnings, exact, input_of, size_of, structure
 
 from spikescope import functional, models, neuron
 from spikescope.models.table import VARIANTS
@@ -76,16 +76,18 @@ def row(name, neurons):
 
 
 def outputs(net, name, package):
-    """Two steps of two images."""
+    """The outputs for what `input_of` gives."""
     package.set_step_mode(net, "m")
+    dtype = torch.float64 if VARIANTS[name].family in IN_DOUBLE else torch.float32
     with torch.no_grad():
-        return net(frames((2, 2, VARIANTS[name].image[0], *size_of(VARIANTS[name])))).tolist()
+        return net.to(dtype)(input_of(name, REFERENCE[name]).to(dtype)).tolist()
 
 
 def compare(name, neurons, package):
     """Outputs, losses and gradients in training with equal seeds, on this machine, bit for bit."""
     given = REFERENCE[name]
-    x = torch.rand(2, 2, VARIANTS[name].image[0], *size_of(VARIANTS[name]), generator=torch.Generator().manual_seed(1))
+    shape = (given.get("T", 2), 2, VARIANTS[name].image[0], *size_of(VARIANTS[name]))
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     results = []
     for build, kinds, functions in ((theirs(name), neurons, package), (getattr(models, name), neuron, functional)):
         torch.manual_seed(0)

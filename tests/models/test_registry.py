@@ -32,6 +32,7 @@ def quick(name):
 BUILT = [name for name in VARIANTS if quick(name)]
 ONLINE = [name for name in BUILT if VARIANTS[name].family == "spiking_vggws_ottt"]
 SEQUENCES = [name for name in BUILT if name not in ONLINE]
+AT_ONCE = [name for name in SEQUENCES if VARIANTS[name].family == "masnn"]  # attention sees all steps
 
 
 def smallest(names):
@@ -64,7 +65,7 @@ def example(name):
 
 def over_time(y, name):
     """The outputs of single steps as the network gives them for a sequence."""
-    averaged = VARIANTS[name].family in ("ms_resnet", "qkformer", "spike_driven_transformer")
+    averaged = VARIANTS[name].family in ("ms_resnet", "maxformer", "qkformer", "spike_driven_transformer")
     return torch.stack(y).mean(0) if averaged else torch.stack(y)
 
 
@@ -75,9 +76,12 @@ def test_a_sequence_is_its_steps_its_state_comes_back_and_every_weight_learns(na
     with torch.no_grad():
         y = net(x)
         functional.reset_net(net)
-        functional.set_step_mode(net, "s")
-        steps = [net(step) for step in x]
-    assert torch.equal(y, over_time(steps, name))
+        if name in AT_ONCE:
+            with pytest.raises(ValueError, match="step_mode='s' is not supported by the network itself"):
+                functional.set_step_mode(net, "s")
+        else:
+            functional.set_step_mode(net, "s")
+            assert torch.equal(y, over_time([net(step) for step in x], name))
     assert y.shape[-2] == x.shape[1]
 
     with torch.device("meta"):
@@ -133,6 +137,9 @@ OTHERS_COMPILED = {
     "bottlenecks": lambda: models.SpikingResNet(models.spiking_resnet.Bottleneck, (1, 1, 1, 1), num_classes=CLASSES),
     "ms": lambda: models.MSResNet(layers=(1, 1, 1), base_channels=8, num_classes=CLASSES),
     "qkformer": lambda: models.QKFormer(embed_dims=48, depths=(1, 1, 1), num_classes=CLASSES),
+    "attention": lambda: models.AttMSResNet(layers=(1, 1, 1), base_channels=8, num_classes=CLASSES),
+    "maxformer": lambda: models.MaxFormer(embed_dims=64, depths=(1, 1, 1), num_classes=CLASSES),
+    "maxformer, small": lambda: models.MaxFormer(embed_dims=64, depths=(1, 1, 1), num_classes=CLASSES, cifar=True),
     "sdt": lambda: models.SpikeDrivenTransformer(embed_dims=32, depths=1, num_classes=CLASSES),
 }
 if WHOLE:
@@ -228,6 +235,12 @@ def test_pretrained_says_where_the_weights_are_and_downloads_nothing(name):
         (lambda: models.create("spikformer_ti", patch_size=8), "patch_size must be 4 or 16"),
         (lambda: models.create("qkformer_10_384", depths=(1, 2)), "three stages"),
         (lambda: models.create("sdt_8_384", pooling_stat="012"), "four of '0' and '1'"),
+        (lambda: models.create("maxformer_10_384", depths=(1, 2)), "three stages"),
+        (lambda: models.create("maxformer_cifar", embed_dims=36), "multiple of 8 where cifar=True"),
+        (lambda: models.create("masnn_dvs128_gesture", pools=(1, 2)), "as many numbers each"),
+        (lambda: models.create("masnn_dvs128_gesture", input_size=(32, 6)), r"2 of \(1, 2, 2\) comes to \[16, 3\]"),
+        (lambda: models.MASNN(step_mode="s"), "step_mode must be one of 'm', but got 's'"),
+        (lambda: models.create("masnn_dvs128_gesture")(torch.rand(4, 1, 2, 32, 32)), "Make it with T=4"),
         (lambda: models.create("ms_resnet18", T=0), "T must be a whole number of at least 1"),
         (lambda: models.create("ms_resnet18", layers=(1, 1)), "three or four"),
     ],

@@ -48,6 +48,8 @@ _UP_TO_14 = tuple(
 
 
 _FAMILIES = (
+    "masnn",
+    "maxformer",
     "ms_resnet",
     "parametric_lif_net",
     "qkformer",

@@ -124,7 +124,8 @@ class MultiDimensionalAttention(MultiStepModule, nn.Module):
     between a convolution and its neurons, and looks at all steps at once: there is no `step_mode='s'`.
 
     - `T`, `C`: the numbers of steps and channels; `reduction_t`, `reduction_c`: by how much they narrow inside.
-    - `kernel_size`: k, odd. `use_temporal`, `use_channel`, `use_spatial`: which gates there are, at least one.
+    - `kernel_size`: k, odd. `use_temporal`, `use_channel`, `use_spatial`: which gates there are, at least one. Without
+      that over time a sequence may have any number of steps, and without that over channels any number of these.
 
     Yao et al., *Attention spiking neural networks* (TPAMI 2023, arXiv 2209.13929).
 
@@ -162,7 +163,8 @@ class MultiDimensionalAttention(MultiStepModule, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A sequence `[T, N, C, H, W]`."""
-        _check_sequence(type(self).__name__, x, {"T": self.T, "N": None, "C": self.C, "H": None, "W": None})
+        steps, channels = None if self.ta is None else self.T, None if self.ca is None else self.C
+        _check_sequence(type(self).__name__, x, {"T": steps, "N": None, "C": channels, "H": None, "W": None})
         for gate in (self.ta, self.ca, self.sa):
             if gate is not None:
                 x = gate(x) * x

@@ -84,6 +84,16 @@ class SelfAttention(StepModule, nn.Module):
         """`[*, parts * C, L]` as `parts` tensors `[*, heads, C / heads, L]`."""
         return spikes.unflatten(-2, (parts, self.num_heads, self.dim // self.num_heads)).unbind(-4)
 
+    def _attended(self, spikes: Tensor, scale: float) -> Tensor:
+        r"""$s\, Q K^T V$ of `[*, 3 * C, L]`, queries, keys and values, in each head, as `[*, C, L]`.
+
+        Sums of products of spikes are whole numbers, so they are taken in the order that costs less.
+        """
+        q, k, v = self._heads(spikes, 3)
+        few_channels = q.shape[-2] <= q.shape[-1]
+        mixed = (v @ k.mT) @ q if few_channels else v @ (k.mT @ q)
+        return (mixed * scale).flatten(-3, -2)
+
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_heads={self.num_heads}, step_mode={self.step_mode}"
 
@@ -126,10 +136,7 @@ class SpikingSelfAttention(SelfAttention):
     def forward(self, x_seq: Tensor) -> Tensor:
         """A sequence `[T, N, C, L]`, or a step `[N, C, L]`."""
         self._check(x_seq)
-        q, k, v = self._heads(self.qkv_lif(self.qkv_conv_bn(x_seq)), 3)
-        few_channels = q.shape[-2] <= q.shape[-1]
-        mixed = (v @ k.mT) @ q if few_channels else v @ (k.mT @ q)
-        spikes = self.attn_lif((mixed * self.scale).flatten(-3, -2))
+        spikes = self.attn_lif(self._attended(self.qkv_lif(self.qkv_conv_bn(x_seq)), self.scale))
         return self.proj_lif(self.proj_conv_bn(spikes))
 
 

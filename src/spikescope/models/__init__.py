@@ -2,6 +2,8 @@
 
 from ..errors import explain_absent as _explain_absent
 from .inspection import *
+from .masnn import *
+from .maxformer import *
 from .ms_resnet import *
 from .parametric_lif_net import *
 from .published import *

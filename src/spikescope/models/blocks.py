@@ -10,11 +10,20 @@ from torch import Tensor, fx, nn
 
 from .. import layer
 from ..base import StepModule
-from ..errors import ShapeError, check_tensor, check_whole, dims
+from ..errors import ShapeError, check_choice, check_tensor, check_whole, dims
 from ..functional import set_step_mode
 from ..neuron import LIFNode
 
-__all__ = ["NeuronMaker", "SequenceModel", "conv1x1", "conv3x3", "make_neuron", "named", "refuse_pretrained"]
+__all__ = [
+    "MembraneMLP",
+    "NeuronMaker",
+    "SequenceModel",
+    "conv1x1",
+    "conv3x3",
+    "make_neuron",
+    "named",
+    "refuse_pretrained",
+]
 
 NeuronMaker = Callable[..., nn.Module]
 """A class of neurons, or a function that makes one from keywords."""
@@ -51,6 +60,28 @@ def conv1x1(in_planes: int, out_planes: int, stride: int = 1) -> nn.Module:
     return layer.Conv2d(in_planes, out_planes, 1, stride, bias=False)
 
 
+class MembraneMLP(nn.Module):
+    """Two linear layers over the channels of a map, each behind a neuron, with a shortcut of potentials."""
+
+    def __init__(
+        self, dim: int, hidden_dim: int, spiking_neuron: NeuronMaker | None, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.residual = dim == hidden_dim
+        self.fc1, self.bn1 = layer.Conv2d(dim, hidden_dim, 1), layer.BatchNorm2d(hidden_dim)
+        self.lif1 = make_neuron(spiking_neuron, options)
+        self.fc2, self.bn2 = layer.Conv2d(hidden_dim, dim, 1), layer.BatchNorm2d(dim)
+        self.lif2 = make_neuron(spiking_neuron, options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*, C, H, W]`."""
+        inner = self.bn1(self.fc1(self.lif1(x)))
+        identity = x
+        if self.residual:
+            identity = inner = inner + x
+        return self.bn2(self.fc2(self.lif2(inner))) + identity
+
+
 class SequenceModel(StepModule, nn.Module):
     """Base of the models that make a sequence of an image themselves.
 
@@ -64,6 +95,7 @@ class SequenceModel(StepModule, nn.Module):
 
     def finish(self, step_mode: str) -> None:
         """Set the step mode of all that has been built."""
+        check_choice(type(self).__name__, "step_mode", step_mode, self.supported_step_mode())
         set_step_mode(self, step_mode)
 
     def frames(self, x: Tensor) -> Tensor:

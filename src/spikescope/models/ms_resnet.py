@@ -19,7 +19,7 @@ def _norm(channels: int, weight: float) -> nn.Module:
     return norm
 
 
-class _MSBlock(nn.Module):
+class MSBlock(nn.Module):
     r"""Two convolutions, each behind a neuron: $y = x + \text{BN}(W_2 \text{SN}(\text{BN}(W_1 \text{SN}(x))))$."""
 
     norm_weight: ClassVar[float] = 0.5
@@ -60,13 +60,17 @@ class _MSBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step or one sequence."""
         identity = x if self.downsample is None else self.downsample(x)
+        return self.residual(x) + identity
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
         inner = self.bn1(self.conv1(self.spike1(x)))
         if self.pools:
             inner = self.max_pool(inner)
-        return self.bn2(self.conv2(self.spike2(inner))) + identity
+        return self.bn2(self.conv2(self.spike2(inner)))
 
 
-class _MaxBlock(_MSBlock):
+class _MaxBlock(MSBlock):
     """The block of `MaxResNet`, whose norms begin at 1 and whose neurons are leaky with tau = 2."""
 
     norm_weight = last_norm_weight = 1.0
@@ -101,9 +105,10 @@ class MSResNet(SequenceModel):
     torch.Size([2, 10])
     """
 
-    _block: ClassVar[type[_MSBlock]] = _MSBlock
-    _transition: ClassVar[type[_MSBlock]] = _MSBlock
+    _block: ClassVar[type[MSBlock]] = MSBlock
+    _transition: ClassVar[type[MSBlock]] = MSBlock
     _first_stride: ClassVar[int] = 2
+    _pooled_shortcuts: ClassVar[bool] = False  # as with `deep`
 
     def __init__(
         self,
@@ -160,19 +165,44 @@ class MSResNet(SequenceModel):
     ) -> nn.Sequential:
         downsample = None
         if stride != 1 or inputs != outputs:
-            halved = [layer.AvgPool2d(2), conv1x1(inputs, outputs)] if deep else [conv1x1(inputs, outputs, stride)]
-            downsample = nn.Sequential(*halved, _norm(outputs, self._block.norm_weight))
+            downsample = self._shortcut(inputs, outputs, stride, deep or self._pooled_shortcuts)
         first = self._block if stride == 1 else self._transition
-        made = [first(inputs, outputs, stride, downsample, spiking_neuron, options)]
-        made += [self._block(outputs, outputs, 1, None, spiking_neuron, options) for _ in range(1, blocks)]
+        made = [self._made(first, inputs, outputs, stride, downsample, spiking_neuron, options)]
+        later = (self._block, outputs, outputs, 1, None, spiking_neuron, options)
+        made += [self._made(*later) for _ in range(1, blocks)]
         return nn.Sequential(*made)
+
+    def _shortcut(self, inputs: int, outputs: int, stride: int, pooled: bool) -> nn.Sequential:
+        """A convolution of one point that divides the size by `stride`, or a mean pool before it that does."""
+        norm = _norm(outputs, self._block.norm_weight)
+        if not pooled or stride == 1:
+            return nn.Sequential(conv1x1(inputs, outputs, stride), norm)
+        # of an odd size what is left over is pooled as well, as the convolutions of the block keep it
+        return nn.Sequential(layer.AvgPool2d(stride, ceil_mode=True), conv1x1(inputs, outputs), norm)
+
+    def _made(
+        self,
+        kind: type[MSBlock],
+        inputs: int,
+        outputs: int,
+        stride: int,
+        downsample: nn.Module | None,
+        spiking_neuron: NeuronMaker | None,
+        options: Mapping[str, Any],
+    ) -> MSBlock:
+        """A block."""
+        return kind(inputs, outputs, stride, downsample, spiking_neuron, options)
 
     def forward(self, x: Tensor) -> Tensor:
         """The scores `[N, num_classes]`."""
+        return self.over_steps(self.head(self.features(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The rates of the last neurons, `[*, C]`, whose mean over the map is what the scores are made from."""
         x = self.stem(self.frames(x))
         for stage in range(self.stages):
             x = self.get_submodule(f"layer{stage + 1}")(x)
-        return self.over_steps(self.head(self.avgpool(self.head_lif(x)).flatten(-3)))
+        return self.avgpool(self.head_lif(x)).flatten(-3)
 
 
 class MaxResNet(MSResNet):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import layer
 from ..layer import SpikeDrivenSelfAttention
-from .blocks import NeuronMaker, SequenceModel, make_neuron, named
+from .blocks import MembraneMLP, NeuronMaker, SequenceModel, make_neuron, named
 
 __all__ = [
     "SpikeDrivenTransformer",
@@ -79,28 +79,6 @@ def _spread(x: Tensor) -> Tensor:
     return nn.functional.max_pool2d(x.flatten(0, -4), 3, 1, 1).view_as(x)
 
 
-class _MLP(nn.Module):
-    """Two linear layers over the channels, each behind a neuron, with a shortcut of potentials."""
-
-    def __init__(
-        self, dim: int, hidden_dim: int, spiking_neuron: NeuronMaker | None, options: Mapping[str, Any]
-    ) -> None:
-        super().__init__()
-        self.residual = dim == hidden_dim
-        self.fc1, self.bn1 = layer.Conv2d(dim, hidden_dim, 1), layer.BatchNorm2d(hidden_dim)
-        self.lif1 = make_neuron(spiking_neuron, options)
-        self.fc2, self.bn2 = layer.Conv2d(hidden_dim, dim, 1), layer.BatchNorm2d(dim)
-        self.lif2 = make_neuron(spiking_neuron, options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[*, C, H, W]`."""
-        inner = self.bn1(self.fc1(self.lif1(x)))
-        identity = x
-        if self.residual:
-            identity = inner = inner + x
-        return self.bn2(self.fc2(self.lif2(inner))) + identity
-
-
 class _Block(nn.Module):
     """Attention and MLP, each of which has its shortcut inside."""
 
@@ -116,7 +94,7 @@ class _Block(nn.Module):
         super().__init__()
         attention = _PooledAttention if dvs_mode else SpikeDrivenSelfAttention
         self.attn = attention(dim, num_heads, spiking_neuron, **options)
-        self.mlp = _MLP(dim, int(dim * mlp_ratio), spiking_neuron, options)
+        self.mlp = MembraneMLP(dim, int(dim * mlp_ratio), spiking_neuron, options)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[*, C, H, W]`."""
