@@ -176,7 +176,7 @@ def test_a_size_that_comes_from_numpy_is_kept_as_a_number(cls, given, name, kind
 
 @pytest.mark.parametrize("kind", [np.int64, np.int16])
 def test_steps_that_come_from_numpy(kind):
-    x, net = torch.rand(5, 1, 2) + 0.1, nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    x, net = torch.rand(5, 1, 2) + 0.1, nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
     nn.init.eye_(net[0].weight)
     node = neuron.IFNode(step_mode="m")
     got = functional.chunk_multi_step_forward(kind(2), x, node)
