@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import check_whole
-from .source import Array, Chunk, Spikes, chunks
+from .source import Array, Chunk, Spikes, Steps, chunks
 
 __all__ = ["Bins", "binned"]
 
@@ -27,15 +27,17 @@ class Bins(NamedTuple):
     shape: torch.Size
 
 
-def binned(owner: str, spikes: Spikes, width: int) -> Iterator[Bins]:
+def binned(owner: str, spikes: Spikes, width: int, steps: Steps = "neighbours") -> Iterator[Bins]:
     """Whole bins of `width` steps from the start of each run, some at a time; none for what a run does not fill.
 
     A bin that chunks share comes with the last of them. Of each chunk there is at least an entry without bins.
+
+    - `steps`: as in `chunks`, of bins of one step; wider ones hold neighbours.
     """
     width = check_whole(owner, "the steps of a bin or window", width)
     rest: dict[int, Array] = {}  # of the bin that is open, by the first sample of the chunk
     run, base, samples = -1, 0, 0
-    for chunk in chunks(owner, spikes):
+    for chunk in chunks(owner, spikes, steps if width == 1 else "neighbours"):
         if chunk.run != run:
             run, rest, base, samples = chunk.run, {}, base + samples, 0
         samples = max(samples, chunk.first + chunk.samples)

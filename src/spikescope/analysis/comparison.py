@@ -186,6 +186,12 @@ def _matched(a: Values, b: Values) -> Iterator[tuple[int, int, Tensor, Tensor]]:
 
 
 def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> Difference:
+    chosen = [held.chosen or "all" for held in (a, b) if isinstance(held, Signal)]
+    if len(set(chosen)) > 1:
+        raise ValueError(
+            f"compare: {_quoted(key[0])} has {key[1]} of other steps of a run in the first, {chosen[0]}, than in the "
+            f"second, {chosen[1]}. Record the same steps of both."
+        )
     if _extents(a) != _extents(b):
         raise ShapeError(
             f"compare: {_quoted(key[0])} has {key[1]} of the runs {_extents(a)} in the first, and {_extents(b)} in the "

@@ -45,7 +45,7 @@ class _Moments(NamedTuple):
 def _moments(owner: str, spikes: Spikes, bin_size: int, binary: bool) -> _Moments:
     check_switches(owner, binary=binary)
     made = _Moments(0, np.zeros(0), np.zeros((0, 0)))
-    for *_, counts, shape in binned(owner, spikes, bin_size):
+    for *_, counts, shape in binned(owner, spikes, bin_size, "any"):
         bins, samples, size = counts.shape
         if not made.number:
             check_size(owner, shape.numel())
@@ -143,7 +143,7 @@ def synchrony(spikes: Spikes) -> float:
     """
     none = torch.zeros((), dtype=torch.float64, device="cpu")
     together, single, run, steps, sums, crowd = none, none, -1, 0, np.zeros((0, 0)), np.zeros(0)
-    for chunk in chunks("synchrony", spikes):
+    for chunk in chunks("synchrony", spikes, "any"):
         if chunk.run != run:
             together, single = _with(together, single, sums, crowd, steps)
             run, steps, sums, crowd = chunk.run, 0, np.zeros((0, chunk.size)), np.zeros(0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeError, check_numbers, dims
-from .source import Array, Chunk, Spikes, chunks, grown
+from .source import Array, Chunk, Spikes, Steps, chunks, grown
 
 __all__ = [
     "Run",
@@ -31,7 +31,7 @@ def trials(owner: str, spikes: Spikes) -> Iterator[tuple[int, Array, torch.Size]
     """Of each run its steps, the spikes of each train in it, int64 `[samples, size]`, and the shape of the neurons."""
     run, steps, held = -1, 0, np.zeros((0, 0), dtype=np.int64)
     shape = torch.Size()
-    for chunk in chunks(owner, spikes):
+    for chunk in chunks(owner, spikes, "any"):
         if chunk.run != run and run >= 0:
             yield steps, held, shape
         if chunk.run != run:
@@ -54,10 +54,10 @@ class Run(NamedTuple):
     begin: tuple[int, int]  # the step and the sample that count as 0
 
 
-def runs(owner: str, spikes: Spikes) -> list[Run]:
-    """All runs, for what looks at trains as wholes: 16 bytes a spike."""
+def runs(owner: str, spikes: Spikes, steps: Steps = "neighbours") -> list[Run]:
+    """All runs, for what looks at trains as wholes: 16 bytes a spike. `steps` as in `chunks`."""
     found: dict[int, list[Chunk]] = {}
-    for chunk in chunks(owner, spikes):
+    for chunk in chunks(owner, spikes, steps):
         found.setdefault(chunk.run, []).append(chunk)
     made = []
     for held in found.values():
@@ -65,8 +65,8 @@ def runs(owner: str, spikes: Spikes) -> list[Run]:
         if len(held) > 1:
             order = np.argsort(train, kind="stable")
             train, step = train[order], step[order]
-        steps, samples = max(c.start + c.steps for c in held), max(c.first + c.samples for c in held)
-        made.append(Run(steps, samples, held[0].neuron_shape, train, step, held[0].begin))
+        length, samples = max(c.start + c.steps for c in held), max(c.first + c.samples for c in held)
+        made.append(Run(length, samples, held[0].neuron_shape, train, step, held[0].begin))
     return made
 
 
@@ -106,7 +106,7 @@ def values_of(owner: str, given: Any) -> Array:
         held = given.detach().double()
         return (held if held.ndim == 2 else held.mean(0).flatten(1)).cpu().numpy()
     found: dict[int, tuple[int, Array]] = {}
-    for chunk in chunks(owner, given):
+    for chunk in chunks(owner, given, "any"):
         steps, total = found.get(chunk.run, (0, np.zeros((0, chunk.size))))
         last = chunk.first + chunk.samples
         total = grown(total, last)

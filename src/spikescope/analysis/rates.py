@@ -81,7 +81,7 @@ def _windows(owner: str, spikes: Spikes, window: int | None) -> Iterator[tuple[A
         for _, counts, shape in trials(owner, spikes):
             yield counts, shape
         return
-    for held in binned(owner, spikes, window):
+    for held in binned(owner, spikes, window, "any"):
         bins, samples, size = held.counts.shape
         yield held.counts.reshape(bins * samples, size), held.shape
 

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..errors import ShapeError, check_choice, check_numbers, check_real, check_sequence, dims
 from ..recording import Block, Events, Signal
+from ..recording.steps import are_neighbours
 from ..spikes import PackedSpikes, Places, places
 
-__all__ = ["Array", "Block", "Chunk", "Per", "Spikes", "check_per", "chunks", "grown"]
+__all__ = ["Array", "Block", "Chunk", "Per", "Spikes", "Steps", "check_per", "chunks", "grown"]
 
 Array = NDArray[Any]
 Per = Literal["neuron", "train"]
+Steps = Literal["any", "neighbours", "numbered"]
 
 
 Spikes = Tensor | PackedSpikes | Events | Signal | Iterable[Block]
@@ -39,6 +41,7 @@ class Chunk:
     neuron_shape: torch.Size
     held: Tensor | PackedSpikes | Places
     begin: tuple[int, int] = (0, 0)  # the step and the sample of the run that count as 0
+    chosen: str = ""  # in words, which steps of the run these are, where they are not its first ones
 
     @property
     def size(self) -> int:
@@ -71,11 +74,25 @@ class Chunk:
         return np.bincount(at, minlength=self.samples * self.steps).reshape(self.samples, self.steps)
 
 
-def chunks(owner: str, spikes: Spikes) -> Iterator[Chunk]:
+def chunks(owner: str, spikes: Spikes, steps: Steps = "neighbours") -> Iterator[Chunk]:
     """The spikes in order of run, then time. Any value but 0 is one spike; NaN is a ValueError.
 
     A part of a run is measured as that part of a tensor: it begins with step 0 and sample 0.
+
+    - `steps`: what is asked of those that were recorded: each by itself, each after the one before, or to have the
+      numbers of their run.
     """
+    for chunk in _chunks(owner, spikes):
+        chosen = chunk.chosen
+        if chosen and (steps == "numbered" or (steps == "neighbours" and not are_neighbours(chosen))):
+            raise ValueError(
+                f"{owner} goes by the time between steps, but the recording holds chosen steps alone ({chosen}), one "
+                "after the other. Record without time=; a tensor, as signal.read(run) gives it, is taken as it is."
+            )
+        yield chunk
+
+
+def _chunks(owner: str, spikes: Spikes) -> Iterator[Chunk]:
     if isinstance(spikes, (Tensor, PackedSpikes)):
         yield _chunk(owner, 0, 0, 0, spikes)
     elif isinstance(spikes, Events):
@@ -108,7 +125,7 @@ def _of_events(owner: str, spikes: Events) -> Iterator[Chunk]:
         train = (np.asarray(spikes.sample[part]) - samples.start) * shape.numel() + spikes.neuron[part]
         step = np.asarray(spikes.step[part]) - steps.start
         begin = steps.start, samples.start
-        yield Chunk(owner, run, 0, len(steps), 0, len(samples), shape, (train, step), begin)
+        yield Chunk(owner, run, 0, len(steps), 0, len(samples), shape, (train, step), begin, spikes.chosen)
 
 
 def _gap(owner: str, run: int, what: str, last: int, coming: int) -> ValueError:
@@ -140,7 +157,9 @@ def _of_blocks(owner: str, spikes: Any) -> Iterator[Chunk]:
         if before is not None:
             _check_order(owner, before, chunk)
         before = chunk
-        yield replace(chunk, start=chunk.start - begin[0], first=chunk.first - begin[1], begin=begin)
+        yield replace(
+            chunk, start=chunk.start - begin[0], first=chunk.first - begin[1], begin=begin, chosen=block.chosen
+        )
     if before is None:
         raise ValueError(f"{owner} got no block of spikes. Record something first.")
 

@@ -159,7 +159,7 @@ def tuning_curves(spikes: Spikes, feature: Any, bins: int | Any = 10) -> Tuning:
     inside = (held >= edges[0]) & (held <= edges[-1])
     place = np.where(inside, np.minimum(np.searchsorted(edges, held, side="right"), len(edges) - 1) - 1, len(edges) - 1)
     total, steps, samples, shape = np.zeros((len(edges), 1)), np.zeros(len(edges), dtype=np.int64), 0, torch.Size()
-    for run in runs(owner, spikes):
+    for run in runs(owner, spikes, "any"):
         shape, size = run.neuron_shape, run.neuron_shape.numel()
         own = place[..., samples : samples + run.samples]
         samples += run.samples
@@ -208,7 +208,7 @@ def peri_event(spikes: Spikes, events: Any, window: tuple[int, int] = (-10, 10))
         torch.Size(),
         0,
     )
-    for run in runs(owner, spikes):
+    for run in runs(owner, spikes, "numbered"):
         shape, size = run.neuron_shape, run.neuron_shape.numel()
         if held.ndim == 2 and run.begin[1]:
             raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import missing_extra
 from ..recording import OpenedRecording, StoredRecording, open_recording
 from ..recording import Signal as Recorded
-from ..recording.export.choice import chosen_steps
+from ..recording.steps import chosen_steps
 from ..spikes import PackedSpikes
 from ..warn import warn
 from .choose.modules import selector

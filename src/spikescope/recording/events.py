@@ -45,7 +45,7 @@ class Events(_Six):
     - `neuron_shape`: the axes of a sample; `neuron` counts through them, flat.
     - `runs`: of each run its steps and samples, also where no spike fell; `(0, 0)` where there is none of that number.
     - `looked`, beside the six: of each run the steps and the samples that were looked at, where some were chosen; else
-      empty.
+      empty. `chosen`: which steps were recorded, see `Signal`.
 
     >>> found = events_of(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]]))
     >>> found.neuron, found.step, found.runs
@@ -53,11 +53,12 @@ class Events(_Six):
     """
 
     looked: tuple[tuple[range, range], ...] = ()
+    chosen: str = ""
 
     def _replace(self, **kwargs: Any) -> Events:
         """The same with other entries; what was looked at stays, for else what was left out would count as silence."""
         made = super()._replace(**kwargs)
-        made.looked = self.looked
+        made.looked, made.chosen = self.looked, self.chosen
         return made
 
 
@@ -79,11 +80,12 @@ def found_in(blocks: Iterable[Values], along: int = 1, beside: int = 1) -> Event
     sizes: dict[int, tuple[int, int]] = {}
     shape: tuple[int, ...] | None = None
     run, cut = -1, beside < 0  # whether a run came in parts, whose events are not in order
+    chosen = ""
     for block in blocks:
         steps, samples, *neurons = block.values.shape
         if shape is not None and shape != tuple(neurons):
             raise ShapeError(f"Events are of neurons of one shape, but got {dims(shape)} and {dims(neurons)}.")
-        shape = tuple(neurons)
+        shape, chosen = tuple(neurons), chosen or getattr(block, "chosen", "")
         train, step = places(block.values)
         sample, neuron = np.divmod(train, max(1, int(np.prod(neurons, dtype=np.int64))))
         step, sample = block.step + along * step, block.sample + beside * sample
@@ -97,7 +99,9 @@ def found_in(blocks: Iterable[Values], along: int = 1, beside: int = 1) -> Event
         order = np.lexsort(made[::-1])
         made = [held[order] for held in made]
     runs = tuple(sizes.get(i, (0, 0)) for i in range(max(sizes, default=-1) + 1))
-    return Events(made[0], made[1], made[2], made[3], shape or (), runs)
+    found = Events(made[0], made[1], made[2], made[3], shape or (), runs)
+    found.chosen = chosen
+    return found
 
 
 def _end(first: int, count: int, apart: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display import Overview, amount, size_of
 from ..errors import dims
-from .export.choice import chosen_steps
+from .steps import chosen_steps
 
 if TYPE_CHECKING:
     from .shape import StoredRecording

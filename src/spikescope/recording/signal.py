@@ -31,13 +31,29 @@ class Run(NamedTuple):
     samples: int
 
 
-class Block(NamedTuple):
-    """Neighbours in time of one run: `values` is `[t, n, *F]`, or `[t, n, k]` where neurons were chosen."""
-
+class _Four(NamedTuple):
     run: int
     step: int  # the first
     sample: int  # the first
     values: Tensor | PackedSpikes
+
+
+class Block(_Four):
+    """Neighbours in time of one run: `values` is `[t, n, *F]`, or `[t, n, k]` where neurons were chosen.
+
+    - `chosen`, beside the four: which steps were recorded, see `Signal`.
+    """
+
+    chosen: str = ""
+
+    def of(self, chosen: str) -> Block:
+        """The same, of a recording of chosen steps."""
+        if chosen:
+            self.chosen = chosen
+        return self
+
+    def _replace(self, **kwargs: Any) -> Block:
+        return super()._replace(**kwargs).of(self.chosen)
 
 
 class Piece(Protocol):
@@ -70,6 +86,8 @@ class Signal(Sequence["RunView"]):
 
     - `name`, `layer`: as `'spike'` and the name of the module; `dims`: the names of the axes.
     - `neurons`: of a recorded subset the flat indices in the module, else None.
+    - `chosen`: in words, which steps of a run were recorded, where these are not its first ones; a step is then the
+      number among them.
 
     `signal[run]` is a run, sliced as a tensor `[T, N, *F]` is.
 
@@ -87,13 +105,20 @@ class Signal(Sequence["RunView"]):
     """
 
     def __init__(
-        self, layer: str, name: str, pieces: Iterable[Piece], neurons: Sequence[int] | None = None, lost: str = ""
+        self,
+        layer: str,
+        name: str,
+        pieces: Iterable[Piece],
+        neurons: Sequence[int] | None = None,
+        lost: str = "",
+        chosen: str = "",
     ) -> None:
         self.layer, self.name = layer, name
         self.neurons = None if neurons is None else tuple(neurons)
         self._pieces = sorted(pieces, key=lambda piece: (piece.run, piece.start))
         self._first = [piece.run for piece in self._pieces]
         self._lost = lost
+        self.chosen = chosen
 
     @property
     def _any(self) -> Piece:
@@ -193,7 +218,7 @@ class Signal(Sequence["RunView"]):
                     self._check_fit(held, end, piece)
                     neurons = chosen(neuron, math.prod(piece.neuron_shape))
                     values = piece.read(inside, samples, neurons)
-                    yield Block(index, piece.start + inside[0], samples.start, values)
+                    yield Block(index, piece.start + inside[0], samples.start, values).of(self.chosen)
                 end = max(end, piece.start + piece.steps)
 
     def _check_gap(self, run: int, end: int, piece: Piece, steps: range) -> None:
@@ -257,6 +282,7 @@ class Signal(Sequence["RunView"]):
         """
         found = found_in(self._cut(run, step, sample, neuron), *_strides(step, sample))
         found = found if found.runs else found._replace(neuron_shape=self.neuron_shape)
+        found.chosen = self.chosen
         if step is None and sample is None:
             return found
         none, chosen = (range(0), range(0)), map(self._run, self._chosen(run))
@@ -347,7 +373,7 @@ def _apart(block: Block, along: int, beside: int) -> Iterator[Block]:
     for at, steps in enumerate(values.split(wide)):
         for place, part in enumerate(steps.split(high, 1)):
             held = part if isinstance(block.values, Tensor) else PackedSpikes.from_dense(part)
-            yield Block(block.run, block.step + along * at, block.sample + beside * place, held)
+            yield block._replace(step=block.step + along * at, sample=block.sample + beside * place, values=held)
 
 
 def span(axis: str, key: Index, size: int) -> range:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,6 +79,7 @@ class Subset:
                     "Subset: time must be a slice, as every(n) and first(n) give, or a predicate, "
                     f"but got {self.time!r}."
                 )
+            object.__setattr__(self, "time", slice(*map(_whole, (self.time.start, self.time.stop, self.time.step))))
             if any(bound is not None and bound < 0 for bound in (self.time.start, self.time.stop, self.time.step)):
                 raise ValueError(f"Subset: time counts forwards from the last reset, but got {self.time}.")
             if self.time.step == 0:
@@ -107,17 +110,25 @@ class Subset:
         return value
 
 
-def _picked(value: Tensor, axis: int, index: Index) -> Tensor:
+def _whole(bound: Any) -> int | None:
+    """A bound of a slice as Python's own number, whoever's it is: it goes into the head of a recording in words."""
+    try:
+        return None if bound is None else index(bound)
+    except TypeError:
+        raise TypeError(f"Subset: the bounds of time are whole numbers, but got {bound!r}.") from None
+
+
+def _picked(value: Tensor, axis: int, given: Index) -> Tensor:
     """The elements of one axis."""
     size = value.shape[axis]
-    if callable(index) and not isinstance(index, Tensor):
-        index = index(size)
-    if isinstance(index, slice):
-        start, stop, step = index.indices(size)
+    if callable(given) and not isinstance(given, Tensor):
+        given = given(size)
+    if isinstance(given, slice):
+        start, stop, step = given.indices(size)
         if step == 1:
             return value.narrow(axis, start, max(0, stop - start))
-        return value[(slice(None),) * axis + (index,)]
-    chosen = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
+        return value[(slice(None),) * axis + (given,)]
+    chosen = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
     if chosen.dtype is torch.bool:
         chosen = chosen.flatten()
         if chosen.numel() != size:

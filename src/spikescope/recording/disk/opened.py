@@ -23,6 +23,7 @@ from ..held import Held
 from ..records import Moment
 from ..shape import StoredRecording
 from ..signal import Layer, Piece, Signal
+from ..steps import chosen_steps
 from .grid import Grid
 from .head import HEAD, read_head
 from .lock import Holder, holder
@@ -161,7 +162,7 @@ class OpenedRecording(StoredRecording):
         """Signals and layers of all pieces: those of the head first, in its order."""
         about: Mapping[str, Any] = self.head.get("layers", {})
         about = about if isinstance(about, dict) else {}
-        lost = " See recording.damage." if self.damage else ""
+        lost, chosen = " See recording.damage." if self.damage else "", chosen_steps(self.head)
         layers = {}
         for name in dict.fromkeys([*about, *self._pieces]):
             held, told = self._pieces.get(name, {}), about.get(name, {})
@@ -172,7 +173,8 @@ class OpenedRecording(StoredRecording):
             }
             known = dict.fromkeys([*told.get("signals", []), *held])
             signals = {
-                signal: Signal(name, signal, held.get(signal, ()), fitting.get(signal), lost) for signal in known
+                signal: Signal(name, signal, held.get(signal, ()), fitting.get(signal), lost, chosen)
+                for signal in known
             }
             layers[name] = Layer(name, signals, told)
         self._layers = layers

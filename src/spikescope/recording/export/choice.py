@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any
 
 from ...errors import did_you_mean
 
-__all__ = ["Names", "choose_runs", "choose_signals", "chosen_steps", "seconds_of_step"]
+__all__ = ["Names", "choose_runs", "choose_signals", "seconds_of_step"]
 
 Names = str | Iterable[str] | None
 
@@ -25,20 +24,6 @@ def seconds_of_step(owner: str, known: float | None, given: float | None) -> flo
     if known is not None and known != given:
         raise ValueError(f"{owner}: dt={given} was given, but the recording was made with dt={known}. Leave it out.")
     return float(given)
-
-
-_FIRST = re.compile(r"slice\((None|0), \w+, (None|1)\)")
-
-
-def chosen_steps(head: Mapping[str, Any]) -> str:
-    """In words, which steps of a run a recording holds, where these are not its first ones, as their numbers say.
-
-    >>> chosen_steps({"subset": {"time": "slice(0, None, 2)"}}), chosen_steps({"subset": {"time": "slice(0, 9, 1)"}})
-    ('time=slice(0, None, 2)', '')
-    """
-    subset = head.get("subset")
-    told = str(subset["time"]) if isinstance(subset, dict) and "time" in subset else ""
-    return f"time={told}" if told and not _FIRST.fullmatch(told) else ""
 
 
 def choose_signals(owner: str, recording: Any, layers: Names, signals: Names) -> list[Any]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .choice import Names, choose_runs, choose_signals, chosen_steps, seconds_of_step
+from ..steps import chosen_steps
+from .choice import Names, choose_runs, choose_signals, seconds_of_step
 
 __all__ = ["Piece", "Source", "Spikes", "Trials", "as_array", "dtype_of", "note_column", "path_name"]
 

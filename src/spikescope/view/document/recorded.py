@@ -15,6 +15,7 @@ from ...monitor.health.registry import causes, ranked
 from ...monitor.health.watch.seen import Limits
 from ...recording import Layer as Recorded
 from ...recording import Signal, StoredRecording
+from ...recording.steps import chosen_steps
 from ...spikes import PackedSpikes
 from .parts import (
     ROWS,
@@ -77,6 +78,10 @@ def of_recording(
     found["configuration"] = told({key: head[key] for key in keys if key in head}, places)
     versions = head.get("versions")
     found["versions"] = told(versions, places) if isinstance(versions, dict) else []
+    if steps := chosen_steps(head):
+        found["notes"].append(
+            f"Of the steps of a run those of {steps} were recorded; they are shown one after the other."
+        )
     found["notes"] += list(recording.damage)
     return found
 
