@@ -22,6 +22,9 @@ ARGUMENTS = [
     "given", ["many", object(), 1j, math.nan, True], ids=["text", "object", "complex", "nan", "bool"]
 )
 def test_what_is_no_number_is_refused_when_a_reducer_is_made(cls, name, given):
+    if given is True and isinstance(getattr(cls, name, None), bool):
+        assert getattr(cls(**{**cls.example, name: given}), name) is True
+        return
     with pytest.raises((ValueError, TypeError), match=rf"^{cls.__name__}: .*{name}.* must be .*"):
         cls(**{**cls.example, name: given})
 

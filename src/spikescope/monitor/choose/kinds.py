@@ -61,6 +61,8 @@ def gives_bits(module: nn.Module) -> bool:
 
 def most_spikes(module: nn.Module) -> int:
     """How many spikes it may give in a step: its surrogate counts them where these are several."""
+    if (adapter := adapter_of(module)) is not None and (most := adapter.most(module)) > 1:
+        return most
     return int(getattr(getattr(module, "surrogate_function", None), "max_spike_count", 1))
 
 

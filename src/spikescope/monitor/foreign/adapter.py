@@ -60,6 +60,10 @@ class Adapter:
         """Whether spikes are 0 and 1."""
         return False
 
+    def most(self, module: nn.Module) -> int:
+        """How many spikes a neuron may give in a step."""
+        return 1
+
     def check(self, module: nn.Module, ran: bool) -> None:
         """Refuse a module that is not as was said: before anything is recorded, and when it `ran`."""
 

@@ -11,6 +11,9 @@ from .adapter import Adapter
 
 __all__ = ["LIBRARIES"]
 
+ANY_NUMBER = 1 << 31
+"""More spikes than come in a step, of neurons that may give any number."""
+
 
 class SnnTorch(Adapter):
     """Steps that give (spikes, ..., mem); with `init_hidden` the spikes alone, and the state is kept."""
@@ -118,6 +121,14 @@ class Sinabs(Adapter):
 
     def binary(self, module: Any) -> bool:
         return getattr(module.spike_fn, "__name__", "") == "SingleSpike"
+
+    def most(self, module: Any) -> int:
+        given = getattr(module, "spike_fn", None)
+        if given is None or self.binary(module):
+            return 1
+        several = getattr(given, "__name__", type(given).__name__) in ("MultiSpike", "MaxSpike")
+        limit = getattr(given, "max_num_spikes_per_bin", None)
+        return 1 if not several else ANY_NUMBER if limit is None else max(1, int(limit))
 
 
 class SpikingJelly(Adapter):

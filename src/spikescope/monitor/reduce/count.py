@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from ...errors import check_choice, check_number
+from ...errors import check_choice, check_number, check_switches, check_whole
 from .core import MAX, SUM, Reducer
 from .cpp.trains import has_fired
-from .tally import Counts, counts_of, counts_told
+from .tally import Counts, counts_of, counts_told, summing_dtype
 
 __all__ = ["Count", "CountReducer", "Rate", "SaturatedShare", "SilentShare", "check_whole_counts", "is_tallied"]
 
@@ -166,11 +166,28 @@ class SilentShare(CountReducer):
         return (a.fired.numel() - a.fired.sum().item()) / a.fired.numel()
 
 
+def _given(x: Tensor, most: int) -> Tensor:
+    """How many spikes each neuron gave that can give so many in a step, float64 `[*F]`."""
+    if most > 1:
+        size = x.double().abs()
+        if bool(((size == size.round()) & (size <= most)).all()):
+            return size.sum((0, 1))
+    if x.is_floating_point():
+        fired = torch.linalg.vector_norm(x, 0, (0, 1), dtype=summing_dtype(x, x.shape[0] * x.shape[1]))
+    else:
+        fired = (x != 0).sum((0, 1))
+    return fired.double() * most
+
+
 @dataclass(frozen=True)
 class SaturatedShare(CountReducer):
     """The share of neurons that fired in every step of every sample.
 
     - `threshold`: the spikes per step from which on a neuron counts as saturated; 1.0 is every step.
+    - `most`: how many spikes a neuron can give in a step. With 1 any value but 0, of either sign, is one spike; with
+      more, values that are no numbers up to it are each as many as there can be.
+    - `scaled`: whether spikes may be of any height, as those of converted networks. Else a signal that does not sum up
+      to whole numbers is a ValueError, as in `Count`.
 
     >>> saturated = SaturatedShare()
     >>> saturated.result(saturated.measure(torch.tensor([[[1.0, 0.0, 0.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]]])))
@@ -178,11 +195,28 @@ class SaturatedShare(CountReducer):
     """
 
     threshold: float = 1.0
+    most: int = 1
+    scaled: bool = False
 
     Summary = Spikes
 
     def __post_init__(self) -> None:
         check_number("SaturatedShare", "threshold", self.threshold, above=0)
+        check_whole("SaturatedShare", "most, the spikes that a neuron can give in a step,", self.most)
+        check_switches("SaturatedShare", scaled=self.scaled)
+        if self.threshold > self.most:
+            raise ValueError(
+                f"SaturatedShare: threshold is at most the spikes that a neuron can give in a step, {self.most}, but "
+                f"got {self.threshold}. Give most= of neurons that give several."
+            )
+
+    def chunk(self, x: Tensor, start: int) -> Spikes:
+        seen = x.shape[0] * x.shape[1]
+        spikes = _given(x, self.most) if seen else counts_of(x).spikes
+        if seen and not self.scaled:
+            total = counts_of(x).spikes
+            spikes = spikes.where(total - total.round() == 0, total.where(total.isinf(), math.nan))  # for `result`
+        return Spikes(spikes, seen)
 
     def counted(self, counts: Counts) -> Spikes:
         return Spikes(counts.spikes, counts.seen)

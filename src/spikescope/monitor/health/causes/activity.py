@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...choose.kinds import most_spikes
 from ..code import shifted_bias, statistics_anew, threshold_at, varied_weights
 from ..finding import Evidence, Finding
 from ..registry import Cause, register, unjudged
@@ -92,7 +93,11 @@ def judge(seen: Seen) -> Iterator[Finding]:
             line = shifted_bias(seen, name, seen.state(name).scale) if quiet else threshold_at(seen, name, 0.5)
             yield cause.found(name, row["silent"], limits.silent, _shares(rows, "silent", words, limits.silent), line)
         if row["saturated"] >= limits.saturated:
-            words = f"{row['saturated']:.0%} of the neurons fired in {limits.saturated_rate:.0%} of the steps or more"
+            several = most_spikes(seen.modules[name]) > 1
+            words = (
+                f"{row['saturated']:.0%} of the neurons {'gave' if several else 'fired in'} "
+                f"{limits.saturated_rate:.0%} of the {'spikes that they can' if several else 'steps'} or more"
+            )
             line = threshold_at(seen, name, 2.0)
             yield SATURATED.found(
                 name, row["saturated"], limits.saturated, _shares(rows, "saturated", words, limits.saturated), line

@@ -68,7 +68,7 @@ class Seen:
         self.members = Members(net, select(net, by_role("neuron"), "health"))
         reducers = {
             "silent": SilentShare(),
-            "saturated": lambda _, held: SaturatedShare(limits.saturated_rate * most_spikes(held)),
+            "saturated": lambda _, held: _saturated(limits.saturated_rate, most_spikes(held)),
         }
         self.spikes = record(net, reducers, firing)
         self.gradients = record(net, GradientNorm(), firing, "grad_output", scaler=scaler)
@@ -232,6 +232,10 @@ class Seen:
 def _is_judged(module: nn.Module) -> bool:
     """Whether it is a neuron that is to fire: one with an infinite threshold is a read-out."""
     return fires(module) and not isinstance(module, LIAFNode) and share_that_never_fires(module) < 1
+
+
+def _saturated(share: float, most: int) -> SaturatedShare:
+    return SaturatedShare(share * most, most, scaled=True)
 
 
 _WATCHERS = ("origin", "inputs", "weights", "arrival")
