@@ -153,3 +153,28 @@ def test_the_aliases_have_these_learners(cls):
     finally:
         compat.uninstall()
     assert getattr(theirs, cls.__name__) is cls
+
+
+ORDERS = {
+    "0.0.0.0.14": ("step_mode", "batch_size", "synapse", "sn", "tau_pre", "tau_post", "f_pre", "f_post"),
+    "2.0": ("step_mode", "synapse", "sn", "tau_pre", "tau_post", "f_pre", "f_post"),
+    "2.0, with its batch by name": ("step_mode", "synapse", "sn", "tau_pre", "tau_post", "f_pre", "f_post"),
+}
+
+
+@pytest.mark.parametrize("by_place", range(9))
+@pytest.mark.parametrize("order", ORDERS)
+def test_arguments_by_place_and_by_name_are_the_same_in_any_mixture(order, by_place):
+    names, rule = ORDERS[order], rewards.MSTDPLearner
+    synapse, sn = layer.Linear(3, 2), neuron.IFNode()
+    given = {"step_mode": "m", "synapse": synapse, "sn": sn, "tau_pre": 2.0, "tau_post": 3.0}
+    given |= {"f_pre": torch.zeros_like, "f_post": torch.ones_like, "batch_size": 4}
+    named = {name: given[name] for name in names[by_place:]}
+    if "by name" in order:
+        named["batch_size"] = 4
+    learner = rule(*(given[name] for name in names[:by_place]), **named)
+    assert learner.synapse is synapse
+    assert learner.any_batch == (order == "2.0")
+    assert order == "2.0" or learner.batch_size == 4
+    assert [getattr(learner, name) for name in ("step_mode", "tau_pre", "tau_post")] == ["m", 2.0, 3.0]
+    assert (learner.f_pre, learner.f_post) == (torch.zeros_like, torch.ones_like)

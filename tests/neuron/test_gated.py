@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from equation_cases import assert_follows, heaviside, sigmoid, trace
@@ -113,6 +114,30 @@ class TestGated:
         assert torch.equal(v[:, 0], v[:, 2])
         assert (v[:, 1] > v[:, 0]).all()
         assert node.tau.grad.shape == (3, 1, 1)
+
+    @pytest.mark.parametrize("assign", [False, True])
+    def test_files_of_channels_without_places_are_taken(self, assign):
+        """SpikingJelly 2.0 has [C] and [T, C] of channels."""
+        made, node = GatedLIFNode(4, inplane=3), torch.nn.Sequential(GatedLIFNode(4, inplane=np.int64(3)))
+        with torch.no_grad():
+            for held in made.parameters():
+                held.normal_()
+        flat = {f"0.{name}": held.detach().flatten(-3) for name, held in made.named_parameters()}
+        assert {tuple(held.shape) for held in flat.values()} == {(3,), (4, 3)}
+        node.load_state_dict(flat, assign=assign)
+        for (name, held), (_, wanted) in zip(node[0].named_parameters(), made.named_parameters(), strict=True):
+            assert torch.equal(held, wanted), name
+        assert torch.equal(node(torch.ones(4, 2, 3, 2, 2)), made(torch.ones(4, 2, 3, 2, 2)))
+        with pytest.raises(RuntimeError, match="size mismatch for alpha"):
+            GatedLIFNode(4, inplane=2).load_state_dict(made.state_dict())
+        with pytest.raises(RuntimeError, match=r"size mismatch for 0\.alpha"):
+            node.load_state_dict(flat | {"0.alpha": torch.ones(2)})
+
+    def test_the_potential_has_two_names(self):
+        node = GatedLIFNode(2)
+        assert node.u == node.v == 0.0
+        node(torch.ones(1, 4))
+        assert torch.equal(node.u, node.v)
 
     def test_a_shape_of_numbers(self):
         node = GatedLIFNode(2, inplane=(3,))

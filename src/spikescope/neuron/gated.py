@@ -104,13 +104,14 @@ class GatedLIFNode(PointwiseNeuron):
         super().prepare()
 
     def _shape(self) -> tuple[int, ...]:
-        match self.inplane:
+        inplane: Any = self.inplane  # a number of NumPy is one
+        match inplane:
             case None:
                 return ()
             case bool():
                 pass
-            case int(channels) if 0 < channels <= LARGEST:
-                return (channels, 1, 1)
+            case Integral() as channels if 0 < channels <= LARGEST:
+                return (int(channels), 1, 1)
             case tuple(shape) if all(isinstance(size, (int, Integral)) and 0 < size <= LARGEST for size in shape):
                 return tuple(int(size) for size in shape)
         raise ValueError(
@@ -119,6 +120,20 @@ class GatedLIFNode(PointwiseNeuron):
 
     def _start(self, name: str, given: float, shape: tuple[int, ...]) -> nn.Parameter:
         return nn.Parameter(torch.full(shape, _logit(type(self).__name__, name, given)))
+
+    @property
+    def u(self) -> Value:
+        """The potential, as `v`: SpikingJelly keeps it under both names."""
+        held: Value = self.v
+        return held
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The entries, of channels also as SpikingJelly has them: `[C]` and `[T, C]`, without places."""
+        for name, own in self.named_parameters(recurse=False):
+            held = state_dict.get(prefix + name)
+            if own.shape[-2:] == (1, 1) and isinstance(held, Tensor) and held.shape == own.shape[:-2]:
+                state_dict[prefix + name] = held[..., None, None]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def gain_in_time(self, x_seq: Tensor) -> Tensor:
         begin, conduct = self.t, self.conduct

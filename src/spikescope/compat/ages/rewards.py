@@ -36,11 +36,15 @@ class _Late(learning._RewardLearner):
 
 
 class MSTDPLearner(_Late, learning.MSTDPLearner):
-    """`learning.MSTDPLearner`, a step late, whose `batch_size` may be left out, as in 2.0: then any will do."""
+    """`learning.MSTDPLearner`, a step late, whose `batch_size` may be left out, as in 2.0: then any will do. Where the
+    synapse stands in its place, it may be given by name.
+    """
 
     def __init__(self, step_mode: str, *args: Any, **kwargs: Any) -> None:
-        any_batch = isinstance(args[0], nn.Module) if args else "batch_size" not in kwargs
-        super().__init__(step_mode, *((1, *args) if any_batch else args), **kwargs)
+        by_place = bool(args) and not isinstance(args[0], nn.Module)
+        any_batch = not by_place and "batch_size" not in kwargs
+        batch = () if by_place else (1 if any_batch else kwargs.pop("batch_size"),)
+        super().__init__(step_mode, *batch, *args, **kwargs)
         self.any_batch = any_batch
 
     def _per_sample(self, reward: Tensor | float, seen: list[tuple[Tensor, Tensor]]) -> Tensor | float:
