@@ -97,7 +97,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
     "report": {"analysis", "display", "errors", "files", "recording", "spikes"},
     "ann2snn": {"base", "display", "errors", "functional", "layer", "monitor", "neuron", "report", "surrogate"},
     "exchange": {"base", "errors", "files", "layer", "neuron", "surrogate"},
-    "models": {"base", "display", "errors", "functional", "layer", "neuron", "surrogate", "weights"},
+    "models": {"base", "display", "errors", "functional", "internals", "layer", "neuron", "surrogate", "weights"},
     "train": {
         "ann2snn",
         "datasets",
@@ -128,7 +128,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "spikes",
         "warn",
     },
-    "profiling": {"analysis", "display", "errors", "functional", "models", "monitor", "neuron"},
+    "profiling": {"analysis", "display", "errors", "functional", "internals", "models", "monitor", "neuron"},
     "neighbours": {"base", "errors", "functional", "monitor"},
     "cli": {
         "display",

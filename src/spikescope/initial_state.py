@@ -24,6 +24,7 @@ from .internals import (
     is_left_behind,
     is_plain,
     jit_trace,
+    out_of_inference,
     recomputation,
     repeats_itself,
 )
@@ -307,5 +308,4 @@ def _is_of_inference(held: Any) -> bool:
 
 def _leave_inference(module: Any) -> None:
     """Go on from a state of `torch.inference_mode` as from one of `torch.no_grad`: autograd takes no tensor of it."""
-    copied: Callable[[Tensor], Tensor] = lambda held: held.clone() if held.is_inference() else held  # noqa: E731
-    module._memories.update(pytree.tree_map_only(Tensor, copied, module._memories))
+    module._memories.update(pytree.tree_map_only(Tensor, out_of_inference, module._memories))

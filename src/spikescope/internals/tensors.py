@@ -24,6 +24,7 @@ __all__ = [
     "like_these",
     "materialized",
     "memory_question",
+    "out_of_inference",
     "overlaps_itself",
     "readable",
 ]
@@ -220,3 +221,23 @@ def memory_question() -> Callable[[Tensor, Tensor], bool]:
 
 def _are_views(a: Tensor, b: Tensor) -> bool:
     return a is b or a._base is b or b._base is a or (a._base is not None and a._base is b._base)
+
+
+def out_of_inference(x: Tensor) -> Tensor:
+    """A tensor that a backward pass can keep: `x`, or of one of inference mode the same numbers in the same places.
+
+    A frame that is repeated stays one frame, which layers without a state compute once.
+
+    >>> with torch.inference_mode():
+    ...     frames = torch.rand(1, 3).expand(4, 3)
+    >>> held = out_of_inference(frames)
+    >>> held.is_inference(), held.stride(), torch.equal(held, frames)
+    (False, (0, 1), True)
+    """
+    if not x.is_inference():
+        return x
+    x = x.detach()
+    if x.layout is not torch.strided or not x.numel() or x.is_conj() or x.is_neg():
+        return x.clone()
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.as_strided((extent,), (1,)).clone().as_strided(x.shape, x.stride(), 0)

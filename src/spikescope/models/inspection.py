@@ -18,6 +18,7 @@ from ..display import laid_out, size_of
 from ..errors import check_module, check_tensor, dims
 from ..functional import reset_net
 from ..functional.memory.fit import keeps_less
+from ..internals import out_of_inference
 from ..neuron import Neuron
 from ..neuron.readout import ReadOut
 
@@ -209,8 +210,7 @@ def summary(net: nn.Module, x: Tensor) -> Summary:
     with torch.inference_mode(False), torch.random.fork_rng(), torch.enable_grad():
         copy = deepcopy(net)
         reset_net(copy)
-        if x.is_inference():  # which no backward pass could keep: the same numbers in the same places
-            x = x.new_empty(0).set_(x.untyped_storage().clone(), x.storage_offset(), x.shape, x.stride())
+        x = out_of_inference(x)
         ledger = _Ledger(copy, x)
         with ledger.watching(copy):
             copy(x.detach())

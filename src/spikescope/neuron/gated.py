@@ -110,9 +110,9 @@ class GatedLIFNode(PointwiseNeuron):
                 return ()
             case bool():
                 pass
-            case Integral() as channels if 0 < channels <= LARGEST:
-                return (int(channels), 1, 1)
-            case tuple(shape) if all(isinstance(size, (int, Integral)) and 0 < size <= LARGEST for size in shape):
+            case Integral() if 0 < int(inplane) <= LARGEST:
+                return (int(inplane), 1, 1)
+            case tuple(shape) if all(isinstance(size, Integral) and 0 < int(size) <= LARGEST for size in shape):
                 return tuple(int(size) for size in shape)
         raise ValueError(
             f"{type(self).__name__}: inplane must be None, a number of channels or a shape, but got {self.inplane!r}."

@@ -15,6 +15,7 @@ from ..analysis import Energy
 from ..display import Displayed, Overview, size_of
 from ..errors import check_choice, check_module, check_tensor, dims
 from ..functional import reset_net
+from ..internals import out_of_inference
 from ..models import Summary, summary
 from ..monitor import energy
 from .clock import LOSS, Clock, Timing, timed, waiting
@@ -171,7 +172,7 @@ def profile(
         raise ValueError(f"profile: seconds must be a number from 0 on, but got {seconds!r}.")
     device, wait = x.device, waiting(x.device)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
-        net, x = deepcopy(net), x.clone() if x.is_inference() else x  # which a backward pass could not keep
+        net, x = deepcopy(net), out_of_inference(x)
         run: Any = torch.compile(net) if compiled else net
         net.eval()
         inference_peak, inference = _measured(partial(infer, net, run, x, amp), seconds, device)

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ...display import Displayed, Overview, bytes_in, size_of
 from ...errors import check_module, check_switches
+from ...internals import out_of_inference
 from ..checkpoint import untouched
 from ..network import reset_net
 from .measured import Course, follow
@@ -107,7 +108,7 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     before = is_lean(inner), held_stretches(inner)
     try:
         with torch.inference_mode(False), torch.enable_grad():  # its steps are those of a training
-            args = pytree.tree_map_only(Tensor, _out_of_inference, args)
+            args = pytree.tree_map_only(Tensor, out_of_inference, args)
             plan = _Search(inner, args, device, limit, keep_lean).run()
     except BaseException:
         lean(inner, before[0])
@@ -116,11 +117,6 @@ def fit_memory(net: nn.Module, x: Any, budget: int | str, *, keep_lean: bool = T
     if show:
         print(plan)
     return plan
-
-
-def _out_of_inference(x: Tensor) -> Tensor:
-    """A tensor that a backward pass can keep."""
-    return x.clone() if x.is_inference() else x
 
 
 def unfit_memory(net: nn.Module) -> nn.Module:
