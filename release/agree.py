@@ -60,7 +60,7 @@ def _citation(root: Path) -> Iterator[str]:
 def _matrix(root: Path) -> Iterator[str]:
     path = root / "tests" / "sweeps" / "matrix.json"
     rows = json.loads(path.read_text()) if path.exists() else []
-    versions = (root / "src" / "spikescope" / "versions.py").read_text()
+    versions = (root / "src" / "spikescope" / "internals" / "versions.py").read_text()
     (bounds,) = re.findall(r"^OLDEST, NEWEST = \((\d+), (\d+)\), \((\d+), (\d+)\)$", versions, re.MULTILINE)
     page = (root / "docs" / "versions.md").read_text(encoding="utf-8")
     for bound in (".".join(bounds[:2]), ".".join(bounds[2:])):

@@ -75,7 +75,7 @@ def agreeing(tmp_path):
     pythons = '"Programming Language :: Python :: 3.11", "Programming Language :: Python :: 3.12"'
     files = {
         "src/spikescope/__init__.py": '__version__ = "0.2.0"\n',
-        "src/spikescope/versions.py": "OLDEST, NEWEST = (2, 11), (2, 15)\n",
+        "src/spikescope/internals/versions.py": "OLDEST, NEWEST = (2, 11), (2, 15)\n",
         "CHANGELOG.md": "# Changelog\n\n## 0.2.0 (2026-12-01)\n\n## 0.1.0 (2026-11-01)\n",
         "CITATION.cff": "cff-version: 1.2.0\nversion: 0.2.0\ndate-released: 2026-12-01\n",
         "pyproject.toml": f'[project]\nrequires-python = ">=3.11"\nclassifiers = [{pythons}]\n[project.urls]\n'

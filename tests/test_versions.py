@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spikescope.versions import NEWEST, OLDEST, check_version
+from spikescope.internals.versions import NEWEST, OLDEST, check_version
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "tests" / "sweeps" / "matrix.json"

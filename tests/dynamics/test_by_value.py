@@ -10,12 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fresh
-from spikescope import points
 from spikescope.dynamics import layout
 from spikescope.dynamics.graphs import program
 from spikescope.dynamics.graphs.program import Values
 from spikescope.dynamics.triton import arguments, gpu, launch
 from spikescope.neuron import LIFNode
+from spikescope.sockets import points
 
 pytest.importorskip("triton")
 
@@ -191,6 +191,6 @@ def test_no_graph_replays_past_a_monitor():
     """A replay calls no Python: what hands values to monitors must stay out of the compiler's graphs."""
     for operator in (points.tap, points.tap_gradient):
         assert torch.Tag.cudagraph_unsafe in operator.tags
-    script = "import torch; torch.set_default_device('meta'); from spikescope import points as s; "
+    script = "import torch; torch.set_default_device('meta'); from spikescope.sockets import points as s; "
     script += "assert {s._forward_token.device.type, s._backward_token.device.type} == {'cpu'}"
     fresh.run("-c", script, check=True)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from spikescope import fields, functional, layer, rnn, surrogate
-from spikescope.class_form import changed_since
 from spikescope.dynamics.graphs.trace import UnsupportedOperationError
+from spikescope.fields.class_form import changed_since
+from spikescope.fields.readings import readings_of, told_by
 from spikescope.neuron import IFNode
 from spikescope.neuron.integrate import IntegrateAndFire, Membrane
-from spikescope.readings import readings_of, told_by
 
 SETTINGS = types.SimpleNamespace(decay=0.5)
 TABLE = {"decay": {"slow": 0.5}}

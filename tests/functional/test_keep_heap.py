@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import fresh
-from spikescope import functional, heap
+from spikescope import functional
 from spikescope.cli.main import main
-from spikescope.toolchain import compiler
+from spikescope.toolchain import compiler, heap
 
 STEPS = """
 import resource, sys, threading
 import torch
-from spikescope import functional, heap
+from spikescope import functional
+from spikescope.toolchain import heap
 
 if sys.argv[1] == "kept":
     assert functional.keep_heap()
@@ -59,7 +60,7 @@ def test_what_a_step_frees_is_there_for_the_next():
 
 APART = """
 import ctypes, sys
-from spikescope import heap
+from spikescope.toolchain import heap
 
 class Told(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks more".split()] + [

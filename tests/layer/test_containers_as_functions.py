@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikescope import ann2snn, layer, neuron
-from spikescope.by_states import places_of
+from spikescope.base.by_states import places_of
 from spikescope.compat.memories import extract_memories, to_functional_forward
 
 STEPPING = [name for name, cls in neuron.registry.items() if "s" in cls(**cls.example).supported_step_mode()]

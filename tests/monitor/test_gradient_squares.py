@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from spikescope import gradient_squares, monitor, neuron
+from spikescope import monitor, neuron
 from spikescope.monitor.reduce import squares
+from spikescope.sockets import gradient_squares
 
 
 @pytest.fixture

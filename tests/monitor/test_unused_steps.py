@@ -11,7 +11,7 @@ from torch import nn
 from spikescope import functional, monitor, neuron, open_recording
 from spikescope.monitor import GradOutputMonitor, Subset, record
 from spikescope.monitor.flight.ear import Ear
-from spikescope.points import Point, Signal
+from spikescope.sockets.points import Point, Signal
 
 T, CHOICES = 4, [held for n in range(1, 5) for held in itertools.combinations(range(4), n)]
 SIGNALS = ["grad_output", "grad_input"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..by_states import from_states, places_of
+from ..base.by_states import from_states, places_of
 
 __all__ = ["extract_memories", "load_memories", "memories", "named_memories", "to_functional_forward"]
 

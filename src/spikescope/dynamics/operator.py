@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..class_form import COMPILED, changed_since
+from ..fields.class_form import COMPILED, changed_since
 from . import loop
 from .call import tap_names
 from .cpp import native

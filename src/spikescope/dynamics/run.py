@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..fields.readings import told_now
 from ..form import Deferred, computed
 from ..internals import (
     constant_when_compiled,
@@ -24,7 +25,6 @@ from ..internals import (
     runs_otherwise,
     takes_operations_alone,
 )
-from ..readings import told_now
 from ..surrogate import Surrogate
 from ..toolchain.compiler import CompileError, trouble
 from . import eager

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..versions import check_version
+from .versions import check_version
 
 check_version(torch.__version__)  # before the first of them is looked for
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..dynamics.recurrent import Cell, Function, Gates, Joined, loop, run_kernels
 from ..errors import ShapeError, check_floating, check_switches, check_tensor, check_whole, dims
+from ..fields.readings import told_now
 from ..internals import runs_otherwise
 from ..layer.online import with_gradient_of
-from ..readings import told_now
 from ..sockets import is_watched
 from ..surrogate import Erf, Surrogate
 

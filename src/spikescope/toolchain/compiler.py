@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
 
-from ..heap import show_a_large_block
 from .cache import cache_folder, distrust, drafted, is_cut, kernel_folder, open_library, private_folder, seal
 from .carried import carried_folders, carried_name, carries, level_flags, levels, open_carried, processor
+from .heap import show_a_large_block
 from .process import CompileError, CompilerHangsError, run
 
 __all__ = [

@@ -10,7 +10,6 @@ from torch import nn
 
 from monitor_cases import sequence, spiking_net
 from spikescope import functional, layer, neuron
-from spikescope.hooks import may_change_output
 from spikescope.monitor import (
     AttributeMonitor,
     GradInputMonitor,
@@ -23,6 +22,7 @@ from spikescope.monitor import (
     instrument,
     record,
 )
+from spikescope.sockets.hooks import may_change_output
 
 ones = torch.ones_like
 

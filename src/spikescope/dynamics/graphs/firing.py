@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...class_form import forms
+from ...fields.class_form import forms
 from ...surrogate import Surrogate
 
 __all__ = ["firing"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...class_form import changed_since, forms
+from ...fields.class_form import changed_since, forms
 from ...surrogate import Surrogate
 from ..cpp.borrowed import borrowed, missing
 from ..key import parted_key

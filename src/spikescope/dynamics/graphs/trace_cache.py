@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ...class_form import PLAIN, forms
+from ...fields.class_form import PLAIN, forms
 from ...toolchain.notes import note, write_note
 from ..key import parted_key
 from .graph import Graph, Node

@@ -2,7 +2,7 @@
 that a process keeps, for less time.
 """
 
-from ...heap import keep_heap as keep_heap
+from ...toolchain.heap import keep_heap as keep_heap
 from .fit import MemoryPlan as MemoryPlan
 from .fit import fit_memory as fit_memory
 from .fit import unfit_memory as unfit_memory

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ...base import StepModule
 from ...form import mapped
-from ...gradient_squares import Squared
 from ...recording.records import Moment
 from ...sockets import Signal, forget, subscribe, unsubscribe
+from ...sockets.gradient_squares import Squared
 from ...warn import warn
 from ..choose.kinds import in_sequences
 from ..choose.signals import GRADIENTS

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .internals import goes_on
+from ..internals import goes_on
 
 __all__ = ["Squared", "common", "listen"]
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .form import Failure, described, leaves_of, rebuilt
+from ..form import Failure, described, leaves_of, rebuilt
+from ..internals import exporting, hooks_read_their_call, in_backward, keep_in_order
 from .gradient_squares import Squared, common, listen
-from .internals import exporting, hooks_read_their_call, in_backward, keep_in_order
 
 __all__ = ["Point", "Signal", "Subscriber", "tap", "tap_gradient"]
 

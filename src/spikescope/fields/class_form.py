@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from .internals import constant_when_compiled
+from ..internals import constant_when_compiled
 from .readings import readings_of, told_now
 
 __all__ = ["COMPILED", "PLAIN", "changed_since", "form_now", "form_with", "forms", "text_of"]

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from .internals import constant_when_compiled
-from .warn import warn
+from ..internals import constant_when_compiled
+from ..warn import warn
 
 __all__ = ["Reading", "readings_of", "told_by", "told_now"]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .errors import RecomputeError, StateError, absent
-from .form import tensors_of
-from .internals import (
+from ..errors import RecomputeError, StateError, absent
+from ..form import tensors_of
+from ..internals import (
     after_backward,
     at_work,
     checkpoint_at_work,
@@ -28,7 +28,7 @@ from .internals import (
     recomputation,
     repeats_itself,
 )
-from .sockets import at_rest
+from ..sockets import at_rest
 
 __all__ = ["Placed", "Traced", "check_export", "check_start", "note_end", "note_placed", "recomputing"]
 

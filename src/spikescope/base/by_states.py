@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .errors import check_choice
+from ..errors import check_choice
 
 __all__ = ["ByStates", "forward_by", "from_states", "places_of"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .errors import is_of_a_freed_graph, walked_before
-from .internals import node_at_work, will_run
+from ..errors import is_of_a_freed_graph, walked_before
+from ..internals import node_at_work, will_run
 
 __all__ = ["watch_freed_graph"]
 

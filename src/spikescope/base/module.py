@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .by_states import ByStates, forward_by
-from .errors import (
+from ..errors import (
     ShapeError,
     check_call,
     check_choice,
@@ -22,11 +21,11 @@ from .errors import (
     dims,
     refuse_script,
 )
-from .errors import explain_absent as _explain_absent
+from ..internals import exporting, memory_question
+from ..sockets import place_sockets
+from .by_states import ByStates, forward_by
 from .freed_graph import watch_freed_graph
 from .initial_state import Placed, Traced, check_export, check_start, note_end, note_placed, recomputing
-from .internals import exporting, memory_question
-from .sockets import place_sockets
 
 __all__ = [
     "INPUT_NAMES",
@@ -437,6 +436,3 @@ class MemoryModule(ByStates, StepModule, nn.Module):
         replica._reset_values = self._reset_values.copy()
         replica._assigned = self._assigned.copy()
         return replica
-
-
-_explain_absent(__name__)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
+from ..internals import constant_when_compiled, exporting
 from .class_form import form_now, text_of
-from .errors import LARGEST, check_choice, check_dense, did_you_mean, refuse_script
-from .internals import constant_when_compiled, exporting
 
 __all__ = [
     "Declared",
