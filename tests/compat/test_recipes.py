@@ -1,6 +1,8 @@
 """Conversions by recipes, as SpikingJelly 2.0 has them: against loops, number by number, and the network itself."""
 
 import copy
+import io
+import pickle
 
 import pytest
 import torch
@@ -147,6 +149,17 @@ def test_the_modules_have_the_names_of_files_of_that_release(name, given, called
     assert sorted(snn.state_dict()) == sorted(["inner.fc.weight", "inner.fc.bias", *scales])
 
 
+def by_pickle(net):
+    return pickle.loads(pickle.dumps(net))
+
+
+def by_save(net):
+    held = io.BytesIO()
+    torch.save(net, held)
+    held.seek(0)
+    return torch.load(held, weights_only=False)
+
+
 @pytest.mark.parametrize("name", ["RateCodingRecipe", "LocalThresholdBalancingRecipe"])
 def test_files_of_when_neurons_had_the_names_of_their_relus_load(name):
     from spikingjelly.activation_based import ann2snn
@@ -168,10 +181,15 @@ def test_files_of_when_neurons_had_the_names_of_their_relus_load(name):
     assert not torch.equal(state[f"{first}1.scaler0.scale"], other.state_dict()[f"{first}1.scaler0.scale"])
     inside = nn.Sequential(copy.deepcopy(other))
     inside.load_state_dict({f"0.{key}": held for key, held in former.items()})
-    for net, given in ((copy.deepcopy(other), former), (copy.deepcopy(other), state), (inside[0], {})):
+    x = torch.rand(4, 2, 8, 8)
+    ways = [copy.deepcopy, by_pickle, by_save, lambda net: by_pickle(copy.deepcopy(by_pickle(net)))]
+    copies = [(way(other), given) for way in ways for given in (former, state)]
+    for net, given in (*copies, (inside[0], {})):
         if given:
             net.load_state_dict(given)
         assert all(torch.equal(held, state[key]) for key, held in net.state_dict().items())
+        assert net.training == other.training
+        assert torch.equal(net(x), copy.deepcopy(source)(x))
     with pytest.raises(RuntimeError, match="Unexpected key"):
         other.load_state_dict(state | {"2.scale": torch.ones(1)})
 

@@ -143,12 +143,14 @@ def _built(held: Plan, scales: dict[str, Tensor], fuse: bool, spiking: type[Scal
     return of_spikes(held, lambda node: spiking(scales[held.names[node]]))
 
 
-def of_spikes(held: Plan, spiking: Callable[[fx.Node], nn.Module]) -> fx.GraphModule:
+def of_spikes(
+    held: Plan, spiking: Callable[[fx.Node], nn.Module], kind: type[fx.GraphModule] = fx.GraphModule
+) -> fx.GraphModule:
     """The network in which each node of a plan has become what its role says, a neuron what `spiking` makes of it."""
     for node in list(held.roles):
         _replace(held, node, spiking)
     held.net.graph.lint()
-    snn = fx.GraphModule(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
+    snn = kind(held.net, held.net.graph, held.owner)  # anew: with its modules in the order of the calls
     instrument(snn)
     return snn.eval()
 

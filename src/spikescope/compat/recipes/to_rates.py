@@ -87,7 +87,7 @@ class ToRates(FXConversionRecipe):
             hooks[node] = fx_model.get_submodule(call.target)
             call.replace_all_uses_with(node)
             fx_model.graph.erase_node(call)
-        snn = of_spikes(held, lambda node: self.spiking(hooks[node])).to(converter.device)
+        snn = of_spikes(held, lambda node: self.spiking(hooks[node]), _Renamed).to(converter.device)
         snn.register_load_state_dict_pre_hook(_FormerNames(renamed))
         return snn
 
@@ -110,6 +110,28 @@ class _FormerNames:
         for former, name in self.names.items():
             for key in [key for key in state_dict if key.startswith(f"{prefix}{former}.")]:
                 state_dict.setdefault(f"{prefix}{name}.{key.removeprefix(f'{prefix}{former}.')}", state_dict.pop(key))
+
+
+class _Renamed(fx.GraphModule):
+    """A network that loads files with former names, also when it was pickled: PyTorch makes a graph anew from its code,
+    as a plain `GraphModule` without hooks.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made, arguments = super().__reduce__()
+        hooks = [getattr(hook, "hook", hook) for hook in self._load_state_dict_pre_hooks.values()]
+        return _read, (made, arguments, [hook.names for hook in hooks if isinstance(hook, _FormerNames)])
+
+
+def _read(made: Callable[..., fx.GraphModule], arguments: tuple[Any, ...], renamed: list[dict[str, str]]) -> _Renamed:
+    plain = made(*arguments)
+    net = _Renamed(plain, plain.graph, type(plain).__name__)
+    for name, held in vars(plain).items():
+        if not hasattr(net, name):
+            setattr(net, name, held)
+    for names in renamed:
+        net.register_load_state_dict_pre_hook(_FormerNames(names))
+    return net
 
 
 def _name_neurons(held: Plan, called: str) -> dict[str, str]:
