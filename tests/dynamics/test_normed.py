@@ -22,8 +22,8 @@ from spikescope.dynamics.norm import pair as normed
 from spikescope.dynamics.norm.prepared import PreparedNormed
 from spikescope.dynamics.triton import launch
 from spikescope.layer.norm_handover import _norm
-from spikescope.neuron import after_norm
-from spikescope.neuron.shortcut import goes_as_written, names_of_the_way
+from spikescope.neuron.fast import after_norm
+from spikescope.neuron.fast.shortcut import goes_as_written, names_of_the_way
 from spikescope.recording import open_recording
 from spikescope.surrogate import ATan
 

@@ -13,7 +13,7 @@ from spikescope import functional, layer, neuron, surrogate
 from spikescope.dynamics.graphs.prologue import Rest
 from spikescope.dynamics.triton import launch
 from spikescope.layer import norm_handover
-from spikescope.neuron import after_norm
+from spikescope.neuron.fast import after_norm
 
 pytestmark = pytest.mark.skipif(
     not (launch.available() and launch.interpreted()), reason="Triton is not in its interpreter"

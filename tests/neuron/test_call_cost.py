@@ -6,7 +6,8 @@ import pytest
 import torch
 from neuron_cases import POINTWISE, make, sequence
 
-from spikescope.neuron import LIFNode, shortcut
+from spikescope.neuron import LIFNode
+from spikescope.neuron.fast import shortcut
 
 STEPS = 4
 

@@ -10,7 +10,7 @@ from spikescope.dynamics.cpp import native
 from spikescope.dynamics.donated import donate
 from spikescope.fields import Value, value
 from spikescope.neuron import prebuilt
-from spikescope.neuron.shortcut import Shortcut
+from spikescope.neuron.fast.shortcut import Shortcut
 from spikescope.toolchain.compiler import CompileError
 
 T = 5

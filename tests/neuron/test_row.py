@@ -15,8 +15,8 @@ from spikescope import functional, layer, monitor, neuron
 from spikescope.errors import ShapeError
 from spikescope.neuron import PointwiseNeuron
 from spikescope.neuron.base import registry
-from spikescope.neuron.row import Place, Row
-from spikescope.neuron.shortcut import Shortcut
+from spikescope.neuron.fast.row import Place, Row
+from spikescope.neuron.fast.shortcut import Shortcut
 
 POINTWISE = [
     cls

@@ -11,7 +11,7 @@ from torch import nn
 from ..base import StepModule
 from ..errors import check_module
 from ..internals import enable_gradients
-from ..neuron.row import Row
+from ..neuron.fast.row import Row
 from .network import NetworkState, get_state, label, listed, outside_of_containers, reset_net, set_state
 from .samples import reset_samples
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..base import MemoryModule, input_of
 from ..errors import check_bound, check_floating, check_sequence
-from ..neuron.row import known_to_rows
+from ..neuron.fast.row import known_to_rows
 from .fold import frame_of, is_expanded, repeat_in_time
 
 __all__ = ["Dropout", "Dropout2d"]

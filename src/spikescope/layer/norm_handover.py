@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..internals import checkpoint_at_work, is_ordinary, is_plain, is_undisturbed, next_in_a_row
 from ..neuron import PointwiseNeuron
-from ..neuron.after_norm import Norm, admits, give, give_again, known_way
+from ..neuron.fast.after_norm import Norm, admits, give, give_again, known_way
 from ..sockets import is_bare
 from .fold import is_expanded
 from .sync import Shared, together

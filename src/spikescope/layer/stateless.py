@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..base import INPUT_NAMES, StepModule
 from ..errors import check_rank, check_tensor
-from ..neuron.row import known_to_rows
+from ..neuron.fast.row import known_to_rows
 from ..sockets import place_sockets
 from .axes import FlattenOfAxes, UpsampleOfMode
 from .fold import over_time

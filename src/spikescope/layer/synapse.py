@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..base import MemoryModule
 from ..errors import ShapeError, check_floating, check_switches, check_tensor, check_whole, dims
-from ..neuron.row import known_to_rows
+from ..neuron.fast.row import known_to_rows
 from .stateless import stateless
 
 __all__ = ["Delay", "SynapseFilter", "VotingLayer"]

@@ -31,10 +31,10 @@ from ..errors import StateError, UnknownNameError, check_choice, check_fits, che
 from ..fields import Declared, option, told_by_a_tensor, value
 from ..internals import in_transform, is_patched
 from ..surrogate import Surrogate
-from .after_norm import called, run_behind, taken
 from .base import FORMULAS, Neuron, check_formulas
+from .fast.after_norm import called, run_behind, taken
+from .fast.shortcut import Shortcut, methods_of, short_way
 from .leniency import backend_here, floating
-from .shortcut import Shortcut, methods_of, short_way
 from .taken_out import TakenOut
 
 __all__ = ["PointwiseNeuron"]

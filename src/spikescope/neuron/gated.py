@@ -14,7 +14,7 @@ from ..errors import LARGEST, StateError, check_fits
 from ..fields import Value, option, part, value
 from ..surrogate import Sigmoid, Surrogate
 from .core import PointwiseNeuron
-from .shortcut import methods_of
+from .fast.shortcut import methods_of
 
 __all__ = ["GatedLIFNode"]
 

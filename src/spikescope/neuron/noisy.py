@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..fields import Value, option, value
+from .fast.shortcut import methods_of
 from .integrate import LeakyIntegrateAndFire
-from .shortcut import methods_of
 
 __all__ = ["NoisyLIFNode"]
 

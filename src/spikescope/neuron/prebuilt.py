@@ -18,8 +18,8 @@ from ..toolchain.compiler import ordered
 from ..toolchain.declared import build_declared
 from .base import registry
 from .core import PointwiseNeuron
+from .fast.shortcut import TAPS as SHORT_TAPS
 from .parallel import PSN, Threshold
-from .shortcut import TAPS as SHORT_TAPS
 
 __all__ = ["Prebuilt", "Wanted", "examples", "fused_neurons", "of_neurons", "of_parts", "prebuild"]
 

@@ -14,10 +14,10 @@ from ..dynamics import Plan, Step, eager_taps
 from ..dynamics.eager import cast
 from ..errors import ShapeError, check_sequence, dims
 from ..fields import Field, Value
-from .after_charge import fired_and_reset, may_go
 from .base import HOOKS, check_formulas
 from .core import PointwiseNeuron
-from .shortcut import methods_of
+from .fast.after_charge import fired_and_reset, may_go
+from .fast.shortcut import methods_of
 
 __all__ = ["StagedNeuron"]
 

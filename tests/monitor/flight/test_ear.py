@@ -16,7 +16,7 @@ from spikescope.monitor.flight.checks.copying import copying
 from spikescope.monitor.flight.checks.table import FINITE, LEAST
 from spikescope.monitor.flight.ear import Ear
 from spikescope.monitor.probe import single
-from spikescope.neuron.shortcut import short_way
+from spikescope.neuron.fast.shortcut import short_way
 from spikescope.sockets import found_sockets
 from spikescope.spikes import PackedSpikes
 

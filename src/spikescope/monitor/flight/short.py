@@ -16,7 +16,7 @@ from torch import Tensor
 from ...base import StepModule
 from ...dynamics.cpp.native import threads_for
 from ...internals import in_transform, is_plain
-from ...neuron.shortcut import Shortcut, Told
+from ...neuron.fast.shortcut import Shortcut, Told
 from ...neuron.spiking import gives_spikes
 from ...spikes import PackedSpikes
 from ..delivery import Line

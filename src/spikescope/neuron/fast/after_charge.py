@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..internals import checkpoint_at_work
+from ...internals import checkpoint_at_work
 from .shortcut import short_way
 
 __all__ = ["fired_and_reset", "may_go"]

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dynamics import Definition, NormedRun, Prepared, prepare
-from ..dynamics.cpp.prepared import PreparedOnCpu
-from ..fields import Declared, unedited
-from ..fields.readings import readings_of, told_by, told_now
-from ..form import Told
-from ..internals import checkpoint_at_work, is_ordinary, is_undisturbed, like_these
-from ..sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
+from ...dynamics import Definition, NormedRun, Prepared, prepare
+from ...dynamics.cpp.prepared import PreparedOnCpu
+from ...fields import Declared, unedited
+from ...fields.readings import readings_of, told_by, told_now
+from ...form import Told
+from ...internals import checkpoint_at_work, is_ordinary, is_undisturbed, like_these
+from ...sockets import Entry, Exit, are_bare, at_rest, found_sockets, is_bare
 
 __all__ = ["Maker", "Shortcut", "Told", "Way", "goes_as_written", "methods_of", "names_of_the_way", "short_way"]
 
