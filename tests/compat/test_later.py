@@ -338,3 +338,30 @@ def test_the_trace_of_neunorm_has_its_two_factors_and_a_delay_its_queue():
         assert isinstance(delay.queue, list)
         assert [held.sum().item() for held in delay.queue] == [held.sum().item() for held in queue]
     assert not delay.state_dict()
+
+
+def test_tables_of_models_are_those_by_which_published_code_builds_and_loads():
+    from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg, spiking_vggws_ottt
+
+    convolutions = {"A": 8, "B": 10, "D": 13, "E": 16}  # of VGG-11 to VGG-19, which have three linear layers besides
+    for cfgs in (spiking_vgg.cfgs, spiking_vggws_ottt.cfgs):
+        assert {key: sum(type(held) is int for held in cfgs[key]) for key in convolutions} == convolutions
+    net = spiking_vgg.SpikingVGG(spiking_vgg.cfgs["A"][:3], num_classes=2)
+    assert [held.out_channels for held in net.features if isinstance(held, nn.Conv2d)] == [64, 128]
+    assert spiking_vggws_ottt.cfgs["S"][:3] == [64, 128, "A"]
+    assert sew_resnet.model_urls == spiking_resnet.model_urls
+    for urls, count in ((sew_resnet.model_urls, 9), (spiking_vgg.model_urls, 8)):
+        assert len(urls) == count
+        for arch, url in urls.items():
+            assert url.startswith(f"https://download.pytorch.org/models/{arch}-")
+            assert url.endswith(".pth")
+
+
+def test_a_cell_goes_by_its_published_name():
+    from types import SimpleNamespace
+
+    from spikingjelly.activation_based.model.snas_net import Neuronal_Cell, Neuronal_Cell_backward
+
+    args, matrix = SimpleNamespace(threshold=1.0, tau=2.0), torch.ones(4, 4)
+    for kind in (Neuronal_Cell, Neuronal_Cell_backward):
+        assert kind(args, 1, 1, matrix)(torch.ones(1, 1, 1, 1)).item() == 4.0

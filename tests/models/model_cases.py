@@ -118,6 +118,13 @@ def beginnings(net):
     return [held.flatten()[:3].tolist() for held in (weights[0], weights[-1])]
 
 
+def norms(net):
+    """The weights that the norms begin with, each once."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    held = [module.weight.flatten() for module in net.modules() if isinstance(module, kinds)]
+    return sorted(set(torch.cat(held).tolist())) if held else []
+
+
 def without_large_layers(net):
     """A network on the device meta, on the CPU with fresh weights, and with large linear layers made narrow."""
     for name, module in list(net.named_modules()):

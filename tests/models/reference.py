@@ -1,4 +1,4 @@
-"""What the real package makes of the same networks: writes `reference.json`, or compares with it running.
+"""What the real package makes of the same networks: writes `reference.json` and `snas_net.json`, or compares with it.
 
 `python tests/models/reference.py --write` or `--compare`, with SpikingJelly 2.0.0 and what it imports on the path.
 torchvision, of which it takes one function that downloads, need not be there.
@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from model_cases import IN_DOUBLE, REFERENCE, beginnings, exact, input_of, size_of, structure
+from model_cases import IN_DOUBLE, REFERENCE, beginnings, exact, input_of, norms, size_of, structure
+from snas_cases import CASES, SNAS, told_of
 
 from spikescope import functional, models, neuron
 from spikescope.models.table import VARIANTS
@@ -71,6 +72,7 @@ def row(name, neurons):
         torch.manual_seed(0)
         net = theirs(name)(**options(name, neurons, REFERENCE[name]))
         made["beginnings"] = beginnings(net)
+        made["norms"] = norms(net)
         made["outputs"] = outputs(exact(net), name, importlib.import_module("spikingjelly.activation_based.functional"))
     return made
 
@@ -118,6 +120,9 @@ def main():
         rows = {name: row(name, neurons) for name in VARIANTS if theirs(name) is not None}
         lines = (f"{json.dumps(name)}: {json.dumps(held)}" for name, held in rows.items())
         STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        home = importlib.import_module("spikingjelly.activation_based.model.snas_net")
+        lines = [f"{json.dumps(name)}: {json.dumps(told_of(home.SNASNet, name))}" for name in CASES]
+        SNAS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     if asked.compare:
         equal = [compare(name, neurons, package) for name in REFERENCE]
         sys.exit(not all(equal))

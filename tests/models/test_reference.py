@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_cases import IN_DOUBLE, REFERENCE, TOLERANCE, beginnings, exact, input_of, structure
+from model_cases import IN_DOUBLE, REFERENCE, TOLERANCE, beginnings, exact, input_of, norms, structure
 from torch import nn
 
 from spikescope import functional, models, neuron
@@ -53,6 +53,7 @@ def test_first_weights_and_outputs(name):
     net = models.create(name, neuron=kind and getattr(neuron, kind), step_mode="m", **given)
     for ours, theirs in zip(beginnings(net), STORED[name]["beginnings"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    assert norms(net) == STORED[name]["norms"]
     functional.set_backend(exact(net), "torch")
     in_double = VARIANTS[name].family in IN_DOUBLE
     dtype = torch.float64 if in_double else torch.float32

@@ -35,6 +35,12 @@ _CHIPS = (
     "network does"
 )
 
+_SEARCH = (
+    "this network was found by a search over surrogates, and keeps each layer three times for it; the width of a "
+    "surrogate is learned here by surrogate.ATan(alpha=nn.Parameter(torch.tensor(2.0))) and its like, and networks "
+    "come from spikescope.models.create(name)"
+)
+
 AREAS: dict[str, str] = {
     "activation_based.auto_cuda": _KERNELS,
     "activation_based.cuda_kernel": _KERNELS,
@@ -67,6 +73,7 @@ AREAS: dict[str, str] = {
     ),
     "activation_based.profiler": _PROFILING,
     "activation_based.onnx2snn": "networks are converted from PyTorch here: ann2snn.Converter(dataloader)(net)",
+    "activation_based.model.spike_dhs": _SEARCH,
     "activation_based.model.train_classify": _TRAINING,
     "activation_based.model.train_imagenet_example": _TRAINING,
     "clock_driven.model.train_classify": _TRAINING,
@@ -87,12 +94,28 @@ AREAS: dict[str, str] = {
 """Whole parts of that package that are not here, and what to use instead."""
 
 
+_SHARED = (
+    "a network is made by spikescope.models.create(name), and trained in many processes by PyTorch's own torchrun with "
+    "DistributedDataParallel and functional.convert_sync_batchnorm(net)"
+)
+
+_FRAMES = (
+    "a data set makes its frames itself: datasets.DVS128Gesture(root, data_type='frame', frames_number=16, "
+    "split_by='number') and its like, and one of your own derives from datasets.NeuromorphicDatasetFolder"
+)
+
 UNRELEASED = frozenset({"activation_based.op_counter"})
 """Parts of which published code imports names that no release has: what they lack is refused when it is used, too."""
 
 _RECIPE = "networks are converted from PyTorch here by ann2snn.Converter(dataloader)(net)"
 
 INSTEAD: tuple[tuple[str, str], ...] = (
+    ("SEWResNet34*", _SHARED),
+    ("SpikformerBuilder", _SHARED),
+    ("Spikformer*Config", _SHARED),
+    ("*EventBuilder", _FRAMES),
+    ("*Frame*Builder", _FRAMES),
+    ("NeuromorphicDataset[BC]*", _FRAMES),
     ("*NeuroMC*", _CHIPS),
     ("*neuromc*", _CHIPS),
     ("MemoryHierarchyConfig", _CHIPS),

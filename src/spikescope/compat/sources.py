@@ -47,6 +47,7 @@ _UP_TO_14 = tuple(
 )
 
 
+_TABLES = "spikescope.compat.ages.tables"
 _FAMILIES = (
     "masnn",
     "maxformer",
@@ -54,8 +55,6 @@ _FAMILIES = (
     "parametric_lif_net",
     "qkformer",
     "spike_driven_transformer",
-    "spiking_vgg",
-    "spiking_vggws_ottt",
 )
 _OF_SPIKFORMER = tuple(
     f"spikescope.models.spikformer:Spikformer{part}"
@@ -67,7 +66,7 @@ def _with_blocks(family: str) -> tuple[str, ...]:
     """A family of residual networks and the blocks that networks of one's own are built of."""
     blocks = (f"spikescope.models.{family}:{name}" for name in ("BasicBlock", "Bottleneck", "conv1x1", "conv3x3"))
     join = ("spikescope.models.sew_resnet:sew_function",) if family == "sew_resnet" else ()
-    return (f"spikescope.models.{family}", *blocks, *join)
+    return (f"spikescope.models.{family}", *blocks, *join, f"{_TABLES}:RESNET_FILES=model_urls")
 
 
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -151,6 +150,22 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "activation_based.model": ("spikescope.models",),
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},
     **{f"activation_based.model.{family}": _with_blocks(family) for family in ("sew_resnet", "spiking_resnet")},
+    "activation_based.model.spiking_vgg": (
+        "spikescope.models.spiking_vgg",
+        f"{_TABLES}:VGG=cfgs",
+        f"{_TABLES}:VGG_FILES=model_urls",
+    ),
+    "activation_based.model.spiking_vggws_ottt": (
+        "spikescope.models.spiking_vggws_ottt",
+        "spikescope.models.spiking_vggws_ottt:Scale",
+        f"{_TABLES}:VGG_OF_OTTT=cfgs",
+    ),
+    "activation_based.model.snas_net": (
+        "spikescope.models.snas_net",
+        "spikescope.models.snas_net:ScaleLayer",
+        "spikescope.models.snas_net:Cell=Neuronal_Cell",
+        "spikescope.models.snas_net:FeedbackCell=Neuronal_Cell_backward",
+    ),
     "activation_based.model.spikformer": ("spikescope.models.spikformer", *_OF_SPIKFORMER),
     "activation_based.model.tv_ref_classify.utils": ("spikescope.compat.accuracy",),
     "clock_driven.model": ("spikescope.compat.ages.models",),

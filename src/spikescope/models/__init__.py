@@ -9,6 +9,7 @@ from .parametric_lif_net import *
 from .published import *
 from .qkformer import *
 from .sew_resnet import *
+from .snas_net import *
 from .spike_driven_transformer import *
 from .spikformer import *
 from .spiking_resnet import *

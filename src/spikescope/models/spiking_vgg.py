@@ -38,7 +38,7 @@ def _configuration(repeats: Sequence[int]) -> tuple[int | str, ...]:
 CONFIGURATIONS = {name: _configuration(repeats) for name, repeats in _REPEATS.items()}
 """To each depth the channels of its convolutions, with an M where a pool halves the size."""
 
-_FILES = {
+FILES = {
     "vgg11": "vgg11-8a719046.pth",
     "vgg13": "vgg13-19584684.pth",
     "vgg16": "vgg16-397923af.pth",
@@ -137,7 +137,7 @@ def _plain(arch: str) -> Any:
     def build(
         pretrained: bool = False, progress: bool = True, spiking_neuron: NeuronMaker = IFNode, **kwargs: Any
     ) -> SpikingVGG:
-        refuse_pretrained(pretrained, name, arch, _FILES[arch])
+        refuse_pretrained(pretrained, name, arch, FILES[arch])
         return SpikingVGG(CONFIGURATIONS[arch], spiking_neuron=spiking_neuron, **kwargs)
 
     return named(build, name, __name__, f"A `SpikingVGG` of {arch[3:]} layers with weights, without norms.")
@@ -153,7 +153,7 @@ def _normed(arch: str) -> Any:
         spiking_neuron: NeuronMaker = IFNode,
         **kwargs: Any,
     ) -> SpikingVGG:
-        refuse_pretrained(pretrained, name, f"{arch}_bn", _FILES[f"{arch}_bn"])
+        refuse_pretrained(pretrained, name, f"{arch}_bn", FILES[f"{arch}_bn"])
         return SpikingVGG(CONFIGURATIONS[arch], True, norm_layer, spiking_neuron=spiking_neuron, **kwargs)
 
     return named(build, name, __name__, f"A `SpikingVGG` of {arch[3:]} layers with weights, and norms.")
