@@ -46,6 +46,8 @@ OTHERWISE = {
 }
 """Names that run, but not quite as there, with what is otherwise; `moving.md` has the topics that concern all."""
 
+PARTS_OF_DATASETS = {f"datasets.{name}" for name in ("cifar10_dvs", "es_imagenet", "shd", "speechcommands")}
+
 HEAD = """# Every public name of SpikingJelly
 
 Written by `python tests/compat/name_table.py` from the sources of four releases; a test keeps it true. *Runs*: under
@@ -69,7 +71,7 @@ def group_of(module: str) -> str:
     The package of data sets hands on what its modules have, and each name is counted once.
     """
     heading = area_of(module) or home(module) or module
-    return "datasets" if heading in ("datasets.cifar10_dvs", "datasets.es_imagenet") else heading
+    return "datasets" if heading in PARTS_OF_DATASETS else heading
 
 
 def gathered() -> dict[str, dict[str, tuple[set[str], str]]]:

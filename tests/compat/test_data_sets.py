@@ -110,3 +110,16 @@ def test_events_of_a_sample_of_es_imagenet(tmp_path):
         "p": [0, 1],
     }
     assert load_events is ESImageNet.load_events_np
+
+
+@pytest.mark.usefixtures("aliases")
+def test_constants_of_spoken_words_are_those_of_their_archives():
+    from spikingjelly.datasets import shd, speechcommands
+
+    assert (shd.SHD_N_CLASSES, shd.SSC_N_CLASSES) == (20, 35)
+    assert speechcommands.HASH_DIVIDER == "_nohash_"
+    assert speechcommands.URL == "speech_commands_v0.02"
+    assert speechcommands.FOLDER_IN_ARCHIVE == "SpeechCommands"
+    assert speechcommands.EXCEPT_FOLDER == "_background_noise_"
+    lists = (speechcommands.TRAIN_RECORD, speechcommands.VAL_RECORD, speechcommands.TEST_RECORD)
+    assert lists == ("training_list.txt", "validation_list.txt", "testing_list.txt")

@@ -46,8 +46,6 @@ OTHERWISE = {
     "datasets*:* [[]2] train=True": "a data set that is divided asks for its part, as up to 0.0.0.0.14",
     # what has another meaning here, or none
     "datasets:integrate_events_segment_to_frame [[]12 14] j_r=-1": "all events; there the last one is left out",
-    "datasets.speechcommands:* url=URL": "nothing is downloaded",
-    "datasets.speechcommands:* folder_in_archive=*": "nothing is downloaded",
     "*:LemaireEnergyCostConfig [[]2] memory_breakpoints=*": "the same numbers, by a name that is not public",
     "*:stdp*_step [[]2] f_p*=_identity": "the same function, by a name that is not public",
     "*:mstdp*_step [[]2] f_p*=_identity": "the same function, by a name that is not public",

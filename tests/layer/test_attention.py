@@ -378,3 +378,14 @@ def test_gates_need_the_whole_sequence(name):
         layer.step_mode = "s"
     with pytest.raises(ValueError, match="The network is left as it was"):
         functional.set_step_mode(nn.Sequential(layer), "s")
+
+
+def test_without_a_gate_over_an_axis_it_may_have_any_size():
+    gate = MultiDimensionalAttention(5, 7, 2, 3, use_temporal=False)
+    assert gate(torch.rand(3, 2, 7, 4, 6)).shape == (3, 2, 7, 4, 6)
+    with pytest.raises(ValueError, match=r"takes a whole sequence \[T, N, C=7, H, W\]"):
+        gate(torch.rand(3, 2, 8, 4, 6))
+    gate = MultiDimensionalAttention(5, 7, 2, 3, use_channel=False)
+    assert gate(torch.rand(5, 2, 8, 4, 6)).shape == (5, 2, 8, 4, 6)
+    with pytest.raises(ValueError, match=r"takes a whole sequence \[T=5, N, C, H, W\]"):
+        gate(torch.rand(3, 2, 8, 4, 6))

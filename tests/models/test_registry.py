@@ -283,3 +283,27 @@ def test_blocks_begin_as_identities_when_their_last_norm_gives_zeros(name):
         torch.rand(1, net.layer2[0](torch.zeros(1, net.layer2[0].conv1.in_channels, 4, 4)).shape[1], 2, 2) < 0.5
     ).float()
     assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: models.MSResNet(T=1, layers=(1, 1, 1), base_channels=8, deep=True),
+        lambda: models.AttMSResNet(layers=(1, 1, 1), base_channels=8),
+        lambda: models.MaxResNet(T=1, layers=(1, 1, 1), base_channels=8, stage_channels=(16, 16, 16), deep=True),
+    ],
+    ids=["deep", "attention", "wider at once"],
+)
+def test_a_shortcut_that_pools_goes_with_its_block_at_every_size(build):
+    net = build().eval()
+    for size in ((45, 37), (32, 32), (1, 5)):
+        with torch.no_grad():
+            assert net(torch.rand(2, 3, *size)).shape == (2, 1000)
+        functional.reset_net(net)
+
+
+def test_an_attention_of_channels_and_places_sees_sequences_of_any_length():
+    net = models.create("att_ms_resnet18", T=3, base_channels=8, num_classes=4)
+    for steps in (1, 3, 5):
+        assert net(torch.rand(steps, 2, 3, 32, 32)).shape == (2, 4)
+        functional.reset_net(net)

@@ -69,6 +69,11 @@ def _with_blocks(family: str) -> tuple[str, ...]:
     return (f"spikescope.models.{family}", *blocks, *join, f"{_TABLES}:RESNET_FILES=model_urls")
 
 
+def _with_constants(room: str, names: str) -> tuple[str, ...]:
+    """The module of a data set and constants that published code reads from it."""
+    return (f"spikescope.datasets.{room}", *(f"spikescope.datasets.{room}:{name}" for name in names.split()))
+
+
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
     "activation_based.encoding": (
@@ -146,6 +151,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.compat.addresses",
     ),
     "datasets.es_imagenet": ("spikescope.datasets:ESImageNet", "spikescope.compat.es_imagenet"),
+    "datasets.shd": _with_constants("shd", "SHD_N_CLASSES SSC_N_CLASSES"),
+    "datasets.speechcommands": _with_constants(
+        "speechcommands", "EXCEPT_FOLDER FOLDER_IN_ARCHIVE HASH_DIVIDER TEST_RECORD TRAIN_RECORD URL VAL_RECORD"
+    ),
     "datasets.to_x_rep": ("spikescope.datasets.to_x_rep",),
     "activation_based.model": ("spikescope.models",),
     **{f"activation_based.model.{family}": (f"spikescope.models.{family}",) for family in _FAMILIES},

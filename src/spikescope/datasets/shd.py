@@ -21,6 +21,8 @@ from .frames.integrate import cal_fixed_frames_number_segment_index, duration_bo
 
 __all__ = ["SpikingHeidelbergDigits", "SpikingSpeechCommands", "integrate_spikes"]
 
+SHD_N_CLASSES, SSC_N_CLASSES = 20, 35
+
 UNITS = 700
 
 
@@ -196,7 +198,7 @@ class SpikingHeidelbergDigits(SpikesInFiles):
     IEEE TNNLS 2022.
     """
 
-    name, parts, number_of_classes = "shd", ("train", "test"), 20
+    name, parts, number_of_classes = "shd", ("train", "test"), SHD_N_CLASSES
 
     @followed_by(SpikesInFiles.__init__)
     def __init__(self, root: StoredPath, train: bool | None = None, *arguments: Any, **options: Any) -> None:
@@ -224,7 +226,7 @@ class SpikingSpeechCommands(SpikesInFiles):
     Otherwise as `SpikingHeidelbergDigits`.
     """
 
-    name, parts, number_of_classes = "ssc", ("train", "valid", "test"), 35
+    name, parts, number_of_classes = "ssc", ("train", "valid", "test"), SSC_N_CLASSES
 
     @followed_by(SpikesInFiles.__init__)
     def __init__(self, root: StoredPath, split: str = "train", *arguments: Any, **options: Any) -> None:
