@@ -60,8 +60,9 @@ def coordinates(source: Source, held: list[Variable]) -> dict[str, tuple[str, An
         "sample": ("trial", source.trials.sample),
         "step": ("step", np.arange(steps)),
     }
+    names = source.note_names(RESERVED)
     for name, values in source.notes().items():
-        made[f"note_{name}" if name in RESERVED else name] = ("trial", note_column(values))
+        made[names[name]] = ("trial", note_column(values))
     if source.dt is not None:
         made["time"] = ("step", (np.arange(steps) + 0.5) * source.dt)  # the middle of a step
     for variable in held:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ __all__ = ["Piece", "Source", "Spikes", "Trials", "as_array", "dtype_of", "note_
 
 AT_ONCE = 1 << 24
 """Numbers that are unpacked at a time."""
+
+NETWORK: Final = "(network)"
+"""What the network itself is called, whose name is empty."""
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -100,6 +103,7 @@ class Source:
                 f"{owner}: the format holds spikes alone, but of these only {', '.join(self.left_out)} "
                 f"{'is' if len(self.left_out) == 1 else 'are'} there."
             )
+        _distinct(owner, [(f"{held.name!r} of {held.layer!r}", _label(held)) for held in (*self.spikes, *self.values)])
         self._runs = choose_runs(owner, [*self.spikes, *self.values], runs)
         self.trials = self._trials()
         self._progress, self._done = progress, 0
@@ -149,6 +153,27 @@ class Source:
     def label(self, signal: Any) -> str:
         """A name that no other signal of the export has: of spikes the layer, of others with the signal behind it."""
         return _label(signal)
+
+    def path(self, signal: Any, beside: str = "") -> str:
+        """Its label as a name for a place in a file; a ValueError where two labels would have one, or one that is
+        `beside` them.
+        """
+        labels = [_label(held) for held in (*self.spikes, *self.values)]
+        other = [(f"the table of {beside}", beside)] if beside else []
+        _distinct(self.owner, [*other, *((repr(label), path_name(label)) for label in labels)])
+        return path_name(_label(signal))
+
+    def layer_path(self, signal: Any) -> str:
+        """Likewise of its layer."""
+        layers = dict.fromkeys(held.layer for held in (*self.spikes, *self.values))
+        _distinct(self.owner, [(repr(layer), path_name(layer or NETWORK)) for layer in layers])
+        return path_name(signal.layer or NETWORK)
+
+    def note_names(self, taken: Container[str]) -> dict[str, str]:
+        """What the notes are called beside names that are taken: those with `note_` before them."""
+        made = {name: f"note_{name}" if name in taken else name for name in self.notes()}
+        _distinct(self.owner, [(f"the note {name!r}", path_name(held)) for name, held in made.items()])
+        return made
 
     @staticmethod
     def neurons(signal: Any) -> Ints:
@@ -296,6 +321,17 @@ def note_column(values: list[Any]) -> np.ndarray[Any, Any]:
     return np.array(["" if held is None else str(held) for held in values])
 
 
+def _distinct(owner: str, names: Iterable[tuple[str, str]]) -> None:
+    """Refuse two things that would have one name in the export, where one of them would be lost."""
+    known: dict[str, str] = {}
+    for what, name in names:
+        if (other := known.setdefault(name, what)) != what:
+            raise ValueError(
+                f"{owner}: {other} and {what} would both be called {name!r}. Export them one by one, with layers= and "
+                "signals=, or give the modules or notes other names."
+            )
+
+
 def _of_no_sample(signal: Any, chosen: Iterable[Any]) -> bool:
     """Whether it is a number of its layer, such as a learned time constant, beside signals of several samples."""
     several = {run.index for held in chosen for run in held.runs if run.samples > 1}
@@ -304,5 +340,5 @@ def _of_no_sample(signal: Any, chosen: Iterable[Any]) -> bool:
 
 
 def _label(signal: Any) -> str:
-    name = signal.layer or "(network)"
+    name = signal.layer or NETWORK
     return name if signal.name == "spike" else f"{name}.{signal.name}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base import ObjectFormat
-from ..source import Source, path_name
+from ..source import Source
 
 __all__ = ["NIRDataFormat"]
 
@@ -45,16 +45,22 @@ class NIRDataFormat(ObjectFormat):
         nodes: dict[str, dict[str, Any]] = {}
         for signal in source.spikes:
             name = "spikes" if signal.name == "spike" else signal.name
-            nodes.setdefault(path_name(signal.layer), {})[name] = _events(nir, source, signal, int(lengths[0]))
+            nodes.setdefault(_node(source, signal), {})[name] = _events(nir, source, signal, int(lengths[0]))
         for signal in source.values:
             values = np.stack([held for _, held in source.by_trial(signal)])
-            nodes.setdefault(path_name(signal.layer), {})[signal.name] = nir.TimeGriddedData(values, source.step)
+            nodes.setdefault(_node(source, signal), {})[signal.name] = nir.TimeGriddedData(values, source.step)
         return nir.NIRGraphData({name: nir.NIRNodeData(held) for name, held in nodes.items()})
 
     def save(self, made: Any, path: Path) -> None:
         import nir
 
         nir.write_data(path, made)
+
+
+def _node(source: Source, signal: Any) -> str:
+    """The name of a node; of the network itself it is empty."""
+    name = source.layer_path(signal)
+    return name if signal.layer else ""
 
 
 def _events(nir: Any, source: Source, signal: Any, steps: int) -> Any:

@@ -87,9 +87,9 @@ def _trials(pynwb: Any, source: Source) -> Any:
         "run": ("The run of the recording: a run goes from one reset of the network to the next.", trials.run),
         "sample": ("The sample in the batch of that run.", trials.sample),
     }
+    names = source.note_names({*columns})
     for name, values in source.notes().items():
-        column = path_name(f"note_{name}" if name in columns else name)
-        columns[column] = (f"What was noted of the trial as {name!r}.", note_column(values))
+        columns[path_name(names[name])] = (f"What was noted of the trial as {name!r}.", note_column(values))
     return pynwb.epoch.TimeIntervals(
         name="trials",
         description="Samples of runs. Each begins from the reset state; they are laid one after the other without a "
@@ -141,7 +141,7 @@ def _series(pynwb: Any, source: Source, signal: Any) -> Any:
     data = DataChunkIterator(rows(), dtype=dtype_of(signal), maxshape=(None, len(neurons)), buffer_size=1 << 10)
     numbers = "" if signal.neurons is None else f" Its columns are the neurons {neurons.tolist()}."
     return pynwb.TimeSeries(
-        name=path_name(source.label(signal)),
+        name=source.path(signal),
         description=f"{signal.name} of the layer {signal.layer!r} with the shape {tuple(signal.neuron_shape)}, "
         f"flattened; a value stands in the middle of its step.{numbers}",
         data=H5DataIO(data, compression="gzip", compression_opts=1, shuffle=True),

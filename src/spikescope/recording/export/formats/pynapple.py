@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base import FileFormat
-from ..source import Ints, Source, note_column, path_name
+from ..source import Ints, Source, note_column
 
 __all__ = ["PynappleFormat"]
 
@@ -33,8 +33,8 @@ class PynappleFormat(FileFormat):
         """
         trials = source.trials
         about = {"run": trials.run, "sample": trials.sample}
-        for name, told in source.notes().items():
-            about[f"note_{name}" if name in (*about, "start", "end") else name] = note_column(told)
+        names, notes = source.note_names({*about, "start", "end"}), source.notes()
+        about |= {names[name]: note_column(told) for name, told in notes.items()}
         support = _support(np.stack([trials.start, trials.start + trials.steps], axis=1), source.step)
         _save(path / "trials.npz", "IntervalSet", **support, _metadata=np.array(about, dtype=object))
         for signal in source.spikes:
@@ -42,7 +42,7 @@ class PynappleFormat(FileFormat):
             times = source.seconds(held.trial, held.step)
             order = np.argsort(times, kind="stable")
             _save(
-                path / f"{path_name(source.label(signal))}.npz",
+                path / f"{source.path(signal, 'trials')}.npz",
                 "TsGroup",
                 t=times[order],
                 index=neurons[held.neuron[order]],
@@ -55,7 +55,7 @@ class PynappleFormat(FileFormat):
                 when.append((trials.start[trial] + np.arange(len(values)) + 0.5) * source.step)
                 rows.append(values)
             _save(
-                path / f"{path_name(source.label(signal))}.npz",
+                path / f"{source.path(signal, 'trials')}.npz",
                 "TsdFrame",
                 t=np.concatenate(when),
                 d=np.concatenate(rows),

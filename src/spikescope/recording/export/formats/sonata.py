@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base import FileFormat
-from ..source import Source, path_name
+from ..source import Source
 
 __all__ = ["SonataFormat"]
 
@@ -45,15 +45,16 @@ class SonataFormat(FileFormat):
             held, neurons = source.whole(signal), source.neurons(signal)
             order = np.lexsort((held.neuron, held.step, held.trial))
             bounds = np.searchsorted(held.trial[order], np.arange(len(places) + 1))
+            layer = source.layer_path(signal)
             name = "spikes.h5" if signal.name == "spike" else f"{signal.name}_spikes.h5"
             for index in np.unique(np.isin(trials.run, [run.index for run in source.runs(signal)]).nonzero()[0]):
                 part = order[bounds[index] : bounds[index + 1]]
                 with h5py.File(places[index] / name, "a") as file:
-                    _spikes(h5py, file, signal, neurons[held.neuron[part]], (held.step[part] + 0.5) * source.step * 1e3)
+                    _spikes(h5py, file, layer, neurons[held.neuron[part]], (held.step[part] + 0.5) * source.step * 1e3)
         for signal in source.values:
             for index, values in source.by_trial(signal):
                 with h5py.File(places[index] / f"{signal.name}_report.h5", "a") as file:
-                    _report(file, signal, source.neurons(signal), values, source.step * 1e3)
+                    _report(file, source.layer_path(signal), source.neurons(signal), values, source.step * 1e3)
 
 
 def _head(file: Any) -> None:
@@ -62,12 +63,8 @@ def _head(file: Any) -> None:
         file.attrs["version"] = np.array([0, 1], dtype=np.uint32)
 
 
-def _population(signal: Any) -> str:
-    return path_name(signal.layer or "(network)")
-
-
 def _nodes(file: Any, source: Source, signal: Any) -> None:
-    name, number = _population(signal), int(source.neurons(signal).max(initial=-1)) + 1
+    name, number = source.layer_path(signal), int(source.neurons(signal).max(initial=-1)) + 1
     if f"nodes/{name}" in file:
         return
     group = file.create_group(f"nodes/{name}")
@@ -77,18 +74,18 @@ def _nodes(file: Any, source: Source, signal: Any) -> None:
     group.create_group("0")
 
 
-def _spikes(h5py: Any, file: Any, signal: Any, neurons: Any, times: Any) -> None:
+def _spikes(h5py: Any, file: Any, layer: str, neurons: Any, times: Any) -> None:
     _head(file)
-    group = file.create_group(f"spikes/{_population(signal)}")
+    group = file.create_group(f"spikes/{layer}")
     sorting = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype=np.uint8)
     group.attrs.create("sorting", 2, dtype=sorting)
     group["timestamps"], group["node_ids"] = times, neurons.astype(np.uint64)
     group["timestamps"].attrs["units"] = "ms"
 
 
-def _report(file: Any, signal: Any, neurons: Any, values: Any, dt: float) -> None:
+def _report(file: Any, layer: str, neurons: Any, values: Any, dt: float) -> None:
     _head(file)
-    group = file.create_group(f"report/{_population(signal)}")
+    group = file.create_group(f"report/{layer}")
     group["data"] = values
     group["data"].attrs["units"] = "1"
     group["mapping/node_ids"] = neurons.astype(np.uint64)

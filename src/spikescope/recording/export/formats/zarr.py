@@ -43,6 +43,7 @@ class ZarrFormat(FileFormat):
         for variable in held:
             chunks = _chunks(variable.shape, variable.dtype.itemsize, source.runs(variable.signal))
             options: dict[str, Any] = {"chunks": chunks, "dimension_names": variable.dims, "fill_value": 0}
+            source.path(variable.signal)  # refuses two of one name
             name, shape, dtype = path_name(variable.name), variable.shape, variable.dtype
             made = group.create_array(name, shape=shape, dtype=dtype, attributes={"coordinates": beside}, **options)
             for piece in source.pieces(variable.signal, multiple=chunks[1]):
