@@ -32,6 +32,7 @@ _ANN2SNN = (
 )
 _CLOCK_ANN2SNN = ("spikescope.ann2snn", "spikescope.compat.ages.clock_conversion:Converter")
 _BOTH_WAYS = "spikescope.compat.ages.functions:bidirectional_rnn_cell_forward"
+_ONE_WAY = "spikescope.compat.ages.functions:directional_rnn_cell_forward"
 
 
 def _later(names: str) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "spikescope.neuron.mixing",
     ),
     "activation_based.surrogate": ("spikescope.surrogate", *_UP_TO_14, "spikescope.compat.ages.slopes"),
-    "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, "spikescope.compat.ages.late"),
+    "activation_based.rnn": ("spikescope.rnn", _BOTH_WAYS, _ONE_WAY, "spikescope.compat.ages.late"),
     "activation_based.layer": (
         "spikescope.layer",
         *_later("TLastMultiStepContainer TLastSeqToANNContainer"),

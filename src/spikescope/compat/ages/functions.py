@@ -8,9 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ... import functional
+from ...rnn import SpikingRNNCellBase
 from .watched import set_monitor
 
-__all__ = ["bidirectional_rnn_cell_forward", "fuse_convbn2d", "set_monitor", "spike_mse_loss"]
+__all__ = [
+    "bidirectional_rnn_cell_forward",
+    "directional_rnn_cell_forward",
+    "fuse_convbn2d",
+    "set_monitor",
+    "spike_mse_loss",
+]
 
 
 def spike_mse_loss(x: Tensor, spikes: Tensor) -> Tensor:
@@ -27,6 +34,19 @@ def fuse_convbn2d(conv2d: nn.Conv2d, bn2d: nn.BatchNorm2d, k: Any = None, b: Any
     return functional.fuse_convbn2d(conv2d, bn2d)
 
 
+def directional_rnn_cell_forward(cell: nn.Module, x: Tensor, states: Any) -> tuple[Tensor, Any]:
+    """The outputs `[T, N, H]` of a cell along `x` `[T, N, *]`, and its last state.
+
+    - `states`: the first state, `[N, H]`; of several `[K, N, H]` or a tuple, of which the first is the output.
+
+    >>> cell = spikescope.rnn.SpikingVanillaRNNCell(3, 4)
+    >>> directional_rnn_cell_forward(cell, torch.zeros(5, 2, 3), torch.zeros(2, 4))[0].shape
+    torch.Size([5, 2, 4])
+    """
+    outputs, ends = _through(cell, list(x), states)
+    return torch.stack(outputs), ends
+
+
 def bidirectional_rnn_cell_forward(
     cell: nn.Module, cell_reverse: nn.Module, x: Tensor, states: Any, states_reverse: Any
 ) -> tuple[Tensor, Any, Any]:
@@ -38,7 +58,9 @@ def bidirectional_rnn_cell_forward(
 
 def _through(cell: nn.Module, steps: list[Tensor], states: Any) -> tuple[list[Tensor], Any]:
     outputs = []
+    if isinstance(states, Tensor) and states.ndim > 2 and isinstance(cell, SpikingRNNCellBase):
+        states = tuple(states)  # as our cells of several states take them
     for x in steps:
         states = cell(x, states)
-        outputs.append(states if isinstance(states, Tensor) else states[0])
+        outputs.append(states if isinstance(states, Tensor) and states.ndim < 3 else states[0])
     return outputs, states
