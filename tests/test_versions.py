@@ -1,5 +1,6 @@
 """Which versions of PyTorch run, and that pyproject.toml, the code and the page of results say the same."""
 
+import ast
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from spikescope.internals.versions import NEWEST, OLDEST, check_version
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "tests" / "sweeps" / "matrix.json"
+FILES = sorted((ROOT / "src").rglob("*.py"))
 MEASURED = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
@@ -55,3 +57,16 @@ def test_the_page_shows_what_was_measured(row, page):
     cells = (row[name] for name in ("torch", "triton", "numpy", "python", "passed", "failed", "skipped"))
     assert f"| {' | '.join(map(str, cells))} |" in (ROOT / "docs" / page).read_text()
     assert OLDEST <= tuple(int(part) for part in row["torch"].split(".")[:2]) <= NEWEST
+
+
+def calls_of_torchscript(text):
+    named = (ast.unparse(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
+    return [name for name in named if name.startswith("torch.jit.")]
+
+
+def test_the_package_itself_uses_nothing_that_is_deprecated_with_torchscript():
+    """The suite does not see the warnings of `torch.jit`, since PyTorch raises them of itself: none is to be ours."""
+    assert calls_of_torchscript("def f(net, x):\n    return torch.jit.trace(net, x)")
+    texts = {path: path.read_text() for path in FILES}
+    assert any("torch.jit" in text for text in texts.values())  # in what is said of it
+    assert not [path for path, text in texts.items() if "torch.jit" in text and calls_of_torchscript(text)]

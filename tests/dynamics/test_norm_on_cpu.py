@@ -239,7 +239,7 @@ def test_a_kernel_that_gives_other_bits_is_found_out(monkeypatch):
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_compiled_code_and_traces_have_pytorchs():
     ours, plain = pair((4, 8, 5, 5))
     x = random(4, 8, 5, 5)

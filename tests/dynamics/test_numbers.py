@@ -114,7 +114,6 @@ def test_a_learned_surrogate_leaves_the_spike_of_any_potential(cls):
         assert torch.equal(results[1].gradients[name].isnan(), held.isnan()), name
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # PyTorch's own use of it
 def test_a_learned_surrogate_in_forward_mode_leaves_the_spike_too():
     smooth = torch.tensor([math.inf, math.nan, 0.3])
     y, tangent = torch.func.jvp(lambda s: _learned_by(torch.tensor([1.0, 0.0, 1.0]), s), (smooth,), (torch.ones(3),))

@@ -165,7 +165,6 @@ def test_nested_derivatives_fall_back_and_are_right():
         curvature("cpp")(x)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own
 def test_forward_mode_falls_back_and_is_right():
     def node(backend):
         return make(LIFNode, backend, surrogate_function=Sigmoid(spiking=False))

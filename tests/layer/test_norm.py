@@ -259,7 +259,6 @@ def test_an_ensemble_by_vmap_updates_every_running_variance():
         torch.testing.assert_close(buffers["running_var"][i], alone.running_var)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch itself, at the first forward mode
 def test_nested_transforms_of_a_repeated_frame():
     linear = layer.Linear(3, 2, step_mode="m").double()
     norm = layer.BatchNorm1d(2, step_mode="m", track_running_stats=False).double()

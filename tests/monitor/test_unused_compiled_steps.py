@@ -11,7 +11,6 @@ from spikescope.monitor import record
 pytestmark = [
     pytest.mark.skipif(not hooks_read_their_call(), reason="this PyTorch's compiler moves the hooks of tensors"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*script_method.* is deprecated:DeprecationWarning"),
 ]
 
 

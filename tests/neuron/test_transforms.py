@@ -24,8 +24,6 @@ from spikescope.surrogate import registry as surrogates
 
 # of PyTorch itself
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated"),
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node"),
 ]

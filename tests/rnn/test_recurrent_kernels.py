@@ -298,7 +298,7 @@ class TestTheLoopRuns:
         assert runs_the_loop(copy.deepcopy(net).bfloat16(), self.x.bfloat16())
 
     @every
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
     def test_in_transforms_traces_and_forward_mode(self, name, by_loop):
         net = made(name, 3, 5, 1)
 

@@ -185,7 +185,6 @@ MONITORS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("name", MONITORS)
 def test_no_hook_is_left_on_modules_of_torch(name):
     net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -224,7 +223,6 @@ def test_sockets_that_were_asked_for_stay():
     assert hooks_of(net) == before
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("twin", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_of_a_monitored_network_is_without_passing_hooks(twin):
     net = nn.Sequential(nn.Linear(8, 4), nn.ReLU())
