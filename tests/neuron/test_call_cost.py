@@ -6,6 +6,7 @@ import pytest
 import torch
 from neuron_cases import POINTWISE, make, sequence
 
+from spikescope.internals import LeanFunction
 from spikescope.neuron import LIFNode
 from spikescope.neuron.fast import shortcut
 
@@ -81,3 +82,46 @@ def test_a_step_of_which_no_kernel_runs_the_whole_runs_few_functions(made, backe
     node, x = made(monkeypatch)(backend=backend), torch.rand(3, 5, requires_grad=True)
     functions, _ = forwards(node, x, monkeypatch)
     assert functions <= most
+
+
+def below(cls):
+    return {cls}.union(*map(below, cls.__subclasses__()))
+
+
+def test_no_function_of_ours_has_its_arguments_bound_to_a_signature_at_every_call():
+    """PyTorch does so where a function has a `setup_context`, from 2.15 on below Python too."""
+    functions = below(LeanFunction)
+    assert any(function.setup_context is not torch.autograd.Function.setup_context for function in functions)
+    for function in functions:
+        assert function.outside.__self__.setup_context is torch.autograd.Function.setup_context, function
+
+
+def test_a_function_with_a_context_runs_itself_alone_and_keeps_its_gradients(monkeypatch):
+    class Product(LeanFunction):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x, y):
+            return x * y
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx, grad):
+            x, y = ctx.saved_tensors
+            return grad * y, grad * x
+
+        @staticmethod
+        def jvp(ctx, dx, dy):
+            x, y = ctx.saved_tensors
+            return dx * y + x * dy
+
+    x, y = (torch.tensor(held, dtype=torch.float64, requires_grad=True) for held in ([0.3, -1.7], [2.1, 0.7]))
+    functions, _ = counted(lambda: Product.apply(x, y), monkeypatch)
+    assert functions - 1 == 6  # apply, the two that are written, what calls them, and what they save tensors by
+    assert torch.autograd.gradcheck(Product.apply, (x, y), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(Product.apply, (x, y))
+    assert torch.equal(torch.func.vmap(Product.apply)(x, y), x * y)

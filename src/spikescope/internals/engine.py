@@ -169,7 +169,25 @@ class _Lean(FunctionMeta):
         function._backward_cls.apply = function.backward
         for name, value in function.at_first.items():
             setattr(function._backward_cls, name, value)
-        function.outside = super(torch.autograd.Function, function).apply  # type: ignore[misc]  # of a base in C
+        called = function if function.setup_context is torch.autograd.Function.setup_context else _at_once(function)
+        function.outside = super(torch.autograd.Function, called).apply  # type: ignore[misc]  # of a base in C
+
+
+def _at_once(function: Any) -> Any:
+    """The same function as one whose `forward` is given the context, which no transform of `torch.func` can take.
+
+    From PyTorch 2.15 on its base in C, too, binds the arguments of a function that has a `setup_context`.
+    """
+
+    def run(ctx: Any, *args: Any) -> Any:
+        found = function.forward(*args)
+        function.setup_context(ctx, args, found)
+        return found
+
+    plain = torch.autograd.Function.setup_context
+    return type(function)(
+        function.__name__, (function,), {"forward": staticmethod(run), "setup_context": staticmethod(plain)}
+    )
 
 
 class LeanFunction(torch.autograd.Function, metaclass=_Lean):
