@@ -224,7 +224,7 @@ def _are_views(a: Tensor, b: Tensor) -> bool:
 
 
 def out_of_inference(x: Tensor) -> Tensor:
-    """A tensor that a backward pass can keep: `x`, or of one of inference mode the same numbers in the same places.
+    """A tensor that a backward pass can keep: `x`, or of one of inference mode a copy of its numbers.
 
     A frame that is repeated stays one frame, which layers without a state compute once.
 
@@ -236,8 +236,9 @@ def out_of_inference(x: Tensor) -> Tensor:
     """
     if not x.is_inference():
         return x
-    x = x.detach()
-    if x.layout is not torch.strided or not x.numel() or x.is_conj() or x.is_neg():
-        return x.clone()
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.as_strided((extent,), (1,)).clone().as_strided(x.shape, x.stride(), 0)
+    once = x.detach()
+    if x.layout is torch.strided:
+        for axis, stride in enumerate(x.stride()):
+            once = once.narrow(axis, 0, 1) if stride == 0 and x.shape[axis] > 1 else once
+    held = once.clone()
+    return held if once.shape == x.shape else held.expand(x.shape)
