@@ -138,6 +138,15 @@ class TestGated:
         assert node.u == node.v == 0.0
         node(torch.ones(1, 4))
         assert torch.equal(node.u, node.v)
+        node.reset()
+        other = GatedLIFNode(2)
+        node.u, other.v = torch.full((4,), 0.3), torch.full((4,), 0.3)
+        assert node.v is node.u
+        x = torch.full((1, 4), 0.4)
+        assert torch.equal(node(x), other(x))
+        assert torch.equal(node.u, other.v)
+        node.reset()
+        assert node.u == 0.0
 
     def test_a_shape_of_numbers(self):
         node = GatedLIFNode(2, inplane=(3,))

@@ -127,6 +127,10 @@ class GatedLIFNode(PointwiseNeuron):
         held: Value = self.v
         return held
 
+    @u.setter
+    def u(self, value: Value) -> None:
+        self.v = value
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """The entries, of channels also as SpikingJelly has them: `[C]` and `[T, C]`, without places."""
         for name, own in self.named_parameters(recurse=False):
