@@ -40,7 +40,7 @@ def by_hand(name, cell, xs, states):
     for x in xs:
         states = cell(x, states)
         outputs.append(states if name in ("one state", "vanilla", "gru") else states[0])
-    return torch.stack(outputs), states
+    return torch.stack(outputs), torch.stack(states) if name == "lstm, stacked" else states
 
 
 def same(a, b):
@@ -60,8 +60,25 @@ def test_outputs_and_last_states_are_those_of_a_loop(name):
     assert found.shape == (5, 2, 4)
     assert torch.equal(found, wanted)
     assert same(last, ends)
+    assert type(last) is type(first)
     back, ends_back = by_hand(name, other, x.flip(0), second)
     both, last, last_back = bidirectional_rnn_cell_forward(cell, other, x, first, second)
     assert torch.equal(both, torch.cat((wanted, back.flip(0)), -1))
     assert same(last, ends)
     assert same(last_back, ends_back)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_sequence_without_steps_has_outputs_of_the_shape_of_the_state_which_stays(name):
+    from spikingjelly.activation_based.rnn import bidirectional_rnn_cell_forward, directional_rnn_cell_forward
+
+    cell, first = (make() for make in CELLS[name])
+    found, last = directional_rnn_cell_forward(cell, torch.randn(0, 2, 4), first)
+    assert found.shape == (0, 2, 4)
+    assert same(last, first)
+    both, last, last_back = bidirectional_rnn_cell_forward(cell, cell, torch.randn(0, 2, 4), first, first)
+    assert both.shape == (0, 2, 8)
+    assert same(last, first)
+    assert same(last_back, first)
+    with pytest.raises(ValueError, match=r"T=0 .* Hand over the first state"):
+        directional_rnn_cell_forward(cell, torch.randn(0, 2, 4), None)
