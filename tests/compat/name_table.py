@@ -65,13 +65,16 @@ def what_became(module: str, name: str) -> str:
     return "otherwise" if name in OTHERWISE else "runs"
 
 
-def group_of(module: str) -> str:
-    """The heading under which the names of a module stand: the alias that gives them, or the part that is not here.
+def group_of(module: str, name: str) -> str:
+    """The heading under which a name stands: the alias that gives it, or the part that is not here.
 
-    The package of data sets hands on what its modules have, and each name is counted once.
+    What the modules of data sets have stands under the package where that has it too, here or in a release.
     """
     heading = area_of(module) or home(module) or module
-    return "datasets" if heading in PARTS_OF_DATASETS else heading
+    if heading not in PARTS_OF_DATASETS:
+        return heading
+    handed_on = name in catalogue()["datasets"].names or what_became("datasets", name) != "not"
+    return "datasets" if handed_on else heading
 
 
 def gathered() -> dict[str, dict[str, tuple[set[str], str]]]:
@@ -82,9 +85,10 @@ def gathered() -> dict[str, dict[str, tuple[set[str], str]]]:
         for name, ages in entry.names.items():
             if name in OTHER_PACKAGES:
                 continue
-            before, became = groups[group_of(module)].get(name, (set(), "not"))
+            group = groups[group_of(module, name)]
+            before, became = group.get(name, (set(), "not"))
             now = what_became(module, name)
-            groups[group_of(module)][name] = (before | set(ages.split()), became if now == "not" else now)
+            group[name] = (before | set(ages.split()), became if now == "not" else now)
     return dict(sorted(groups.items()))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from count_names import counts, in_a_release, status, text
-from name_table import CHINESE, GUIDE, in_chinese, table
+from name_table import CHINESE, GUIDE, gathered, in_chinese, table
 
 import spikescope
 from spikescope.compat import install, uninstall
@@ -54,6 +54,15 @@ def test_the_table_in_the_guide_is_that_of_the_aliases():
     written = GUIDE.read_text()
     assert written == table(), "run `python tests/compat/name_table.py`"
     assert CHINESE.read_text() == in_chinese(written), "run `python tests/compat/name_table.py`"
+
+
+def test_a_name_that_runs_is_there_under_the_heading_where_the_table_has_it():
+    missing = []
+    for group, names in gathered().items():
+        for name, (_, became) in names.items():
+            if became != "not" and status(".".join(filter(None, ("spikingjelly", group, name)))) != "here":
+                missing.append(f"{group}.{name}")
+    assert not missing
 
 
 ROOT = Path(__file__).parents[2]

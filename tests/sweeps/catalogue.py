@@ -13,6 +13,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,20 @@ class Package:
             elif isinstance(node, ast.ImportFrom) and (target := self._target(module, node)) in self.modules:
                 for alias in node.names:
                     if alias.name == "*":
-                        found |= self.names(target)
+                        found |= self.handed_on(target)
                     elif is_package and alias.name in self.names(target):
                         found.add(alias.asname or alias.name)
         self._names[module] = {name for name in found if not name.startswith("_")}
         return self._names[module]
+
+    def handed_on(self, module: str) -> set[str]:
+        """What `from module import *` gives of its names: those in `__all__` where the module has a list of them."""
+        names = self.names(module)
+        for node in statements(self.modules[module][0].body):
+            if isinstance(node, ast.Assign) and "__all__" in [name for to in node.targets for name in assigned(to)]:
+                with suppress(ValueError):  # a list that is computed
+                    names = names & set(ast.literal_eval(node.value))
+        return names
 
     def imports(self, module: str) -> dict[str, str]:
         """Names that a module imports, to `module` or `module:name`."""

@@ -75,6 +75,9 @@ def _with_constants(room: str, names: str) -> tuple[str, ...]:
     return (f"spikescope.datasets.{room}", *(f"spikescope.datasets.{room}:{name}" for name in names.split()))
 
 
+_CLASSES_OF_SHD = "SHD_N_CLASSES SSC_N_CLASSES"
+
+
 SOURCES: dict[str, tuple[str, ...]] = {
     **{f"activation_based.{room}": (f"spikescope.{room}",) for room in _ROOMS},
     "activation_based.encoding": (
@@ -146,13 +149,13 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "clock_driven.ann2snn.modules": (*_CLOCK_ANN2SNN, "spikescope.compat.ages.gates"),
     "clock_driven.tensor_cache": ("spikescope.spikes", "spikescope.compat.tensor_cache"),
     "cext.neuron": ("spikescope.compat.ages.extension",),
-    "datasets": ("spikescope.datasets",),
+    "datasets": ("spikescope.datasets", *(f"spikescope.datasets.shd:{name}" for name in _CLASSES_OF_SHD.split())),
     "datasets.cifar10_dvs": (
         *(f"spikescope.datasets:{name}" for name in ("CIFAR10DVS", "CIFAR10DVSTEBNSplit", "CIFAR10DVS_CLASS_NAMES")),
         "spikescope.compat.addresses",
     ),
     "datasets.es_imagenet": ("spikescope.datasets:ESImageNet", "spikescope.compat.es_imagenet"),
-    "datasets.shd": _with_constants("shd", "SHD_N_CLASSES SSC_N_CLASSES"),
+    "datasets.shd": _with_constants("shd", _CLASSES_OF_SHD),
     "datasets.speechcommands": _with_constants(
         "speechcommands", "EXCEPT_FOLDER FOLDER_IN_ARCHIVE HASH_DIVIDER TEST_RECORD TRAIN_RECORD URL VAL_RECORD"
     ),
