@@ -7,40 +7,7 @@ from typing import Any
 
 from ..errors import check_choice
 
-__all__ = ["ByStates", "forward_by", "from_states", "places_of"]
-
-
-def places_of(module: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
-    """The memories of `module` and of all modules inside: name with its path, owner, name there.
-
-    >>> [name for name, _, _ in places_of(torch.nn.Sequential(spikescope.neuron.IFNode()))]
-    ['0.v']
-    """
-    return [
-        (f"{path}.{name}" if path else name, inner, name)
-        for path, inner in module.named_modules(prefix=prefix)
-        if isinstance(inner, ByStates)
-        for name in inner._memories
-    ]
-
-
-def from_states(
-    module: Any, places: list[tuple[str, Any, str]], states: Any, run: Callable[[], Any]
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """What `run` gives with `states` in these `places`, as a tuple, and what it leaves there.
-
-    `module` and all modules inside keep a state as before, also where it fails.
-    """
-    before = [(inner, inner._noted()) for inner in module.modules() if isinstance(inner, ByStates)]
-    try:
-        for (_, inner, name), held in zip(places, states, strict=True):
-            setattr(inner, name, held)
-        out = run()
-        after = tuple(inner._memories[name] for _, inner, name in places)
-    finally:
-        for inner, held in before:
-            inner._back_to(held)
-    return tuple(out) if isinstance(out, (tuple, list)) else (out,), after
+__all__ = ["ByStates", "forward_by"]
 
 
 def forward_by(name: str) -> Callable[..., Any]:
@@ -77,11 +44,10 @@ class ByStates:
     def functional_forward(
         self, inputs: tuple[Any, ...], states: tuple[Any, ...], **kwargs: Any
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """A call as a function of inputs and states: outputs and next states. The module is as before afterwards.
+        """A call as a function of inputs and states: outputs and next states. The own state is as before afterwards.
 
-        The states are those of `memories()`, in their order, and behind them those of modules inside that keep one.
-        These may be left out, and then start from what they hold; the next states are all of them.
-        `functional.get_state` and `set_state` hand around those of a whole network.
+        The states are those of `memories()`, in their order. `functional.get_state` and `set_state` hand around those
+        of a whole network.
 
         >>> spikescope.neuron.IFNode(v_reset=None).functional_forward((torch.tensor([0.75]),), (0.5,))
         ((tensor([1.]),), (tensor([0.2500]),))
@@ -116,7 +82,7 @@ class ByStates:
         writers = [at for at, cls in enumerate(order) if by in vars(cls) and cls is not ByStates]
         behind = order[writers[-1] + 1 :] if writers else order
         forward = next(vars(cls)[name] for cls in behind if name in vars(cls))
-        names = None
+        names = [key for key, _ in module.named_memories()]
         if writers and isinstance(states, (tuple, list)) and len(states) == len(own := self._states_of_base()):
             names = own
 
@@ -139,36 +105,31 @@ class ByStates:
         kwargs: dict[str, Any],
         names: list[str] | None = None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """`run` from other states than the own ones, and those of modules inside where they are given.
+        """`run` from other states than the own ones, which are as before afterwards, also where it fails.
 
         - `names`: whose states these are; all memories unless given.
         """
+        module: Any = self
+        names = [key for key, _ in module.named_memories()] if names is None else names
         for what, given in (("inputs", inputs), ("states", states)):
             if not isinstance(given, (tuple, list)):
                 raise TypeError(
                     f"{type(self).__name__}.{name} takes {what} as a tuple, also of one, but got a "
                     f"{type(given).__name__}."
                 )
-        module: Any = self
-        own = [key for key, _ in module.named_memories()] if names is None else names
-        places = [(key, self, key) for key in own]
-        if names is None:
-            places += [place for place in places_of(self) if place[1] is not self]
-        if len(states) not in (len(own), len(places)):
-            inside = ", ".join(key for key, _, _ in places[len(own) :])
+        if len(states) != len(names):
             raise ValueError(
-                f"{type(self).__name__}.{name} takes a state for each of {', '.join(own) or 'no memory'}"
-                f"{inside and f', and if you like behind them for each of {inside}'}, but got {len(states)}."
+                f"{type(self).__name__}.{name} takes a state for each of {', '.join(names) or 'no memory'}, but got "
+                f"{len(states)}."
             )
-        states = (*states, *(inner._memories[key] for _, inner, key in places[len(states) :]))
-        return from_states(self, places, states, lambda: run(*inputs, **kwargs))
-
-    def _noted(self) -> tuple[Any, ...]:
-        """What a call may change of the state, for `_back_to`."""
-        return dict(self._memories), self._assigned.copy()
-
-    def _back_to(self, held: tuple[Any, ...]) -> None:
-        memories, assigned = held
-        self._memories.update(memories)
-        self._assigned.clear()
-        self._assigned.update(assigned)
+        before, assigned = dict(self._memories), self._assigned.copy()
+        try:
+            for key, held in zip(names, states, strict=True):
+                setattr(self, key, held)
+            out = run(*inputs, **kwargs)
+            after = tuple(self._memories[key] for key in names)
+        finally:
+            self._memories.update(before)
+            self._assigned.clear()
+            self._assigned.update(assigned)
+        return tuple(out) if isinstance(out, (tuple, list)) else (out,), after

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 
-from ..base.by_states import from_states, places_of
+from ..base import MemoryModule
 
 __all__ = ["extract_memories", "load_memories", "memories", "named_memories", "to_functional_forward"]
 
@@ -21,8 +21,10 @@ def named_memories(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, A
     >>> dict(named_memories(nn.Sequential(spikescope.neuron.IFNode())))
     {'0.v': 0.0}
     """
-    for name, inner, own in places_of(module, prefix):
-        yield name, inner._memories[own]
+    for path, inner in module.named_modules(prefix=prefix):
+        if isinstance(inner, MemoryModule):
+            for name, held in inner.named_memories():
+                yield f"{path}.{name}" if path else name, held
 
 
 def memories(module: nn.Module) -> Iterator[Any]:
@@ -38,20 +40,15 @@ def extract_memories(module: nn.Module) -> list[Any]:
 
 def load_memories(module: nn.Module, memory_list: list[Any]) -> None:
     """Put the values of `extract_memories` back; a ValueError for another number of them."""
-    for (_, inner, name), held in zip(_places(module, memory_list), memory_list, strict=True):
-        setattr(inner, name, held)
-
-
-def _places(module: nn.Module, states: Sized) -> list[tuple[str, Any, str]]:
-    """The memories of `module`, one for each of `states`."""
-    places = places_of(module)
-    if len(places) != len(states):
+    names = [name for name, _ in named_memories(module)]
+    if len(names) != len(memory_list):
         raise ValueError(
-            f"load_memories got {len(states)} values for the {len(places)} memories "
-            f"{', '.join(name for name, _, _ in places)}: one is wanted for each, as extract_memories of the same "
-            "network gives them."
+            f"load_memories got {len(memory_list)} values for the {len(names)} memories {', '.join(names)}: one is "
+            "wanted for each, as extract_memories of the same network gives them."
         )
-    return places
+    for name, held in zip(names, memory_list, strict=True):
+        path, _, last = name.rpartition(".")
+        setattr(module.get_submodule(path), last, held)
 
 
 def to_functional_forward(
@@ -68,6 +65,13 @@ def to_functional_forward(
     run = module if fn is None else fn
 
     def forward(inputs: tuple[Any, ...], states: tuple[Any, ...], **kwargs: Any) -> tuple[Any, Any]:
-        return from_states(module, _places(module, states), states, lambda: run(*inputs, **kwargs))
+        before = extract_memories(module)
+        load_memories(module, list(states))
+        try:
+            out = run(*inputs, **kwargs)
+            after = tuple(extract_memories(module))
+        finally:
+            load_memories(module, before)
+        return tuple(out) if isinstance(out, tuple | list) else (out,), after
 
     return forward

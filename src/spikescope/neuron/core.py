@@ -296,13 +296,13 @@ class PointwiseNeuron(TakenOut, Neuron, abstract=True):
     def _states_of_base(self) -> list[str]:
         return [*type(self).State._fields, *type(self).driven_by]
 
-    def _noted(self) -> tuple[Any, ...]:
-        """The state, and with it `v_seq`."""
-        return super()._noted(), self._potentials.copy()
-
-    def _back_to(self, held: tuple[Any, ...]) -> None:
-        held, self._potentials = held
-        super()._back_to(held)
+    def _as_function(self, *given: Any) -> Any:
+        """As a function of states it leaves `v_seq` as it was, too."""
+        potentials = self._potentials.copy()
+        try:
+            return super()._as_function(*given)
+        finally:
+            self._potentials = potentials
 
     def reset(self) -> None:
         super().reset()
