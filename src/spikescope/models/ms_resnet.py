@@ -70,6 +70,10 @@ class MSBlock(nn.Module):
         return self.bn2(self.conv2(self.spike2(inner)))
 
 
+_MSBlock = MSBlock
+"""Its name in networks that were saved whole."""
+
+
 class _MaxBlock(MSBlock):
     """The block of `MaxResNet`, whose norms begin at 1 and whose neurons are leaky with tau = 2."""
 

@@ -23,6 +23,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+_MLP = MembraneMLP
+"""Its name in networks that were saved whole."""
+
+
 class _PatchEmbed(nn.Module):
     """An image to a map of tokens, by four convolutions, of which `pooling_stat` says which have a pool behind them."""
 

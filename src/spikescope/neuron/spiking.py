@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..sockets.hooks import may_change_output
+from ..hooks import may_change_output
 from .integrate import IntegrateAndFire
 from .multilevel import ILIFNode, TernaryIntegrateAndFire
 from .nonlinear import LIAFNode

@@ -26,8 +26,8 @@ from ..form import (
     unpacked,
     with_own_tensors,
 )
+from ..hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from ..internals import at_work, forget_compiled_code, never_a_frame_of_its_own
-from .hooks import has_hooks_of_all, may_change_output, put_hooks, take_hooks_off
 from .points import Point, Signal, Subscriber
 
 __all__ = [

@@ -10,6 +10,7 @@ from torch import nn
 
 from monitor_cases import sequence, spiking_net
 from spikescope import functional, layer, neuron
+from spikescope.hooks import may_change_output
 from spikescope.monitor import (
     AttributeMonitor,
     GradInputMonitor,
@@ -22,7 +23,6 @@ from spikescope.monitor import (
     instrument,
     record,
 )
-from spikescope.sockets.hooks import may_change_output
 
 ones = torch.ones_like
 

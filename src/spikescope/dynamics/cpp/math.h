@@ -30,6 +30,7 @@ static inline double copysign(double x, double y) { return __builtin_copysign(x,
 
 extern "C" void* aligned_alloc(size_t alignment, size_t bytes);  // of the C library
 constexpr double INFINITE = __builtin_huge_val();
+constexpr int AS_IT_IS = 4;  // of instructions that may round otherwise: as the processor is set to
 
 // Results are fresh memory, whose pages the system clears when they are first touched: in pages of 4 kB that takes
 // longer than the kernel. This asks for pages of 2 MB where the system leaves the choice to programs.

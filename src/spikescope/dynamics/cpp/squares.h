@@ -4,7 +4,6 @@
 // is asked for seldom stands apart, so that a compiler leaves the loops around it as they are.
 #if defined __AVX512F__ && BUILT_IN(__builtin_ia32_cvtps2pd512_mask) && BUILT_IN(__builtin_ia32_vfmaddpd512_mask)
 #define AT_ONCE 8
-constexpr int AS_IT_IS = 4;  // the rounding that the processor is set to
 #else
 #define AT_ONCE 4
 #endif

@@ -6,8 +6,8 @@ template <class IO> static inline bool fires(const IO& y) {
   return bits & 0x7fff;
 }
 
-// Of instructions that compare: what they ask, NaN included, and the rounding that is on.
-constexpr int NOT_EQUAL = 4, AS_IT_IS = 4;
+// What instructions that compare ask, NaN included.
+constexpr int NOT_EQUAL = 4;
 
 #if defined __AVX512BW__ && BUILT_IN(__builtin_ia32_cmpps512_mask) && BUILT_IN(__builtin_ia32_cvtmask2b512)
 #define BITS_AT_ONCE

@@ -19,7 +19,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from ...errors import StateError
-from ...sockets.hooks import put_hooks, take_hooks_off
+from ...hooks import put_hooks, take_hooks_off
 from ..checkpoint import check_state_known, untouched
 from ..network import reset_net
 from .saved_tensors import Kept, Ledger, keeping_books_by

@@ -22,11 +22,11 @@ from ... import layer
 from ...dynamics.donated import donate
 from ...dynamics.norm.batch import allow
 from ...errors import check_module, check_switches
+from ...hooks import may_change_output, put_hooks, take_hooks_off
 from ...internals import in_transform, jit_trace, saved_tensors_hook
 from ...layer.norm import BatchNorm, does_no_more
 from ...neuron import Neuron
 from ...neuron.spiking import as_in_the_library, gives_spikes
-from ...sockets.hooks import may_change_output, put_hooks, take_hooks_off
 from .convolved import Convolved, convolved_again
 from .norm_node import normed_without_waste
 from .pooled import pooled_by_shape

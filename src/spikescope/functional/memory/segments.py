@@ -18,8 +18,8 @@ from torch.utils.checkpoint import (
     noop_context_fn,
 )
 
+from ...hooks import put_hooks, take_hooks_off
 from ...internals import in_backward
-from ...sockets.hooks import put_hooks, take_hooks_off
 from ..checkpoint import Segment
 from .saved_tensors import may_keep_less
 

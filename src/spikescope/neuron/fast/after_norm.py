@@ -14,8 +14,8 @@ from torch import Tensor
 from ...dynamics import Definition, Norm, NormedRun, Sequence, plan, prepare_normed, run_normed
 from ...dynamics.key import joined_key, parted_key
 from ...fields.class_form import form_with, forms
+from ...hooks import has_hooks_of_all
 from ...sockets import found_sockets
-from ...sockets.hooks import has_hooks_of_all
 from .shortcut import Maker, Shortcut, Way, goes_as_written, names_of_the_way, short_way
 
 __all__ = ["Norm", "admits", "called", "give", "give_again", "known_way", "run_behind", "taken"]

@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...hooks import has_hooks_of_all
 from ...internals import checkpoint_at_work, function_modes, is_ordinary, is_patched, is_undisturbed
 from ...sockets import is_bare
-from ...sockets.hooks import has_hooks_of_all
 from ..core import PointwiseNeuron
 from .shortcut import Again, short_way
 
