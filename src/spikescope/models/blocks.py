@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from .. import layer
 from ..base import StepModule
-from ..errors import ShapeError, check_choice, check_tensor, check_whole, dims
+from ..errors import MANY, ShapeError, check_choice, check_number, check_tensor, check_whole, dims
 from ..functional import set_step_mode
 from ..neuron import LIFNode
 
@@ -18,8 +18,11 @@ __all__ = [
     "MembraneMLP",
     "NeuronMaker",
     "SequenceModel",
+    "check_several",
+    "check_sizes",
     "conv1x1",
     "conv3x3",
+    "hidden_of",
     "make_neuron",
     "named",
     "refuse_pretrained",
@@ -29,6 +32,40 @@ NeuronMaker = Callable[..., nn.Module]
 """A class of neurons, or a function that makes one from keywords."""
 
 Build = TypeVar("Build", bound=Callable[..., nn.Module])
+
+
+def check_sizes(owner: str, **given: Any) -> None:
+    """Refuse anything but whole numbers of at least 1."""
+    for name, value in given.items():
+        check_whole(owner, name, value)
+
+
+def check_several(owner: str, name: str, given: Any, least: int = 1) -> tuple[int, ...]:
+    """Whole numbers of at least `least`, one or more of them.
+
+    >>> check_several("Net", "depths", [1, 2])
+    (1, 2)
+    """
+    numbers = tuple(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else ()
+    if not numbers:
+        raise ValueError(f"{owner}: {name} must be several whole numbers, as (1, 2), but got {given!r}.")
+    return tuple(check_whole(owner, f"each of {name}", number, least) for number in numbers)
+
+
+def hidden_of(owner: str, dim: int, mlp_ratio: Any) -> int:
+    """How many channels an MLP over `dim` channels has inside.
+
+    >>> hidden_of("Net", 64, 4.0)
+    256
+    """
+    check_number(owner, "mlp_ratio", mlp_ratio, above=0.0, most=MANY)
+    hidden = int(dim * mlp_ratio)
+    if not hidden:
+        raise ValueError(
+            f"{owner}: mlp_ratio must leave an MLP of {dim} channels at least 1 inside, but got {mlp_ratio!r}. Take 1 "
+            "or more."
+        )
+    return hidden
 
 
 def make_neuron(
@@ -89,9 +126,11 @@ class SequenceModel(StepModule, nn.Module):
     - `step_mode='s'`: takes `[N, C, H, W]` as one step. The mean of the outputs over the steps is that of `'m'`.
     """
 
-    def __init__(self, T: int) -> None:
+    def __init__(self, T: int, **sizes: Any) -> None:
+        """Take the steps, and refuse any of the other `sizes` that is no whole number of at least 1."""
         super().__init__()
         self.T = check_whole(type(self).__name__, "T", T)
+        check_sizes(type(self).__name__, **sizes)
 
     def finish(self, step_mode: str) -> None:
         """Set the step mode of all that has been built."""

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import layer, surrogate
-from ..errors import ShapeError, check_whole, dims
+from ..errors import ShapeError, check_number, check_whole, dims
 from ..layer import MultiDimensionalAttention, TemporalWiseAttention
-from .blocks import NeuronMaker, SequenceModel, make_neuron
+from .blocks import NeuronMaker, SequenceModel, check_several, make_neuron
 from .ms_resnet import MSBlock, MSResNet
 
 __all__ = ["MASNN", "AttMSResNet", "att_ms_resnet18", "att_ms_resnet34", "att_ms_resnet104", "masnn_dvs128_gesture"]
@@ -114,26 +114,32 @@ class MASNN(SequenceModel):
         step_mode: str = "m",
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
-        if len(channels) != len(pools) or not channels:
+        gates = {"reduction_t": reduction_t, "reduction_c": reduction_c}
+        super().__init__(T, in_channels=in_channels, num_classes=num_classes, fc_hidden=fc_hidden, **gates)
+        channels, pools = (
+            check_several("MASNN", name, given) for name, given in (("channels", channels), ("pools", pools))
+        )
+        if len(channels) != len(pools):
             raise ValueError(
                 "MASNN: channels and pools must be as many numbers each, one for each convolution, but got "
                 f"{channels!r} and {pools!r}."
             )
-        height, width = (check_whole("MASNN", "input_size", size) for size in input_size)
-        pools = [check_whole("MASNN", "a number of pools", pool) for pool in pools]
+        self.input_size = check_several("MASNN", "input_size", input_size)
+        if len(self.input_size) != 2:
+            raise ValueError(f"MASNN: input_size must be a height and a width, but got {input_size!r}.")
+        height, width = self.input_size
         for pool in pools:
             if height % pool or width % pool:
                 raise ValueError(
-                    f"MASNN: each of the pools must divide the size that is left of input_size={tuple(input_size)!r}, "
-                    f"but {pool} of {tuple(pools)} comes to [{height}, {width}]."
+                    f"MASNN: each of the pools must divide the size that is left of input_size={self.input_size!r}, "
+                    f"but {pool} of {pools} comes to [{height}, {width}]."
                 )
             height, width = height // pool, width // pool
         make = (spiking_neuron, kwargs)
-        gates = (self.T, reduction_t, reduction_c)
+        narrowed = (self.T, reduction_t, reduction_c)
         before = [in_channels, *channels[:-1]]
         self.conv_blocks = nn.Sequential(
-            *(_Convolved(*sizes, gates, *make) for sizes in zip(before, channels, pools, strict=True))
+            *(_Convolved(*sizes, narrowed, *make) for sizes in zip(before, channels, pools, strict=True))
         )
         self.fc_blocks = nn.Sequential(
             _Connected(channels[-1] * height * width, fc_hidden, self.T, reduction_t, *make),
@@ -144,6 +150,11 @@ class MASNN(SequenceModel):
     def frames(self, x: Tensor) -> Tensor:
         """The input as a sequence of `T` steps."""
         x = super().frames(x)
+        if tuple(x.shape[-2:]) != self.input_size:
+            raise ShapeError(
+                f"MASNN was made for input_size={self.input_size}, but got {dims(x.shape, 'TNCHW')}. Make it with "
+                f"input_size={tuple(x.shape[-2:])}, or resize the frames."
+            )
         if x.shape[0] != self.T:
             raise ShapeError(
                 f"MASNN has gates for T={self.T} steps, but got {dims(x.shape, 'TNCHW')}. Make it with T={x.shape[0]}."
@@ -228,7 +239,9 @@ class AttMSResNet(MSResNet):
         step_mode: str = "m",
         **kwargs: Any,
     ) -> None:
-        self.reduction_c = check_whole(type(self).__name__, "reduction_c", reduction_c)  # which the blocks need
+        owner = type(self).__name__
+        check_number(owner, "dropout", dropout, least=0.0, most=1.0)
+        self.reduction_c = check_whole(owner, "reduction_c", reduction_c)  # which the blocks need
         sizes = (layers, base_channels, stem_kernel_size, stem_stride, stem_pool, stage_channels)
         super().__init__(T, in_channels, num_classes, *sizes, spiking_neuron, step_mode, **kwargs)
         self.head = nn.Linear(self.head.in_features, num_classes)  # drawn anew, as there, so that seeds give the same

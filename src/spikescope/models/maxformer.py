@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_whole
 from ..layer import SpikingSelfAttention
 from ..layer.self_attention import SelfAttention
-from .blocks import MembraneMLP, NeuronMaker, SequenceModel, make_neuron
+from .blocks import MembraneMLP, NeuronMaker, SequenceModel, check_several, hidden_of, make_neuron
 
 __all__ = ["MaxFormer", "maxformer_10_384", "maxformer_10_512", "maxformer_10_768", "maxformer_cifar"]
 
@@ -183,7 +184,9 @@ class MaxFormer(SequenceModel):
         step_mode: str = "m",
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
+        super().__init__(T, in_channels=in_channels, num_classes=num_classes)
+        check_whole("MaxFormer", "embed_dims", embed_dims, least=8)  # of which the stem has an eighth
+        depths = check_several("MaxFormer", "depths", depths, least=0)
         parts = 8 if cifar else 4
         if len(depths) != 3 or embed_dims % parts:
             raise ValueError(
@@ -194,7 +197,7 @@ class MaxFormer(SequenceModel):
             kwargs = {"tau": 2.0, "detach_reset": True, **kwargs}
         make = (spiking_neuron, kwargs)
         widths = (embed_dims // 4, embed_dims // 2, embed_dims)
-        hidden = [int(width * mlp_ratio) for width in widths]
+        hidden = [hidden_of("MaxFormer", width, mlp_ratio) for width in widths]
         self.patch_embed1 = (_StemOfSmall if cifar else _Stem)(in_channels, widths[0], *make)
         self.patch_embed2 = _Embed(widths[0], widths[1], not cifar, *make)
         self.patch_embed3 = _Embed(widths[1], widths[2], not cifar, *make)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import layer, surrogate
-from .blocks import NeuronMaker, SequenceModel, conv1x1, conv3x3, make_neuron
+from .blocks import NeuronMaker, SequenceModel, check_several, conv1x1, conv3x3, make_neuron
 
 __all__ = ["MSResNet", "MaxResNet", "max_resnet18", "ms_resnet18", "ms_resnet34", "ms_resnet104"]
 
@@ -130,11 +130,16 @@ class MSResNet(SequenceModel):
         deep: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
+        owner = type(self).__name__
+        stem_sizes = {"stem_kernel_size": stem_kernel_size, "stem_stride": stem_stride}
+        super().__init__(T, in_channels=in_channels, num_classes=num_classes, base_channels=base_channels, **stem_sizes)
+        layers = check_several(owner, "layers", layers)
+        if stage_channels is not None:
+            stage_channels = check_several(owner, "stage_channels", stage_channels)
         widths = [base_channels << stage for stage in range(len(layers))] if stage_channels is None else stage_channels
         if len(layers) not in (3, 4) or len(widths) != len(layers):
             raise ValueError(
-                f"{type(self).__name__}: layers must be three or four numbers of blocks, and stage_channels None or as "
+                f"{owner}: layers must be three or four numbers of blocks, and stage_channels None or as "
                 f"many numbers of channels, but got {layers!r} and {stage_channels!r}."
             )
         shape = {"stride": stem_stride, "padding": stem_kernel_size // 2, "bias": False}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import layer
 from ..neuron import IFNode
-from .blocks import NeuronMaker, make_neuron
+from .blocks import NeuronMaker, check_sizes, make_neuron
 
 __all__ = ["CIFAR10DVSNet", "CIFAR10Net", "DVSGestureNet", "FashionMNISTNet", "MNISTNet", "NMNISTNet"]
 
@@ -25,6 +25,10 @@ class _PLIFNet(nn.Module):
     """
 
     conv_bias: ClassVar[bool] = False
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        check_sizes(type(self).__name__, channels=channels, hidden=hidden)
 
     def _build(
         self,
@@ -64,7 +68,7 @@ class MNISTNet(_PLIFNet):
     def __init__(
         self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 2048, **kwargs: Any
     ) -> None:
-        super().__init__()
+        super().__init__(channels, hidden)
         linear = [(channels * 7 * 7, hidden), (hidden, 100)]
         self._build([(1, channels), (channels, channels)], linear, spiking_neuron, kwargs)
 
@@ -102,7 +106,7 @@ class CIFAR10Net(_PLIFNet):
     def __init__(
         self, channels: int = 256, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 2048, **kwargs: Any
     ) -> None:
-        super().__init__()
+        super().__init__(channels, hidden)
         convolutions = [(3, channels), *[(channels, channels)] * 5]
         linear = [(channels * 8 * 8, hidden), (hidden, 100)]
         self._build(convolutions, linear, spiking_neuron, kwargs, pool_every=3)
@@ -120,7 +124,7 @@ class CIFAR10DVSNet(_PLIFNet):
     def __init__(
         self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 512, **kwargs: Any
     ) -> None:
-        super().__init__()
+        super().__init__(channels, hidden)
         convolutions = [(2, channels), *[(channels, channels)] * 3]
         self._build(convolutions, [(channels * 8 * 8, hidden), (hidden, 100)], spiking_neuron, kwargs)
 
@@ -135,6 +139,6 @@ class DVSGestureNet(_PLIFNet):
     def __init__(
         self, channels: int = 128, spiking_neuron: NeuronMaker | None = IFNode, hidden: int = 512, **kwargs: Any
     ) -> None:
-        super().__init__()
+        super().__init__(channels, hidden)
         convolutions = [(2, channels), *[(channels, channels)] * 4]
         self._build(convolutions, [(channels * 4 * 4, hidden), (hidden, 110)], spiking_neuron, kwargs)

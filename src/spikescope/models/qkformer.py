@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .. import layer
-from ..errors import check_choice
+from ..errors import check_choice, check_whole
 from ..layer import QKAttention, SpikingSelfAttention
-from .blocks import NeuronMaker, SequenceModel, make_neuron
+from .blocks import NeuronMaker, SequenceModel, check_several, hidden_of, make_neuron
 
 __all__ = [
     "QKFormer",
@@ -140,7 +140,10 @@ class QKFormer(SequenceModel):
         patch_size: int = 4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
+        given = {"embed_dims": embed_dims, "patch_size": patch_size}
+        super().__init__(T, in_channels=in_channels, num_classes=num_classes, **given)
+        depths = check_several("QKFormer", "depths", depths, least=0)
+        num_heads = check_several("QKFormer", "num_heads", num_heads)
         if len(depths) not in (2, 3) or len(num_heads) != len(depths) or embed_dims % 4:
             raise ValueError(
                 "QKFormer has two or three stages: num_heads and depths must be as many numbers each, and embed_dims a "
@@ -149,7 +152,9 @@ class QKFormer(SequenceModel):
         check_choice("QKFormer", "patch_size", patch_size, _STEMS)
         stem, last = _STEMS[patch_size], len(depths)
         self.stages = last
+        check_whole("QKFormer", "embed_dims", embed_dims, least=max(stem.divisors) << (last - 1))
         sizes = [embed_dims >> (last - stage) for stage in range(1, last + 1)]
+        hidden = {width: hidden_of("QKFormer", width, mlp_ratio) for width in sizes}
         for stage, width in enumerate(sizes, 1):
             if stage == 1:
                 widths, pools, first = [in_channels, *(width // of for of in stem.divisors)], stem.pools, stem.first
@@ -162,7 +167,7 @@ class QKFormer(SequenceModel):
                 attention: nn.Module = SpikingSelfAttention(width, heads, spiking_neuron, **kwargs)
             else:
                 attention = QKAttention(width, heads, qka_type, spiking_neuron, **kwargs)
-            return _Block(attention, _MLP(width, int(width * mlp_ratio), spiking_neuron, kwargs))
+            return _Block(attention, _MLP(width, hidden[width], spiking_neuron, kwargs))
 
         for stage, (blocks, heads) in enumerate(zip(depths, num_heads, strict=True), 1):
             made = (block(sizes[stage - 1], heads, stage == last) for _ in range(blocks))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import layer
 from ..neuron import IFNode
-from .blocks import Build, NeuronMaker, conv1x1, conv3x3, make_neuron, named
+from .blocks import Build, NeuronMaker, check_several, check_sizes, conv1x1, conv3x3, make_neuron, named
 
 __all__ = ["ARCHITECTURES", "WEIGHT_FILES", "BasicPath", "BottleneckPath", "Path", "ResNet", "variant"]
 
@@ -154,10 +154,13 @@ class ResNet(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        owner = type(self).__name__
+        check_sizes(owner, num_classes=num_classes, groups=groups, width_per_group=width_per_group)
+        layers = check_several(owner, "layers", layers)
         dilate = (False, *(replace_stride_with_dilation or (False, False, False)))
         if len(dilate) != 4 or len(layers) != 4:
             raise ValueError(
-                f"{type(self).__name__} has four stages: layers must be four numbers, and replace_stride_with_dilation "
+                f"{owner} has four stages: layers must be four numbers, and replace_stride_with_dilation "
                 f"None or three of True and False, but got {layers!r} and {replace_stride_with_dilation!r}."
             )
         norm = norm_layer or layer.BatchNorm2d

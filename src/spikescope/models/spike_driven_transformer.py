@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_whole
 from ..layer import SpikeDrivenSelfAttention
-from .blocks import MembraneMLP, NeuronMaker, SequenceModel, make_neuron, named
+from .blocks import MembraneMLP, NeuronMaker, SequenceModel, hidden_of, make_neuron, named
 
 __all__ = [
     "SpikeDrivenTransformer",
@@ -141,8 +142,12 @@ class SpikeDrivenTransformer(SequenceModel):
         dvs_mode: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
-        if len(pooling_stat) != 4 or set(pooling_stat) - set("01"):
+        owner = type(self).__name__
+        super().__init__(T, in_channels=in_channels, num_classes=num_classes, num_heads=num_heads)
+        check_whole(owner, "embed_dims", embed_dims, least=8)  # of which the stem begins with an eighth
+        check_whole(owner, "depths", depths, least=0)
+        hidden_of(owner, embed_dims, mlp_ratio)
+        if not isinstance(pooling_stat, str) or len(pooling_stat) != 4 or set(pooling_stat) - set("01"):
             raise ValueError(
                 f"SpikeDrivenTransformer: pooling_stat must be four of '0' and '1', but got {pooling_stat!r}."
             )

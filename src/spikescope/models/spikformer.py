@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import layer
-from ..errors import check_choice
+from ..errors import check_choice, check_whole
 from ..layer import SpikingSelfAttention
-from .blocks import NeuronMaker, SequenceModel, make_neuron, named
+from .blocks import NeuronMaker, SequenceModel, hidden_of, make_neuron, named
 
 __all__ = [
     "Spikformer",
@@ -154,7 +154,7 @@ class SpikformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.attn = SpikingSelfAttention(dim, num_heads, spiking_neuron, **kwargs)
-        self.mlp = SpikformerMLP(dim, int(dim * mlp_ratio), dim, spiking_neuron, **kwargs)
+        self.mlp = SpikformerMLP(dim, hidden_of(type(self).__name__, dim, mlp_ratio), dim, spiking_neuron, **kwargs)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """`[*, C, H, W]`."""
@@ -200,7 +200,12 @@ class Spikformer(SequenceModel):
         pools: str = "before",
         **kwargs: Any,
     ) -> None:
-        super().__init__(T)
+        sizes = {"num_classes": num_classes, "num_heads": num_heads, "img_size_h": img_size_h, "img_size_w": img_size_w}
+        super().__init__(T, in_channels=in_channels, **sizes)
+        owner = type(self).__name__
+        check_whole(owner, "embed_dims", embed_dims, least=8)  # of which the stem begins with an eighth
+        check_whole(owner, "depths", depths, least=0)
+        hidden_of(owner, embed_dims, mlp_ratio)
         self.num_classes, self.embed_dims, self.num_heads, self.depths = num_classes, embed_dims, num_heads, depths
         self.patch_embed = SpikformerPatchStem(
             img_size_h, img_size_w, patch_size, in_channels, embed_dims, spiking_neuron, pools, **kwargs

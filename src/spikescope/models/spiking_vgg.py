@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_choice, check_whole
 from ..neuron import IFNode
-from .blocks import NeuronMaker, make_neuron, named, refuse_pretrained
+from .blocks import NeuronMaker, check_sizes, make_neuron, named, refuse_pretrained
 from .resnet import Norm
 
 __all__ = [
@@ -50,6 +51,19 @@ FILES = {
 }
 
 
+def check_configuration(owner: str, cfg: Any, pools: Iterable[str]) -> tuple[int | str, ...]:
+    """The entries of `cfg`; refuses what is neither channels of a convolution nor one of the `pools`."""
+    entries = tuple(cfg) if isinstance(cfg, Iterable) and not isinstance(cfg, str) else ()
+    if not entries:
+        raise ValueError(f"{owner}: cfg must be several channels and pools, as (64, 'M', 512), but got {cfg!r}.")
+    for held in entries:
+        if isinstance(held, str):
+            check_choice(owner, "each of cfg", held, pools)
+        else:
+            check_whole(owner, "each of cfg", held)
+    return entries
+
+
 class SpikingVGG(nn.Module):
     """Convolutions of 3x3, each with its neuron, and three linear layers with dropout: images to scores.
 
@@ -77,6 +91,8 @@ class SpikingVGG(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        check_sizes(type(self).__name__, num_classes=num_classes)
+        cfg = check_configuration(type(self).__name__, cfg, ("M",))
         spiking_neuron = spiking_neuron or IFNode
         norm = (norm_layer or layer.BatchNorm2d) if batch_norm else None
         self.features = self.make_layers(cfg, norm, spiking_neuron, kwargs)

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import layer
+from ..errors import check_number
 from ..neuron import OTTTLIFNode
-from .blocks import NeuronMaker, make_neuron, named
-from .spiking_vgg import CONFIGURATIONS, initialise
+from .blocks import NeuronMaker, check_sizes, make_neuron, named
+from .spiking_vgg import CONFIGURATIONS, check_configuration, initialise
 
 __all__ = [
     "OTTTSpikingVGG",
@@ -77,6 +78,9 @@ class OTTTSpikingVGG(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        check_sizes(type(self).__name__, num_classes=num_classes, fc_hw=fc_hw)
+        check_number(type(self).__name__, "drop_rate", drop_rate, least=0.0, most=1.0)
+        cfg = check_configuration(type(self).__name__, cfg, ("M", "A"))
         spiking_neuron = spiking_neuron or OTTTLIFNode
         self.fc_hw = fc_hw
         self.features = self.make_layers(cfg, weight_standardization, spiking_neuron, drop_rate, **kwargs)
