@@ -70,6 +70,7 @@ MAY_IMPORT = {  # room -> the rooms it may import; every room may import itself
         "errors",
         "files",
         "form",
+        "hooks",
         "internals",
         "neuron",
         "recording",

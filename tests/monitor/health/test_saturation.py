@@ -1,5 +1,8 @@
 """Neurons are saturated by what they can give at most, whatever the height and the number of their spikes in a step."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -113,13 +116,67 @@ def test_what_sinabs_says_of_how_many_there_can_be_counts(spike_fn, limit, most)
 
 def test_a_reducer_says_what_it_takes():
     x = drawn(0.5)
-    share = SaturatedShare()
-    assert share.result(share.measure(5 * x)) == 0.5
+    share = SaturatedShare(most=1)
+    assert share.result(share.measure(5 * x)) == share.result(share.measure(0.3 * x)) == 0.5
     assert share.result(share.measure(torch.where(drawn(0.0) > 0, 8.0, 0.0))) == 0.0  # high, and seldom
     several = SaturatedShare(3.8, most=4)
     assert several.result(several.measure(4 * x)) == 0.5
     assert several.result(several.measure(3 * x)) == 0.0
     with pytest.raises(ValueError, match="Give most= of neurons that give several"):
-        SaturatedShare(3.8)
-    with pytest.raises(ValueError, match="counts spikes, which are whole numbers"):
-        share.result(share.measure(0.3 * x))
+        SaturatedShare(3.8, most=2)
+    plain = SaturatedShare()
+    with pytest.raises(ValueError, match="counts spikes, which are whole numbers, but 200 of 200 neurons gave other"):
+        plain.result(plain.measure(0.3 * x))
+
+
+def series(*values):
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize("odd", [0.5, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16])
+def test_each_value_is_to_be_a_whole_number_not_their_sum(odd, kind):
+    share, x = SaturatedShare(), series(odd, odd, 1.0).to(kind)
+    with pytest.raises(ValueError, match="whole numbers, but 1 of 1 neurons gave other values"):
+        share.result(share.measure(x))
+
+
+def test_plain_spikes_are_counted_as_they_come():
+    share, x = SaturatedShare(), series(2.0, 0.0, -2.0, 0.0)
+    assert share.result(share.measure(x)) == 1.0
+    assert SaturatedShare(1.01).result(share.measure(x)) == 0.0
+    assert SaturatedShare(2.0).result(share.measure(2 * x)) == 1.0
+    for kind in (torch.uint8, torch.int8, torch.int64, torch.bool):
+        assert share.result(share.measure(series(1, 1, 0).to(kind))) == 0.0
+        assert share.result(share.measure(series(1, 1, 1).to(kind))) == 1.0
+
+
+VALUES = (0.0, 1.0, 4.0, -4.0, 0.25, 1.25, 5.0, 8.0, math.inf, math.nan)
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_chunks_and_neighbours_change_nothing(most):
+    """Of every two values, beside each other in time or in the layer, in one chunk or in two."""
+    share = SaturatedShare(0.95 * most, most=most)
+
+    def given(x):
+        return share.measure(x).spikes.flatten().tolist()
+
+    for one, other in itertools.product(VALUES, VALUES):
+        alone = given(series(one))[0], given(series(other))[0]
+        assert given(series(one, other)) == [sum(alone)]
+        assert given(torch.tensor([[[one, other]]])) == [*alone]
+        assert all(0 <= held <= most for held in alone)
+
+
+@pytest.mark.parametrize("level", [1, 2, 4])
+@pytest.mark.parametrize("divisor", [1, 2, 4, 3, 5, 0.5, 0.25])
+def test_several_spikes_of_unknown_height_are_never_found_wrongly(level, divisor):
+    node = Counting(surrogate_function=surrogate.MultiLevelSpikeCount(4), step_mode="m")
+    net, x = nn.Sequential(node), torch.full((T, 2, 50), float(level))
+    assert found(net, x) == (1.0 if level == 4 else None)
+    node.register_forward_hook(lambda module, args, out: out / divisor)
+    with health(net) as watch:
+        net(x)
+    assert not [held for held in watch.everything if held.kind == "saturated neurons"]
+    assert "whether '0' is saturated: a step holds several spikes, and a hook may change" in str(watch)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 import torch
 from torch import Tensor
 
-from ...errors import check_choice, check_number, check_switches, check_whole
+from ...errors import check_choice, check_number, check_whole
 from .core import MAX, SUM, Reducer
 from .cpp.trains import has_fired
 from .tally import Counts, counts_of, counts_told, summing_dtype
@@ -166,28 +166,30 @@ class SilentShare(CountReducer):
         return (a.fired.numel() - a.fired.sum().item()) / a.fired.numel()
 
 
-def _given(x: Tensor, most: int) -> Tensor:
-    """How many spikes each neuron gave that can give so many in a step, float64 `[*F]`."""
-    if most > 1:
-        size = x.double().abs()
-        if bool(((size == size.round()) & (size <= most)).all()):
-            return size.sum((0, 1))
-    if x.is_floating_point():
-        fired = torch.linalg.vector_norm(x, 0, (0, 1), dtype=summing_dtype(x, x.shape[0] * x.shape[1]))
-    else:
-        fired = (x != 0).sum((0, 1))
-    return fired.double() * most
+def _given(x: Tensor, most: int | None) -> Tensor:
+    """How many spikes each neuron gave, float64 `[*F]`, each value by itself; NaN where a value says no number."""
+    if most == 1:  # of any height
+        if not x.is_floating_point():
+            return (x != 0).sum((0, 1)).double()
+        return torch.linalg.vector_norm(x, 0, (0, 1), dtype=summing_dtype(x, x.shape[0] * x.shape[1])).double()
+    size = x.double().abs()
+    whole = size == size.round()
+    if most is None:
+        return size.where(whole & size.isfinite(), math.nan).sum((0, 1))
+    return size.where(whole & (size <= most), 0).sum((0, 1))
 
 
 @dataclass(frozen=True)
 class SaturatedShare(CountReducer):
-    """The share of neurons that fired in every step of every sample.
+    r"""The share of neurons that gave so many spikes to the step: with 0 and 1, those that fired in every step.
 
-    - `threshold`: the spikes per step from which on a neuron counts as saturated; 1.0 is every step.
-    - `most`: how many spikes a neuron can give in a step. With 1 any value but 0, of either sign, is one spike; with
-      more, values that are no numbers up to it are each as many as there can be.
-    - `scaled`: whether spikes may be of any height, as those of converted networks. Else a signal that does not sum up
-      to whole numbers is a ValueError, as in `Count`.
+    $$\frac{1}{T N} \sum_{t, n} |S_{t, n}| \ge \text{threshold}$$
+
+    - `threshold`: the spikes per step, in the mean, from which on a neuron counts as saturated. Of several spikes in a
+      step it may be above 1.
+    - `most`: how many spikes a neuron can give in a step, where heights need not be numbers of spikes, as of converted
+      networks. With 1 each value but 0 is one spike. With more, whole numbers up to it are so many, and all others,
+      whose height is unknown, are none. Without it values are numbers of spikes: others are a ValueError.
 
     >>> saturated = SaturatedShare()
     >>> saturated.result(saturated.measure(torch.tensor([[[1.0, 0.0, 0.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]]])))
@@ -195,15 +197,15 @@ class SaturatedShare(CountReducer):
     """
 
     threshold: float = 1.0
-    most: int = 1
-    scaled: bool = False
+    most: int | None = None
 
     Summary = Spikes
 
     def __post_init__(self) -> None:
         check_number("SaturatedShare", "threshold", self.threshold, above=0)
+        if self.most is None:
+            return
         check_whole("SaturatedShare", "most, the spikes that a neuron can give in a step,", self.most)
-        check_switches("SaturatedShare", scaled=self.scaled)
         if self.threshold > self.most:
             raise ValueError(
                 f"SaturatedShare: threshold is at most the spikes that a neuron can give in a step, {self.most}, but "
@@ -212,11 +214,7 @@ class SaturatedShare(CountReducer):
 
     def chunk(self, x: Tensor, start: int) -> Spikes:
         seen = x.shape[0] * x.shape[1]
-        spikes = _given(x, self.most) if seen else counts_of(x).spikes
-        if seen and not self.scaled:
-            total = counts_of(x).spikes
-            spikes = spikes.where(total - total.round() == 0, total.where(total.isinf(), math.nan))  # for `result`
-        return Spikes(spikes, seen)
+        return Spikes(_given(x, self.most) if seen else counts_of(x).spikes, seen)
 
     def counted(self, counts: Counts) -> Spikes:
         return Spikes(counts.spikes, counts.seen)
@@ -224,5 +222,10 @@ class SaturatedShare(CountReducer):
     def result(self, a: Spikes) -> float:
         if not a.seen or not a.spikes.numel():
             return math.nan
-        check_whole_counts("SaturatedShare", a.spikes)
+        if odd := int(a.spikes.isnan().sum()):
+            raise ValueError(
+                f"SaturatedShare counts spikes, which are whole numbers, but {odd} of {a.spikes.numel()} neurons gave "
+                "other values. Choose the spikes as the signal, divide scaled spikes by their scale, or give most=, "
+                "the spikes that a neuron can give in a step."
+            )
         return (a.spikes / a.seen >= self.threshold).sum().item() / a.spikes.numel()

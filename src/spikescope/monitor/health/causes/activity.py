@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ....hooks import may_change_output
 from ...choose.kinds import most_spikes
 from ..code import shifted_bias, statistics_anew, threshold_at, varied_weights
 from ..finding import Evidence, Finding
@@ -40,7 +41,8 @@ QUIET = Cause(
 SATURATED = Cause(
     "saturated neurons",
     121,
-    "Many neurons of the layer fire at nearly every step, and tell nothing of time; the number is their share.",
+    "Many neurons of the layer fire at nearly every step, or, where a step can hold several spikes, give nearly as "
+    "many as they can, and tell nothing of time; the number is their share.",
     "Raise v_threshold, lower the gain of the weights, or add a penalty on the firing rate.",
     {
         "saturated neurons": "after",
@@ -92,7 +94,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
             quiet = cause is QUIET
             line = shifted_bias(seen, name, seen.state(name).scale) if quiet else threshold_at(seen, name, 0.5)
             yield cause.found(name, row["silent"], limits.silent, _shares(rows, "silent", words, limits.silent), line)
-        if row["saturated"] >= limits.saturated:
+        if row["saturated"] >= limits.saturated and not _height_unknown(seen, name):
             several = most_spikes(seen.modules[name]) > 1
             words = (
                 f"{row['saturated']:.0%} of the neurons {'gave' if several else 'fired in'} "
@@ -124,6 +126,21 @@ def judge(seen: Seen) -> Iterator[Finding]:
 def _shares(rows: dict[str, dict[str, float]], kind: str, words: str, limit: float) -> Evidence:
     values = tuple(row[kind] for row in rows.values())
     return Evidence(words, "share of the neurons", tuple(rows), values, limit=limit)
+
+
+def _height_unknown(seen: Seen, name: str) -> bool:
+    """Whether a hook may have scaled spikes of which a step holds several, so that no value says how many it is."""
+    return most_spikes(seen.modules[name]) > 1 and may_change_output(seen.modules[name])
+
+
+@unjudged
+def scaled(seen: Seen) -> Iterator[str]:
+    """Neurons of which nobody knows how many spikes a value is."""
+    if names := [repr(name) for name in seen.activity() if _height_unknown(seen, name)]:
+        yield (
+            f"whether {', '.join(names)} {'is' if len(names) == 1 else 'are'} saturated: a step holds several spikes, "
+            "and a hook may change how high they are; take it off to have it judged"
+        )
 
 
 @unjudged

@@ -235,7 +235,7 @@ def _is_judged(module: nn.Module) -> bool:
 
 
 def _saturated(share: float, most: int) -> SaturatedShare:
-    return SaturatedShare(share * most, most, scaled=True)
+    return SaturatedShare(share * most, most)
 
 
 _WATCHERS = ("origin", "inputs", "weights", "arrival")
