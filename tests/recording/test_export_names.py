@@ -25,6 +25,7 @@ ALIKE = {
     "the network": {"": {"spike": spikes(0)}, "(network)": {"spike": spikes(1)}},
     "a table": {"trials": {"spike": spikes(0)}, "b": {"spike": spikes(1)}},
     "other cases": {"A": {"spike": spikes(0)}, "a": {"spike": spikes(1)}},
+    "a spike behind a reserved name": {"trial": {"spike": spikes(0)}, "trial.spike": {"spike": spikes(1)}},
     "of any script": {"\u5c42 1": {"spike": spikes(0)}, 'x,"y"': {"spike": spikes(1)}},
 }
 
@@ -101,3 +102,45 @@ def test_notes_of_one_name_are_refused_in_words(name, notes, tmp_path):
             exported(name, recording, tmp_path)
     else:
         exported(name, recording, tmp_path)
+
+
+NOTED = {
+    "a note and a renamed layer": ({"a": {"spike": spikes(0)}}, {"a": [3, 1], "a.spike": [4, 4]}),
+    "a note and two layers": ({"a": {"spike": spikes(0)}, "a.spike": {"spike": spikes(1)}}, {"a": [3, 1]}),
+    "a note and a layer": ({"a": {"spike": spikes(0)}}, {"a": [3, 1]}),
+    "slashes": ({"a": {"spike": spikes(0)}}, {"a/b": [3, 1], "a|b": [5, 2]}),
+}
+
+
+@pytest.mark.parametrize("case", NOTED)
+@pytest.mark.parametrize("name", ["xarray", "zarr"])
+def test_names_are_held_against_each_other_as_they_come_out(name, case, tmp_path):
+    layers, notes = NOTED[case]
+    recording = in_memory(layers, 1e-3, [{"run": 0, **notes}])
+    if case in ("a note and a renamed layer", "a note and two layers") or (name, case) == ("zarr", "slashes"):
+        with pytest.raises(ValueError, match=rf"to_{name}: .* would both be called"):
+            exported(name, recording, tmp_path)
+        assert not any(tmp_path.iterdir())
+        return
+    path, made = exported(name, recording, tmp_path)
+    assert layers_in(name, path, made) == len(layers)
+    held = made if name == "xarray" else importlib.import_module("zarr").open_group(path, mode="r")
+    assert all(list(held[note][:]) == values for note, values in notes.items())
+
+
+OWN = ["id", "name", "description", "colnames", "neurodata_type", "namespace", "object_id", "tags", "timeseries"]
+OWN += ["columns", "copy", "fields", "parent", "tags_index", "timeseries_index"]
+
+
+@pytest.mark.parametrize("note", [*OWN, "start_time", "stop_time", "label", "a_index", "a/b"])
+def test_every_note_can_be_read_from_the_table_of_trials(note, tmp_path):
+    pynwb = pytest.importorskip("pynwb")
+    path, _ = exported("nwb", in_memory({"a": {"spike": spikes(0)}}, 1e-3, [{"run": 0, note: [3, 1]}]), tmp_path)
+    with pynwb.NWBHDF5IO(path, "r") as file:
+        table = file.read().trials
+        read, column = table.to_dataframe(), table.colnames[-1]
+        assert list(read[column]) == [3, 1]
+        assert list(read.index) == [0, 1]
+        assert list(read["sample"]) == [0, 1]
+    kept = note in ("label", "a_index", "a/b")
+    assert column == (note.replace("/", "|") if kept else f"note_{note}")

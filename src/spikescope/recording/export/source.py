@@ -13,7 +13,7 @@ import torch
 from ..steps import chosen_steps
 from .choice import Names, choose_runs, choose_signals, seconds_of_step
 
-__all__ = ["Piece", "Source", "Spikes", "Trials", "as_array", "dtype_of", "note_column", "path_name"]
+__all__ = ["Piece", "Source", "Spikes", "Trials", "as_array", "distinct", "dtype_of", "note_column", "path_name"]
 
 AT_ONCE = 1 << 24
 """Numbers that are unpacked at a time."""
@@ -103,7 +103,7 @@ class Source:
                 f"{owner}: the format holds spikes alone, but of these only {', '.join(self.left_out)} "
                 f"{'is' if len(self.left_out) == 1 else 'are'} there."
             )
-        _distinct(owner, [(f"{held.name!r} of {held.layer!r}", _label(held)) for held in (*self.spikes, *self.values)])
+        distinct(owner, [(f"{held.name!r} of {held.layer!r}", _label(held)) for held in (*self.spikes, *self.values)])
         self._runs = choose_runs(owner, [*self.spikes, *self.values], runs)
         self.trials = self._trials()
         self._progress, self._done = progress, 0
@@ -160,19 +160,19 @@ class Source:
         """
         labels = [_label(held) for held in (*self.spikes, *self.values)]
         other = [(f"the table of {beside}", beside)] if beside else []
-        _distinct(self.owner, [*other, *((repr(label), path_name(label)) for label in labels)])
+        distinct(self.owner, [*other, *((repr(label), path_name(label)) for label in labels)])
         return path_name(_label(signal))
 
     def layer_path(self, signal: Any) -> str:
         """Likewise of its layer."""
         layers = dict.fromkeys(held.layer for held in (*self.spikes, *self.values))
-        _distinct(self.owner, [(repr(layer), path_name(layer or NETWORK)) for layer in layers])
+        distinct(self.owner, [(repr(layer), path_name(layer or NETWORK)) for layer in layers])
         return path_name(signal.layer or NETWORK)
 
-    def note_names(self, taken: Container[str]) -> dict[str, str]:
-        """What the notes are called beside names that are taken: those with `note_` before them."""
-        made = {name: f"note_{name}" if name in taken else name for name in self.notes()}
-        _distinct(self.owner, [(f"the note {name!r}", path_name(held)) for name, held in made.items()])
+    def note_names(self, taken: Container[str], place: Callable[[str], str] = str) -> dict[str, str]:
+        """What the notes are called, by `place`, beside names that are taken: those with `note_` before them."""
+        made = {name: place(f"note_{name}" if name in taken else name) for name in self.notes()}
+        distinct(self.owner, [(f"the note {name!r}", held) for name, held in made.items()])
         return made
 
     @staticmethod
@@ -321,7 +321,7 @@ def note_column(values: list[Any]) -> np.ndarray[Any, Any]:
     return np.array(["" if held is None else str(held) for held in values])
 
 
-def _distinct(owner: str, names: Iterable[tuple[str, str]]) -> None:
+def distinct(owner: str, names: Iterable[tuple[str, str]]) -> None:
     """Refuse two things that would have one name in the export, where one of them would be lost."""
     known: dict[str, str] = {}
     for what, name in names:

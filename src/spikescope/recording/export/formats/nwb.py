@@ -87,9 +87,9 @@ def _trials(pynwb: Any, source: Source) -> Any:
         "run": ("The run of the recording: a run goes from one reset of the network to the next.", trials.run),
         "sample": ("The sample in the batch of that run.", trials.sample),
     }
-    names = source.note_names({*columns})
+    names = source.note_names({*columns, *_own_names(pynwb.epoch.TimeIntervals)}, path_name)
     for name, values in source.notes().items():
-        columns[path_name(names[name])] = (f"What was noted of the trial as {name!r}.", note_column(values))
+        columns[names[name]] = (f"What was noted of the trial as {name!r}.", note_column(values))
     return pynwb.epoch.TimeIntervals(
         name="trials",
         description="Samples of runs. Each begins from the reset state; they are laid one after the other without a "
@@ -97,6 +97,12 @@ def _trials(pynwb: Any, source: Source) -> Any:
         columns=[_column(name, *held) for name, held in columns.items()],
         colnames=list(columns),
     )
+
+
+def _own_names(table: Any) -> set[str]:
+    """Names that a table has for itself, in Python and in the file, and with which a column would clash."""
+    columns = {held["name"] for held in table.__columns__}
+    return {*dir(table), *columns, *(f"{name}_index" for name in columns)}
 
 
 def _units(pynwb: Any, source: Source) -> Any:

@@ -32,9 +32,9 @@ class ZarrFormat(FileFormat):
         """A group with the arrays of `to_xarray`, which `xarray.open_zarr` opens; memory holds a piece at a time."""
         import zarr
 
-        held = variables(source)
+        held = variables(source, path_name)
         group = zarr.open_group(path, mode="w", zarr_format=3, attributes=source.about())
-        labelled = coordinates(source, held)
+        labelled = coordinates(source, held, path_name)
         beside = " ".join(name for name, (dim, _) in labelled.items() if name != dim)  # as xarray marks coordinates
         for name, (dim, labels) in labelled.items():
             kind = "string" if labels.dtype.kind == "U" else labels.dtype  # texts of fixed width have no specification
@@ -43,8 +43,7 @@ class ZarrFormat(FileFormat):
         for variable in held:
             chunks = _chunks(variable.shape, variable.dtype.itemsize, source.runs(variable.signal))
             options: dict[str, Any] = {"chunks": chunks, "dimension_names": variable.dims, "fill_value": 0}
-            source.path(variable.signal)  # refuses two of one name
-            name, shape, dtype = path_name(variable.name), variable.shape, variable.dtype
+            name, shape, dtype = variable.name, variable.shape, variable.dtype
             made = group.create_array(name, shape=shape, dtype=dtype, attributes={"coordinates": beside}, **options)
             for piece in source.pieces(variable.signal, multiple=chunks[1]):
                 steps, samples = piece.values.shape[:2]
