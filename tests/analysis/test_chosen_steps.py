@@ -1,5 +1,6 @@
 """A recording of chosen steps: what does not go by their order is measured, all else is refused in words."""
 
+import itertools
 import pickle
 import re
 
@@ -130,6 +131,50 @@ def test_two_choices_are_no_pair(tmp_path):
     with pytest.raises(ValueError, match=words):
         analysis.compare(made[0], made[1])
     assert analysis.compare(made[0], made[0]).same
+
+
+BOUNDS = [slice(a, b, c) for a in (None, 0, 3) for b in (None, 3, 4, 9, 10) for c in (None, 1, 2, 5)]
+
+
+def test_one_choice_of_steps_has_one_form():
+    """Of slices that pick the same steps of runs of any length, and of those that do not."""
+    from spikescope.recording.steps import are_neighbours, chosen_steps, steps_alike
+
+    steps = [tuple(range(*held.indices(40))) for held in BOUNDS]
+    words = [chosen_steps({"subset": {"time": str(held)}}) for held in BOUNDS]
+    for (held, told), (other, also) in itertools.product(zip(steps, words, strict=True), repeat=2):
+        if told and also:
+            assert steps_alike(told, also) == (held == other)
+        else:  # the first steps, of which a run may have fewer
+            assert steps_alike(told, also) == (told == also)
+    for held, told in zip(steps, words, strict=True):
+        assert are_neighbours(told) == (held == tuple(range(held[0], held[-1] + 1)) if held else True)
+        assert bool(told) == (bool(held) and held != tuple(range(len(held))))
+
+
+def test_equal_choices_in_other_words_are_compared(tmp_path):
+    x = bursty((12, 2, 3), 1)
+    for index, (one, other) in enumerate(
+        [(slice(0, None, 2), slice(None, None, 2)), (slice(5, None), slice(5, None, 1)), (slice(3, 9), slice(3, 9, 1))]
+    ):
+        places = [tmp_path / f"{index}{side}" for side in "ab"]
+        for place, time in zip(places, (one, other), strict=True):
+            recorded(place, x, time)
+        assert analysis.compare(*map(spikescope.open_recording, places)).same
+
+
+def test_two_predicates_are_no_pair(tmp_path):
+    x = bursty((12, 2, 3), 1)
+    choices = {"even": lambda step: step % 2 == 0, "odd": lambda step: step % 2 == 1, "set": {1, 3, 6}.__contains__}
+    held = {}
+    for name, time in {**choices, "again": {1, 3, 6}.__contains__, "slice": slice(0, None, 2)}.items():
+        recorded(tmp_path / name, x, time)
+        held[name] = spikescope.open_recording(tmp_path / name)
+    for one, other in (("even", "odd"), ("set", "again"), ("even", "set")):
+        with pytest.raises(ValueError, match=r"of steps that predicates chose, .* Record both with a slice of steps"):
+            analysis.compare(held[one], held[other])
+    with pytest.raises(ValueError, match="of other steps of a run"):
+        analysis.compare(held["even"], held["slice"])
 
 
 def test_a_page_says_which_steps_it_shows(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ShapeError, dims
 from ..recording import Signal, StoredRecording
+from ..recording.steps import steps_alike
 from ..spikes import PackedSpikes
 
 __all__ = ["Comparison", "Difference", "Place"]
@@ -185,13 +186,24 @@ def _matched(a: Values, b: Values) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         right = (right[0], right[1] + steps, y[steps:]) if len(y) > steps else next(theirs, None)
 
 
-def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> Difference:
-    chosen = [held.chosen or "all" for held in (a, b) if isinstance(held, Signal)]
-    if len(set(chosen)) > 1:
+def _check_steps(key: tuple[str, str], a: str, b: str) -> None:
+    """Refuse recordings of other steps, and of steps of which nothing says whether they are the same."""
+    alike = steps_alike(a, b)
+    if alike is None:
         raise ValueError(
-            f"compare: {_quoted(key[0])} has {key[1]} of other steps of a run in the first, {chosen[0]}, than in the "
-            f"second, {chosen[1]}. Record the same steps of both."
+            f"compare: {_quoted(key[0])} has {key[1]} of steps that predicates chose, {a} in the first and {b} in the "
+            "second, which do not say whether these are the same. Record both with a slice of steps, as every(n) gives."
         )
+    if not alike:
+        raise ValueError(
+            f"compare: {_quoted(key[0])} has {key[1]} of other steps of a run in the first, {a or 'all'}, than in the "
+            f"second, {b or 'all'}. Record the same steps of both."
+        )
+
+
+def _compared(key: tuple[str, str], a: Values, b: Values, tolerance: float) -> Difference:
+    if isinstance(a, Signal) and isinstance(b, Signal):
+        _check_steps(key, a.chosen, b.chosen)
     if _extents(a) != _extents(b):
         raise ShapeError(
             f"compare: {_quoted(key[0])} has {key[1]} of the runs {_extents(a)} in the first, and {_extents(b)} in the "
