@@ -162,6 +162,7 @@ def everything(net, x):
     return [y.detach(), net[-1].v.detach(), *kept, *grads, *(held.clone() for held in net.buffers())]
 
 
+@pytest.mark.slow(keep=6)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_after_calls_that_were_prepared_is_one_before_the_first(change):
     net, fresh, x = pair(neuron.ParametricLIFNode), pair(neuron.ParametricLIFNode), sequence()

@@ -81,6 +81,7 @@ def step(net, x):
     net(x).square().mean().backward()
 
 
+@pytest.mark.slow(keep=1)
 @pytest.mark.parametrize("there", [True, False], ids=["gradients there", "gradients come about"])
 @pytest.mark.parametrize("kind", NETS)
 def test_a_step_takes_no_more_at_its_peak_than_with_the_most_slices(kind, there, taken, monkeypatch):

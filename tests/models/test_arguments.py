@@ -77,6 +77,7 @@ def test_every_class_has_arguments_to_try():
     assert {kind for kind, *_ in CASES} == set(CLASSES)
 
 
+@pytest.mark.slow(keep=160)
 @pytest.mark.parametrize(("kind", "name", "value"), CASES, ids=lambda held: getattr(held, "__name__", repr(held)))
 def test_an_argument_that_no_network_can_be_made_of_is_refused_by_its_name(kind, name, value):
     needed = {key: held for key, held in REQUIRED.items() if key in inspect.signature(kind).parameters}

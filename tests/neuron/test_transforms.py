@@ -370,7 +370,7 @@ def test_functionalize_and_make_fx():
     assert_close(same.grad, leaf.grad, "gradient")
 
 
-@pytest.mark.slow(keep=4)
+@pytest.mark.slow(keep=2)
 @pytest.mark.parametrize("cls", ALL_NEURONS, ids=lambda cls: cls.__name__)
 def test_compiled_code_maps_over_samples(cls):
     """With a state that is at rest at the end of each, since PyTorch can bring none out."""
