@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from export_cases import DT, STEPS, TRIALS, account, made_of, recording, tensors, together
+from export_cases import DT, STEPS, TRIALS, account, made_of, recording, spikes, tensors, together
 
 import spikescope
 
@@ -211,3 +211,13 @@ def test_sonata_has_a_folder_for_each_trial(tmp_path):
         report = libsonata.SomaReportReader(place / "v_report.h5")["head"]
         assert report.times == pytest.approx((0.0, STEPS * DT * 1e3, DT * 1e3))
         np.testing.assert_allclose(report.get().data, tensors()["head", "v"][run][:, sample])
+
+
+def test_sonata_has_nodes_for_the_neurons_of_every_signal_of_a_layer(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    few = made_of("head", "spike", {0: spikes(5, 4, 2, 9)}, neurons=(1, 3))
+    more = made_of("head", "v", {0: torch.rand(4, 2, 9)}, neurons=(0, 8))
+    with pytest.warns(UserWarning, match="look silent"):
+        together([few, more], notes=[]).to_sonata(tmp_path / "out")
+    with h5py.File(tmp_path / "out" / "nodes.h5") as file:
+        assert len(file["nodes/head/node_type_id"]) == 9

@@ -36,8 +36,8 @@ class SonataFormat(FileFormat):
         trials = source.trials
         with h5py.File(path / "nodes.h5", "w") as file:
             _head(file)
-            for signal in (*source.spikes, *source.values):
-                _nodes(file, source, signal)
+            for layer, number in _sizes(source).items():
+                _nodes(file, layer, number)
         places = [path / f"run{run}_sample{sample}" for run, sample in zip(trials.run, trials.sample, strict=True)]
         for place in places:
             place.mkdir()
@@ -63,11 +63,17 @@ def _head(file: Any) -> None:
         file.attrs["version"] = np.array([0, 1], dtype=np.uint32)
 
 
-def _nodes(file: Any, source: Source, signal: Any) -> None:
-    name, number = source.layer_path(signal), int(source.neurons(signal).max(initial=-1)) + 1
-    if f"nodes/{name}" in file:
-        return
-    group = file.create_group(f"nodes/{name}")
+def _sizes(source: Source) -> dict[str, int]:
+    """Of each layer how many nodes hold the neurons of all its signals, of which each may know others."""
+    found: dict[str, int] = {}
+    for signal in (*source.spikes, *source.values):
+        layer = source.layer_path(signal)
+        found[layer] = max(found.get(layer, 0), int(source.neurons(signal).max(initial=-1)) + 1)
+    return found
+
+
+def _nodes(file: Any, layer: str, number: int) -> None:
+    group = file.create_group(f"nodes/{layer}")
     group["node_type_id"] = np.zeros(number, dtype=np.int64)
     group["node_group_id"] = np.zeros(number, dtype=np.int64)
     group["node_group_index"] = np.arange(number)
